@@ -1,0 +1,234 @@
+"""Configs: Python files with ``_base_`` inheritance, settings, and overrides from the command line.
+
+A config has *sections*, which describe objects (``model``, ``train_dataloader``, ...; see :data:`SECTIONS`), and
+*settings*, plain values such as ``num_snippets = 4`` that sections refer to as ``'${num_snippets}'``. So a number
+stands in one place, and ``--cfg-options num_snippets=8`` changes it everywhere. A string that is nothing but a
+reference takes the setting's value and type; inside a longer string it is put in as text: ``'${data_root}/train.txt'``.
+Names with a leading underscore are helpers of the file that they stand in.
+
+Everything is checked before any data are read: an unknown key is an error with its full path, the allowed names and
+the nearest one, and so is a setting that nothing refers to.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from codes.datasets.loader import build_dataloader
+from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, SCHEDULES, check, check_arguments, nearest
+
+REFERENCE = re.compile(r'\$\{(\w+)\}')
+
+
+@dataclass(frozen=True)
+class TrainCfg:
+    """How long to train and when to validate.
+
+    Args:
+        max_epochs: length of the training.
+        val_interval: validate after every so many epochs, and after the last.
+        clip_grad_norm: largest L2 norm of all gradients together; None for no limit.
+    """
+
+    max_epochs: int
+    val_interval: int = 1
+    clip_grad_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_epochs < 1 or self.val_interval < 1:
+            raise ValueError(f'max_epochs={self.max_epochs} and val_interval={self.val_interval} must be at least 1')
+        if self.clip_grad_norm is not None and self.clip_grad_norm <= 0:
+            raise ValueError(f'clip_grad_norm={self.clip_grad_norm} must be above 0, or None')
+
+
+@dataclass(frozen=True)
+class RuntimeCfg:
+    """Everything about a run that is not about the model's quality.
+
+    Args:
+        seed: of initialisation, order, augmentation and dropout.
+        deterministic: use deterministic algorithms on the GPU; slower.
+        amp: None for float32, 'bf16' or 'fp16' for automatic mixed precision.
+        log_interval: iterations between two log lines.
+        keep_checkpoints: how many of the latest epochs' checkpoints stay; the best one always does.
+        save_best: name of the metric whose best epoch is kept as ``best.pth``.
+    """
+
+    seed: int = 0
+    deterministic: bool = False
+    amp: str | None = None
+    log_interval: int = 20
+    keep_checkpoints: int = 2
+    save_best: str = 'top1'
+
+    def __post_init__(self) -> None:
+        if self.amp not in (None, 'bf16', 'fp16'):
+            raise ValueError(f"amp={self.amp!r} must be None, 'bf16' or 'fp16'")
+        if self.log_interval < 1 or self.keep_checkpoints < 1:
+            raise ValueError(
+                f'log_interval={self.log_interval} and keep_checkpoints={self.keep_checkpoints} must be at least 1'
+            )
+
+
+# Sections that describe an object by its type, and what the framework hands over when it builds it.
+TYPED = {'model': (MODELS, ()), 'optimizer': (OPTIMIZERS, ('params',)), 'schedule': (SCHEDULES, ())}
+LOADER_ARGUMENTS = ('training', 'seed', 'rank', 'world_size')  # handed over by the tools
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+SECTIONS = (*TYPED, *LOADERS, 'metrics', 'train_cfg', 'runtime')
+
+
+def load_config(file: str | Path, options: Iterable[str] = ()) -> Config:
+    """Read a config, apply overrides, put the settings in and check everything.
+
+    Args:
+        file: a Python config.
+        options: overrides ``key.path=value``; lists are indexed by number, as in
+            ``train_dataloader.dataset.pipeline.1.num_groups=2``.
+
+    Returns:
+        The resolved config, which has sections only.
+
+    Raises:
+        FileNotFoundError: no such file.
+        KeyError, TypeError, ValueError: an unknown or missing key, an unused or unknown setting, a wrong value.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'there is no config {Path(file).absolute()}')
+    content = {k: v for k, v in Config.fromfile(str(file)).to_dict().items() if not k.startswith('_')}
+    for option in options:
+        _override(content, option)
+    config = Config(_resolve(content), filename=str(file))
+    check_config(config)
+    return config
+
+
+def parse_option(option: str) -> tuple[list[str], Any]:
+    """Split ``key.path=value``; the value is a Python literal, or text if it is none.
+
+    Raises:
+        ValueError: no ``=``.
+    """
+    key, equals, text = option.partition('=')
+    if not equals or not key:
+        raise ValueError(f'--cfg-options {option!r} must be key=value')
+    words = {'true': True, 'false': False, 'none': None}
+    if text.lower() in words:
+        return key.split('.'), words[text.lower()]
+    try:
+        return key.split('.'), ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return key.split('.'), text
+
+
+def _override(content: dict[str, Any], option: str) -> None:
+    """Set one value in a nested config; all but the last key must exist, and at the top also the last."""
+    keys, value = parse_option(option)
+    here: Any = content
+    for depth, key in enumerate(keys):
+        path = '.'.join(keys[: depth + 1])
+        is_last = depth == len(keys) - 1
+        if isinstance(here, list | tuple):
+            if not re.fullmatch(r'-?\d+', key) or not -len(here) <= int(key) < len(here):
+                raise KeyError(f'--cfg-options {path}: the list has entries 0 to {len(here) - 1}')
+            index: Any = int(key)
+        elif isinstance(here, dict):
+            if key not in here and (depth == 0 or not is_last):
+                raise KeyError(
+                    f'--cfg-options {path} is not in the config.{nearest(key, here)} There: {", ".join(here)}'
+                )
+            index = key
+        else:
+            raise KeyError(f'--cfg-options {path}: {".".join(keys[:depth])} is {here!r}, which has no keys')
+        if is_last:
+            if isinstance(here, tuple):
+                raise KeyError(f'--cfg-options {path}: a tuple is replaced as a whole')
+            here[index] = value
+        else:
+            here = here[index]
+
+
+def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the settings where they are referred to; returns the sections."""
+    settings = {k: v for k, v in content.items() if k not in SECTIONS}
+    used: set[str] = set()
+
+    def value_of(name: str, path: str, trail: tuple[str, ...]) -> Any:
+        if name not in settings:
+            raise KeyError(
+                f'{path} refers to ${{{name}}}, which is no setting.{nearest(name, settings)} '
+                f'Settings: {", ".join(settings)}'
+            )
+        if name in trail:
+            raise ValueError(f'{path}: the settings {" -> ".join([*trail, name])} refer to each other')
+        used.add(name)
+        return put_in(settings[name], name, (*trail, name))
+
+    def put_in(value: Any, path: str, trail: tuple[str, ...] = ()) -> Any:
+        if isinstance(value, Mapping):
+            return {k: put_in(v, f'{path}.{k}', trail) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(put_in(v, f'{path}.{i}', trail) for i, v in enumerate(value))
+        if not isinstance(value, str):
+            return value
+        if whole := REFERENCE.fullmatch(value):
+            return value_of(whole[1], path, trail)
+        return REFERENCE.sub(lambda match: str(value_of(match[1], path, trail)), value)
+
+    sections = {k: put_in(v, k) for k, v in content.items() if k in SECTIONS}
+    for name in settings:
+        if name not in used:
+            raise KeyError(
+                f'{name} is neither a section nor a setting that something refers to as ${{{name}}}.'
+                f'{nearest(name, [*SECTIONS, *used])} Sections: {", ".join(SECTIONS)}'
+            )
+    return sections
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Check every key of a resolved config against the constructor or function that it configures.
+
+    Raises:
+        KeyError, TypeError, ValueError: with the full path of the key.
+    """
+    for name in ('model', 'test_dataloader', 'metrics'):
+        if name not in config:
+            raise KeyError(f'the config has no {name}; sections: {", ".join(SECTIONS)}')
+    for name, (registry, given) in TYPED.items():
+        if name in config:
+            check(config[name], registry, name, given)
+    for name in LOADERS:
+        if name in config:
+            _check_loader(config[name], name)
+    if not isinstance(config['metrics'], list | tuple) or not config['metrics']:
+        raise TypeError(f'metrics must be a list of dicts with a type, got {config["metrics"]!r}')
+    for i, metric in enumerate(config['metrics']):
+        check(metric, METRICS, f'metrics.{i}')
+    read_section(config, 'runtime', RuntimeCfg)
+    if 'train_cfg' in config:
+        read_section(config, 'train_cfg', TrainCfg)
+
+
+def _check_loader(loader: Any, path: str) -> None:
+    if not isinstance(loader, Mapping):
+        raise TypeError(f'{path} must be a dict, got {loader!r}')
+    check_arguments(build_dataloader, loader, path, given=LOADER_ARGUMENTS)
+    check(loader['dataset'], DATASETS, f'{path}.dataset')
+
+
+def read_section(config: Mapping[str, Any], name: str, cls: type) -> Any:
+    """Return a section as its dataclass; missing keys take the defaults.
+
+    Raises:
+        KeyError, ValueError: an unknown key or a wrong value, with the section's name.
+    """
+    section = config.get(name, {})
+    check_arguments(cls, section, name)
+    try:
+        return cls(**section)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{name}: {error}') from error

@@ -1,0 +1,95 @@
+"""What people watch: console lines with a progress bar, TensorBoard curves, and numbers as JSON lines."""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+
+class _BarHandler(logging.Handler):
+    """Writes lines to standard output above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def setup_logging(work_dir: Path | None, is_main: bool, file_name: str = 'run.log') -> None:
+    """Send the project's log to the console and, with a work dir, to a file in it.
+
+    Args:
+        work_dir: an existing folder, or None for the console alone.
+        is_main: whether this is rank 0; the others report warnings only, to the console.
+        file_name: name of the file; a resumed run appends.
+    """
+    logger = logging.getLogger('codes')
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.INFO if is_main else logging.WARNING)
+    logger.propagate = False
+    handlers: list[logging.Handler] = [_BarHandler()]
+    if work_dir is not None and is_main:
+        handlers.append(logging.FileHandler(work_dir / file_name))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', '%Y-%m-%d %H:%M:%S'))
+        logger.addHandler(handler)
+
+
+class ScalarWriter:
+    """Writes scalars to TensorBoard and to ``scalars.jsonl``; does nothing on ranks other than 0.
+
+    Args:
+        work_dir: an existing folder.
+        is_main: whether to write at all.
+        iteration: where the run starts. What an interrupted run wrote beyond it will be written again, and goes.
+    """
+
+    def __init__(self, work_dir: Path, is_main: bool, iteration: int = 0) -> None:
+        self.is_main = is_main
+        if is_main:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(work_dir / 'tensorboard'), purge_step=iteration + 1)
+            file = work_dir / 'scalars.jsonl'
+            kept = [line for line in read_scalars(file) if line['iteration'] <= iteration]
+            self._lines = file.open('w')
+            self._lines.writelines(json.dumps(line) + '\n' for line in kept)
+
+    def write(self, prefix: str, scalars: Mapping[str, Any], epoch: int, iteration: int) -> None:
+        """Write named numbers under ``train/`` or ``val/``.
+
+        Args:
+            prefix: 'train' or 'val'.
+            scalars: name to number.
+            epoch: finished epochs and the running one, 1-based, for the JSON line.
+            iteration: iterations done, the x axis of the curves.
+        """
+        if not self.is_main:
+            return
+        named = {f'{prefix}/{name}': value for name, value in scalars.items()}
+        for name, value in named.items():
+            self._board.add_scalar(name, value, iteration)
+        self._lines.write(json.dumps({'epoch': epoch, 'iteration': iteration, **named}) + '\n')
+        self._lines.flush()
+
+    def close(self) -> None:
+        """Finish the files."""
+        if self.is_main:
+            self._board.close()
+            self._lines.close()
+
+
+def read_scalars(file: Path) -> list[dict[str, Any]]:
+    """Return the lines of a ``scalars.jsonl``; none if there is no file. A line cut off by a crash is left out."""
+    lines = []
+    for text in file.read_text().splitlines() if file.is_file() else ():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines

@@ -1,0 +1,380 @@
+"""The training and evaluation loops.
+
+A run is exact: whatever is random is a function of the seed and of where the run stands (``EpochSampler`` and the
+data sets for order and augmentation, :func:`seed_iteration` for dropout), so a run that was killed and resumed ends in
+the same bits as one that was not, on the same number of processes.
+"""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from codes.config import RuntimeCfg, TrainCfg, read_section
+from codes.datasets.loader import build_dataloader
+from codes.engine import distributed
+from codes.engine.checkpoint import epoch_files, load_weights, newest_checkpoint, read_checkpoint, save_atomically
+from codes.engine.logging import ScalarWriter
+from codes.engine.optim import set_learning_rate
+from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, SCHEDULES, build
+
+LOGGER = logging.getLogger(__name__)
+
+AMP_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+def seed_iteration(seed: int, iteration: int, rank: int) -> None:
+    """Seed torch for one iteration of one process; different for each."""
+    state = np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0]))
+
+
+def set_determinism(deterministic: bool) -> None:
+    """Choose between reproducible algorithms and the fastest ones on the GPU. On the CPU all are reproducible."""
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
+    """Return the context for mixed precision, which does nothing for None."""
+    return torch.autocast(device.type, AMP_TYPES.get(amp or '', torch.bfloat16), enabled=amp is not None)
+
+
+def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg) -> DataLoader[Any]:
+    """Build the data set and the loader of a config section for this process."""
+    dataset = build(section['dataset'], DATASETS, f'{name}.dataset')
+    options = {k: v for k, v in section.items() if k != 'dataset'}
+    return build_dataloader(
+        dataset,
+        **options,
+        training=name == 'train_dataloader',
+        seed=runtime.seed,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+
+
+def progress_bar(loader: DataLoader[Any], text: str) -> Any:
+    """Return the loader with a progress bar on the terminal of rank 0, and without one anywhere else."""
+    hidden = distributed.rank() > 0 or not sys.stderr.isatty()
+    return tqdm(loader, desc=text, leave=False, disable=hidden, dynamic_ncols=True)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The scores of a whole data set, in its order: scores (n, K) float32 and labels (n,) int64."""
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, loader: DataLoader[Any], device: torch.device, amp: str | None = None, text: str = 'test'
+) -> Predictions:
+    """Score every video of a data set exactly once, on however many processes.
+
+    Args:
+        model: a recogniser, not wrapped: the processes may have different numbers of batches.
+        loader: an evaluation loader; each process has its share.
+        device: where the model is.
+        amp: None, 'bf16' or 'fp16'.
+        text: label of the progress bar.
+
+    Returns:
+        The predictions of all processes together, in each of them.
+    """
+    was_training = model.training
+    model.eval()
+    parts = []
+    for batch in progress_bar(loader, text):
+        with autocast(device, amp):
+            scores = model(batch['inputs'])
+        parts.append((batch['index'].numpy(), scores.float().cpu().numpy(), batch['label'].numpy()))
+    model.train(was_training)
+    every = [part for share in distributed.gather(parts) for part in share]
+    index, all_scores, labels = (np.concatenate(column) for column in zip(*every, strict=True))
+    order = np.argsort(index)
+    assert (index[order] == np.arange(len(loader.dataset))).all(), 'evaluation missed or repeated a sample'  # type: ignore[arg-type]
+    return Predictions(all_scores[order], labels[order])
+
+
+def compute_metrics(metrics: Sequence[Callable[..., dict[str, float]]], predictions: Predictions) -> dict[str, float]:
+    """Return the numbers of all metrics together."""
+    return {k: v for metric in metrics for k, v in metric(predictions.scores, predictions.labels).items()}
+
+
+class Meter:
+    """Means of scalars since the last log line, added up on the device so that the GPU is not waited for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._count = 0
+
+    def add(self, scalars: Mapping[str, Tensor | float]) -> None:
+        for name, value in scalars.items():
+            value = value.detach() if isinstance(value, Tensor) else value
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._count += 1
+
+    def flush(self) -> dict[str, float]:
+        """Return the means over iterations and processes, and start anew."""
+        names = list(self._sums)
+        device = next((v.device for v in self._sums.values() if isinstance(v, Tensor)), None)
+        values = [torch.as_tensor(self._sums[name], dtype=torch.float64, device=device) for name in names]
+        means = distributed.mean_over_processes(torch.stack(values) / self._count).tolist()  # (number of names,)
+        self._sums, self._count = {}, 0
+        return dict(zip(names, means, strict=True))
+
+
+class Runner:
+    """One training run: what it consists of and where it stands.
+
+    Args:
+        config: a checked config with ``train_dataloader``, ``optimizer``, ``schedule`` and ``train_cfg``.
+        work_dir: an existing folder for checkpoints, logs and curves.
+        device: from ``distributed.setup``.
+
+    Raises:
+        KeyError, ValueError: the config lacks a section, or data and model do not fit together.
+    """
+
+    def __init__(self, config: Config, work_dir: Path, device: torch.device) -> None:
+        for name in ('train_dataloader', 'optimizer', 'schedule', 'train_cfg'):
+            if name not in config:
+                raise KeyError(f'the config has no {name}, which training needs')
+        self.config = config
+        self.work_dir = work_dir
+        self.device = device
+        self.is_main = distributed.rank() == 0
+        self.train_cfg: TrainCfg = read_section(config, 'train_cfg', TrainCfg)
+        self.runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
+        set_determinism(self.runtime.deterministic)
+        torch.manual_seed(self.runtime.seed)
+
+        self.model = build(config['model'], MODELS, 'model')
+        self.train_loader = build_loader(config['train_dataloader'], 'train_dataloader', self.runtime)
+        self.train_loader.dataset.check_labels(self.model.num_classes)  # type: ignore[attr-defined]
+        self.val_loader: DataLoader[Any] | None = None
+        if 'val_dataloader' in config:
+            self.val_loader = build_loader(config['val_dataloader'], 'val_dataloader', self.runtime)
+            self.val_loader.dataset.check_labels(self.model.num_classes)  # type: ignore[attr-defined]
+        self.metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+        names = [name for metric in self.metrics for name in metric.names]
+        if self.runtime.save_best not in names:
+            raise ValueError(f'runtime.save_best={self.runtime.save_best!r} must be one of {", ".join(names)}')
+
+        self.model.to(device)
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = build(config['optimizer'], OPTIMIZERS, 'optimizer', params=trainable)
+        self.schedule = build(config['schedule'], SCHEDULES, 'schedule')
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.runtime.amp == 'fp16')
+        self.epoch = 0  # finished epochs
+        self.validated = True  # whether the last finished epoch has been validated, if it was due
+        self.best: dict[str, float] | None = None
+
+    # -- where the run stands --------------------------------------------------------------------------------------
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        return len(self.train_loader)
+
+    def save(self) -> None:
+        """Write the checkpoint of the last finished epoch and let go of those beyond ``keep_checkpoints``."""
+        if self.is_main:
+            save_atomically(self._content(), self.work_dir / f'epoch_{self.epoch}.pth')
+            for file in epoch_files(self.work_dir)[self.runtime.keep_checkpoints :]:
+                file.unlink()
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            'state_dict': self.model.state_dict(),
+            'optimizer': self.optimizer.state_dict(),
+            'scaler': self.scaler.state_dict(),
+            'epoch': self.epoch,
+            'validated': self.validated,
+            'best': self.best,
+            'iterations_per_epoch': self.iterations_per_epoch,
+            'world_size': distributed.world_size(),
+            'seed': self.runtime.seed,
+            'class_names': self.train_loader.dataset.class_names,  # type: ignore[attr-defined]
+            'config': self.config.pretty_text,
+        }
+
+    def resume(self, source: str) -> None:
+        """Take up a run where a checkpoint left it.
+
+        Args:
+            source: a file, or 'auto' for the newest readable checkpoint of the work dir; without one the run starts
+                from the beginning.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing, damaged or not a checkpoint of this kind of run.
+        """
+        if source == 'auto':
+            found = newest_checkpoint(self.work_dir)
+            if found is None:
+                LOGGER.info('no checkpoint to resume from in %s: starting from the beginning', self.work_dir)
+                return
+            file, content = found
+        else:
+            file, content = Path(source), read_checkpoint(source)
+        if 'optimizer' not in content or 'epoch' not in content:
+            raise ValueError(f'{file} holds weights, but not a run to resume; use --load-from to start from weights')
+        now = {
+            'iterations_per_epoch': self.iterations_per_epoch,
+            'world_size': distributed.world_size(),
+            'seed': self.runtime.seed,
+        }
+        for name, value in now.items():
+            if content[name] != value:
+                LOGGER.warning('%s was %s and is %s: the run goes on, but not exactly', name, content[name], value)
+        try:
+            self.model.load_state_dict(content['state_dict'])
+            self.optimizer.load_state_dict(content['optimizer'])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f'{file} is of another model or optimiser: {error}') from error
+        self.scaler.load_state_dict(content['scaler'])
+        self.epoch = content['epoch']
+        self.validated = content['validated']
+        self.best = content['best']
+        LOGGER.info('resumed from %s, behind epoch %d', file, self.epoch)
+
+    # -- the loops -------------------------------------------------------------------------------------------------
+
+    def train(self, resume: str | None = None, load_from: str | None = None) -> dict[str, float] | None:
+        """Train to the last epoch.
+
+        Args:
+            resume: 'auto' or a checkpoint; goes before ``load_from`` where there is something to resume.
+            load_from: weights to start from instead of the backbone's ``pretrained``.
+
+        Returns:
+            The best epoch's metrics, or None if nothing was validated.
+        """
+        if resume is not None:
+            self.resume(resume)
+        if self.epoch == 0:
+            if load_from is not None:
+                load_weights(self.model, load_from)
+            else:
+                self.model.init_weights()
+        self._announce()
+        done = self.epoch * self.iterations_per_epoch
+        writer = ScalarWriter(self.work_dir, self.is_main, done)
+        model = distributed.wrap(self.model, self.device)
+        if not self.validated:
+            self._validate(writer)
+        started = time.monotonic()
+        first_iteration = done
+        while self.epoch < self.train_cfg.max_epochs:
+            self._train_epoch(model, writer, started, first_iteration)
+            distributed.broadcast_buffers(self.model)
+            self.epoch += 1
+            is_last = self.epoch == self.train_cfg.max_epochs
+            is_due = self.epoch % self.train_cfg.val_interval == 0 or is_last
+            self.validated = self.val_loader is None or not is_due
+            self.save()
+            if not self.validated:
+                self._validate(writer)
+        writer.close()
+        return self.best
+
+    def _announce(self) -> None:
+        processes = distributed.world_size()
+        batch = self.train_loader.batch_sampler.batch_size  # type: ignore[union-attr]
+        LOGGER.info(
+            '%s; %d process(es) x batch %d = %d videos an iteration, %d iterations an epoch, epochs %d to %d; %s',
+            torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'CPU',
+            processes,
+            batch,
+            processes * batch,
+            self.iterations_per_epoch,
+            self.epoch + 1,
+            self.train_cfg.max_epochs,
+            self.work_dir,
+        )
+
+    def _train_epoch(self, model: nn.Module, writer: ScalarWriter, started: float, first_iteration: int) -> None:
+        """Go once through the training data."""
+        model.train()
+        self.train_loader.sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
+        per_epoch = self.iterations_per_epoch
+        meter = Meter()
+        text = f'epoch {self.epoch + 1}/{self.train_cfg.max_epochs}'
+        tick = time.perf_counter()
+        for i, batch in enumerate(progress_bar(self.train_loader, text)):
+            data_time = time.perf_counter() - tick
+            iteration = self.epoch * per_epoch + i
+            factor = self.schedule.factor(iteration / per_epoch, self.train_cfg.max_epochs)
+            rate = set_learning_rate(self.optimizer, factor)
+            seed_iteration(self.runtime.seed, iteration, distributed.rank())
+            scalars = self._step(model, batch)
+            meter.add({**scalars, 'data_time': data_time, 'time': time.perf_counter() - tick})
+            if (i + 1) % self.runtime.log_interval == 0 or i + 1 == per_epoch:
+                means = {**meter.flush(), 'lr': rate, 'memory': self._memory()}
+                writer.write('train', means, self.epoch + 1, iteration + 1)
+                self._log_line(f'{text} [{i + 1}/{per_epoch}]', means, started, iteration + 1, first_iteration)
+            tick = time.perf_counter()
+
+    def _step(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Run one iteration; returns its losses and, if gradients are clipped, their norm before."""
+        with autocast(self.device, self.runtime.amp):
+            scalars = model(batch['inputs'], batch['label'])
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(scalars['loss']).backward()
+        if self.train_cfg.clip_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.train_cfg.clip_grad_norm)
+            scalars = {**scalars, 'grad_norm': norm}
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return scalars
+
+    def _validate(self, writer: ScalarWriter) -> None:
+        """Validate the last finished epoch, keep it if it is the best, and record that this has been done."""
+        assert self.val_loader is not None, 'validation is due only if there are validation data'
+        predictions = predict(self.model, self.val_loader, self.device, self.runtime.amp, 'validation')
+        metrics = compute_metrics(self.metrics, predictions)
+        if self.model.average_views == 'score':
+            scores, labels = torch.from_numpy(predictions.scores), torch.from_numpy(predictions.labels)
+            metrics['loss'] = self.model.cls_head.loss(scores, labels).item()
+        iteration = self.epoch * self.iterations_per_epoch
+        writer.write('val', metrics, self.epoch, iteration)
+        numbers = '  '.join(f'val/{name} {value:.4g}' for name, value in metrics.items())
+        name = self.runtime.save_best
+        is_best = self.best is None or metrics[name] > self.best[name]
+        if is_best:
+            self.best = {'epoch': self.epoch, **metrics}
+        self.validated = True
+        if is_best and self.is_main:
+            save_atomically(self._content(), self.work_dir / 'best.pth')
+        self.save()
+        LOGGER.info('epoch %d  %s%s', self.epoch, numbers, f'  (best {name} so far)' if is_best else '')
+
+    def _log_line(self, text: str, means: dict[str, float], started: float, iteration: int, first: int) -> None:
+        per_iteration = (time.monotonic() - started) / (iteration - first)
+        left = per_iteration * (self.train_cfg.max_epochs * self.iterations_per_epoch - iteration)
+        numbers = '  '.join(f'{name} {value:.4g}' for name, value in means.items())
+        LOGGER.info('%s  eta %s  %s', text, timedelta(seconds=round(left)), numbers)
+
+    def _memory(self) -> float:
+        """Return the peak memory in MB: of the GPU, or of this process on the CPU."""
+        if self.device.type == 'cuda':
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        unit = 2**20 if sys.platform == 'darwin' else 2**10  # bytes there, kilobytes elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

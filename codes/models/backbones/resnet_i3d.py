@@ -1,0 +1,283 @@
+"""ResNet-I3D: a 2D residual network whose filters were given a length in time.
+
+Quo Vadis, Action Recognition? Carreira and Zisserman, arXiv 1705.07750 (inflation); the slow pathway of SlowFast,
+Feichtenhofer et al., arXiv 1812.03982 (inflate the late stages only, keep all frames), which is what the DSANet paper
+builds on. Keys of the state dict are those of torchvision's ResNets, so image weights load by name.
+
+Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from codes.models.modules_maker.block_maker import InsertableBlock, expand_flags
+from codes.registry import MODELS
+
+
+def conv3d(in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
+    """Return a convolution without bias that keeps the size, but for the stride; all in time, height, width."""
+    padding = tuple(k // 2 for k in kernel)
+    return nn.Conv3d(in_channels, out_channels, tuple(kernel), tuple(stride), padding, bias=False)
+
+
+class ResidualBlock(InsertableBlock):
+    """What both kinds of block share: the shortcut, the addition and activation checkpointing."""
+
+    expansion: int
+
+    def __init__(self, in_channels: int, channels: int, spatial_stride: int, activation_checkpointing: bool) -> None:
+        super().__init__()
+        out_channels = channels * self.expansion
+        self.activation_checkpointing = activation_checkpointing
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module | None = None
+        if spatial_stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                conv3d(in_channels, out_channels, (1, 1, 1), (1, spatial_stride, spatial_stride)),
+                nn.BatchNorm3d(out_channels),
+            )
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Compute the residual branch, all but the addition."""
+        raise NotImplementedError(f'{type(self).__name__} has no residual branch')
+
+    def _forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.at('after_block', self.relu(self.branch(x) + shortcut))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N*V*U, C, T, H, W) to (N*V*U, C', T, H', W')."""
+        if self.activation_checkpointing and self.training:
+            # The second forward, in the backward pass, must not count the batch twice in the running statistics.
+            contexts = lambda: (nullcontext(), frozen_statistics(self))  # noqa: E731
+            return checkpoint(self._forward, x, use_reentrant=False, context_fn=contexts)
+        return self._forward(x)
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Within this context batch norms in training mode leave their running statistics alone.
+
+    They are still read and written, with a momentum of 0: checkpointing compares what both forwards save.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, num_batches in before:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(num_batches)
+
+
+class BasicBlock3d(ResidualBlock):
+    """Two 3x3 convolutions; inflated, both are 3x3x3 whatever ``inflate_style`` says, as in the 2021 release."""
+
+    expansion = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        spatial_stride: int = 1,
+        inflate: bool = True,
+        inflate_style: str = '3x1x1',
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(in_channels, channels, spatial_stride, activation_checkpointing)
+        kernel = (3, 3, 3) if inflate else (1, 3, 3)
+        self.conv1 = conv3d(in_channels, channels, kernel, (1, spatial_stride, spatial_stride))
+        self.bn1 = nn.BatchNorm3d(channels)
+        self.conv2 = conv3d(channels, channels, kernel)
+        self.bn2 = nn.BatchNorm3d(channels)
+        self.place_channels = {
+            'before_conv1': in_channels,
+            'before_conv2': channels,
+            'before_add': channels,
+            'after_block': channels,
+        }
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = self.at('before_conv1', x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.at('before_conv2', x)
+        x = self.bn2(self.conv2(x))
+        return self.at('before_add', x)
+
+
+class Bottleneck3d(ResidualBlock):
+    """1x1, 3x3, 1x1 convolutions; inflated, the first is 3x1x1 or the second 3x3x3."""
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        spatial_stride: int = 1,
+        inflate: bool = True,
+        inflate_style: str = '3x1x1',
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(in_channels, channels, spatial_stride, activation_checkpointing)
+        out_channels = channels * self.expansion
+        length1 = 3 if inflate and inflate_style == '3x1x1' else 1
+        length2 = 3 if inflate and inflate_style == '3x3x3' else 1
+        self.conv1 = conv3d(in_channels, channels, (length1, 1, 1))
+        self.bn1 = nn.BatchNorm3d(channels)
+        self.conv2 = conv3d(channels, channels, (length2, 3, 3), (1, spatial_stride, spatial_stride))
+        self.bn2 = nn.BatchNorm3d(channels)
+        self.conv3 = conv3d(channels, out_channels, (1, 1, 1))
+        self.bn3 = nn.BatchNorm3d(out_channels)
+        self.place_channels = {
+            'before_conv1': in_channels,
+            'before_conv2': channels,
+            'before_conv3': channels,
+            'before_add': out_channels,
+            'after_block': out_channels,
+        }
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = self.at('before_conv1', x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.at('before_conv2', x)
+        x = self.relu(self.bn2(self.conv2(x)))
+        x = self.at('before_conv3', x)
+        x = self.bn3(self.conv3(x))
+        return self.at('before_add', x)
+
+
+# depth: (block, blocks in each of the four stages)
+ARCHITECTURES: dict[int, tuple[type[ResidualBlock], tuple[int, ...]]] = {
+    10: (BasicBlock3d, (1, 1, 1, 1)),
+    18: (BasicBlock3d, (2, 2, 2, 2)),
+    34: (BasicBlock3d, (3, 4, 6, 3)),
+    50: (Bottleneck3d, (3, 4, 6, 3)),
+    101: (Bottleneck3d, (3, 4, 23, 3)),
+    152: (Bottleneck3d, (3, 8, 36, 3)),
+}
+INFLATE_STYLES = ('3x1x1', '3x3x3')
+
+
+@MODELS.register_module()
+class ResNet_I3D(nn.Module):
+    """A residual network over clips (more than ten arguments, because four of them describe the stem in time).
+
+    Args:
+        depth: 10, 18, 34, 50, 101 or 152. 10 is for small experiments: one block a stage.
+        base_channels: channels of the stem; each stage doubles them.
+        inflate: which blocks get a kernel length of 3 in time: one entry a stage, each 0, 1 or a flag for every block.
+            The default is the paper's, the last two stages.
+        inflate_style: '3x1x1' lengthens the first convolution of a bottleneck, '3x3x3' the second.
+        conv1_kernel_t: kernel length of the 7x7 stem convolution in time, in frames.
+        conv1_stride_t: its stride in time.
+        pool1_kernel_t: kernel length of the 3x3 pooling behind the stem.
+        pool1_stride_t: its stride in time.
+        pool2_stride_t: stride and kernel length of a pooling in time behind the first stage; 1 means none.
+        frozen_stages: -1 trains all, 0 freezes the stem, k also the first k stages: neither weights nor statistics
+            change.
+        norm_eval: keep all batch norms at their stored statistics in training.
+        activation_checkpointing: compute a block's activations again in the backward pass instead of keeping them;
+            the numbers stay the same, memory falls, time grows by about a third.
+        pretrained: file with weights to start from, such as torchvision's ResNet for images, which is inflated. Read
+            by ``Recognizer3D.init_weights``, not here.
+
+    Raises:
+        ValueError: an argument outside of its range.
+
+    Attributes:
+        out_channels: channels of the output.
+        stages: the four stages.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        base_channels: int = 64,
+        inflate: Sequence[int | Sequence[int]] = (0, 0, 1, 1),
+        inflate_style: str = '3x1x1',
+        conv1_kernel_t: int = 1,
+        conv1_stride_t: int = 1,
+        pool1_kernel_t: int = 1,
+        pool1_stride_t: int = 1,
+        pool2_stride_t: int = 1,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        activation_checkpointing: bool = False,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        if depth not in ARCHITECTURES:
+            raise ValueError(f'depth={depth!r} must be one of {", ".join(map(str, ARCHITECTURES))}')
+        if inflate_style not in INFLATE_STYLES:
+            raise ValueError(f'inflate_style={inflate_style!r} must be one of {", ".join(INFLATE_STYLES)}')
+        if frozen_stages not in range(-1, 5):
+            raise ValueError(f'frozen_stages={frozen_stages!r} must lie in -1 (none) to 4 (all)')
+        block, sizes = ARCHITECTURES[depth]
+        inflated = expand_flags(inflate, sizes, 'inflate')
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.pretrained = pretrained
+
+        self.conv1 = conv3d(3, base_channels, (conv1_kernel_t, 7, 7), (conv1_stride_t, 2, 2))
+        self.bn1 = nn.BatchNorm3d(base_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool3d((pool1_kernel_t, 3, 3), (pool1_stride_t, 2, 2), (pool1_kernel_t // 2, 1, 1))
+        self.pool2 = nn.MaxPool3d((pool2_stride_t, 1, 1)) if pool2_stride_t > 1 else None
+        in_channels = base_channels
+        for i, flags in enumerate(inflated):
+            channels = base_channels * 2**i
+            blocks = []
+            for j, flag in enumerate(flags):
+                stride = 2 if i > 0 and j == 0 else 1
+                options: dict[str, Any] = {
+                    'inflate': flag,
+                    'inflate_style': inflate_style,
+                    'activation_checkpointing': activation_checkpointing,
+                }
+                blocks.append(block(in_channels, channels, stride, **options))
+                in_channels = channels * block.expansion
+            self.add_module(f'layer{i + 1}', nn.Sequential(*blocks))
+        self.out_channels = in_channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+        self.train()
+
+    @property
+    def stages(self) -> list[nn.Sequential]:
+        return [getattr(self, f'layer{i}') for i in range(1, 5)]
+
+    def train(self, mode: bool = True) -> 'ResNet_I3D':
+        """Switch to training mode, but leave frozen stages and, with ``norm_eval``, all batch norms as in eval mode."""
+        super().train(mode)
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        if self.frozen_stages >= 0:
+            for part in [self.conv1, self.bn1, *self.stages[: self.frozen_stages]]:
+                part.eval().requires_grad_(False)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute features.
+
+        Args:
+            x: snippets (N*V*U, 3, T, H, W), normalised; the snippets of a view are neighbours.
+
+        Returns:
+            (N*V*U, out_channels, T', H / 32, W / 32).
+        """
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer1(x)
+        if self.pool2 is not None:
+            x = self.pool2(x)
+        return self.layer4(self.layer3(self.layer2(x)))

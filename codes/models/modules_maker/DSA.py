@@ -1,0 +1,149 @@
+"""Dynamic Segment Aggregation: snippets of one video exchange information inside the backbone.
+
+DSANet: A Dynamic Segment Aggregation Network for Video-Level Representation Learning, Wu et al., ACM MM 2021,
+arXiv 2105.12085, section "Dynamic Segment Aggregation" and figure 2.
+
+A video is cut into U snippets, and one 3D network with shared weights sees each of them alone. DSA lets it look at
+the neighbours. For every video and every channel a small network reads the U pooled values of the channel and
+answers with a kernel of length L; that kernel then slides along the snippets::
+
+    p[c]    = mean of x[., c, ., ., .] over frames and pixels          U values, one a snippet
+    theta   = softmax(W2 relu(BN(W1 p[c])))                            L weights that sum to 1
+    y[u, c] = sum over k of theta[k] * x[u + k - L // 2, c]            snippets outside the video are zero
+
+Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from codes.registry import MODELS
+
+
+@MODELS.register_module()
+class DSA(nn.Module):
+    """Mix each channel along the snippets of a view with a kernel that the view itself generates.
+
+    Args:
+        in_channels: C, channels of the input.
+        num_snippets: U, snippets of one view; the batch dimension holds them next to each other.
+        kernel_size: L, neighbours that one snippet sees, itself included; odd. The paper uses 3.
+        expansion: width of the kernel generator's hidden layer, in multiples of U (alpha in the 2021 release).
+        channel_ratio: share of the channels that are aggregated; the others pass untouched (beta). The first
+            ``int(C * channel_ratio)`` channels are taken.
+        residual: add the input to the aggregated channels. The paper does so behind a whole block only.
+
+    Raises:
+        ValueError: an argument outside of its range, or so small a ratio that no channel is left to aggregate.
+
+    The kernel generator has ``U * expansion * (U + 2 + L)`` parameters, whatever the number of channels, because
+    all channels share it. Its batch norm sees one row a video and channel.
+    """
+
+    tap: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_snippets: int = 4,
+        kernel_size: int = 3,
+        expansion: int = 2,
+        channel_ratio: float = 1 / 8,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(num_snippets, int) or num_snippets < 1:
+            raise ValueError(f'num_snippets={num_snippets!r} must be a whole number of at least 1')
+        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f'kernel_size={kernel_size!r} must be an odd whole number: 1, 3, 5, ...')
+        if kernel_size > 2 * num_snippets - 1:
+            raise ValueError(
+                f'kernel_size={kernel_size} reaches beyond num_snippets={num_snippets} snippets; '
+                f'at most {2 * num_snippets - 1}'
+            )
+        if not isinstance(expansion, int) or expansion < 1:
+            raise ValueError(f'expansion={expansion!r} must be a whole number of at least 1')
+        if not 0 < channel_ratio <= 1:
+            raise ValueError(f'channel_ratio={channel_ratio!r} must lie in (0, 1]')
+        if int(in_channels * channel_ratio) < 1:
+            raise ValueError(
+                f'channel_ratio={channel_ratio} leaves none of in_channels={in_channels} channels to aggregate; '
+                f'at least {1 / in_channels:g}'
+            )
+        self.num_snippets = num_snippets
+        self.kernel_size = kernel_size
+        self.channels = int(in_channels * channel_ratio)
+        self.residual = residual
+        hidden = num_snippets * expansion
+        self.generate = nn.Sequential(
+            nn.Linear(num_snippets, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, kernel_size, bias=False),
+            nn.Softmax(dim=-1),
+        )
+        # Which kernel weight carries snippet j to snippet u: j - u + L // 2, or the zero appended behind the kernel.
+        snippet = torch.arange(num_snippets)
+        tap = snippet[None, :] - snippet[:, None] + kernel_size // 2  # (U, U)
+        self.register_buffer('tap', tap.where((tap >= 0) & (tap < kernel_size), kernel_size), persistent=False)
+
+    def extra_repr(self) -> str:
+        return f'num_snippets={self.num_snippets}, channels={self.channels}, residual={self.residual}'
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Aggregate along the snippets of each view.
+
+        Args:
+            x: features (N*V*U, C, T, H, W), the U snippets of a view next to each other and in time order.
+
+        Returns:
+            Features of the same shape.
+
+        Raises:
+            ValueError: the batch dimension is no multiple of U.
+        """
+        if x.shape[0] % self.num_snippets:
+            raise ValueError(f'{x.shape[0]} snippets cannot be cut in views of num_snippets={self.num_snippets}')
+        active, passive = x[:, : self.channels], x[:, self.channels :]
+        snippets = active.unflatten(0, (-1, self.num_snippets))  # (N*V, U, C1, T, H, W)
+        kernel = self.make_kernel(snippets)
+        mixed = self.aggregate(snippets, kernel).flatten(0, 1)  # (N*V*U, C1, T, H, W)
+        if self.residual:
+            mixed = mixed + active
+        return torch.cat([mixed, passive], dim=1)
+
+    def make_kernel(self, snippets: Tensor) -> Tensor:
+        """Generate one kernel for each view and channel from its pooled values.
+
+        Args:
+            snippets: (N*V, U, C1, T, H, W).
+
+        Returns:
+            Weights (N*V, C1, L), positive, with sum 1 along L.
+        """
+        pooled = snippets.mean(dim=(3, 4, 5)).transpose(1, 2)  # (N*V, C1, U)
+        kernel = self.generate(pooled.flatten(0, 1))  # (N*V*C1, L)
+        return kernel.unflatten(0, pooled.shape[:2])  # (N*V, C1, L)
+
+    def aggregate(self, snippets: Tensor, kernel: Tensor) -> Tensor:
+        """Slide each kernel along the snippets, as a product with a banded U x U matrix.
+
+        The same as one grouped convolution would need N*V*C1 groups, which convolution libraries handle badly and
+        exporters refuse.
+
+        Args:
+            snippets: (N*V, U, C1, T, H, W).
+            kernel: (N*V, C1, L).
+
+        Returns:
+            (N*V, U, C1, T, H, W); snippet u holds sum_k kernel[k] * snippets[u + k - L // 2].
+        """
+        band = nn.functional.pad(kernel, (0, 1))[..., self.tap]  # (N*V, C1, U, U)
+        return torch.einsum('ncuj,njcthw->nucthw', band, snippets)  # (N*V, U, C1, T, H, W)
+
+    def num_macs(self, x: Tensor) -> int:
+        """Return the multiply-adds for an input (N*V*U, C, T, H, W): the generator's and L for each value."""
+        active = x[:, : self.channels]
+        rows = active.shape[0] // self.num_snippets * self.channels
+        weights = sum(layer.weight.numel() for layer in self.generate if isinstance(layer, nn.Linear))
+        return rows * weights + self.kernel_size * active.numel()

@@ -1,0 +1,145 @@
+"""Puts modules such as DSA into the residual blocks of a backbone.
+
+A residual block names the places where something may be inserted, and passes its features through whatever stands
+there. No forward is written twice, so pretrained keys, activation checkpointing and frozen stages go on working.
+
+=============  ====================================  ==================
+place          where in the block                    2021 release
+=============  ====================================  ==================
+before_conv1   start of the residual branch          res, res_1
+before_conv2   behind conv1, its norm and ReLU       res_2
+before_conv3   behind conv2, its norm and ReLU       res_3
+before_add     behind the last norm of the branch    res_4 (R18: res_3)
+after_block    behind the ReLU after the addition    bottom
+=============  ====================================  ==================
+"""
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from codes.registry import MODELS, build, check_module_cfg, nearest
+
+LOGGER = logging.getLogger(__name__)
+
+# The keys of a module's config that say where it goes; the others are arguments of the module.
+PLACEMENT_KEYS = ('place', 'blocks')
+
+
+class InsertableBlock(nn.Module):
+    """A residual block with named places.
+
+    A subclass fills ``place_channels`` and calls ``self.at(place, x)`` at each place of its forward.
+
+    Attributes:
+        place_channels: the channels of the features at each place.
+    """
+
+    place_channels: dict[str, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inserted: dict[str, list[str]] = {}
+
+    def insert(self, place: str, module: nn.Module) -> str:
+        """Put a module at a place, behind those that stand there already.
+
+        Args:
+            place: one of ``place_channels``.
+            module: takes and returns features of the channels there. Its keys in the state dict begin with its class
+                name in lower case, ``dsa``; a second one of the class in this block gets ``dsa_2``.
+
+        Returns:
+            The name that the module has in the block.
+        """
+        name = base = type(module).__name__.lower()
+        number = 2
+        while hasattr(self, name):
+            name, number = f'{base}_{number}', number + 1
+        self.add_module(name, module)
+        self.inserted.setdefault(place, []).append(name)
+        return name
+
+    def at(self, place: str, x: Tensor) -> Tensor:
+        """Pass features of shape (N*V*U, C, T, H, W) through what stands at a place; without anything, unchanged."""
+        for name in self.inserted.get(place, ()):
+            x = getattr(self, name)(x)
+        return x
+
+
+def insert_modules(backbone: nn.Module, module_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> None:
+    """Insert one module or several in order.
+
+    Args:
+        backbone: has ``stages``, the list of its stages, each a sequence of :class:`InsertableBlock`.
+        module_cfg: None, a dict or a list of dicts: ``type`` and the module's arguments without ``in_channels``,
+            ``place`` (see the table above; default ``before_conv2``), and ``blocks``, one entry a stage, each 0, 1 or
+            a flag for every block of the stage: ``(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0)``.
+
+    Raises:
+        KeyError: an unknown module or argument.
+        ValueError: a place that the block does not have, or ``blocks`` that do not fit the backbone.
+    """
+    if module_cfg is None:
+        return
+    check_module_cfg(module_cfg, 'module_cfg')
+    for cfg in [module_cfg] if isinstance(module_cfg, Mapping) else module_cfg:
+        _insert_module(backbone, cfg)
+
+
+def _insert_module(backbone: nn.Module, cfg: Mapping[str, Any]) -> None:
+    arguments = {k: v for k, v in cfg.items() if k not in PLACEMENT_KEYS}
+    place = cfg.get('place', 'before_conv2')
+    if 'blocks' not in cfg:
+        raise KeyError(f'module_cfg.blocks is missing; it says which blocks of each stage get {cfg["type"]}')
+    stages: list[Sequence[InsertableBlock]] = list(backbone.stages)
+    chosen = expand_flags(cfg['blocks'], [len(stage) for stage in stages], 'module_cfg.blocks')
+    where = []
+    for i, (stage, flags) in enumerate(zip(stages, chosen, strict=True)):
+        for j, (block, flag) in enumerate(zip(stage, flags, strict=True)):
+            if not flag:
+                continue
+            if place not in block.place_channels:
+                places = list(block.place_channels)
+                raise ValueError(
+                    f'module_cfg.place={place!r} is no place of {type(block).__name__}.{nearest(place, places)} '
+                    f'Places: {", ".join(places)}'
+                )
+            given = {'in_channels': block.place_channels[place]}
+            # The paper adds the input only where the module is not inside a residual branch already.
+            if place == 'after_block' and 'residual' in _argument_names(arguments['type']) - arguments.keys():
+                given['residual'] = True
+            block.insert(place, build(arguments, MODELS, 'module_cfg', **given))
+            where.append(f'layer{i + 1}.{j}')
+    if not where:
+        raise ValueError(f'module_cfg.blocks={cfg["blocks"]!r} selects no block; leave module_cfg out instead')
+    LOGGER.info('%s inserted %s of %d blocks: %s', cfg['type'], place, len(where), ', '.join(where))
+
+
+def _argument_names(module_type: str) -> set[str]:
+    return set(inspect.signature(MODELS.module_dict[module_type]).parameters)
+
+
+def expand_flags(pattern: Any, sizes: Sequence[int], name: str) -> list[list[bool]]:
+    """Turn a pattern with one entry a stage, each 0, 1 or a flag for every block, into a flag for every block.
+
+    Args:
+        pattern: such as ``(0, (0, 1, 0, 1), 1, 0)``.
+        sizes: the number of blocks of each stage.
+        name: what the pattern is called in the config.
+
+    Raises:
+        ValueError: the pattern does not fit the stages, or has an entry other than 0 and 1.
+    """
+    if not isinstance(pattern, Sequence) or len(pattern) != len(sizes):
+        raise ValueError(f'{name}={pattern!r} must have {len(sizes)} entries, for stages of {list(sizes)} blocks')
+    expanded = []
+    for i, (flags, size) in enumerate(zip(pattern, sizes, strict=True)):
+        flags = [flags] * size if isinstance(flags, int) else list(flags)
+        if len(flags) != size or any(flag not in (0, 1) for flag in flags):
+            raise ValueError(f'{name}[{i}]={pattern[i]!r} must be 0, 1 or {size} of them, one a block')
+        expanded.append([bool(flag) for flag in flags])
+    return expanded

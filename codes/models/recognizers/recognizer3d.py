@@ -1,0 +1,122 @@
+"""The recogniser: frames in, scores or losses out. The only file that folds and unfolds videos, views and snippets.
+
+Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codes.models.data_preprocessor import DataPreprocessor
+from codes.models.modules_maker.block_maker import insert_modules
+from codes.registry import MODELS
+
+# How the scores of a video's views become one: mean of the scores, or mean of the probabilities.
+AVERAGES = ('score', 'prob')
+
+
+@MODELS.register_module()
+class Recognizer3D(nn.Module):
+    """A backbone over snippets, a head over views.
+
+    Args:
+        backbone: maps (N*V*U, 3, T, H, W) to (N*V*U, C, T', H', W').
+        cls_head: maps the features and U to scores (N*V, K).
+        module_cfg: what is inserted into the backbone, such as DSA, and where (``block_maker``); None for nothing.
+        data_preprocessor: uint8 frames to normalised floats; None for ImageNet's mean and deviation.
+        average_views: 'score' or 'prob'. With 'prob' the results in eval mode are probabilities.
+        max_views_per_forward: how many views go through the network at once in eval mode, whatever the batch size;
+            None for all. Bounds the memory of testing with many views.
+
+    Raises:
+        ValueError: an argument outside of its range, or a head that does not fit the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        cls_head: nn.Module,
+        module_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        data_preprocessor: nn.Module | None = None,
+        average_views: str = 'score',
+        max_views_per_forward: int | None = None,
+    ) -> None:
+        super().__init__()
+        if average_views not in AVERAGES:
+            raise ValueError(f'average_views={average_views!r} must be one of {", ".join(AVERAGES)}')
+        if max_views_per_forward is not None and max_views_per_forward < 1:
+            raise ValueError(f'max_views_per_forward={max_views_per_forward} must be at least 1, or None for all')
+        if cls_head.in_channels != backbone.out_channels:
+            raise ValueError(
+                f'cls_head.in_channels={cls_head.in_channels} does not fit the backbone, '
+                f'which yields {backbone.out_channels} channels'
+            )
+        self.data_preprocessor = data_preprocessor or DataPreprocessor()
+        self.backbone = backbone
+        self.cls_head = cls_head
+        self.average_views = average_views
+        self.max_views_per_forward = max_views_per_forward
+        insert_modules(backbone, module_cfg)
+        backbone.train()  # so that norm_eval and frozen_stages hold for what was inserted
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.cls_head.num_classes
+
+    def init_weights(self) -> None:
+        """Load the weights that the backbone's ``pretrained`` names, if any; report what matched."""
+        if self.backbone.pretrained is not None:
+            from codes.engine.checkpoint import load_weights
+
+            load_weights(self.backbone, self.backbone.pretrained)
+
+    def forward(self, inputs: Tensor, label: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+        """Score videos, or compute the loss if labels are given.
+
+        Args:
+            inputs: uint8 frames (N, V, U, C, T, H, W).
+            label: class of each video (N,), int64; only for training and for a validation loss.
+
+        Returns:
+            Without labels: scores (N, K), averaged over views as ``average_views`` says.
+            With labels: a dict of scalars, ``loss`` and ``top1``, the batch's accuracy in percent.
+
+        Raises:
+            ValueError: frames of another shape or type, or U of the data unlike U of the modules.
+        """
+        if inputs.dim() != 7:
+            raise ValueError(f'inputs must have 7 dimensions (N, V, U, C, T, H, W), got {tuple(inputs.shape)}')
+        num_videos, num_views, num_snippets = inputs.shape[:3]
+        self._check_num_snippets(num_snippets)
+        views = inputs.flatten(0, 1)  # (N*V, U, C, T, H, W)
+        limit = num_videos * num_views if self.training else self.max_views_per_forward or num_videos * num_views
+        scores = torch.cat([self._score(part) for part in views.split(limit)])  # (N*V, K)
+        scores = scores.unflatten(0, (num_videos, num_views))  # (N, V, K)
+        if label is not None:
+            return self._losses(scores.mean(dim=1), label)
+        if self.average_views == 'prob':
+            scores = scores.softmax(dim=-1)
+        return scores.mean(dim=1)  # (N, K)
+
+    def _score(self, views: Tensor) -> Tensor:
+        """Score uint8 views (N*V, U, C, T, H, W); returns (N*V, K)."""
+        snippets = self.data_preprocessor(views).flatten(0, 1)  # (N*V*U, C, T, H, W)
+        return self.cls_head(self.backbone(snippets), num_snippets=views.shape[1])
+
+    def _losses(self, scores: Tensor, label: Tensor) -> dict[str, Tensor]:
+        label = label.to(scores.device, non_blocking=True)
+        top1 = (scores.argmax(dim=1) == label).float().mean() * 100
+        return {'loss': self.cls_head.loss(scores, label), 'top1': top1.detach()}
+
+    def _check_num_snippets(self, num_snippets: int) -> None:
+        # Divisibility, which the modules check, is too weak: 8 snippets would pass for 4 and be mixed in two halves.
+        for name, module in self.backbone.named_modules():
+            expected = getattr(module, 'num_snippets', num_snippets)
+            if expected != num_snippets:
+                raise ValueError(
+                    f'the data have num_snippets={num_snippets} snippets a view, but {type(module).__name__} in '
+                    f'backbone.{name} has num_snippets={expected}'
+                )

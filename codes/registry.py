@@ -1,0 +1,184 @@
+"""The registries, and how a config dict becomes an object.
+
+A dict with a ``type`` names a registered class; its other keys are that class's constructor arguments, one to one.
+Nested dicts with a ``type`` are built first and handed over as objects. Everything is checked by signature before
+anything is built, and the config itself is never changed.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mmengine.registry import Registry
+
+MODELS = Registry('model')
+DATASETS = Registry('dataset')
+TRANSFORMS = Registry('transform')
+METRICS = Registry('metric')
+OPTIMIZERS = Registry('optimizer')
+SCHEDULES = Registry('schedule')
+
+# Importing these packages fills the registries.
+_HOMES = ('codes.models', 'codes.datasets', 'codes.evaluation', 'codes.engine.optim')
+
+# Constructor arguments that the framework hands over when it builds; a config must not give them.
+_HANDED_OVER = {'in_channels': 'the channels where the module is inserted'}
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return ``' Did you mean 'x'?'`` for the closest allowed name, or an empty string if none is close."""
+    match = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1)
+    return f' Did you mean {match[0]!r}?' if match else ''
+
+
+def find_class(cfg: Mapping[str, Any], registry: Registry, path: str) -> Callable[..., Any]:
+    """Return the class that ``cfg['type']`` names in ``registry``.
+
+    Args:
+        cfg: a config dict.
+        registry: where to look.
+        path: where ``cfg`` stands in the whole config, for the message.
+
+    Raises:
+        TypeError: ``cfg`` is no dict.
+        KeyError: no ``type``, or a name that is not registered; lists the names and the nearest one.
+    """
+    if not isinstance(cfg, Mapping):
+        raise TypeError(f'{path} must be a dict with a type, got {cfg!r}')
+    for home in _HOMES:
+        importlib.import_module(home)
+    names = sorted(registry.module_dict)
+    if 'type' not in cfg:
+        raise KeyError(f"{path} has no 'type'; it names one of the registered {registry.name}s: {', '.join(names)}")
+    name = cfg['type']
+    if name not in registry.module_dict:
+        raise KeyError(
+            f'{path}.type={name!r} is not a registered {registry.name}.{nearest(name, names)} '
+            f'Registered: {", ".join(names)}'
+        )
+    return registry.module_dict[name]
+
+
+def check_arguments(
+    function: Callable[..., Any],
+    keys: Iterable[str],
+    path: str,
+    given: Iterable[str] = (),
+    extra: Iterable[str] = (),
+) -> None:
+    """Compare the keys of a config dict with the arguments of what it configures.
+
+    Args:
+        function: the class or function.
+        keys: the keys of the dict, without ``type``.
+        path: where the dict stands in the whole config.
+        given: arguments that the caller hands over; not allowed in the config.
+        extra: keys that are allowed although ``function`` does not take them.
+
+    Raises:
+        KeyError: an unknown or a missing key, by its full path, with the allowed names.
+    """
+    name = function.__name__
+    given = set(given)
+    parameters = {k: p for k, p in inspect.signature(function).parameters.items() if k not in given}
+    allowed = [*parameters, *extra]
+    for key in keys:
+        if key not in allowed:
+            raise KeyError(
+                f'{path}.{key} is not an argument of {name}.{nearest(key, allowed)} Allowed: {", ".join(allowed)}'
+            )
+    missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in set(keys)]
+    if missing:
+        raise KeyError(f'{path}.{missing[0]} is missing; {name} needs it. Allowed: {", ".join(allowed)}')
+
+
+def _children(cfg: Mapping[str, Any], registry: Registry) -> Iterable[tuple[str, Any, Registry]]:
+    """Yield (key, value, registry of what the value describes) for the arguments in ``cfg``."""
+    for key, value in cfg.items():
+        if key != 'type':
+            yield key, value, TRANSFORMS if key == 'pipeline' else registry
+
+
+def _is_described(value: Any) -> bool:
+    return isinstance(value, Mapping) and 'type' in value
+
+
+def check(cfg: Mapping[str, Any], registry: Registry, path: str, given: Iterable[str] = ()) -> None:
+    """Check a config dict and everything inside it against the constructors, without building.
+
+    Args:
+        cfg: a dict with a ``type``.
+        registry: what ``type`` names.
+        path: where ``cfg`` stands in the whole config.
+        given: constructor arguments that the caller of :func:`build` hands over.
+
+    Raises:
+        KeyError: as :func:`find_class` and :func:`check_arguments`.
+    """
+    cls = find_class(cfg, registry, path)
+    check_arguments(cls, [k for k in cfg if k != 'type'], path, given)
+    for key, value, child_registry in _children(cfg, registry):
+        if key == 'module_cfg':
+            check_module_cfg(value, f'{path}.{key}')
+        elif _is_described(value):
+            check(value, child_registry, f'{path}.{key}')
+        elif isinstance(value, (list, tuple)):
+            for i, item in enumerate(value):
+                if _is_described(item) or key == 'pipeline':
+                    check(item, child_registry, f'{path}.{key}.{i}')
+
+
+def check_module_cfg(module_cfg: Any, path: str) -> None:
+    """Check ``module_cfg``: None, a dict, or a list of dicts, each a module and where it goes.
+
+    Raises:
+        KeyError: as :func:`check`; ``place`` and ``blocks`` are arguments of ``insert_module``.
+    """
+    if module_cfg is None:
+        return
+    from codes.models.modules_maker.block_maker import PLACEMENT_KEYS
+
+    is_list = isinstance(module_cfg, (list, tuple))
+    for i, cfg in enumerate(module_cfg if is_list else [module_cfg]):
+        where = f'{path}.{i}' if is_list else path
+        cls = find_class(cfg, MODELS, where)
+        keys = [k for k in cfg if k != 'type']
+        check_arguments(cls, keys, where, given=_HANDED_OVER, extra=PLACEMENT_KEYS)
+
+
+def build(cfg: Mapping[str, Any], registry: Registry, path: str | None = None, **given: Any) -> Any:
+    """Build the object that a config dict describes, children first. The dict is not changed.
+
+    Args:
+        cfg: a dict with a ``type``.
+        registry: what ``type`` names.
+        path: where ``cfg`` stands in the whole config; the registry's name by default.
+        given: further constructor arguments that do not stand in the config.
+
+    Returns:
+        The object.
+
+    Raises:
+        KeyError, ValueError: a key or a value that the constructor does not take, by its full path.
+    """
+    path = path or registry.name
+    check(cfg, registry, path, given)
+    arguments = {}
+    for key, value, child_registry in _children(cfg, registry):
+        if key == 'module_cfg':
+            pass  # the modules need the channels of the blocks that they go into: built by block_maker
+        elif _is_described(value):
+            value = build(value, child_registry, f'{path}.{key}')
+        elif isinstance(value, (list, tuple)):
+            value = type(value)(
+                build(item, child_registry, f'{path}.{key}.{i}') if _is_described(item) else item
+                for i, item in enumerate(value)
+            )
+        arguments[key] = value
+    cls = find_class(cfg, registry, path)
+    try:
+        return cls(**arguments, **given)
+    except ValueError as error:
+        raise ValueError(f'{path} ({cls.__name__}): {error}') from error

@@ -1,0 +1,30 @@
+"""What every test gets: seeded random numbers, few threads, and a word about GPUs."""
+
+import os
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Let no test depend on which tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip ``needs_gpu`` tests without a GPU, unless FAIL_WITHOUT_GPU says that there must be one."""
+    if torch.cuda.is_available() or os.environ.get('FAIL_WITHOUT_GPU'):
+        return
+    for item in items:
+        if item.get_closest_marker('needs_gpu'):
+            item.add_marker(pytest.mark.skip(reason='no CUDA device'))

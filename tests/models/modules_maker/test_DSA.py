@@ -1,0 +1,172 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codes.models.modules_maker.DSA import DSA
+
+
+def slow_dsa(module: DSA, x: Tensor) -> Tensor:
+    """DSA in eval mode, one video, channel and snippet at a time."""
+    num_snippets, length = module.num_snippets, module.kernel_size
+    linear1, norm, _, linear2, _ = module.generate
+    out = x.clone()
+    for start in range(0, len(x), num_snippets):
+        for c in range(module.channels):
+            pooled = torch.stack([x[start + u, c].mean() for u in range(num_snippets)])  # (U,)
+            hidden = linear1.weight @ pooled
+            hidden = (hidden - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+            theta = (linear2.weight @ hidden.clamp(min=0)).softmax(dim=0)
+            for u in range(num_snippets):
+                y = torch.zeros_like(x[start, c])
+                for k in range(length):
+                    source = u + k - length // 2
+                    if 0 <= source < num_snippets:
+                        y = y + theta[k] * x[start + source, c]
+                out[start + u, c] = y + x[start + u, c] if module.residual else y
+    return out
+
+
+def make_dsa(**options: object) -> DSA:
+    """A module in eval mode with lively statistics and weights."""
+    module = DSA(8, **{'channel_ratio': 0.5, **options}).eval()
+    norm = module.generate[1]
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return module
+
+
+def fix_kernel(module: DSA, theta: list[float]) -> None:
+    """Make the generator answer with ``theta`` whatever it reads."""
+    linear2 = module.generate[3]
+    bias = torch.tensor(theta).clamp(min=1e-30).log()
+    module.generate = nn.Sequential(*list(module.generate)[:-2], _Constant(bias), nn.Softmax(dim=-1))
+    assert linear2.out_features == len(theta), 'the test gave a kernel of the wrong length'
+
+
+class _Constant(nn.Module):
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value.expand(len(x), -1)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'num_snippets': 5, 'kernel_size': 5},
+        {'num_snippets': 2, 'kernel_size': 3},
+        {'num_snippets': 1, 'kernel_size': 1},
+        {'num_snippets': 4, 'kernel_size': 7},
+        {'expansion': 4, 'channel_ratio': 1.0},
+        {'channel_ratio': 1 / 8, 'residual': True},
+    ],
+)
+def test_dsa_equals_slow_loop(options: dict) -> None:
+    module = make_dsa(**options)
+    x = torch.randn(3 * module.num_snippets, 8, 2, 3, 4)
+    torch.testing.assert_close(module(x), slow_dsa(module, x), rtol=1e-5, atol=1e-6)
+
+
+def test_dsa_with_known_kernel_gives_hand_computed_values() -> None:
+    module = DSA(1, num_snippets=3, kernel_size=3, channel_ratio=1.0).eval()
+    fix_kernel(module, [0.5, 0.3, 0.2])
+    x = torch.tensor([1.0, 10.0, 100.0]).reshape(3, 1, 1, 1, 1)  # (N*V*U, C, T, H, W)
+    # u=0: 0.3*1 + 0.2*10;  u=1: 0.5*1 + 0.3*10 + 0.2*100;  u=2: 0.5*10 + 0.3*100
+    torch.testing.assert_close(module(x).flatten(), torch.tensor([2.3, 23.5, 35.0]))
+
+
+def test_dsa_with_centre_kernel_is_the_identity() -> None:
+    module = make_dsa()
+    fix_kernel(module, [0, 1, 0])
+    x = torch.randn(8, 8, 2, 3, 3)
+    torch.testing.assert_close(module(x), x, rtol=0, atol=0)
+
+
+def test_dsa_leaves_the_other_channels_untouched() -> None:
+    module = make_dsa(channel_ratio=0.25, residual=True)
+    x = torch.randn(8, 8, 2, 3, 3)
+    y = module(x)
+    assert torch.equal(y[:, 2:], x[:, 2:])
+    assert not torch.isclose(y[:, :2], x[:, :2]).any()
+
+
+def test_dsa_kernels_sum_to_one_and_lose_mass_only_at_the_ends() -> None:
+    module = make_dsa(channel_ratio=1.0)
+    ones = torch.ones(4, 8, 1, 1, 1)
+    y = module(ones).flatten(1)  # (U, C)
+    torch.testing.assert_close(y[1:3], torch.ones(2, 8))
+    assert (y[0] < 1).all()
+    assert (y[3] < 1).all()
+
+
+def test_dsa_does_not_mix_videos() -> None:
+    module = make_dsa()
+    x = torch.randn(8, 8, 2, 3, 3)
+    changed = x.clone()
+    changed[4:] = torch.randn(4, 8, 2, 3, 3)
+    assert torch.equal(module(x)[:4], module(changed)[:4])
+
+
+def test_dsa_sees_the_order_of_snippets() -> None:
+    module = make_dsa()
+    x = torch.randn(4, 8, 2, 3, 3)
+    assert not torch.allclose(module(x.flip(0)).mean(0), module(x).mean(0), atol=1e-4)
+
+
+def test_dsa_gradients_are_right_in_float64() -> None:
+    module = DSA(4, num_snippets=3, channel_ratio=0.5, residual=True).double()
+    x = torch.randn(6, 4, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(module, (x,))
+
+
+def test_dsa_gradients_reach_every_weight() -> None:
+    module = DSA(8)
+    module(torch.randn(8, 8, 2, 3, 3)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+@pytest.mark.parametrize(('expansion', 'params'), [(1, 36), (2, 72), (4, 144), (8, 288)])
+def test_dsa_parameters_grow_with_expansion_and_not_with_channels(expansion: int, params: int) -> None:
+    for channels in (8, 256):
+        module = DSA(channels, num_snippets=4, kernel_size=3, expansion=expansion)
+        assert sum(p.numel() for p in module.parameters()) == params
+
+
+def test_dsa_counts_its_multiply_adds() -> None:
+    # One video, 16 of 128 channels, 4 snippets of 8 x 28 x 28: generator 16 * (4*8 + 8*3), sums 3 a value.
+    macs = DSA(128).num_macs(torch.empty(4, 128, 8, 28, 28, device='meta'))
+    assert macs == 16 * (4 * 8 + 8 * 3) + 3 * 4 * 16 * 8 * 28 * 28
+
+
+def test_dsa_keeps_the_memory_order_of_channels_last_input() -> None:
+    module = make_dsa()
+    x = torch.randn(8, 8, 2, 3, 3)
+    last = x.contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(module(last), module(x))
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        ({'num_snippets': 0}, 'num_snippets=0 must be a whole number of at least 1'),
+        ({'kernel_size': 4}, 'kernel_size=4 must be an odd whole number'),
+        ({'kernel_size': 9}, 'kernel_size=9 reaches beyond num_snippets=4 snippets; at most 7'),
+        ({'expansion': 1.5}, 'expansion=1.5 must be a whole number'),
+        ({'channel_ratio': 0}, r'channel_ratio=0 must lie in \(0, 1\]'),
+        ({'channel_ratio': 1.5}, r'channel_ratio=1.5 must lie in \(0, 1\]'),
+        ({'channel_ratio': 0.05}, 'channel_ratio=0.05 leaves none of in_channels=8 channels'),
+    ],
+)
+def test_dsa_refuses_wrong_options(options: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        DSA(8, **options)
+
+
+def test_dsa_refuses_snippets_that_do_not_fill_views() -> None:
+    with pytest.raises(ValueError, match='6 snippets cannot be cut in views of num_snippets=4'):
+        DSA(8)(torch.randn(6, 8, 1, 1, 1))

@@ -1,0 +1,119 @@
+"""Print parameters, multiply-adds and the shapes behind each stage of a config's model. Needs no data and no weights.
+
+GMACs count the convolutions, the matrix products and DSA's weighted sums of one view of one video; norms,
+activations and pooling are left out.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from codes.config import load_config  # noqa: E402
+from codes.registry import MODELS, build  # noqa: E402
+
+
+def find_input_shape(config: dict[str, Any]) -> tuple[int, ...]:
+    """Return (U, T, H, W) of a training sample, read off the training pipeline.
+
+    Raises:
+        ValueError: the pipeline does not say; give --input-shape then.
+    """
+    pipeline = config.get('train_dataloader', config['test_dataloader'])['dataset']['pipeline']
+    sample = next((step for step in pipeline if step['type'] == 'SampleSnippets'), None)
+    sizes = [step['size'] for step in pipeline if 'size' in step]
+    if sample is None or not sizes:
+        raise ValueError('the pipeline has no SampleSnippets or no step with a size; give --input-shape U T H W')
+    height, width = (sizes[-1], sizes[-1]) if isinstance(sizes[-1], int) else sizes[-1]
+    return sample['num_snippets'], sample['frames_per_snippet'], height, width
+
+
+def count_macs(model: nn.Module, inputs: torch.Tensor) -> int:
+    """Return the multiply-adds of one forward pass, which torch counts operator by operator."""
+    declared: dict[str, int] = {}  # modules that know better than their operators, by name
+
+    def record(name: str, module: Any) -> Any:
+        return module.register_forward_pre_hook(lambda _, args: declared.update({name: module.num_macs(*args)}))
+
+    hooks = [record(name, module) for name, module in model.named_modules() if hasattr(module, 'num_macs')]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(inputs)
+    for hook in hooks:
+        hook.remove()
+    flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
+    total = flops['Global'] // 2
+    for name, macs in declared.items():
+        total += macs - flops.get(f'{type(model).__name__}.{name}', 0) // 2
+    return total
+
+
+def summarise(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return ``params``, ``gmacs`` and ``stages`` of a model for one view (U, T, H, W).
+
+    Nothing is computed: the model stands on torch's meta device, which has shapes but no numbers.
+    """
+    num_snippets, frames, height, width = shape
+    with torch.device('meta'):
+        model = build(model_cfg, MODELS, 'model').eval()
+        inputs = torch.zeros(1, 1, num_snippets, 3, frames, height, width, dtype=torch.uint8)
+    stages = []
+
+    def record(name: str, module: nn.Module) -> Any:
+        def hook(_module: nn.Module, _args: Any, output: torch.Tensor) -> None:
+            params = sum(p.numel() for p in module.parameters())
+            stages.append({'name': name, 'shape': list(output.shape), 'params': params})
+
+        return module.register_forward_hook(hook)
+
+    children = model.backbone.named_children()
+    parts = {f'backbone.{name}': part for name, part in children if not isinstance(part, nn.ReLU)}
+    hooks = [record(name, part) for name, part in {**parts, 'cls_head': model.cls_head}.items()]
+    with torch.no_grad():
+        model(inputs)
+    for hook in hooks:
+        hook.remove()
+    return {
+        'params': sum(p.numel() for p in model.parameters()),
+        'gmacs': count_macs(model, inputs) / 1e9,
+        'input_shape': [1, 1, num_snippets, 3, frames, height, width],
+        'stages': stages,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config')
+    parser.add_argument('--json', action='store_true', help='print JSON: params, gmacs, input_shape, stages')
+    parser.add_argument(
+        '--input-shape',
+        nargs=4,
+        type=int,
+        metavar=('U', 'T', 'H', 'W'),
+        help='snippets, frames, height, width; by default those of the training pipeline',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override values of the config'
+    )
+    args = parser.parse_args()
+    config = load_config(args.config, args.cfg_options)
+    summary = summarise(config['model'], tuple(args.input_shape or find_input_shape(config)))
+    if args.json:
+        print(json.dumps(summary, indent=2))
+        return
+    print('input (N, V, U, C, T, H, W)  ', tuple(summary['input_shape']))
+    for stage in summary['stages']:
+        print(f'{stage["name"]:<22}{stage["params"]:>12,} parameters  {tuple(stage["shape"])}')
+    values = math.prod(summary['input_shape'])
+    print(f'parameters {summary["params"]:,}   GMACs {summary["gmacs"]:.3f}   values in a view {values:,}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,66 @@
+"""Train a recogniser that a config describes. Started by dist_train_recognizer.sh, or alone for one process."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from codes.config import load_config  # noqa: E402
+from codes.engine import distributed  # noqa: E402
+from codes.engine.logging import setup_logging  # noqa: E402
+from codes.engine.runner import Runner  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='a config such as configs/kinetics/r50_e100_s1_8.py')
+    parser.add_argument('--work-dir', help='for checkpoints, logs and curves; default work_dirs/<name of the config>')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='auto|FILE',
+        help='go on from a checkpoint; auto, the default, takes the newest of the work dir, if any',
+    )
+    parser.add_argument('--load-from', metavar='FILE', help='start from the weights of a checkpoint')
+    parser.add_argument('--seed', type=int, help='instead of runtime.seed')
+    parser.add_argument('--deterministic', action='store_true', help='reproducible algorithms on the GPU; slower')
+    parser.add_argument('--amp', choices=('bf16', 'fp16'), help='automatic mixed precision')
+    parser.add_argument('--no-validate', action='store_true', help='leave out validation')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override values of the config'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    options = list(args.cfg_options)
+    config = load_config(args.config, options)
+    given = {'seed': args.seed, 'deterministic': args.deterministic or None, 'amp': args.amp}
+    config['runtime'] = {**config.get('runtime', {}), **{k: v for k, v in given.items() if v is not None}}
+    if args.no_validate:
+        config.pop('val_dataloader', None)
+    device = distributed.setup()
+    is_main = distributed.rank() == 0
+    work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
+    if is_main:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    distributed.barrier()
+    setup_logging(work_dir, is_main)
+    try:
+        runner = Runner(config, work_dir, device)
+        if is_main:
+            config.dump(work_dir / 'config.py')
+        best = runner.train(args.resume, args.load_from)
+        if best is not None:
+            numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
+            logging.getLogger('codes').info('best epoch %d: %s', best['epoch'], numbers)
+    finally:
+        distributed.teardown()
+
+
+if __name__ == '__main__':
+    main()
