@@ -1,0 +1,188 @@
+"""What is in a data set: list files, class folders and class names, read into records.
+
+A list file has one video a line, ``path label``, or ``path num_frames label`` for folders of frames. Lines
+are split from the right, so a path may contain spaces. Blank lines and lines that start with ``#`` are
+skipped.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+VIDEO_EXTENSIONS = (
+    '.3gp',
+    '.avi',
+    '.flv',
+    '.m4v',
+    '.mkv',
+    '.mov',
+    '.mp4',
+    '.mpeg',
+    '.mpg',
+    '.ts',
+    '.webm',
+    '.wmv',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """One video of a data set.
+
+    Args:
+        path: the video file, or the folder of frames.
+        label: class, from 0 on.
+        list_file: the list file that names the video; its class folder if there is no list.
+        line: line in ``list_file``, from 1 on; None if there is no list.
+        num_frames: number of frames of a folder; None for a video file, which is counted when it is opened.
+    """
+
+    path: str
+    label: int
+    list_file: str
+    line: int | None = None
+    num_frames: int | None = None
+
+    @property
+    def source(self) -> str:
+        """Where the record comes from, such as ``train.txt:17``."""
+        return self.list_file if self.line is None else f'{self.list_file}:{self.line}'
+
+
+def parse_list_file(list_file: str, data_root: str | None = None, with_num_frames: bool = False) -> list[VideoRecord]:
+    """Read a list file.
+
+    Args:
+        list_file: the file, UTF-8, any line ends.
+        data_root: folder that relative paths are joined to; the working directory if None.
+        with_num_frames: lines are ``path num_frames label`` instead of ``path label``.
+
+    Returns:
+        One record a line, in the order of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a malformed line, by file and line, or no line at all.
+    """
+    expected = 'path num_frames label' if with_num_frames else 'path label'
+    records = []
+    for line, text in enumerate(_read_lines(list_file, 'list file'), start=1):
+        if not text or text.startswith('#'):
+            continue
+        where = f'{list_file}:{line}: {text!r} is not {expected!r}'
+        fields = text.rsplit(maxsplit=expected.count(' '))
+        if len(fields) <= expected.count(' '):
+            hint = '; separate the fields by spaces or tabs, not by commas' if ',' in text else ''
+            raise ValueError(f'{where}: {len(fields)} field(s) found{hint}')
+        num_frames = None
+        if with_num_frames:
+            num_frames = _parse_count(fields[1], f'{where}: num_frames')
+            if num_frames == 0:
+                raise ValueError(f'{where}: num_frames must be at least 1')
+        label = _parse_count(fields[-1], f'{where}: label')
+        path = os.path.join(data_root or '', fields[0])
+        records.append(VideoRecord(path, label, list_file, line, num_frames))
+    if not records:
+        raise ValueError(f'{list_file} names no video; expected lines of the form {expected!r}')
+    return records
+
+
+def read_class_names(class_file: str) -> list[str]:
+    """Read class names, one a line; the first line names class 0.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a name is empty or occurs twice, by file and line, or there is no name at all.
+    """
+    names = _read_lines(class_file, 'class file')
+    while names and not names[-1]:
+        names.pop()
+    first_line: dict[str, int] = {}
+    for line, name in enumerate(names, start=1):
+        if not name:
+            raise ValueError(f'{class_file}:{line}: empty line; every line names a class, the first one class 0')
+        if name in first_line:
+            raise ValueError(f'{class_file}:{line}: class {name!r} stands already in line {first_line[name]}')
+        first_line[name] = line
+    if not names:
+        raise ValueError(f'{class_file} names no class; expected one name a line')
+    return names
+
+
+def scan_class_folders(
+    root: str, filename_tmpl: str | None = None, class_names: Sequence[str] | None = None
+) -> tuple[list[VideoRecord], list[str]]:
+    """Find the videos of a data set without a list, one folder a class: ``root/class/video``.
+
+    Args:
+        root: folder of the class folders. Hidden files and folders are skipped.
+        filename_tmpl: how frames are called; given, videos are folders of frames, else they are video files.
+        class_names: the classes in the order of their labels; by default the folders sorted by name. A split
+            that lacks a class needs them, otherwise its labels differ from those of the other splits.
+
+    Returns:
+        The records, sorted by class and name, and the class names.
+
+    Raises:
+        FileNotFoundError: ``root`` is no folder.
+        ValueError: no class folder, a folder that is no class, or a class folder without a video.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'no folder {os.path.abspath(root)!r}; looked for class folders in it')
+    folders = [name for name in _visible(root) if os.path.isdir(os.path.join(root, name))]
+    if not folders:
+        raise ValueError(f'{os.path.abspath(root)!r} has no class folder; looked for root/class/video')
+    names = list(folders if class_names is None else class_names)
+    label_of = {name: label for label, name in enumerate(names)}
+    records = []
+    for name in folders:
+        folder = os.path.join(root, name)
+        if name not in label_of:
+            raise ValueError(f'folder {folder!r} is none of the {len(names)} classes: {", ".join(names)}')
+        if filename_tmpl is None:
+            wanted = f'video ending in {", ".join(VIDEO_EXTENSIONS)}'
+            found = _video_files(folder)
+        else:
+            wanted = f'folder of frames called {filename_tmpl!r}'
+            found = _frame_folders(folder, filename_tmpl)
+        if not found:
+            raise ValueError(f'class folder {folder!r} has no {wanted}')
+        records += [VideoRecord(os.path.join(folder, video), label_of[name], folder, None, n) for video, n in found]
+    return records, names
+
+
+def _read_lines(file: str, kind: str) -> list[str]:
+    """Return the stripped lines of a text file, without a byte order mark."""
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f'no {kind} {os.path.abspath(file)!r}')
+    # File names need not be UTF-8: surrogateescape hands their bytes back to the file system unchanged.
+    with open(file, encoding='utf-8-sig', errors='surrogateescape') as lines:
+        return [line.strip() for line in lines]
+
+
+def _parse_count(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f'{name} must be a whole number from 0 on, got {text!r}')
+    return int(text)
+
+
+def _visible(folder: str) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.startswith('.'))
+
+
+def _video_files(folder: str) -> list[tuple[str, int | None]]:
+    """Return (name, None) of the video files: their frames are counted when they are opened."""
+    return [(name, None) for name in _visible(folder) if name.lower().endswith(VIDEO_EXTENSIONS)]
+
+
+def _frame_folders(folder: str, filename_tmpl: str) -> list[tuple[str, int | None]]:
+    """Return (name, number of frames) of the folders that hold frames called like ``filename_tmpl``."""
+    prefix, suffix = filename_tmpl.split('{')[0], filename_tmpl.rsplit('}')[-1]
+    found: list[tuple[str, int | None]] = []
+    for name in _visible(folder):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            num_frames = sum(file.startswith(prefix) and file.endswith(suffix) for file in os.listdir(path))
+            if num_frames:
+                found.append((name, num_frames))
+    return found

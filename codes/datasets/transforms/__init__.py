@@ -1,0 +1,35 @@
+"""The steps that make a sample, each in a file of its kind; importing this package registers them."""
+
+from codes.datasets.transforms.base import Transform
+from codes.datasets.transforms.compose import Compose
+from codes.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
+from codes.datasets.transforms.packing import PackInputs
+from codes.datasets.transforms.photometric import ColorJitter
+from codes.datasets.transforms.sampling import SampleSnippets
+from codes.datasets.transforms.spatial import (
+    CenterCrop,
+    Flip,
+    MultiScaleCrop,
+    RandomResizedCrop,
+    Resize,
+    TenCrop,
+    ThreeCrop,
+)
+
+__all__ = [
+    'CenterCrop',
+    'ColorJitter',
+    'Compose',
+    'DecodeRawFrames',
+    'DecodeVideo',
+    'Flip',
+    'MultiScaleCrop',
+    'OpenVideo',
+    'PackInputs',
+    'RandomResizedCrop',
+    'Resize',
+    'SampleSnippets',
+    'TenCrop',
+    'ThreeCrop',
+    'Transform',
+]

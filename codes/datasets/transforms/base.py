@@ -1,0 +1,52 @@
+"""What every step of a pipeline is: a record in, the same record out, with some keys added or changed.
+
+=================  ==================================================================================
+key                value
+=================  ==================================================================================
+``path``           str, video file or folder of frames
+``label``          int, class from 0 on
+``index``          int, place in the data set
+``rng``            ``numpy.random.Generator`` of this sample, the only source of randomness
+``num_frames``     int, frames of the whole video
+``filename_tmpl``  str, how frames in a folder are called
+``start_index``    int, number of the first frame in a folder
+``reader``         an open ``VideoReader``
+``frame_indices``  int64 (V, U, T), from 0 on whatever ``start_index`` is
+``frames``         uint8 RGB (V*U*T, H, W, 3), in the order of ``frame_indices``; crops multiply V
+``inputs``         uint8 tensor (V, U, C, T, H, W)
+=================  ==================================================================================
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class Transform(ABC):
+    """One step. A subclass declares which keys it reads, adds and uses up, so that a chain can be checked.
+
+    Attributes:
+        needs: keys that must be there.
+        gives: keys that are there afterwards.
+        removes: keys that are gone afterwards.
+    """
+
+    needs: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __call__(self, record: Record) -> Record:
+        """Do the step; ``record`` belongs to the pipeline and may be changed."""
+
+
+def check_count(name: str, value: int, low: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``low``.
+
+    Raises:
+        ValueError: it is not; states name and value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f'{name} must be a whole number of at least {low}, got {value!r}')
+    return value

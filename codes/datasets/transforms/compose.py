@@ -1,0 +1,57 @@
+"""A chain of steps, checked when it is built."""
+
+from collections.abc import Sequence
+
+from codes.datasets.transforms.base import Record, Transform
+from codes.registry import TRANSFORMS
+
+
+class Compose:
+    """Run steps one after the other.
+
+    Args:
+        transforms: the steps.
+        provided: keys of the record that the chain starts from.
+        owner: who provides them, for the error.
+
+    Attributes:
+        gives: all keys that are there at the end.
+
+    Raises:
+        TypeError: a step is no Transform.
+        ValueError: a step needs a key that nothing before it gives, or that a step before it uses up.
+    """
+
+    def __init__(self, transforms: Sequence[Transform], provided: Sequence[str], owner: str) -> None:
+        there = set(provided)
+        used_up: dict[str, str] = {}
+        for number, transform in enumerate(transforms):
+            if not isinstance(transform, Transform):
+                raise TypeError(f'step {number} of the pipeline must be a Transform object, got {transform!r}')
+            step = f'step {number} {type(transform).__name__}'
+            for key in transform.needs:
+                if key in there:
+                    continue
+                if key in used_up:
+                    raise ValueError(f'{step} needs {key}, which {used_up[key]} uses up')
+                raise ValueError(f'{step} needs {key}, which neither {owner} nor an earlier step gives{_givers(key)}')
+            there |= set(transform.gives)
+            there -= set(transform.removes)
+            used_up |= {key: step for key in transform.removes}
+        self.transforms = list(transforms)
+        self.gives = frozenset(there)
+
+    def __call__(self, record: Record) -> Record:
+        """Run all steps. A reader that is still open at the end, or after an error, is closed."""
+        try:
+            for transform in self.transforms:
+                record = transform(record)
+        finally:
+            if 'reader' in record:
+                record.pop('reader').close()
+        return record
+
+
+def _givers(key: str) -> str:
+    names = sorted(name for name, cls in TRANSFORMS.module_dict.items() if key in getattr(cls, 'gives', ()))
+    return f'; {" or ".join(names)} gives it' if names else ''

@@ -1,0 +1,31 @@
+"""From frames to the tensor that goes into a batch."""
+
+import numpy as np
+import torch
+
+from codes.datasets.transforms.base import Record, Transform
+from codes.registry import TRANSFORMS
+
+_KEPT = ('label', 'path', 'index')
+
+
+@TRANSFORMS.register_module()
+class PackInputs(Transform):
+    """Turn ``frames`` into ``inputs``, uint8 (V, U, C, T, H, W); leave only label, path and index beside it.
+
+    V is the number of groups in ``frame_indices`` times the number of crops, crop-major: the groups of
+    crop 0, then those of crop 1, ... The tensor is a permuted view of channels-last memory: nothing is copied
+    here, and the model wants channels last.
+    """
+
+    needs = ('frames', 'frame_indices')
+    gives = ('inputs',)
+    removes = ('frames', 'frame_indices', 'rng', 'num_frames', 'filename_tmpl', 'start_index', 'reader')
+
+    def __call__(self, record: Record) -> Record:
+        frames = torch.from_numpy(np.ascontiguousarray(record['frames']))
+        _, num_snippets, frames_per_snippet = record['frame_indices'].shape
+        _, height, width, channels = frames.shape
+        views = frames.view(-1, num_snippets, frames_per_snippet, height, width, channels)  # (V, U, T, H, W, C)
+        packed: Record = {'inputs': views.permute(0, 1, 5, 2, 3, 4)}  # (V, U, C, T, H, W)
+        return packed | {key: record[key] for key in _KEPT if key in record}

@@ -1,0 +1,243 @@
+"""Where in the frames the model looks: resizing, crops, flips.
+
+Legend: V views, U snippets of a view, T frames of a snippet, H and W pixels.
+
+All frames of a video get the same box and the same flip. Random crops cut first and resize only what was cut.
+Where the boxes lie is worked out in ``boxes.py``.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from codes.datasets.transforms.base import Record, Transform, check_count
+from codes.datasets.transforms.boxes import (
+    Box,
+    centre_box,
+    five_boxes,
+    multi_scale_boxes,
+    random_area_box,
+    three_boxes,
+)
+from codes.registry import TRANSFORMS
+
+Frames = npt.NDArray[np.uint8]
+
+
+def crop_frames(frames: Frames, box: Box) -> Frames:
+    """Cut a box out of all frames, without copying.
+
+    Raises:
+        ValueError: the box is larger than the frames; states both sizes.
+    """
+    top, left, height, width = box
+    _, frame_height, frame_width, _ = frames.shape
+    if height > frame_height or width > frame_width:
+        raise ValueError(
+            f'a crop of {height}x{width} (height x width) is larger than the frames, '
+            f'{frame_height}x{frame_width}; put Resize with a larger short_side before it'
+        )
+    inside = 0 <= top <= frame_height - height and 0 <= left <= frame_width - width
+    assert inside, f'{box=} leaves the frames, {frame_height}x{frame_width}'
+    return frames[:, top : top + height, left : left + width]
+
+
+def resize_frames(frames: Frames, height: int, width: int) -> Frames:
+    """Resize all frames bilinearly; frames that have the size already are handed back as they are."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    resized = np.empty((len(frames), height, width, 3), np.uint8)
+    for frame, target in zip(frames, resized, strict=True):
+        cv2.resize(frame, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def _size_pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return (height, width) of a side or of such a pair."""
+    pair = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    if len(pair) != 2:
+        raise ValueError(f'size must be one side or (height, width), got {size!r}')
+    return check_count('size', pair[0]), check_count('size', pair[1])
+
+
+def _range_pair(name: str, pair: Sequence[float], high: float = math.inf) -> tuple[float, float]:
+    """Return (low, high) if 0 < low <= high and neither is above ``high``."""
+    if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= high:
+        limit = '' if high == math.inf else f' <= {high:g}'
+        raise ValueError(f'{name} must be (low, high) with 0 < low <= high{limit}, got {pair!r}')
+    return pair[0], pair[1]
+
+
+class _FramesTransform(Transform):
+    """A step that changes the frames and draws nothing."""
+
+    needs: tuple[str, ...] = ('frames',)
+    gives: tuple[str, ...] = ('frames',)
+
+
+class _RandomFramesTransform(Transform):
+    """A step that changes the frames by chance."""
+
+    needs: tuple[str, ...] = ('frames', 'rng')
+    gives: tuple[str, ...] = ('frames',)
+
+
+@TRANSFORMS.register_module()
+class Resize(_FramesTransform):
+    """Resize the frames so that their shorter side has ``short_side`` pixels; the aspect ratio stays.
+
+    Raises:
+        ValueError: ``short_side`` is below 1.
+    """
+
+    def __init__(self, short_side: int) -> None:
+        self.short_side = check_count('short_side', short_side)
+
+    def __call__(self, record: Record) -> Record:
+        _, height, width, _ = record['frames'].shape
+        scale = self.short_side / min(height, width)
+        record['frames'] = resize_frames(record['frames'], round(height * scale), round(width * scale))
+        return record
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(_RandomFramesTransform):
+    """Cut a box of random area, aspect ratio and place, and resize it to ``size``.
+
+    Args:
+        size: side, or (height, width), of the result.
+        area_range: area of the box as a part of the frame's.
+        aspect_ratio_range: width / height of the box.
+
+    Raises:
+        ValueError: a size below 1, or a range that is empty or out of bounds.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        area_range: Sequence[float] = (0.08, 1.0),
+        aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+    ) -> None:
+        self.size = _size_pair(size)
+        self.area_range = _range_pair('area_range', area_range, high=1)
+        self.aspect_ratio_range = _range_pair('aspect_ratio_range', aspect_ratio_range)
+
+    def __call__(self, record: Record) -> Record:
+        _, height, width, _ = record['frames'].shape
+        box = random_area_box(height, width, self.area_range, self.aspect_ratio_range, record['rng'])
+        record['frames'] = resize_frames(crop_frames(record['frames'], box), *self.size)
+        return record
+
+
+@TRANSFORMS.register_module()
+class MultiScaleCrop(_RandomFramesTransform):
+    """Cut a box of a few sizes at one of 13 fixed positions, and resize it to ``size`` (TSN).
+
+    Args:
+        size: side, or (height, width), of the result.
+        scales: sides of the box as parts of the frame's shorter side, from large to small.
+        max_distort: how many places of ``scales`` height and width may be apart; 0 cuts squares.
+
+    Raises:
+        ValueError: a size below 1, no scale, a scale outside (0, 1], or a negative ``max_distort``.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
+        max_distort: int = 1,
+    ) -> None:
+        if not scales or not all(0 < scale <= 1 for scale in scales):
+            raise ValueError(f'scales must be numbers above 0 and up to 1, at least one, got {scales!r}')
+        self.size = _size_pair(size)
+        self.scales = tuple(scales)
+        self.max_distort = check_count('max_distort', max_distort, low=0)
+
+    def __call__(self, record: Record) -> Record:
+        _, height, width, _ = record['frames'].shape
+        boxes = multi_scale_boxes(height, width, self.scales, self.max_distort)
+        box = boxes[record['rng'].integers(len(boxes))]
+        record['frames'] = resize_frames(crop_frames(record['frames'], box), *self.size)
+        return record
+
+
+@TRANSFORMS.register_module()
+class Flip(_RandomFramesTransform):
+    """Mirror all frames left to right with probability ``prob``. Not for classes that tell left from right.
+
+    Raises:
+        ValueError: ``prob`` is not from 0 to 1.
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f'prob must be from 0 to 1, got {prob}')
+        self.prob = prob
+
+    def __call__(self, record: Record) -> Record:
+        if record['rng'].random() < self.prob:
+            record['frames'] = np.ascontiguousarray(record['frames'][:, :, ::-1])
+        return record
+
+
+class _FixedCrop(_FramesTransform):
+    """A step that cuts boxes of ``size``, a side or (height, width), at fixed places."""
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = _size_pair(size)
+
+    def _cut(self, frames: Frames, boxes: Callable[[int, int, int, int], list[Box]]) -> list[Frames]:
+        _, height, width, _ = frames.shape
+        return [crop_frames(frames, box) for box in boxes(height, width, *self.size)]
+
+
+@TRANSFORMS.register_module()
+class CenterCrop(_FixedCrop):
+    """Cut a box of ``size``, a side or (height, width), out of the middle.
+
+    Raises:
+        ValueError: a size below 1; when called, frames that are smaller.
+    """
+
+    def __call__(self, record: Record) -> Record:
+        _, height, width, _ = record['frames'].shape
+        record['frames'] = crop_frames(record['frames'], centre_box(height, width, *self.size))
+        return record
+
+
+@TRANSFORMS.register_module()
+class ThreeCrop(_FixedCrop):
+    """Cut three boxes of ``size`` along the longer side: left, centre, right, or top, centre, bottom.
+
+    They become three times as many views, crop-major: all frames of the first crop, then of the second, ...
+
+    Raises:
+        ValueError: a size below 1; when called, frames that are smaller.
+    """
+
+    def __call__(self, record: Record) -> Record:
+        crops = self._cut(record['frames'], three_boxes)
+        record['frames'] = np.concatenate(crops)  # (3*V*U*T, H, W, 3)
+        return record
+
+
+@TRANSFORMS.register_module()
+class TenCrop(_FixedCrop):
+    """Cut five boxes of ``size``, the four corners and the centre, and add their mirror images.
+
+    They become ten times as many views, crop-major: all frames of the first crop, then of the second, ...
+
+    Raises:
+        ValueError: a size below 1; when called, frames that are smaller.
+    """
+
+    def __call__(self, record: Record) -> Record:
+        crops = self._cut(record['frames'], five_boxes)
+        mirrored = [crop[:, :, ::-1] for crop in crops]
+        record['frames'] = np.concatenate([*crops, *mirrored])  # (10*V*U*T, H, W, 3)
+        return record

@@ -1,0 +1,229 @@
+"""Three decoders behind one interface: frames by number, as RGB, exactly the frames that were asked for.
+
+Only some containers store when each frame is shown: MP4/MOV, Matroska/WebM and FLV. There a decoder can jump
+to the key frame before a wanted frame and recognise the wanted one. In the others (AVI, MPEG, ...) a jump
+lands somewhere near (decord on AVI with B-frames: 10 frames off and more), so they are decoded from the
+beginning.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Frames = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
+
+class VideoReader(ABC):
+    """An open video.
+
+    Attributes:
+        path: the file.
+        num_frames: frames that can be read, counted by the same decoder that reads them.
+    """
+
+    path: str
+    num_frames: int
+
+    def read(self, indices: Indices) -> Frames:
+        """Decode frames.
+
+        Args:
+            indices: (len,), ascending, each once, from 0 to ``num_frames - 1``.
+
+        Returns:
+            uint8 RGB (len, H, W, 3).
+
+        Raises:
+            ValueError: ``indices`` are not such.
+            Exception: the decoder's own error on a damaged file.
+        """
+        if not len(indices) or indices[0] < 0 or indices[-1] >= self.num_frames or (np.diff(indices) < 1).any():
+            raise ValueError(f'frames 0 to {self.num_frames - 1} can be read, ascending and each once; got {indices}')
+        return self._read(indices)
+
+    @abstractmethod
+    def _read(self, indices: Indices) -> Frames:
+        """Decode checked indices."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the decoder; nothing can be read afterwards."""
+
+
+class DecordReader(VideoReader):
+    """decord 0.6, or decord2.
+
+    It fails on rotated videos (phones), and is a frame off in an MP4 that was cut without encoding it again;
+    PyAV reads both.
+    """
+
+    def __init__(self, path: str) -> None:
+        if _is_transport_stream(path):
+            raise ValueError('decord loses the first frames of MPEG transport streams (.ts)')
+        # Imported here, after torch: loaded before torch, decord can freeze the worker processes.
+        import decord
+
+        self.path = path
+        self._reader: Any = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
+        self._can_jump = _stores_frame_times(path)
+        self._position = 0
+        self.num_frames = len(self._reader)
+
+    def _read(self, indices: Indices) -> Frames:
+        if self._can_jump:
+            return np.asarray(self._reader.get_batch(indices.tolist()).asnumpy())
+        wanted = set(indices.tolist())
+        assert self._position <= indices[0], 'a video that is decoded from the beginning can be read once only'
+        frames: list[Frames] = []
+        while len(frames) < len(wanted):
+            # skip_frames() would be faster, but miscounts in these containers.
+            frame = self._reader.next()
+            if self._position in wanted:
+                frames.append(frame.asnumpy())
+            self._position += 1
+        return np.stack(frames)  # (len, H, W, 3)
+
+    def close(self) -> None:
+        self._reader = None
+
+
+class PyAVReader(VideoReader):
+    """FFmpeg through PyAV: reads what FFmpeg reads, and applies the rotation that a phone stores."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._open()
+        try:
+            # The header's count is a claim; the packets are what is there. Listing them decodes nothing.
+            packets = [
+                (packet.pts, packet.is_keyframe)
+                for packet in self._container.demux(self._stream)
+                if packet.size and not packet.is_discard
+            ]
+        except Exception:
+            self.close()
+            raise
+        self.num_frames = len(packets)
+        times = [time for time, _ in packets]
+        # times[i] is when frame i is shown; None if the container does not know.
+        self._times: list[int] | None = None
+        if _stores_frame_times(path) and None not in times and len(set(times)) == len(times):
+            self._times = sorted(times)
+            self._key_times = np.array(sorted(time for time, is_key in packets if is_key))
+
+    def _open(self) -> None:
+        import av
+
+        self._container: Any = av.open(self.path)
+        if not self._container.streams.video:
+            self.close()
+            raise ValueError('there is no video stream in it')
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = 'NONE'
+
+    def _read(self, indices: Indices) -> Frames:
+        frames = self._read_in_order(indices) if self._times is None else self._read_by_time(indices, self._times)
+        return np.stack([_upright(frame) for frame in frames])  # (len, H, W, 3)
+
+    def _read_in_order(self, indices: Indices) -> Iterator[Any]:
+        """Yield the wanted frames, decoding from the beginning."""
+        self.close()
+        self._open()
+        decoded = enumerate(self._container.decode(self._stream))
+        for index in indices:
+            frame = next((frame for position, frame in decoded if position == index), None)
+            if frame is None:
+                raise ValueError(f'frame {index} cannot be decoded')
+            yield frame
+
+    def _read_by_time(self, indices: Indices, times: list[int]) -> Iterator[Any]:
+        """Yield the wanted frames, jumping to a key frame wherever one lies between two of them."""
+        now: int | None = None
+        for index in indices:
+            time = times[index]
+            key_time = self._key_times[self._key_times <= time].max(initial=times[0])
+            if now is None or key_time > now:
+                self._container.seek(int(key_time), stream=self._stream)
+                decoded = self._container.decode(self._stream)
+            frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= time), None)
+            if frame is None or frame.pts != time:
+                raise ValueError(f'frame {index} cannot be decoded')
+            now = time
+            yield frame
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class OpenCVReader(VideoReader):
+    """OpenCV's FFmpeg.
+
+    It decodes every file twice from the beginning: OpenCV's frame counts are estimates, and so are its jumps.
+    A damaged video ends for it where the damage begins.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._open()
+        self.num_frames = 0
+        while self._capture.grab():
+            self.num_frames += 1
+
+    def _open(self) -> None:
+        self._capture = cv2.VideoCapture(self.path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        if not self._capture.isOpened():
+            raise ValueError('OpenCV finds no video in it')
+
+    def _read(self, indices: Indices) -> Frames:
+        self.close()
+        self._open()
+        frames = []
+        position = 0
+        for index in indices:
+            while position <= index and self._capture.grab():
+                position += 1
+            found, frame = self._capture.retrieve()
+            if position != index + 1 or not found:
+                raise ValueError(f'frame {index} cannot be decoded')
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        return np.stack(frames).astype(np.uint8, copy=False)  # (len, H, W, 3)
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+READERS: dict[str, Callable[[str], VideoReader]] = {
+    'decord': DecordReader,
+    'pyav': PyAVReader,
+    'opencv': OpenCVReader,
+}
+
+
+def _head(path: str) -> bytes:
+    with open(path, 'rb') as file:
+        return file.read(189)
+
+
+def _stores_frame_times(path: str) -> bool:
+    """Say whether the container is MP4/MOV, Matroska/WebM or FLV, by its first bytes."""
+    head = _head(path)
+    return (
+        head[4:8] in (b'ftyp', b'moov', b'mdat', b'wide', b'free') or head[:4] == b'\x1aE\xdf\xa3' or head[:3] == b'FLV'
+    )
+
+
+def _is_transport_stream(path: str) -> bool:
+    """Say whether the file is an MPEG transport stream: packets of 188 bytes that start with 0x47."""
+    head = _head(path)
+    return head[:1] == head[188:189] == b'\x47'
+
+
+def _upright(frame: Any) -> Frames:
+    """Return a PyAV frame as RGB, turned as its metadata say."""
+    rgb: Frames = frame.to_ndarray(format='rgb24')
+    return np.rot90(rgb, frame.rotation // 90)

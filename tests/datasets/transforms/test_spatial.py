@@ -1,0 +1,182 @@
+import cv2
+import numpy as np
+import pytest
+
+from codes.datasets.transforms import (
+    CenterCrop,
+    Flip,
+    MultiScaleCrop,
+    RandomResizedCrop,
+    Resize,
+    TenCrop,
+    ThreeCrop,
+)
+from codes.datasets.transforms.spatial import crop_frames, resize_frames
+
+
+def numbered_frames(num_frames, height, width):
+    """Frames whose pixels say (frame, row, column), so that a cut can be read off its corner pixels."""
+    frames = np.empty((num_frames, height, width, 3), np.uint8)
+    frames[..., 0] = np.arange(num_frames)[:, None, None]
+    frames[..., 1] = np.arange(height)[:, None]
+    frames[..., 2] = np.arange(width)
+    return frames
+
+
+def apply(transform, frames, seed=0):
+    return transform({'frames': frames, 'rng': np.random.default_rng(seed)})['frames']
+
+
+def corners(frame):
+    """Return (row, column) of the first and of the last pixel."""
+    return tuple(frame[0, 0, 1:].tolist()), tuple(frame[-1, -1, 1:].tolist())
+
+
+@pytest.mark.parametrize(
+    ('size', 'expected'), [((240, 320), (120, 160)), ((320, 240), (160, 120)), ((101, 101), (120, 120))]
+)
+def test_resize_sets_the_short_side_and_keeps_the_aspect_ratio(size, expected):
+    assert apply(Resize(120), np.zeros((2, *size, 3), np.uint8)).shape == (2, *expected, 3)
+
+
+def test_resize_leaves_frames_of_the_right_size_untouched():
+    frames = numbered_frames(2, 120, 160)
+    assert apply(Resize(120), frames) is frames
+
+
+def test_resized_frames_are_those_of_opencv():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), np.uint8)
+    resized = resize_frames(frames[:, 2:18, 5:25], 24, 12)
+    for frame, result in zip(frames, resized, strict=True):
+        assert (result == cv2.resize(frame[2:18, 5:25].copy(), (12, 24))).all()
+
+
+@pytest.mark.parametrize('size', [(50, 70), (70, 50)])
+@pytest.mark.parametrize('crop', [RandomResizedCrop, MultiScaleCrop])
+def test_random_crops_give_the_size_and_one_box_for_all_frames(crop, size):
+    frames = numbered_frames(4, *size)
+    for seed in range(50):
+        cut = apply(crop((24, 16)), frames, seed)
+        assert cut.shape == (4, 24, 16, 3)
+        assert cut.dtype == np.uint8
+        assert (cut[:, :, :, 1:] == cut[:1, :, :, 1:]).all()
+        assert cut[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('crop', [RandomResizedCrop, MultiScaleCrop])
+def test_random_crops_differ_by_generator(crop):
+    frames = numbered_frames(1, 50, 70)
+    cuts = {apply(crop(16), frames, seed).tobytes() for seed in range(20)}
+    assert len(cuts) > 10
+    assert (apply(crop(16), frames, 3) == apply(crop(16), frames, 3)).all()
+
+
+def test_random_resized_crop_keeps_to_its_ranges():
+    frames = numbered_frames(1, 100, 160)
+    # A quarter of the area at a ratio of 1: always 63 x 63 pixels, which is not resized then.
+    crop = RandomResizedCrop(63, area_range=(0.25, 0.25), aspect_ratio_range=(1, 1))
+    for seed in range(20):
+        (top, left), (bottom, right) = corners(apply(crop, frames, seed)[0])
+        assert (bottom - top, right - left) == (62, 62)
+
+
+def test_multi_scale_crop_keeps_to_its_scales_and_distortion():
+    frames = numbered_frames(1, 100, 160)
+    for seed in range(20):
+        (top, left), (bottom, right) = corners(apply(MultiScaleCrop(50, (0.5,), 0), frames, seed)[0])
+        assert (bottom - top, right - left) == (49, 49)
+        assert (top, left) in {(25 * i // 2, 55 * j // 2) for i in range(5) for j in range(5)}
+
+
+def test_random_crops_never_resize_the_whole_frame(monkeypatch):
+    sizes = []
+    real = cv2.resize
+
+    def watch(frame, *args, **kwargs):
+        sizes.append(frame.shape[:2])
+        return real(frame, *args, **kwargs)
+
+    monkeypatch.setattr(cv2, 'resize', watch)
+    apply(RandomResizedCrop(16, area_range=(0.1, 0.2)), numbered_frames(3, 50, 70))
+    assert len(sizes) == 3
+    assert all(height * width < 0.25 * 50 * 70 for height, width in sizes)
+
+
+def test_center_crop_by_hand():
+    cut = apply(CenterCrop((4, 6)), numbered_frames(2, 10, 20))
+    assert cut.shape == (2, 4, 6, 3)
+    assert corners(cut[1]) == ((3, 7), (6, 12))
+
+
+def test_three_crop_is_crop_major_along_the_longer_side():
+    wide = apply(ThreeCrop(10), numbered_frames(2, 10, 20))
+    assert wide[:, 0, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]
+    assert [corners(frame)[0] for frame in wide] == [(0, 0), (0, 0), (0, 5), (0, 5), (0, 10), (0, 10)]
+    high = apply(ThreeCrop(10), numbered_frames(2, 20, 10))
+    assert [corners(frame)[0] for frame in high[::2]] == [(0, 0), (5, 0), (10, 0)]
+
+
+def test_ten_crop_is_five_crops_and_their_mirror_images():
+    cut = apply(TenCrop((4, 6)), numbered_frames(2, 10, 20))
+    assert cut.shape == (20, 4, 6, 3)
+    assert cut[:, 0, 0, 0].tolist() == [0, 1] * 10
+    assert [corners(frame)[0] for frame in cut[:10:2]] == [(0, 0), (0, 14), (6, 0), (6, 14), (3, 7)]
+    assert (cut[10:] == cut[:10, :, ::-1]).all()
+
+
+def test_flip_mirrors_all_frames_or_none():
+    frames = numbered_frames(3, 4, 5)
+    assert (apply(Flip(prob=1), frames) == frames[:, :, ::-1]).all()
+    assert apply(Flip(prob=0), frames) is frames
+    flipped = sum(apply(Flip(), frames, seed)[0, 0, 0, 2] == 4 for seed in range(1000))
+    assert 430 < flipped < 570
+
+
+@pytest.mark.parametrize('crop', [CenterCrop, ThreeCrop, TenCrop])
+def test_crop_larger_than_the_frames_states_both_sizes(crop):
+    with pytest.raises(ValueError, match='a crop of 12x8 .* is larger than the frames, 10x20; put Resize'):
+        apply(crop((12, 8)), numbered_frames(1, 10, 20))
+    with pytest.raises(ValueError, match='a crop of 8x24 .* is larger than the frames, 10x20'):
+        apply(crop((8, 24)), numbered_frames(1, 10, 20))
+
+
+def test_box_outside_of_the_frames_is_our_own_mistake():
+    with pytest.raises(AssertionError, match='leaves the frames, 10x20'):
+        crop_frames(numbered_frames(1, 10, 20), (5, 0, 6, 6))
+
+
+@pytest.mark.parametrize('crop', [CenterCrop, ThreeCrop, TenCrop, RandomResizedCrop, MultiScaleCrop])
+def test_sizes_are_checked(crop):
+    with pytest.raises(ValueError, match='size must be a whole number of at least 1, got 0'):
+        crop(0)
+    with pytest.raises(ValueError, match='size must be a whole number of at least 1, got 2.5'):
+        crop(2.5)
+    with pytest.raises(ValueError, match=r'size must be one side or \(height, width\), got \(1, 2, 3\)'):
+        crop((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (lambda: Resize(0), 'short_side must be a whole number of at least 1, got 0'),
+        (lambda: Flip(1.5), 'prob must be from 0 to 1, got 1.5'),
+        (
+            lambda: RandomResizedCrop(8, area_range=(0.5, 2)),
+            r'area_range must be .*high <= 1, got \(0.5, 2\)',
+        ),
+        (lambda: RandomResizedCrop(8, area_range=(0, 1)), 'area_range must be'),
+        (
+            lambda: RandomResizedCrop(8, aspect_ratio_range=(2, 1)),
+            r'aspect_ratio_range must be .*got \(2, 1\)',
+        ),
+        (lambda: MultiScaleCrop(8, scales=()), 'scales must be numbers above 0 and up to 1'),
+        (lambda: MultiScaleCrop(8, scales=(1.2,)), r'scales must be .*got \(1.2,\)'),
+        (
+            lambda: MultiScaleCrop(8, max_distort=-1),
+            'max_distort must be a whole number of at least 0, got -1',
+        ),
+    ],
+)
+def test_options_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
