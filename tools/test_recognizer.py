@@ -10,6 +10,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch  # noqa: E402
+
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import load_weights  # noqa: E402
@@ -67,7 +69,7 @@ def main() -> None:
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)
         load_weights(model, args.checkpoint, strict=True)
-        predictions = predict(model.to(device), loader, device, amp)
+        predictions = predict(model.to(device, memory_format=torch.channels_last_3d), loader, device, amp)
         metrics = compute_metrics([build(cfg, METRICS, 'metrics') for cfg in config['metrics']], predictions)
         logger.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in metrics.items()))
         if args.out is not None and is_main:

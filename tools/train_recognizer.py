@@ -53,7 +53,7 @@ def main() -> None:
     try:
         runner = Runner(config, work_dir, device)
         if is_main:
-            config.dump(work_dir / 'config.py')
+            (work_dir / 'config.py').write_text(runner.config_text)
         best = runner.train(args.resume, args.load_from)
         if best is not None:
             numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')

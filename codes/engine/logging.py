@@ -83,6 +83,12 @@ class ScalarWriter:
             self._board.close()
             self._lines.close()
 
+    def __enter__(self) -> 'ScalarWriter':
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
 
 def read_scalars(file: Path) -> list[dict[str, Any]]:
     """Return the lines of a ``scalars.jsonl``; none if there is no file. A line cut off by a crash is left out."""

@@ -6,6 +6,7 @@ the same bits as one that was not, on the same number of processes.
 """
 
 import logging
+import os
 import resource
 import sys
 import time
@@ -45,6 +46,8 @@ def seed_iteration(seed: int, iteration: int, rank: int) -> None:
 
 def set_determinism(deterministic: bool) -> None:
     """Choose between reproducible algorithms and the fastest ones on the GPU. On the CPU all are reproducible."""
+    if deterministic:
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is reproducible only with a fixed one
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
 
@@ -141,6 +144,20 @@ class Meter:
         return dict(zip(names, means, strict=True))
 
 
+class Clock:
+    """Tells how much time is left, from the speed since the run started, validation and checkpoints included."""
+
+    def __init__(self, first_iteration: int, last_iteration: int) -> None:
+        self._started = time.monotonic()
+        self._first = first_iteration
+        self._last = last_iteration
+
+    def eta(self, iteration: int) -> timedelta:
+        """Return the time left behind so many finished iterations."""
+        per_iteration = (time.monotonic() - self._started) / (iteration - self._first)
+        return timedelta(seconds=round(per_iteration * (self._last - iteration)))
+
+
 class Runner:
     """One training run: what it consists of and where it stands.
 
@@ -158,6 +175,7 @@ class Runner:
             if name not in config:
                 raise KeyError(f'the config has no {name}, which training needs')
         self.config = config
+        self.config_text = config.pretty_text  # takes a moment, so once
         self.work_dir = work_dir
         self.device = device
         self.is_main = distributed.rank() == 0
@@ -178,7 +196,7 @@ class Runner:
         if self.runtime.save_best not in names:
             raise ValueError(f'runtime.save_best={self.runtime.save_best!r} must be one of {", ".join(names)}')
 
-        self.model.to(device)
+        self.model.to(device, memory_format=torch.channels_last_3d)  # as the frames come; a third faster on the CPU
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = build(config['optimizer'], OPTIMIZERS, 'optimizer', params=trainable)
         self.schedule = build(config['schedule'], SCHEDULES, 'schedule')
@@ -212,7 +230,7 @@ class Runner:
             'world_size': distributed.world_size(),
             'seed': self.runtime.seed,
             'class_names': self.train_loader.dataset.class_names,  # type: ignore[attr-defined]
-            'config': self.config.pretty_text,
+            'config': self.config_text,
         }
 
     def resume(self, source: str) -> None:
@@ -274,29 +292,26 @@ class Runner:
             else:
                 self.model.init_weights()
         self._announce()
-        done = self.epoch * self.iterations_per_epoch
-        writer = ScalarWriter(self.work_dir, self.is_main, done)
         model = distributed.wrap(self.model, self.device)
-        if not self.validated:
-            self._validate(writer)
-        started = time.monotonic()
-        first_iteration = done
-        while self.epoch < self.train_cfg.max_epochs:
-            self._train_epoch(model, writer, started, first_iteration)
-            distributed.broadcast_buffers(self.model)
-            self.epoch += 1
-            is_last = self.epoch == self.train_cfg.max_epochs
-            is_due = self.epoch % self.train_cfg.val_interval == 0 or is_last
-            self.validated = self.val_loader is None or not is_due
-            self.save()
+        with ScalarWriter(self.work_dir, self.is_main, self.epoch * self.iterations_per_epoch) as writer:
             if not self.validated:
                 self._validate(writer)
-        writer.close()
+            clock = Clock(self.epoch * self.iterations_per_epoch, self.train_cfg.max_epochs * self.iterations_per_epoch)
+            while self.epoch < self.train_cfg.max_epochs:
+                self._train_epoch(model, writer, clock)
+                distributed.broadcast_buffers(self.model)
+                self.epoch += 1
+                is_last = self.epoch == self.train_cfg.max_epochs
+                is_due = self.epoch % self.train_cfg.val_interval == 0 or is_last
+                self.validated = self.val_loader is None or not is_due
+                self.save()
+                if not self.validated:
+                    self._validate(writer)
         return self.best
 
     def _announce(self) -> None:
         processes = distributed.world_size()
-        batch = self.train_loader.batch_sampler.batch_size  # type: ignore[union-attr]
+        batch = self.train_loader.batch_size or 0
         LOGGER.info(
             '%s; %d process(es) x batch %d = %d videos an iteration, %d iterations an epoch, epochs %d to %d; %s',
             torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'CPU',
@@ -309,7 +324,7 @@ class Runner:
             self.work_dir,
         )
 
-    def _train_epoch(self, model: nn.Module, writer: ScalarWriter, started: float, first_iteration: int) -> None:
+    def _train_epoch(self, model: nn.Module, writer: ScalarWriter, clock: Clock) -> None:
         """Go once through the training data."""
         model.train()
         self.train_loader.sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
@@ -328,7 +343,8 @@ class Runner:
             if (i + 1) % self.runtime.log_interval == 0 or i + 1 == per_epoch:
                 means = {**meter.flush(), 'lr': rate, 'memory': self._memory()}
                 writer.write('train', means, self.epoch + 1, iteration + 1)
-                self._log_line(f'{text} [{i + 1}/{per_epoch}]', means, started, iteration + 1, first_iteration)
+                numbers = '  '.join(f'{name} {value:.4g}' for name, value in means.items())
+                LOGGER.info('%s [%d/%d]  eta %s  %s', text, i + 1, per_epoch, clock.eta(iteration + 1), numbers)
             tick = time.perf_counter()
 
     def _step(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -365,12 +381,6 @@ class Runner:
             save_atomically(self._content(), self.work_dir / 'best.pth')
         self.save()
         LOGGER.info('epoch %d  %s%s', self.epoch, numbers, f'  (best {name} so far)' if is_best else '')
-
-    def _log_line(self, text: str, means: dict[str, float], started: float, iteration: int, first: int) -> None:
-        per_iteration = (time.monotonic() - started) / (iteration - first)
-        left = per_iteration * (self.train_cfg.max_epochs * self.iterations_per_epoch - iteration)
-        numbers = '  '.join(f'{name} {value:.4g}' for name, value in means.items())
-        LOGGER.info('%s  eta %s  %s', text, timedelta(seconds=round(left)), numbers)
 
     def _memory(self) -> float:
         """Return the peak memory in MB: of the GPU, or of this process on the CPU."""

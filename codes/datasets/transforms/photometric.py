@@ -1,10 +1,7 @@
 """Colour augmentation."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
-from torchvision.transforms.v2 import functional
 
 from codes.datasets.transforms.base import Record, Transform
 from codes.registry import TRANSFORMS
@@ -39,20 +36,14 @@ class ColorJitter(Transform):
         self.strengths = {name: value for name, value in strengths.items() if value > 0}
 
     def __call__(self, record: Record) -> Record:
+        from torchvision.transforms.v2 import functional  # here, because it takes seconds that few runs need to spend
+
         rng: np.random.Generator = record['rng']
         frames = torch.from_numpy(np.ascontiguousarray(record['frames'])).permute(0, 3, 1, 2)  # (V*U*T, 3, H, W)
         for name in rng.permutation(list(self.strengths)).tolist():
             strength = self.strengths[name]
             low = -strength if name == 'hue' else max(0.0, 1 - strength)
             high = strength if name == 'hue' else 1 + strength
-            frames = _ADJUST[name](frames, rng.uniform(low, high))
+            frames = getattr(functional, f'adjust_{name}')(frames, rng.uniform(low, high))
         record['frames'] = frames.permute(0, 2, 3, 1).contiguous().numpy()  # (V*U*T, H, W, 3)
         return record
-
-
-_ADJUST: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
-    'brightness': functional.adjust_brightness,
-    'contrast': functional.adjust_contrast,
-    'saturation': functional.adjust_saturation,
-    'hue': functional.adjust_hue,
-}

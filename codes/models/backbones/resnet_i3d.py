@@ -15,14 +15,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from codes.models.backbones.base import Backbone
 from codes.models.modules_maker.block_maker import InsertableBlock, expand_flags
 from codes.registry import MODELS
 
+Triple = tuple[int, int, int]  # time, height, width
 
-def conv3d(in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
-    """Return a convolution without bias that keeps the size, but for the stride; all in time, height, width."""
-    padding = tuple(k // 2 for k in kernel)
-    return nn.Conv3d(in_channels, out_channels, tuple(kernel), tuple(stride), padding, bias=False)
+
+def conv3d(in_channels: int, out_channels: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
+    """Return a convolution without bias whose padding keeps the size, but for the stride."""
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
 
 
 class ResidualBlock(InsertableBlock):
@@ -66,7 +69,7 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     They are still read and written, with a momentum of 0: checkpointing compares what both forwards save.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    before = [(norm, norm.momentum, norm.state_dict()['num_batches_tracked'].clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
@@ -74,7 +77,7 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum, num_batches in before:
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(num_batches)
+            norm.state_dict()['num_batches_tracked'].copy_(num_batches)
 
 
 class BasicBlock3d(ResidualBlock):
@@ -92,7 +95,7 @@ class BasicBlock3d(ResidualBlock):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__(in_channels, channels, spatial_stride, activation_checkpointing)
-        kernel = (3, 3, 3) if inflate else (1, 3, 3)
+        kernel: Triple = (3, 3, 3) if inflate else (1, 3, 3)
         self.conv1 = conv3d(in_channels, channels, kernel, (1, spatial_stride, spatial_stride))
         self.bn1 = nn.BatchNorm3d(channels)
         self.conv2 = conv3d(channels, channels, kernel)
@@ -167,7 +170,7 @@ INFLATE_STYLES = ('3x1x1', '3x3x3')
 
 
 @MODELS.register_module()
-class ResNet_I3D(nn.Module):
+class ResNet_I3D(Backbone):
     """A residual network over clips (more than ten arguments, because four of them describe the stem in time).
 
     Args:
@@ -191,10 +194,6 @@ class ResNet_I3D(nn.Module):
 
     Raises:
         ValueError: an argument outside of its range.
-
-    Attributes:
-        out_channels: channels of the output.
-        stages: the four stages.
     """
 
     def __init__(
@@ -253,6 +252,7 @@ class ResNet_I3D(nn.Module):
 
     @property
     def stages(self) -> list[nn.Sequential]:
+        """The four stages."""
         return [getattr(self, f'layer{i}') for i in range(1, 5)]
 
     def train(self, mode: bool = True) -> 'ResNet_I3D':
@@ -277,7 +277,8 @@ class ResNet_I3D(nn.Module):
             (N*V*U, out_channels, T', H / 32, W / 32).
         """
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer1(x)
-        if self.pool2 is not None:
-            x = self.pool2(x)
-        return self.layer4(self.layer3(self.layer2(x)))
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i == 0 and self.pool2 is not None:
+                x = self.pool2(x)
+        return x

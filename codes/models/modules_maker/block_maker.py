@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from codes.models.backbones.base import Backbone
 from codes.registry import MODELS, build, check_module_cfg, nearest
 
 LOGGER = logging.getLogger(__name__)
@@ -70,11 +71,11 @@ class InsertableBlock(nn.Module):
         return x
 
 
-def insert_modules(backbone: nn.Module, module_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> None:
+def insert_modules(backbone: Backbone, module_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> None:
     """Insert one module or several in order.
 
     Args:
-        backbone: has ``stages``, the list of its stages, each a sequence of :class:`InsertableBlock`.
+        backbone: its stages are sequences of :class:`InsertableBlock`.
         module_cfg: None, a dict or a list of dicts: ``type`` and the module's arguments without ``in_channels``,
             ``place`` (see the table above; default ``before_conv2``), and ``blocks``, one entry a stage, each 0, 1 or
             a flag for every block of the stage: ``(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0)``.
@@ -90,12 +91,12 @@ def insert_modules(backbone: nn.Module, module_cfg: Mapping[str, Any] | Sequence
         _insert_module(backbone, cfg)
 
 
-def _insert_module(backbone: nn.Module, cfg: Mapping[str, Any]) -> None:
+def _insert_module(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
     arguments = {k: v for k, v in cfg.items() if k not in PLACEMENT_KEYS}
     place = cfg.get('place', 'before_conv2')
     if 'blocks' not in cfg:
         raise KeyError(f'module_cfg.blocks is missing; it says which blocks of each stage get {cfg["type"]}')
-    stages: list[Sequence[InsertableBlock]] = list(backbone.stages)
+    stages: list[Any] = backbone.stages
     chosen = expand_flags(cfg['blocks'], [len(stage) for stage in stages], 'module_cfg.blocks')
     where = []
     for i, (stage, flags) in enumerate(zip(stages, chosen, strict=True)):

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from codes.models.backbones.base import Backbone
 from codes.models.data_preprocessor import DataPreprocessor
+from codes.models.heads.i3d_cls_head import I3DClsHead
 from codes.models.modules_maker.block_maker import insert_modules
 from codes.registry import MODELS
 
@@ -36,8 +38,8 @@ class Recognizer3D(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
-        cls_head: nn.Module,
+        backbone: Backbone,
+        cls_head: I3DClsHead,
         module_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         data_preprocessor: nn.Module | None = None,
         average_views: str = 'score',

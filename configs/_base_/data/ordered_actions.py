@@ -1,0 +1,40 @@
+"""The generated data set of ordered actions (tools/data/make_ordered_actions.py), 40 x 40 pixels.
+
+Needs the settings data_root, num_snippets, frames_per_snippet and frame_interval. No flips: the classes are directions.
+"""
+
+_sample = dict(
+    type='SampleSnippets',
+    num_snippets='${num_snippets}',
+    frames_per_snippet='${frames_per_snippet}',
+    frame_interval='${frame_interval}',
+)
+_val = dict(
+    batch_size=32,
+    num_workers=1,
+    dataset=dict(
+        type='VideoDataset',
+        list_file='${data_root}/val.txt',
+        data_root='${data_root}',
+        class_file='${data_root}/classes.txt',
+        pipeline=[dict(type='OpenVideo', decoder='decord'), _sample, dict(type='DecodeVideo'), dict(type='PackInputs')],
+    ),
+)
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    dataset=dict(
+        type='VideoDataset',
+        list_file='${data_root}/train.txt',
+        data_root='${data_root}',
+        class_file='${data_root}/classes.txt',
+        pipeline=[
+            dict(type='OpenVideo', decoder='decord'),
+            dict(**_sample, random=True),
+            dict(type='DecodeVideo'),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+val_dataloader = _val
+test_dataloader = _val

@@ -1,0 +1,7 @@
+"""I3D-ResNet-10 of width 16 for small pictures and two CPU cores. Needs the setting num_classes."""
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(type='ResNet_I3D', depth=10, base_channels=16, inflate=(1, 1, 1, 1)),
+    cls_head=dict(type='I3DClsHead', num_classes='${num_classes}', in_channels=128, dropout=0.0),
+)

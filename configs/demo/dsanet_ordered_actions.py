@@ -1,0 +1,24 @@
+"""DSANet on ordered actions: 4 directions of motion x 2 orders of events. The order is visible between snippets only.
+
+What       I3D-ResNet-10 of width 16 with DSA in the two middle stages; 4 snippets x 4 frames x 40 x 40.
+Train      bash dist_train_recognizer.sh configs/demo/dsanet_ordered_actions.py 1
+Test       bash dist_test_recognizer.sh configs/demo/dsanet_ordered_actions.py \
+               work_dirs/dsanet_ordered_actions/best.pth 1
+Batch      1 process x 16 videos
+Expected   top-1 of 95 % or more
+"""
+
+_base_ = [
+    '../_base_/models/i3d_tiny.py',
+    '../_base_/data/ordered_actions.py',
+    '../_base_/schedules/sgd_cosine_e15.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/ordered_actions'
+num_classes = 8
+num_snippets = 4
+frames_per_snippet = 4
+frame_interval = 1
+
+model = dict(module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1 / 2, blocks=(0, 1, 1, 0)))

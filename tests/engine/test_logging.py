@@ -1,0 +1,63 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from codes.engine.logging import ScalarWriter, read_scalars, setup_logging
+
+
+def test_scalars_reach_tensorboard_and_json_lines_with_their_prefix(tmp_path: Path) -> None:
+    writer = ScalarWriter(tmp_path, is_main=True)
+    writer.write('train', {'loss': 2.0, 'lr': 0.1}, epoch=1, iteration=20)
+    writer.write('val', {'top1': 50.0}, epoch=1, iteration=30)
+    writer.close()
+    assert read_scalars(tmp_path / 'scalars.jsonl') == [
+        {'epoch': 1, 'iteration': 20, 'train/loss': 2.0, 'train/lr': 0.1},
+        {'epoch': 1, 'iteration': 30, 'val/top1': 50.0},
+    ]
+    board = EventAccumulator(str(tmp_path / 'tensorboard'))
+    board.Reload()
+    assert set(board.Tags()['scalars']) == {'train/loss', 'train/lr', 'val/top1'}
+    assert [(e.step, e.value) for e in board.Scalars('val/top1')] == [(30, 50.0)]
+
+
+def test_resumed_run_rewrites_what_lies_beyond_its_start(tmp_path: Path) -> None:
+    writer = ScalarWriter(tmp_path, is_main=True)
+    for iteration in (10, 20, 30):
+        writer.write('train', {'loss': 1.0}, epoch=1, iteration=iteration)
+    writer.close()
+    with (tmp_path / 'scalars.jsonl').open('a') as file:
+        file.write('{"epoch": 1, "itera')  # the plug was pulled here
+    writer = ScalarWriter(tmp_path, is_main=True, iteration=20)
+    writer.write('train', {'loss': 0.5}, epoch=1, iteration=30)
+    writer.close()
+    lines = [json.loads(line) for line in (tmp_path / 'scalars.jsonl').read_text().splitlines()]
+    assert [(line['iteration'], line['train/loss']) for line in lines] == [(10, 1.0), (20, 1.0), (30, 0.5)]
+    board = EventAccumulator(str(tmp_path / 'tensorboard'))
+    board.Reload()
+    assert [(e.step, e.value) for e in board.Scalars('train/loss')] == [(10, 1.0), (20, 1.0), (30, 0.5)]
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    writer = ScalarWriter(tmp_path, is_main=False)
+    writer.write('train', {'loss': 1.0}, epoch=1, iteration=1)
+    writer.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_log_lines_go_to_the_console_and_to_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging(tmp_path, is_main=True)
+    logging.getLogger('codes.engine').info('hello')
+    setup_logging(None, is_main=False)
+    logging.getLogger('codes.engine').info('not from rank 1')
+    logging.getLogger('codes.engine').warning('warning from rank 1')
+    assert (tmp_path / 'run.log').read_text().endswith('  hello\n')
+    out = capsys.readouterr().out
+    assert 'hello' in out
+    assert 'warning from rank 1' in out
+    assert 'not from rank 1' not in out
+    for handler in list(logging.getLogger('codes').handlers):
+        logging.getLogger('codes').removeHandler(handler)
+    logging.getLogger('codes').propagate = True

@@ -1,0 +1,164 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codes.models.backbones.resnet_i3d import ResNet_I3D
+from codes.models.heads.i3d_cls_head import I3DClsHead
+from codes.models.recognizers.recognizer3d import Recognizer3D
+
+DSA = {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 0.5, 'blocks': (0, 1, 1, 0)}
+
+
+def make_model(module_cfg: dict | None = DSA, **options: object) -> Recognizer3D:
+    torch.manual_seed(0)
+    backbone = ResNet_I3D(10, base_channels=8)
+    model = Recognizer3D(backbone, I3DClsHead(5, 64, dropout=0.0, init_std=1.0), module_cfg, **options)
+    for module in model.modules():  # lively statistics, so that eval mode is no trivial case
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def frames(*shape: int) -> Tensor:
+    """Random uint8 inputs (N, V, U, C, T, H, W)."""
+    return torch.randint(0, 256, (*shape[:3], 3, *shape[3:]), dtype=torch.uint8)
+
+
+@torch.no_grad()
+def test_views_and_videos_do_not_influence_each_other() -> None:
+    model = make_model()
+    x = frames(2, 3, 4, 2, 32, 32)
+    batch = model(x)
+    assert batch.shape == (2, 5)
+    for n in range(2):
+        alone = torch.stack([model(x[n : n + 1, v : v + 1])[0] for v in range(3)])  # (V, K)
+        torch.testing.assert_close(batch[n], alone.mean(0), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_prob_averages_probabilities_and_score_averages_scores() -> None:
+    x = frames(2, 3, 4, 2, 32, 32)
+    model = make_model()
+    views = torch.stack([model(x[:, v : v + 1]) for v in range(3)])  # (V, N, K)
+    torch.testing.assert_close(model(x), views.mean(0), rtol=1e-4, atol=1e-5)
+    prob = make_model(average_views='prob')(x)
+    torch.testing.assert_close(prob, views.softmax(-1).mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(prob.sum(1), torch.ones(2))
+
+
+class _Counting(nn.Module):
+    """Stands for a backbone and writes down how many snippets it is given at once."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.sizes: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        return self.backbone(x)
+
+
+@pytest.mark.parametrize('limit', [1, 4, 5, 6, 100])
+@torch.no_grad()
+def test_max_views_per_forward_bounds_the_pass_and_changes_no_score(limit: int) -> None:
+    x = frames(2, 3, 4, 2, 32, 32)
+    expected = make_model()(x)
+    model = make_model(max_views_per_forward=limit)
+    model.backbone = counting = _Counting(model.backbone)
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    assert max(counting.sizes) == min(limit, 6) * 4
+    assert sum(counting.sizes) == 6 * 4
+
+
+@torch.no_grad()
+def test_only_dsa_sees_the_order_of_snippets() -> None:
+    x = frames(2, 1, 4, 2, 32, 32)
+    shuffled = x[:, :, [2, 0, 3, 1]]
+    control = make_model(None)
+    torch.testing.assert_close(control(shuffled), control(x), rtol=1e-5, atol=1e-5)
+    model = make_model()
+    assert (model(shuffled) - model(x)).abs().max() > 1e-3
+
+
+def test_training_returns_loss_and_accuracy_of_the_mean_over_views() -> None:
+    model = make_model()
+    x, label = frames(3, 2, 4, 2, 32, 32), torch.tensor([0, 4, 2])
+    scores = model(x)
+    losses = model(x, label)
+    torch.testing.assert_close(losses['loss'], nn.functional.cross_entropy(scores, label))
+    assert losses['top1'].item() == pytest.approx((scores.argmax(1) == label).float().mean().item() * 100)
+    assert losses['loss'].requires_grad
+    assert not losses['top1'].requires_grad
+
+
+def test_init_weights_loads_what_pretrained_names(tmp_path: Path) -> None:
+    source = ResNet_I3D(10, base_channels=8)
+    torch.save(source.state_dict(), tmp_path / 'image.pth')
+    backbone = ResNet_I3D(10, base_channels=8, pretrained=str(tmp_path / 'image.pth'))
+    model = Recognizer3D(backbone, I3DClsHead(5, 64), DSA)
+    model.init_weights()
+    assert torch.equal(backbone.layer3[0].conv1.weight, source.layer3[0].conv1.weight)
+    backbone.pretrained = str(tmp_path / 'missing.pth')
+    with pytest.raises(FileNotFoundError, match='there is no checkpoint .*missing.pth'):
+        model.init_weights()
+
+
+def test_norm_eval_reaches_into_inserted_modules() -> None:
+    model = Recognizer3D(ResNet_I3D(10, base_channels=8, norm_eval=True), I3DClsHead(5, 64), DSA)
+    model.train()
+    assert not model.backbone.layer2[0].dsa.generate[1].training
+    assert model.backbone.layer2[0].dsa.training
+
+
+def test_frozen_stages_freeze_inserted_modules_too() -> None:
+    model = Recognizer3D(ResNet_I3D(10, base_channels=8, frozen_stages=2), I3DClsHead(5, 64), DSA)
+    trainable = {n.split('.')[1] for n, p in model.named_parameters() if p.requires_grad and 'dsa' in n}
+    assert trainable == {'layer3'}
+
+
+def test_state_dict_keys_are_a_contract() -> None:
+    keys = set(make_model().state_dict())
+    for key in (
+        'backbone.conv1.weight',
+        'backbone.bn1.running_var',
+        'backbone.layer1.0.conv2.weight',
+        'backbone.layer2.0.downsample.0.weight',
+        'backbone.layer2.0.downsample.1.num_batches_tracked',
+        'backbone.layer2.0.dsa.generate.0.weight',
+        'backbone.layer3.0.dsa.generate.1.running_mean',
+        'backbone.layer3.0.dsa.generate.3.weight',
+        'cls_head.fc_cls.weight',
+        'cls_head.fc_cls.bias',
+    ):
+        assert key in keys
+    assert not any(key.startswith(('data_preprocessor', 'backbone.layer1.0.dsa')) for key in keys)
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        ({'average_views': 'mean'}, "average_views='mean' must be one of score, prob"),
+        ({'max_views_per_forward': 0}, 'max_views_per_forward=0 must be at least 1'),
+    ],
+)
+def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make_model(**options)
+
+
+def test_head_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match='in_channels=32 does not fit the backbone, which yields 64 channels'):
+        Recognizer3D(ResNet_I3D(10, base_channels=8), I3DClsHead(5, 32))
+
+
+def test_inputs_of_another_shape_or_other_snippets_are_refused() -> None:
+    model = make_model()
+    with pytest.raises(ValueError, match=r'7 dimensions \(N, V, U, C, T, H, W\), got \(4, 3, 2, 32, 32\)'):
+        model(torch.zeros(4, 3, 2, 32, 32, dtype=torch.uint8))
+    # 8 snippets could be divided into two views of 4, and must not be.
+    with pytest.raises(ValueError, match='num_snippets=8 snippets a view, but DSA .* has num_snippets=4'):
+        model(frames(1, 1, 8, 2, 32, 32))

@@ -1,0 +1,185 @@
+from pathlib import Path
+
+import pytest
+
+from codes.config import load_config, parse_option
+from codes.registry import MODELS, build
+
+PAGE = """
+\"\"\"A note.\"\"\"
+num_classes = 4
+num_snippets = 2
+data_root = 'data/x'
+train_list = '${data_root}/train.txt'
+_sample = dict(type='SampleSnippets', num_snippets='${num_snippets}', frames_per_snippet=2)
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(type='ResNet_I3D', depth=10, base_channels=4),
+    cls_head=dict(type='I3DClsHead', num_classes='${num_classes}', in_channels=32),
+    module_cfg=dict(type='DSA', num_snippets='${num_snippets}', blocks=(0, 1, 1, 0)),
+)
+test_dataloader = dict(batch_size=2, dataset=dict(type='VideoDataset', list_file='${train_list}', pipeline=[
+    dict(type='OpenVideo'), _sample, dict(type='DecodeVideo'), dict(type='PackInputs')]))
+metrics = [dict(type='Accuracy', topk=(1,))]
+"""
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    file = tmp_path / 'page.py'
+    file.write_text(PAGE)
+    return file
+
+
+def edit(page: Path, old: str, new: str) -> Path:
+    assert old in page.read_text(), f'{old} is not in the page'
+    page.write_text(page.read_text().replace(old, new))
+    return page
+
+
+def test_settings_take_effect_with_their_type_or_as_text(page: Path) -> None:
+    config = load_config(page)
+    assert config.model.cls_head.num_classes == 4
+    assert config.test_dataloader.dataset.list_file == 'data/x/train.txt'
+    assert set(config) == {'model', 'test_dataloader', 'metrics'}
+
+
+def test_overriding_a_setting_changes_it_everywhere(page: Path) -> None:
+    config = load_config(page, ['num_snippets=4', 'data_root=/my data'])
+    assert config.model.module_cfg.num_snippets == 4
+    assert config.test_dataloader.dataset.pipeline[1].num_snippets == 4
+    assert config.test_dataloader.dataset.list_file == '/my data/train.txt'
+
+
+def test_options_reach_into_lists_and_may_add_an_argument(page: Path) -> None:
+    options = ['test_dataloader.dataset.pipeline.1.num_groups=3', 'model.module_cfg.blocks=[0, 0, 1, 0]']
+    config = load_config(page, options)
+    assert config.test_dataloader.dataset.pipeline[1].num_groups == 3
+    assert list(config.model.module_cfg.blocks) == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('3', 3),
+        ('1e-3', 1e-3),
+        ('None', None),
+        ('true', True),
+        ('False', False),
+        ('[1, 2]', [1, 2]),
+        ("{'a': 1}", {'a': 1}),
+        ('a/b,c', 'a/b,c'),
+        ('1 + 1', '1 + 1'),
+        ('x=y', 'x=y'),
+    ],
+)
+def test_option_values_are_literals_or_text(text: str, value: object) -> None:
+    assert parse_option(f'a.b={text}') == (['a', 'b'], value)
+
+
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ('num_snipets=4', "num_snipets is not in the config. Did you mean 'num_snippets'"),
+        ('model.cls_hed.num_classes=4', "model.cls_hed is not in the config. Did you mean 'cls_head'"),
+        (
+            'model.cls_head.num_clases=4',
+            "model.cls_head.num_clases is not an argument of I3DClsHead. Did you mean 'num_classes'",
+        ),
+        ('test_dataloader.dataset.pipeline.9.type=x', 'the list has entries 0 to 3'),
+        ('num_classes.x=1', 'num_classes is 4, which has no keys'),
+        ('model.module_cfg.blocks.0=1', 'a tuple is replaced as a whole'),
+        ('_sample.num_snippets=1', '_sample is not in the config'),
+    ],
+)
+def test_wrong_options_are_refused_with_text(page: Path, option: str, text: str) -> None:
+    with pytest.raises(KeyError, match=text):
+        load_config(page, [option])
+
+
+def test_option_without_equals_sign_is_refused(page: Path) -> None:
+    with pytest.raises(ValueError, match="--cfg-options 'num_classes' must be key=value"):
+        load_config(page, ['num_classes'])
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'error', 'text'),
+    [
+        ('metrics =', 'metricks =', KeyError, "metricks is neither a section nor a setting.*Did you mean 'metrics'"),
+        (
+            "${num_classes}'",
+            "${num_klasses}'",
+            KeyError,
+            r"cls_head.num_classes refers to \${num_klasses}, which is no setting. Did you mean 'num_classes'",
+        ),
+        (
+            "'data/x'",
+            "'${train_list}'",
+            ValueError,
+            'the settings train_list -> data_root -> train_list refer to each other',
+        ),
+        (
+            'batch_size=2',
+            'batchsize=2',
+            KeyError,
+            "test_dataloader.batchsize is not an argument of build_dataloader. Did you mean 'batch_size'",
+        ),
+        ('batch_size=2', 'batch_size=2, seed=1', KeyError, 'test_dataloader.seed is not an argument'),
+        ("type='Accuracy'", "type='Acuracy'", KeyError, "metrics.0.type='Acuracy' is not a registered metric"),
+        (
+            'frames_per_snippet=2',
+            'frame_per_snippet=2',
+            KeyError,
+            "dataset.pipeline.1.frame_per_snippet is not an argument of SampleSnippets. Did you mean 'frames_per_snippet'",
+        ),
+        (
+            'metrics = [',
+            'runtime = dict(sed=1)\nmetrics = [',
+            KeyError,
+            "runtime.sed is not an argument of RuntimeCfg. Did you mean 'seed'",
+        ),
+        (
+            'metrics = [',
+            "runtime = dict(amp='fp8')\nmetrics = [",
+            ValueError,
+            "runtime: amp='fp8' must be None, 'bf16' or 'fp16'",
+        ),
+        ('metrics = [', 'train_cfg = dict(max_epochs=0)\nmetrics = [', ValueError, 'train_cfg: max_epochs=0'),
+        (
+            'metrics = [',
+            "optimizer = dict(type='SGD', lr=1, params=[])\nmetrics = [",
+            KeyError,
+            'optimizer.params is not an argument of SGD',
+        ),
+        ('metrics = [', 'metrics = 3 # [', TypeError, 'metrics must be a list of dicts'),
+    ],
+)
+def test_mistakes_in_the_file_are_refused_with_text(
+    page: Path, old: str, new: str, error: type[Exception], text: str
+) -> None:
+    edit(page, old, new)
+    with pytest.raises(error, match=text):
+        load_config(page)
+
+
+def test_missing_section_and_missing_file_are_named(page: Path, tmp_path: Path) -> None:
+    edit(page, "metrics = [dict(type='Accuracy', topk=(1,))]", '')
+    with pytest.raises(KeyError, match='the config has no metrics; sections: model'):
+        load_config(page)
+    with pytest.raises(FileNotFoundError, match=r'there is no config .*nowhere.py'):
+        load_config(tmp_path / 'nowhere.py')
+
+
+def test_resolved_config_can_be_written_and_loaded_as_it_is(page: Path, tmp_path: Path) -> None:
+    config = load_config(page, ['num_classes=7'])
+    config.dump(tmp_path / 'resolved.py')
+    again = load_config(tmp_path / 'resolved.py')
+    assert again.to_dict() == config.to_dict()
+    assert build(again.model, MODELS).num_classes == 7
+
+
+def test_loading_and_building_leave_the_config_alone(page: Path) -> None:
+    config = load_config(page)
+    before = repr(config.to_dict())
+    build(config.model, MODELS)
+    assert repr(config.to_dict()) == before

@@ -1,0 +1,89 @@
+import pytest
+
+from codes.registry import METRICS, MODELS, OPTIMIZERS, TRANSFORMS, build, check_arguments, nearest
+
+HEAD = {'type': 'I3DClsHead', 'num_classes': 3, 'in_channels': 4}
+MODEL = {'type': 'Recognizer3D', 'backbone': {'type': 'ResNet_I3D', 'depth': 10, 'base_channels': 4}, 'cls_head': HEAD}
+
+
+def test_build_makes_children_first_and_hands_them_over() -> None:
+    model = build({**MODEL, 'cls_head': {**HEAD, 'in_channels': 32}}, MODELS)
+    assert (model.num_classes, model.backbone.out_channels) == (3, 32)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'error', 'text'),
+    [
+        (
+            {**MODEL, 'bakbone': 1},
+            KeyError,
+            "model.bakbone is not an argument of Recognizer3D. Did you mean 'backbone'",
+        ),
+        (
+            {'type': 'Recogniser3D'},
+            KeyError,
+            "model.type='Recogniser3D' is not a registered model. Did you mean 'Recognizer3D'",
+        ),
+        ({'backbone': 1}, KeyError, "model has no 'type'; it names one of the registered models"),
+        ({'type': 'Recognizer3D'}, KeyError, 'model.backbone is missing; Recognizer3D needs it'),
+        (
+            {**MODEL, 'backbone': {'type': 'ResNet_I3D', 'dept': 10}},
+            KeyError,
+            "model.backbone.dept is not an argument of ResNet_I3D. Did you mean 'depth'",
+        ),
+        (
+            {**MODEL, 'backbone': {'type': 'ResNet_I3D', 'depth': 11}},
+            ValueError,
+            r'model.backbone \(ResNet_I3D\): depth=11',
+        ),
+        (
+            {**MODEL, 'module_cfg': {'type': 'DSA', 'num_snipets': 4}},
+            KeyError,
+            "model.module_cfg.num_snipets is not.*'num_snippets'",
+        ),
+        (
+            {**MODEL, 'module_cfg': [{'type': 'DSA', 'alpha': 4}]},
+            KeyError,
+            'model.module_cfg.0.alpha is not an argument of DSA',
+        ),
+        (None, TypeError, 'model must be a dict with a type, got None'),
+    ],
+)
+def test_mistakes_are_named_by_their_full_path(cfg: dict, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        build(cfg, MODELS)
+
+
+def test_pipelines_are_looked_up_among_the_transforms() -> None:
+    with pytest.raises(
+        KeyError, match=r"data.pipeline.0.type='Flipp' is not a registered transform. Did you mean 'Flip'"
+    ):
+        check_and_build = {'type': 'VideoDataset', 'pipeline': [{'type': 'Flipp'}], 'list_file': 'x'}
+        from codes.registry import DATASETS
+
+        build(check_and_build, DATASETS, 'data')
+
+
+def test_arguments_that_the_framework_hands_over_are_not_for_the_config() -> None:
+    def function(own: int, handed: int) -> None:
+        del own, handed
+
+    check_arguments(function, ['own'], 'here', given=['handed'])
+    with pytest.raises(KeyError, match='here.handed is not an argument of function'):
+        check_arguments(function, ['own', 'handed'], 'here', given=['handed'])
+
+
+def test_nearest_is_silent_without_a_close_name() -> None:
+    assert nearest('zzz', ['depth', 'inflate']) == ''
+    assert nearest('dept', ['depth', 'inflate']) == " Did you mean 'depth'?"
+
+
+@pytest.mark.parametrize('registry', [MODELS, METRICS, OPTIMIZERS, TRANSFORMS], ids=lambda r: r.name)
+def test_no_constructor_of_ours_swallows_arguments(registry: object) -> None:
+    import inspect
+
+    with pytest.raises(KeyError):
+        build({'type': ''}, registry)
+    for name, cls in registry.module_dict.items():
+        kinds = {p.kind for p in inspect.signature(cls).parameters.values()}
+        assert inspect.Parameter.VAR_KEYWORD not in kinds, f'{name} takes any argument'
