@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests a recogniser: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [args of tools/test_recognizer.py]
-# Without any GPU, GPUS is the number of processes on the CPU. Environment: see tools/dist_run.sh.
+# Without any GPU, GPUS is the number of processes on the CPU. Environment: see tools/launch.py; PYTHON.
 set -euo pipefail
 if [[ $# -lt 3 ]]; then
     echo "usage: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [args]" >&2
@@ -10,4 +10,5 @@ config=$1
 checkpoint=$2
 gpus=$3
 shift 3
-exec bash "$(dirname "${BASH_SOURCE[0]}")/tools/dist_run.sh" "$gpus" tools/test_recognizer.py "$config" "$checkpoint" "$@"
+tools=$(dirname "${BASH_SOURCE[0]}")/tools
+exec "${PYTHON:-python}" "$tools/launch.py" "$gpus" "$tools/test_recognizer.py" "$config" "$checkpoint" "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains a recogniser: bash dist_train_recognizer.sh CONFIG GPUS [args of tools/train_recognizer.py]
-# Without any GPU, GPUS is the number of processes on the CPU. Environment: see tools/dist_run.sh.
+# Without any GPU, GPUS is the number of processes on the CPU. Environment: see tools/launch.py; PYTHON.
 set -euo pipefail
 if [[ $# -lt 2 ]]; then
     echo "usage: bash dist_train_recognizer.sh CONFIG GPUS [args]" >&2
@@ -9,4 +9,5 @@ fi
 config=$1
 gpus=$2
 shift 2
-exec bash "$(dirname "${BASH_SOURCE[0]}")/tools/dist_run.sh" "$gpus" tools/train_recognizer.py "$config" "$@"
+tools=$(dirname "${BASH_SOURCE[0]}")/tools
+exec "${PYTHON:-python}" "$tools/launch.py" "$gpus" "$tools/train_recognizer.py" "$config" "$@"

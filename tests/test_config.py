@@ -130,7 +130,7 @@ def test_option_without_equals_sign_is_refused(page: Path) -> None:
             'frames_per_snippet=2',
             'frame_per_snippet=2',
             KeyError,
-            "dataset.pipeline.1.frame_per_snippet is not an argument of SampleSnippets. Did you mean 'frames_per_snippet'",
+            "pipeline.1.frame_per_snippet is not an argument of SampleSnippets. Did you mean 'frames_per_snippet'",
         ),
         (
             'metrics = [',

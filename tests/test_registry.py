@@ -1,6 +1,8 @@
+import inspect
+
 import pytest
 
-from codes.registry import METRICS, MODELS, OPTIMIZERS, TRANSFORMS, build, check_arguments, nearest
+from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, TRANSFORMS, build, check_arguments, nearest
 
 HEAD = {'type': 'I3DClsHead', 'num_classes': 3, 'in_channels': 4}
 MODEL = {'type': 'Recognizer3D', 'backbone': {'type': 'ResNet_I3D', 'depth': 10, 'base_channels': 4}, 'cls_head': HEAD}
@@ -55,13 +57,10 @@ def test_mistakes_are_named_by_their_full_path(cfg: dict, error: type[Exception]
 
 
 def test_pipelines_are_looked_up_among_the_transforms() -> None:
-    with pytest.raises(
-        KeyError, match=r"data.pipeline.0.type='Flipp' is not a registered transform. Did you mean 'Flip'"
-    ):
-        check_and_build = {'type': 'VideoDataset', 'pipeline': [{'type': 'Flipp'}], 'list_file': 'x'}
-        from codes.registry import DATASETS
-
-        build(check_and_build, DATASETS, 'data')
+    cfg = {'type': 'VideoDataset', 'pipeline': [{'type': 'Flipp'}], 'list_file': 'x'}
+    text = r"data.pipeline.0.type='Flipp' is not a registered transform. Did you mean 'Flip'"
+    with pytest.raises(KeyError, match=text):
+        build(cfg, DATASETS, 'data')
 
 
 def test_arguments_that_the_framework_hands_over_are_not_for_the_config() -> None:
@@ -80,8 +79,6 @@ def test_nearest_is_silent_without_a_close_name() -> None:
 
 @pytest.mark.parametrize('registry', [MODELS, METRICS, OPTIMIZERS, TRANSFORMS], ids=lambda r: r.name)
 def test_no_constructor_of_ours_swallows_arguments(registry: object) -> None:
-    import inspect
-
     with pytest.raises(KeyError):
         build({'type': ''}, registry)
     for name, cls in registry.module_dict.items():

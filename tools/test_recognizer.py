@@ -15,7 +15,7 @@ import torch  # noqa: E402
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import load_weights  # noqa: E402
-from codes.engine.logging import setup_logging  # noqa: E402
+from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import build_loader, compute_metrics, predict  # noqa: E402
 from codes.registry import METRICS, MODELS, build  # noqa: E402
 
@@ -53,31 +53,30 @@ def write_results(file: Path, results: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     args = parse_args()
-    config = load_config(args.config, args.cfg_options)
-    for key in ('average_views', 'max_views_per_forward'):
-        if (value := getattr(args, key)) is not None:
-            config['model'][key] = value
-    runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
-    amp = args.amp or runtime.amp
-    device = distributed.setup()
-    is_main = distributed.rank() == 0
-    setup_logging(None, is_main)
     logger = logging.getLogger('codes')
     try:
-        model = build(config['model'], MODELS, 'model')
-        loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
-        dataset: Any = loader.dataset
-        dataset.check_labels(model.num_classes)
-        load_weights(model, args.checkpoint, strict=True)
-        predictions = predict(model.to(device, memory_format=torch.channels_last_3d), loader, device, amp)
-        metrics = compute_metrics([build(cfg, METRICS, 'metrics') for cfg in config['metrics']], predictions)
-        logger.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in metrics.items()))
-        if args.out is not None and is_main:
+        with plain_errors():
+            config = load_config(args.config, args.cfg_options)
+            for key in ('average_views', 'max_views_per_forward'):
+                if (value := getattr(args, key)) is not None:
+                    config['model'][key] = value
+            runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
+            device = distributed.setup()
+            setup_logging(None, is_main=distributed.rank() == 0)
+            model = build(config['model'], MODELS, 'model')
+            loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
+            dataset: Any = loader.dataset
+            dataset.check_labels(model.num_classes)
+            load_weights(model, args.checkpoint, strict=True)
+            metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+        model.to(device, memory_format=torch.channels_last_3d)
+        predictions = predict(model, loader, device, args.amp or runtime.amp)
+        numbers = compute_metrics(metrics, predictions)
+        logger.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
+        if args.out is not None and distributed.rank() == 0:
             rows = zip(dataset.records, predictions.labels, predictions.scores, strict=True)
-            write_results(
-                args.out,
-                [{'path': r.path, 'label': int(y), 'scores': s.tolist()} for r, y, s in rows],
-            )
+            results = [{'path': r.path, 'label': int(y), 'scores': s.tolist()} for r, y, s in rows]
+            write_results(args.out, results)
             logger.info('scores written to %s', args.out)
     finally:
         distributed.teardown()

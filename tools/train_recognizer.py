@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codes.config import load_config  # noqa: E402
 from codes.engine import distributed  # noqa: E402
-from codes.engine.logging import setup_logging  # noqa: E402
+from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import Runner  # noqa: E402
 
 
@@ -37,24 +37,23 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    options = list(args.cfg_options)
-    config = load_config(args.config, options)
-    given = {'seed': args.seed, 'deterministic': args.deterministic or None, 'amp': args.amp}
-    config['runtime'] = {**config.get('runtime', {}), **{k: v for k, v in given.items() if v is not None}}
-    if args.no_validate:
-        config.pop('val_dataloader', None)
-    device = distributed.setup()
-    is_main = distributed.rank() == 0
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
-    if is_main:
-        work_dir.mkdir(parents=True, exist_ok=True)
-    distributed.barrier()
-    setup_logging(work_dir, is_main)
     try:
-        runner = Runner(config, work_dir, device)
+        with plain_errors():
+            config = load_config(args.config, args.cfg_options)
+            given = {'seed': args.seed, 'deterministic': args.deterministic or None, 'amp': args.amp}
+            config['runtime'] = {**config.get('runtime', {}), **{k: v for k, v in given.items() if v is not None}}
+            if args.no_validate:
+                config.pop('val_dataloader', None)
+            device = distributed.setup()
+            is_main = distributed.rank() == 0
+            work_dir.mkdir(parents=True, exist_ok=True)
+            setup_logging(work_dir, is_main)
+            runner = Runner(config, work_dir, device)
+            runner.start(args.resume, args.load_from)
         if is_main:
             (work_dir / 'config.py').write_text(runner.config_text)
-        best = runner.train(args.resume, args.load_from)
+        best = runner.train()
         if best is not None:
             numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
             logging.getLogger('codes').info('best epoch %d: %s', best['epoch'], numbers)

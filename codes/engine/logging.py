@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +101,19 @@ def read_scalars(file: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return lines
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Show a user's mistake as one line, from the first process only, and end with exit status 2.
+
+    For setting a run up, where such errors are about configs, files and arguments; not for training, where a
+    traceback tells more.
+    """
+    try:
+        yield
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        if os.environ.get('RANK', '0') == '0':
+            text = error.args[0] if isinstance(error, KeyError) and error.args else error
+            sys.stderr.write(f'error: {text}\n')
+        sys.exit(2)

@@ -274,15 +274,15 @@ class Runner:
 
     # -- the loops -------------------------------------------------------------------------------------------------
 
-    def train(self, resume: str | None = None, load_from: str | None = None) -> dict[str, float] | None:
-        """Train to the last epoch.
+    def start(self, resume: str | None = None, load_from: str | None = None) -> None:
+        """Load what the run starts from: a checkpoint to resume, or weights.
 
         Args:
             resume: 'auto' or a checkpoint; goes before ``load_from`` where there is something to resume.
             load_from: weights to start from instead of the backbone's ``pretrained``.
 
-        Returns:
-            The best epoch's metrics, or None if nothing was validated.
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`resume` and ``load_weights``.
         """
         if resume is not None:
             self.resume(resume)
@@ -291,6 +291,13 @@ class Runner:
                 load_weights(self.model, load_from)
             else:
                 self.model.init_weights()
+
+    def train(self) -> dict[str, float] | None:
+        """Train to the last epoch, from wherever :meth:`start` took the run.
+
+        Returns:
+            The best epoch's metrics, or None if nothing was validated.
+        """
         self._announce()
         model = distributed.wrap(self.model, self.device)
         with ScalarWriter(self.work_dir, self.is_main, self.epoch * self.iterations_per_epoch) as writer:

@@ -66,7 +66,8 @@ def make_config(data: Path, num_workers: int = 0, **changes: dict) -> Config:
 def train(config: Config, work_dir: Path, **options: str) -> Runner:
     work_dir.mkdir(exist_ok=True)
     runner = Runner(config, work_dir, DEVICE)
-    runner.train(**options)
+    runner.start(**options)
+    runner.train()
     return runner
 
 
@@ -304,6 +305,7 @@ def test_training_on_a_gpu_is_reproducible_in_deterministic_mode(data: Path, tmp
     for name in 'ab':
         (tmp_path / name).mkdir()
         runner = Runner(config, tmp_path / name, torch.device('cuda', 0))
+        runner.start()
         runner.train()
         states.append(runner.model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
