@@ -1,10 +1,10 @@
 """DSANet on ordered actions: 4 directions of motion x 2 orders of events. The order is visible between snippets only.
 
-What       I3D-ResNet-10 of width 16 with DSA in the two middle stages; 4 snippets x 4 frames x 40 x 40.
+What       I3D-ResNet-10 of width 16 with DSA on all channels of the last three stages; 4 snippets x 4 frames x 40 x 40.
 Train      bash dist_train_recognizer.sh configs/demo/dsanet_ordered_actions.py 1
 Test       bash dist_test_recognizer.sh configs/demo/dsanet_ordered_actions.py \
                work_dirs/dsanet_ordered_actions/best.pth 1
-Batch      1 process x 16 videos
+Batch      1 process x 8 videos
 Expected   top-1 of 95 % or more
 """
 
@@ -21,4 +21,4 @@ num_snippets = 4
 frames_per_snippet = 4
 frame_interval = 1
 
-model = dict(module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1 / 2, blocks=(0, 1, 1, 0)))
+model = dict(module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1, blocks=(0, 1, 1, 1)))

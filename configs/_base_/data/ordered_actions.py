@@ -17,11 +17,17 @@ _val = dict(
         list_file='${data_root}/val.txt',
         data_root='${data_root}',
         class_file='${data_root}/classes.txt',
-        pipeline=[dict(type='OpenVideo', decoder='decord'), _sample, dict(type='DecodeVideo'), dict(type='PackInputs')],
+        pipeline=[
+            dict(type='OpenVideo', decoder='decord'),
+            _sample,
+            dict(type='DecodeVideo'),
+            dict(type='CenterCrop', size=40),
+            dict(type='PackInputs'),
+        ],
     ),
 )
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=1,
     dataset=dict(
         type='VideoDataset',
@@ -32,6 +38,7 @@ train_dataloader = dict(
             dict(type='OpenVideo', decoder='decord'),
             dict(**_sample, random=True),
             dict(type='DecodeVideo'),
+            dict(type='CenterCrop', size=40),
             dict(type='PackInputs'),
         ],
     ),
