@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from codes.config import RuntimeCfg, TrainCfg, read_section
+from codes.config import Config, RuntimeCfg, TrainCfg, read_section
 from codes.datasets.loader import build_dataloader
 from codes.engine import distributed
 from codes.engine.checkpoint import epoch_files, load_weights, newest_checkpoint, read_checkpoint, save_atomically

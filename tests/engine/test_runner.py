@@ -4,10 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from torch import nn
 
-from codes.config import RuntimeCfg, check_config
+from codes.config import Config, RuntimeCfg, check_config
 from codes.engine.checkpoint import read_checkpoint, save_atomically
 from codes.engine.logging import read_scalars
 from codes.engine.runner import Meter, Runner, build_loader, predict, read_section, seed_iteration

@@ -62,7 +62,12 @@ def compute(name: str, folder: Path) -> dict[str, object]:
         {
             'type': 'Recognizer3D',
             'backbone': {'type': 'ResNet_I3D', 'depth': depth},
-            'cls_head': {'type': 'I3DClsHead', 'num_classes': 6, 'in_channels': 2048 if depth == 50 else 512, 'dropout': 0.0},
+            'cls_head': {
+                'type': 'I3DClsHead',
+                'num_classes': 6,
+                'in_channels': 2048 if depth == 50 else 512,
+                'dropout': 0.0,
+            },
             'module_cfg': module_cfg,
         },
         MODELS,
@@ -78,14 +83,21 @@ def compute(name: str, folder: Path) -> dict[str, object]:
     loss = model(frames, torch.tensor([1, 4]))['loss']
     loss.backward()
     gradient = model.backbone.conv1.weight.grad.norm()
-    return {'scores': scores.tolist(), 'loss': loss.item(), 'gradient': gradient.item(), 'keys': len(model.state_dict())}
+    return {
+        'scores': scores.tolist(),
+        'loss': loss.item(),
+        'gradient': gradient.item(),
+        'keys': len(model.state_dict()),
+    }
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_release_weights_give_the_releases_numbers(name: str, tmp_path: Path) -> None:
     expected, found = NUMBERS[name], compute(name, tmp_path)
     scale = max(abs(x) for row in expected['scores'] for x in row)
-    torch.testing.assert_close(torch.tensor(found['scores']), torch.tensor(expected['scores']), rtol=0, atol=1e-6 * scale)
+    torch.testing.assert_close(
+        torch.tensor(found['scores']), torch.tensor(expected['scores']), rtol=0, atol=1e-6 * scale
+    )
     assert found['loss'] == pytest.approx(expected['loss'], rel=1e-6)
     assert found['gradient'] == pytest.approx(expected['gradient'], rel=1e-6)
     assert found['keys'] == expected['keys']

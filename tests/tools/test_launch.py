@@ -48,7 +48,9 @@ def test_gpus_must_be_a_number(gpus: str) -> None:
         launch.main([gpus, 'tool.py'])
 
 
-@pytest.mark.parametrize(('script', 'arguments'), [('dist_train_recognizer.sh', ['c.py']), ('dist_test_recognizer.sh', ['c.py', 'x.pth'])])
+@pytest.mark.parametrize(
+    ('script', 'arguments'), [('dist_train_recognizer.sh', ['c.py']), ('dist_test_recognizer.sh', ['c.py', 'x.pth'])]
+)
 def test_scripts_show_their_usage(script: str, arguments: list[str]) -> None:
     done = subprocess.run(['bash', script, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2

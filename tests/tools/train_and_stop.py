@@ -1,4 +1,4 @@
-"""tools/train_recognizer.py that dies behind an epoch, for tests of resuming: train_and_stop.py EPOCH [its arguments]"""
+"""tools/train_recognizer.py that dies behind an epoch, for tests of resuming: train_and_stop.py EPOCH [arguments]"""
 
 import os
 import sys

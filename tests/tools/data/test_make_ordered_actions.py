@@ -137,7 +137,7 @@ def test_the_two_orders_differ_only_in_which_shape_comes_first(direction):
 def test_an_event_looks_alike_in_both_halves(shape):
     """Means of what a snippet may measure agree within four standard errors."""
     measured = ([], [])
-    for seed in range(400):
+    for seed in range(240):
         half = seed % 2
         order = half if shape == 'disc' else 1 - half
         event = EVENTS[half]
@@ -159,7 +159,7 @@ def test_an_event_looks_alike_in_both_halves(shape):
                 ]
             )
         )
-    first, second = (np.array(values) for values in measured)  # (200, quantities)
+    first, second = (np.array(values) for values in measured)  # (120, quantities)
     standard_error = np.sqrt(first.var(axis=0) / len(first) + second.var(axis=0) / len(second))
     assert (np.abs(first.mean(axis=0) - second.mean(axis=0)) < 4 * standard_error).all()
 

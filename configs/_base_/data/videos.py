@@ -1,0 +1,63 @@
+"""One's own video files, U snippets a video.
+
+Needs the settings video_dir, train_list, val_list, class_file, num_snippets, frames_per_snippet, frame_interval,
+short_side and crop_size. Lists: `<file> <label>`, files relative to video_dir, labels from 0.
+"""
+
+_sample = dict(
+    type='SampleSnippets',
+    num_snippets='${num_snippets}',
+    frames_per_snippet='${frames_per_snippet}',
+    frame_interval='${frame_interval}',
+)
+_dataset = dict(type='VideoDataset', data_root='${video_dir}', class_file='${class_file}')
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    dataset=dict(
+        **_dataset,
+        list_file='${train_list}',
+        pipeline=[
+            dict(type='OpenVideo', decoder='decord'),
+            dict(**_sample, random=True),
+            dict(type='DecodeVideo'),
+            dict(type='RandomResizedCrop', size='${crop_size}', area_range=(0.3, 1.0)),
+            dict(type='Flip', prob=0.5),
+            dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    dataset=dict(
+        **_dataset,
+        list_file='${val_list}',
+        pipeline=[
+            dict(type='OpenVideo', decoder='decord'),
+            _sample,
+            dict(type='DecodeVideo'),
+            dict(type='Resize', short_side='${short_side}'),
+            dict(type='CenterCrop', size='${crop_size}'),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+# 2 groups of snippets x 3 crops = 6 views of a video
+test_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    dataset=dict(
+        **_dataset,
+        list_file='${val_list}',
+        pipeline=[
+            dict(type='OpenVideo', decoder='decord'),
+            dict(**_sample, num_groups=2),
+            dict(type='DecodeVideo'),
+            dict(type='Resize', short_side='${short_side}'),
+            dict(type='ThreeCrop', size='${short_side}'),
+            dict(type='PackInputs'),
+        ],
+    ),
+)

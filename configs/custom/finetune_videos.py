@@ -1,0 +1,45 @@
+"""DSANet-R50 on one's own videos, from ImageNet weights or from a checkpoint of a larger data set.
+
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart.
+Data       data/my_videos/videos/...           the files
+           data/my_videos/train.txt, val.txt   a line a video: path below videos/, space, label from 0
+           data/my_videos/classes.txt          a class name a line
+           or elsewhere: --cfg-options data_root=/where video_dir=... train_list=... val_list=... class_file=...
+Train      bash dist_train_recognizer.sh configs/custom/finetune_videos.py 1 --cfg-options num_classes=12
+           with --load-from CHECKPOINT to start from a model of a larger data set instead of ImageNet
+Test       bash dist_test_recognizer.sh configs/custom/finetune_videos.py work_dirs/finetune_videos/best.pth 1 \
+               --cfg-options num_classes=12
+Batch      1 GPU x 8 videos; multiply optimizer.lr with the number of GPUs
+Expected   depends on the videos; top-1 and mean class accuracy are reported
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/videos.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/my_videos'
+video_dir = '${data_root}/videos'
+train_list = '${data_root}/train.txt'
+val_list = '${data_root}/val.txt'
+class_file = '${data_root}/classes.txt'
+num_classes = 2
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 4
+short_side = 256
+crop_size = 224
+
+model = dict(
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        channel_ratio=1 / 8,
+        place='before_conv2',
+        blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
+    )
+)
+optimizer = dict(type='SGD', lr=0.00125, momentum=0.9, nesterov=True, weight_decay=1e-4)
+schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
+train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40)

@@ -1,0 +1,44 @@
+"""A small DSANet for one's own videos, from scratch, on a computer without a GPU.
+
+What       I3D-ResNet-18 of width 16 with DSA in the last three stages; 4 snippets x 4 frames x 112 x 112, 4 apart.
+Data       as in finetune_videos.py
+Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch.py 1 --cfg-options num_classes=8
+Test       bash dist_test_recognizer.sh configs/custom/small_from_scratch.py work_dirs/small_from_scratch/best.pth 1 \
+               --cfg-options num_classes=8
+Batch      1 process x 8 videos
+Expected   depends on the videos; with a few hundred of them, better than the largest class and far from a
+           pretrained network
+"""
+
+_base_ = [
+    '../_base_/data/videos.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/my_videos'
+video_dir = '${data_root}/videos'
+train_list = '${data_root}/train.txt'
+val_list = '${data_root}/val.txt'
+class_file = '${data_root}/classes.txt'
+num_classes = 2
+num_snippets = 4
+frames_per_snippet = 4
+frame_interval = 4
+short_side = 128
+crop_size = 112
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(type='ResNet_I3D', depth=18, base_channels=16, inflate=(0, 0, 1, 1)),
+    cls_head=dict(type='I3DClsHead', num_classes='${num_classes}', in_channels=128, dropout=0.2),
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        channel_ratio=1,
+        place='before_conv2',
+        blocks=(0, (0, 1), (0, 1), (0, 1)),
+    ),
+)
+optimizer = dict(type='SGD', lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4)
+schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
+train_cfg = dict(max_epochs=20, val_interval=1, clip_grad_norm=10)

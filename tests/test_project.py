@@ -1,0 +1,154 @@
+"""What holds for the project as a whole: modules import, tools answer, configs are sound, files are in place."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from codes.config import load_config
+from codes.registry import MODELS, build
+from tools.analysis.model_summary import find_input_shape
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    '.'.join(file.relative_to(ROOT).with_suffix('').parts)
+    for folder in ('codes', 'tools')
+    for file in (ROOT / folder).rglob('*.py')
+    if file.name != '__init__.py'
+)
+TOOLS = sorted(str(f.relative_to(ROOT)) for f in (ROOT / 'tools').rglob('*.py') if 'argparse' in f.read_text())
+CONFIGS = sorted(
+    str(f.relative_to(ROOT)) for f in (ROOT / 'configs').rglob('*.py') if '_base_' not in f.relative_to(ROOT).parts
+)
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob('*.py'))
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_every_module_can_be_imported(name: str) -> None:
+    assert importlib.import_module(name).__doc__, f'{name} does not say what it is for'
+
+
+@pytest.mark.parametrize('tool', TOOLS)
+def test_every_tool_explains_itself(tool: str) -> None:
+    done = subprocess.run([sys.executable, tool, '--help'], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 'usage:' in done.stdout
+    assert not done.stderr
+
+
+def test_library_imports_the_decoder_behind_torch_and_warns_of_nothing() -> None:
+    command = [sys.executable, '-W', 'error', '-c', 'import codes.config, codes.models, codes.engine.runner']
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_every_config_is_a_page_that_builds(config: str) -> None:
+    text = (ROOT / config).read_text()
+    for word in ('What ', 'Train ', 'Test ', 'Batch ', 'Expected '):
+        assert f'\n{word}' in text, f'the lab note of {config} has no line {word!r}'
+    assert f'bash dist_train_recognizer.sh {config}' in text
+    assert len(re.findall(r"'\.\./_base_/", text)) <= 4
+    loaded = load_config(ROOT / config)
+    before = repr(loaded.to_dict())
+    with torch.device('meta'):
+        build(loaded['model'], MODELS)
+    assert repr(loaded.to_dict()) == before
+    assert len(find_input_shape(loaded.to_dict())) == 4
+
+
+def test_fragments_inherit_from_nothing() -> None:
+    for file in (ROOT / 'configs' / '_base_').rglob('*.py'):
+        assert '_base_ =' not in file.read_text(), f'{file} makes the inheritance deeper than one level'
+
+
+@pytest.mark.parametrize(
+    ('one', 'other'),
+    [
+        ('configs/demo/dsanet_ordered_actions.py', 'configs/demo/i3d_ordered_actions.py'),
+        ('configs/kinetics/r50_e100_s1_8.py', 'configs/kinetics/i3d_r50_e100_s1_8.py'),
+    ],
+)
+def test_controls_differ_in_the_module_alone(one: str, other: str) -> None:
+    dsanet, control = load_config(ROOT / one).to_dict(), load_config(ROOT / other).to_dict()
+    assert dsanet['model'].pop('module_cfg')['type'] == 'DSA'
+    assert control['model'].pop('module_cfg') is None
+    assert dsanet == control
+
+
+def test_demo_configs_differ_in_one_line() -> None:
+    pages = []
+    for name in ('dsanet', 'i3d'):
+        text = (ROOT / f'configs/demo/{name}_ordered_actions.py').read_text()
+        pages.append(text.split('"""\n', 2)[1].splitlines())
+    assert len(pages[0]) == len(pages[1])
+    different = [pair for pair in zip(*pages, strict=True) if pair[0] != pair[1]]
+    assert len(different) == 1
+    assert all('module_cfg' in line for line in different[0])
+
+
+def test_tests_mirror_the_sources() -> None:
+    for folder in ('codes', 'tools'):
+        for file in sources(folder):
+            path = file.relative_to(ROOT)
+            if file.name == '__init__.py' or (path.parts[0] == 'codes' and file.stem == 'base'):
+                continue
+            place = path.relative_to('codes') if folder == 'codes' else path
+            test = ROOT / 'tests' / place.with_name(f'test_{place.name}')
+            assert test.is_file(), f'{path} has no {test.relative_to(ROOT)}'
+
+
+@pytest.mark.parametrize('folder', ['codes/models', 'codes/datasets', 'codes/engine'])
+def test_every_change_of_shape_says_the_shape(folder: str) -> None:
+    for file in sources(folder):
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            if re.search(r'\.(view|reshape|permute|flatten|unflatten)\(', line):
+                assert '# (' in line, f'{file.relative_to(ROOT)}:{number} does not say the shape: {line.strip()}'
+
+
+def test_library_code_is_free_of_silent_habits() -> None:
+    """No **kwargs in constructors, no assertion without text, no bare raise of a class, no prints."""
+    for file in sources('codes'):
+        for node in ast.walk(ast.parse(file.read_text())):
+            where = f'{file.relative_to(ROOT)}:{getattr(node, "lineno", 0)}'
+            if isinstance(node, ast.Assert):
+                assert node.msg is not None, f'{where}: assert without text'
+            if isinstance(node, ast.FunctionDef) and node.name == '__init__':
+                assert node.args.kwarg is None, f'{where}: a constructor that takes any argument'
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name):
+                assert node.exc.id[0].islower(), f'{where}: raise without text'
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != 'print', f'{where}: print in library code'
+
+
+def test_mmengine_is_imported_in_two_files_only() -> None:
+    users = {
+        str(f.relative_to(ROOT)) for f in sources('codes') if re.search(r'^(from|import) mmengine', f.read_text(), re.M)
+    }
+    assert users == {'codes/config.py', 'codes/registry.py'}
+
+
+def test_requirements_name_everything_that_the_code_imports() -> None:
+    names = {'cv2': 'opencv-python', 'mmcv': 'mmcv-lite'}
+    listed = set(re.findall(r'^([a-zA-Z0-9_-]+)', (ROOT / 'requirements.txt').read_text(), re.M))
+    for folder in ('codes', 'tools'):
+        for file in sources(folder):
+            for node in ast.walk(ast.parse(file.read_text())):
+                modules = []
+                if isinstance(node, ast.Import):
+                    modules = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                    modules = [node.module or '']
+                for module in modules:
+                    top = module.split('.')[0]
+                    if top in sys.stdlib_module_names or top in ('codes', 'tools'):
+                        continue
+                    assert names.get(top, top) in listed, (
+                        f'{file.relative_to(ROOT)} imports {top}, which is not required'
+                    )

@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tools import demo
+
+
+def test_demo_types_the_users_commands_and_tests_the_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def pretend(command: str) -> float:
+        commands.append(command.replace(str(tmp_path), 'OUT'))
+        work_dir = tmp_path / 'dsanet_ordered_actions_seed1'
+        work_dir.mkdir(exist_ok=True)
+        for name in ('epoch_9.pth', 'epoch_10.pth', 'best.pth'):
+            (work_dir / name).touch()
+        rows = [
+            {'path': '', 'label': 1, 'scores': scores} for scores in ([0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4])
+        ]
+        (work_dir / 'scores.json').write_text(json.dumps(rows))
+        return 12.3
+
+    monkeypatch.setattr(demo, 'run', pretend)
+    result = demo.train_and_test('DSANet', seed=1, out=tmp_path)
+    config, work_dir = 'configs/demo/dsanet_ordered_actions.py', 'OUT/dsanet_ordered_actions_seed1'
+    assert commands == [
+        f'bash dist_train_recognizer.sh {config} 1 --work-dir {work_dir} --seed 1',
+        f'bash dist_test_recognizer.sh {config} {work_dir}/epoch_10.pth 1 --out {work_dir}/scores.json',
+    ]
+    assert result.top1 == 75.0
+    assert demo.table([result]).splitlines() == [
+        'model           seed   top-1 %   training s',
+        'DSANet             1      75.0           12',
+    ]
+
+
+def test_both_models_of_the_demo_have_a_config() -> None:
+    for name in demo.MODELS.values():
+        assert (demo.ROOT / 'configs' / 'demo' / f'{name}.py').is_file()

@@ -1,0 +1,88 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from codes.config import load_config
+from codes.engine.checkpoint import read_checkpoint
+from codes.engine.logging import read_scalars
+from tests.engine.test_runner import assert_same_run
+from tests.tools.conftest import ROOT, Run
+
+
+def test_two_processes_stopped_and_resumed_end_in_the_same_bits(
+    run: Run, config: Path, straight: Path, tmp_path: Path
+) -> None:
+    # The learning rate looks ahead to the last epoch, so the first part must be stopped and not just be shorter.
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, 'tools/launch.py', '2', 'tests/tools/train_and_stop.py', '2']
+    arguments = [str(config), '--work-dir', str(tmp_path)]
+    stopped = subprocess.run(
+        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert stopped.returncode != 0
+    assert (tmp_path / 'epoch_2.pth').is_file(), stopped.stdout + stopped.stderr
+    assert not (tmp_path / 'epoch_3.pth').exists()
+    done = run('dist_train_recognizer.sh', config, 2, '--work-dir', tmp_path, '--resume')
+    assert 'behind epoch 2' in done.stdout
+    assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), read_checkpoint(tmp_path / 'epoch_4.pth'))
+
+
+def test_run_announces_itself_and_leaves_a_config_that_can_be_run_again(run: Run, config: Path, straight: Path) -> None:
+    log = (straight / 'run.log').read_text()
+    assert '2 process(es) x batch 4 = 8 videos an iteration, 2 iterations an epoch, epochs 1 to 4' in log
+    assert 'DSA inserted before_conv2 of 1 blocks: layer2.0' in log
+    assert re.search(r'best epoch \d: top1 ', log)
+    assert log.count('epoch 4/4 [2/2]') == 1  # one process writes, not two
+    assert load_config(straight / 'config.py').to_dict() == load_config(config).to_dict()
+
+
+def test_options_of_the_train_command_take_effect(run: Run, config: Path, straight: Path, tmp_path: Path) -> None:
+    options = ['--seed', 3, '--deterministic', '--amp', 'bf16', '--no-validate', '--load-from', straight / 'best.pth']
+    override = ['--cfg-options', 'train_cfg.max_epochs=1', 'optimizer.lr=0.25', 'schedule.warmup_epochs=0']
+    done = run('dist_train_recognizer.sh', config, 1, '--work-dir', tmp_path, *options, *override)
+    resolved = load_config(tmp_path / 'config.py')
+    assert resolved.runtime == {**load_config(config).runtime, 'seed': 3, 'deterministic': True, 'amp': 'bf16'}
+    assert 'val_dataloader' not in resolved
+    assert f'weights from {straight / "best.pth"}: ' in done.stdout
+    lines = read_scalars(tmp_path / 'scalars.jsonl')
+    assert [line['train/lr'] for line in lines[:1]] == [0.25]
+    assert not any('val/top1' in line for line in lines)
+    assert sorted(f.name for f in tmp_path.glob('*.pth')) == ['epoch_1.pth']
+
+
+def test_mistakes_are_one_line_and_end_the_run(run: Run, config: Path, tmp_path: Path) -> None:
+    done = run('dist_train_recognizer.sh', config, 2, '--cfg-options', 'model.backbone.dept=18', check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("error: model.backbone.dept is not an argument of ResNet_I3D. Did you mean 'depth'?") == 1
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'text'),
+    [
+        (['tools/train_recognizer.py', 'nowhere.py'], r'error: there is no config .*nowhere.py'),
+        (['tools/test_recognizer.py', '{config}', 'nowhere.pth'], r'error: there is no checkpoint .*nowhere.pth'),
+        (['tools/test_recognizer.py', '{config}', 'x.pth', '--out', 'x.txt'], r"'x.txt' must end in .pkl or .json"),
+    ],
+)
+def test_tools_run_without_the_launcher_and_refuse_missing_files(
+    run: Run, config: Path, arguments: list[str], text: str
+) -> None:
+    command = [sys.executable, *(a.format(config=config) for a in arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.search(text, done.stderr)
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.needs_gpu
+def test_training_on_every_gpu_of_the_machine(run: Run, config: Path, tmp_path: Path) -> None:
+    gpus = torch.cuda.device_count()
+    override = ['--cfg-options', 'train_cfg.max_epochs=1', f'train_dataloader.batch_size={max(1, 8 // gpus)}']
+    done = run('dist_train_recognizer.sh', config, gpus, '--work-dir', tmp_path, '--amp', 'bf16', *override)
+    assert f'{gpus} process(es)' in done.stdout
