@@ -11,7 +11,7 @@ Expected   top-1 of 95 % or more
 _base_ = [
     '../_base_/models/i3d_tiny.py',
     '../_base_/data/ordered_actions.py',
-    '../_base_/schedules/sgd_cosine_e15.py',
+    '../_base_/schedules/sgd_cosine_e22.py',
     '../_base_/runtime.py',
 ]
 
@@ -19,6 +19,6 @@ data_root = 'data/ordered_actions'
 num_classes = 8
 num_snippets = 4
 frames_per_snippet = 4
-frame_interval = 1
+frame_interval = 2
 
 model = dict(module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1, blocks=(0, 1, 1, 1)))

@@ -10,7 +10,7 @@ Expected   top-1 about 50 %: it sees the direction and guesses the order
 _base_ = [
     '../_base_/models/i3d_tiny.py',
     '../_base_/data/ordered_actions.py',
-    '../_base_/schedules/sgd_cosine_e15.py',
+    '../_base_/schedules/sgd_cosine_e22.py',
     '../_base_/runtime.py',
 ]
 
@@ -18,6 +18,6 @@ data_root = 'data/ordered_actions'
 num_classes = 8
 num_snippets = 4
 frames_per_snippet = 4
-frame_interval = 1
+frame_interval = 2
 
 model = dict(module_cfg=None)

@@ -1,5 +1,0 @@
-"""SGD for 15 epochs: two of warm-up, then half a cosine; for 8 videos a step."""
-
-optimizer = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
-schedule = dict(type='CosineSchedule', final_factor=0.0, warmup_epochs=2, warmup_start_factor=0.1)
-train_cfg = dict(max_epochs=15, val_interval=1, clip_grad_norm=10)
