@@ -11,7 +11,7 @@ Expected   top-1 of 95 % or more
 _base_ = [
     '../_base_/models/i3d_tiny.py',
     '../_base_/data/ordered_actions.py',
-    '../_base_/schedules/sgd_cosine_e22.py',
+    '../_base_/schedules/sgd_cosine_e16.py',
     '../_base_/runtime.py',
 ]
 

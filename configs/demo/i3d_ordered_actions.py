@@ -10,7 +10,7 @@ Expected   top-1 about 50 %: it sees the direction and guesses the order
 _base_ = [
     '../_base_/models/i3d_tiny.py',
     '../_base_/data/ordered_actions.py',
-    '../_base_/schedules/sgd_cosine_e22.py',
+    '../_base_/schedules/sgd_cosine_e16.py',
     '../_base_/runtime.py',
 ]
 

@@ -1,5 +1,5 @@
-"""SGD for 22 epochs: two of warm-up, then half a cosine; for 8 videos a step."""
+"""SGD for 16 epochs: two of warm-up, then half a cosine; for 8 videos a step."""
 
 optimizer = dict(type='SGD', lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', final_factor=0.0, warmup_epochs=2, warmup_start_factor=0.1)
-train_cfg = dict(max_epochs=22, val_interval=1, clip_grad_norm=10)
+train_cfg = dict(max_epochs=16, val_interval=1, clip_grad_norm=10)

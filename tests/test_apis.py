@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from codes.apis import inference_recognizer, init_recognizer
+from codes.config import Config, RuntimeCfg
+from codes.engine.checkpoint import save_atomically
+from codes.engine.runner import build_loader, predict
+from codes.registry import MODELS, build
+from tests.engine.test_runner import make_config
+from tools.data.make_ordered_actions import make_dataset
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('data') / 'ordered'
+    make_dataset(root, num_videos=16, seed=0, val_fraction=0.5, size=32)
+    return root
+
+
+def save_model(config: Config, file: Path, **content: object) -> Path:
+    torch.manual_seed(3)
+    model = build(config['model'], MODELS)
+    torch.nn.init.normal_(model.cls_head.fc_cls.weight)
+    save_atomically({'state_dict': model.state_dict(), **content}, file)
+    return file
+
+
+@pytest.mark.parametrize('average_views', ['score', 'prob'])
+def test_a_file_is_classified_as_in_a_test(data: Path, tmp_path: Path, average_views: str) -> None:
+    config = make_config(data, model={'average_views': average_views})
+    names = [f'class {k}' for k in 'abcdefgh']
+    recognizer = init_recognizer(config, save_model(config, tmp_path / 'x.pth', class_names=names))
+    loader = build_loader(config['test_dataloader'], 'test_dataloader', RuntimeCfg())
+    scores = torch.from_numpy(predict(recognizer.model, loader, torch.device('cpu')).scores)
+    expected = scores if average_views == 'prob' else scores.softmax(1)
+    for i in range(3):
+        result = inference_recognizer(recognizer, loader.dataset.records[i].path)
+        values = [value for _, value in result]
+        assert values == sorted(values, reverse=True)
+        assert sum(values) == pytest.approx(1, rel=1e-5)
+        assert result[0][0] == names[expected[i].argmax()]
+        assert dict(result)['class c'] == pytest.approx(expected[i, 2].item(), rel=1e-3)
+
+
+def test_classes_without_names_are_numbers(data: Path, tmp_path: Path) -> None:
+    config = make_config(data)
+    file = tmp_path / 'config.py'
+    config.dump(file)
+    recognizer = init_recognizer(file, save_model(config, tmp_path / 'x.pth'), options=['model.average_views=prob'])
+    assert recognizer.class_names == [str(k) for k in range(8)]
+    with pytest.raises(FileNotFoundError, match='nowhere.mp4'):
+        inference_recognizer(recognizer, 'nowhere.mp4')
