@@ -48,8 +48,9 @@ def main(argv: list[str]) -> None:
         options = torchrun_arguments(gpus, os.environ)
     except ValueError as error:
         sys.exit(f'error: {error}')
-    # Processes of one machine share its cores; without this each would start a thread for every core.
-    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads() // gpus)))
+    # Processes of one machine share its cores, and each leaves one to its data workers; without this each would start
+    # a thread for every core, and they would wait for each other.
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads() // gpus - 1)))
     try:
         run.main([*options, *argv[1:]])
     except ChildFailedError as error:

@@ -18,7 +18,7 @@ _val = dict(
         data_root='${data_root}',
         class_file='${data_root}/classes.txt',
         pipeline=[
-            dict(type='OpenVideo', decoder='decord'),
+            dict(type='OpenVideo', decoder='opencv'),
             _sample,
             dict(type='DecodeVideo'),
             dict(type='CenterCrop', size=40),
@@ -35,7 +35,7 @@ train_dataloader = dict(
         data_root='${data_root}',
         class_file='${data_root}/classes.txt',
         pipeline=[
-            dict(type='OpenVideo', decoder='decord'),
+            dict(type='OpenVideo', decoder='opencv'),
             dict(**_sample, random=True),
             dict(type='DecodeVideo'),
             dict(type='CenterCrop', size=40),
