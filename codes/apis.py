@@ -1,4 +1,4 @@
-"""Using a trained recogniser from Python.
+"""Using a trained recogniser from Python, for configs that test on video files.
 
 >>> model = init_recognizer('configs/custom/finetune_videos.py', 'best.pth', options=['num_classes=12'])
 >>> inference_recognizer(model, 'clip.mp4')
@@ -51,6 +51,8 @@ def init_recognizer(
     Raises:
         FileNotFoundError, KeyError, ValueError: as ``load_config`` and ``load_weights``.
     """
+    if isinstance(config, Config) and list(options):
+        raise ValueError('options are for a config file; this config is loaded already')
     loaded = config if isinstance(config, Config) else load_config(config, options)
     model = build(loaded['model'], MODELS, 'model')
     load_weights(model, checkpoint, strict=True)

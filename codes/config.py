@@ -177,7 +177,10 @@ def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
             return value
         if whole := REFERENCE.fullmatch(value):
             return value_of(whole[1], path, trail)
-        return REFERENCE.sub(lambda match: str(value_of(match[1], path, trail)), value)
+        text = REFERENCE.sub(lambda match: str(value_of(match[1], path, trail)), value)
+        if '${' in text:
+            raise ValueError(f'{path}={value!r} has a reference that is none: between the braces stands one name')
+        return text
 
     sections = {k: put_in(v, k) for k, v in content.items() if k in SECTIONS}
     for name in settings:

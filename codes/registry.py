@@ -8,8 +8,9 @@ anything is built, and the config itself is never changed.
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from mmengine.registry import Registry
 
@@ -63,24 +64,26 @@ def find_class(cfg: Mapping[str, Any], registry: Registry, path: str) -> Callabl
 
 def check_arguments(
     function: Callable[..., Any],
-    keys: Iterable[str],
+    cfg: Mapping[str, Any],
     path: str,
     given: Iterable[str] = (),
     extra: Iterable[str] = (),
 ) -> None:
-    """Compare the keys of a config dict with the arguments of what it configures.
+    """Compare a config dict with the arguments of what it configures: names, and types where they are plain ones.
 
     Args:
         function: the class or function.
-        keys: the keys of the dict, without ``type``.
+        cfg: the dict; ``type`` does not count.
         path: where the dict stands in the whole config.
         given: arguments that the caller hands over; not allowed in the config.
         extra: keys that are allowed although ``function`` does not take them.
 
     Raises:
         KeyError: an unknown or a missing key, by its full path, with the allowed names.
+        ValueError: a value of another type than the argument has.
     """
     name = function.__name__
+    keys = [key for key in cfg if key != 'type']
     given = set(given)
     parameters = {k: p for k, p in inspect.signature(function).parameters.items() if k not in given}
     allowed = [*parameters, *extra]
@@ -92,6 +95,42 @@ def check_arguments(
     missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in set(keys)]
     if missing:
         raise KeyError(f'{path}.{missing[0]} is missing; {name} needs it. Allowed: {", ".join(allowed)}')
+    hints = _type_hints(function)
+    for key in keys:
+        if key in hints and not _fits(cfg[key], hints[key]):
+            wanted = getattr(hints[key], '__name__', None) if isinstance(hints[key], type) else str(hints[key])
+            raise ValueError(f'{path}.{key}={cfg[key]!r} does not fit {name}, which takes {wanted}')
+
+
+def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of a function's or constructor's arguments; of foreign code, as far as they can be told."""
+    try:
+        hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
+        # A dataclass's constructor is generated, and its hints are those of the fields.
+    except (NameError, TypeError):
+        return {}
+    return {name: hint for name, hint in hints.items() if name != 'return'}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Say whether a config's value can be an argument of a type. Composed types of other kinds are not judged."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if hint is NoneType:
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (bool, str):
+        return isinstance(value, hint)
+    if origin in (Sequence, list, tuple):
+        return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value if parts)
+    if isinstance(hint, type) and hint.__module__.startswith(('codes.', 'torch.nn')):
+        # Stands for an object that is built from a dict: which class that is, check tells.
+        return _is_described(value)
+    return isinstance(value, hint) if isinstance(hint, type) else True
 
 
 def _children(cfg: Mapping[str, Any], registry: Registry) -> Iterable[tuple[str, Any, Registry]]:
@@ -118,12 +157,16 @@ def check(cfg: Mapping[str, Any], registry: Registry, path: str, given: Iterable
         KeyError: as :func:`find_class` and :func:`check_arguments`.
     """
     cls = find_class(cfg, registry, path)
-    check_arguments(cls, [k for k in cfg if k != 'type'], path, given)
+    check_arguments(cls, cfg, path, given)
+    hints = _type_hints(cls)
     for key, value, child_registry in _children(cfg, registry):
         if key == 'module_cfg':
             check_module_cfg(value, f'{path}.{key}')
         elif _is_described(value):
             check(value, child_registry, f'{path}.{key}')
+            child, hint = find_class(value, child_registry, f'{path}.{key}'), hints.get(key)
+            if isinstance(hint, type) and isinstance(child, type) and not issubclass(child, hint):
+                raise ValueError(f'{path}.{key}.type={value["type"]!r} is no {hint.__name__}')
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
                 if _is_described(item) or key == 'pipeline':
@@ -144,8 +187,7 @@ def check_module_cfg(module_cfg: Any, path: str) -> None:
     for i, cfg in enumerate(module_cfg if is_list else [module_cfg]):
         where = f'{path}.{i}' if is_list else path
         cls = find_class(cfg, MODELS, where)
-        keys = [k for k in cfg if k != 'type']
-        check_arguments(cls, keys, where, given=_HANDED_OVER, extra=PLACEMENT_KEYS)
+        check_arguments(cls, cfg, where, given=_HANDED_OVER, extra=PLACEMENT_KEYS)
 
 
 def build(cfg: Mapping[str, Any], registry: Registry, path: str | None = None, **given: Any) -> Any:
@@ -180,5 +222,5 @@ def build(cfg: Mapping[str, Any], registry: Registry, path: str | None = None, *
     cls = find_class(cfg, registry, path)
     try:
         return cls(**arguments, **given)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f'{path} ({cls.__name__}): {error}') from error

@@ -52,3 +52,8 @@ def test_classes_without_names_are_numbers(data: Path, tmp_path: Path) -> None:
     assert recognizer.class_names == [str(k) for k in range(8)]
     with pytest.raises(FileNotFoundError, match='nowhere.mp4'):
         inference_recognizer(recognizer, 'nowhere.mp4')
+
+
+def test_options_for_a_loaded_config_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='options are for a config file'):
+        init_recognizer(make_config(data), tmp_path / 'x.pth', options=['a=1'])

@@ -162,6 +162,39 @@ def test_mistakes_in_the_file_are_refused_with_text(
         load_config(page)
 
 
+@pytest.mark.parametrize(
+    ('old', 'new', 'text'),
+    [
+        (
+            'batch_size=2',
+            "batch_size='x'",
+            "test_dataloader.batch_size='x' does not fit build_dataloader, which takes int",
+        ),
+        ('topk=(1,)', 'topk=5', 'metrics.0.topk=5 does not fit Accuracy'),
+        (
+            'metrics = [',
+            'train_cfg = dict(max_epochs=2.5)\nmetrics = [',
+            'train_cfg.max_epochs=2.5 does not fit TrainCfg',
+        ),
+        ('metrics = [', 'runtime = dict(log_interval=2.5)\nmetrics = [', 'runtime.log_interval=2.5 does not fit'),
+        (
+            'frames_per_snippet=2',
+            "frames_per_snippet=2, random='yes'",
+            "pipeline.1.random='yes' does not fit SampleSnippets",
+        ),
+        (
+            "'${data_root}/train",
+            "'${data-root}/train",
+            r"train_list='\$\{data-root\}/train.txt' has a reference that is none",
+        ),
+    ],
+)
+def test_wrong_types_and_references_are_refused_with_text(page: Path, old: str, new: str, text: str) -> None:
+    edit(page, old, new)
+    with pytest.raises(ValueError, match=text):
+        load_config(page)
+
+
 def test_missing_section_and_missing_file_are_named(page: Path, tmp_path: Path) -> None:
     edit(page, "metrics = [dict(type='Accuracy', topk=(1,))]", '')
     with pytest.raises(KeyError, match='the config has no metrics; sections: model'):

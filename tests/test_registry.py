@@ -67,9 +67,9 @@ def test_arguments_that_the_framework_hands_over_are_not_for_the_config() -> Non
     def function(own: int, handed: int) -> None:
         del own, handed
 
-    check_arguments(function, ['own'], 'here', given=['handed'])
+    check_arguments(function, {'own': 1}, 'here', given=['handed'])
     with pytest.raises(KeyError, match='here.handed is not an argument of function'):
-        check_arguments(function, ['own', 'handed'], 'here', given=['handed'])
+        check_arguments(function, {'own': 1, 'handed': 2}, 'here', given=['handed'])
 
 
 def test_nearest_is_silent_without_a_close_name() -> None:
@@ -84,3 +84,31 @@ def test_no_constructor_of_ours_swallows_arguments(registry: object) -> None:
     for name, cls in registry.module_dict.items():
         kinds = {p.kind for p in inspect.signature(cls).parameters.values()}
         assert inspect.Parameter.VAR_KEYWORD not in kinds, f'{name} takes any argument'
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        (
+            {'backbone': {'depth': 10}},
+            r"model.backbone=\{'depth': 10\} does not fit Recognizer3D, which takes Backbone",
+        ),
+        ({'backbone': 'ResNet_I3D'}, "model.backbone='ResNet_I3D' does not fit Recognizer3D, which takes Backbone"),
+        ({'backbone': HEAD}, "model.backbone.type='I3DClsHead' is no Backbone"),
+        (
+            {'cls_head': {**HEAD, 'dropout': 'x'}},
+            "model.cls_head.dropout='x' does not fit I3DClsHead, which takes float",
+        ),
+        ({'cls_head': {**HEAD, 'num_classes': 2.5}}, 'model.cls_head.num_classes=2.5 does not fit I3DClsHead'),
+        ({'max_views_per_forward': True}, 'model.max_views_per_forward=True does not fit Recognizer3D'),
+        ({'module_cfg': {'type': 'DSA', 'channel_ratio': 'a'}}, "model.module_cfg.channel_ratio='a' does not fit DSA"),
+    ],
+)
+def test_values_of_another_type_are_named_by_their_full_path(change: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        build({**MODEL, **change}, MODELS)
+
+
+def test_optimisers_of_torch_are_checked_too() -> None:
+    with pytest.raises(ValueError, match="optimizer.lr='a' does not fit SGD"):
+        build({'type': 'SGD', 'lr': 'a'}, OPTIMIZERS, params=[])

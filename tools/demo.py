@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -46,11 +47,13 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
     """Train and test one model through the two scripts."""
     config = f'configs/demo/{MODELS[name]}.py'
     work_dir = out / f'{MODELS[name]}_seed{seed}'
-    seconds = run(f'bash dist_train_recognizer.sh {config} 1 --work-dir {work_dir} --seed {seed}')
+    shutil.rmtree(work_dir, ignore_errors=True)  # of an earlier demo
+    seconds = run(f'bash dist_train_recognizer.sh {config} 1 --work-dir {shlex.quote(str(work_dir))} --seed {seed}')
     # The last epoch and not the best one, which would have been chosen on the videos that it is tested on.
     checkpoint = max(work_dir.glob('epoch_*.pth'), key=lambda file: int(file.stem.split('_')[1]))
     scores = work_dir / 'scores.json'
-    run(f'bash dist_test_recognizer.sh {config} {checkpoint} 1 --out {scores}')
+    files = f'{shlex.quote(str(checkpoint))} 1 --out {shlex.quote(str(scores))}'
+    run(f'bash dist_test_recognizer.sh {config} {files}')
     rows = json.loads(scores.read_text())
     right = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
     return Result(name, seed, 100 * right / len(rows), seconds, work_dir)

@@ -22,20 +22,28 @@ def torchrun_arguments(gpus: int, environment: Mapping[str, str]) -> list[str]:
     """Return the options of torchrun for a run on ``gpus`` processes of this machine.
 
     Raises:
-        ValueError: several machines, but no address of the first.
+        ValueError: no number where one belongs; several machines, but not which is which.
     """
-    num_nodes = int(environment.get('NNODES', 1))
+    numbers = {'NNODES': 1, 'NODE_RANK': 0, 'PORT': 29500}
+    for name in numbers:
+        value = environment.get(name, str(numbers[name]))
+        if not value.isdecimal():
+            raise ValueError(f'{name}={value!r} must be a whole number')
+        numbers[name] = int(value)
+    num_nodes = numbers['NNODES']
     options = [f'--nnodes={num_nodes}', f'--nproc-per-node={gpus}']
-    if num_nodes > 1 and 'MASTER_ADDR' not in environment:
-        raise ValueError(f'NNODES={num_nodes} machines need MASTER_ADDR, the address of the one with NODE_RANK=0')
+    if num_nodes > 1 and not {'MASTER_ADDR', 'NODE_RANK'} <= environment.keys():
+        raise ValueError(
+            f'NNODES={num_nodes} machines need NODE_RANK, 0 to {num_nodes - 1}, and MASTER_ADDR, where 0 is'
+        )
     if num_nodes == 1 and 'PORT' not in environment:
         # Port 0 takes a free one, so that two runs on one machine do not meet.
         return [*options, '--rdzv-backend=c10d', '--rdzv-endpoint=127.0.0.1:0', '--local-addr=127.0.0.1']
     return [
         *options,
-        f'--node-rank={environment.get("NODE_RANK", 0)}',
+        f'--node-rank={numbers["NODE_RANK"]}',
         f'--master-addr={environment.get("MASTER_ADDR", "127.0.0.1")}',
-        f'--master-port={environment.get("PORT", 29500)}',
+        f'--master-port={numbers["PORT"]}',
     ]
 
 

@@ -21,10 +21,15 @@ from codes.registry import METRICS, MODELS, build  # noqa: E402
 
 
 def result_file(text: str) -> Path:
-    """Check the name of the results file before hours of testing, not behind them."""
+    """Check the results file before hours of testing, not behind them."""
     file = Path(text)
     if file.suffix not in ('.pkl', '.json'):
         raise argparse.ArgumentTypeError(f'{text!r} must end in .pkl or .json')
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open('ab').close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f'{text!r} cannot be written: {error.strerror}') from error
     return file
 
 
@@ -44,7 +49,6 @@ def parse_args() -> argparse.Namespace:
 
 def write_results(file: Path, results: list[dict[str, Any]]) -> None:
     """Write one entry a video: ``path``, ``label`` and ``scores``, in the order of the data set."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == '.json':
         file.write_text(json.dumps(results))
     else:
@@ -54,32 +58,30 @@ def write_results(file: Path, results: list[dict[str, Any]]) -> None:
 def main() -> None:
     args = parse_args()
     logger = logging.getLogger('codes')
-    try:
-        with plain_errors():
-            config = load_config(args.config, args.cfg_options)
-            for key in ('average_views', 'max_views_per_forward'):
-                if (value := getattr(args, key)) is not None:
-                    config['model'][key] = value
-            runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
-            device = distributed.setup()
-            setup_logging(None, is_main=distributed.rank() == 0)
-            model = build(config['model'], MODELS, 'model')
-            loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
-            dataset: Any = loader.dataset
-            dataset.check_labels(model.num_classes)
-            load_weights(model, args.checkpoint, strict=True)
-            metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
-        model.to(device, memory_format=torch.channels_last_3d)
-        predictions = predict(model, loader, device, args.amp or runtime.amp)
-        numbers = compute_metrics(metrics, predictions)
-        logger.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
-        if args.out is not None and distributed.rank() == 0:
-            rows = zip(dataset.records, predictions.labels, predictions.scores, strict=True)
-            results = [{'path': r.path, 'label': int(y), 'scores': s.tolist()} for r, y, s in rows]
-            write_results(args.out, results)
-            logger.info('scores written to %s', args.out)
-    finally:
-        distributed.teardown()
+    with plain_errors():
+        config = load_config(args.config, args.cfg_options)
+        for key in ('average_views', 'max_views_per_forward'):
+            if (value := getattr(args, key)) is not None:
+                config['model'][key] = value
+        runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
+        device = distributed.setup()
+        setup_logging(None, is_main=distributed.rank() == 0)
+        model = build(config['model'], MODELS, 'model')
+        loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
+        dataset: Any = loader.dataset
+        dataset.check_labels(model.num_classes)
+        load_weights(model, args.checkpoint, strict=True)
+        metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+    model.to(device, memory_format=torch.channels_last_3d)
+    predictions = predict(model, loader, device, args.amp or runtime.amp)
+    numbers = compute_metrics(metrics, predictions)
+    logger.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
+    if args.out is not None and distributed.rank() == 0:
+        rows = zip(dataset.records, predictions.labels, predictions.scores, strict=True)
+        results = [{'path': r.path, 'label': int(y), 'scores': s.tolist()} for r, y, s in rows]
+        write_results(args.out, results)
+        logger.info('scores written to %s', args.out)
+    distributed.teardown()
 
 
 if __name__ == '__main__':

@@ -38,27 +38,25 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
-    try:
-        with plain_errors():
-            config = load_config(args.config, args.cfg_options)
-            given = {'seed': args.seed, 'deterministic': args.deterministic or None, 'amp': args.amp}
-            config['runtime'] = {**config.get('runtime', {}), **{k: v for k, v in given.items() if v is not None}}
-            if args.no_validate:
-                config.pop('val_dataloader', None)
-            device = distributed.setup()
-            is_main = distributed.rank() == 0
-            work_dir.mkdir(parents=True, exist_ok=True)
-            setup_logging(work_dir, is_main)
-            runner = Runner(config, work_dir, device)
-            runner.start(args.resume, args.load_from)
-        if is_main:
-            (work_dir / 'config.py').write_text(runner.config_text)
-        best = runner.train()
-        if best is not None:
-            numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
-            logging.getLogger('codes').info('best epoch %d: %s', best['epoch'], numbers)
-    finally:
-        distributed.teardown()
+    with plain_errors():
+        config = load_config(args.config, args.cfg_options)
+        given = {'seed': args.seed, 'deterministic': args.deterministic or None, 'amp': args.amp}
+        config['runtime'] = {**config.get('runtime', {}), **{k: v for k, v in given.items() if v is not None}}
+        if args.no_validate:
+            config.pop('val_dataloader', None)
+        device = distributed.setup()
+        is_main = distributed.rank() == 0
+        work_dir.mkdir(parents=True, exist_ok=True)
+        setup_logging(work_dir, is_main)
+        runner = Runner(config, work_dir, device)
+        runner.start(args.resume, args.load_from)
+    if is_main:
+        (work_dir / 'config.py').write_text(runner.config_text)
+    best = runner.train()
+    if best is not None:
+        numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
+        logging.getLogger('codes').info('best epoch %d: %s', best['epoch'], numbers)
+    distributed.teardown()
 
 
 if __name__ == '__main__':

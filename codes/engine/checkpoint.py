@@ -5,7 +5,6 @@ A checkpoint holds tensors and plain Python types only, so it loads with ``weigh
 
 import logging
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,7 +54,7 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f'there is no checkpoint {file.absolute()}')
     try:
         content = torch.load(file, map_location='cpu', weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged bytes make torch raise nearly anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f'{file} cannot be read as a checkpoint of tensors and plain types: {reason}') from error
     if not isinstance(content, dict):
@@ -73,12 +72,18 @@ def newest_checkpoint(work_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest checkpoint of a work dir that can be read, with its content; None if there is none.
 
     Damaged files are passed over with a warning.
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
     """
-    for file in epoch_files(work_dir):
+    files = epoch_files(work_dir)
+    for file in files:
         try:
             return file, read_checkpoint(file)
         except ValueError as error:
             LOGGER.warning('passed over: %s', error)
+    if files:
+        raise ValueError(f'none of the {len(files)} checkpoints in {work_dir} can be read')
     return None
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,18 +50,24 @@ class ScalarWriter:
         work_dir: an existing folder.
         is_main: whether to write at all.
         iteration: where the run starts. What an interrupted run wrote beyond it will be written again, and goes.
+        validated: whether the validation of that iteration is done; if not, its lines go too.
     """
 
-    def __init__(self, work_dir: Path, is_main: bool, iteration: int = 0) -> None:
+    def __init__(self, work_dir: Path, is_main: bool, iteration: int = 0, validated: bool = True) -> None:
         self.is_main = is_main
         if is_main:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(work_dir / 'tensorboard'), purge_step=iteration + 1)
             file = work_dir / 'scalars.jsonl'
-            kept = [line for line in read_scalars(file) if line['iteration'] <= iteration]
-            self._lines = file.open('w')
-            self._lines.writelines(json.dumps(line) + '\n' for line in kept)
+            part = file.with_name(f'{file.name}.part')  # so that a crash right now does not take the old lines
+            with part.open('w') as stream:
+                for line in read_scalars(file):
+                    again = not validated and line['iteration'] == iteration and any(k.startswith('val/') for k in line)
+                    if line['iteration'] <= iteration and not again:
+                        stream.write(json.dumps(line) + '\n')
+            os.replace(part, file)
+            self._lines = file.open('a')
 
     def write(self, prefix: str, scalars: Mapping[str, Any], epoch: int, iteration: int) -> None:
         """Write named numbers under ``train/`` or ``val/``.
@@ -105,7 +112,7 @@ def read_scalars(file: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Show a user's mistake as one line, from the first process only, and end with exit status 2.
+    """Show a user's mistake as one line, from one process a machine, and end with exit status 2.
 
     For setting a run up, where such errors are about configs, files and arguments; not for training, where a
     traceback tells more.
@@ -113,7 +120,8 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        if os.environ.get('RANK', '0') == '0':
+        if os.environ.get('LOCAL_RANK', '0') == '0':
             text = error.args[0] if isinstance(error, KeyError) and error.args else error
-            sys.stderr.write(f'error: {text}\n')
+            rank = os.environ.get('RANK', '0')
+            sys.stderr.write(f'error{f" of process {rank} on {platform.node()}" if rank != "0" else ""}: {text}\n')
         sys.exit(2)

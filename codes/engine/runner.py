@@ -6,6 +6,7 @@ the same bits as one that was not, on the same number of processes.
 """
 
 import logging
+import math
 import os
 import resource
 import sys
@@ -49,6 +50,16 @@ def set_determinism(deterministic: bool) -> None:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is reproducible only with a fixed one
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
+
+
+def avoid_broken_kernels(device: torch.device, amp: str | None) -> None:
+    """Switch oneDNN off for training in bfloat16 on the CPU.
+
+    Its weight gradient of a 3D convolution is garbage where there are fewer frames than the kernel is long: with torch
+    2.15, ``Conv3d(32, 32, (3, 1, 1), padding=(1, 0, 0))`` on two frames gives NaN. Slower, but right.
+    """
+    if device.type == 'cpu' and amp == 'bf16':
+        torch.backends.mkldnn.set_flags(False)
 
 
 def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
@@ -106,6 +117,9 @@ def predict(
     for batch in progress_bar(loader, text):
         with autocast(device, amp):
             scores = model(batch['inputs'])
+        if not scores.isfinite().all():
+            bad = [path for path, row in zip(batch['path'], scores, strict=True) if not row.isfinite().all()]
+            raise RuntimeError(f'the scores of {bad[0]} and {len(bad) - 1} more videos are not finite')
         parts.append((batch['index'].numpy(), scores.float().cpu().numpy(), batch['label'].numpy()))
     model.train(was_training)
     every = [part for share in distributed.gather(parts) for part in share]
@@ -118,6 +132,15 @@ def predict(
 def compute_metrics(metrics: Sequence[Callable[..., dict[str, float]]], predictions: Predictions) -> dict[str, float]:
     """Return the numbers of all metrics together."""
     return {k: v for metric in metrics for k, v in metric(predictions.scores, predictions.labels).items()}
+
+
+def flatten(value: Any, path: str) -> dict[str, Any]:
+    """Return the leaves of nested dicts and lists by their path, such as ``optimizer.lr``."""
+    if isinstance(value, Mapping):
+        return {k: v for key, item in value.items() for k, v in flatten(item, f'{path}.{key}').items()}
+    if isinstance(value, list | tuple):
+        return {k: v for i, item in enumerate(value) for k, v in flatten(item, f'{path}.{i}').items()}
+    return {path: value}
 
 
 class Meter:
@@ -181,6 +204,7 @@ class Runner:
         self.train_cfg: TrainCfg = read_section(config, 'train_cfg', TrainCfg)
         self.runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
         set_determinism(self.runtime.deterministic)
+        avoid_broken_kernels(device, self.runtime.amp)
         torch.manual_seed(self.runtime.seed)
 
         self.model = build(config['model'], MODELS, 'model')
@@ -229,7 +253,7 @@ class Runner:
             'world_size': distributed.world_size(),
             'seed': self.runtime.seed,
             'class_names': self.train_loader.dataset.class_names,  # type: ignore[attr-defined]
-            'config': self.config_text,
+            'config': self.config.to_dict(),
         }
 
     def resume(self, source: str) -> None:
@@ -250,26 +274,38 @@ class Runner:
             file, content = found
         else:
             file, content = Path(source), read_checkpoint(source)
-        if 'optimizer' not in content or 'epoch' not in content:
+        if not self._content().keys() <= content.keys():
             raise ValueError(f'{file} holds weights, but not a run to resume; use --load-from to start from weights')
-        now = {
-            'iterations_per_epoch': self.iterations_per_epoch,
-            'world_size': distributed.world_size(),
-            'seed': self.runtime.seed,
-        }
-        for name, value in now.items():
-            if content[name] != value:
-                LOGGER.warning('%s was %s and is %s: the run goes on, but not exactly', name, content[name], value)
+        epochs = distributed.gather(content['epoch'])
+        if len(set(epochs)) > 1:
+            raise ValueError(f'the processes would resume from different epochs: {epochs}; give all the same files')
+        self._warn_of_changes(content)
+        options = [{k: v for k, v in group.items() if k != 'params'} for group in self.optimizer.param_groups]
         try:
             self.model.load_state_dict(content['state_dict'])
             self.optimizer.load_state_dict(content['optimizer'])
         except (RuntimeError, ValueError) as error:
             raise ValueError(f'{file} is of another model or optimiser: {error}') from error
-        self.scaler.load_state_dict(content['scaler'])
+        for group, present in zip(self.optimizer.param_groups, options, strict=True):
+            group.update(present, base_lr=present['lr'])  # the present config counts, and was saved as the run's
+        if content['scaler']:  # empty after a run without fp16
+            self.scaler.load_state_dict(content['scaler'])
         self.epoch = content['epoch']
         self.validated = content['validated']
         self.best = content['best']
         LOGGER.info('resumed from %s, behind epoch %d', file, self.epoch)
+
+    def _warn_of_changes(self, content: Mapping[str, Any]) -> None:
+        """Name everything because of which the resumed run cannot end as the interrupted one would have."""
+        was = {name: content[name] for name in ('iterations_per_epoch', 'world_size')}
+        now = {'iterations_per_epoch': self.iterations_per_epoch, 'world_size': distributed.world_size()}
+        for section in ('model', 'train_dataloader', 'optimizer', 'schedule', 'train_cfg', 'runtime'):
+            was |= flatten(content['config'].get(section, {}), section)
+            now |= flatten(self.config.to_dict().get(section, {}), section)
+        for name in sorted(was.keys() | now.keys()):
+            if was.get(name) != now.get(name):
+                text = '%s was %s and is %s: the run goes on, but not exactly'
+                LOGGER.warning(text, name, was.get(name), now.get(name))
 
     # -- the loops -------------------------------------------------------------------------------------------------
 
@@ -285,6 +321,13 @@ class Runner:
         """
         if resume is not None:
             self.resume(resume)
+        beyond = [f.name for f in epoch_files(self.work_dir) if int(f.stem.removeprefix('epoch_')) > self.epoch]
+        if beyond:
+            # They would outlive the new, lower epochs, and the next --resume would go on with the other run.
+            raise ValueError(
+                f'{self.work_dir} holds {", ".join(beyond)} of a run that is further than this one: use --resume to go '
+                'on with it, another --work-dir, or remove them'
+            )
         if self.epoch == 0:
             if load_from is not None:
                 load_weights(self.model, load_from)
@@ -299,10 +342,11 @@ class Runner:
         """
         self._announce()
         model = distributed.wrap(self.model, self.device)
-        with ScalarWriter(self.work_dir, self.is_main, self.epoch * self.iterations_per_epoch) as writer:
-            if not self.validated:
+        done = self.epoch * self.iterations_per_epoch
+        with ScalarWriter(self.work_dir, self.is_main, done, self.validated) as writer:
+            if not self.validated and self.val_loader is not None:
                 self._validate(writer)
-            clock = Clock(self.epoch * self.iterations_per_epoch, self.train_cfg.max_epochs * self.iterations_per_epoch)
+            clock = Clock(done, self.train_cfg.max_epochs * self.iterations_per_epoch)
             while self.epoch < self.train_cfg.max_epochs:
                 self._train_epoch(model, writer, clock)
                 distributed.broadcast_buffers(self.model)
@@ -348,6 +392,11 @@ class Runner:
             meter.add({**scalars, 'data_time': data_time, 'time': time.perf_counter() - tick})
             if (i + 1) % self.runtime.log_interval == 0 or i + 1 == per_epoch:
                 means = {**meter.flush(), 'lr': rate, 'memory': self._memory()}
+                if not math.isfinite(means['loss']):
+                    raise RuntimeError(
+                        f'the loss became {means["loss"]} at iteration {iteration + 1} or a little before, '
+                        f'at a learning rate of {rate:.4g}; the last checkpoint in {self.work_dir} is from before'
+                    )
                 writer.write('train', means, self.epoch + 1, iteration + 1)
                 numbers = '  '.join(f'{name} {value:.4g}' for name, value in means.items())
                 LOGGER.info('%s [%d/%d]  eta %s  %s', text, i + 1, per_epoch, clock.eta(iteration + 1), numbers)

@@ -4,7 +4,7 @@ What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 22
 Data       data/my_videos/videos/...           the files
            data/my_videos/train.txt, val.txt   a line a video: path below videos/, space, label from 0
            data/my_videos/classes.txt          a class name a line
-           or elsewhere: --cfg-options data_root=/where video_dir=... train_list=... val_list=... class_file=...
+           or elsewhere: --cfg-options data_root=/where, and train_dir, val_dir, train_list, val_list, class_file
 Train      bash dist_train_recognizer.sh configs/custom/finetune_videos.py 1 --cfg-options num_classes=12
            with --load-from CHECKPOINT to start from a model of a larger data set instead of ImageNet
 Test       bash dist_test_recognizer.sh configs/custom/finetune_videos.py work_dirs/finetune_videos/best.pth 1 \
@@ -20,10 +20,12 @@ _base_ = [
 ]
 
 data_root = 'data/my_videos'
-video_dir = '${data_root}/videos'
+train_dir = '${data_root}/videos'
+val_dir = '${data_root}/videos'
 train_list = '${data_root}/train.txt'
 val_list = '${data_root}/val.txt'
 class_file = '${data_root}/classes.txt'
+decoder = 'pyav'  # heeds the rotation that phones note in their videos
 num_classes = 2
 num_snippets = 4
 frames_per_snippet = 8
@@ -40,6 +42,7 @@ model = dict(
         blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
     )
 )
+metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
 optimizer = dict(type='SGD', lr=0.00125, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
 train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40)

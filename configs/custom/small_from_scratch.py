@@ -16,10 +16,12 @@ _base_ = [
 ]
 
 data_root = 'data/my_videos'
-video_dir = '${data_root}/videos'
+train_dir = '${data_root}/videos'
+val_dir = '${data_root}/videos'
 train_list = '${data_root}/train.txt'
 val_list = '${data_root}/val.txt'
 class_file = '${data_root}/classes.txt'
+decoder = 'pyav'  # heeds the rotation that phones note in their videos
 num_classes = 2
 num_snippets = 4
 frames_per_snippet = 4
@@ -39,6 +41,7 @@ model = dict(
         blocks=(0, (0, 1), (0, 1), (0, 1)),
     ),
 )
+metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
 optimizer = dict(type='SGD', lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
 train_cfg = dict(max_epochs=20, val_interval=1, clip_grad_norm=10)

@@ -66,8 +66,11 @@ def test_newest_checkpoint_passes_over_damaged_ones(tmp_path: Path, caplog: pyte
     assert 'epoch_10.pth' in caplog.text
 
 
-def test_newest_checkpoint_of_an_empty_folder_is_none(tmp_path: Path) -> None:
+def test_newest_checkpoint_of_an_empty_folder_is_none_and_of_damaged_ones_an_error(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
+    (tmp_path / 'epoch_1.pth').write_bytes(b'x')
+    with pytest.raises(ValueError, match='none of the 1 checkpoints in .* can be read'):
+        newest_checkpoint(tmp_path)
 
 
 class _Hostile:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from codes.engine.logging import ScalarWriter, read_scalars, setup_logging
+from codes.engine.logging import ScalarWriter, plain_errors, read_scalars, setup_logging
 
 
 def test_scalars_reach_tensorboard_and_json_lines_with_their_prefix(tmp_path: Path) -> None:
@@ -38,6 +38,31 @@ def test_resumed_run_rewrites_what_lies_beyond_its_start(tmp_path: Path) -> None
     board = EventAccumulator(str(tmp_path / 'tensorboard'))
     board.Reload()
     assert [(e.step, e.value) for e in board.Scalars('train/loss')] == [(10, 1.0), (20, 1.0), (30, 0.5)]
+
+
+def test_validation_that_will_be_repeated_is_written_once(tmp_path: Path) -> None:
+    with ScalarWriter(tmp_path, is_main=True) as writer:
+        writer.write('train', {'loss': 1.0}, epoch=1, iteration=10)
+        writer.write('val', {'top1': 50.0}, epoch=1, iteration=10)
+    for validated, left in ((True, 2), (False, 1)):
+        ScalarWriter(tmp_path, is_main=True, iteration=10, validated=validated).close()
+        assert len(read_scalars(tmp_path / 'scalars.jsonl')) == left
+
+
+@pytest.mark.parametrize(
+    ('local_rank', 'rank', 'text'),
+    [('0', '0', "error: it's x\n"), ('0', '8', 'error of process 8 on '), ('1', '9', '')],
+)
+def test_mistakes_are_shown_once_a_machine(
+    local_rank: str, rank: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('LOCAL_RANK', local_rank)
+    monkeypatch.setenv('RANK', rank)
+    with pytest.raises(SystemExit), plain_errors():
+        raise KeyError("it's x")
+    error = capsys.readouterr().err
+    assert error.startswith(text)
+    assert bool(error) == bool(text)
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:

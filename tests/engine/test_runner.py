@@ -1,4 +1,6 @@
 import logging
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from torch import nn
 from codes.config import Config, RuntimeCfg, check_config
 from codes.engine.checkpoint import read_checkpoint, save_atomically
 from codes.engine.logging import read_scalars
+from codes.engine.optim import set_learning_rate
 from codes.engine.runner import Meter, Runner, build_loader, predict, read_section, seed_iteration
 from tools.data.make_ordered_actions import make_dataset
 
@@ -170,15 +173,23 @@ def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
     assert np.mean(losses[-10:]) < 0.25 * np.mean(losses[:2])
 
 
+@pytest.fixture
+def onednn() -> Iterator[None]:
+    """Switch oneDNN on again behind a test whose run switched it off."""
+    yield
+    torch.backends.mkldnn.set_flags(True)
+
+
 @pytest.mark.parametrize('amp', ['bf16', 'fp16'])
 def test_mixed_precision_trains_and_stays_close_to_float32(
-    data: Path, straight: Path, tmp_path: Path, amp: str
+    data: Path, straight: Path, tmp_path: Path, amp: str, onednn: None
 ) -> None:
     config = make_config(data, runtime={'amp': amp}, train_cfg={'max_epochs': 1})
     runner = train(config, tmp_path)
-    first = [read_scalars(d / 'scalars.jsonl')[0]['train/loss'] for d in (straight, tmp_path)]
-    assert first[0] != first[1]
-    assert first[0] == pytest.approx(first[1], rel=0.05)
+    for name in ('train/loss', 'train/grad_norm'):
+        exact, mixed = (read_scalars(d / 'scalars.jsonl')[0][name] for d in (straight, tmp_path))
+        assert exact != mixed
+        assert exact == pytest.approx(mixed, rel=0.05)
     assert all(p.dtype == torch.float32 for p in runner.model.parameters())
 
 
@@ -228,7 +239,68 @@ def test_resume_with_another_seed_warns_that_it_is_not_exact(
     runner = Runner(make_config(data, runtime={'seed': 7}), tmp_path, DEVICE)
     with caplog.at_level(logging.WARNING, 'codes'):
         runner.resume(str(straight / 'epoch_4.pth'))
-    assert 'seed was 0 and is 7: the run goes on, but not exactly' in caplog.text
+    assert 'runtime.seed was None and is 7: the run goes on, but not exactly' in caplog.text
+
+
+def test_present_options_count_on_resume_and_the_change_is_named(
+    data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner(make_config(data, optimizer={'lr': 3.0, 'weight_decay': 0.5}), tmp_path, DEVICE)
+    with caplog.at_level(logging.WARNING, 'codes'):
+        runner.resume(str(straight / 'epoch_4.pth'))
+    assert set_learning_rate(runner.optimizer, 0.5) == 1.5
+    assert runner.optimizer.param_groups[0]['weight_decay'] == 0.5
+    assert caplog.messages == [
+        'optimizer.lr was 0.05 and is 3.0: the run goes on, but not exactly',
+        'optimizer.weight_decay was 0.0001 and is 0.5: the run goes on, but not exactly',
+    ]
+
+
+def test_resuming_the_same_config_warns_of_nothing(
+    data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, 'codes'):
+        Runner(make_config(data), tmp_path, DEVICE).resume(str(straight / 'epoch_4.pth'))
+    assert not caplog.messages
+
+
+def test_fresh_or_rewound_run_does_not_mix_with_a_further_one(data: Path, straight: Path, tmp_path: Path) -> None:
+    shutil.copytree(straight, tmp_path / 'used')
+    runner = Runner(make_config(data), tmp_path / 'used', DEVICE)
+    with pytest.raises(ValueError, match='holds epoch_4.pth, epoch_3.pth of a run that is further than this one'):
+        runner.start()
+    with pytest.raises(ValueError, match='holds epoch_4.pth of a run'):
+        runner.start(resume=str(tmp_path / 'used' / 'epoch_3.pth'))
+    assert len(read_scalars(tmp_path / 'used' / 'scalars.jsonl')) == len(read_scalars(straight / 'scalars.jsonl'))
+
+
+@pytest.mark.parametrize('then', ['no validation', 'fp16'])
+def test_resume_copes_with_other_validation_and_precision(
+    data: Path, straight: Path, tmp_path: Path, then: str
+) -> None:
+    content = read_checkpoint(straight / 'epoch_3.pth')
+    save_atomically({**content, 'validated': False}, tmp_path / 'epoch_3.pth')
+    config = make_config(data, runtime={'amp': 'fp16'} if then == 'fp16' else {})
+    if then == 'no validation':
+        config.pop('val_dataloader')
+    assert train(config, tmp_path, resume='auto').epoch == 4
+
+
+def test_exploding_training_stops_and_says_where(data: Path, tmp_path: Path) -> None:
+    config = make_config(
+        data, optimizer={'lr': 1e30}, schedule={'warmup_epochs': 0}, train_cfg={'clip_grad_norm': None}
+    )
+    with pytest.raises(RuntimeError, match=r'the loss became (nan|inf) at iteration \d+ or a little before'):
+        train(config, tmp_path)
+
+
+def test_scores_that_are_not_finite_are_no_result(data: Path) -> None:
+    config = make_config(data)
+    loader = build_loader(config['val_dataloader'], 'val_dataloader', RuntimeCfg())
+    model = _Indexed()
+    model.register_forward_hook(lambda _module, _args, scores: scores * float('nan'))
+    with pytest.raises(RuntimeError, match=r'the scores of .*\.mp4 and 3 more videos are not finite'):
+        predict(model, loader, DEVICE)
 
 
 def test_config_and_data_must_fit_the_model(data: Path, tmp_path: Path) -> None:
@@ -256,7 +328,7 @@ def test_data_and_dsa_must_agree_on_the_number_of_snippets(data: Path, tmp_path:
 def test_checkpoint_holds_only_tensors_and_plain_types(straight: Path) -> None:
     content = read_checkpoint(straight / 'epoch_4.pth')  # weights_only=True would refuse anything else
     assert content['epoch'] == 4
-    assert 'Recognizer3D' in content['config']
+    assert content['config']['model']['type'] == 'Recognizer3D'
     assert content['class_names'] is None
 
 

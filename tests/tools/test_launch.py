@@ -32,8 +32,11 @@ def test_several_machines_meet_at_the_master() -> None:
 
 
 def test_several_machines_without_a_master_are_refused() -> None:
-    with pytest.raises(ValueError, match='NNODES=2 machines need MASTER_ADDR'):
-        launch.torchrun_arguments(8, {'NNODES': '2'})
+    for environment in ({'NODE_RANK': '0'}, {'MASTER_ADDR': '10.0.0.1'}):
+        with pytest.raises(ValueError, match='NNODES=2 machines need NODE_RANK, 0 to 1, and MASTER_ADDR'):
+            launch.torchrun_arguments(8, {'NNODES': '2', **environment})
+    with pytest.raises(ValueError, match="PORT='http' must be a whole number"):
+        launch.torchrun_arguments(8, {'PORT': 'http'})
 
 
 def test_more_gpus_than_present_are_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from codes.config import load_config  # noqa: E402
+from codes.engine.logging import plain_errors  # noqa: E402
 from codes.registry import MODELS, build  # noqa: E402
 
 
@@ -103,8 +104,9 @@ def main() -> None:
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override values of the config'
     )
     args = parser.parse_args()
-    config = load_config(args.config, args.cfg_options)
-    summary = summarise(config['model'], tuple(args.input_shape or find_input_shape(config)))
+    with plain_errors():
+        config = load_config(args.config, args.cfg_options)
+        summary = summarise(config['model'], tuple(args.input_shape or find_input_shape(config)))
     if args.json:
         print(json.dumps(summary, indent=2))
         return

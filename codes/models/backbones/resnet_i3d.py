@@ -1,8 +1,8 @@
 """ResNet-I3D: a 2D residual network whose filters were given a length in time.
 
 Quo Vadis, Action Recognition? Carreira and Zisserman, arXiv 1705.07750 (inflation); the slow pathway of SlowFast,
-Feichtenhofer et al., arXiv 1812.03982 (inflate the late stages only, keep all frames), which is what the DSANet paper
-builds on. Keys of the state dict are those of torchvision's ResNets, so image weights load by name.
+Feichtenhofer et al., arXiv 1812.03982 (inflate the late stages only, keep all frames), on which the 2021 release of
+DSANet builds. Keys of the state dict are those of torchvision's ResNets, so image weights load by name.
 
 Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
@@ -177,16 +177,16 @@ class ResNet_I3D(Backbone):
         depth: 10, 18, 34, 50, 101 or 152. 10 is for small experiments: one block a stage.
         base_channels: channels of the stem; each stage doubles them.
         inflate: which blocks get a kernel length of 3 in time: one entry a stage, each 0, 1 or a flag for every block.
-            The default is the paper's, the last two stages.
+            The default is that of the 2021 release, the last two stages.
         inflate_style: '3x1x1' lengthens the first convolution of a bottleneck, '3x3x3' the second.
-        conv1_kernel_t: kernel length of the 7x7 stem convolution in time, in frames.
+        conv1_kernel_t: kernel length of the 7x7 stem convolution in time, in frames; odd.
         conv1_stride_t: its stride in time.
-        pool1_kernel_t: kernel length of the 3x3 pooling behind the stem.
+        pool1_kernel_t: kernel length of the 3x3 pooling behind the stem; odd.
         pool1_stride_t: its stride in time.
         pool2_stride_t: stride and kernel length of a pooling in time behind the first stage; 1 means none.
         frozen_stages: -1 trains all, 0 freezes the stem, k also the first k stages: neither weights nor statistics
-            change.
-        norm_eval: keep all batch norms at their stored statistics in training.
+            change, those of inserted modules included. For starting from weights that have all of them.
+        norm_eval: keep all batch norms at their stored statistics in training, those of inserted modules included.
         activation_checkpointing: compute a block's activations again in the backward pass instead of keeping them;
             the numbers stay the same, memory falls, time grows by about a third.
         pretrained: file with weights to start from, such as torchvision's ResNet for images, which is inflated. Read
@@ -219,6 +219,18 @@ class ResNet_I3D(Backbone):
             raise ValueError(f'inflate_style={inflate_style!r} must be one of {", ".join(INFLATE_STYLES)}')
         if frozen_stages not in range(-1, 5):
             raise ValueError(f'frozen_stages={frozen_stages!r} must lie in -1 (none) to 4 (all)')
+        for name, kernel in (('conv1_kernel_t', conv1_kernel_t), ('pool1_kernel_t', pool1_kernel_t)):
+            if kernel < 1 or kernel % 2 == 0:
+                raise ValueError(f'{name}={kernel!r} must be odd: an even kernel would add a frame')
+        sizes_from_1 = {
+            'base_channels': base_channels,
+            'conv1_stride_t': conv1_stride_t,
+            'pool1_stride_t': pool1_stride_t,
+            'pool2_stride_t': pool2_stride_t,
+        }
+        for name, number in sizes_from_1.items():
+            if number < 1:
+                raise ValueError(f'{name}={number!r} must be at least 1')
         block, sizes = ARCHITECTURES[depth]
         inflated = expand_flags(inflate, sizes, 'inflate')
         self.frozen_stages = frozen_stages

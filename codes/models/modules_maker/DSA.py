@@ -1,7 +1,7 @@
 """Dynamic Segment Aggregation: snippets of one video exchange information inside the backbone.
 
-DSANet: A Dynamic Segment Aggregation Network for Video-Level Representation Learning, Wu et al., ACM MM 2021,
-arXiv 2105.12085, section "Dynamic Segment Aggregation" and figure 2.
+DSANet: Dynamic Segment Aggregation Network for Video-Level Representation Learning, Wu et al., ACM MM 2021,
+arXiv 2105.12085, abstract and figure 2. What they leave open is as in the authors' release of 2021.
 
 A video is cut into U snippets, and one 3D network with shared weights sees each of them alone. DSA lets it look at
 the neighbours. For every video and every channel a small network reads the U pooled values of the channel and
@@ -27,11 +27,11 @@ class DSA(nn.Module):
     Args:
         in_channels: C, channels of the input.
         num_snippets: U, snippets of one view; the batch dimension holds them next to each other.
-        kernel_size: L, neighbours that one snippet sees, itself included; odd. The paper uses 3.
-        expansion: width of the kernel generator's hidden layer, in multiples of U (alpha in the 2021 release).
+        kernel_size: L, neighbours that one snippet sees, itself included; odd. The release uses 3.
+        expansion: width of the kernel generator's hidden layer, in multiples of U (alpha in the release).
         channel_ratio: share of the channels that are aggregated; the others pass untouched (beta). The first
             ``int(C * channel_ratio)`` channels are taken.
-        residual: add the input to the aggregated channels. The paper does so behind a whole block only.
+        residual: add the input to the aggregated channels. The release does so behind a whole block only.
 
     Raises:
         ValueError: an argument outside of its range, or so small a ratio that no channel is left to aggregate.

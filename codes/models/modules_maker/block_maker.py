@@ -110,7 +110,7 @@ def _insert_module(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
                     f'Places: {", ".join(places)}'
                 )
             given = {'in_channels': block.place_channels[place]}
-            # The paper adds the input only where the module is not inside a residual branch already.
+            # The 2021 release adds the input only where the module is not inside a residual branch already.
             if place == 'after_block' and 'residual' in _argument_names(arguments['type']) - arguments.keys():
                 given['residual'] = True
             block.insert(place, build(arguments, MODELS, 'module_cfg', **given))

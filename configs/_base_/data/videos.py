@@ -1,7 +1,8 @@
 """One's own video files, U snippets a video.
 
-Needs the settings video_dir, train_list, val_list, class_file, num_snippets, frames_per_snippet, frame_interval,
-short_side and crop_size. Lists: `<file> <label>`, files relative to video_dir, labels from 0.
+Needs the settings train_dir, val_dir, train_list, val_list, class_file, decoder, num_snippets, frames_per_snippet,
+frame_interval, short_side and crop_size. Lists: `<file> <label>`, files relative to train_dir or val_dir, labels from
+0; without lists (None) one folder a class in train_dir and val_dir.
 """
 
 _sample = dict(
@@ -10,15 +11,15 @@ _sample = dict(
     frames_per_snippet='${frames_per_snippet}',
     frame_interval='${frame_interval}',
 )
-_dataset = dict(type='VideoDataset', data_root='${video_dir}', class_file='${class_file}')
+_train = dict(type='VideoDataset', data_root='${train_dir}', list_file='${train_list}', class_file='${class_file}')
+_val = dict(type='VideoDataset', data_root='${val_dir}', list_file='${val_list}', class_file='${class_file}')
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
     dataset=dict(
-        **_dataset,
-        list_file='${train_list}',
+        **_train,
         pipeline=[
-            dict(type='OpenVideo', decoder='decord'),
+            dict(type='OpenVideo', decoder='${decoder}'),
             dict(**_sample, random=True),
             dict(type='DecodeVideo'),
             dict(type='RandomResizedCrop', size='${crop_size}', area_range=(0.3, 1.0)),
@@ -32,10 +33,9 @@ val_dataloader = dict(
     batch_size=8,
     num_workers=2,
     dataset=dict(
-        **_dataset,
-        list_file='${val_list}',
+        **_val,
         pipeline=[
-            dict(type='OpenVideo', decoder='decord'),
+            dict(type='OpenVideo', decoder='${decoder}'),
             _sample,
             dict(type='DecodeVideo'),
             dict(type='Resize', short_side='${short_side}'),
@@ -49,10 +49,9 @@ test_dataloader = dict(
     batch_size=2,
     num_workers=2,
     dataset=dict(
-        **_dataset,
-        list_file='${val_list}',
+        **_val,
         pipeline=[
-            dict(type='OpenVideo', decoder='decord'),
+            dict(type='OpenVideo', decoder='${decoder}'),
             dict(**_sample, num_groups=2),
             dict(type='DecodeVideo'),
             dict(type='Resize', short_side='${short_side}'),

@@ -1,4 +1,4 @@
-"""I3D-ResNet-50 over snippets: the backbone of the paper's main experiment. Needs the setting num_classes."""
+"""I3D-ResNet-50 over snippets: the backbone of the main experiment. Needs the setting num_classes."""
 
 model = dict(
     type='Recognizer3D',

@@ -122,6 +122,11 @@ def test_norm_eval_keeps_statistics_but_trains_weights() -> None:
     [
         ({'depth': 42}, 'depth=42 must be one of 10, 18, 34, 50, 101, 152'),
         ({'depth': 10, 'inflate_style': '5x1x1'}, "inflate_style='5x1x1' must be one of 3x1x1, 3x3x3"),
+        ({'depth': 10, 'conv1_kernel_t': 2}, 'conv1_kernel_t=2 must be odd'),
+        ({'depth': 10, 'pool1_kernel_t': 0}, 'pool1_kernel_t=0 must be odd'),
+        ({'depth': 10, 'conv1_stride_t': 0}, 'conv1_stride_t=0 must be at least 1'),
+        ({'depth': 10, 'pool2_stride_t': 0}, 'pool2_stride_t=0 must be at least 1'),
+        ({'depth': 10, 'base_channels': 0}, 'base_channels=0 must be at least 1'),
         ({'depth': 10, 'frozen_stages': 5}, 'frozen_stages=5 must lie in -1'),
         ({'depth': 10, 'inflate': (0, 1)}, r'inflate=\(0, 1\) must have 4 entries'),
         ({'depth': 50, 'inflate': (0, 0, (1, 0), 1)}, r'inflate\[2\]=\(1, 0\) must be 0, 1 or 6 of them'),

@@ -143,7 +143,7 @@ def test_dsa_counts_its_multiply_adds() -> None:
     assert macs == 16 * (4 * 8 + 8 * 3) + 3 * 4 * 16 * 8 * 28 * 28
 
 
-def test_dsa_keeps_the_memory_order_of_channels_last_input() -> None:
+def test_dsa_gives_the_same_values_for_channels_last_input() -> None:
     module = make_dsa()
     x = torch.randn(8, 8, 2, 3, 3)
     last = x.contiguous(memory_format=torch.channels_last_3d)
