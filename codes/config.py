@@ -100,6 +100,8 @@ def load_config(file: str | Path, options: Iterable[str] = ()) -> Config:
     if not Path(file).is_file():
         raise FileNotFoundError(f'there is no config {Path(file).absolute()}')
     content = {k: v for k, v in Config.fromfile(str(file)).to_dict().items() if not k.startswith('_')}
+    _resolve(content)  # so that a wrong reference in the file is named as such
+    _check_settings(content)
     for option in options:
         _override(content, option)
     config = Config(_resolve(content), filename=str(file))
@@ -152,10 +154,32 @@ def _override(content: dict[str, Any], option: str) -> None:
             here = here[index]
 
 
+def _references(value: Any) -> set[str]:
+    """Return the names of the settings that a value refers to, however deep inside."""
+    if isinstance(value, Mapping):
+        return set().union(*map(_references, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*map(_references, value))
+    return set(REFERENCE.findall(value)) if isinstance(value, str) else set()
+
+
+def _check_settings(content: Mapping[str, Any]) -> None:
+    """Refuse a setting that nothing in the file refers to: most likely a section or a setting misspelt.
+
+    Overrides do not count: they may replace the last value that refers to a setting.
+    """
+    used = _references(content)
+    for name in content:
+        if name not in SECTIONS and name not in used:
+            raise KeyError(
+                f'{name} is neither a section nor a setting that something refers to as ${{{name}}}.'
+                f'{nearest(name, [*SECTIONS, *used])} Sections: {", ".join(SECTIONS)}'
+            )
+
+
 def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
     """Put the settings where they are referred to; returns the sections."""
     settings = {k: v for k, v in content.items() if k not in SECTIONS}
-    used: set[str] = set()
 
     def value_of(name: str, path: str, trail: tuple[str, ...]) -> Any:
         if name not in settings:
@@ -165,7 +189,6 @@ def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
             )
         if name in trail:
             raise ValueError(f'{path}: the settings {" -> ".join([*trail, name])} refer to each other')
-        used.add(name)
         return put_in(settings[name], name, (*trail, name))
 
     def put_in(value: Any, path: str, trail: tuple[str, ...] = ()) -> Any:
@@ -182,14 +205,7 @@ def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f'{path}={value!r} has a reference that is none: between the braces stands one name')
         return text
 
-    sections = {k: put_in(v, k) for k, v in content.items() if k in SECTIONS}
-    for name in settings:
-        if name not in used:
-            raise KeyError(
-                f'{name} is neither a section nor a setting that something refers to as ${{{name}}}.'
-                f'{nearest(name, [*SECTIONS, *used])} Sections: {", ".join(SECTIONS)}'
-            )
-    return sections
+    return {k: put_in(v, k) for k, v in content.items() if k in SECTIONS}
 
 
 def check_config(config: Mapping[str, Any]) -> None:

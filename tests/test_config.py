@@ -51,6 +51,11 @@ def test_overriding_a_setting_changes_it_everywhere(page: Path) -> None:
     assert config.test_dataloader.dataset.list_file == '/my data/train.txt'
 
 
+def test_overriding_the_last_reference_to_a_setting_is_fine(page: Path) -> None:
+    config = load_config(page, ['train_list=None'])
+    assert config.test_dataloader.dataset.list_file is None
+
+
 def test_options_reach_into_lists_and_may_add_an_argument(page: Path) -> None:
     options = ['test_dataloader.dataset.pipeline.1.num_groups=3', 'model.module_cfg.blocks=[0, 0, 1, 0]']
     config = load_config(page, options)

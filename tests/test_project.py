@@ -21,7 +21,7 @@ MODULES = sorted(
     for file in (ROOT / folder).rglob('*.py')
     if file.name != '__init__.py'
 )
-TOOLS = sorted(str(f.relative_to(ROOT)) for f in (ROOT / 'tools').rglob('*.py') if 'argparse' in f.read_text())
+TOOLS = sorted(str(f.relative_to(ROOT)) for f in (ROOT / 'tools').rglob('*.py') if f.name != '__init__.py')
 CONFIGS = sorted(
     str(f.relative_to(ROOT)) for f in (ROOT / 'configs').rglob('*.py') if '_base_' not in f.relative_to(ROOT).parts
 )

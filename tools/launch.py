@@ -48,6 +48,9 @@ def torchrun_arguments(gpus: int, environment: Mapping[str, str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
+    if argv[:1] == ['--help']:
+        print(f'usage: {__doc__}')
+        return
     if len(argv) < 2 or not argv[0].isdecimal() or int(argv[0]) < 1:
         sys.exit(f'{__doc__}\nGPUS must be a whole number of at least 1, got {argv[:1]}')
     gpus = int(argv[0])
