@@ -10,7 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from mmengine.registry import Registry
 
@@ -98,7 +98,7 @@ def check_arguments(
     hints = _type_hints(function)
     for key in keys:
         if key in hints and not _fits(cfg[key], hints[key]):
-            wanted = getattr(hints[key], '__name__', None) if isinstance(hints[key], type) else str(hints[key])
+            wanted = hints[key].__name__ if _is_class(hints[key]) else str(hints[key])
             raise ValueError(f'{path}.{key}={cfg[key]!r} does not fit {name}, which takes {wanted}')
 
 
@@ -110,6 +110,11 @@ def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
     except (NameError, TypeError):
         return {}
     return {name: hint for name, hint in hints.items() if name != 'return'}
+
+
+def _is_class(hint: Any) -> TypeGuard[type]:
+    """Say whether a type is a plain class; Python 3.10 takes ``dict[str, int]`` for one."""
+    return isinstance(hint, type) and get_origin(hint) is None
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -127,10 +132,12 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if origin in (Sequence, list, tuple):
         return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value if parts)
-    if isinstance(hint, type) and hint.__module__.startswith(('codes.', 'torch.nn')):
+    if not _is_class(hint):
+        return True
+    if hint.__module__.startswith(('codes.', 'torch.nn')):
         # Stands for an object that is built from a dict: which class that is, check tells.
         return _is_described(value)
-    return isinstance(value, hint) if isinstance(hint, type) else True
+    return isinstance(value, hint)
 
 
 def _children(cfg: Mapping[str, Any], registry: Registry) -> Iterable[tuple[str, Any, Registry]]:
@@ -165,7 +172,7 @@ def check(cfg: Mapping[str, Any], registry: Registry, path: str, given: Iterable
         elif _is_described(value):
             check(value, child_registry, f'{path}.{key}')
             child, hint = find_class(value, child_registry, f'{path}.{key}'), hints.get(key)
-            if isinstance(hint, type) and isinstance(child, type) and not issubclass(child, hint):
+            if _is_class(hint) and _is_class(child) and not issubclass(child, hint):
                 raise ValueError(f'{path}.{key}.type={value["type"]!r} is no {hint.__name__}')
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
