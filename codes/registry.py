@@ -106,7 +106,6 @@ def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the types of a function's or constructor's arguments; of foreign code, as far as they can be told."""
     try:
         hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
-        # A dataclass's constructor is generated, and its hints are those of the fields.
     except (NameError, TypeError):
         return {}
     return {name: hint for name, hint in hints.items() if name != 'return'}

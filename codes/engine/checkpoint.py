@@ -163,16 +163,19 @@ def load_weights(model: nn.Module, file: str | Path, strict: bool = False) -> Lo
         FileNotFoundError, ValueError: as :func:`read_checkpoint`; no weight matched; a weight has another shape (but
             for the classifier, which keeps its fresh values and is reported); with ``strict``, any difference.
     """
+    content = read_checkpoint(file)
     try:
-        source = translate_keys(find_state_dict(read_checkpoint(file)))
+        source = translate_keys(find_state_dict(content))
     except ValueError as error:
         raise ValueError(f'{file}: {error}') from error
     target = model.state_dict()
-    for name in ('backbone.',):  # a backbone's file for a recogniser, or a recogniser's for a backbone
-        if not any(key.startswith(name) for key in source) and any(key.startswith(name) for key in target):
-            source = {name + key: value for key, value in source.items()}
-        elif any(key.startswith(name) for key in source) and not any(key.startswith(name) for key in target):
-            source = {key.removeprefix(name): value for key, value in source.items()}
+    # A backbone's file for a recogniser, or a recogniser's for a backbone.
+    prefix = 'backbone.'
+    has_prefix, wants_prefix = (any(key.startswith(prefix) for key in keys) for keys in (source, target))
+    if wants_prefix and not has_prefix:
+        source = {prefix + key: value for key, value in source.items()}
+    elif has_prefix and not wants_prefix:
+        source = {key.removeprefix(prefix): value for key, value in source.items()}
     report = LoadReport(unexpected=[key for key in source if key not in target])
     loaded = {}
     for key, current in target.items():
