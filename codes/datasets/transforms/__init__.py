@@ -5,7 +5,7 @@ from codes.datasets.transforms.compose import Compose
 from codes.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 from codes.datasets.transforms.packing import PackInputs
 from codes.datasets.transforms.photometric import ColorJitter
-from codes.datasets.transforms.sampling import SampleSnippets
+from codes.datasets.transforms.sampling import SampleSegments, SampleSnippets
 from codes.datasets.transforms.spatial import (
     CenterCrop,
     Flip,
@@ -28,6 +28,7 @@ __all__ = [
     'PackInputs',
     'RandomResizedCrop',
     'Resize',
+    'SampleSegments',
     'SampleSnippets',
     'TenCrop',
     'ThreeCrop',

@@ -2,7 +2,8 @@
 
 Legend: V views, U snippets of a view, T frames of a snippet, F frames of the video.
 
-A snippet is T frames, ``frame_interval`` apart, and takes up ``span = T * frame_interval`` frames::
+There are two ways. In SampleSegments the frames of a snippet are spread over its U-th of the video; see there. In
+SampleSnippets a snippet is T frames, ``frame_interval`` apart, and takes up ``span = T * frame_interval`` frames::
 
     frames_per_snippet=3, frame_interval=2 (span 6), num_snippets=2, a video of F=16 frames:
     there are F - span + 1 = 11 possible starts, 0 to 10
@@ -78,6 +79,37 @@ def snippet_frames(starts: Indices, frames_per_snippet: int, frame_interval: int
     return np.minimum(indices, num_frames - 1)
 
 
+def random_segment_frames(num_frames: int, num_parts: int, rng: np.random.Generator) -> Indices:
+    """Draw one frame in each of ``num_parts`` parts of the video.
+
+    Every frame belongs to one part, and parts differ by one frame at most. With fewer frames than parts there is
+    nothing to draw: the frames repeat in order, as in ``centre_starts``.
+
+    Returns:
+        (num_parts,), ascending.
+    """
+    if num_frames < num_parts:
+        return centre_starts(num_frames, 1, num_parts)
+    edges = np.arange(num_parts + 1) * num_frames // num_parts
+    return rng.integers(edges[:-1], edges[1:])
+
+
+def _check_one_view(random: bool, num_groups: int) -> None:
+    if random and num_groups > 1:
+        raise ValueError(
+            f'random=True goes with num_groups=1, got num_groups={num_groups}: random frames are for '
+            'training, which looks at one view; several views are for testing, with random=False'
+        )
+
+
+def _frames_of(record: Record) -> int:
+    """Return F if the video has frames at all."""
+    num_frames: int = record['num_frames']
+    if num_frames < 1:
+        raise ValueError(f'num_frames={num_frames}: a video needs at least one frame')
+    return num_frames
+
+
 @TRANSFORMS.register_module()
 class SampleSnippets(Transform):
     """Choose the frames of a video: U snippets of T frames for each view.
@@ -110,16 +142,10 @@ class SampleSnippets(Transform):
         self.frame_interval = check_count('frame_interval', frame_interval)
         self.num_groups = check_count('num_groups', num_groups)
         self.random = random
-        if random and num_groups > 1:
-            raise ValueError(
-                f'random=True goes with num_groups=1, got num_groups={num_groups}: random snippets are for '
-                'training, which looks at one view; several views are for testing, with random=False'
-            )
+        _check_one_view(random, num_groups)
 
     def __call__(self, record: Record) -> Record:
-        num_frames = record['num_frames']
-        if num_frames < 1:
-            raise ValueError(f'num_frames={num_frames}: a video needs at least one frame')
+        num_frames = _frames_of(record)
         span = self.frames_per_snippet * self.frame_interval
         if self.random:
             starts = random_starts(num_frames, span, self.num_snippets, record['rng'])
@@ -127,4 +153,57 @@ class SampleSnippets(Transform):
             starts = centre_starts(num_frames, span, self.num_snippets * self.num_groups)
         views = group_into_views(starts, self.num_groups)
         record['frame_indices'] = snippet_frames(views, self.frames_per_snippet, self.frame_interval, num_frames)
+        return record
+
+
+@TRANSFORMS.register_module()
+class SampleSegments(Transform):
+    """Choose frames that are spread over the whole video, one in each of U * T equal parts (TSN, section 3.1).
+
+    T parts that follow each other make a snippet, so the frames of a snippet lie a U*T-th of the video apart::
+
+        num_snippets=2, frames_per_snippet=3, a video of F=12 frames: 6 parts of 2 frames
+
+        frame      0  1  2  3  4  5  6  7  8  9 10 11
+        part      [- 0 -|- 1 -|- 2 -|- 3 -|- 4 -|- 5 -]
+        snippet   [------- 0 -------][------- 1 ------]
+        random     x        x  x        x  x        x     one frame drawn in each part
+        centres       x     x     x     x     x     x     (2p + 1) * 12 // 12: snippets 1, 3, 5 and 7, 9, 11
+        2 groups   0  1  0  1  0  1  0  1  0  1  0  1     view 0 takes 0, 2, 4 and 6, 8, 10; view 1 the others
+
+    Parts need not be whole numbers of frames: part p begins at frame ``p * F // (U * T)``, so that all frames can be
+    drawn, the last ones too. A video with fewer frames than parts has no frame for some parts: its frames repeat in
+    order, in training too, as the centres above do (F=4: snippets 0, 1, 1 and 2, 3, 3). With groups the same holds
+    for their U * T * G smaller parts, so views of a short video share frames.
+
+    Args:
+        num_snippets: U, snippets of one view; 1 for models that know no snippets (TSN, TSM, TAM, TRN).
+        frames_per_snippet: T, frames of one snippet.
+        num_groups: G, views that are interleaved in time: each part is cut into G smaller ones, and view g takes the
+            centre of the g-th.
+        random: draw the frames (training) instead of taking the centres (evaluation).
+
+    Raises:
+        ValueError: a number below 1, or random views: training looks at one view.
+    """
+
+    needs = ('num_frames', 'rng')
+    gives = ('frame_indices',)
+
+    def __init__(self, num_snippets: int, frames_per_snippet: int, num_groups: int = 1, random: bool = False) -> None:
+        self.num_snippets = check_count('num_snippets', num_snippets)
+        self.frames_per_snippet = check_count('frames_per_snippet', frames_per_snippet)
+        self.num_groups = check_count('num_groups', num_groups)
+        self.random = random
+        _check_one_view(random, num_groups)
+
+    def __call__(self, record: Record) -> Record:
+        num_frames = _frames_of(record)
+        num_parts = self.num_snippets * self.frames_per_snippet
+        if self.random:
+            frames = random_segment_frames(num_frames, num_parts, record['rng'])
+        else:
+            frames = centre_starts(num_frames, 1, num_parts * self.num_groups)
+        views = group_into_views(frames, self.num_groups)
+        record['frame_indices'] = views.reshape(-1, self.num_snippets, self.frames_per_snippet)  # (V, U, T)
         return record

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from codes.datasets.transforms.sampling import (
+    SampleSegments,
     SampleSnippets,
     centre_starts,
     group_into_views,
+    random_segment_frames,
     random_starts,
     snippet_frames,
 )
@@ -21,6 +23,11 @@ SETTINGS = [
 def sample(num_frames, seed=0, **setting):
     record = {'num_frames': num_frames, 'rng': np.random.default_rng(seed)}
     return SampleSnippets(**setting)(record)['frame_indices']
+
+
+def sample_segments(num_frames, seed=0, **setting):
+    record = {'num_frames': num_frames, 'rng': np.random.default_rng(seed)}
+    return SampleSegments(**setting)(record)['frame_indices']
 
 
 def check(indices, num_frames, num_snippets, frames_per_snippet, frame_interval, num_groups):
@@ -103,15 +110,77 @@ def test_random_sampling_depends_on_the_generator_only():
 @pytest.mark.parametrize('name', ['num_snippets', 'frames_per_snippet', 'frame_interval', 'num_groups'])
 @pytest.mark.parametrize('value', [0, -1, 1.5, True])
 def test_counts_must_be_positive_whole_numbers(name, value):
-    with pytest.raises(ValueError, match=f'{name} must be a whole number of at least 1, got {value}'):
-        SampleSnippets(**(dict(num_snippets=4, frames_per_snippet=8) | {name: value}))
+    message = f'{name} must be a whole number of at least 1, got {value}'
+    setting = dict(num_snippets=4, frames_per_snippet=8) | {name: value}
+    with pytest.raises(ValueError, match=message):
+        SampleSnippets(**setting)
+    if name != 'frame_interval':
+        with pytest.raises(ValueError, match=message):
+            SampleSegments(**setting)
 
 
-def test_random_views_are_refused():
+@pytest.mark.parametrize('sampler', [SampleSnippets, SampleSegments])
+def test_random_views_are_refused(sampler):
     with pytest.raises(ValueError, match='random=True goes with num_groups=1, got num_groups=2'):
-        SampleSnippets(4, 8, num_groups=2, random=True)
+        sampler(4, 8, num_groups=2, random=True)
 
 
-def test_video_without_frames_is_refused():
+@pytest.mark.parametrize('sampler', [sample, sample_segments])
+def test_video_without_frames_is_refused(sampler):
     with pytest.raises(ValueError, match='num_frames=0: a video needs at least one frame'):
-        sample(0, num_snippets=4, frames_per_snippet=8)
+        sampler(0, num_snippets=4, frames_per_snippet=8)
+
+
+def test_segments_are_those_of_the_drawing_in_the_docstring():
+    setting = dict(num_snippets=2, frames_per_snippet=3)
+    assert sample_segments(12, **setting).tolist() == [[[1, 3, 5], [7, 9, 11]]]
+    assert sample_segments(12, num_groups=2, **setting).tolist() == [[[0, 2, 4], [6, 8, 10]], [[1, 3, 5], [7, 9, 11]]]
+    assert sample_segments(4, **setting).tolist() == [[[0, 1, 1], [2, 3, 3]]]
+    assert sample_segments(4, random=True, **setting).tolist() == [[[0, 1, 1], [2, 3, 3]]]
+
+
+def test_segments_by_hand():
+    # 80 frames in 8 parts of 10: centres 5, 15, ...; two groups have the centres of parts of 5: 2, 7, 12, ...
+    assert sample_segments(80, num_snippets=1, frames_per_snippet=8).tolist() == [[[5, 15, 25, 35, 45, 55, 65, 75]]]
+    both = sample_segments(80, num_snippets=2, frames_per_snippet=4, num_groups=2)
+    assert both.tolist() == [[[2, 12, 22, 32], [42, 52, 62, 72]], [[7, 17, 27, 37], [47, 57, 67, 77]]]
+
+
+SEGMENT_SETTINGS = list(itertools.product((1, 2, 4), (1, 3, 8), (1, 2, 3)))
+
+
+@pytest.mark.parametrize('num_frames', FRAMES)
+def test_segment_views_are_in_time_order_and_one_frame_of_each_lies_in_each_part(num_frames):
+    for num_snippets, frames_per_snippet, num_groups in SEGMENT_SETTINGS:
+        indices = sample_segments(
+            num_frames, num_snippets=num_snippets, frames_per_snippet=frames_per_snippet, num_groups=num_groups
+        )
+        assert indices.shape == (num_groups, num_snippets, frames_per_snippet)
+        assert indices.dtype == np.int64
+        parts = num_snippets * frames_per_snippet
+        for view in indices.reshape(num_groups, parts):
+            assert (np.diff(view) >= 0).all()
+            for part, frame in enumerate(view.tolist()):
+                assert part * num_frames / parts - 1 < frame < (part + 1) * num_frames / parts
+        if num_frames >= parts * num_groups:
+            assert len(set(indices.ravel().tolist())) == indices.size, 'all frames of all views must differ'
+        else:
+            assert set(indices.ravel().tolist()) == set(range(num_frames)), 'a short video must be seen whole'
+
+
+@pytest.mark.parametrize(('num_frames', 'num_parts'), [(12, 6), (13, 5), (8, 8), (31, 8)])
+def test_random_segments_cover_each_part_and_nothing_else(num_frames, num_parts):
+    draws = np.stack([random_segment_frames(num_frames, num_parts, np.random.default_rng(s)) for s in range(300)])
+    seen = [sorted(set(column.tolist())) for column in draws.T]
+    edges = [int(part * num_frames / num_parts) for part in range(num_parts)] + [num_frames]
+    assert seen == [list(range(low, high)) for low, high in itertools.pairwise(edges)]
+    assert sorted(itertools.chain(*seen)) == list(range(num_frames))
+
+
+def test_random_segments_become_snippets_in_time_order():
+    setting = dict(num_snippets=2, frames_per_snippet=4, random=True)
+    indices = sample_segments(100, seed=3, **setting)
+    assert indices.shape == (1, 2, 4)
+    assert indices.ravel().tolist() == random_segment_frames(100, 8, np.random.default_rng(3)).tolist()
+    assert (np.diff(indices.ravel()) > 0).all()
+    assert (indices != sample_segments(100, seed=4, **setting)).any()
