@@ -4,7 +4,7 @@
 key                value
 =================  ==================================================================================
 ``path``           str, video file or folder of frames
-``label``          int, class from 0 on
+``label``          int, class from 0 on; float32 (K,) in a data set with ``multi_hot``
 ``index``          int, place in the data set
 ``rng``            ``numpy.random.Generator`` of this sample, the only source of randomness
 ``num_frames``     int, frames of the whole video
@@ -30,11 +30,13 @@ class Transform(ABC):
         needs: keys that must be there.
         gives: keys that are there afterwards.
         removes: keys that are gone afterwards.
+        classes: class numbers that the step's settings name; the data set checks that there are such classes.
     """
 
     needs: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
     removes: tuple[str, ...] = ()
+    classes: tuple[int, ...] = ()
 
     @abstractmethod
     def __call__(self, record: Record) -> Record:

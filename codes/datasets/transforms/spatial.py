@@ -168,21 +168,58 @@ class MultiScaleCrop(_RandomFramesTransform):
 
 @TRANSFORMS.register_module()
 class Flip(_RandomFramesTransform):
-    """Mirror all frames left to right with probability ``prob``. Not for classes that tell left from right.
+    """Mirror all frames left to right with probability ``prob``.
+
+    Args:
+        prob: probability.
+        swap_labels: pairs of classes that a mirror turns into each other, such as "pushing something from left to
+            right" and "... from right to left": ``((93, 94), ...)``. The label of a mirrored video changes with it.
+            Classes that tell left from right and have no such partner must not be mirrored at all.
 
     Raises:
-        ValueError: ``prob`` is not from 0 to 1.
+        ValueError: ``prob`` is not from 0 to 1, or ``swap_labels`` are no pairs, or a class is in two of them.
     """
 
-    def __init__(self, prob: float = 0.5) -> None:
+    def __init__(self, prob: float = 0.5, swap_labels: Sequence[Sequence[int]] = ()) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f'prob must be from 0 to 1, got {prob}')
         self.prob = prob
+        self._partner = _partners(swap_labels)
+        self.classes = tuple(self._partner)
+        if self._partner:
+            self.needs = (*self.needs, 'label')
+            self.gives = (*self.gives, 'label')
 
     def __call__(self, record: Record) -> Record:
         if record['rng'].random() < self.prob:
             record['frames'] = np.ascontiguousarray(record['frames'][:, :, ::-1])
+            if self._partner:
+                record['label'] = self._mirrored(record['label'])
         return record
+
+    def _mirrored(self, label: int | npt.NDArray[np.float32]) -> int | npt.NDArray[np.float32]:
+        """Return the class, or the multi-hot classes (K,), of the mirrored video."""
+        if not isinstance(label, np.ndarray):
+            return self._partner.get(label, label)
+        mirrored = label.copy()
+        mirrored[list(self._partner)] = label[list(self._partner.values())]
+        return mirrored
+
+
+def _partners(swap_labels: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Return for each class of the pairs the other one."""
+    partner: dict[int, int] = {}
+    for pair in swap_labels:
+        is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+        if not is_pair or not all(type(label) is int and label >= 0 for label in pair) or pair[0] == pair[1]:
+            raise ValueError(
+                f'swap_labels must be pairs of two different class numbers, such as ((86, 87), (93, 94)), got {pair!r}'
+            )
+        for label, other in (pair, pair[::-1]):
+            if label in partner:
+                raise ValueError(f'class {label} stands in two pairs of swap_labels={swap_labels!r}')
+            partner[label] = other
+    return partner
 
 
 class _FixedCrop(_FramesTransform):

@@ -132,6 +132,44 @@ def test_flip_mirrors_all_frames_or_none():
     assert 430 < flipped < 570
 
 
+SWAPS = ((2, 3), (5, 0))
+
+
+@pytest.mark.parametrize(('label', 'mirrored'), [(0, 5), (1, 1), (2, 3), (3, 2), (4, 4), (5, 0)])
+def test_flip_swaps_the_labels_of_pairs_when_it_mirrors_and_only_then(label, mirrored):
+    for prob, expected in ((1, mirrored), (0, label)):
+        record = {'frames': numbered_frames(2, 4, 5), 'rng': np.random.default_rng(0), 'label': label}
+        assert Flip(prob, SWAPS)(record)['label'] == expected
+    for seed in range(20):
+        record = {'frames': numbered_frames(1, 4, 5), 'rng': np.random.default_rng(seed), 'label': label}
+        result = Flip(swap_labels=SWAPS)(record)
+        assert result['label'] == (mirrored if result['frames'][0, 0, 0, 2] == 4 else label)
+
+
+def test_flip_swaps_the_entries_of_multi_hot_labels():
+    label = np.array([1, 1, 0, 1, 0, 0], np.float32)
+    record = {'frames': numbered_frames(2, 4, 5), 'rng': np.random.default_rng(0), 'label': label}
+    result = Flip(1, SWAPS)(record)['label']
+    assert result.tolist() == [0, 1, 1, 0, 0, 1]
+    assert result.dtype == np.float32
+    assert label.tolist() == [1, 1, 0, 1, 0, 0], "the data set's own array must stay as it is"
+
+
+def test_flip_declares_the_label_only_if_it_swaps_any():
+    assert (Flip().needs, Flip().gives, Flip().classes) == (('frames', 'rng'), ('frames',), ())
+    flip = Flip(swap_labels=SWAPS)
+    assert 'label' in flip.needs
+    assert 'label' in flip.gives
+    assert sorted(flip.classes) == [0, 2, 3, 5]
+
+
+def test_flip_with_pairs_draws_like_one_without():
+    for seed in range(20):
+        record = {'frames': numbered_frames(1, 4, 5), 'rng': np.random.default_rng(seed), 'label': 2}
+        plain = apply(Flip(), numbered_frames(1, 4, 5), seed)
+        assert (Flip(swap_labels=SWAPS)(record)['frames'] == plain).all()
+
+
 @pytest.mark.parametrize('crop', [CenterCrop, ThreeCrop, TenCrop])
 def test_crop_larger_than_the_frames_states_both_sizes(crop):
     with pytest.raises(ValueError, match='a crop of 12x8 .* is larger than the frames, 10x20; put Resize'):
@@ -160,6 +198,12 @@ def test_sizes_are_checked(crop):
     [
         (lambda: Resize(0), 'short_side must be a whole number of at least 1, got 0'),
         (lambda: Flip(1.5), 'prob must be from 0 to 1, got 1.5'),
+        (lambda: Flip(swap_labels=(86, 87)), 'swap_labels must be pairs of two different class numbers.*got 86'),
+        (lambda: Flip(swap_labels=((1, 2, 3),)), r'swap_labels must be pairs .*got \(1, 2, 3\)'),
+        (lambda: Flip(swap_labels=((1, 1),)), r'swap_labels must be pairs .*got \(1, 1\)'),
+        (lambda: Flip(swap_labels=((0, -1),)), r'swap_labels must be pairs .*got \(0, -1\)'),
+        (lambda: Flip(swap_labels=((0, 1.0),)), r'swap_labels must be pairs .*got \(0, 1.0\)'),
+        (lambda: Flip(swap_labels=((0, 1), (2, 1))), 'class 1 stands in two pairs of swap_labels='),
         (
             lambda: RandomResizedCrop(8, area_range=(0.5, 2)),
             r'area_range must be .*high <= 1, got \(0.5, 2\)',
