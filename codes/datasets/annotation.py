@@ -1,8 +1,8 @@
 """What is in a data set: list files, class folders and class names, read into records.
 
 A list file has one video a line, ``path label``, or ``path num_frames label`` for folders of frames. Lines
-are split from the right, so a path may contain spaces. Blank lines and lines that start with ``#`` are
-skipped.
+are split from the right, so a path may contain spaces. A video of several classes has its labels joined by commas,
+``path 3,17``. Blank lines and lines that start with ``#`` are skipped.
 """
 
 import os
@@ -31,14 +31,14 @@ class VideoRecord:
 
     Args:
         path: the video file, or the folder of frames.
-        label: class, from 0 on.
+        labels: classes, from 0 on, at least one.
         list_file: the list file that names the video; its class folder if there is no list.
         line: line in ``list_file``, from 1 on; None if there is no list.
         num_frames: number of frames of a folder; None for a video file, which is counted when it is opened.
     """
 
     path: str
-    label: int
+    labels: tuple[int, ...]
     list_file: str
     line: int | None = None
     num_frames: int | None = None
@@ -47,6 +47,20 @@ class VideoRecord:
     def source(self) -> str:
         """Where the record comes from, such as ``train.txt:17``."""
         return self.list_file if self.line is None else f'{self.list_file}:{self.line}'
+
+    @property
+    def label(self) -> int:
+        """The only label.
+
+        Raises:
+            ValueError: there are several; says where, and which option of the data sets takes them.
+        """
+        if len(self.labels) > 1:
+            raise ValueError(
+                f'{self.source}: {self.path!r} has the labels {",".join(map(str, self.labels))}; '
+                'a data set takes several labels a video with multi_hot=<number of classes>'
+            )
+        return self.labels[0]
 
 
 def parse_list_file(list_file: str, data_root: str | None = None, with_num_frames: bool = False) -> list[VideoRecord]:
@@ -79,9 +93,11 @@ def parse_list_file(list_file: str, data_root: str | None = None, with_num_frame
             num_frames = _parse_count(fields[1], f'{where}: num_frames')
             if num_frames == 0:
                 raise ValueError(f'{where}: num_frames must be at least 1')
-        label = _parse_count(fields[-1], f'{where}: label')
+        if fields[0].endswith(','):
+            raise ValueError(f'{where}: several labels are joined by commas without spaces, as in 3,17')
+        labels = _parse_labels(fields[-1], where)
         path = os.path.join(data_root or '', fields[0])
-        records.append(VideoRecord(path, label, list_file, line, num_frames))
+        records.append(VideoRecord(path, labels, list_file, line, num_frames))
     if not records:
         raise ValueError(f'{list_file} names no video; expected lines of the form {expected!r}')
     return records
@@ -147,7 +163,8 @@ def scan_class_folders(
             found = _frame_folders(folder, filename_tmpl)
         if not found:
             raise ValueError(f'class folder {folder!r} has no {wanted}')
-        records += [VideoRecord(os.path.join(folder, video), label_of[name], folder, None, n) for video, n in found]
+        labels = (label_of[name],)
+        records += [VideoRecord(os.path.join(folder, video), labels, folder, None, n) for video, n in found]
     return records, names
 
 
@@ -164,6 +181,13 @@ def _parse_count(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f'{name} must be a whole number from 0 on, got {text!r}')
     return int(text)
+
+
+def _parse_labels(text: str, where: str) -> tuple[int, ...]:
+    labels = tuple(_parse_count(label, f'{where}: label') for label in text.split(','))
+    if len(set(labels)) < len(labels):
+        raise ValueError(f'{where}: a label stands there twice')
+    return labels
 
 
 def _visible(folder: str) -> list[str]:

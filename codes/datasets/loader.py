@@ -83,7 +83,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         ``inputs`` uint8 (N, V, U, C, T, H, W) with the channels last in memory, as in the samples;
-        ``label`` and ``index`` (N,) int64; ``path`` a list.
+        ``label`` (N,) int64, or float32 (N, K) of multi-hot labels; ``index`` (N,) int64; ``path`` a list.
 
     Raises:
         ValueError: the samples differ in shape; names two of them.
@@ -100,7 +100,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     memory = torch.stack([s['inputs'].permute(0, 1, 3, 4, 5, 2) for s in samples])  # (N, V, U, T, H, W, C)
     return {
         'inputs': memory.permute(0, 1, 2, 6, 3, 4, 5),  # (N, V, U, C, T, H, W)
-        'label': torch.tensor([s['label'] for s in samples], dtype=torch.int64),
+        'label': torch.from_numpy(np.stack([s['label'] for s in samples])),
         'index': torch.tensor([s['index'] for s in samples], dtype=torch.int64),
         'path': [s['path'] for s in samples],
     }

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
-from codes.datasets.transforms.base import Record, Transform
+from codes.datasets.transforms.base import Record, Transform, check_count
 from codes.datasets.transforms.compose import Compose
 from codes.registry import DATASETS
 
@@ -25,9 +26,10 @@ class _LabelledVideos(Dataset[Record]):
 
     Attributes:
         records: one :class:`VideoRecord` a video.
-        labels: (len,) int64.
+        labels: (len,) int64; with ``multi_hot`` (len, K) bool.
         class_names: names in the order of the labels, or None if they are not known.
         pipeline: the checked chain of steps.
+        multi_hot: K, or None if every video has one label.
         seed: first of the three numbers that a sample is made from; ``build_dataloader`` sets it.
     """
 
@@ -40,7 +42,9 @@ class _LabelledVideos(Dataset[Record]):
         data_root: str | None,
         class_file: str | None,
         filename_tmpl: str | None,
+        multi_hot: int | None,
     ) -> None:
+        self.multi_hot = None if multi_hot is None else check_count('multi_hot', multi_hot)
         if data_root is not None and not os.path.isdir(data_root):
             raise FileNotFoundError(f'data_root={data_root!r} is no folder (looked for {os.path.abspath(data_root)!r})')
         self.class_names: list[str] | None = read_class_names(class_file) if class_file else None
@@ -53,27 +57,50 @@ class _LabelledVideos(Dataset[Record]):
             self._classes_from = class_file or data_root
         else:
             raise ValueError('list_file and data_root are both None: give a list, or a folder of class folders')
-        self.labels = np.array([record.label for record in self.records], dtype=np.int64)
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
+        self.labels = self._read_labels()
         self.seed = 0
         base = f'data_root={data_root!r}' if data_root else f'the working directory {os.getcwd()!r}'
         self._relative_to = f'relative paths are joined to {base}'
 
+    def _read_labels(self) -> npt.NDArray[np.int64] | npt.NDArray[np.bool_]:
+        """Return the records' labels as one array."""
+        if self.multi_hot is None:
+            return np.array([record.label for record in self.records], dtype=np.int64)
+        self._check_range('multi_hot', self.multi_hot)
+        labels = np.zeros((len(self.records), self.multi_hot), dtype=np.bool_)
+        for row, record in zip(labels, self.records, strict=True):
+            row[list(record.labels)] = True
+        return labels
+
+    def _check_range(self, name: str, num_classes: int) -> None:
+        """Refuse labels of records, and classes that steps are about, from ``num_classes`` on."""
+        for record in self.records:
+            if max(record.labels) >= num_classes:
+                every = {label for record in self.records for label in record.labels}
+                looks_1_based = min(every) == 1 and max(every) == num_classes
+                hint = f'. No label is 0 and the largest is {num_classes}: count from 0, not 1' if looks_1_based else ''
+                raise ValueError(
+                    f'{record.source}: label {max(record.labels)} of {record.path!r} is too large: '
+                    f'{name}={num_classes} allows 0 to {num_classes - 1}{hint}'
+                )
+        for number, step in enumerate(self.pipeline.transforms):
+            if max(step.classes, default=0) >= num_classes:
+                raise ValueError(
+                    f'step {number} {type(step).__name__} of the pipeline is about class {max(step.classes)}, '
+                    f'but {name}={num_classes} allows 0 to {num_classes - 1}'
+                )
+
     def check_labels(self, num_classes: int) -> None:
-        """Compare labels and class names with the number of classes of a model.
+        """Compare labels, class names and the classes that steps are about with the number of classes of a model.
 
         Raises:
-            ValueError: the first label that is too large, by file and line, or another number of class names.
+            ValueError: the first label that is too large, by file and line; a step's class that is; or another
+                number of class names, or another ``multi_hot``.
         """
-        too_large = np.flatnonzero(self.labels >= num_classes)
-        if too_large.size:
-            record = self.records[too_large[0]]
-            looks_1_based = self.labels.min() == 1 and self.labels.max() == num_classes
-            hint = f'. No label is 0 and the largest is {num_classes}: count from 0, not 1' if looks_1_based else ''
-            raise ValueError(
-                f'{record.source}: label {record.label} of {record.path!r} is too large: '
-                f'num_classes={num_classes} allows 0 to {num_classes - 1}{hint}'
-            )
+        if self.multi_hot not in (None, num_classes):
+            raise ValueError(f'multi_hot={self.multi_hot} is the number of classes, but num_classes={num_classes}')
+        self._check_range('num_classes', num_classes)
         if self.class_names is not None and len(self.class_names) != num_classes:
             raise ValueError(f'{self._classes_from} has {len(self.class_names)} classes, but num_classes={num_classes}')
 
@@ -97,6 +124,8 @@ class _LabelledVideos(Dataset[Record]):
         index = range(len(self))[index]
         record = self.records[index]
         start = self._start(record)
+        label = self.labels[index]
+        start['label'] = int(label) if self.multi_hot is None else label.astype(np.float32)
         start['index'] = index
         start['rng'] = np.random.default_rng((self.seed, epoch, index))
         try:
@@ -105,8 +134,8 @@ class _LabelledVideos(Dataset[Record]):
             raise self._located(error, record) from error
 
     def _start(self, record: VideoRecord) -> Record:
-        """Return what the pipeline starts from, apart from ``index`` and ``rng``."""
-        return {'path': record.path, 'label': record.label}
+        """Return what the pipeline starts from, apart from ``label``, ``index`` and ``rng``."""
+        return {'path': record.path}
 
     def _located(self, error: Exception, record: VideoRecord) -> Exception:
         """Return ``error`` with the video's path and source in its text."""
@@ -130,9 +159,12 @@ class VideoDataset(_LabelledVideos):
         list_file: list with lines ``path label``; None for one folder a class under ``data_root``.
         data_root: folder that relative paths are joined to; the working directory if None.
         class_file: names of the classes, one a line; None if they are not known, or are the folders' names.
+        multi_hot: K if videos may have several labels, joined by commas; ``label`` is then float32 (K,), 1 for
+            the video's classes and 0 for the others. None for one label a video, an int.
 
     Raises:
-        FileNotFoundError, ValueError: as :mod:`codes.datasets.annotation`; or the steps do not fit together.
+        FileNotFoundError, ValueError: as :mod:`codes.datasets.annotation`; or the steps do not fit together; or
+            several labels without ``multi_hot``, or one that is too large for it, by file and line.
     """
 
     def __init__(
@@ -141,8 +173,9 @@ class VideoDataset(_LabelledVideos):
         list_file: str | None = None,
         data_root: str | None = None,
         class_file: str | None = None,
+        multi_hot: int | None = None,
     ) -> None:
-        super().__init__(pipeline, list_file, data_root, class_file, filename_tmpl=None)
+        super().__init__(pipeline, list_file, data_root, class_file, filename_tmpl=None, multi_hot=multi_hot)
 
 
 @DATASETS.register_module()
@@ -157,6 +190,7 @@ class RawFramesDataset(_LabelledVideos):
         class_file: names of the classes, one a line; None if they are not known, or are the folders' names.
         filename_tmpl: how frames are called, with one field for the number.
         start_index: number of the first frame.
+        multi_hot: as of :class:`VideoDataset`.
 
     Raises:
         FileNotFoundError, ValueError: as :class:`VideoDataset`; or ``filename_tmpl`` has no field.
@@ -172,11 +206,12 @@ class RawFramesDataset(_LabelledVideos):
         class_file: str | None = None,
         filename_tmpl: str = 'img_{:05d}.jpg',
         start_index: int = 1,
+        multi_hot: int | None = None,
     ) -> None:
         _check_template(filename_tmpl)
         self.filename_tmpl = filename_tmpl
         self.start_index = start_index
-        super().__init__(pipeline, list_file, data_root, class_file, filename_tmpl)
+        super().__init__(pipeline, list_file, data_root, class_file, filename_tmpl, multi_hot)
 
     def _start(self, record: VideoRecord) -> Record:
         frames: dict[str, Any] = {

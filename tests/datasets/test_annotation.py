@@ -22,9 +22,21 @@ def touch(path):
 def test_list_file_gives_one_record_a_line(tmp_path):
     list_file = write(tmp_path, 'a.mp4 0\nsub/b.mp4\t12\n')
     assert parse_list_file(list_file) == [
-        VideoRecord('a.mp4', 0, list_file, line=1),
-        VideoRecord('sub/b.mp4', 12, list_file, line=2),
+        VideoRecord('a.mp4', (0,), list_file, line=1),
+        VideoRecord('sub/b.mp4', (12,), list_file, line=2),
     ]
+
+
+def test_several_labels_are_joined_by_commas(tmp_path):
+    list_file = write(tmp_path, 'a, b.mp4 3,17\nc.mp4 0\n')
+    several, one = parse_list_file(list_file)
+    assert (several.path, several.labels) == ('a, b.mp4', (3, 17))
+    assert (one.labels, one.label) == ((0,), 0)
+    message = f"{list_file}:1: 'a, b.mp4' has the labels 3,17; a data set takes several labels a video with multi_hot="
+    with pytest.raises(ValueError, match=re.escape(message)):
+        _ = several.label
+    (record,) = parse_list_file(write(tmp_path, 'folder 120 3,17\n'), with_num_frames=True)
+    assert (record.path, record.num_frames, record.labels) == ('folder', 120, (3, 17))
 
 
 def test_relative_paths_are_joined_to_data_root_and_absolute_ones_are_not(tmp_path):
@@ -77,6 +89,11 @@ def test_file_names_that_are_not_utf8_are_kept(tmp_path):
         ),
         ('a.mp4 walk', False, "label must be a whole number from 0 on, got 'walk'"),
         ('a.mp4 1.0', False, "got '1.0'"),
+        ('a.mp4 3, 17', False, 'several labels are joined by commas without spaces, as in 3,17'),
+        ('a.mp4 3 ,17', False, "label must be a whole number from 0 on, got ''"),
+        ('a.mp4 3,17,', False, "label must be a whole number from 0 on, got ''"),
+        ('a.mp4 3,17,3', False, 'a label stands there twice'),
+        ('folder 5 3, 17', True, "num_frames must be a whole number from 0 on, got '3,'"),
         ('folder 3', True, "'folder 3' is not 'path num_frames label': 2 field(s) found"),
         ('my folder 3', True, "num_frames must be a whole number from 0 on, got 'folder'"),
         ('folder 0 3', True, 'num_frames must be at least 1'),

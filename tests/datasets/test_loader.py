@@ -98,6 +98,16 @@ def test_batch_has_typed_entries_and_channels_last_memory(dataset):
         assert torch.equal(batch['inputs'][n], dataset[n]['inputs'])
 
 
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_multi_hot_labels_are_stacked(root, tmp_path, num_workers):
+    (tmp_path / 'list.txt').write_text('a.mp4 2,0\na.mp4 1\n')
+    pipeline = [OpenVideo(), SampleSnippets(1, 1), DecodeVideo(), PackInputs()]
+    dataset = VideoDataset(pipeline, str(tmp_path / 'list.txt'), str(root), multi_hot=3)
+    (batch,) = build_dataloader(dataset, 2, num_workers, training=False)
+    assert batch['label'].tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert batch['label'].dtype == torch.float32
+
+
 def test_channels_last_memory_survives_the_way_from_a_worker(dataset):
     batch = next(iter(build_dataloader(dataset, 2, 1, training=False)))
     assert batch['inputs'].permute(0, 1, 2, 4, 5, 6, 3).is_contiguous()

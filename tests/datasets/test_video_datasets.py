@@ -7,6 +7,7 @@ from codes.datasets import RawFramesDataset, VideoDataset
 from codes.datasets.transforms import (
     DecodeRawFrames,
     DecodeVideo,
+    Flip,
     OpenVideo,
     PackInputs,
     SampleSnippets,
@@ -232,6 +233,59 @@ def test_another_number_of_class_names_is_refused(root):
         ).check_labels(3)
     with pytest.raises(ValueError, match='videos has 2 classes, but num_classes=3'):
         VideoDataset(video_pipeline(), data_root=str(root / 'videos')).check_labels(3)
+
+
+def test_multi_hot_labels_have_an_entry_a_class(root, tmp_path):
+    list_file = tmp_path / 'train.txt'
+    list_file.write_text('sit/a b.mp4 4,1\nwalk/c.mp4 0\n')
+    dataset = VideoDataset(video_pipeline(), str(list_file), str(root / 'videos'), multi_hot=5)
+    assert dataset.labels.tolist() == [[0, 1, 0, 0, 1], [1, 0, 0, 0, 0]]
+    assert dataset.labels.sum(axis=0).tolist() == [1, 1, 0, 0, 1]
+    label = dataset[0]['label']
+    assert (label.dtype, label.tolist()) == (np.float32, [0, 1, 0, 0, 1])
+    dataset.check_labels(5)
+
+
+def test_multi_hot_labels_of_frame_folders_and_class_folders(root, tmp_path):
+    list_file = tmp_path / 'train.txt'
+    list_file.write_text('walk/c 20 0,2\n')
+    dataset = RawFramesDataset(frames_pipeline(), str(list_file), str(root / 'frames'), multi_hot=3)
+    assert dataset[0]['label'].tolist() == [1, 0, 1]
+    folders = RawFramesDataset(frames_pipeline(), data_root=str(root / 'frames'), multi_hot=2)
+    assert folders[1]['label'].tolist() == [0, 1]
+
+
+def test_several_labels_need_multi_hot(root, tmp_path):
+    list_file = tmp_path / 'train.txt'
+    list_file.write_text('a.mp4 1\nb.mp4 3,17\n')
+    message = re.escape(f"{list_file}:2: 'b.mp4' has the labels 3,17") + '.*multi_hot=<number of classes>'
+    with pytest.raises(ValueError, match=message):
+        VideoDataset(video_pipeline(), str(list_file))
+
+
+def test_multi_hot_must_be_the_number_of_classes(tmp_path):
+    list_file = tmp_path / 'train.txt'
+    list_file.write_text('a.mp4 0\nb.mp4 1,6,5\n')
+    message = re.escape(f"{list_file}:2: label 6 of 'b.mp4' is too large: multi_hot=5 allows 0 to 4")
+    with pytest.raises(ValueError, match=message):
+        VideoDataset(video_pipeline(), str(list_file), multi_hot=5)
+    with pytest.raises(ValueError, match='multi_hot=7 is the number of classes, but num_classes=8'):
+        VideoDataset(video_pipeline(), str(list_file), multi_hot=7).check_labels(8)
+    with pytest.raises(ValueError, match='multi_hot must be a whole number of at least 1, got 0'):
+        VideoDataset(video_pipeline(), str(list_file), multi_hot=0)
+
+
+def test_classes_of_a_step_must_be_classes_of_the_model(root):
+    pipeline = [*video_pipeline()[:-1], Flip(1, swap_labels=((0, 1), (5, 3))), PackInputs()]
+    arguments = (pipeline, str(root / 'videos.txt'), str(root / 'videos'))
+    dataset = VideoDataset(*arguments)
+    assert [dataset[i]['label'] for i in range(2)] == [1, 0]
+    dataset.check_labels(6)
+    message = 'step 3 Flip of the pipeline is about class 5, but {}=5 allows 0 to 4'
+    with pytest.raises(ValueError, match=message.format('num_classes')):
+        dataset.check_labels(5)
+    with pytest.raises(ValueError, match=message.format('multi_hot')):
+        VideoDataset(*arguments, multi_hot=5)
 
 
 def test_nothing_to_read_from_is_refused():
