@@ -15,8 +15,9 @@ import torch  # noqa: E402
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import load_weights  # noqa: E402
+from codes.engine.evaluation import compute_metrics, predict  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
-from codes.engine.runner import build_loader, compute_metrics, predict  # noqa: E402
+from codes.engine.runner import build_loader  # noqa: E402
 from codes.registry import METRICS, MODELS, build  # noqa: E402
 
 

@@ -1,4 +1,4 @@
-"""The training and evaluation loops.
+"""The training loop.
 
 A run is exact: whatever is random is a function of the seed and of where the run stands (``EpochSampler`` and the
 data sets for order and augmentation, :func:`seed_iteration` for dropout), so a run that was killed and resumed ends in
@@ -11,31 +11,26 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from codes.config import Config, RuntimeCfg, TrainCfg, read_section
 from codes.datasets.loader import build_dataloader
 from codes.engine import distributed
 from codes.engine.checkpoint import epoch_files, load_weights, newest_checkpoint, read_checkpoint, save_atomically
+from codes.engine.evaluation import autocast, compute_metrics, predict, progress_bar
 from codes.engine.logging import ScalarWriter
 from codes.engine.optim import set_learning_rate
 from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, SCHEDULES, build
 
 LOGGER = logging.getLogger(__name__)
-
-AMP_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 def seed_iteration(seed: int, iteration: int, rank: int) -> None:
@@ -62,11 +57,6 @@ def avoid_broken_kernels(device: torch.device, amp: str | None) -> None:
         torch.backends.mkldnn.set_flags(False)
 
 
-def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
-    """Return the context for mixed precision, which does nothing for None."""
-    return torch.autocast(device.type, AMP_TYPES.get(amp or '', torch.bfloat16), enabled=amp is not None)
-
-
 def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg) -> DataLoader[Any]:
     """Build the data set and the loader of a config section for this process."""
     dataset = build(section['dataset'], DATASETS, f'{name}.dataset')
@@ -79,59 +69,6 @@ def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg) -> 
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-
-
-def progress_bar(loader: DataLoader[Any], text: str) -> Any:
-    """Return the loader with a progress bar on the terminal of rank 0, and without one anywhere else."""
-    hidden = distributed.rank() > 0 or not sys.stderr.isatty()
-    return tqdm(loader, desc=text, leave=False, disable=hidden, dynamic_ncols=True)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The scores of a whole data set, in its order: scores (n, K) float32 and labels (n,) int64."""
-
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-
-@torch.no_grad()
-def predict(
-    model: nn.Module, loader: DataLoader[Any], device: torch.device, amp: str | None = None, text: str = 'test'
-) -> Predictions:
-    """Score every video of a data set exactly once, on however many processes.
-
-    Args:
-        model: a recogniser, not wrapped: the processes may have different numbers of batches.
-        loader: an evaluation loader; each process has its share.
-        device: where the model is.
-        amp: None, 'bf16' or 'fp16'.
-        text: label of the progress bar.
-
-    Returns:
-        The predictions of all processes together, in each of them.
-    """
-    was_training = model.training
-    model.eval()
-    parts = []
-    for batch in progress_bar(loader, text):
-        with autocast(device, amp):
-            scores = model(batch['inputs'])
-        if not scores.isfinite().all():
-            bad = [path for path, row in zip(batch['path'], scores, strict=True) if not row.isfinite().all()]
-            raise RuntimeError(f'the scores of {bad[0]} and {len(bad) - 1} more videos are not finite')
-        parts.append((batch['index'].numpy(), scores.float().cpu().numpy(), batch['label'].numpy()))
-    model.train(was_training)
-    every = [part for share in distributed.gather(parts) for part in share]
-    index, all_scores, labels = (np.concatenate(column) for column in zip(*every, strict=True))
-    order = np.argsort(index)
-    assert (index[order] == np.arange(len(loader.dataset))).all(), 'evaluation missed or repeated a sample'  # type: ignore[arg-type]
-    return Predictions(all_scores[order], labels[order])
-
-
-def compute_metrics(metrics: Sequence[Callable[..., dict[str, float]]], predictions: Predictions) -> dict[str, float]:
-    """Return the numbers of all metrics together."""
-    return {k: v for metric in metrics for k, v in metric(predictions.scores, predictions.labels).items()}
 
 
 def flatten(value: Any, path: str) -> dict[str, Any]:

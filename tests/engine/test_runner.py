@@ -6,63 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from codes.config import Config, RuntimeCfg, check_config
+from codes.config import Config
 from codes.engine.checkpoint import read_checkpoint, save_atomically
 from codes.engine.logging import read_scalars
 from codes.engine.optim import set_learning_rate
-from codes.engine.runner import Meter, Runner, build_loader, predict, read_section, seed_iteration
-from tools.data.make_ordered_actions import make_dataset
+from codes.engine.runner import Meter, Runner, seed_iteration
+from tests.engine.conftest import make_config
 
 DEVICE = torch.device('cpu')
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real data set of eight tiny videos to train on and seven to validate on: no batch size divides both."""
-    root = tmp_path_factory.mktemp('data')
-    make_dataset(root / 'ordered', num_videos=16, seed=0, val_fraction=0.5, size=32)
-    lines = (root / 'ordered' / 'val.txt').read_text().splitlines()
-    (root / 'ordered' / 'val.txt').write_text('\n'.join(lines[:7]) + '\n')
-    return root / 'ordered'
-
-
-def make_config(data: Path, num_workers: int = 0, **changes: dict) -> Config:
-    """A run with everything random that there is: offsets, crops, flips, colours, dropout."""
-
-    def loader(name: str, augment: list[dict], **sample: object) -> dict:
-        pipeline = [
-            {'type': 'OpenVideo'},
-            {'type': 'SampleSnippets', 'num_snippets': 2, 'frames_per_snippet': 2, **sample},
-            {'type': 'DecodeVideo'},
-            *augment,
-            {'type': 'PackInputs'},
-        ]
-        dataset = {'type': 'VideoDataset', 'list_file': str(data / f'{name}.txt'), 'data_root': str(data)}
-        return {'batch_size': 4, 'num_workers': num_workers, 'dataset': {**dataset, 'pipeline': pipeline}}
-
-    augment = [{'type': 'RandomResizedCrop', 'size': 16}, {'type': 'Flip'}, {'type': 'ColorJitter', 'brightness': 0.4}]
-    config = {
-        'model': {
-            'type': 'Recognizer3D',
-            'backbone': {'type': 'ResNet_I3D', 'depth': 10, 'base_channels': 4},
-            'cls_head': {'type': 'I3DClsHead', 'num_classes': 8, 'in_channels': 32, 'dropout': 0.5},
-            'module_cfg': {'type': 'DSA', 'num_snippets': 2, 'blocks': (0, 1, 0, 0)},
-        },
-        'train_dataloader': loader('train', augment, random=True),
-        'val_dataloader': loader('val', [{'type': 'CenterCrop', 'size': 16}]),
-        'test_dataloader': loader('val', [{'type': 'CenterCrop', 'size': 16}], num_groups=2),
-        'metrics': [{'type': 'Accuracy'}],
-        'optimizer': {'type': 'SGD', 'lr': 0.05, 'momentum': 0.9, 'weight_decay': 1e-4},
-        'schedule': {'type': 'CosineSchedule', 'warmup_epochs': 1},
-        'train_cfg': {'max_epochs': 4, 'clip_grad_norm': 5},
-        'runtime': {'log_interval': 1},
-    }
-    for section, values in changes.items():
-        config[section] = {**config[section], **values}
-    check_config(config)
-    return Config(config)
 
 
 def train(config: Config, work_dir: Path, **options: str) -> Runner:
@@ -294,15 +246,6 @@ def test_exploding_training_stops_and_says_where(data: Path, tmp_path: Path) -> 
         train(config, tmp_path)
 
 
-def test_scores_that_are_not_finite_are_no_result(data: Path) -> None:
-    config = make_config(data)
-    loader = build_loader(config['val_dataloader'], 'val_dataloader', RuntimeCfg())
-    model = _Indexed()
-    model.register_forward_hook(lambda _module, _args, scores: scores * float('nan'))
-    with pytest.raises(RuntimeError, match=r'the scores of .*\.mp4 and 3 more videos are not finite'):
-        predict(model, loader, DEVICE)
-
-
 def test_config_and_data_must_fit_the_model(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['model']['cls_head']['num_classes'] = 5
@@ -330,24 +273,6 @@ def test_checkpoint_holds_only_tensors_and_plain_types(straight: Path) -> None:
     assert content['epoch'] == 4
     assert content['config']['model']['type'] == 'Recognizer3D'
     assert content['class_names'] is None
-
-
-class _Indexed(nn.Module):
-    """Scores each video by its own first pixels, so that a swapped sample would be seen."""
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs.flatten(1)[:, :8].float()
-
-
-def test_predictions_come_in_the_order_of_the_data_set(data: Path) -> None:
-    config = make_config(data)
-    runtime = read_section(config, 'runtime', RuntimeCfg)
-    loader = build_loader(config['val_dataloader'], 'val_dataloader', runtime)
-    predictions = predict(_Indexed(), loader, DEVICE)
-    for i in range(7):
-        sample = loader.dataset[i]
-        assert np.array_equal(predictions.scores[i], sample['inputs'].flatten()[:8].float())
-        assert predictions.labels[i] == sample['label']
 
 
 def test_iterations_and_processes_have_seeds_of_their_own() -> None:
