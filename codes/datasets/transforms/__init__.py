@@ -4,7 +4,7 @@ from codes.datasets.transforms.base import Transform
 from codes.datasets.transforms.compose import Compose
 from codes.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 from codes.datasets.transforms.packing import PackInputs
-from codes.datasets.transforms.photometric import ColorJitter
+from codes.datasets.transforms.photometric import ColorJitter, RandAugment
 from codes.datasets.transforms.sampling import SampleSegments, SampleSnippets
 from codes.datasets.transforms.spatial import (
     CenterCrop,
@@ -26,6 +26,7 @@ __all__ = [
     'MultiScaleCrop',
     'OpenVideo',
     'PackInputs',
+    'RandAugment',
     'RandomResizedCrop',
     'Resize',
     'SampleSegments',

@@ -1,9 +1,9 @@
-"""Colour augmentation."""
+"""Colour augmentation; and RandAugment, which draws from changes of colour and of place alike."""
 
 import numpy as np
 import torch
 
-from codes.datasets.transforms.base import Record, Transform
+from codes.datasets.transforms.base import Record, Transform, check_count
 from codes.registry import TRANSFORMS
 
 
@@ -45,5 +45,43 @@ class ColorJitter(Transform):
             low = -strength if name == 'hue' else max(0.0, 1 - strength)
             high = strength if name == 'hue' else 1 + strength
             frames = getattr(functional, f'adjust_{name}')(frames, rng.uniform(low, high))
+        record['frames'] = frames.permute(0, 2, 3, 1).contiguous().numpy()  # (V*U*T, H, W, 3)
+        return record
+
+
+@TRANSFORMS.register_module()
+class RandAugment(Transform):
+    """Do a few of 14 changes, drawn once and done alike to all frames of a video (RandAugment, arXiv 1909.13719).
+
+    Beside changes of colour these are shears, shifts and rotations, which leave black corners; one is to change
+    nothing. The implementation is torchvision's. Classes that differ in direction or place may suffer from it.
+
+    Args:
+        num_ops: how many changes, one after the other; the same one may be drawn twice.
+        magnitude: how strong they are, from 0 to 30. At 30 frames are turned by 30 degrees, shifted by 45 % of their
+            side, or 90 % brighter; in between in proportion. The sign is drawn.
+
+    Raises:
+        ValueError: ``num_ops`` is below 1, or ``magnitude`` not from 0 to 30.
+    """
+
+    needs = ('frames', 'rng')
+    gives = ('frames',)
+
+    def __init__(self, num_ops: int = 2, magnitude: int = 9) -> None:
+        self.num_ops = check_count('num_ops', num_ops)
+        self.magnitude = check_count('magnitude', magnitude, low=0)
+        if magnitude > 30:
+            raise ValueError(f'magnitude must be from 0 to 30, got {magnitude}')
+
+    def __call__(self, record: Record) -> Record:
+        from torchvision.transforms import v2  # here, because it takes seconds that few runs need to spend
+
+        rng: np.random.Generator = record['rng']
+        frames = torch.from_numpy(np.ascontiguousarray(record['frames'])).permute(0, 3, 1, 2)  # (V*U*T, 3, H, W)
+        # torchvision draws from torch's global generator: it gets this record's seed, and then its old state back.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(rng.integers(2**63)))
+            frames = v2.RandAugment(self.num_ops, self.magnitude)(frames)
         record['frames'] = frames.permute(0, 2, 3, 1).contiguous().numpy()  # (V*U*T, H, W, 3)
         return record

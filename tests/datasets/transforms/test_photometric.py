@@ -2,8 +2,10 @@ import colorsys
 
 import numpy as np
 import pytest
+import torch
+from torchvision.transforms import v2
 
-from codes.datasets.transforms import ColorJitter
+from codes.datasets.transforms import ColorJitter, RandAugment
 
 FRAMES = np.random.default_rng(0).integers(60, 180, (4, 6, 8, 3), np.uint8)
 
@@ -75,3 +77,62 @@ def test_useless_settings_are_refused():
         ColorJitter(hue=0.7)
     with pytest.raises(ValueError, match='are all 0: there is nothing to change'):
         ColorJitter()
+
+
+def rand_augment(frames=FRAMES, seed=0, **options):
+    return RandAugment(**options)({'frames': frames, 'rng': np.random.default_rng(seed)})['frames']
+
+
+def frame_by_frame(seed, num_ops, magnitude):
+    """Let torchvision change one frame after the other, each with the numbers that the whole video should get."""
+    results = []
+    for frame in FRAMES:
+        torch.manual_seed(int(np.random.default_rng(seed).integers(2**63)))
+        result = v2.RandAugment(num_ops, magnitude)(torch.from_numpy(frame).permute(2, 0, 1))
+        results.append(result.permute(1, 2, 0).numpy())
+    return np.stack(results)
+
+
+@pytest.mark.parametrize(('num_ops', 'magnitude'), [(1, 30), (2, 9), (3, 20)])
+def test_rand_augment_does_the_same_to_every_frame_of_a_video(num_ops, magnitude):
+    changed = 0
+    for seed in range(40):
+        result = rand_augment(seed=seed, num_ops=num_ops, magnitude=magnitude)
+        assert (result == frame_by_frame(seed, num_ops, magnitude)).all()
+        assert (result.dtype, result.shape) == (np.uint8, FRAMES.shape)
+        changed += (result != FRAMES).any()
+    assert changed > 25
+
+
+def test_rand_augment_defaults_are_two_changes_of_magnitude_9():
+    assert (rand_augment(seed=5) == rand_augment(seed=5, num_ops=2, magnitude=9)).all()
+
+
+def test_rand_augment_takes_equal_frames_to_equal_frames():
+    same = np.repeat(FRAMES[:1], 5, axis=0)
+    for seed in range(40):
+        result = rand_augment(same, seed, num_ops=3, magnitude=25)
+        assert (result == result[:1]).all()
+
+
+def test_rand_augment_is_a_function_of_the_generator_and_leaves_the_global_one_alone():
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = [rand_augment(seed=seed).tobytes() for seed in range(10)]
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert [rand_augment(seed=seed).tobytes() for seed in range(10)] == first
+    assert len(set(first)) > 5
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(num_ops=0), 'num_ops must be a whole number of at least 1, got 0'),
+        (dict(magnitude=-1), 'magnitude must be a whole number of at least 0, got -1'),
+        (dict(magnitude=31), 'magnitude must be from 0 to 30, got 31'),
+    ],
+)
+def test_rand_augment_checks_its_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        RandAugment(**options)
