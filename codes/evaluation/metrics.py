@@ -1,6 +1,7 @@
 """Metrics over all scores of a data set at once, in percent."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,12 @@ class Accuracy:
         self.names = [f'top{k}' for k in self.topk]
 
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-        """Return the accuracies of scores (n, K) with labels (n,). Equal scores rank by class number."""
+        """Return the accuracies of scores (n, K) with labels (n,). Equal scores rank by class number.
+
+        Raises:
+            ValueError: multi-hot labels.
+        """
+        _refuse_multi_hot(self, labels)
         ranking = np.argsort(-scores, axis=1, kind='stable')
         hits = ranking == labels[:, None]
         return {f'top{k}': float(hits[:, :k].any(axis=1).mean() * 100) for k in self.topk}
@@ -42,7 +48,64 @@ class MeanClassAccuracy:
     names = ('mean_class_accuracy',)
 
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-        """Return the accuracy of scores (n, K) with labels (n,)."""
+        """Return the accuracy of scores (n, K) with labels (n,).
+
+        Raises:
+            ValueError: multi-hot labels.
+        """
+        _refuse_multi_hot(self, labels)
         right = scores.argmax(axis=1) == labels
         per_class = [right[labels == label].mean() for label in np.unique(labels)]
         return {'mean_class_accuracy': float(np.mean(per_class) * 100)}
+
+
+@METRICS.register_module()
+class MeanAveragePrecision:
+    """Mean over the classes of the average precision, for one or several labels a video (ActivityNet, Charades).
+
+    The videos are ranked by their score for a class. The average precision is the sum over the ranking of precision
+    times the recall that is gained there. Videos with equal scores have one rank together: precision and recall are
+    taken behind the last of them, so the order of the list does not matter. Nothing is interpolated. Classes without
+    videos do not count.
+    """
+
+    names = ('mAP',)
+
+    def __call__(self, scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+        """Return the metric.
+
+        Args:
+            scores: (n, K), finite; compared within a class only, so views may be averaged as scores or probabilities.
+            labels: classes (n,) int64, or multi-hot (n, K).
+
+        Raises:
+            ValueError: multi-hot labels of another shape than the scores, or no label at all.
+        """
+        if labels.ndim == 1:
+            positives = labels[:, None] == np.arange(scores.shape[1])
+        elif labels.shape == scores.shape:
+            positives = labels > 0
+        else:
+            raise ValueError(f'multi-hot labels must have the shape of the scores, {scores.shape}, got {labels.shape}')
+        present = np.flatnonzero(positives.any(axis=0))
+        if not present.size:
+            raise ValueError(f'none of the {len(labels)} videos has a label: there is no average precision')
+        per_class = [average_precision(scores[:, k], positives[:, k]) for k in present]
+        return {'mAP': float(np.mean(per_class) * 100)}
+
+
+def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float:
+    """Return the average precision, from 0 to 1, of scores (n,) for the videos that are ``positive`` (n,)."""
+    order = np.argsort(-scores, kind='stable')
+    is_last_of_its_score = np.append(np.diff(scores[order]) != 0, True)
+    hits = np.cumsum(positive[order])[is_last_of_its_score]
+    seen = np.flatnonzero(is_last_of_its_score) + 1
+    return float(np.sum(np.diff(hits, prepend=0) * hits / seen) / hits[-1])
+
+
+def _refuse_multi_hot(metric: object, labels: NDArray[Any]) -> None:
+    if labels.ndim != 1:
+        raise ValueError(
+            f'{type(metric).__name__} needs one label a video, (n,), but the labels are multi-hot, {labels.shape}; '
+            "use metrics=[dict(type='MeanAveragePrecision')] and runtime.save_best='mAP'"
+        )
