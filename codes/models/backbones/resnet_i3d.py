@@ -7,77 +7,13 @@ DSANet builds. Keys of the state dict are those of torchvision's ResNets, so ima
 Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
-from codes.models.backbones.base import Backbone
-from codes.models.modules_maker.block_maker import InsertableBlock, expand_flags
+from codes.models.backbones.residual import ResidualBackbone, ResidualBlock, Triple, conv3d, linear_rates
+from codes.models.modules_maker.block_maker import expand_flags
 from codes.registry import MODELS
-
-Triple = tuple[int, int, int]  # time, height, width
-
-
-def conv3d(in_channels: int, out_channels: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
-    """Return a convolution without bias whose padding keeps the size, but for the stride."""
-    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-    return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
-
-
-class ResidualBlock(InsertableBlock):
-    """What both kinds of block share: the shortcut, the addition and activation checkpointing."""
-
-    expansion: int
-
-    def __init__(self, in_channels: int, channels: int, spatial_stride: int, activation_checkpointing: bool) -> None:
-        super().__init__()
-        out_channels = channels * self.expansion
-        self.activation_checkpointing = activation_checkpointing
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample: nn.Module | None = None
-        if spatial_stride != 1 or in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                conv3d(in_channels, out_channels, (1, 1, 1), (1, spatial_stride, spatial_stride)),
-                nn.BatchNorm3d(out_channels),
-            )
-
-    def branch(self, x: Tensor) -> Tensor:
-        """Compute the residual branch, all but the addition."""
-        raise NotImplementedError(f'{type(self).__name__} has no residual branch')
-
-    def _forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return self.at('after_block', self.relu(self.branch(x) + shortcut))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N*V*U, C, T, H, W) to (N*V*U, C', T, H', W')."""
-        if self.activation_checkpointing and self.training:
-            # The second forward, in the backward pass, must not count the batch twice in the running statistics.
-            contexts = lambda: (nullcontext(), frozen_statistics(self))  # noqa: E731
-            return checkpoint(self._forward, x, use_reentrant=False, context_fn=contexts)
-        return self._forward(x)
-
-
-@contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Within this context batch norms in training mode leave their running statistics alone.
-
-    They are still read and written, with a momentum of 0: checkpointing compares what both forwards save.
-    """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    before = [(norm, norm.momentum, norm.state_dict()['num_batches_tracked'].clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum, num_batches in before:
-            norm.momentum = momentum
-            norm.state_dict()['num_batches_tracked'].copy_(num_batches)
 
 
 class BasicBlock3d(ResidualBlock):
@@ -89,18 +25,21 @@ class BasicBlock3d(ResidualBlock):
         self,
         in_channels: int,
         channels: int,
-        spatial_stride: int = 1,
+        stride: Triple = (1, 1, 1),
         inflate: bool = True,
         inflate_style: str = '3x1x1',
         activation_checkpointing: bool = False,
+        stochastic_depth: float = 0.0,
     ) -> None:
-        super().__init__(in_channels, channels, spatial_stride, activation_checkpointing)
+        out_channels = channels * self.expansion
+        super().__init__(in_channels, out_channels, stride, activation_checkpointing, stochastic_depth)
         kernel: Triple = (3, 3, 3) if inflate else (1, 3, 3)
-        self.conv1 = conv3d(in_channels, channels, kernel, (1, spatial_stride, spatial_stride))
+        self.conv1 = conv3d(in_channels, channels, kernel, stride)
         self.bn1 = nn.BatchNorm3d(channels)
         self.conv2 = conv3d(channels, channels, kernel)
         self.bn2 = nn.BatchNorm3d(channels)
         self.place_channels = {
+            'before_block': in_channels,
             'before_conv1': in_channels,
             'before_conv2': channels,
             'before_add': channels,
@@ -124,22 +63,24 @@ class Bottleneck3d(ResidualBlock):
         self,
         in_channels: int,
         channels: int,
-        spatial_stride: int = 1,
+        stride: Triple = (1, 1, 1),
         inflate: bool = True,
         inflate_style: str = '3x1x1',
         activation_checkpointing: bool = False,
+        stochastic_depth: float = 0.0,
     ) -> None:
-        super().__init__(in_channels, channels, spatial_stride, activation_checkpointing)
         out_channels = channels * self.expansion
+        super().__init__(in_channels, out_channels, stride, activation_checkpointing, stochastic_depth)
         length1 = 3 if inflate and inflate_style == '3x1x1' else 1
         length2 = 3 if inflate and inflate_style == '3x3x3' else 1
         self.conv1 = conv3d(in_channels, channels, (length1, 1, 1))
         self.bn1 = nn.BatchNorm3d(channels)
-        self.conv2 = conv3d(channels, channels, (length2, 3, 3), (1, spatial_stride, spatial_stride))
+        self.conv2 = conv3d(channels, channels, (length2, 3, 3), stride)
         self.bn2 = nn.BatchNorm3d(channels)
         self.conv3 = conv3d(channels, out_channels, (1, 1, 1))
         self.bn3 = nn.BatchNorm3d(out_channels)
         self.place_channels = {
+            'before_block': in_channels,
             'before_conv1': in_channels,
             'before_conv2': channels,
             'before_conv3': channels,
@@ -158,7 +99,7 @@ class Bottleneck3d(ResidualBlock):
 
 
 # depth: (block, blocks in each of the four stages)
-ARCHITECTURES: dict[int, tuple[type[ResidualBlock], tuple[int, ...]]] = {
+ARCHITECTURES: dict[int, tuple[type[BasicBlock3d] | type[Bottleneck3d], tuple[int, ...]]] = {
     10: (BasicBlock3d, (1, 1, 1, 1)),
     18: (BasicBlock3d, (2, 2, 2, 2)),
     34: (BasicBlock3d, (3, 4, 6, 3)),
@@ -170,14 +111,16 @@ INFLATE_STYLES = ('3x1x1', '3x3x3')
 
 
 @MODELS.register_module()
-class ResNet_I3D(Backbone):
-    """A residual network over clips (more than ten arguments, because four of them describe the stem in time).
+class ResNet_I3D(ResidualBackbone):
+    """A residual network over clips (more than ten arguments, because five of them describe pooling and stem in time).
+
+    The defaults are the 2021 release's: only the late stages look along time, and no frame is pooled away. The same
+    class is SlowOnly (arXiv 1812.03982) with them, and I3D with a stem and pools in time (arXiv 1705.07750).
 
     Args:
         depth: 10, 18, 34, 50, 101 or 152. 10 is for small experiments: one block a stage.
         base_channels: channels of the stem; each stage doubles them.
         inflate: which blocks get a kernel length of 3 in time: one entry a stage, each 0, 1 or a flag for every block.
-            The default is that of the 2021 release, the last two stages.
         inflate_style: '3x1x1' lengthens the first convolution of a bottleneck, '3x3x3' the second.
         conv1_kernel_t: kernel length of the 7x7 stem convolution in time, in frames; odd.
         conv1_stride_t: its stride in time.
@@ -187,6 +130,8 @@ class ResNet_I3D(Backbone):
         frozen_stages: -1 trains all, 0 freezes the stem, k also the first k stages: neither weights nor statistics
             change, those of inserted modules included. For starting from weights that have all of them.
         norm_eval: keep all batch norms at their stored statistics in training, those of inserted modules included.
+        stochastic_depth: probability that training leaves out the last block's branch for a snippet; the blocks
+            before have less, in equal steps (arXiv 1603.09382).
         activation_checkpointing: compute a block's activations again in the backward pass instead of keeping them;
             the numbers stay the same, memory falls, time grows by about a third.
         pretrained: file with weights to start from, such as torchvision's ResNet for images, which is inflated. Read
@@ -209,16 +154,16 @@ class ResNet_I3D(Backbone):
         pool2_stride_t: int = 1,
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        partial_bn: bool = False,
+        stochastic_depth: float = 0.0,
         activation_checkpointing: bool = False,
         pretrained: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(frozen_stages, norm_eval, partial_bn, pretrained)
         if depth not in ARCHITECTURES:
             raise ValueError(f'depth={depth!r} must be one of {", ".join(map(str, ARCHITECTURES))}')
         if inflate_style not in INFLATE_STYLES:
             raise ValueError(f'inflate_style={inflate_style!r} must be one of {", ".join(INFLATE_STYLES)}')
-        if frozen_stages not in range(-1, 5):
-            raise ValueError(f'frozen_stages={frozen_stages!r} must lie in -1 (none) to 4 (all)')
         for name, kernel in (('conv1_kernel_t', conv1_kernel_t), ('pool1_kernel_t', pool1_kernel_t)):
             if kernel < 1 or kernel % 2 == 0:
                 raise ValueError(f'{name}={kernel!r} must be odd: an even kernel would add a frame')
@@ -233,9 +178,6 @@ class ResNet_I3D(Backbone):
                 raise ValueError(f'{name}={number!r} must be at least 1')
         block, sizes = ARCHITECTURES[depth]
         inflated = expand_flags(inflate, sizes, 'inflate')
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.pretrained = pretrained
 
         self.conv1 = conv3d(3, base_channels, (conv1_kernel_t, 7, 7), (conv1_stride_t, 2, 2))
         self.bn1 = nn.BatchNorm3d(base_channels)
@@ -243,41 +185,25 @@ class ResNet_I3D(Backbone):
         self.maxpool = nn.MaxPool3d((pool1_kernel_t, 3, 3), (pool1_stride_t, 2, 2), (pool1_kernel_t // 2, 1, 1))
         self.pool2 = nn.MaxPool3d((pool2_stride_t, 1, 1)) if pool2_stride_t > 1 else None
         in_channels = base_channels
+        rates = iter(linear_rates(stochastic_depth, sum(sizes)))
         for i, flags in enumerate(inflated):
             channels = base_channels * 2**i
             blocks = []
             for j, flag in enumerate(flags):
-                stride = 2 if i > 0 and j == 0 else 1
-                options: dict[str, Any] = {
-                    'inflate': flag,
-                    'inflate_style': inflate_style,
-                    'activation_checkpointing': activation_checkpointing,
-                }
-                blocks.append(block(in_channels, channels, stride, **options))
+                stride = (1, 2, 2) if i > 0 and j == 0 else (1, 1, 1)
+                blocks.append(
+                    block(in_channels, channels, stride, flag, inflate_style, activation_checkpointing, next(rates))
+                )
                 in_channels = channels * block.expansion
             self.add_module(f'layer{i + 1}', nn.Sequential(*blocks))
         self.out_channels = in_channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+        self.init_convolutions()
         self.train()
 
     @property
-    def stages(self) -> list[nn.Sequential]:
-        """The four stages."""
-        return [getattr(self, f'layer{i}') for i in range(1, 5)]
-
-    def train(self, mode: bool = True) -> 'ResNet_I3D':
-        """Switch to training mode, but leave frozen stages and, with ``norm_eval``, all batch norms as in eval mode."""
-        super().train(mode)
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        if self.frozen_stages >= 0:
-            for part in [self.conv1, self.bn1, *self.stages[: self.frozen_stages]]:
-                part.eval().requires_grad_(False)
-        return self
+    def stem(self) -> list[nn.Module]:
+        """The convolution and the norm before the stages."""
+        return [self.conv1, self.bn1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute features.

@@ -3,52 +3,72 @@
 Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from codes.models.heads.base import ClsHead, init_linear
 from codes.registry import MODELS
 
 
 @MODELS.register_module()
-class I3DClsHead(nn.Module):
+class I3DClsHead(ClsHead):
     """Average pooling, dropout, one linear layer for each snippet, and the mean of the scores over the snippets.
+
+    Pooling is over the whole feature map, so test frames may be larger than the training crop: the scores are then
+    those of the linear layer at each position, averaged, which is the fully convolutional testing of MVFNet's release.
+    That of Non-local Networks (arXiv 1711.07971, section 4) and SlowFast averages *probabilities* of windows instead,
+    and that is ``test_window``.
 
     Args:
         num_classes: K.
         in_channels: C, channels of the backbone's output.
         dropout: probability that a pooled feature is dropped in training.
         init_std: standard deviation of the normal distribution that the weights start from.
+        test_window: (height, width) of the feature map in training, (7, 7) for crops of 224 pixels and a stride of 32.
+            In eval mode each window of this size is classified and the windows' probabilities are averaged; the scores
+            are their logarithms. Goes with ``average_views='prob'``. None for one pooling.
+        loss: the training loss; None for plain cross entropy.
 
     Raises:
         ValueError: an argument outside of its range.
     """
 
-    def __init__(self, num_classes: int, in_channels: int, dropout: float = 0.5, init_std: float = 0.01) -> None:
-        super().__init__()
-        if not isinstance(num_classes, int) or num_classes < 1:
-            raise ValueError(f'num_classes={num_classes!r} must be a whole number of at least 1')
-        if not 0 <= dropout < 1:
-            raise ValueError(f'dropout={dropout!r} must lie in [0, 1)')
-        self.num_classes = num_classes
-        self.in_channels = in_channels
-        self.dropout = nn.Dropout(dropout)
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        dropout: float = 0.5,
+        init_std: float = 0.01,
+        test_window: Sequence[int] | None = None,
+        loss: nn.Module | None = None,
+    ) -> None:
+        super().__init__(num_classes, in_channels, dropout, loss)
+        if test_window is not None and (len(test_window) != 2 or min(test_window) < 1):
+            raise ValueError(f'test_window={test_window!r} must be (height, width), both at least 1, or None')
+        self.test_window = test_window
         self.fc_cls = nn.Linear(in_channels, num_classes)
-        nn.init.normal_(self.fc_cls.weight, std=init_std)
-        nn.init.zeros_(self.fc_cls.bias)
+        init_linear(self.fc_cls, init_std)
 
     def forward(self, features: Tensor, num_snippets: int) -> Tensor:
-        """Score each view.
-
-        Args:
-            features: (N*V*U, C, T, H, W).
-            num_snippets: U.
-
-        Returns:
-            Scores before softmax, float32, (N*V, K).
-        """
+        """Score each view: features (N*V*U, C, T, H, W) to float32 scores (N*V, K)."""
+        if self.test_window is not None and not self.training:
+            return self._score_windows(features, num_snippets)
         pooled = features.mean(dim=(2, 3, 4))  # (N*V*U, C)
         scores = self.fc_cls(self.dropout(pooled)).float()  # (N*V*U, K)
         return scores.unflatten(0, (-1, num_snippets)).mean(dim=1)  # (N*V, K)
 
-    def loss(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Return the cross entropy of scores (N, K) with labels (N,), averaged over the batch."""
-        return nn.functional.cross_entropy(scores, label)
+    def _score_windows(self, features: Tensor, num_snippets: int) -> Tensor:
+        height, width = self.test_window or ()
+        rows, columns = features.shape[3:]
+        if rows < height or columns < width:
+            raise ValueError(
+                f'test_window={self.test_window} is larger than the features, {rows} x {columns}: test with larger '
+                'frames, or without test_window'
+            )
+        maps = features.mean(dim=2)  # (N*V*U, C, H, W)
+        windows = nn.functional.avg_pool2d(maps, (height, width), stride=1)  # (N*V*U, C, H', W')
+        scores = self.fc_cls(windows.movedim(1, -1)).float()  # (N*V*U, H', W', K)
+        scores = scores.unflatten(0, (-1, num_snippets)).mean(dim=1)  # (N*V, H', W', K)
+        log_probs = scores.log_softmax(dim=-1).flatten(1, 2)  # (N*V, H'*W', K)
+        return log_probs.exp().mean(dim=1).log()  # (N*V, K)

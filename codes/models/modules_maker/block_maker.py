@@ -2,10 +2,12 @@
 
 A residual block names the places where something may be inserted, and passes its features through whatever stands
 there. No forward is written twice, so pretrained keys, activation checkpointing and frozen stages go on working.
+A network without such blocks, or any other spot, is reached by the name of a submodule (``after``).
 
 =============  ====================================  ==================
 place          where in the block                    2021 release
 =============  ====================================  ==================
+before_block   before the branch and the shortcut
 before_conv1   start of the residual branch          res, res_1
 before_conv2   behind conv1, its norm and ReLU       res_2
 before_conv3   behind conv2, its norm and ReLU       res_3
@@ -14,11 +16,13 @@ after_block    behind the ReLU after the addition    bottom
 =============  ====================================  ==================
 """
 
+import copy
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from codes.models.backbones.base import Backbone
@@ -27,7 +31,7 @@ from codes.registry import MODELS, build, check_module_cfg, nearest
 LOGGER = logging.getLogger(__name__)
 
 # The keys of a module's config that say where it goes; the others are arguments of the module.
-PLACEMENT_KEYS = ('place', 'blocks')
+PLACEMENT_KEYS = ('place', 'blocks', 'after')
 
 
 class InsertableBlock(nn.Module):
@@ -75,27 +79,52 @@ def insert_modules(backbone: Backbone, module_cfg: Mapping[str, Any] | Sequence[
     """Insert one module or several in order.
 
     Args:
-        backbone: its stages are sequences of :class:`InsertableBlock`.
-        module_cfg: None, a dict or a list of dicts: ``type`` and the module's arguments without ``in_channels``,
-            ``place`` (see the table above; default ``before_conv2``), and ``blocks``, one entry a stage, each 0, 1 or
-            a flag for every block of the stage: ``(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0)``.
+        backbone: where to.
+        module_cfg: None, a dict or a list of dicts: ``type`` and the module's arguments without ``in_channels``, and
+            where it goes, in one of two ways. ``place`` (see the table above; default ``before_conv2``) and ``blocks``,
+            one entry a stage, each 0, 1 or a flag for every block of the stage: ``(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1),
+            0)``. Or ``after``: the dotted name of a submodule of the backbone that yields (B, C, T, H, W), such as
+            ``'net.layer2'``, or several.
 
     Raises:
         KeyError: an unknown module or argument.
-        ValueError: a place that the block does not have, or ``blocks`` that do not fit the backbone.
+        ValueError: a place or a submodule that the backbone does not have, or ``blocks`` that do not fit it.
     """
     if module_cfg is None:
         return
     check_module_cfg(module_cfg, 'module_cfg')
-    for cfg in [module_cfg] if isinstance(module_cfg, Mapping) else module_cfg:
-        _insert_module(backbone, cfg)
+    cfgs = [module_cfg] if isinstance(module_cfg, Mapping) else module_cfg
+    # Before anything stands in the way: a module may accept its own number of snippets or frames only.
+    channels = probe_channels(backbone, [name for cfg in cfgs for name in _names(cfg)])
+    for cfg in cfgs:
+        if 'after' in cfg:
+            _insert_after(backbone, cfg, channels)
+        else:
+            _insert_into_blocks(backbone, cfg)
 
 
-def _insert_module(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
-    arguments = {k: v for k, v in cfg.items() if k not in PLACEMENT_KEYS}
+def _module_arguments(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in cfg.items() if k not in PLACEMENT_KEYS}
+
+
+def _names(cfg: Mapping[str, Any]) -> list[str]:
+    after = cfg.get('after', [])
+    return [after] if isinstance(after, str) else list(after)
+
+
+def _insert_into_blocks(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
+    arguments = _module_arguments(cfg)
     place = cfg.get('place', 'before_conv2')
     if 'blocks' not in cfg:
-        raise KeyError(f'module_cfg.blocks is missing; it says which blocks of each stage get {cfg["type"]}')
+        raise KeyError(
+            f'module_cfg.blocks is missing; it says which blocks of each stage get {cfg["type"]}. '
+            'Or name submodules with module_cfg.after'
+        )
+    if not backbone.stages:
+        raise ValueError(
+            f'{type(backbone).__name__} has no residual blocks with places; say with module_cfg.after, instead of '
+            f'place and blocks, behind which submodule {cfg["type"]} goes'
+        )
     stages: list[Any] = backbone.stages
     chosen = expand_flags(cfg['blocks'], [len(stage) for stage in stages], 'module_cfg.blocks')
     where = []
@@ -118,6 +147,81 @@ def _insert_module(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
     if not where:
         raise ValueError(f'module_cfg.blocks={cfg["blocks"]!r} selects no block; leave module_cfg out instead')
     LOGGER.info('%s inserted %s of %d blocks: %s', cfg['type'], place, len(where), ', '.join(where))
+
+
+def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[str, int]) -> None:
+    for key in ('place', 'blocks'):
+        if key in cfg:
+            raise ValueError(f'module_cfg.{key} and module_cfg.after are two ways to say where; give one')
+    arguments = _module_arguments(cfg)
+    names = _names(cfg)
+    if not names:
+        raise ValueError('module_cfg.after names no submodule; leave module_cfg out instead')
+    for name in names:
+        given: dict[str, Any] = {'in_channels': channels[name]}
+        # As behind a whole block: not inside a residual branch, so the input is added.
+        if 'residual' in _argument_names(arguments['type']) - arguments.keys():
+            given['residual'] = True
+        module = build(arguments, MODELS, 'module_cfg', **given)
+        key = f'{type(module).__name__.lower()}_after_{name.replace(".", "_")}'
+        if hasattr(backbone, key):
+            raise ValueError(f'module_cfg.after: {cfg["type"]} stands behind {name!r} already')
+        backbone.add_module(key, module)
+        backbone.get_submodule(name).register_forward_hook(_Follow(module, backbone.is_channels_last(name)))
+    LOGGER.info('%s inserted after %s', cfg['type'], ', '.join(names))
+
+
+class _Follow:
+    """A forward hook that passes a submodule's output on through a module.
+
+    An object and no closure: copy.deepcopy of the backbone, as for an average of weights, must copy the module that
+    the hook calls too.
+    """
+
+    def __init__(self, module: nn.Module, channels_last: bool) -> None:
+        self.module = module
+        self.channels_last = channels_last
+
+    def __call__(self, _submodule: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        if self.channels_last:
+            return self.module(output.movedim(-1, 1)).movedim(1, -1)
+        return self.module(output)
+
+
+@torch.no_grad()
+def probe_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
+    """Return how many channels submodules yield, found with one forward pass of a copy without numbers.
+
+    Args:
+        backbone: without inserted modules.
+        names: dotted names of submodules.
+
+    Raises:
+        ValueError: a name that the backbone does not have, or a submodule that yields no (B, C, T, H, W).
+    """
+    if not names:
+        return {}
+    submodules = dict(backbone.named_modules())
+    for name in names:
+        if name not in submodules or not name:
+            raise ValueError(f'module_cfg.after={name!r} is no submodule of the backbone.{nearest(name, submodules)}')
+    copied = copy.deepcopy(backbone).to('meta').eval()
+    outputs: dict[str, Any] = {}
+
+    def remember(name: str) -> Any:
+        return lambda _module, _args, output: outputs.update({name: output})
+
+    for name in names:
+        copied.get_submodule(name).register_forward_hook(remember(name))
+    copied(torch.zeros(backbone.probe_shape, device='meta'))
+    channels = {}
+    for name in names:
+        output = outputs.get(name)
+        if not isinstance(output, Tensor) or output.dim() != 5:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f'module_cfg.after={name!r} yields {found}, not features (B, C, T, H, W)')
+        channels[name] = output.shape[-1 if backbone.is_channels_last(name) else 1]
+    return channels
 
 
 def _argument_names(module_type: str) -> set[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from codes.models.backbones.base import Backbone
 from codes.models.data_preprocessor import DataPreprocessor
-from codes.models.heads.i3d_cls_head import I3DClsHead
+from codes.models.heads.base import ClsHead
 from codes.models.modules_maker.block_maker import insert_modules
 from codes.registry import MODELS
 
@@ -28,6 +28,7 @@ class Recognizer3D(nn.Module):
         cls_head: maps the features and U to scores (N*V, K).
         module_cfg: what is inserted into the backbone, such as DSA, and where (``block_maker``); None for nothing.
         data_preprocessor: uint8 frames to normalised floats; None for ImageNet's mean and deviation.
+        batch_augment: mixes the videos of a training batch, such as ``MixupCutmix``; None for nothing.
         average_views: 'score' or 'prob'. With 'prob' the results in eval mode are probabilities.
         max_views_per_forward: how many views go through the network at once in eval mode, whatever the batch size;
             None for all. Bounds the memory of testing with many views.
@@ -39,9 +40,10 @@ class Recognizer3D(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        cls_head: I3DClsHead,
+        cls_head: ClsHead,
         module_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         data_preprocessor: nn.Module | None = None,
+        batch_augment: nn.Module | None = None,
         average_views: str = 'score',
         max_views_per_forward: int | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class Recognizer3D(nn.Module):
                 f'which yields {backbone.out_channels} channels'
             )
         self.data_preprocessor = data_preprocessor or DataPreprocessor()
+        self.batch_augment = batch_augment
         self.backbone = backbone
         self.cls_head = cls_head
         self.average_views = average_views
@@ -80,11 +83,13 @@ class Recognizer3D(nn.Module):
 
         Args:
             inputs: uint8 frames (N, V, U, C, T, H, W).
-            label: class of each video (N,), int64; only for training and for a validation loss.
+            label: class of each video (N,), int64, or a weight for each class (N, K), float32; only for training and
+                for a validation loss.
 
         Returns:
             Without labels: scores (N, K), averaged over views as ``average_views`` says.
-            With labels: a dict of scalars, ``loss`` and ``top1``, the batch's accuracy in percent.
+            With labels: a dict of scalars, ``loss`` and, unless videos have several labels, ``top1``, the batch's
+            accuracy in percent; of mixed videos the class with the largest share counts.
 
         Raises:
             ValueError: frames of another shape or type, or U of the data unlike U of the modules.
@@ -93,32 +98,39 @@ class Recognizer3D(nn.Module):
             raise ValueError(f'inputs must have 7 dimensions (N, V, U, C, T, H, W), got {tuple(inputs.shape)}')
         num_videos, num_views, num_snippets = inputs.shape[:3]
         self._check_num_snippets(num_snippets)
-        views = inputs.flatten(0, 1)  # (N*V, U, C, T, H, W)
-        limit = num_videos * num_views if self.training else self.max_views_per_forward or num_videos * num_views
-        scores = torch.cat([self._score(part) for part in views.split(limit)])  # (N*V, K)
-        scores = scores.unflatten(0, (num_videos, num_views))  # (N, V, K)
         if label is not None:
-            return self._losses(scores.mean(dim=1), label)
+            return self._losses(inputs, label)
+        views = inputs.flatten(0, 1)  # (N*V, U, C, T, H, W)
+        limit = self.max_views_per_forward or len(views)
+        parts = [self._score(self.data_preprocessor(part)) for part in views.split(limit)]
+        scores = torch.cat(parts).unflatten(0, (num_videos, num_views))  # (N, V, K)
         if self.average_views == 'prob':
             scores = scores.softmax(dim=-1)
         return scores.mean(dim=1)  # (N, K)
 
     def _score(self, views: Tensor) -> Tensor:
-        """Score uint8 views (N*V, U, C, T, H, W); returns (N*V, K)."""
-        snippets = self.data_preprocessor(views).flatten(0, 1)  # (N*V*U, C, T, H, W)
-        return self.cls_head(self.backbone(snippets), num_snippets=views.shape[1])
+        """Score normalised views (N*V, U, C, T, H, W); returns (N*V, K)."""
+        return self.cls_head(self.backbone(views.flatten(0, 1)), num_snippets=views.shape[1])  # (N*V, K)
 
-    def _losses(self, scores: Tensor, label: Tensor) -> dict[str, Tensor]:
-        label = label.to(scores.device, non_blocking=True)
-        top1 = (scores.argmax(dim=1) == label).float().mean() * 100
-        return {'loss': self.cls_head.loss(scores, label), 'top1': top1.detach()}
+    def _losses(self, inputs: Tensor, label: Tensor) -> dict[str, Tensor]:
+        frames = self.data_preprocessor(inputs)
+        label = label.to(frames.device, non_blocking=True)
+        is_one_class = label.dim() == 1
+        if self.batch_augment is not None and self.training:
+            frames, label = self.batch_augment(frames, label, self.num_classes)
+        scores = self._score(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(dim=1)  # (N, K)
+        losses = {'loss': self.cls_head.loss(scores, label)}
+        if is_one_class:
+            best = label if label.dim() == 1 else label.argmax(dim=1)
+            losses['top1'] = (scores.argmax(dim=1) == best).float().mean() * 100
+        return losses
 
     def _check_num_snippets(self, num_snippets: int) -> None:
         # Divisibility, which the modules check, is too weak: 8 snippets would pass for 4 and be mixed in two halves.
-        for name, module in self.backbone.named_modules():
+        for name, module in self.named_modules():
             expected = getattr(module, 'num_snippets', num_snippets)
             if expected != num_snippets:
                 raise ValueError(
                     f'the data have num_snippets={num_snippets} snippets a view, but {type(module).__name__} in '
-                    f'backbone.{name} has num_snippets={expected}'
+                    f'{name} has num_snippets={expected}'
                 )

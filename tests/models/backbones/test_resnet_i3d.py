@@ -138,5 +138,5 @@ def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
 
 
 def test_bottleneck_strides_in_its_second_convolution_as_torchvision_does() -> None:
-    block = Bottleneck3d(16, 8, spatial_stride=2)
+    block = Bottleneck3d(16, 8, stride=(1, 2, 2))
     assert (block.conv1.stride, block.conv2.stride) == ((1, 1, 1), (1, 2, 2))

@@ -1,0 +1,62 @@
+"""Any of torchvision's video models as a backbone, so that the weights of its ecosystem can be used."""
+
+from torch import Tensor, nn
+
+from codes.models.backbones.base import Backbone
+from codes.registry import MODELS, nearest
+
+
+def _split_classifier(net: nn.Module) -> int:
+    """Take the classifier out of a torchvision model; returns the number of features that it read."""
+    for name in ('fc', 'head', 'classifier'):
+        if not hasattr(net, name):
+            continue
+        layers = [m for m in getattr(net, name).modules() if isinstance(m, nn.Linear | nn.Conv3d)]
+        assert len(layers) == 1, f'the classifier {name} of {type(net).__name__} is expected to have one layer'
+        setattr(net, name, nn.Identity())
+        return layers[0].in_features if isinstance(layers[0], nn.Linear) else layers[0].in_channels
+    raise AssertionError(f'{type(net).__name__} is expected to have a classifier called fc, head or classifier')
+
+
+@MODELS.register_module()
+class TorchvisionVideo(Backbone):
+    """A video model of torchvision without its classifier, pooled as torchvision pools it.
+
+    DSA and its siblings go behind named submodules: ``module_cfg=dict(type='DSA', after='net.layer2', ...)``. The
+    ResNets and S3D yield features (B, C, T, H, W) everywhere, Swin (B, T, H, W, C), which is turned round; MViT yields
+    tokens behind its first convolution ``net.conv_proj``.
+
+    Args:
+        name: such as 'r3d_18', 'mc3_18', 'r2plus1d_18', 's3d', 'mvit_v2_s' or 'swin3d_t'.
+        stochastic_depth: probability that training leaves out the last block's branch; None for torchvision's
+            default. Swin and MViT only.
+        pretrained: file with torchvision's weights of this model. Read by ``Recognizer3D.init_weights``, not here.
+
+    Raises:
+        ValueError: torchvision has no such video model, or it has no stochastic depth.
+    """
+
+    def __init__(self, name: str, stochastic_depth: float | None = None, pretrained: str | None = None) -> None:
+        super().__init__()
+        from torchvision import models  # here, because it takes a moment that few runs need to spend
+
+        names = models.list_models(module=models.video)
+        if name not in names:
+            raise ValueError(f'name={name!r} must be one of {", ".join(names)}.{nearest(name, names)}')
+        options = {}
+        if stochastic_depth is not None:
+            if not name.startswith(('swin3d', 'mvit')):
+                raise ValueError(f'stochastic_depth={stochastic_depth} does not go with name={name!r}, which has none')
+            options['stochastic_depth_prob'] = stochastic_depth
+        self.name = name
+        self.pretrained = pretrained
+        self.net = models.get_model(name, weights=None, **options)
+        self.out_channels = _split_classifier(self.net)
+
+    def is_channels_last(self, submodule: str) -> bool:
+        """Say whether a submodule yields (B, T, H, W, C): in Swin all behind the convolution that makes the patches."""
+        return self.name.startswith('swin3d') and submodule != 'net.patch_embed.proj'
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map snippets (N*V*U, 3, T, H, W) to pooled features (N*V*U, out_channels, 1, 1, 1)."""
+        return self.net(x)[..., None, None, None]

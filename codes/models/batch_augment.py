@@ -1,0 +1,62 @@
+"""Augmentation that mixes the videos of a batch, on the device. The implementation is torchvision's.
+
+mixup, Zhang et al., arXiv 1710.09412; CutMix, Yun et al., arXiv 1905.04899.
+
+Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from codes.models.losses import one_hot
+from codes.registry import MODELS
+
+
+@MODELS.register_module()
+class MixupCutmix(nn.Module):
+    """Mix each video of a batch with its neighbour, and their labels alike; one draw for a batch.
+
+    Mixup adds whole clips, CutMix replaces a box, the same one in all frames. With both, one of them is drawn.
+
+    Args:
+        mixup_alpha: of the Beta distribution that the share is drawn from; 0 for no mixup.
+        cutmix_alpha: likewise; 0 for no CutMix.
+        prob: share of the batches that are mixed.
+
+    Raises:
+        ValueError: an argument outside of its range, or nothing to do.
+    """
+
+    def __init__(self, mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, prob: float = 1.0) -> None:
+        super().__init__()
+        if min(mixup_alpha, cutmix_alpha) < 0 or max(mixup_alpha, cutmix_alpha) == 0:
+            raise ValueError(f'mixup_alpha={mixup_alpha} and cutmix_alpha={cutmix_alpha}: none below 0, one above')
+        if not 0 < prob <= 1:
+            raise ValueError(f'prob={prob!r} must lie in (0, 1]')
+        from torchvision.transforms import v2  # here, because it takes seconds that few runs need to spend
+
+        self.prob = prob
+        self.choices = []
+        if mixup_alpha:
+            self.choices.append(v2.MixUp(alpha=mixup_alpha))
+        if cutmix_alpha:
+            self.choices.append(v2.CutMix(alpha=cutmix_alpha))
+
+    def forward(self, frames: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Mix a batch.
+
+        Args:
+            frames: normalised (N, V, U, C, T, H, W).
+            label: classes (N,), or a weight for each class (N, K).
+            num_classes: K.
+
+        Returns:
+            Frames of the same shape, and weights of the classes (N, K).
+        """
+        target = one_hot(label, num_classes)  # (N, K)
+        if torch.rand(()) >= self.prob:
+            return frames, target
+        choice = self.choices[int(torch.randint(len(self.choices), ()))]
+        # torchvision's cut is along the last two dimensions and wants four of them.
+        flat, target = choice(frames.flatten(1, 4), target)  # (N, V*U*C*T, H, W)
+        return flat.unflatten(1, frames.shape[1:5]), target  # (N, V, U, C, T, H, W)

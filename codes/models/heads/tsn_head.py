@@ -1,0 +1,48 @@
+"""The head of Temporal Segment Networks: average over everything, then classify.
+
+Temporal Segment Networks, Wang et al., ECCV 2016, arXiv 1608.00859, section 3.1, with the average as consensus.
+
+Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
+"""
+
+from torch import Tensor, nn
+
+from codes.models.heads.base import ClsHead, init_linear
+from codes.registry import MODELS
+
+
+@MODELS.register_module()
+class TSNHead(ClsHead):
+    """Average the features of all frames of all snippets, drop some, classify once.
+
+    In eval mode the scores are those of ``I3DClsHead``, because averaging and the linear layer may change places. In
+    training one dropout mask holds for a whole view here, and for one snippet there.
+
+    Args:
+        num_classes: K.
+        in_channels: C, channels of the backbone's output.
+        dropout: probability that a feature of a view is dropped in training.
+        init_std: standard deviation of the normal distribution that the weights start from.
+        loss: the training loss; None for plain cross entropy.
+
+    Raises:
+        ValueError: an argument outside of its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        dropout: float = 0.5,
+        init_std: float = 0.01,
+        loss: nn.Module | None = None,
+    ) -> None:
+        super().__init__(num_classes, in_channels, dropout, loss)
+        self.fc_cls = nn.Linear(in_channels, num_classes)
+        init_linear(self.fc_cls, init_std)
+
+    def forward(self, features: Tensor, num_snippets: int) -> Tensor:
+        """Score each view: features (N*V*U, C, T, H, W) to float32 scores (N*V, K)."""
+        pooled = features.mean(dim=(2, 3, 4))  # (N*V*U, C)
+        consensus = pooled.unflatten(0, (-1, num_snippets)).mean(dim=1)  # (N*V, C)
+        return self.fc_cls(self.dropout(consensus)).float()  # (N*V, K)

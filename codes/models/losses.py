@@ -1,0 +1,136 @@
+"""Losses over the scores of a batch of videos.
+
+Letters (see ``codes``): N videos, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from codes.registry import MODELS
+
+
+def check_targets(scores: Tensor, label: Tensor) -> None:
+    """Check labels against scores (N, K): classes (N,) int64, or a float weight for each class (N, K).
+
+    Raises:
+        ValueError: neither of the two; states both shapes.
+    """
+    is_class = label.dim() == 1 and not label.is_floating_point() and len(label) == len(scores)
+    is_weights = label.shape == scores.shape and label.is_floating_point()
+    if not (is_class or is_weights):
+        raise ValueError(
+            f'labels {tuple(label.shape)} of {label.dtype} are neither classes (N,) nor weights (N, K) for scores '
+            f'{tuple(scores.shape)}'
+        )
+
+
+def one_hot(label: Tensor, num_classes: int) -> Tensor:
+    """Return classes (N,) as float32 weights (N, K); weights are handed back as they are."""
+    return label if label.dim() == 2 else nn.functional.one_hot(label, num_classes).float()
+
+
+class _WeightedLoss(nn.Module):
+    """A loss with a weight for each class."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_weights: Sequence[float] | None) -> None:
+        super().__init__()
+        if class_weights is not None and (not class_weights or min(class_weights) < 0 or max(class_weights) == 0):
+            raise ValueError(f'class_weights={class_weights!r} must be one weight a class, none below 0, one above')
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        # Not in the state dict: they belong to the config, and weights of other layouts do not have them.
+        self.register_buffer('class_weights', weights, persistent=False)
+
+    def check(self, scores: Tensor, label: Tensor) -> None:
+        """Check the labels, and that there is a weight for each of the K classes.
+
+        Raises:
+            ValueError: they do not fit.
+        """
+        check_targets(scores, label)
+        if self.class_weights is not None and len(self.class_weights) != scores.shape[1]:
+            raise ValueError(f'class_weights has {len(self.class_weights)} weights for {scores.shape[1]} classes')
+
+
+@MODELS.register_module()
+class CrossEntropyLoss(_WeightedLoss):
+    """Cross entropy, averaged over the batch.
+
+    Args:
+        label_smoothing: share of a label that is spread evenly over all classes (arXiv 1512.00567, section 7).
+        class_weights: K factors, for data sets with rare classes; the average over videos is weighted with them.
+
+    Raises:
+        ValueError: an argument outside of its range.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__(class_weights)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f'label_smoothing={label_smoothing!r} must lie in [0, 1)')
+        self.label_smoothing = label_smoothing
+
+    def forward(self, scores: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of scores (N, K) and classes (N,), or weights of the classes (N, K)."""
+        self.check(scores, label)
+        return nn.functional.cross_entropy(scores, label, self.class_weights, label_smoothing=self.label_smoothing)
+
+
+@MODELS.register_module()
+class FocalLoss(_WeightedLoss):
+    """Cross entropy in which well classified videos count little (arXiv 1708.02002, section 3, over softmax)::
+
+        loss = -(1 - p)^gamma log p        with p the probability of the label
+
+    Args:
+        gamma: 0 is the cross entropy; the paper's choice is 2.
+        class_weights: K factors (alpha in the paper); the average over videos is weighted with them.
+
+    Raises:
+        ValueError: an argument outside of its range.
+    """
+
+    def __init__(self, gamma: float = 2.0, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__(class_weights)
+        if gamma < 0:
+            raise ValueError(f'gamma={gamma!r} must be at least 0')
+        self.gamma = gamma
+
+    def forward(self, scores: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of scores (N, K) and classes (N,), or weights of the classes (N, K)."""
+        self.check(scores, label)
+        target = one_hot(label, scores.shape[1])  # (N, K)
+        if self.class_weights is not None:
+            target = target * self.class_weights
+        log_prob = scores.log_softmax(dim=1)
+        loss = -(target * (1 - log_prob.exp()) ** self.gamma * log_prob).sum()
+        return loss / (len(scores) if self.class_weights is None else target.sum().clamp(min=1e-8))
+
+
+@MODELS.register_module()
+class BinaryCrossEntropyLoss(nn.Module):
+    """A yes-or-no question for each class, averaged over videos and classes: for videos with any number of labels.
+
+    Args:
+        positive_weight: factor of the yes answers, which are few.
+
+    Raises:
+        ValueError: a factor of 0 or less.
+    """
+
+    positive: Tensor
+
+    def __init__(self, positive_weight: float = 1.0) -> None:
+        super().__init__()
+        if positive_weight <= 0:
+            raise ValueError(f'positive_weight={positive_weight!r} must be above 0')
+        self.register_buffer('positive', torch.tensor(positive_weight), persistent=False)
+
+    def forward(self, scores: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of scores (N, K) and multi-hot labels (N, K); classes (N,) are taken as one-hot."""
+        check_targets(scores, label)
+        target = one_hot(label, scores.shape[1])  # (N, K)
+        return nn.functional.binary_cross_entropy_with_logits(scores, target, pos_weight=self.positive)

@@ -1,0 +1,69 @@
+"""The 4D residual block: a convolution along snippets and time, the costly rival of DSA.
+
+V4D: 4D Convolutional Neural Networks for Video-level Representation Learning, Zhang et al., ICLR 2020,
+arXiv 2002.07442, section 3.2, written from the paper's text. With the snippets u of a video as a fourth dimension::
+
+    y[u] = x[u] + sum over k of conv3d_k(x[u + k - L // 2])       snippets outside the video are zero
+
+Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from codes.registry import MODELS
+
+
+@MODELS.register_module()
+class V4D(nn.Module):
+    """Add a 4D convolution over snippets, frames, height and width to the input.
+
+    Args:
+        in_channels: C, channels of the input and of the output.
+        num_snippets: U, snippets of one view; the batch dimension holds them next to each other.
+        kernel_size: lengths along U, T, H and W; odd. (3, 3, 1, 1) is the paper's choice (section 4.2).
+
+    Raises:
+        ValueError: an argument outside of its range.
+
+    It has ``C * C * product(kernel_size)`` parameters.
+    """
+
+    def __init__(self, in_channels: int, num_snippets: int = 4, kernel_size: Sequence[int] = (3, 3, 1, 1)) -> None:
+        super().__init__()
+        if num_snippets < 1:
+            raise ValueError(f'num_snippets={num_snippets!r} must be at least 1')
+        if len(kernel_size) != 4 or any(length < 1 or length % 2 == 0 for length in kernel_size):
+            raise ValueError(f'kernel_size={kernel_size!r} must be four odd numbers, along U, T, H and W')
+        self.num_snippets = num_snippets
+        self.length = kernel_size[0]
+        kernel = (kernel_size[1], kernel_size[2], kernel_size[3])
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        # One 3D convolution over the stacked channels of L neighbours is the 4D convolution: the sum over k is a sum
+        # over input channels.
+        self.conv = nn.Conv3d(self.length * in_channels, in_channels, kernel, padding=padding, bias=False)
+
+    def extra_repr(self) -> str:
+        return f'num_snippets={self.num_snippets}'
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve along the snippets of each view.
+
+        Args:
+            x: features (N*V*U, C, T, H, W), the U snippets of a view next to each other and in time order.
+
+        Returns:
+            Features of the same shape.
+
+        Raises:
+            ValueError: the batch dimension is no multiple of U.
+        """
+        if x.shape[0] % self.num_snippets:
+            raise ValueError(f'{x.shape[0]} snippets cannot be cut in views of num_snippets={self.num_snippets}')
+        snippets, reach = x.unflatten(0, (-1, self.num_snippets)), self.length // 2  # (N*V, U, C, T, H, W)
+        padded = nn.functional.pad(snippets, (0,) * 8 + (reach, reach))  # (N*V, U + L - 1, C, T, H, W)
+        neighbours = [padded[:, k : k + self.num_snippets] for k in range(self.length)]
+        stacked = torch.cat(neighbours, dim=2).flatten(0, 1)  # (N*V*U, L*C, T, H, W)
+        return x + self.conv(stacked)

@@ -1,0 +1,45 @@
+"""Non-local block: every position of a snippet looks at all others, in time and space.
+
+Non-local Neural Networks, Wang et al., CVPR 2018, arXiv 1711.07971; the implementation is mmcv's.
+"""
+
+from mmcv.cnn.bricks.non_local import NonLocal3d as MmcvNonLocal3d
+
+from codes.registry import MODELS
+
+MODES = ('embedded_gaussian', 'dot_product', 'gaussian', 'concatenation')
+
+
+@MODELS.register_module()
+class NonLocal3d(MmcvNonLocal3d):
+    """Attention over all T * H * W positions of a snippet, added to the input (N*V*U, C, T, H, W).
+
+    Its last norm starts at zero, so the block starts as the identity and may be put into pretrained networks.
+
+    Args:
+        in_channels: C, channels of the input.
+        reduction: by how much the channels shrink inside the block.
+        mode: how two positions are compared: 'embedded_gaussian', 'dot_product', 'gaussian' or 'concatenation'
+            (section 3.2).
+        sub_sample: pool the positions that are looked at 2 x 2, which makes the block about four times cheaper
+            (section 3.3).
+
+    Raises:
+        ValueError: an unknown mode, or a reduction that leaves no channel.
+    """
+
+    def __init__(
+        self, in_channels: int, reduction: int = 2, mode: str = 'embedded_gaussian', sub_sample: bool = True
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f'mode={mode!r} must be one of {", ".join(MODES)}')
+        if not 1 <= reduction <= in_channels:
+            raise ValueError(f'reduction={reduction!r} must lie in 1 to in_channels={in_channels}')
+        super().__init__(
+            in_channels,
+            reduction=reduction,
+            mode=mode,
+            sub_sample=sub_sample,
+            use_scale=False,
+            norm_cfg={'type': 'BN3d'},
+        )

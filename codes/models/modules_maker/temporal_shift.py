@@ -1,0 +1,46 @@
+"""Temporal shift: frames of a snippet exchange channels with their neighbours, at no cost in parameters or products.
+
+TSM: Temporal Shift Module for Efficient Video Understanding, Lin et al., ICCV 2019, arXiv 1811.08383, section 3::
+
+    y[t, c] = x[t + 1, c]   for the first C // shift_div channels
+    y[t, c] = x[t - 1, c]   for the next C // shift_div
+    y[t, c] = x[t, c]       for the others; frames outside of the snippet are zero
+
+Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from codes.registry import MODELS
+
+
+@MODELS.register_module()
+class TemporalShift(nn.Module):
+    """Shift a part of the channels one frame back, and as many one frame ahead, within each snippet.
+
+    Args:
+        in_channels: C, channels of the input.
+        shift_div: 1 / shift_div of the channels moves in each direction; the paper's choice is 8.
+
+    Raises:
+        ValueError: ``shift_div`` below 2, or so large that no channel would move.
+    """
+
+    def __init__(self, in_channels: int, shift_div: int = 8) -> None:
+        super().__init__()
+        if not 2 <= shift_div <= in_channels:
+            raise ValueError(f'shift_div={shift_div!r} must lie in 2 to in_channels={in_channels}')
+        self.fold = in_channels // shift_div
+
+    def extra_repr(self) -> str:
+        return f'fold={self.fold}'
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shift features (N*V*U, C, T, H, W) along T; returns the same shape."""
+        fold = self.fold
+        y = torch.zeros_like(x)
+        y[:, :fold, :-1] = x[:, :fold, 1:]
+        y[:, fold : 2 * fold, 1:] = x[:, fold : 2 * fold, :-1]
+        y[:, 2 * fold :] = x[:, 2 * fold :]
+        return y
