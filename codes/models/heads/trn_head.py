@@ -30,7 +30,8 @@ class TRNHead(ClsHead):
         num_relations: how many tuples of one scale are drawn for a training step; all are used in eval mode. (The
             authors draw at test time too and add up; a mean over all of them has the same expectation, but for a
             factor, and repeats itself.)
-        hidden_channels: features of a snippet, and width of the relation networks.
+        hidden_channels: features of a snippet, and width of the relation networks; the single one is twice as wide, as
+            in the authors' code.
         dropout: probability that a feature of the backbone is dropped in training.
         init_std: standard deviation of the normal distribution that the reduction's weights start from.
         loss: the training loss; None for plain cross entropy.
@@ -62,12 +63,13 @@ class TRNHead(ClsHead):
         init_linear(self.reduce, init_std)
         self.scales = list(range(2, num_snippets + 1)) if multi_scale else [num_snippets]
         self.tuples = [torch.tensor(list(combinations(range(num_snippets), d))) for d in self.scales]
+        width = hidden_channels if multi_scale else 2 * hidden_channels
         self.relations = nn.ModuleList(
             nn.Sequential(
                 nn.ReLU(),
-                nn.Linear(d * hidden_channels, hidden_channels),
+                nn.Linear(d * hidden_channels, width),
                 nn.ReLU(inplace=True),
-                nn.Linear(hidden_channels, num_classes),
+                nn.Linear(width, num_classes),
             )
             for d in self.scales
         )

@@ -28,7 +28,9 @@ class V4D(nn.Module):
     Raises:
         ValueError: an argument outside of its range.
 
-    It has ``C * C * product(kernel_size)`` parameters.
+    It has ``C * C * product(kernel_size)`` parameters, which start at zero, so that the block starts as the identity and
+    may be put into pretrained networks. (The paper's start, and whether a norm belongs to the block, could not be told
+    from the text at hand; its parameter counts leave no room for more than the convolution.)
     """
 
     def __init__(self, in_channels: int, num_snippets: int = 4, kernel_size: Sequence[int] = (3, 3, 1, 1)) -> None:
@@ -44,6 +46,7 @@ class V4D(nn.Module):
         # One 3D convolution over the stacked channels of L neighbours is the 4D convolution: the sum over k is a sum
         # over input channels.
         self.conv = nn.Conv3d(self.length * in_channels, in_channels, kernel, padding=padding, bias=False)
+        nn.init.zeros_(self.conv.weight)
 
     def extra_repr(self) -> str:
         return f'num_snippets={self.num_snippets}'
