@@ -11,9 +11,10 @@ the nearest one, and so is a setting that nothing refers to.
 """
 
 import ast
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,65 @@ class TrainCfg:
         max_epochs: length of the training.
         val_interval: validate after every so many epochs, and after the last.
         clip_grad_norm: largest L2 norm of all gradients together; None for no limit.
+        ema_decay: share of the old average that stays when a step's weights are averaged in (``engine/ema.py``);
+            validation then uses the averaged weights. None for no averaging.
     """
 
     max_epochs: int
     val_interval: int = 1
     clip_grad_norm: float | None = None
+    ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_epochs < 1 or self.val_interval < 1:
             raise ValueError(f'max_epochs={self.max_epochs} and val_interval={self.val_interval} must be at least 1')
         if self.clip_grad_norm is not None and self.clip_grad_norm <= 0:
             raise ValueError(f'clip_grad_norm={self.clip_grad_norm} must be above 0, or None')
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f'ema_decay={self.ema_decay} must lie between 0 and 1, or be None')
+
+
+@dataclass(frozen=True)
+class ParametersCfg:
+    """Which parameters learn at another rate than the optimiser's, and which do not decay.
+
+    Norm parameters are the weights and biases of normalisation layers. Biases are those of all other layers. TSM's
+    recipe (arXiv 1811.08383, published code) is ``dict(lr_multipliers={'cls_head': 5}, bias_lr_multiplier=2,
+    decay_norms=False, decay_biases=False)``.
+
+    Args:
+        lr_multipliers: by part of a parameter's name, what its learning rate is multiplied with. A key is one or more
+            whole parts between dots, one behind the other: 'cls_head', 'dsa' (or '.dsa.'), 'layer3.1' (which is not
+            'layer3.10'). Of several keys that match, the one that reaches furthest into the name counts, and of those
+            that reach equally far the longest. With 0 the parameters stay as they are.
+        bias_lr_multiplier: what the learning rate of biases is multiplied with, on top of ``lr_multipliers``.
+        decay_norms: whether the optimiser's weight decay holds for norm parameters.
+        decay_biases: whether it holds for biases.
+    """
+
+    lr_multipliers: Mapping[str, float] = field(default_factory=dict)
+    bias_lr_multiplier: float = 1.0
+    decay_norms: bool = True
+    decay_biases: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.lr_multipliers, Mapping):
+            raise TypeError(f'lr_multipliers={self.lr_multipliers!r} must be a dict of numbers by part of a name')
+        for key, value in self.lr_multipliers.items():
+            if not isinstance(key, str) or not all(key.strip('.').split('.')):
+                raise ValueError(f'lr_multipliers has the key {key!r}, which is no part of a name such as cls_head')
+            if not _is_multiplier(value):
+                raise ValueError(f'lr_multipliers[{key!r}]={value!r} must be a number of at least 0')
+        bare = [key.strip('.') for key in self.lr_multipliers]
+        if twice := [key for key in bare if bare.count(key) > 1]:
+            raise ValueError(f'lr_multipliers has {twice[0]!r} twice; dots around a key mean nothing')
+        if not _is_multiplier(self.bias_lr_multiplier):
+            raise ValueError(f'bias_lr_multiplier={self.bias_lr_multiplier!r} must be a number of at least 0')
+
+
+def _is_multiplier(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +128,7 @@ class RuntimeCfg:
 TYPED = {'model': (MODELS, ()), 'optimizer': (OPTIMIZERS, ('params',)), 'schedule': (SCHEDULES, ())}
 LOADER_ARGUMENTS = ('training', 'seed', 'rank', 'world_size')  # handed over by the tools
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-SECTIONS = (*TYPED, *LOADERS, 'metrics', 'train_cfg', 'runtime')
+SECTIONS = (*TYPED, *LOADERS, 'metrics', 'parameters', 'train_cfg', 'runtime')
 
 
 def load_config(file: str | Path, options: Iterable[str] = ()) -> Config:
@@ -227,6 +276,7 @@ def check_config(config: Mapping[str, Any]) -> None:
         raise TypeError(f'metrics must be a list of dicts with a type, got {config["metrics"]!r}')
     for i, metric in enumerate(config['metrics']):
         check(metric, METRICS, f'metrics.{i}')
+    read_section(config, 'parameters', ParametersCfg)
     read_section(config, 'runtime', RuntimeCfg)
     if 'train_cfg' in config:
         read_section(config, 'train_cfg', TrainCfg)

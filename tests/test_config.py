@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from codes.config import load_config, parse_option
+from codes.config import ParametersCfg, load_config, parse_option, read_section
 from codes.registry import MODELS, build
 
 PAGE = """
@@ -152,6 +152,48 @@ def test_option_without_equals_sign_is_refused(page: Path) -> None:
         ('metrics = [', 'train_cfg = dict(max_epochs=0)\nmetrics = [', ValueError, 'train_cfg: max_epochs=0'),
         (
             'metrics = [',
+            'train_cfg = dict(max_epochs=1, ema_decay=1.0)\nmetrics = [',
+            ValueError,
+            'train_cfg: ema_decay=1.0 must lie between 0 and 1, or be None',
+        ),
+        (
+            'metrics = [',
+            'parameters = dict(decay_norm=False)\nmetrics = [',
+            KeyError,
+            "parameters.decay_norm is not an argument of ParametersCfg. Did you mean 'decay_norms'",
+        ),
+        (
+            'metrics = [',
+            'parameters = dict(lr_multipliers=3.0)\nmetrics = [',
+            ValueError,
+            'parameters: lr_multipliers=3.0 must be a dict of numbers by part of a name',
+        ),
+        (
+            'metrics = [',
+            "parameters = dict(lr_multipliers={'cls_head': '5'})\nmetrics = [",
+            ValueError,
+            r"parameters: lr_multipliers\['cls_head'\]='5' must be a number of at least 0",
+        ),
+        (
+            'metrics = [',
+            "parameters = dict(lr_multipliers={'a..b': 5})\nmetrics = [",
+            ValueError,
+            "parameters: lr_multipliers has the key 'a..b', which is no part of a name",
+        ),
+        (
+            'metrics = [',
+            "parameters = dict(lr_multipliers={'dsa': 5, '.dsa.': 2})\nmetrics = [",
+            ValueError,
+            "parameters: lr_multipliers has 'dsa' twice; dots around a key mean nothing",
+        ),
+        (
+            'metrics = [',
+            'parameters = dict(bias_lr_multiplier=-1)\nmetrics = [',
+            ValueError,
+            'parameters: bias_lr_multiplier=-1 must be a number of at least 0',
+        ),
+        (
+            'metrics = [',
             "optimizer = dict(type='SGD', lr=1, params=[])\nmetrics = [",
             KeyError,
             'optimizer.params is not an argument of SGD',
@@ -214,6 +256,16 @@ def test_resolved_config_can_be_written_and_loaded_as_it_is(page: Path, tmp_path
     again = load_config(tmp_path / 'resolved.py')
     assert again.to_dict() == config.to_dict()
     assert build(again.model, MODELS).num_classes == 7
+
+
+def test_parameters_take_part_in_settings_overrides_and_dumps(page: Path, tmp_path: Path) -> None:
+    new = "head_lr = 5.0\nparameters = dict(lr_multipliers={'cls_head': '${head_lr}', '.dsa.': 2})\nmetrics = ["
+    edit(page, 'metrics = [', new)
+    config = load_config(page, ['head_lr=10', 'parameters.decay_norms=False'])
+    assert config.parameters == {'lr_multipliers': {'cls_head': 10, '.dsa.': 2}, 'decay_norms': False}
+    config.dump(tmp_path / 'resolved.py')
+    assert load_config(tmp_path / 'resolved.py').to_dict() == config.to_dict()
+    assert read_section(config, 'parameters', ParametersCfg).lr_multipliers == {'cls_head': 10, '.dsa.': 2}
 
 
 def test_loading_and_building_leave_the_config_alone(page: Path) -> None:

@@ -79,7 +79,7 @@ def main() -> None:
     logger.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
     if args.out is not None and distributed.rank() == 0:
         rows = zip(dataset.records, predictions.labels, predictions.scores, strict=True)
-        results = [{'path': r.path, 'label': int(y), 'scores': s.tolist()} for r, y, s in rows]
+        results = [{'path': r.path, 'label': y.tolist(), 'scores': s.tolist()} for r, y, s in rows]
         write_results(args.out, results)
         logger.info('scores written to %s', args.out)
     distributed.teardown()

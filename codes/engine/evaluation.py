@@ -31,10 +31,13 @@ def progress_bar(loader: DataLoader[Any], text: str) -> Any:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The scores of a whole data set, in its order: scores (n, K) float32 and labels (n,) int64."""
+    """The scores of a whole data set, in its order: scores (n, K) float32 and labels (n,) int64.
+
+    Where a video has several labels, labels are (n, K) float32 with 1 for each class that it has.
+    """
 
     scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float32]
 
 
 @torch.no_grad()

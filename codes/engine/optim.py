@@ -1,18 +1,161 @@
-"""Optimisers and learning-rate schedules.
+"""Optimisers, their parameter groups, and learning-rate schedules.
 
 Optimisers are torch's own. A schedule is a pure function of the iteration, so that a resumed run needs no state to go
 on with the right learning rate.
 """
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import nn
 
-from codes.registry import OPTIMIZERS, SCHEDULES
+from codes.config import ParametersCfg
+from codes.registry import OPTIMIZERS, SCHEDULES, build, nearest
+
+LOGGER = logging.getLogger(__name__)
 
 OPTIMIZERS.register_module(module=torch.optim.SGD)
 OPTIMIZERS.register_module(module=torch.optim.AdamW)
+
+NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+)
+
+
+@dataclass
+class ParameterGroup:
+    """Trainable parameters that are treated alike.
+
+    Args:
+        lr_multiplier: what the optimiser's learning rate is multiplied with.
+        decays: whether the optimiser's weight decay holds.
+        names: the parameters, in the model's order.
+    """
+
+    lr_multiplier: float
+    decays: bool
+    names: list[str] = field(default_factory=list)
+
+
+def _end_of_match(key: Sequence[str], name: Sequence[str]) -> int:
+    """Return behind how many parts of a name the last occurrence of a key ends; 0 if it does not occur."""
+    ends = range(len(name), len(key) - 1, -1)
+    return next((end for end in ends if list(name[end - len(key) : end]) == list(key)), 0)
+
+
+def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGroup]:
+    """Sort a model's trainable parameters into as few groups as ``cfg`` needs.
+
+    Args:
+        model: its frozen parameters are in no group.
+        cfg: which parameters are treated differently.
+
+    Returns:
+        The groups, ordered by their first parameter.
+
+    Raises:
+        KeyError: a key of ``lr_multipliers`` matches no trainable parameter.
+    """
+    names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    of_norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+    keys = {tuple(key.strip('.').split('.')): (key, value) for key, value in cfg.lr_multipliers.items()}
+    for parts, (key, _) in keys.items():
+        if not any(_end_of_match(parts, name.split('.')) for name in names):
+            raise KeyError(
+                f'parameters.lr_multipliers has {key!r}, which is in the name of no trainable parameter.'
+                f'{nearest(".".join(parts), _runs_of_parts(names))} Names: {", ".join(list(names)[:3])}, ...'
+            )
+    groups: dict[tuple[float, bool], ParameterGroup] = {}
+    for name, parameter in names.items():
+        ends = [(_end_of_match(parts, name.split('.')), len(parts), value) for parts, (_, value) in keys.items()]
+        multiplier, decays = float(max((e for e in ends if e[0]), default=(0, 0, 1.0))[2]), True
+        if id(parameter) in of_norms:
+            decays = cfg.decay_norms
+        elif name.endswith(('.bias', '_bias')):  # attention has an in_proj_bias
+            multiplier, decays = multiplier * cfg.bias_lr_multiplier, cfg.decay_biases
+        groups.setdefault((multiplier, decays), ParameterGroup(multiplier, decays)).names.append(name)
+    return list(groups.values())
+
+
+def _runs_of_parts(names: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Return everything that would match one of the names, each once."""
+    split = [name.split('.') for name in names]
+    runs = (parts[i:j] for parts in split for i in range(len(parts)) for j in range(i + 1, len(parts) + 1))
+    return list(dict.fromkeys('.'.join(run) for run in runs))
+
+
+def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: ParametersCfg) -> torch.optim.Optimizer:
+    """Build the optimiser of a config for a model's trainable parameters.
+
+    Args:
+        cfg: the section ``optimizer``.
+        model: what is trained.
+        parameters: the section ``parameters``. Where it says anything, a log line tells what became of it.
+
+    Raises:
+        KeyError, ValueError: as ``build`` and :func:`group_parameters`.
+    """
+    groups = group_parameters(model, parameters)
+    of_name = dict(model.named_parameters())
+    params = [{'params': [of_name[name] for name in group.names]} for group in groups]
+    optimizer: torch.optim.Optimizer = build(cfg, OPTIMIZERS, 'optimizer', params=params)
+    texts = []
+    for options, group in zip(optimizer.param_groups, groups, strict=True):
+        options['lr'] *= group.lr_multiplier
+        if not group.decays:
+            options['weight_decay'] = 0.0
+        texts.append(
+            f'{len(group.names)} with lr {options["lr"]:.4g} (x{group.lr_multiplier:g}) and '
+            f'weight_decay {options["weight_decay"]:.4g} ({group.names[0]}{", ..." * (len(group.names) > 1)})'
+        )
+    if parameters != ParametersCfg():
+        LOGGER.info('trainable parameters in %d groups: %s', len(groups), '; '.join(texts))
+    return optimizer
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
+    """Return an optimiser's state for a checkpoint, its entries numbered as the model's trainable parameters are.
+
+    The optimiser itself numbers by group, so that its state would fit no other grouping.
+    """
+    numbers = _numbers(optimizer, model)
+    state = optimizer.state_dict()
+    groups = [{**group, 'params': of_group} for group, of_group in zip(state['param_groups'], numbers, strict=True)]
+    flat = [number for of_group in numbers for number in of_group]
+    return {'state': {flat[i]: value for i, value in state['state'].items()}, 'param_groups': groups}
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Take up what :func:`optimizer_state` gave, but for the options: groups, rates and decay are the present ones.
+
+    Raises:
+        ValueError: the state is of another number of parameters.
+    """
+    numbers = _numbers(optimizer, model)
+    was, now = (sum(map(len, lists)) for lists in ([g['params'] for g in state['param_groups']], numbers))
+    if was != now:
+        raise ValueError(f'the optimiser had {was} parameters and has {now}')
+    groups = [{**group, 'params': of_group} for group, of_group in zip(optimizer.param_groups, numbers, strict=True)]
+    optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
+
+
+def _numbers(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[list[int]]:
+    """Return, group by group, the place of each parameter among the model's trainable ones."""
+    place = {id(p): i for i, p in enumerate(p for p in model.parameters() if p.requires_grad)}
+    return [[place[id(p)] for p in group['params']] for group in optimizer.param_groups]
 
 
 class Schedule:
@@ -112,11 +255,11 @@ class CosineSchedule(Schedule):
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Give every parameter group its base learning rate times ``factor``; returns the first group's rate.
+    """Give every parameter group its base learning rate times ``factor``; returns the rate without any multiplier.
 
     The base rate is kept in the group as ``base_lr``, which the first call records.
     """
     for group in optimizer.param_groups:
         group.setdefault('base_lr', group['lr'])
         group['lr'] = group['base_lr'] * factor
-    return optimizer.param_groups[0]['lr']
+    return optimizer.defaults['lr'] * factor

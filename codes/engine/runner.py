@@ -21,14 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from codes.config import Config, RuntimeCfg, TrainCfg, read_section
+from codes.config import Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
 from codes.datasets.loader import build_dataloader
 from codes.engine import distributed
 from codes.engine.checkpoint import epoch_files, load_weights, newest_checkpoint, read_checkpoint, save_atomically
+from codes.engine.ema import WeightAverage
 from codes.engine.evaluation import autocast, compute_metrics, predict, progress_bar
 from codes.engine.logging import ScalarWriter
-from codes.engine.optim import set_learning_rate
-from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, SCHEDULES, build
+from codes.engine.optim import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rate
+from codes.registry import DATASETS, METRICS, MODELS, SCHEDULES, build
 
 LOGGER = logging.getLogger(__name__)
 
@@ -157,10 +158,12 @@ class Runner:
             raise ValueError(f'runtime.save_best={self.runtime.save_best!r} must be one of {", ".join(names)}')
 
         self.model.to(device, memory_format=torch.channels_last_3d)  # as the frames come; a third faster on the CPU
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = build(config['optimizer'], OPTIMIZERS, 'optimizer', params=trainable)
+        parameters: ParametersCfg = read_section(config, 'parameters', ParametersCfg)
+        self.optimizer = build_optimizer(config['optimizer'], self.model, parameters)
         self.schedule = build(config['schedule'], SCHEDULES, 'schedule')
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.runtime.amp == 'fp16')
+        decay = self.train_cfg.ema_decay
+        self.average = None if decay is None else WeightAverage(self.model, decay)
         self.epoch = 0  # finished epochs
         self.validated = True  # whether the last finished epoch has been validated, if it was due
         self.best: dict[str, float] | None = None
@@ -181,7 +184,8 @@ class Runner:
     def _content(self) -> dict[str, Any]:
         return {
             'state_dict': self.model.state_dict(),
-            'optimizer': self.optimizer.state_dict(),
+            **({} if self.average is None else self.average.state()),
+            'optimizer': optimizer_state(self.optimizer, self.model),
             'scaler': self.scaler.state_dict(),
             'epoch': self.epoch,
             'validated': self.validated,
@@ -211,20 +215,20 @@ class Runner:
             file, content = found
         else:
             file, content = Path(source), read_checkpoint(source)
-        if not self._content().keys() <= content.keys():
+        if not self._content().keys() - {'ema_state_dict', 'ema_updates'} <= content.keys():
             raise ValueError(f'{file} holds weights, but not a run to resume; use --load-from to start from weights')
         epochs = distributed.gather(content['epoch'])
         if len(set(epochs)) > 1:
             raise ValueError(f'the processes would resume from different epochs: {epochs}; give all the same files')
         self._warn_of_changes(content)
-        options = [{k: v for k, v in group.items() if k != 'params'} for group in self.optimizer.param_groups]
         try:
             self.model.load_state_dict(content['state_dict'])
-            self.optimizer.load_state_dict(content['optimizer'])
+            # The present config's options count: those of the checkpoint were saved as the run's.
+            load_optimizer_state(self.optimizer, self.model, content['optimizer'])
+            if self.average is not None:
+                self.average.load(content)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f'{file} is of another model or optimiser: {error}') from error
-        for group, present in zip(self.optimizer.param_groups, options, strict=True):
-            group.update(present, base_lr=present['lr'])  # the present config counts, and was saved as the run's
         if content['scaler']:  # empty after a run without fp16
             self.scaler.load_state_dict(content['scaler'])
         self.epoch = content['epoch']
@@ -236,7 +240,7 @@ class Runner:
         """Name everything because of which the resumed run cannot end as the interrupted one would have."""
         was = {name: content[name] for name in ('iterations_per_epoch', 'world_size')}
         now = {'iterations_per_epoch': self.iterations_per_epoch, 'world_size': distributed.world_size()}
-        for section in ('model', 'train_dataloader', 'optimizer', 'schedule', 'train_cfg', 'runtime'):
+        for section in ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime'):
             was |= flatten(content['config'].get(section, {}), section)
             now |= flatten(self.config.to_dict().get(section, {}), section)
         for name in sorted(was.keys() | now.keys()):
@@ -287,6 +291,8 @@ class Runner:
             while self.epoch < self.train_cfg.max_epochs:
                 self._train_epoch(model, writer, clock)
                 distributed.broadcast_buffers(self.model)
+                if self.average is not None:
+                    distributed.broadcast_buffers(self.average.model)
                 self.epoch += 1
                 is_last = self.epoch == self.train_cfg.max_epochs
                 is_due = self.epoch % self.train_cfg.val_interval == 0 or is_last
@@ -340,7 +346,10 @@ class Runner:
             tick = time.perf_counter()
 
     def _step(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Run one iteration; returns its losses and, if gradients are clipped, their norm before."""
+        """Run one iteration; returns its losses and, if gradients are clipped, their norm before.
+
+        Where fp16 made gradients overflow, the scaler leaves the optimiser's step out, and the average does not move.
+        """
         with autocast(self.device, self.runtime.amp):
             scalars = model(batch['inputs'], batch['label'])
         self.optimizer.zero_grad(set_to_none=True)
@@ -350,17 +359,24 @@ class Runner:
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.train_cfg.clip_grad_norm)
             scalars = {**scalars, 'grad_norm': norm}
         self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if self.average is None:
+            self.scaler.update()
+        else:
+            scale = self.scaler.get_scale()
+            self.scaler.update()
+            if self.scaler.get_scale() >= scale:  # the scale falls after a step left out, only then
+                self.average.update(self.model)
         return scalars
 
     def _validate(self, writer: ScalarWriter) -> None:
         """Validate the last finished epoch, keep it if it is the best, and record that this has been done."""
         assert self.val_loader is not None, 'validation is due only if there are validation data'
-        predictions = predict(self.model, self.val_loader, self.device, self.runtime.amp, 'validation')
+        model: Any = self.model if self.average is None else self.average.model
+        predictions = predict(model, self.val_loader, self.device, self.runtime.amp, 'validation')
         metrics = compute_metrics(self.metrics, predictions)
-        if self.model.average_views == 'score':
-            scores, labels = torch.from_numpy(predictions.scores), torch.from_numpy(predictions.labels)
-            metrics['loss'] = self.model.cls_head.loss(scores, labels).item()
+        if model.average_views == 'score':
+            scores, labels = (torch.from_numpy(a).to(self.device) for a in (predictions.scores, predictions.labels))
+            metrics['loss'] = model.cls_head.loss(scores, labels).item()
         iteration = self.epoch * self.iterations_per_epoch
         writer.write('val', metrics, self.epoch, iteration)
         numbers = '  '.join(f'val/{name} {value:.4g}' for name, value in metrics.items())
@@ -372,7 +388,8 @@ class Runner:
         if is_best and self.is_main:
             save_atomically(self._content(), self.work_dir / 'best.pth')
         self.save()
-        LOGGER.info('epoch %d  %s%s', self.epoch, numbers, f'  (best {name} so far)' if is_best else '')
+        weights = '' if self.average is None else '  (averaged weights)'
+        LOGGER.info('epoch %d  %s%s%s', self.epoch, numbers, weights, f'  (best {name} so far)' if is_best else '')
 
     def _memory(self) -> float:
         """Return the peak memory in MB: of the GPU, or of this process on the CPU."""

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from codes.config import RuntimeCfg
-from codes.engine.evaluation import predict
+from codes.engine.evaluation import Predictions, compute_metrics, predict
 from codes.engine.runner import build_loader, read_section
+from codes.evaluation.metrics import Accuracy, MeanClassAccuracy
 from tests.engine.conftest import make_config
 
 DEVICE = torch.device('cpu')
@@ -38,3 +39,9 @@ def test_scores_that_are_not_finite_are_no_result(data: Path) -> None:
     model.register_forward_hook(lambda _module, _args, scores: scores * float('nan'))
     with pytest.raises(RuntimeError, match=r'the scores of .*\.mp4 and 3 more videos are not finite'):
         predict(model, loader, DEVICE)
+
+
+def test_metrics_put_their_numbers_together() -> None:
+    predictions = Predictions(np.float32([[2, 1], [3, 4], [1, 0]]), np.array([0, 0, 1]))
+    numbers = compute_metrics([Accuracy(topk=(1,)), MeanClassAccuracy()], predictions)
+    assert numbers == pytest.approx({'top1': 100 / 3, 'mean_class_accuracy': 25})

@@ -1,7 +1,23 @@
+import logging
+
 import pytest
 import torch
+from torch import nn
 
-from codes.engine.optim import CosineSchedule, StepSchedule, set_learning_rate
+from codes.config import ParametersCfg
+from codes.engine.optim import (
+    NORMS,
+    CosineSchedule,
+    StepSchedule,
+    build_optimizer,
+    group_parameters,
+    load_optimizer_state,
+    optimizer_state,
+    set_learning_rate,
+)
+
+SGD = {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9, 'weight_decay': 5e-4}
+TSM = ParametersCfg({'cls_head': 5}, bias_lr_multiplier=2, decay_norms=False, decay_biases=False)
 
 
 def test_step_schedule_of_the_paper() -> None:
@@ -47,3 +63,173 @@ def test_learning_rate_is_the_groups_own_base_times_the_factor() -> None:
 def test_wrong_schedules_are_refused_with_text(make: object, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def make_model() -> nn.Module:
+    """Ten parameters: convolutions with bias, norms, a module inside of a block, and a classifier."""
+    block = nn.Module()
+    block.conv = nn.Conv3d(2, 2, 1)
+    block.dsa = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    model = nn.Module()
+    model.layer1 = nn.ModuleList([nn.BatchNorm3d(2), block])
+    model.cls_head = nn.Module()
+    model.cls_head.fc_cls = nn.Linear(2, 3)
+    return model
+
+
+def as_dict(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, bool], list[str]]:
+    return {(group.lr_multiplier, group.decays): group.names for group in group_parameters(model, cfg)}
+
+
+def test_without_settings_all_parameters_are_one_group_in_the_models_order() -> None:
+    model = make_model()
+    assert as_dict(model, ParametersCfg()) == {(1, True): [name for name, _ in model.named_parameters()]}
+
+
+def test_groups_of_tsms_recipe() -> None:
+    assert as_dict(make_model(), TSM) == {
+        (1, False): ['layer1.0.weight', 'layer1.0.bias', 'layer1.1.dsa.1.weight', 'layer1.1.dsa.1.bias'],
+        (1, True): ['layer1.1.conv.weight', 'layer1.1.dsa.0.weight'],
+        (2, False): ['layer1.1.conv.bias', 'layer1.1.dsa.0.bias'],
+        (5, True): ['cls_head.fc_cls.weight'],
+        (10, False): ['cls_head.fc_cls.bias'],
+    }
+
+
+def test_norms_and_biases_are_told_apart() -> None:
+    no_norms = as_dict(make_model(), ParametersCfg(decay_norms=False))[1, False]
+    assert no_norms == ['layer1.0.weight', 'layer1.0.bias', 'layer1.1.dsa.1.weight', 'layer1.1.dsa.1.bias']
+    no_biases = as_dict(make_model(), ParametersCfg(decay_biases=False))[1, False]
+    assert no_biases == ['layer1.1.conv.bias', 'layer1.1.dsa.0.bias', 'cls_head.fc_cls.bias']
+    attention = as_dict(nn.MultiheadAttention(2, 1), ParametersCfg(bias_lr_multiplier=3))
+    assert attention[3, True] == ['in_proj_bias', 'out_proj.bias']
+
+
+@pytest.mark.parametrize('norm', NORMS)
+def test_every_norm_layer_is_known_as_one(norm: type[nn.Module]) -> None:
+    layer = norm(1, 2) if norm is nn.GroupNorm else norm(2)
+    groups = group_parameters(layer, ParametersCfg(decay_norms=False, bias_lr_multiplier=2))
+    assert all((group.lr_multiplier, group.decays) == (1, False) for group in groups)
+
+
+def test_the_key_that_reaches_furthest_and_then_the_longest_counts() -> None:
+    keys = {'layer1': 2, 'layer1.1': 3, '.dsa.': 5, '1.dsa': 7, 'dsa.1': 11}
+    names = {name: m for (m, _), group in as_dict(make_model(), ParametersCfg(keys)).items() for name in group}
+    assert names == {
+        'layer1.0.weight': 2,
+        'layer1.0.bias': 2,
+        'layer1.1.conv.weight': 3,
+        'layer1.1.conv.bias': 3,
+        'layer1.1.dsa.0.weight': 7,
+        'layer1.1.dsa.0.bias': 7,
+        'layer1.1.dsa.1.weight': 11,
+        'layer1.1.dsa.1.bias': 11,
+        'cls_head.fc_cls.weight': 1,
+        'cls_head.fc_cls.bias': 1,
+    }
+
+
+def test_a_key_is_whole_parts_of_a_name() -> None:
+    model = nn.ModuleDict({'layer3': nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(11)))})
+    groups = as_dict(model, ParametersCfg({'layer3.1': 4}))
+    assert groups[4, True] == ['layer3.1.weight']
+    assert 'layer3.10.weight' in groups[1, True]
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    model = make_model()
+    model.layer1.requires_grad_(False)
+    assert as_dict(model, TSM) == {(5, True): ['cls_head.fc_cls.weight'], (10, False): ['cls_head.fc_cls.bias']}
+
+
+@pytest.mark.parametrize(
+    ('key', 'text'),
+    [
+        ('cls_hed', "has 'cls_hed', which is in the name of no trainable parameter. Did you mean 'cls_head'"),
+        ('layer1.1.das', "Did you mean 'layer1.1.dsa'"),
+        ('layer', "has 'layer', which is in the name of no trainable parameter. Did you mean 'layer1'"),
+        ('zzz', r'no trainable parameter. Names: layer1.0.weight, layer1.0.bias, layer1.1.conv.weight, \.\.\.'),
+    ],
+)
+def test_a_key_that_matches_nothing_is_refused_with_near_names(key: str, text: str) -> None:
+    with pytest.raises(KeyError, match=text):
+        group_parameters(make_model(), ParametersCfg({key: 2}))
+
+
+def test_rates_and_decay_of_tsms_recipe_through_a_schedule(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, 'codes'):
+        optimizer = build_optimizer(SGD, make_model(), TSM)
+    rates = [0.01, 0.01, 0.02, 0.05, 0.1]
+    assert [group['lr'] for group in optimizer.param_groups] == pytest.approx(rates)
+    assert [group['weight_decay'] for group in optimizer.param_groups] == [0, 5e-4, 0, 5e-4, 0]
+    for factor in (0.5, 0.1):
+        assert set_learning_rate(optimizer, factor) == pytest.approx(0.01 * factor)
+        assert [group['lr'] for group in optimizer.param_groups] == pytest.approx([r * factor for r in rates])
+    assert caplog.messages == [
+        'trainable parameters in 5 groups: 4 with lr 0.01 (x1) and weight_decay 0 (layer1.0.weight, ...); '
+        '2 with lr 0.01 (x1) and weight_decay 0.0005 (layer1.1.conv.weight, ...); '
+        '2 with lr 0.02 (x2) and weight_decay 0 (layer1.1.conv.bias, ...); '
+        '1 with lr 0.05 (x5) and weight_decay 0.0005 (cls_head.fc_cls.weight); '
+        '1 with lr 0.1 (x10) and weight_decay 0 (cls_head.fc_cls.bias)'
+    ]
+
+
+def test_one_step_moves_each_parameter_at_its_rate() -> None:
+    model = make_model()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = build_optimizer(SGD, model, TSM)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for name, rate, decay in [('layer1.0.bias', 0.01, 0), ('cls_head.fc_cls.weight', 0.05, 5e-4)]:
+        expected = before[name] - rate * (1 + decay * before[name])
+        assert torch.allclose(model.get_parameter(name), expected, atol=1e-7)
+
+
+def test_nothing_to_say_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, 'codes'):
+        build_optimizer(SGD, make_model(), ParametersCfg())
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize('cfg', [SGD, {'type': 'AdamW', 'lr': 0.01, 'weight_decay': 0.05}])
+def test_state_finds_its_parameters_under_another_grouping(cfg: dict) -> None:
+    model = make_model()
+    one = build_optimizer(cfg, model, ParametersCfg())
+    for i, p in enumerate(model.parameters()):
+        p.grad = torch.full_like(p, i + 1)
+    one.step()
+    # A single group numbers as the model does: such checkpoints from before there were groups can be read.
+    state = optimizer_state(one, model)
+    assert state == one.state_dict()
+    other = build_optimizer(cfg, model, TSM)
+    load_optimizer_state(other, model, state)
+    for p in model.parameters():
+        assert one.state[p].keys() == other.state[p].keys()
+        assert all(torch.equal(one.state[p][key], other.state[p][key]) for key in one.state[p])
+    again = optimizer_state(other, model)
+    assert again['state'].keys() == state['state'].keys()
+    assert all(
+        torch.equal(again['state'][i][key], value)
+        for i, entry in state['state'].items()
+        for key, value in entry.items()
+    )
+    assert sorted(i for group in again['param_groups'] for i in group['params']) == list(range(10))
+
+
+def test_loading_a_state_keeps_the_present_rates_and_decay() -> None:
+    model = make_model()
+    one, other = (build_optimizer({**SGD, 'lr': rate}, model, TSM) for rate in (0.01, 0.03))
+    set_learning_rate(one, 0.5)
+    load_optimizer_state(other, model, optimizer_state(one, model))
+    assert set_learning_rate(other, 0.1) == pytest.approx(0.003)
+    assert [group['lr'] for group in other.param_groups] == pytest.approx([0.003, 0.003, 0.006, 0.015, 0.03])
+    assert [group['weight_decay'] for group in other.param_groups] == [0, 5e-4, 0, 5e-4, 0]
+
+
+def test_state_of_another_number_of_parameters_is_refused() -> None:
+    model = make_model()
+    state = optimizer_state(build_optimizer(SGD, model, ParametersCfg()), model)
+    model.layer1.requires_grad_(False)
+    with pytest.raises(ValueError, match='the optimiser had 10 parameters and has 2'):
+        load_optimizer_state(build_optimizer(SGD, model, ParametersCfg()), model, state)

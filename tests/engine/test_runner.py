@@ -1,4 +1,5 @@
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,14 @@ import pytest
 import torch
 
 from codes.config import Config
+from codes.engine import distributed
 from codes.engine.checkpoint import read_checkpoint, save_atomically
+from codes.engine.evaluation import predict
 from codes.engine.logging import read_scalars
 from codes.engine.optim import set_learning_rate
 from codes.engine.runner import Meter, Runner, seed_iteration
+from codes.evaluation.metrics import MeanAveragePrecision
+from codes.models.recognizers.recognizer3d import Recognizer3D
 from tests.engine.conftest import make_config
 
 DEVICE = torch.device('cpu')
@@ -26,8 +31,8 @@ def train(config: Config, work_dir: Path, **options: str) -> Runner:
 
 
 def assert_same_run(one: dict, two: dict) -> None:
-    for part in ('state_dict', 'optimizer'):
-        left, right = (torch.utils._pytree.tree_leaves(c[part]) for c in (one, two))
+    for part in ('state_dict', 'ema_state_dict', 'optimizer'):
+        left, right = (torch.utils._pytree.tree_leaves(c.get(part, {})) for c in (one, two))
         assert len(left) == len(right)
         for a, b in zip(left, right, strict=True):
             assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
@@ -42,11 +47,8 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work_dir
 
 
-@pytest.mark.parametrize('num_workers', [0, 2])
-def test_stopped_and_resumed_run_ends_in_the_same_bits(
-    data: Path, straight: Path, tmp_path: Path, num_workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = make_config(data, num_workers)
+def train_with_a_stop(config: Config, work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, stop before the third epoch, and resume."""
     original = Runner._train_epoch
 
     def stop_before_epoch_3(self: Runner, *args: object) -> None:
@@ -56,10 +58,17 @@ def test_stopped_and_resumed_run_ends_in_the_same_bits(
 
     monkeypatch.setattr(Runner, '_train_epoch', stop_before_epoch_3)
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path)
+        train(config, work_dir)
     monkeypatch.undo()
     torch.manual_seed(12345)  # what other code did to the global generator must not matter
-    train(config, tmp_path, resume='auto')
+    train(config, work_dir, resume='auto')
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_stopped_and_resumed_run_ends_in_the_same_bits(
+    data: Path, straight: Path, tmp_path: Path, num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_with_a_stop(make_config(data, num_workers), tmp_path, monkeypatch)
     assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), read_checkpoint(tmp_path / 'epoch_4.pth'))
     drop = ('data_time', 'time', 'memory')
     lines = [
@@ -67,6 +76,211 @@ def test_stopped_and_resumed_run_ends_in_the_same_bits(
         for d in (straight, tmp_path)
     ]
     assert lines[0] == lines[1]
+
+
+EMA = {'max_epochs': 4, 'clip_grad_norm': 5, 'ema_decay': 0.9}
+
+
+@pytest.fixture(scope='module')
+def averaged(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work dir of the same four epochs with averaged weights."""
+    work_dir = tmp_path_factory.mktemp('averaged')
+    train(make_config(data, train_cfg=EMA), work_dir)
+    return work_dir
+
+
+def test_stopped_and_resumed_average_ends_in_the_same_bits(
+    data: Path, averaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_with_a_stop(make_config(data, train_cfg=EMA), tmp_path, monkeypatch)
+    for name in ('epoch_4.pth', 'best.pth'):
+        one, two = (read_checkpoint(folder / name) for folder in (averaged, tmp_path))
+        assert_same_run(one, two)
+        assert one['ema_updates'] == two['ema_updates'] == 2 * one['epoch']  # two iterations an epoch
+
+
+def test_averaging_leaves_the_training_alone(straight: Path, averaged: Path) -> None:
+    one, two = (read_checkpoint(folder / 'epoch_4.pth') for folder in (straight, averaged))
+    assert 'ema_state_dict' not in one
+    assert two['ema_state_dict'].keys() == two['state_dict'].keys()
+    assert all(torch.equal(one['state_dict'][key], value) for key, value in two['state_dict'].items())
+    weight = 'backbone.layer1.0.conv1.weight'
+    assert not torch.equal(two['ema_state_dict'][weight], two['state_dict'][weight])
+
+
+def test_average_follows_the_steps_of_a_run(data: Path, tmp_path: Path) -> None:
+    runner = Runner(make_config(data, train_cfg=EMA), tmp_path, DEVICE)
+    batch = next(iter(runner.train_loader))
+    set_learning_rate(runner.optimizer, 1)
+    names = ('cls_head.fc_cls.weight', 'backbone.bn1.running_mean')
+    seen = []
+    for _ in range(3):
+        runner._step(runner.model, batch)
+        seen.append([runner.model.state_dict()[name].clone() for name in names])
+    for i, name in enumerate(names):
+        first, second, third = (values[i] for values in seen)
+        two = first * 2 / 11 + second * 9 / 11
+        assert torch.allclose(runner.average.model.state_dict()[name], two * 0.25 + third * 0.75, atol=1e-7)
+
+
+def test_validation_uses_the_averaged_weights_and_says_so(
+    data: Path, averaged: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner(make_config(data), tmp_path, DEVICE)
+    content = read_checkpoint(averaged / 'epoch_4.pth')
+    losses = {}
+    for name in ('ema_state_dict', 'state_dict'):
+        runner.model.load_state_dict(content[name])
+        predictions = predict(runner.model, runner.val_loader, DEVICE)
+        scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
+        losses[name] = torch.nn.functional.cross_entropy(scores, labels).item()
+    logged = [line['val/loss'] for line in read_scalars(averaged / 'scalars.jsonl') if 'val/loss' in line][-1]
+    assert logged == pytest.approx(losses['ema_state_dict'], rel=1e-6)
+    assert logged != pytest.approx(losses['state_dict'], rel=1e-4)
+    save_atomically({**content, 'validated': False}, tmp_path / 'epoch_4.pth')
+    with caplog.at_level(logging.INFO, 'codes'):
+        train(make_config(data, train_cfg=EMA), tmp_path, resume='auto')
+    assert re.search(r'epoch 4  val/top1 .*  \(averaged weights\)', caplog.text)
+
+
+def test_step_that_fp16_leaves_out_does_not_move_the_average(data: Path, tmp_path: Path) -> None:
+    runner = Runner(make_config(data, runtime={'amp': 'fp16'}, train_cfg=EMA), tmp_path, DEVICE)
+    batch = next(iter(runner.train_loader))
+    set_learning_rate(runner.optimizer, 1)
+    runner._step(runner.model, batch)
+    assert runner.average.num_updates == 1
+    before = [p.clone() for p in runner.average.model.state_dict().values()]
+    runner.scaler = torch.amp.GradScaler('cpu', init_scale=1e38)
+    runner._step(runner.model, batch)
+    assert runner.scaler.get_scale() < 1e38
+    assert runner.average.num_updates == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, runner.average.model.state_dict().values(), strict=True))
+
+
+def test_processes_get_the_same_statistics_of_model_and_average(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Runner(make_config(data, train_cfg={**EMA, 'max_epochs': 1}), tmp_path, DEVICE)
+    given = []
+    monkeypatch.setattr(distributed, 'broadcast_buffers', lambda model: given.append((model, runner.epoch)))
+    runner.start()
+    runner.train()
+    assert given == [(runner.model, 0), (runner.average.model, 0)]
+
+
+@pytest.mark.parametrize('ema_decay', [None, 0.5])
+def test_averaging_may_begin_or_end_on_resume(
+    data: Path,
+    straight: Path,
+    averaged: Path,
+    tmp_path: Path,
+    ema_decay: float | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = averaged if ema_decay is None else straight
+    shutil.copy(source / 'epoch_3.pth', tmp_path)
+    with caplog.at_level(logging.WARNING, 'codes'):
+        runner = train(make_config(data, train_cfg={**EMA, 'ema_decay': ema_decay}), tmp_path, resume='auto')
+    content = read_checkpoint(tmp_path / 'epoch_4.pth')
+    was = 0.9 if ema_decay is None else None
+    assert caplog.messages == [f'train_cfg.ema_decay was {was} and is {ema_decay}: the run goes on, but not exactly']
+    assert content.get('ema_updates') == (None if ema_decay is None else 2)
+    assert runner.epoch == 4
+
+
+def test_parameters_have_the_rates_and_decay_that_the_config_says(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = {'lr_multipliers': {'cls_head': 5, '.dsa.': 2}, 'bias_lr_multiplier': 2, 'decay_norms': False}
+    config = make_config(data)
+    config['parameters'] = parameters
+    runner = train(config, tmp_path)
+    # Four epochs of cosine: the last iteration is at 3.5 epochs, of which one was warm-up.
+    factor = 0.5 * (1 + np.cos(np.pi * 2.5 / 3))
+    names = {id(p): name for name, p in runner.model.named_parameters()}
+    options = {names[id(p)]: group for group in runner.optimizer.param_groups for p in group['params']}
+    assert options.keys() == {name for name, _ in runner.model.named_parameters()}
+    for name, multiplier, decay in [
+        ('backbone.conv1.weight', 1, 1e-4),
+        ('backbone.bn1.weight', 1, 0),
+        ('cls_head.fc_cls.weight', 5, 1e-4),
+        ('cls_head.fc_cls.bias', 10, 1e-4),
+    ]:
+        assert options[name]['lr'] == pytest.approx(0.05 * multiplier * factor)
+        assert options[name]['weight_decay'] == decay
+    assert {options[name]['base_lr'] for name in options if '.dsa.' in name} <= {0.1, 0.2}
+    assert read_scalars(tmp_path / 'scalars.jsonl')[-2]['train/lr'] == pytest.approx(0.05 * factor)
+    (tmp_path / 'again').mkdir()
+    train_with_a_stop(config, tmp_path / 'again', monkeypatch)
+    assert_same_run(*(read_checkpoint(folder / 'epoch_4.pth') for folder in (tmp_path, tmp_path / 'again')))
+
+
+def test_change_of_the_groups_is_named_and_momentum_stays_with_its_parameter(
+    data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(data)
+    config['parameters'] = {'bias_lr_multiplier': 2.0, 'decay_norms': False}
+    runner = Runner(config, tmp_path, DEVICE)
+    with caplog.at_level(logging.WARNING, 'codes'):
+        runner.resume(str(straight / 'epoch_4.pth'))
+    assert caplog.messages == [
+        'parameters.bias_lr_multiplier was None and is 2.0: the run goes on, but not exactly',
+        'parameters.decay_norms was None and is False: the run goes on, but not exactly',
+    ]
+    saved = read_checkpoint(straight / 'epoch_4.pth')['optimizer']['state']
+    assert len(runner.optimizer.param_groups) == 3
+    for i, parameter in enumerate(runner.model.parameters()):
+        assert torch.equal(runner.optimizer.state[parameter]['momentum_buffer'], saved[i]['momentum_buffer'])
+
+
+def test_frozen_parameters_are_not_trained(data: Path, tmp_path: Path) -> None:
+    config = make_config(data)
+    config['model']['backbone']['frozen_stages'] = 1
+    config['parameters'] = {'lr_multipliers': {'layer1': 2.0}}
+    with pytest.raises(KeyError, match="has 'layer1', which is in the name of no trainable parameter"):
+        Runner(config, tmp_path, DEVICE)
+    config.pop('parameters')
+    runner = Runner(config, tmp_path, DEVICE)
+    trained = {id(p) for group in runner.optimizer.param_groups for p in group['params']}
+    assert not any(id(p) in trained for p in runner.model.backbone.layer1.parameters())
+    assert all(id(p) in trained for p in runner.model.backbone.layer2.parameters())
+
+
+@pytest.mark.parametrize('average_views', ['score', 'prob'])
+def test_videos_may_have_several_labels(
+    data: Path, tmp_path: Path, average_views: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Recognizer3D.forward
+
+    def with_loss_alone(self: Recognizer3D, inputs: torch.Tensor, label: torch.Tensor | None = None) -> object:
+        scores = original(self, inputs)
+        return scores if label is None else {'loss': torch.nn.functional.cross_entropy(scores, label)}
+
+    monkeypatch.setattr(Recognizer3D, 'forward', with_loss_alone)
+    config = make_config(
+        data, model={'average_views': average_views}, train_cfg={'max_epochs': 1}, runtime={'save_best': 'mAP'}
+    )
+    config['metrics'] = [{'type': 'MeanAveragePrecision'}]
+    for name in ('train', 'val'):
+        lines = (data / f'{name}.txt').read_text().splitlines()
+        pairs = [f'{line},{(int(line.split()[-1]) + 1) % 8}' for line in lines]
+        (tmp_path / f'{name}.txt').write_text('\n'.join(pairs))
+        dataset = config[f'{name}_dataloader']['dataset']
+        dataset['list_file'], dataset['multi_hot'] = str(tmp_path / f'{name}.txt'), 8
+    runner = Runner(config, tmp_path, DEVICE)
+    runner.start()
+    best = runner.train()
+    predictions = predict(runner.model, runner.val_loader, DEVICE)
+    assert (predictions.labels.shape, predictions.labels.dtype) == ((7, 8), np.float32)
+    assert (predictions.labels.sum(axis=1) == 2).all()
+    assert best['mAP'] == MeanAveragePrecision()(predictions.scores, predictions.labels)['mAP']
+    logged = read_scalars(tmp_path / 'scalars.jsonl')
+    assert not any('train/top1' in line for line in logged)
+    assert ('val/loss' in logged[-1]) == (average_views == 'score')
+    if average_views == 'score':
+        scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
+        expected = -(labels * scores.log_softmax(dim=1)).sum(dim=1).mean().item()
+        assert logged[-1]['val/loss'] == pytest.approx(expected)
 
 
 def test_resume_from_a_checkpoint_without_validation_makes_up_for_it(

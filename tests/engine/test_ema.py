@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torch import nn
+
+from codes.engine.ema import WeightAverage
+
+
+def make_model() -> nn.Module:
+    return nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)).double()
+
+
+def set_numbers(model: nn.Module, number: float) -> None:
+    """Give weight, statistics and count of batches a value."""
+    model[0].weight.data.fill_(number)
+    model[1].running_mean.fill_(10 * number)
+    model[1].running_var.fill_(100 * number)
+    model[1].num_batches_tracked.fill_(int(number))
+
+
+def test_average_of_three_steps_is_the_one_worked_out_by_hand() -> None:
+    model = make_model()
+    set_numbers(model, 7)  # before the first step: leaves no trace
+    average = WeightAverage(model, decay=0.2)
+    expected = []
+    for number in (1, 2, 4):
+        set_numbers(model, number)
+        average.update(model)
+        expected.append(average.model[0].weight.item())
+    second = 1 * 2 / 11 + 2 * 9 / 11  # the decay warms up: (1 + 1) / (10 + 1) is below 0.2
+    third = second * 0.2 + 4 * 0.8  # and (1 + 2) / (10 + 2) above
+    assert expected == pytest.approx([1, second, third], rel=1e-12)
+    assert average.num_updates == 3
+    assert average.model[1].running_mean.item() == pytest.approx(10 * third)
+    assert average.model[1].running_var.item() == pytest.approx(100 * third)
+    assert average.model[1].num_batches_tracked.item() == 4
+    assert model[0].weight.item() == 4
+
+
+def test_average_of_constant_statistics_stays_exact() -> None:
+    model = make_model()
+    set_numbers(model, 0.1)
+    average = WeightAverage(model, decay=0.999)
+    for _ in range(20):
+        average.update(model)
+    assert average.model[1].running_mean.item() == model[1].running_mean.item()
+
+
+def test_average_is_a_model_of_its_own_that_does_not_train() -> None:
+    model = make_model()
+    average = WeightAverage(model, decay=0.9)
+    assert not any(p.requires_grad for p in average.model.parameters())
+    assert all(p.requires_grad for p in model.parameters())
+    assert average.model.state_dict().keys() == model.state_dict().keys()
+    weight = average.model[0].weight.item()
+    set_numbers(model, 5)
+    assert average.model[0].weight.item() == weight
+
+
+def test_average_goes_on_from_its_state_in_the_same_bits() -> None:
+    torch.manual_seed(1)
+    model = make_model()
+    average = WeightAverage(model, decay=0.9)
+    for _ in range(3):
+        model[0].weight.data.normal_()
+        average.update(model)
+    content = {'state_dict': model.state_dict(), **average.state()}
+    other = WeightAverage(make_model(), decay=0.9)
+    other.load(content)
+    assert other.num_updates == 3
+    model[0].weight.data.normal_()
+    for each in (average, other):
+        each.update(model)
+    assert torch.equal(average.model[0].weight, other.model[0].weight)
+
+
+def test_average_without_a_state_starts_anew_from_the_weights() -> None:
+    average = WeightAverage(make_model(), decay=0.9)
+    average.update(make_model())
+    model = make_model()
+    set_numbers(model, 3)
+    average.load({'state_dict': model.state_dict()})
+    assert (average.num_updates, average.model[0].weight.item()) == (0, 3)
+    set_numbers(model, 8)
+    average.update(model)
+    assert average.model[0].weight.item() == 8
+
+
+def test_average_of_another_model_is_refused() -> None:
+    average = WeightAverage(make_model(), decay=0.9)
+    with pytest.raises(RuntimeError, match='Missing key'):
+        average.load({'state_dict': nn.Linear(1, 1).state_dict()})
