@@ -1,12 +1,13 @@
 """Checkpoints that survive a power cut, and weights from elsewhere.
 
 A checkpoint holds tensors and plain Python types only, so it loads with ``weights_only=True`` and can run no code.
+Whose weights a file holds is told by its keys (``layouts``).
 """
 
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from codes.engine.layouts import BACKBONE, HEAD, Layout, find_layout, strip_wrappers
+
 LOGGER = logging.getLogger(__name__)
 
 EPOCH_FILE = re.compile(r'epoch_(\d+)\.pth')
 
-# A classifier of another size is the usual case of fine-tuning; any other difference in shape is a mistake.
-CLASSIFIER = re.compile(r'(^|\.)(fc|fc_cls)\.(weight|bias)$')
+# The flag of the tools that lets a file run code while it is read.
+ALLOW_PICKLE = '--allow-pickle'
 
 
 def save_atomically(content: Mapping[str, Any], file: Path) -> None:
@@ -42,8 +45,13 @@ def save_atomically(content: Mapping[str, Any], file: Path) -> None:
         os.close(folder)
 
 
-def read_checkpoint(file: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU without running code from it.
+def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, without running code from it unless that is needed and allowed.
+
+    Args:
+        file: the checkpoint.
+        allow_pickle: let a file run code that cannot be read otherwise, as old ones that hold more than tensors and
+            plain types; said in a warning. For files whose origin is trusted.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -55,11 +63,33 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # damaged bytes make torch raise nearly anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f'{file} cannot be read as a checkpoint of tensors and plain types: {reason}') from error
+        foreign = re.search(r'GLOBAL ([\w.]+)', str(error))
+        if foreign is None or not allow_pickle:
+            text = f'{file} cannot be read as a checkpoint of tensors and plain types: {_why(file, error, foreign)}'
+            raise ValueError(text) from error
+        content = _read_with_code(file, foreign[1])
     if not isinstance(content, dict):
         raise ValueError(f'{file} holds a {type(content).__name__}, not a checkpoint')
     return content
+
+
+def _why(file: Path, error: Exception, foreign: re.Match[str] | None) -> str:
+    """Say in one line why a file was refused, and what helps if it only needs code."""
+    if foreign is not None:
+        return (
+            f'it holds {foreign[1]}, and reading that runs code from the file. Only if you trust whom it is from: '
+            f'`python tools/convert_checkpoint.py {file} NEW.pth {ALLOW_PICKLE}` makes a plain file of it'
+        )
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _read_with_code(file: Path, foreign: str) -> Any:
+    LOGGER.warning('%s holds %s; because of %s it is read all the same, and its code runs', file, foreign, ALLOW_PICKLE)
+    try:
+        return torch.load(file, map_location='cpu', weights_only=False)
+    except Exception as error:  # whatever that code raises, such as for want of a module
+        raise ValueError(f'{file} cannot be read even with {ALLOW_PICKLE}: {error!r}') from error
 
 
 def epoch_files(work_dir: Path) -> list[Path]:
@@ -87,33 +117,76 @@ def newest_checkpoint(work_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def find_state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the weights in a checkpoint: under ``state_dict`` or ``model``, or the whole of it.
+def find_state_dict(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
+    """Find the weights in a checkpoint: under ``state_dict``, ``model`` or ``model_state``, or the whole of it.
+
+    Averaged weights (``ema_state_dict``) go before ``state_dict``: they are what such a run was validated with.
+    mmengine uses that name for the weights that are *not* averaged; there the keys are others, and it is passed over.
+
+    Returns:
+        The weights, and whether they are averaged ones.
 
     Raises:
         ValueError: there are none.
     """
-    for key in ('state_dict', 'model'):
+    is_average = False
+    for key in ('state_dict', 'model', 'model_state'):
         if isinstance(content.get(key), Mapping):
-            content = content[key]
+            plain, average = content[key], content.get('ema_state_dict')
+            is_average = isinstance(average, Mapping) and plain.keys() <= average.keys()
+            content = average if isinstance(average, Mapping) and is_average else plain
             break
     state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
     if not state:
         raise ValueError(f'no weights among the keys {", ".join(map(repr, list(content)[:5]))}')
-    return state
+    return state, is_average
 
 
-def translate_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights with the keys that we use.
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a file, under our keys.
 
-    DistributedDataParallel's ``module.`` goes, and so does the ``.block.`` of the 2021 release, which wrapped each
-    block that has DSA: ``backbone.layer2.1.block.conv1.weight`` becomes ``backbone.layer2.1.conv1.weight``.
+    Attributes:
+        state: keys of a recogniser, ``backbone.*`` and ``cls_head.*``; others have no place in our models.
+        layout: the layout that they were found in.
+        is_average: whether they are averaged ones (EMA).
+        class_names: names by class number, if the file has any.
     """
-    translated = {}
-    for key, value in state.items():
-        key = key.removeprefix('module.')
-        translated[re.sub(r'(layer\d+\.\d+)\.block\.', r'\1.', key)] = value
-    return translated
+
+    state: dict[str, Tensor]
+    layout: Layout
+    is_average: bool
+    class_names: list[str] | None
+
+    @property
+    def origin(self) -> str:
+        """Layout and kind in words."""
+        return f'layout: {self.layout.name}{", averaged weights (EMA)" if self.is_average else ""}'
+
+
+def read_weights(file: str | Path, target: Set[str] = frozenset(), allow_pickle: bool = False) -> Weights:
+    """Read the weights of a file of any layout that we know.
+
+    Args:
+        file: a checkpoint.
+        target: keys of the model that they are for, which decide where a network exists here twice.
+        allow_pickle: as for :func:`read_checkpoint`.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_checkpoint`; there are no weights, or those of a network that we
+            do not build.
+    """
+    content = read_checkpoint(file, allow_pickle)
+    try:
+        found, is_average = find_state_dict(content)
+        found = strip_wrappers(found)
+        layout = find_layout(found)
+        state = layout.translate(found, target)
+    except ValueError as error:
+        raise ValueError(f'{file}: {error}') from error
+    names = content.get('class_names')
+    has_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return Weights(state, layout, is_average, names if has_names else None)
 
 
 def inflate(weight: Tensor, length: int) -> Tensor:
@@ -148,60 +221,81 @@ class LoadReport:
         return ', '.join(parts)
 
 
-def load_weights(model: nn.Module, file: str | Path, strict: bool = False) -> LoadReport:
-    """Load weights of our layout, the 2021 release's or torchvision's image ResNets into a model.
+def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], LoadReport]:
+    """Find the weights that fit a model, inflating flat filters.
 
     Args:
-        model: a recogniser or a backbone; a recogniser also takes a file that holds a backbone alone.
-        file: a checkpoint.
-        strict: refuse missing, unexpected and reinitialised weights: for testing, where every weight counts.
+        source: weights under the keys of a recogniser.
+        target: the state dict of a recogniser or of a backbone.
 
     Returns:
-        What happened, which is also logged in one line.
+        What goes into the model, and a report.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_checkpoint`; no weight matched; a weight has another shape (but
-            for the classifier, which keeps its fresh values and is reported); with ``strict``, any difference.
+        ValueError: a weight outside of the classifier has another shape, or nothing of the backbone fits.
     """
-    content = read_checkpoint(file)
-    try:
-        source = translate_keys(find_state_dict(content))
-    except ValueError as error:
-        raise ValueError(f'{file}: {error}') from error
-    target = model.state_dict()
-    # A backbone's file for a recogniser, or a recogniser's for a backbone.
-    prefix = 'backbone.'
-    has_prefix, wants_prefix = (any(key.startswith(prefix) for key in keys) for keys in (source, target))
-    if wants_prefix and not has_prefix:
-        source = {prefix + key: value for key, value in source.items()}
-    elif has_prefix and not wants_prefix:
-        source = {key.removeprefix(prefix): value for key, value in source.items()}
+    if not any(key.startswith(BACKBONE) for key in target):
+        source = {key.removeprefix(BACKBONE): value for key, value in source.items()}
     report = LoadReport(unexpected=[key for key in source if key not in target])
     loaded = {}
+    # A classifier of another size is the usual case of fine-tuning; any other difference in shape is a mistake. A bias
+    # that would fit starts fresh with its weight.
+    fresh = {
+        key.rpartition('.')[0]
+        for key, value in source.items()
+        if key.startswith(HEAD) and key in target and value.shape != target[key].shape
+    }
     for key, current in target.items():
         if key not in source:
             # Files from before PyTorch 0.4.1 do not count batches; only the average without momentum reads it.
             if not key.endswith('num_batches_tracked'):
                 report.missing.append(key)
             continue
+        if key.rpartition('.')[0] in fresh:
+            report.reinitialised.append(key)
+            continue
         value = source[key]
         if value.dim() == 4 and current.dim() == 5:
             value = inflate(value, current.shape[2])
             report.inflated.append(key)
-        if value.shape == current.shape:
-            loaded[key] = value
-            report.matched.append(key)
-        elif CLASSIFIER.search(key):
-            report.reinitialised.append(key)
-        else:
-            raise ValueError(f'{file}: {key} has shape {tuple(value.shape)}, the model needs {tuple(current.shape)}')
-    if not report.matched:
+        if value.shape != current.shape:
+            raise ValueError(f'{key} has shape {tuple(value.shape)}, the model needs {tuple(current.shape)}')
+        loaded[key] = value
+        report.matched.append(key)
+    if all(key.startswith(HEAD) for key in report.matched):
+        what = 'only the classifier' if report.matched else f'none of its {len(source)} weights'
+        shown = [[key for key in keys if not key.startswith(HEAD)][:3] for keys in (source, target)]
         raise ValueError(
-            f'{file}: none of its {len(source)} weights fits the model; it has {", ".join(list(source)[:3])}, ..., '
-            f'the model has {", ".join(list(target)[:3])}, ...'
+            f'{what} fits the model; it has {", ".join(shown[0])}, ..., the model has {", ".join(shown[1])}, ...'
         )
+    return loaded, report
+
+
+def load_weights(model: nn.Module, file: str | Path, strict: bool = False, allow_pickle: bool = False) -> LoadReport:
+    """Load weights of any layout that ``layouts`` lists into a model.
+
+    Args:
+        model: a recogniser or a backbone; a recogniser also takes a file that holds a backbone alone.
+        file: a checkpoint; averaged weights in it go before the others.
+        strict: refuse missing, unexpected and reinitialised weights: for testing, where every weight counts.
+        allow_pickle: as for :func:`read_checkpoint`.
+
+    Returns:
+        What happened, which is also logged in one line.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_weights`; no weight of the backbone matched; a weight has another
+            shape (but for the classifier, which keeps its fresh values and is reported); with ``strict``, any
+            difference.
+    """
+    target = model.state_dict()
+    weights = read_weights(file, target.keys(), allow_pickle)
+    try:
+        loaded, report = fit(weights.state, target)
+    except ValueError as error:
+        raise ValueError(f'{file}: {error} ({weights.origin})') from error
     if strict and (report.missing or report.unexpected or report.reinitialised):
-        raise ValueError(f'{file} does not fit the model: {report}')
+        raise ValueError(f'{file} does not fit the model: {report} ({weights.origin})')
     model.load_state_dict(loaded, strict=False)
-    LOGGER.info('weights from %s: %s', file, report)
+    LOGGER.info('weights from %s: %s (%s)', file, report, weights.origin)
     return report

@@ -1,3 +1,4 @@
+import argparse
 import logging
 import os
 import pickle
@@ -11,12 +12,13 @@ from torch import nn
 from codes.engine.checkpoint import (
     epoch_files,
     find_state_dict,
+    fit,
     inflate,
     load_weights,
     newest_checkpoint,
     read_checkpoint,
+    read_weights,
     save_atomically,
-    translate_keys,
 )
 from codes.models.backbones.resnet_i3d import ResNet_I3D
 from codes.registry import MODELS, build
@@ -100,6 +102,49 @@ def test_files_that_are_no_checkpoint_are_refused_and_run_nothing(
     assert not (tmp_path / 'hacked').exists()
 
 
+def save_with_code(content: dict, file: Path) -> Path:
+    """Save weights beside something that is no plain type, as training scripts do with their arguments."""
+    return save({**content, 'args': argparse.Namespace(lr=0.1)}, file)
+
+
+def test_refusal_of_a_file_that_needs_code_says_why_and_names_the_flag(tmp_path: Path) -> None:
+    file = save_with_code({'state_dict': make_model().state_dict()}, tmp_path / 'x.pth')
+    text = (
+        rf'holds argparse.Namespace, .*runs code.* `python tools/convert_checkpoint.py {file} NEW.pth --allow-pickle`'
+    )
+    for read in (read_checkpoint, lambda f: load_weights(make_model(), f)):
+        with pytest.raises(ValueError, match=text):
+            read(file)
+
+
+def test_a_file_that_needs_code_is_read_if_that_is_allowed_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    file = save_with_code({'state_dict': model.state_dict()}, tmp_path / 'x.pth')
+    with caplog.at_level(logging.WARNING, 'codes'):
+        report = load_weights(make_model(), file, strict=True, allow_pickle=True)
+    assert len(report.matched) == len(model.state_dict())
+    assert 'holds argparse.Namespace; because of --allow-pickle' in caplog.text
+    caplog.clear()
+    plain = save(model.state_dict(), tmp_path / 'plain.pth')
+    load_weights(make_model(), plain, allow_pickle=True)
+    assert 'allow-pickle' not in caplog.text
+
+
+class _Unreadable:
+    def __reduce__(self) -> tuple:
+        return int, ('no number',)
+
+
+def test_code_that_fails_is_reported_and_damaged_files_run_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r'cannot be read even with --allow-pickle: ValueError\(.*no number'):
+        read_checkpoint(save({'state_dict': _Unreadable()}, tmp_path / 'x.pth'), allow_pickle=True)
+    (tmp_path / 'y.pth').write_bytes(b'<html>not found</html>')
+    with pytest.raises(ValueError, match='cannot be read as a checkpoint of tensors and plain types'):
+        read_checkpoint(tmp_path / 'y.pth', allow_pickle=True)
+
+
 def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r'there is no checkpoint .*x.pth'):
         read_checkpoint(tmp_path / 'x.pth')
@@ -133,6 +178,7 @@ def test_image_weights_of_torchvision_load_into_a_backbone(tmp_path: Path, caplo
     assert not report.missing
     torch.testing.assert_close(backbone.layer4[1].conv2.weight.sum(2), image.layer4[1].conv2.weight)
     assert '120 matched (20 of them inflated from 2D), 0 missing, 2 unexpected (fc.weight, fc.bias)' in caplog.text
+    assert "(layout: torchvision's or timm's image ResNet)" in caplog.text
 
 
 def test_image_weights_load_into_a_recogniser_too(tmp_path: Path) -> None:
@@ -152,18 +198,48 @@ def test_recogniser_weights_load_into_a_backbone(tmp_path: Path) -> None:
     assert not report.missing
 
 
-def test_keys_of_the_2021_release_and_of_ddp_are_translated() -> None:
+def test_averaged_weights_go_before_the_others_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = make_model().state_dict()
+    average = {key: torch.full_like(value, 2) for key, value in plain.items()}
+    model = make_model()
+    with caplog.at_level(logging.INFO, 'codes'):
+        load_weights(model, save({'state_dict': plain, 'ema_state_dict': average}, tmp_path / 'x.pth'), strict=True)
+    assert all((value == 2).all() for value in model.state_dict().values())
+    assert '(layout: ours, averaged weights (EMA))' in caplog.text
+
+
+@pytest.mark.parametrize('swapped', [None, {'steps': torch.tensor(3), 'module.backbone.conv1.weight': torch.zeros(1)}])
+def test_averages_of_other_keys_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, swapped: dict | None
+) -> None:
+    plain = make_model().state_dict()
+    model = make_model()
+    with caplog.at_level(logging.INFO, 'codes'):
+        load_weights(model, save({'state_dict': plain, 'ema_state_dict': swapped}, tmp_path / 'x.pth'), strict=True)
+    assert torch.equal(model.backbone.conv1.weight, plain['backbone.conv1.weight'])
+    assert '0 unexpected, 0 reinitialised (layout: ours)' in caplog.text
+
+
+@pytest.mark.parametrize('name', ['state_dict', 'model', 'model_state'])
+def test_weights_are_found_under_the_usual_names(name: str) -> None:
     x = torch.zeros(1)
-    keys = [
-        'module.backbone.layer2.1.block.conv1.weight',
-        'backbone.layer2.1.dsa.generate.0.weight',
-        'layer1.0.bn1.bias',
-    ]
-    assert list(translate_keys(dict.fromkeys(keys, x))) == [
-        'backbone.layer2.1.conv1.weight',
-        'backbone.layer2.1.dsa.generate.0.weight',
-        'layer1.0.bn1.bias',
-    ]
+    assert find_state_dict({name: {'a': x, 'epoch': 3}, 'optimizer': {'b': x}}) == ({'a': x}, False)
+    assert find_state_dict({'a': x, 'epoch': 3}) == ({'a': x}, False)
+
+
+def test_reading_weights_gives_class_names_if_they_are_names(tmp_path: Path) -> None:
+    state = make_model().state_dict()
+    for names, expected in ((['wave', 'clap'], ['wave', 'clap']), ('wave', None), ([1, 2], None), (None, None)):
+        file = save({'state_dict': state, 'class_names': names}, tmp_path / 'x.pth')
+        assert read_weights(file).class_names == expected
+
+
+def test_networks_that_we_do_not_build_are_refused_by_name_of_the_file(tmp_path: Path) -> None:
+    state = {'conv1.0.weight': torch.zeros(32, 3, 3, 3), 'layer1.0.conv1.weight': torch.zeros(64, 64, 1, 1)}
+    with pytest.raises(ValueError, match=r'deep.pth: the stem has three convolutions'):
+        load_weights(make_model(), save(state, tmp_path / 'deep.pth'))
 
 
 def test_classifier_of_another_size_starts_fresh_and_is_reported(tmp_path: Path) -> None:
@@ -175,6 +251,36 @@ def test_classifier_of_another_size_starts_fresh_and_is_reported(tmp_path: Path)
     assert torch.equal(model.cls_head.fc_cls.weight, fresh)
     with pytest.raises(ValueError, match=r'does not fit the model: .* 2 reinitialised \(cls_head.fc_cls.weight'):
         load_weights(model, file, strict=True)
+
+
+def test_a_bias_that_fits_starts_fresh_with_its_weight(tmp_path: Path) -> None:
+    state = make_model().state_dict()
+    state['cls_head.fc_cls.weight'] = torch.zeros(3, 48)
+    state['cls_head.fc_cls.bias'] += 5
+    model = make_model()
+    report = load_weights(model, save(state, tmp_path / 'x.pth'))
+    assert report.reinitialised == ['cls_head.fc_cls.weight', 'cls_head.fc_cls.bias']
+    assert (model.cls_head.fc_cls.bias == 0).all()
+
+
+def test_every_part_of_a_head_may_have_another_size_and_nothing_else() -> None:
+    target = {'backbone.a.weight': torch.zeros(2), 'cls_head.relations.0.weight': torch.zeros(2)}
+    source = {'backbone.a.weight': torch.ones(2), 'cls_head.relations.0.weight': torch.ones(3)}
+    loaded, report = fit(source, target)
+    assert list(loaded) == ['backbone.a.weight']
+    assert report.reinitialised == ['cls_head.relations.0.weight']
+    with pytest.raises(ValueError, match=r'backbone.a.weight has shape \(3,\), the model needs \(2,\)'):
+        fit({'backbone.a.weight': torch.ones(3)}, target)
+
+
+def test_a_classifier_alone_is_not_enough() -> None:
+    target = {'backbone.a.weight': torch.zeros(2), 'cls_head.fc_cls.bias': torch.zeros(3)}
+    source = {'backbone.slow_path.weight': torch.ones(2), 'cls_head.fc_cls.bias': torch.ones(3)}
+    with pytest.raises(
+        ValueError,
+        match=r'only the classifier fits the model; it has backbone.slow_path.weight, .* has backbone.a.weight',
+    ):
+        fit(source, target)
 
 
 def test_other_weights_of_another_shape_are_an_error(tmp_path: Path) -> None:
