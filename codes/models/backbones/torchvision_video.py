@@ -1,6 +1,7 @@
 """Any of torchvision's video models as a backbone, so that the weights of its ecosystem can be used."""
 
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from codes.models.backbones.base import Backbone
 from codes.registry import MODELS, nearest
@@ -43,15 +44,23 @@ class TorchvisionVideo(Backbone):
         names = models.list_models(module=models.video)
         if name not in names:
             raise ValueError(f'name={name!r} must be one of {", ".join(names)}.{nearest(name, names)}')
-        options = {}
-        if stochastic_depth is not None:
-            if not name.startswith(('swin3d', 'mvit')):
-                raise ValueError(f'stochastic_depth={stochastic_depth} does not go with name={name!r}, which has none')
-            options['stochastic_depth_prob'] = stochastic_depth
         self.name = name
         self.pretrained = pretrained
-        self.net = models.get_model(name, weights=None, **options)
+        self.net = models.get_model(name, weights=None)
         self.out_channels = _split_classifier(self.net)
+        if stochastic_depth is not None:
+            self._scale_stochastic_depth(stochastic_depth)
+
+    def _scale_stochastic_depth(self, last: float) -> None:
+        """Keep the steps from block to block, but let them end at ``last``: Swin's constructor does not take it."""
+        if not 0 <= last < 1:
+            raise ValueError(f'stochastic_depth={last!r} must lie in [0, 1)')
+        drops = [module for module in self.net.modules() if isinstance(module, StochasticDepth)]
+        if not drops:
+            raise ValueError(f'stochastic_depth={last} does not go with name={self.name!r}, which has none')
+        largest = max(drop.p for drop in drops)
+        for drop in drops:
+            drop.p *= last / largest
 
     def is_channels_last(self, submodule: str) -> bool:
         """Say whether a submodule yields (B, T, H, W, C): in Swin all behind the convolution that makes the patches."""
