@@ -274,6 +274,8 @@ class Runner:
                 load_weights(self.model, load_from)
             else:
                 self.model.init_weights()
+            if self.average is not None:  # fp16 may leave out the first steps, even all of a short epoch
+                self.average.load({'state_dict': self.model.state_dict()})
 
     def train(self) -> dict[str, float] | None:
         """Train to the last epoch, from wherever :meth:`start` took the run.

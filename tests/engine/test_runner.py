@@ -157,6 +157,14 @@ def test_step_that_fp16_leaves_out_does_not_move_the_average(data: Path, tmp_pat
     assert all(torch.equal(a, b) for a, b in zip(before, runner.average.model.state_dict().values(), strict=True))
 
 
+def test_average_begins_with_the_weights_that_the_run_starts_from(data: Path, straight: Path, tmp_path: Path) -> None:
+    runner = Runner(make_config(data, train_cfg=EMA), tmp_path, DEVICE)
+    runner.start(load_from=str(straight / 'epoch_4.pth'))
+    expected = read_checkpoint(straight / 'epoch_4.pth')['state_dict']['backbone.conv1.weight']
+    assert torch.equal(runner.average.model.backbone.conv1.weight, expected)
+    assert runner.average.num_updates == 0
+
+
 def test_processes_get_the_same_statistics_of_model_and_average(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
