@@ -28,9 +28,9 @@ class V4D(nn.Module):
     Raises:
         ValueError: an argument outside of its range.
 
-    It has ``C * C * product(kernel_size)`` parameters, which start at zero, so that the block starts as the identity
-    and may be put into pretrained networks. (The paper's start, and whether a norm belongs to the block, could not be told
-    from the text at hand; its parameter counts leave no room for more than the convolution.)
+    It has ``C * C * product(kernel_size)`` parameters, which start at zero: the block starts as the identity and may be
+    put into pretrained networks. The paper's start could not be told from the text at hand, nor whether a norm belongs
+    to the block; its parameter counts leave no room for more than the convolution.
     """
 
     def __init__(self, in_channels: int, num_snippets: int = 4, kernel_size: Sequence[int] = (3, 3, 1, 1)) -> None:
