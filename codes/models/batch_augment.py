@@ -37,10 +37,11 @@ class MixupCutmix(nn.Module):
 
         self.prob = prob
         self.choices = []
-        if mixup_alpha:
-            self.choices.append(v2.MixUp(alpha=mixup_alpha))
-        if cutmix_alpha:
-            self.choices.append(v2.CutMix(alpha=cutmix_alpha))
+        with torch.device('cpu'):  # shares are drawn there, even if the model is built without numbers, on 'meta'
+            if mixup_alpha:
+                self.choices.append(v2.MixUp(alpha=mixup_alpha))
+            if cutmix_alpha:
+                self.choices.append(v2.CutMix(alpha=cutmix_alpha))
 
     def forward(self, frames: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         """Mix a batch.
