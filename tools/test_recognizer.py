@@ -14,7 +14,7 @@ import torch  # noqa: E402
 
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.engine import distributed  # noqa: E402
-from codes.engine.checkpoint import load_weights  # noqa: E402
+from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
 from codes.engine.evaluation import compute_metrics, predict  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import build_loader  # noqa: E402
@@ -38,6 +38,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='a config such as configs/kinetics/r50_e100_s1_8.py')
     parser.add_argument('checkpoint', help='the weights to test')
+    parser.add_argument(
+        ALLOW_PICKLE, action='store_true', help='let the checkpoint run code to be read; only if you trust its origin'
+    )
     parser.add_argument('--out', type=result_file, metavar='FILE', help='write path, label and scores of each video')
     parser.add_argument('--average-views', choices=('score', 'prob'), help='how the views of a video become one score')
     parser.add_argument('--max-views-per-forward', type=int, metavar='N', help='bounds the memory of many views')
@@ -71,7 +74,7 @@ def main() -> None:
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)
-        load_weights(model, args.checkpoint, strict=True)
+        load_weights(model, args.checkpoint, strict=True, allow_pickle=args.allow_pickle)
         metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
     model.to(device, memory_format=torch.channels_last_3d)
     predictions = predict(model, loader, device, args.amp or runtime.amp)

@@ -1,10 +1,13 @@
+import argparse
 import json
 import pickle
 import re
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from codes.engine.checkpoint import read_checkpoint
 from tests.tools.conftest import Run
 
 
@@ -33,3 +36,13 @@ def test_options_of_the_tests_command_take_effect(run: Run, config: Path, straig
     run('dist_test_recognizer.sh', config, straight / 'best.pth', 1, '--out', tmp_path / 'x.json', *options)
     scores = np.array([r['scores'] for r in json.loads((tmp_path / 'x.json').read_text())])
     np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-4)
+
+
+def test_a_checkpoint_that_needs_code_is_tested_if_that_is_allowed(
+    run: Run, config: Path, straight: Path, tmp_path: Path
+) -> None:
+    state = read_checkpoint(straight / 'best.pth')['state_dict']
+    torch.save({'state_dict': state, 'args': argparse.Namespace(lr=0.1)}, tmp_path / 'old.pth')
+    done = run('dist_test_recognizer.sh', config, tmp_path / 'old.pth', 1, '--allow-pickle')
+    assert 'holds argparse.Namespace; because of --allow-pickle' in done.stdout + done.stderr
+    assert re.search(r'7 videos  top1 ', done.stdout)
