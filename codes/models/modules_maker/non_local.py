@@ -3,7 +3,9 @@
 Non-local Neural Networks, Wang et al., CVPR 2018, arXiv 1711.07971; the implementation is mmcv's.
 """
 
+import torch
 from mmcv.cnn.bricks.non_local import NonLocal3d as MmcvNonLocal3d
+from torch import Tensor
 
 from codes.registry import MODELS
 
@@ -43,3 +45,17 @@ class NonLocal3d(MmcvNonLocal3d):
             use_scale=False,
             norm_cfg={'type': 'BN3d'},
         )
+
+    def concatenation(self, theta_x: Tensor, phi_x: Tensor) -> Tensor:
+        """Compare two positions with a learned product over both; mmcv's divides in place, which autograd refuses.
+
+        Args:
+            theta_x: (N*V*U, C', T*H*W, 1).
+            phi_x: (N*V*U, C', 1, P), of the P positions that are looked at.
+
+        Returns:
+            Weights (N*V*U, T*H*W, P).
+        """
+        positions, seen = theta_x.shape[2], phi_x.shape[3]
+        pairs = torch.cat([theta_x.expand(-1, -1, -1, seen), phi_x.expand(-1, -1, positions, -1)], dim=1)
+        return self.concat_project(pairs).squeeze(1) / seen  # (N*V*U, T*H*W, P)
