@@ -1,12 +1,14 @@
-# make setup   the environment for using the project, in .venv
-# make demo    DSANet against its baseline on generated videos: about four minutes on two CPU cores
-# make test    linter, type checker and tests
+# make setup         the environment for using the project, in .venv
+# make demo          DSANet against its baseline on generated videos: about four minutes on two CPU cores
+# make demo-models   five ways of relating the snippets of a video, on the same videos: about ten minutes
+# make test          linter, type checker and tests: a few minutes
+# make test-all      what is too slow for that: each config's network is built and trained a step
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-dev demo test lint
+.PHONY: setup setup-dev demo demo-models test test-all lint
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
 
@@ -22,6 +24,9 @@ $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 demo: setup
 	$(BIN)/python tools/demo.py
 
+demo-models: setup
+	$(BIN)/python tools/demo.py --all --out work_dirs/demo_models
+
 lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,3 +34,6 @@ lint: setup-dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-all: test
+	$(BIN)/python -m pytest -m sweep

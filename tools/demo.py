@@ -1,6 +1,7 @@
 """Show what DSA adds: train DSANet and the same network without DSA on ordered actions, test both, compare them.
 
-Runs the commands that a user would type, prints them, and writes everything to work_dirs/demo.
+Runs the commands that a user would type, prints them, and writes everything to work_dirs/demo. With --all it compares
+five ways of relating the snippets of a video.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import json
 import os
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -17,20 +19,33 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from codes.config import load_config  # noqa: E402
 from codes.engine.logging import read_scalars  # noqa: E402
+from tools.analysis.model_summary import find_input_shape, summarise  # noqa: E402
 from tools.analysis.plot_curves import plot_curves  # noqa: E402
 
-MODELS = {'I3D, no DSA': 'i3d_ordered_actions', 'DSANet': 'dsanet_ordered_actions'}
+# Five ways of relating the snippets of a video: name and config.
+MODELS = {
+    'I3D, no DSA': 'i3d_ordered_actions',
+    'multi-scale TRN': 'trn_ordered_actions',
+    'V4D': 'v4d_ordered_actions',
+    'DSANet': 'dsanet_ordered_actions',
+    'DSANet on TSM': 'dsanet_tsm_ordered_actions',
+}
+PAIR = ('I3D, no DSA', 'DSANet')
 
 
 @dataclass
 class Result:
-    """What one model reached with one seed."""
+    """What one model costs for one view, and what it reached with one seed."""
 
     name: str
     seed: int
-    top1: float
+    params: int
+    gmacs: float
+    step_ms: float
     seconds: float
+    top1: float
     work_dir: Path
 
 
@@ -56,25 +71,42 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
     run(f'bash dist_test_recognizer.sh {config} {files}')
     rows = json.loads(scores.read_text())
     right = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
-    return Result(name, seed, 100 * right / len(rows), seconds, work_dir)
+    config = load_config(ROOT / config)
+    cost = summarise(config['model'], find_input_shape(config.to_dict()))
+    steps = [row['train/time'] for row in read_scalars(work_dir / 'scalars.jsonl') if 'train/time' in row]
+    # The median, because the first steps are slow, and so are those while the computer does something else.
+    step_ms = 1000 * statistics.median(steps)
+    return Result(name, seed, cost['params'], cost['gmacs'], step_ms, seconds, 100 * right / len(rows), work_dir)
 
 
 def table(results: list[Result]) -> str:
     """Return the comparison, one line a run."""
-    lines = [f'{"model":<14}{"seed":>6}{"top-1 %":>10}{"training s":>13}']
-    lines += [f'{r.name:<14}{r.seed:>6}{r.top1:>10.1f}{r.seconds:>13.0f}' for r in results]
+    titles = ('model', 'seed', 'parameters', 'MMACs', 'ms a step', 'training s', 'top-1 %')
+    lines = [f'{titles[0]:<18}' + ''.join(f'{title:>12}' for title in titles[1:])]
+    for r in results:
+        numbers = (
+            r.seed,
+            f'{r.params:,}',
+            f'{r.gmacs * 1000:.2f}',
+            f'{r.step_ms:.0f}',
+            f'{r.seconds:.0f}',
+            f'{r.top1:.1f}',
+        )
+        lines.append(f'{r.name:<18}' + ''.join(f'{number:>12}' for number in numbers))
     return '\n'.join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='one pair of trainings a seed')
+    parser.add_argument('--all', action='store_true', help='compare all five models instead of two')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='where checkpoints and curves go')
     args = parser.parse_args()
     os.chdir(ROOT)
     started = time.monotonic()
     run(f'{shlex.quote(sys.executable)} tools/data/make_ordered_actions.py data/ordered_actions')
-    results = [train_and_test(name, seed, args.out) for seed in args.seeds for name in MODELS]
+    names = MODELS if args.all else PAIR
+    results = [train_and_test(name, seed, args.out) for seed in args.seeds for name in names]
     curves = {f'{r.name}, seed {r.seed}': read_scalars(r.work_dir / 'scalars.jsonl') for r in results}
     picture = args.out / 'curves.png'
     plot_curves(curves, picture, ['train/loss', 'val/top1'])

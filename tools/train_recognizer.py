@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codes.config import load_config  # noqa: E402
 from codes.engine import distributed  # noqa: E402
+from codes.engine.checkpoint import ALLOW_PICKLE  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import Runner  # noqa: E402
 
@@ -25,6 +26,9 @@ def parse_args() -> argparse.Namespace:
         help='go on from a checkpoint; auto, the default, takes the newest of the work dir, if any',
     )
     parser.add_argument('--load-from', metavar='FILE', help='start from the weights of a checkpoint')
+    parser.add_argument(
+        ALLOW_PICKLE, action='store_true', help='let that file run code to be read; only if you trust its origin'
+    )
     parser.add_argument('--seed', type=int, help='instead of runtime.seed')
     parser.add_argument('--deterministic', action='store_true', help='reproducible algorithms on the GPU; slower')
     parser.add_argument('--amp', choices=('bf16', 'fp16'), help='automatic mixed precision')
@@ -49,7 +53,7 @@ def main() -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         setup_logging(work_dir, is_main)
         runner = Runner(config, work_dir, device)
-        runner.start(args.resume, args.load_from)
+        runner.start(args.resume, args.load_from, args.allow_pickle)
     if is_main:
         (work_dir / 'config.py').write_text(runner.config_text)
     best = runner.train()

@@ -250,12 +250,13 @@ class Runner:
 
     # -- the loops -------------------------------------------------------------------------------------------------
 
-    def start(self, resume: str | None = None, load_from: str | None = None) -> None:
+    def start(self, resume: str | None = None, load_from: str | None = None, allow_pickle: bool = False) -> None:
         """Load what the run starts from: a checkpoint to resume, or weights.
 
         Args:
             resume: 'auto' or a checkpoint; goes before ``load_from`` where there is something to resume.
             load_from: weights to start from instead of the backbone's ``pretrained``.
+            allow_pickle: let ``load_from`` run code to be read; only for files of trusted origin.
 
         Raises:
             FileNotFoundError, ValueError: as :meth:`resume` and ``load_weights``.
@@ -271,7 +272,7 @@ class Runner:
             )
         if self.epoch == 0:
             if load_from is not None:
-                load_weights(self.model, load_from)
+                load_weights(self.model, load_from, allow_pickle=allow_pickle)
             else:
                 self.model.init_weights()
             if self.average is not None:  # fp16 may leave out the first steps, even all of a short epoch

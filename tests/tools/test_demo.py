@@ -20,6 +20,8 @@ def test_demo_types_the_users_commands_and_tests_the_last_epoch(
         rows = [
             {'path': '', 'label': 1, 'scores': scores} for scores in ([0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4])
         ]
+        times = [{'train/time': t} for t in (0.9, 0.05, 0.06)] + [{'val/top1': 75.0}]
+        (work_dir / 'scalars.jsonl').write_text('\n'.join(map(json.dumps, times)))
         (work_dir / 'scores.json').write_text(json.dumps(rows))
         return 12.3
 
@@ -32,11 +34,12 @@ def test_demo_types_the_users_commands_and_tests_the_last_epoch(
     ]
     assert result.top1 == 75.0
     assert demo.table([result]).splitlines() == [
-        'model           seed   top-1 %   training s',
-        'DSANet             1      75.0           12',
+        'model                     seed  parameters       MMACs   ms a step  training s     top-1 %',
+        'DSANet                       1     347,568       77.01          60          12        75.0',
     ]
 
 
-def test_both_models_of_the_demo_have_a_config() -> None:
+def test_models_of_the_demo_have_a_config() -> None:
     for name in demo.MODELS.values():
         assert (demo.ROOT / 'configs' / 'demo' / f'{name}.py').is_file()
+    assert set(demo.PAIR) < set(demo.MODELS)

@@ -5,13 +5,16 @@ activations and pooling are left out.
 """
 
 import argparse
+import ast
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
@@ -29,10 +32,12 @@ def find_input_shape(config: dict[str, Any]) -> tuple[int, ...]:
         ValueError: the pipeline does not say; give --input-shape then.
     """
     pipeline = config.get('train_dataloader', config['test_dataloader'])['dataset']['pipeline']
-    sample = next((step for step in pipeline if step['type'] == 'SampleSnippets'), None)
+    sample = next((step for step in pipeline if step['type'] in ('SampleSnippets', 'SampleSegments')), None)
     sizes = [step['size'] for step in pipeline if 'size' in step]
     if sample is None or not sizes:
-        raise ValueError('the pipeline has no SampleSnippets or no step with a size; give --input-shape U T H W')
+        raise ValueError(
+            'the pipeline has no SampleSnippets or SampleSegments, or no step with a size; give --input-shape U T H W'
+        )
     height, width = (sizes[-1], sizes[-1]) if isinstance(sizes[-1], int) else sizes[-1]
     return sample['num_snippets'], sample['frames_per_snippet'], height, width
 
@@ -74,8 +79,10 @@ def summarise(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, An
 
         return module.register_forward_hook(hook)
 
-    children = model.backbone.named_children()
-    parts = {f'backbone.{name}': part for name, part in children if not isinstance(part, nn.ReLU)}
+    backbone, name = model.backbone, 'backbone'
+    if hasattr(backbone, 'net'):  # a wrapper: show what it wraps
+        backbone, name = backbone.net, 'backbone.net'
+    parts = {f'{name}.{child}': part for child, part in backbone.named_children() if not isinstance(part, nn.ReLU)}
     hooks = [record(name, part) for name, part in {**parts, 'cls_head': model.cls_head}.items()]
     with torch.no_grad():
         model(inputs)
@@ -89,9 +96,50 @@ def summarise(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, An
     }
 
 
+TABLE_HEAD = """# What the models cost
+
+Written by `python tools/analysis/model_summary.py --table > docs/model_costs.md`; a test compares it with the configs.
+
+One view of one video, at the size of the training crop. GMACs are 10^9 multiply-adds of convolutions, linear layers,
+matrix products and the weighted sums of DSA and TAM; norms, activations and pooling are left out. (Papers that count
+norms too give about 0.5 % more, and some call a multiply-add two FLOPs.) A test with V views costs V times as much,
+and more where its crop is larger.
+
+| config | options | U x T x H x W | parameters | GMACs |
+|---|---|---|---:|---:|
+"""
+
+
+def find_pages() -> list[Path]:
+    """Return every page below configs/, without the fragments that pages are made of."""
+    folder = ROOT / 'configs'
+    return sorted(file for file in folder.rglob('*.py') if '_base_' not in file.relative_to(folder).parts)
+
+
+def find_variations(page: Path) -> list[list[str]]:
+    """Return the options of each line ``--cfg-options`` under ``Vary`` in a page's lab note; [[]] if there is none."""
+    note = ast.get_docstring(ast.parse(page.read_text())) or ''
+    lines = [line.removeprefix('Vary').strip() for line in note.splitlines()]
+    options = [shlex.split(line)[1:] for line in lines if line.startswith('--cfg-options ')]
+    return options or [[]]
+
+
+def cost_row(page: Path, options: list[str]) -> str:
+    """Return a page's line of the table of costs."""
+    config = load_config(page, options)
+    summary = summarise(config['model'], find_input_shape(config.to_dict()))
+    num_snippets, _, frames, height, width = summary['input_shape'][2:]
+    name = page.relative_to(ROOT / 'configs')
+    shown = ' '.join(f'`{option}`' for option in options)
+    size = f'{num_snippets} x {frames} x {height} x {width}'
+    return f'| {name} | {shown} | {size} | {summary["params"]:,} | {summary["gmacs"]:.3f} |'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('config', nargs='?')
+    what.add_argument('--table', action='store_true', help='the costs of all configs, as Markdown')
     parser.add_argument('--json', action='store_true', help='print JSON: params, gmacs, input_shape, stages')
     parser.add_argument(
         '--input-shape',
@@ -104,6 +152,12 @@ def main() -> None:
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override values of the config'
     )
     args = parser.parse_args()
+    if args.table:
+        print(TABLE_HEAD, end='')
+        for page in find_pages():
+            for options in find_variations(page):
+                print(cost_row(page, options))
+        return
     with plain_errors():
         config = load_config(args.config, args.cfg_options)
         summary = summarise(config['model'], tuple(args.input_shape or find_input_shape(config)))

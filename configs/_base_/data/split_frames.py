@@ -1,6 +1,7 @@
 """UCF101 or HMDB51 as JPEG frames (img_00001.jpg, ...), U snippets a video, one of the three official splits.
 
-Needs the settings data_root, split (1, 2 or 3), num_snippets, frames_per_snippet and frame_interval. The results of
+Needs the settings data_root, split (1, 2 or 3), num_snippets, frames_per_snippet, frame_interval, short_side and
+crop_size. The results of
 the three splits are averaged: run with --cfg-options split=2 and split=3, too.
 Lists: `train_split1_frames.txt`, `val_split1_frames.txt` and so on, `<folder> <number of frames> <label>`, folders
 relative to data_root.
@@ -22,7 +23,7 @@ train_dataloader = dict(
         pipeline=[
             dict(**_sample, random=True),
             dict(type='DecodeRawFrames'),
-            dict(type='MultiScaleCrop', size=224, scales=(1, 0.875, 0.75, 0.66)),
+            dict(type='MultiScaleCrop', size='${crop_size}', scales=(1, 0.875, 0.75, 0.66)),
             dict(type='Flip', prob=0.5),
             dict(type='PackInputs'),
         ],
@@ -38,8 +39,8 @@ val_dataloader = dict(
         pipeline=[
             _sample,
             dict(type='DecodeRawFrames'),
-            dict(type='Resize', short_side=256),
-            dict(type='CenterCrop', size=224),
+            dict(type='Resize', short_side='${short_side}'),
+            dict(type='CenterCrop', size='${crop_size}'),
             dict(type='PackInputs'),
         ],
     ),
@@ -55,8 +56,8 @@ test_dataloader = dict(
         pipeline=[
             dict(**_sample, num_groups=2),
             dict(type='DecodeRawFrames'),
-            dict(type='Resize', short_side=256),
-            dict(type='ThreeCrop', size=256),
+            dict(type='Resize', short_side='${short_side}'),
+            dict(type='ThreeCrop', size='${short_side}'),
             dict(type='PackInputs'),
         ],
     ),

@@ -1,0 +1,7 @@
+"""ResNet-50 on each frame alone, scores averaged: TSN, and what MVF and TAM go into. Needs the setting num_classes."""
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(type='ResNet', depth=50, pretrained='pretrained/resnet50-0676ba61.pth'),
+    cls_head=dict(type='TSNHead', num_classes='${num_classes}', in_channels=2048, dropout=0.5),
+)

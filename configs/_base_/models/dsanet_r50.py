@@ -1,0 +1,24 @@
+"""DSANet-R50 with every choice about DSA as a setting, for ablations.
+
+Needs the settings num_classes, num_snippets, kernel_size, expansion, channel_ratio, place and blocks.
+"""
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(
+        type='ResNet_I3D',
+        depth=50,
+        inflate=(0, 0, 1, 1),
+        pretrained='pretrained/resnet50-0676ba61.pth',
+    ),
+    cls_head=dict(type='I3DClsHead', num_classes='${num_classes}', in_channels=2048, dropout=0.5),
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        kernel_size='${kernel_size}',
+        expansion='${expansion}',
+        channel_ratio='${channel_ratio}',
+        place='${place}',
+        blocks='${blocks}',
+    ),
+)

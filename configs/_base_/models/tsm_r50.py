@@ -1,0 +1,13 @@
+"""TSM-ResNet-50: an eighth of the channels moves one frame back, an eighth ahead. Needs the setting num_classes."""
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(
+        type='ResNetTSM',
+        depth=50,
+        shift_div=8,
+        shift_place='blockres',
+        pretrained='pretrained/resnet50-0676ba61.pth',
+    ),
+    cls_head=dict(type='TSNHead', num_classes='${num_classes}', in_channels=2048, dropout=0.5, init_std=0.001),
+)

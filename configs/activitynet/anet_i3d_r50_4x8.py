@@ -1,0 +1,28 @@
+"""I3D-R50 on ActivityNet v1.3, whole untrimmed videos, mean average precision: the control, no DSA.
+
+What       I3D ResNet-50 without DSA; 4 snippets x 8 frames x 224 x 224, 8 frames apart. 32.04 M parameters, 166.96
+           GMACs a view.
+Train      bash dist_train_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py 8
+           --load-from work_dirs/i3d_r50_e100_s1_8/best.pth to start from Kinetics-400
+Test       bash dist_test_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py work_dirs/anet_i3d_r50_4x8/best.pth 8
+Batch      8 GPUs x 12 videos
+Expected   not measured here.
+Source     arXiv 2105.12085; the paper names the data set, its settings are not public: these are ours
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/activitynet_frames.py',
+    '../_base_/schedules/sgd_cosine_e30.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/activitynet'
+num_classes = 200
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 8
+
+model = dict(module_cfg=None)
+metrics = [dict(type='MeanAveragePrecision')]
+runtime = dict(save_best='mAP')

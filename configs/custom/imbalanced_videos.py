@@ -1,0 +1,50 @@
+"""DSANet-R50 on one's own videos where some classes are rare: focal loss with class weights.
+
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
+           166.96 GMACs a view.
+Data       as in finetune_videos.py
+Train      bash dist_train_recognizer.sh configs/custom/imbalanced_videos.py 1
+Test       bash dist_test_recognizer.sh configs/custom/imbalanced_videos.py work_dirs/imbalanced_videos/best.pth 1
+Batch      1 GPU x 8 videos; multiply optimizer.lr with the number of GPUs
+Expected   depends on the videos; mean class accuracy chooses the best epoch
+Source     arXiv 1708.02002 for the loss; the settings are ours
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/videos.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/my_videos'
+train_dir = '${data_root}/videos'
+val_dir = '${data_root}/videos'
+train_list = '${data_root}/train.txt'
+val_list = '${data_root}/val.txt'
+class_file = '${data_root}/classes.txt'
+decoder = 'pyav'  # heeds the rotation that phones note in their videos
+num_classes = 2
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 4
+short_side = 256
+crop_size = 224
+class_weights = (1.0, 4.0)  # one a class, such as the largest class's size divided by each class's
+
+model = dict(
+    cls_head=dict(loss=dict(type='FocalLoss', gamma=2.0, class_weights='${class_weights}')),
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        kernel_size=3,
+        expansion=2,
+        channel_ratio=1 / 8,
+        place='before_conv2',
+        blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
+    ),
+)
+metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
+runtime = dict(save_best='mean_class_accuracy')
+optimizer = dict(type='SGD', lr=0.00125, momentum=0.9, nesterov=True, weight_decay=1e-4)
+schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
+train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40)

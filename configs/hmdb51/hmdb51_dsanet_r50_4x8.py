@@ -1,0 +1,43 @@
+r"""DSANet-R50 on HMDB51, fine-tuned from Kinetics-400; split 1 of 3.
+
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. The stem, the first
+           stage and all batch norms stay as they come from Kinetics. 31.74 M parameters, 166.96 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/hmdb51/hmdb51_dsanet_r50_4x8.py 8
+           --load-from work_dirs/r50_e100_s1_8/best.pth; then again with --cfg-options split=2 --work-dir
+           work_dirs/hmdb51_split2, and split=3
+Test       bash dist_test_recognizer.sh configs/hmdb51/hmdb51_dsanet_r50_4x8.py \
+               work_dirs/hmdb51_dsanet_r50_4x8/best.pth 8
+Batch      8 GPUs x 12 videos
+Expected   not measured here. The usual number is the mean over the three splits.
+Source     arXiv 2105.12085 for the model; the settings are ours
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/split_frames.py',
+    '../_base_/schedules/sgd_cosine_e30.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/hmdb51'
+num_classes = 51
+split = 1
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 4
+short_side = 256
+crop_size = 224
+
+model = dict(
+    backbone=dict(frozen_stages=1, norm_eval=True),
+    cls_head=dict(dropout=0.8),
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        kernel_size=3,
+        expansion=2,
+        channel_ratio=1 / 8,
+        place='before_conv2',
+        blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
+    ),
+)

@@ -1,0 +1,44 @@
+r"""DSA behind three stages of Video Swin-T on Kinetics-400: how it goes into a network without residual blocks.
+
+What       torchvision's swin3d_t with DSA behind its first three stages; 2 snippets x 16 frames x 224 x 224, 4 frames
+           apart. 28.16 M parameters, 87.77 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_swin3d_t_2x16.py 8
+Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_swin3d_t_2x16.py \
+               work_dirs/dsanet_swin3d_t_2x16/best.pth 8
+Batch      8 GPUs x 4 videos
+Expected   not measured here. torchvision gives 77.7 % top-1 for its weights of swin3d_t, without DSA, with 32 frames
+           and 12 views.
+Source     arXiv 2106.13230; the settings are ours
+"""
+
+_base_ = [
+    '../_base_/data/kinetics400_frames.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/kinetics400'
+num_classes = 400
+num_snippets = 2
+frames_per_snippet = 16
+frame_interval = 4
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(
+        type='TorchvisionVideo', name='swin3d_t', stochastic_depth=0.1, pretrained='pretrained/swin3d_t-7615ae03.pth'
+    ),
+    cls_head=dict(type='TSNHead', num_classes='${num_classes}', in_channels=768, dropout=0.5),
+    max_views_per_forward=2,
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        channel_ratio=1 / 8,
+        residual=True,
+        after=('net.features.0', 'net.features.2', 'net.features.4'),
+    ),
+)
+train_dataloader = dict(batch_size=4)
+optimizer = dict(type='AdamW', lr=1e-4, weight_decay=0.05)
+parameters = dict(decay_norms=False, decay_biases=False)
+schedule = dict(type='CosineSchedule', warmup_epochs=2.5, warmup_start_factor=0.01)
+train_cfg = dict(max_epochs=30, val_interval=5)

@@ -1,0 +1,31 @@
+"""I3D-R101 on Kinetics-400: the control of dsanet_r101_4x8.py, no DSA.
+
+What       I3D ResNet-101, the scores of 4 snippets averaged; 4 snippets x 8 frames x 224 x 224, 8 frames apart. 60.36 M
+           parameters, 341.66 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/kinetics/i3d_r101_4x8.py 8
+Test       bash dist_test_recognizer.sh configs/kinetics/i3d_r101_4x8.py work_dirs/i3d_r101_4x8/best.pth 8
+Batch      8 GPUs x 6 videos
+Expected   not measured here.
+Source     as dsanet_r101_4x8.py
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/kinetics400_frames.py',
+    '../_base_/schedules/sgd_step_e100.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/kinetics400'
+num_classes = 400
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 8
+
+model = dict(
+    backbone=dict(depth=101, activation_checkpointing=True, pretrained='pretrained/resnet101-63fe2227.pth'),
+    max_views_per_forward=2,
+    module_cfg=None,
+)
+train_dataloader = dict(batch_size=6)
+optimizer = dict(lr=0.0075)

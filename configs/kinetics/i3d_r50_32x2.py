@@ -1,0 +1,39 @@
+"""I3D-R50 on Kinetics-400, 32 frames 2 apart: with a stem and pools in time.
+
+What       I3D ResNet-50, time halved by the stem, by its pooling and behind the first stage; one clip of 32 frames x
+           224 x 224, 2 frames apart. 28.04 M parameters, 33.13 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/kinetics/i3d_r50_32x2.py 8
+Test       bash dist_test_recognizer.sh configs/kinetics/i3d_r50_32x2.py work_dirs/i3d_r50_32x2/best.pth 8
+Batch      8 GPUs x 12 videos
+Expected   not measured here.
+Source     arXiv 1705.07750; architecture and schedule as in mmaction2, scaled to the batch
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/kinetics400_clips.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/kinetics400'
+num_classes = 400
+frames_per_snippet = 32
+frame_interval = 2
+num_groups = 10
+
+model = dict(
+    backbone=dict(
+        inflate=((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0)),
+        inflate_style='3x1x1',
+        conv1_kernel_t=5,
+        conv1_stride_t=2,
+        pool1_kernel_t=1,
+        pool1_stride_t=2,
+        pool2_stride_t=2,
+    ),
+    average_views='prob',
+    max_views_per_forward=6,
+)
+optimizer = dict(type='SGD', lr=0.015, momentum=0.9, weight_decay=1e-4)
+schedule = dict(type='StepSchedule', milestones=(40, 80), gamma=0.1)
+train_cfg = dict(max_epochs=100, val_interval=10, clip_grad_norm=40)

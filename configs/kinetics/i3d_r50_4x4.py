@@ -1,0 +1,25 @@
+"""I3D-R50 on Kinetics-400 with 4 frames a snippet: the control of dsanet_r50_4x4.py, no DSA.
+
+What       I3D ResNet-50, the scores of 4 snippets averaged; 4 snippets x 4 frames x 224 x 224, 16 frames apart. 32.45 M
+           parameters, 83.48 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/kinetics/i3d_r50_4x4.py 8
+Test       bash dist_test_recognizer.sh configs/kinetics/i3d_r50_4x4.py work_dirs/i3d_r50_4x4/best.pth 8
+Batch      8 GPUs x 12 videos
+Expected   not measured here.
+Source     as dsanet_r50_4x4.py
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/kinetics400_frames.py',
+    '../_base_/schedules/sgd_step_e100.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/kinetics400'
+num_classes = 400
+num_snippets = 4
+frames_per_snippet = 4
+frame_interval = 16
+
+model = dict(module_cfg=None)

@@ -1,0 +1,28 @@
+"""SlowOnly-R50 on Kinetics-400, 4 frames 16 apart: I3D with late inflation, trained on single clips.
+
+What       I3D ResNet-50; one clip of 4 frames x 224 x 224, 16 frames apart. 32.45 M parameters, 20.87 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/kinetics/slowonly_r50_4x16.py 8
+Test       bash dist_test_recognizer.sh configs/kinetics/slowonly_r50_4x16.py work_dirs/slowonly_r50_4x16/best.pth 8
+Batch      8 GPUs x 12 videos
+Expected   not measured here.
+Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet, which mmaction2 uses too
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/kinetics400_clips.py',
+    '../_base_/schedules/sgd_step_e150.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/kinetics400'
+num_classes = 400
+frames_per_snippet = 4
+frame_interval = 16
+num_groups = 10
+
+model = dict(
+    average_views='prob',
+    max_views_per_forward=6,
+    cls_head=dict(test_window=(7, 7)),
+)

@@ -1,0 +1,28 @@
+"""SlowOnly-R50 on Kinetics-400, 8 frames 8 apart: I3D with late inflation, trained on single clips.
+
+What       I3D ResNet-50; one clip of 8 frames x 224 x 224, 8 frames apart. 32.45 M parameters, 41.74 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/kinetics/slowonly_r50_8x8.py 8
+Test       bash dist_test_recognizer.sh configs/kinetics/slowonly_r50_8x8.py work_dirs/slowonly_r50_8x8/best.pth 8
+Batch      8 GPUs x 12 videos
+Expected   not measured here. The SlowFast model zoo gives 74.8 % top-1 with 10 clips x 3 crops.
+Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet, which mmaction2 uses too
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/kinetics400_clips.py',
+    '../_base_/schedules/sgd_step_e150.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/kinetics400'
+num_classes = 400
+frames_per_snippet = 8
+frame_interval = 8
+num_groups = 10
+
+model = dict(
+    average_views='prob',
+    max_views_per_forward=6,
+    cls_head=dict(test_window=(7, 7)),
+)

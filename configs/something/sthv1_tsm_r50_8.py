@@ -1,0 +1,23 @@
+"""TSM-R50 on Something-Something V1, 8 frames.
+
+What       ResNet-50 with temporal shifts; 8 frames x 224 x 224, spread over the video. No flips: some classes are
+           directions. 23.86 M parameters, 32.70 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/something/sthv1_tsm_r50_8.py 8
+Test       bash dist_test_recognizer.sh configs/something/sthv1_tsm_r50_8.py work_dirs/sthv1_tsm_r50_8/best.pth 8
+Batch      8 GPUs x 8 videos
+Expected   not measured here. The authors give 45.6 % top-1 (1 clip).
+Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch
+"""
+
+_base_ = [
+    '../_base_/models/tsm_r50.py',
+    '../_base_/data/something_frames.py',
+    '../_base_/schedules/sgd_step_e50_tsm.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/something_something_v1'
+num_classes = 174
+filename_tmpl = '{:05}.jpg'
+num_snippets = 1
+frames_per_snippet = 8

@@ -1,0 +1,37 @@
+r"""DSANet on TSM-R50, Something-Something V2, 8 frames.
+
+What       ResNet-50 with temporal shifts inside snippets and five DSA modules between them; 2 snippets x 4 frames x 224
+           x 224, spread over the video. Flips swap the labels of left and right. 23.86 M parameters, 32.70 GMACs a
+           view.
+Train      bash dist_train_recognizer.sh configs/something/sthv2_dsanet_tsm_r50_8.py 8
+Test       bash dist_test_recognizer.sh configs/something/sthv2_dsanet_tsm_r50_8.py \
+               work_dirs/sthv2_dsanet_tsm_r50_8/best.pth 8
+Batch      8 GPUs x 8 videos
+Expected   not measured here.
+Source     arXiv 2105.12085; the paper names the data set, its settings are not public: these are ours, schedule as for
+           TSM
+"""
+
+_base_ = [
+    '../_base_/models/tsm_r50.py',
+    '../_base_/data/something_v2_frames.py',
+    '../_base_/schedules/sgd_step_e50_tsm.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/something_something_v2'
+num_classes = 174
+num_snippets = 2
+frames_per_snippet = 4
+
+model = dict(
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        kernel_size=3,
+        expansion=2,
+        channel_ratio=1 / 8,
+        place='before_conv2',
+        blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
+    ),
+)

@@ -1,0 +1,41 @@
+r"""DSANet-R50 on UCF101, fine-tuned from Kinetics-400; split 1 of 3.
+
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.84 M parameters,
+           166.97 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/ucf101/ucf101_dsanet_r50_4x8.py 8
+           --load-from work_dirs/r50_e100_s1_8/best.pth; then again with --cfg-options split=2 --work-dir
+           work_dirs/ucf101_split2, and split=3
+Test       bash dist_test_recognizer.sh configs/ucf101/ucf101_dsanet_r50_4x8.py \
+               work_dirs/ucf101_dsanet_r50_4x8/best.pth 8
+Batch      8 GPUs x 12 videos
+Expected   not measured here. The usual number is the mean over the three splits.
+Source     arXiv 2105.12085 for the model; the settings are ours
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/split_frames.py',
+    '../_base_/schedules/sgd_cosine_e30.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/ucf101'
+num_classes = 101
+split = 1
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 4
+short_side = 256
+crop_size = 224
+
+model = dict(
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        kernel_size=3,
+        expansion=2,
+        channel_ratio=1 / 8,
+        place='before_conv2',
+        blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
+    ),
+)
