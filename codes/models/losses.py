@@ -76,7 +76,11 @@ class CrossEntropyLoss(_WeightedLoss):
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
         """Return the loss of scores (N, K) and classes (N,), or weights of the classes (N, K)."""
         self.check(scores, label)
-        return nn.functional.cross_entropy(scores, label, self.class_weights, label_smoothing=self.label_smoothing)
+        loss = nn.functional.cross_entropy(scores, label, self.class_weights, label_smoothing=self.label_smoothing)
+        if self.class_weights is not None and label.dim() == 2:
+            # torch divides by the number of videos here, by the sum of their weights for classes only.
+            loss = loss * len(scores) / (label * self.class_weights).sum().clamp(min=1e-8)
+        return loss
 
 
 @MODELS.register_module()
@@ -106,7 +110,9 @@ class FocalLoss(_WeightedLoss):
         if self.class_weights is not None:
             target = target * self.class_weights
         log_prob = scores.log_softmax(dim=1)
-        loss = -(target * (1 - log_prob.exp()) ** self.gamma * log_prob).sum()
+        # Not quite zero: its power's slope is infinite for a gamma below 1.
+        rest = (1 - log_prob.exp()).clamp(min=1e-8)
+        loss = -(target * rest**self.gamma * log_prob).sum()
         return loss / (len(scores) if self.class_weights is None else target.sum().clamp(min=1e-8))
 
 

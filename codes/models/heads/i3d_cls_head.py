@@ -3,6 +3,7 @@
 Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -71,4 +72,5 @@ class I3DClsHead(ClsHead):
         scores = self.fc_cls(windows.movedim(1, -1)).float()  # (N*V*U, H', W', K)
         scores = scores.unflatten(0, (-1, num_snippets)).mean(dim=1)  # (N*V, H', W', K)
         log_probs = scores.log_softmax(dim=-1).flatten(1, 2)  # (N*V, H'*W', K)
-        return log_probs.exp().mean(dim=1).log()  # (N*V, K)
+        # Not exp, mean, log: a probability too small for a float would become a score of minus infinity.
+        return log_probs.logsumexp(dim=1) - math.log(log_probs.shape[1])  # (N*V, K)

@@ -1,7 +1,11 @@
+import math
+
 import pytest
 import torch
+from torch import Tensor
 
 from codes.models.heads.i3d_cls_head import I3DClsHead
+from codes.models.losses import FocalLoss
 
 
 def test_scores_are_the_mean_over_snippets_of_each_snippets_scores() -> None:
@@ -43,8 +47,86 @@ def test_loss_is_the_mean_cross_entropy() -> None:
         ({'num_classes': 0}, 'num_classes=0 must be a whole number'),
         ({'num_classes': '8'}, "num_classes='8' must be a whole number"),
         ({'num_classes': 2, 'dropout': 1.0}, r'dropout=1.0 must lie in \[0, 1\)'),
+        ({'num_classes': 2, 'test_window': (7,)}, r'test_window=\(7,\) must be \(height, width\)'),
+        ({'num_classes': 2, 'test_window': (7, 0)}, r'test_window=\(7, 0\) must be \(height, width\), both at least 1'),
     ],
 )
 def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         I3DClsHead(in_channels=4, **options)
+
+
+def test_the_loss_of_the_config_is_taken() -> None:
+    scores, label = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
+    head = I3DClsHead(num_classes=2, in_channels=1, loss=FocalLoss(gamma=1.5))
+    assert head.loss(scores, label) == FocalLoss(gamma=1.5)(scores, label)
+
+
+def slow_windows(head: I3DClsHead, features: Tensor, num_snippets: int) -> Tensor:
+    """Probabilities (N*V, K): each window classified alone, as in training, and the answers averaged."""
+    height, width = head.test_window
+    rows, columns = features.shape[3:]
+    found = []
+    for view in features.split(num_snippets):
+        answers = []
+        for top in range(rows - height + 1):
+            for left in range(columns - width + 1):
+                window = view[:, :, :, top : top + height, left : left + width]
+                scores = torch.stack([head.fc_cls(snippet.mean(dim=(1, 2, 3))) for snippet in window])  # (U, K)
+                answers.append(scores.mean(0).softmax(0))
+        found.append(torch.stack(answers).mean(0))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize('window', [(2, 2), (1, 1), (2, 3), (3, 1), (4, 5)])
+@torch.no_grad()
+def test_window_scores_are_logarithms_of_the_mean_probability(window: tuple[int, int]) -> None:
+    head = I3DClsHead(num_classes=5, in_channels=6, init_std=1.0, test_window=window).eval()
+    features = torch.randn(6, 6, 2, 4, 5)
+    scores = head(features, num_snippets=3)
+    torch.testing.assert_close(scores.exp(), slow_windows(head, features, 3))
+    torch.testing.assert_close(scores.softmax(dim=1), slow_windows(head, features, 3))
+
+
+@torch.no_grad()
+def test_a_window_as_large_as_the_map_gives_the_probabilities_of_the_plain_head() -> None:
+    plain = I3DClsHead(num_classes=5, in_channels=6, init_std=1.0).eval()
+    windowed = I3DClsHead(num_classes=5, in_channels=6, test_window=[3, 4]).eval()
+    windowed.load_state_dict(plain.state_dict())
+    features = torch.randn(4, 6, 2, 3, 4)
+    torch.testing.assert_close(windowed(features, 2).softmax(1), plain(features, 2).softmax(1))
+
+
+@torch.no_grad()
+def test_windows_are_for_testing_only() -> None:
+    head = I3DClsHead(num_classes=5, in_channels=6, dropout=0.0, init_std=1.0, test_window=(1, 1))
+    plain = I3DClsHead(num_classes=5, in_channels=6, dropout=0.0)
+    plain.load_state_dict(head.state_dict())
+    features = torch.randn(4, 6, 2, 3, 4)
+    assert torch.equal(head(features, 2), plain(features, 2))
+    assert not torch.allclose(head.eval()(features, 2), plain(features, 2), atol=1e-3)
+
+
+@torch.no_grad()
+def test_window_scores_of_a_sure_network_stay_finite() -> None:
+    """Probabilities of e^-300 do not fit into a float; their logarithms do."""
+    head = I3DClsHead(num_classes=2, in_channels=1, test_window=(1, 1)).eval()
+    head.fc_cls.weight.copy_(torch.tensor([[300.0], [0.0]]))
+    scores = head(torch.ones(1, 1, 1, 2, 2), num_snippets=1)
+    torch.testing.assert_close(scores, torch.tensor([[0.0, -300.0]]))
+
+
+@torch.no_grad()
+def test_window_scores_by_hand() -> None:
+    """Two windows that answer 0.9 and 0.5 for the first class."""
+    head = I3DClsHead(num_classes=2, in_channels=1, test_window=(1, 1)).eval()
+    head.fc_cls.weight.copy_(torch.tensor([[1.0], [0.0]]))
+    features = torch.tensor([math.log(9), 0.0]).reshape(1, 1, 1, 1, 2)
+    torch.testing.assert_close(head(features, 1).exp(), torch.tensor([[0.7, 0.3]]))
+
+
+@pytest.mark.parametrize('size', [(2, 4), (4, 2)])
+def test_window_larger_than_the_features_is_refused(size: tuple[int, int]) -> None:
+    head = I3DClsHead(num_classes=2, in_channels=3, test_window=(3, 3)).eval()
+    with pytest.raises(ValueError, match=rf'test_window=\(3, 3\) is larger than the features, {size[0]} x {size[1]}'):
+        head(torch.zeros(2, 3, 1, *size), num_snippets=2)

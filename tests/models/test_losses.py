@@ -1,0 +1,172 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from codes.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, check_targets, one_hot
+
+LOG3, LOG9 = math.log(3), math.log(9)
+# Two videos of two classes whose probabilities are (3/4, 1/4) and (1/10, 9/10).
+SCORES = torch.tensor([[LOG3, 0.0], [0.0, LOG9]])
+CLASSES = torch.tensor([0, 0])
+
+
+def value(loss: nn.Module, label: Tensor = CLASSES) -> float:
+    """The loss of the two videos."""
+    return loss(SCORES, label).item()
+
+
+def test_cross_entropy_by_hand() -> None:
+    assert value(CrossEntropyLoss()) == pytest.approx(-(math.log(0.75) + math.log(0.1)) / 2)
+
+
+def test_label_smoothing_by_hand() -> None:
+    """A fifth is spread over two classes: 0.9 for the label, 0.1 for the other."""
+    first = 0.9 * math.log(0.75) + 0.1 * math.log(0.25)
+    second = 0.9 * math.log(0.1) + 0.1 * math.log(0.9)
+    assert value(CrossEntropyLoss(label_smoothing=0.2)) == pytest.approx(-(first + second) / 2)
+
+
+def test_class_weights_by_hand() -> None:
+    label = torch.tensor([0, 1])
+    expected = -(2 * math.log(0.75) + 6 * math.log(0.9)) / 8
+    assert value(CrossEntropyLoss(class_weights=[2, 6]), label) == pytest.approx(expected)
+
+
+def test_mixed_labels_by_hand() -> None:
+    label = torch.tensor([[0.3, 0.7], [1.0, 0.0]])
+    expected = -(0.3 * math.log(0.75) + 0.7 * math.log(0.25) + math.log(0.1)) / 2
+    assert value(CrossEntropyLoss(), label) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 1.0, 2.0, 3.5])
+def test_focal_loss_by_hand(gamma: float) -> None:
+    expected = -(0.25**gamma * math.log(0.75) + 0.9**gamma * math.log(0.1)) / 2
+    assert value(FocalLoss(gamma=gamma)) == pytest.approx(expected)
+
+
+def test_focal_loss_with_class_weights_by_hand() -> None:
+    expected = -(2 * 0.25**2 * math.log(0.75) + 6 * 0.1**2 * math.log(0.9)) / 8
+    assert value(FocalLoss(class_weights=[2, 6]), torch.tensor([0, 1])) == pytest.approx(expected)
+
+
+def test_focal_loss_of_mixed_labels_by_hand() -> None:
+    label = torch.tensor([[0.3, 0.7], [1.0, 0.0]])
+    mixed = 0.3 * 0.25**2 * math.log(0.75) + 0.7 * 0.75**2 * math.log(0.25)
+    assert value(FocalLoss(), label) == pytest.approx(-(mixed + 0.9**2 * math.log(0.1)) / 2)
+
+
+@pytest.mark.parametrize('class_weights', [None, [0.5, 1, 2, 0, 3]])
+def test_focal_loss_without_focus_is_the_cross_entropy(class_weights: list | None) -> None:
+    scores, label = torch.randn(6, 5), torch.randint(5, (6,))
+    torch.testing.assert_close(
+        FocalLoss(gamma=0.0, class_weights=class_weights)(scores, label),
+        CrossEntropyLoss(class_weights=class_weights)(scores, label),
+    )
+    mixed = torch.rand(6, 5).softmax(1)
+    torch.testing.assert_close(
+        FocalLoss(gamma=0.0, class_weights=class_weights)(scores, mixed),
+        CrossEntropyLoss(class_weights=class_weights)(scores, mixed),
+    )
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_of_a_sure_network_has_a_gradient(gamma: float) -> None:
+    scores = torch.tensor([[100.0, 0.0], [0.0, 100.0]], requires_grad=True)
+    loss = FocalLoss(gamma=gamma)(scores, CLASSES)
+    loss.backward()
+    assert loss.item() == pytest.approx(50)
+    assert scores.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('class_weights', [None, [0.5, 1, 2, 0, 3]])
+def test_cross_entropy_is_torchs(smoothing: float, class_weights: list | None) -> None:
+    scores, label = torch.randn(6, 5), torch.randint(5, (6,))
+    weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+    expected = functional.cross_entropy(scores, label, weight, label_smoothing=smoothing)
+    torch.testing.assert_close(CrossEntropyLoss(smoothing, class_weights)(scores, label), expected)
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        CrossEntropyLoss(),
+        CrossEntropyLoss(label_smoothing=0.1),
+        CrossEntropyLoss(class_weights=[1, 2, 5, 0.5]),
+        CrossEntropyLoss(label_smoothing=0.1, class_weights=[1, 2, 5, 0.5]),
+        FocalLoss(),
+        FocalLoss(class_weights=[1, 2, 5, 0.5]),
+        BinaryCrossEntropyLoss(positive_weight=3.0),
+    ],
+)
+def test_classes_and_one_hot_weights_give_the_same_loss(loss: nn.Module) -> None:
+    scores, label = torch.randn(6, 4), torch.tensor([0, 3, 2, 2, 1, 0])
+    torch.testing.assert_close(loss(scores, label), loss(scores, one_hot(label, 4)))
+
+
+def test_binary_cross_entropy_by_hand() -> None:
+    """Probabilities of a yes: 3/4, 1/2 and 1/2, 9/10."""
+    label = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    expected = -(math.log(0.75) + math.log(0.5) + math.log(0.5) + math.log(0.1)) / 4
+    assert value(BinaryCrossEntropyLoss(), label) == pytest.approx(expected)
+    expected = -(3 * math.log(0.75) + 3 * math.log(0.5) + math.log(0.5) + math.log(0.1)) / 4
+    assert value(BinaryCrossEntropyLoss(positive_weight=3.0), label) == pytest.approx(expected)
+
+
+def test_binary_cross_entropy_is_torchs() -> None:
+    scores, label = torch.randn(6, 5), (torch.rand(6, 5) > 0.5).float()
+    expected = functional.binary_cross_entropy_with_logits(scores, label)
+    torch.testing.assert_close(BinaryCrossEntropyLoss()(scores, label), expected)
+
+
+def test_one_hot_makes_floats_of_classes_and_hands_weights_back() -> None:
+    assert one_hot(torch.tensor([1, 0]), 3).tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    weights = torch.rand(2, 3)
+    assert one_hot(weights, 3) is weights
+
+
+def test_settings_are_no_part_of_the_state_dict() -> None:
+    for loss in (CrossEntropyLoss(class_weights=[1, 2]), FocalLoss(class_weights=[1, 2]), BinaryCrossEntropyLoss(2.0)):
+        assert not loss.state_dict()
+        assert len(list(loss.buffers())) == 1
+
+
+@pytest.mark.parametrize(
+    ('label', 'text'),
+    [
+        (torch.tensor([0, 1, 1]), r'labels \(3,\) of torch.int64 are neither classes .* for scores \(2, 2\)'),
+        (torch.tensor([0.0, 1.0]), r'labels \(2,\) of torch.float32 are neither'),
+        (torch.ones(2, 3), r'labels \(2, 3\) of torch.float32 are neither'),
+        (torch.ones(2, 2, dtype=torch.int64), r'labels \(2, 2\) of torch.int64 are neither'),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(label: Tensor, text: str) -> None:
+    for check in (check_targets, CrossEntropyLoss(), FocalLoss(), BinaryCrossEntropyLoss()):
+        with pytest.raises(ValueError, match=text):
+            check(SCORES, label)
+
+
+@pytest.mark.parametrize('kind', [CrossEntropyLoss, FocalLoss])
+def test_weights_for_another_number_of_classes_are_refused(kind: type[nn.Module]) -> None:
+    with pytest.raises(ValueError, match='class_weights has 3 weights for 2 classes'):
+        kind(class_weights=[1, 1, 1])(SCORES, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'options', 'text'),
+    [
+        (CrossEntropyLoss, {'label_smoothing': 1.0}, r'label_smoothing=1.0 must lie in \[0, 1\)'),
+        (CrossEntropyLoss, {'label_smoothing': -0.1}, r'label_smoothing=-0.1 must lie in \[0, 1\)'),
+        (CrossEntropyLoss, {'class_weights': []}, r'class_weights=\[\] must be one weight a class'),
+        (FocalLoss, {'class_weights': [1, -1]}, r'class_weights=\[1, -1\] must be .* none below 0'),
+        (FocalLoss, {'class_weights': [0, 0]}, r'class_weights=\[0, 0\] must be .* one above'),
+        (FocalLoss, {'gamma': -1.0}, 'gamma=-1.0 must be at least 0'),
+        (BinaryCrossEntropyLoss, {'positive_weight': 0.0}, 'positive_weight=0.0 must be above 0'),
+    ],
+)
+def test_wrong_options_are_refused_with_text(kind: type[nn.Module], options: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        kind(**options)
