@@ -63,8 +63,9 @@ class TorchvisionVideo(Backbone):
             drop.p *= last / largest
 
     def is_channels_last(self, submodule: str) -> bool:
-        """Say whether a submodule yields (B, T, H, W, C): in Swin all behind the convolution that makes the patches."""
-        return self.name.startswith('swin3d') and submodule != 'net.patch_embed.proj'
+        """Say whether a submodule yields (B, T, H, W, C): in Swin all but the first convolution and the pooling."""
+        channels_first = ('net.patch_embed.proj', 'net.avgpool')
+        return self.name.startswith('swin3d') and submodule not in channels_first
 
     def forward(self, x: Tensor) -> Tensor:
         """Map snippets (N*V*U, 3, T, H, W) to pooled features (N*V*U, out_channels, 1, 1, 1)."""
