@@ -1,0 +1,154 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from codes.models.backbones.residual import ResidualBackbone, ResidualBlock, conv3d, frozen_statistics, linear_rates
+from codes.models.backbones.resnet_i3d import BasicBlock3d, Bottleneck3d, ResNet_I3D
+from codes.models.modules_maker.block_maker import insert_modules
+
+
+@pytest.mark.parametrize('kernel', [(1, 1, 1), (3, 1, 1), (1, 3, 3), (5, 7, 7)])
+def test_convolutions_keep_the_size_but_for_the_stride(kernel: tuple[int, int, int]) -> None:
+    x = torch.empty(1, 2, 8, 16, 12, device='meta')
+    with torch.device('meta'):
+        assert conv3d(2, 3, kernel)(x).shape == (1, 3, 8, 16, 12)
+        assert conv3d(2, 3, kernel, (2, 2, 4))(x).shape == (1, 3, 4, 8, 3)
+        assert conv3d(2, 3, kernel).bias is None
+
+
+def test_the_shortcut_gets_weights_only_where_it_must() -> None:
+    assert BasicBlock3d(4, 4).downsample is None
+    assert BasicBlock3d(4, 8).downsample is not None
+    assert BasicBlock3d(4, 4, stride=(2, 1, 1)).downsample is not None
+    assert Bottleneck3d(4, 4).downsample is not None
+    assert Bottleneck3d(16, 4).downsample is None
+
+
+def test_stochastic_depth_rises_in_equal_steps() -> None:
+    assert linear_rates(0.4, 4) == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    backbone = ResNet_I3D(18, base_channels=4, stochastic_depth=0.8)
+    rates = [block.stochastic_depth.p for stage in backbone.stages for block in stage]
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    plain = ResNet_I3D(18, base_channels=4)
+    assert all(block.stochastic_depth is None for stage in plain.stages for block in stage)
+    assert set(plain.state_dict()) == set(backbone.state_dict())
+
+
+@pytest.mark.parametrize('last', [-0.1, 1.0])
+def test_a_rate_outside_of_its_range_is_refused(last: float) -> None:
+    with pytest.raises(ValueError, match=rf'stochastic_depth={last} must lie in \[0, 1\)'):
+        ResNet_I3D(10, base_channels=4, stochastic_depth=last)
+
+
+@torch.no_grad()
+def test_eval_mode_leaves_out_nothing() -> None:
+    plain = ResNet_I3D(10, base_channels=4).eval()
+    backbone = ResNet_I3D(10, base_channels=4, stochastic_depth=0.9).eval()
+    backbone.load_state_dict(plain.state_dict())
+    x = torch.randn(3, 3, 2, 32, 32)
+    assert torch.equal(backbone(x), plain(x))
+
+
+@pytest.mark.parametrize(
+    'block', [BasicBlock3d(8, 8, stochastic_depth=0.25), Bottleneck3d(8, 2, stochastic_depth=0.25)]
+)
+@torch.no_grad()
+def test_training_leaves_out_whole_branches_and_scales_the_others(block: ResidualBlock) -> None:
+    for module in block.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()  # so that the branch of a snippet is the same each time
+    x = torch.randn(400, 8, 1, 3, 3)
+    branch = block.branch(x)
+    y = block(x)
+    left_out = ((y - x.relu()).abs() < 1e-5).flatten(1).all(1)
+    kept = ((y - (x + branch / 0.75).relu()).abs() < 1e-5).flatten(1).all(1)
+    assert (left_out ^ kept).all()
+    assert 60 < left_out.sum() < 140
+
+
+def test_stochastic_depth_goes_with_activation_checkpointing() -> None:
+    results = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        backbone = ResNet_I3D(10, base_channels=4, stochastic_depth=0.5, activation_checkpointing=checkpointing)
+        y = backbone(torch.randn(6, 3, 2, 32, 32))
+        y.square().sum().backward()
+        results.append([y, *(p.grad for p in backbone.parameters()), *backbone.buffers()])
+    for plain, checkpointed in zip(*results, strict=True):
+        assert torch.equal(plain, checkpointed)
+
+
+def with_dsa(**options: object) -> ResNet_I3D:
+    """A network with one DSA inside a block and one behind a stage."""
+    backbone = ResNet_I3D(10, base_channels=4, **options)
+    dsa = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0}
+    insert_modules(backbone, [{**dsa, 'blocks': (0, 1, 0, 0)}, {**dsa, 'after': 'layer3'}])
+    return backbone.train()
+
+
+NORMS_OF_BLOCKS = {
+    f'layer{i}.0.{norm}' for i in range(1, 5) for norm in ('bn1', 'bn2', 'downsample.1') if (i, norm[0]) != (1, 'd')
+}
+
+
+def test_partial_bn_freezes_the_norms_of_the_blocks_alone() -> None:
+    backbone = with_dsa(partial_bn=True)
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=0.1)
+    backbone(torch.randn(4, 3, 2, 32, 32)).square().sum().backward()
+    optimizer.step()
+    norms = {name for name, module in backbone.named_modules() if isinstance(module, _BatchNorm)}
+    unchanged = {name for name in norms if torch.equal(backbone.get_submodule(name).weight, before[f'{name}.weight'])}
+    still = {
+        name for name in norms if torch.equal(backbone.get_submodule(name).running_mean, before[f'{name}.running_mean'])
+    }
+    assert unchanged == still == NORMS_OF_BLOCKS
+    assert norms - still == {'bn1', 'layer2.0.dsa.generate.1', 'dsa_after_layer3.generate.1'}
+    without_gradient = {name for name, p in backbone.named_parameters() if p.grad is None}
+    assert without_gradient == {f'{name}.{kind}' for name in NORMS_OF_BLOCKS for kind in ('weight', 'bias')}
+
+
+def test_partial_bn_lasts_through_train_and_eval() -> None:
+    backbone = with_dsa(partial_bn=True)
+    backbone.eval()
+    assert not any(module.training for module in backbone.modules())
+    backbone.train()
+    training = {n for n, m in backbone.named_modules() if isinstance(m, _BatchNorm) and m.training}
+    assert training == {'bn1', 'layer2.0.dsa.generate.1', 'dsa_after_layer3.generate.1'}
+
+
+def test_norm_eval_is_for_all_norms() -> None:
+    backbone = with_dsa(norm_eval=True)
+    assert not any(m.training for m in backbone.modules() if isinstance(m, _BatchNorm))
+    assert all(p.requires_grad for p in backbone.parameters())
+
+
+def test_without_options_all_norms_train() -> None:
+    assert all(m.training for m in with_dsa().modules())
+
+
+def test_frozen_statistics_leaves_statistics_alone_and_puts_everything_back() -> None:
+    module = nn.Sequential(nn.BatchNorm3d(2, momentum=0.3), nn.BatchNorm3d(2), nn.BatchNorm3d(2, momentum=None))
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    x = torch.randn(4, 2, 1, 3, 3) + 5
+    with frozen_statistics(module):
+        frozen = module(x)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    assert [norm.momentum for norm in module] == [0.3, 0.1, None]
+    assert torch.equal(module(x), frozen)  # of the batch in both cases
+    assert (module[0].running_mean != 0).all()
+
+
+def test_frozen_statistics_are_free_again_after_an_error() -> None:
+    module = nn.Sequential(nn.BatchNorm3d(2))
+    with pytest.raises(RuntimeError, match='broken'), frozen_statistics(module):
+        raise RuntimeError('broken')
+    assert module[0].momentum == 0.1
+
+
+def test_parts_that_a_subclass_must_give_are_asked_for() -> None:
+    with pytest.raises(NotImplementedError, match='ResidualBlock has no residual branch'):
+        ResidualBlock(2, 2, (1, 1, 1))(torch.zeros(1, 2, 1, 1, 1))
+    with pytest.raises(NotImplementedError, match='ResidualBackbone has no stem'):
+        _ = ResidualBackbone(-1, False, False, None).stem
