@@ -1,11 +1,13 @@
+import copy
 import logging
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from codes.models.backbones.resnet_i3d import ResNet_I3D
-from codes.models.modules_maker.block_maker import expand_flags, insert_modules
+from codes.models.backbones.torchvision_video import TorchvisionVideo
+from codes.models.modules_maker.block_maker import expand_flags, insert_modules, probe_channels
 from codes.models.modules_maker.DSA import DSA
 from codes.registry import MODELS, build
 
@@ -19,13 +21,14 @@ def tiny(depth: int = 10) -> ResNet_I3D:
 
 
 CLIP = (4, 3, 2, 32, 32)  # (N*V*U, C, T, H, W)
-BOTTLENECK_PLACES = ['before_conv1', 'before_conv2', 'before_conv3', 'before_add', 'after_block']
-BASIC_PLACES = ['before_conv1', 'before_conv2', 'before_add', 'after_block']
+BOTTLENECK_PLACES = ['before_block', 'before_conv1', 'before_conv2', 'before_conv3', 'before_add', 'after_block']
+BASIC_PLACES = ['before_block', 'before_conv1', 'before_conv2', 'before_add', 'after_block']
 
 
 def slow_block(block: nn.Module, place: str, x: torch.Tensor) -> torch.Tensor:
     """A residual block with DSA at one place, written out: an independent statement of where the places are."""
     dsa = block.dsa
+    x = dsa(x) if place == 'before_block' else x
     branch = dsa(x) if place == 'before_conv1' else x
     branch = block.bn1(block.conv1(branch)).relu()
     branch = dsa(branch) if place == 'before_conv2' else branch
@@ -40,13 +43,14 @@ def slow_block(block: nn.Module, place: str, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(('depth', 'place'), [(50, p) for p in BOTTLENECK_PLACES] + [(18, p) for p in BASIC_PLACES])
+@pytest.mark.parametrize('index', [0, 1])  # with and without weights in the shortcut
 @torch.no_grad()
-def test_each_place_is_where_the_paper_puts_it(depth: int, place: str) -> None:
+def test_each_place_is_where_the_paper_puts_it(depth: int, place: str, index: int) -> None:
     backbone = tiny(depth)
-    blocks = (0, [0, 1, *[0] * (len(backbone.stages[1]) - 2)], 0, 0)
-    insert_modules(backbone, dsa_cfg(place=place, blocks=blocks))
+    flags = [int(j == index) for j in range(len(backbone.stages[1]))]
+    insert_modules(backbone, dsa_cfg(place=place, blocks=(0, flags, 0, 0)))
     backbone.eval()
-    block = backbone.layer2[1]
+    block = backbone.layer2[index]
     x = torch.randn(4, block.place_channels['before_conv1'], 2, 8, 8)
     torch.testing.assert_close(block(x), slow_block(block, place, x))
 
@@ -141,6 +145,7 @@ def test_building_does_not_change_the_config() -> None:
             "place='before_conv3' is no place of BasicBlock3d.* before_conv1, before_conv2, before_add, after_block",
         ),
         ({'place': 'before_con2'}, ValueError, "Did you mean 'before_conv2'"),
+        ({'after': 'layer2'}, ValueError, 'module_cfg.blocks and module_cfg.after are two ways to say where; give one'),
         ({'blocks': (0, 0, 0, 0)}, ValueError, 'selects no block'),
         ({'blocks': (0, 1, 0)}, ValueError, 'must have 4 entries'),
         ({'blocks': (0, (1, 0), 0, 0)}, ValueError, r'blocks\[1\]=\(1, 0\) must be 0, 1 or 1 of them'),
@@ -163,3 +168,244 @@ def test_blocks_must_be_given() -> None:
 
 def test_expand_flags_spreads_a_number_over_its_stage() -> None:
     assert expand_flags((0, 1, [1, 0, 1]), (1, 2, 3), 'x') == [[False], [True, True], [True, False, True]]
+
+
+class Scale(nn.Module):
+    """Doubles, adds one; so that the order of several is seen."""
+
+    def __init__(self, factor: float, offset: float) -> None:
+        super().__init__()
+        self.factor, self.offset = factor, offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x + self.offset
+
+
+def test_modules_of_one_place_run_in_order() -> None:
+    block = tiny().layer2[0]
+    assert block.insert('before_conv2', Scale(2, 0)) == 'scale'
+    assert block.insert('before_conv2', Scale(1, 5)) == 'scale_2'
+    assert block.insert('before_add', Scale(3, 0)) == 'scale_3'
+    x = torch.randn(2, 8, 1, 2, 2)
+    torch.testing.assert_close(block.at('before_conv2', x), 2 * x + 5)
+    torch.testing.assert_close(block.at('before_add', x), 3 * x)
+    assert block.at('after_block', x) is x
+
+
+@torch.no_grad()
+def test_modules_of_several_kinds_go_into_one_network() -> None:
+    """TSM's shift, MVF, TAM, a non-local block, DSA and V4D at once, each where its paper has it."""
+    backbone = ResNet_I3D(10, base_channels=8)
+    everywhere = (1, 1, 1, 1)
+    insert_modules(
+        backbone,
+        [
+            {'type': 'TemporalShift', 'place': 'before_conv1', 'blocks': everywhere},
+            {'type': 'MVF', 'channel_ratio': 0.5, 'place': 'before_conv1', 'blocks': (0, 0, 1, 1)},
+            {'type': 'TAM', 'frames_per_snippet': 2, 'blocks': everywhere},
+            dsa_cfg(),
+            {'type': 'NonLocal3d', 'sub_sample': False, 'place': 'after_block', 'blocks': (0, 1, 0, 0)},
+            {'type': 'V4D', 'num_snippets': 2, 'after': ('layer2', 'layer3')},
+        ],
+    )
+    backbone.eval()
+    assert backbone.layer2[0].inserted == {
+        'before_conv1': ['temporalshift'],
+        'before_conv2': ['tam', 'dsa'],
+        'after_block': ['nonlocal3d'],
+    }
+    assert backbone.layer3[0].inserted == {'before_conv1': ['temporalshift', 'mvf'], 'before_conv2': ['tam']}
+    assert backbone(torch.randn(4, 3, 2, 32, 32)).shape == (4, 64, 2, 1, 1)
+    added = {'.'.join(key.split('.')[:3]) for key in set(backbone.state_dict()) - set(tiny().state_dict())}
+    assert {'layer1.0.tam', 'layer3.0.mvf', 'layer2.0.dsa', 'layer2.0.nonlocal3d'} <= added
+    assert {'v4d_after_layer2.conv.weight', 'v4d_after_layer3.conv.weight'} <= added
+
+
+def lively(backbone: nn.Module) -> nn.Module:
+    """Eval mode, with statistics and weights that leave no module without effect."""
+    for module in backbone.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return backbone.eval()
+
+
+def slow_forward(backbone: ResNet_I3D, behind: dict[str, list[nn.Module]], x: Tensor) -> Tensor:
+    """The network written out, with modules behind its parts."""
+
+    def then(name: str, y: Tensor) -> Tensor:
+        for module in behind.get(name, []):
+            y = module(y)
+        return y
+
+    # A hook is called by the submodule itself, so the parts are computed without it here.
+    x = then('conv1', nn.functional.conv3d(x, backbone.conv1.weight, stride=(1, 2, 2), padding=(0, 3, 3)))
+    x = then('maxpool', nn.functional.max_pool3d(backbone.bn1(x).relu(), (1, 3, 3), (1, 2, 2), (0, 1, 1)))
+    for i, stage in enumerate(backbone.stages):
+        for j, block in enumerate(stage):
+            x = then(f'layer{i + 1}.{j}', block.forward(x))
+        x = then(f'layer{i + 1}', x)
+    return x
+
+
+@pytest.mark.parametrize('names', ['layer2', 'layer2.0', 'conv1', 'maxpool', ['layer1', 'layer3.1']])
+@torch.no_grad()
+def test_after_puts_the_module_behind_the_submodule(names: str | list[str]) -> None:
+    backbone = ResNet_I3D(18, base_channels=4)
+    insert_modules(backbone, {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0, 'after': names})
+    lively(backbone)
+    listed = [names] if isinstance(names, str) else names
+    behind = {name: [getattr(backbone, f'dsa_after_{name.replace(".", "_")}')] for name in listed}
+    x = torch.randn(CLIP)
+    assert all(module.residual for modules in behind.values() for module in modules)
+    torch.testing.assert_close(backbone(x), slow_forward(backbone, behind, x))
+    assert not torch.allclose(backbone(x), slow_forward(backbone, {}, x), rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_several_modules_behind_one_submodule_run_in_order() -> None:
+    backbone = tiny()
+    insert_modules(
+        backbone,
+        [
+            {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0, 'residual': False, 'after': 'layer2'},
+            {'type': 'TAM', 'frames_per_snippet': 2, 'after': 'layer2'},
+        ],
+    )
+    lively(backbone)
+    dsa, tam = backbone.dsa_after_layer2, backbone.tam_after_layer2
+    assert dsa.residual is False
+    x = torch.randn(CLIP)
+    torch.testing.assert_close(backbone(x), slow_forward(backbone, {'layer2': [dsa, tam]}, x))
+    assert not torch.allclose(backbone(x), slow_forward(backbone, {'layer2': [tam, dsa]}, x), rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_after_in_a_network_of_torchvision() -> None:
+    backbone = TorchvisionVideo('r3d_18')
+    insert_modules(backbone, {'type': 'DSA', 'num_snippets': 2, 'after': ('net.layer2', 'net.layer3.0')})
+    lively(backbone)
+    assert backbone.dsa_after_net_layer2.channels == 128 // 8
+    assert backbone.dsa_after_net_layer3_0.channels == 256 // 8
+    net, x = backbone.net, torch.randn(CLIP)
+    y = net.layer1(net.stem(x))
+    for block in net.layer2:
+        y = block(y)
+    y = backbone.dsa_after_net_layer2(y)
+    y = net.layer3[1](backbone.dsa_after_net_layer3_0(net.layer3[0].forward(y)))
+    torch.testing.assert_close(backbone(x).flatten(1), net.layer4(y).mean(dim=(2, 3, 4)), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_after_turns_channels_last_features_round() -> None:
+    backbone = TorchvisionVideo('swin3d_t')
+    insert_modules(
+        backbone, {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0, 'after': ('net.features.2', 'net.avgpool')}
+    )
+    lively(backbone)
+    net, x = backbone.net, torch.randn(2, 3, 2, 32, 32)
+    first, last = backbone.dsa_after_net_features_2, backbone.dsa_after_net_avgpool
+    assert (first.channels, last.channels) == (192, 768)
+    y = net.pos_drop(net.patch_embed(x))  # (B, T, H, W, C)
+    for i, stage in enumerate(net.features):
+        y = stage.forward(y)
+        if i == 2:
+            y = first(y.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+    y = last(net.norm(y).mean(dim=(1, 2, 3))[..., None, None, None])
+    torch.testing.assert_close(backbone(x), y, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_copy_uses_the_modules_of_the_copy() -> None:
+    """As for an average of weights, which changes the copy and must be seen there, and nowhere else."""
+    backbone = tiny()
+    insert_modules(backbone, {'type': 'V4D', 'num_snippets': 2, 'after': 'layer2'})
+    x = torch.randn(CLIP)
+    before = backbone(x)
+    copied = copy.deepcopy(backbone)
+    nn.init.normal_(copied.v4d_after_layer2.conv.weight)
+    assert torch.equal(backbone(x), before)
+    assert not torch.allclose(copied(x), before, rtol=1e-3, atol=1e-3)
+    nn.init.normal_(backbone.v4d_after_layer2.conv.weight)
+    copied.load_state_dict(backbone.state_dict())
+    assert torch.equal(copied(x), backbone(x))
+
+
+def test_after_adds_keys_and_changes_none() -> None:
+    plain, backbone = set(tiny().state_dict()), tiny()
+    insert_modules(backbone, {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, 'after': 'layer2.0'})
+    added = set(backbone.state_dict()) - plain
+    assert plain <= set(backbone.state_dict())
+    assert {key.split('.')[0] for key in added} == {'dsa_after_layer2_0'}
+    assert 'dsa_after_layer2_0.generate.0.weight' in added
+
+
+def test_insertion_after_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, 'codes'):
+        insert_modules(tiny(), {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, 'after': ['layer1', 'layer2']})
+    assert caplog.messages == ['DSA inserted after layer1, layer2']
+
+
+def test_probing_finds_channels_and_leaves_the_network_alone() -> None:
+    backbone = tiny(50).train()
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    assert probe_channels(backbone, ['conv1', 'layer1', 'layer2.0.conv1', 'layer4']) == {
+        'conv1': 4,
+        'layer1': 16,
+        'layer2.0.conv1': 8,
+        'layer4': 128,
+    }
+    assert all(torch.equal(v, before[k]) for k, v in backbone.state_dict().items())
+    assert not any(module._forward_hooks for module in backbone.modules())
+    assert all(module.training for module in backbone.modules())
+
+
+@pytest.mark.parametrize('module_cfg', [None, []])
+def test_nothing_to_insert_changes_nothing(module_cfg: list | None) -> None:
+    backbone = tiny()
+    before = set(dict(backbone.named_modules()))
+    insert_modules(backbone, module_cfg)
+    assert set(dict(backbone.named_modules())) == before
+
+
+AFTER = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0}
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        ({'after': 'layer22'}, "module_cfg.after='layer22' is no submodule of the backbone. Did you mean 'layer2'"),
+        ({'after': ['layer1', 'layr2']}, "module_cfg.after='layr2' is no submodule .* Did you mean 'layer2'"),
+        ({'after': ''}, "module_cfg.after='' is no submodule of the backbone"),
+        ({'after': []}, 'module_cfg.after names no submodule; leave module_cfg out instead'),
+        ({'after': ['layer2', 'layer2']}, "module_cfg.after: DSA stands behind 'layer2' already"),
+        ({'after': 'layer2', 'place': 'before_conv2'}, 'module_cfg.place and module_cfg.after are two ways'),
+        ({'after': 'layer2', 'kernel_size': 2}, r'module_cfg \(DSA\): kernel_size=2 must be an odd'),
+    ],
+)
+def test_wrong_insertions_behind_submodules_are_refused_with_text(options: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        insert_modules(tiny(), {**AFTER, **options})
+
+
+def test_the_same_module_twice_behind_a_submodule_is_refused() -> None:
+    with pytest.raises(ValueError, match="DSA stands behind 'layer2' already"):
+        insert_modules(tiny(), [{**AFTER, 'after': 'layer2'}, {**AFTER, 'after': 'layer2'}])
+
+
+@pytest.mark.parametrize(
+    ('after', 'found'), [('net.blocks.0', 'tuple'), ('net.norm', r'\(1, \d+, 768\)'), ('net', r'\(1, 768\)')]
+)
+def test_submodules_without_features_in_time_and_space_are_refused(after: str, found: str) -> None:
+    with torch.device('meta'):
+        backbone = TorchvisionVideo('mvit_v2_s')
+    text = rf"module_cfg.after='{after}' yields {found}, not features \(B, C, T, H, W\)"
+    with pytest.raises(ValueError, match=text):
+        insert_modules(backbone, {**AFTER, 'after': after})
+
+
+def test_blocks_need_a_network_with_places() -> None:
+    with torch.device('meta'):
+        backbone = TorchvisionVideo('r3d_18')
+    with pytest.raises(ValueError, match='TorchvisionVideo has no residual blocks with places; say with module_cfg.af'):
+        insert_modules(backbone, dsa_cfg())
