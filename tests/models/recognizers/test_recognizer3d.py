@@ -5,7 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from codes.models.backbones.resnet_i3d import ResNet_I3D
+from codes.models.batch_augment import MixupCutmix
+from codes.models.data_preprocessor import DataPreprocessor
 from codes.models.heads.i3d_cls_head import I3DClsHead
+from codes.models.heads.trn_head import TRNHead
+from codes.models.losses import BinaryCrossEntropyLoss
 from codes.models.recognizers.recognizer3d import Recognizer3D
 
 DSA = {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 0.5, 'blocks': (0, 1, 1, 0)}
@@ -161,4 +165,74 @@ def test_inputs_of_another_shape_or_other_snippets_are_refused() -> None:
         model(torch.zeros(4, 3, 2, 32, 32, dtype=torch.uint8))
     # 8 snippets could be divided into two views of 4, and must not be.
     with pytest.raises(ValueError, match='num_snippets=8 snippets a view, but DSA .* has num_snippets=4'):
+        model(frames(1, 1, 8, 2, 32, 32))
+
+
+class _Swap(nn.Module):
+    """Stands for an augmentation: writes down what it is given, and hands back other frames and other labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple] = []
+
+    def forward(self, frames: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        self.calls.append((frames, label, num_classes))
+        return frames.flip(0), torch.eye(num_classes)[[1, 2, 0]]
+
+
+def test_batch_augment_acts_on_normalised_frames_in_training_only() -> None:
+    swap = _Swap()
+    model = make_model(batch_augment=swap)
+    x, label = frames(3, 2, 4, 2, 32, 32), torch.tensor([0, 4, 2])
+    scores = model(x)
+    torch.testing.assert_close(model(x, label)['loss'], nn.functional.cross_entropy(scores, label))
+    assert not swap.calls
+    for module in model.modules():
+        module.training = not isinstance(module, nn.modules.batchnorm._BatchNorm)
+    losses = model(x, label)
+    swapped, given_label, num_classes = swap.calls[0]
+    assert torch.equal(swapped, DataPreprocessor()(x))
+    assert torch.equal(given_label, label)
+    assert num_classes == 5
+    expected = torch.tensor([1, 2, 0])
+    torch.testing.assert_close(losses['loss'], nn.functional.cross_entropy(scores.flip(0), expected))
+    assert losses['top1'].item() == pytest.approx((scores.flip(0).argmax(1) == expected).float().mean().item() * 100)
+
+
+def test_mixed_videos_train_and_count_the_larger_share() -> None:
+    model = make_model(batch_augment=MixupCutmix()).train()
+    losses = model(frames(3, 1, 4, 2, 32, 32), torch.tensor([0, 4, 2]))
+    losses['loss'].backward()
+    assert losses.keys() == {'loss', 'top1'}
+    assert model.cls_head.fc_cls.weight.grad.abs().sum() > 0
+
+
+def test_several_labels_a_video_give_no_accuracy() -> None:
+    model = make_model()
+    model.cls_head.criterion = BinaryCrossEntropyLoss()
+    x, label = frames(2, 2, 4, 2, 32, 32), torch.tensor([[1.0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
+    losses = model(x, label)
+    assert losses.keys() == {'loss'}
+    expected = nn.functional.binary_cross_entropy_with_logits(model(x), label)
+    torch.testing.assert_close(losses['loss'], expected)
+
+
+def test_the_heads_number_of_snippets_is_checked_too() -> None:
+    model = Recognizer3D(ResNet_I3D(10, base_channels=8), TRNHead(5, 64, num_snippets=4)).eval()
+    assert model(frames(1, 2, 4, 2, 32, 32)).shape == (1, 5)
+    with pytest.raises(ValueError, match='num_snippets=2 snippets a view, but TRNHead in cls_head has num_snippets=4'):
+        model(frames(1, 1, 2, 2, 32, 32))
+
+
+def test_partial_bn_holds_for_the_blocks_and_not_for_what_was_inserted() -> None:
+    model = Recognizer3D(ResNet_I3D(10, base_channels=8, partial_bn=True), I3DClsHead(5, 64), DSA).train()
+    assert not model.backbone.layer2[0].bn1.training
+    assert model.backbone.layer2[0].dsa.generate[1].training
+    assert model.backbone.bn1.training
+
+
+def test_modules_behind_submodules_are_checked_and_inserted() -> None:
+    model = make_model({'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 0.5, 'after': 'layer2'})
+    assert 'backbone.dsa_after_layer2.generate.0.weight' in model.state_dict()
+    with pytest.raises(ValueError, match='but DSA in backbone.dsa_after_layer2 has num_snippets=4'):
         model(frames(1, 1, 8, 2, 32, 32))
