@@ -1,4 +1,4 @@
-"""Ablation: L, the length of the kernel along the snippets.
+"""Ablation: L, the length of the kernel along the snippets. Length 1 is the identity, as the weights sum to 1.
 
 What       DSANet-R50 on Mini-Kinetics-200, 4 frames a snippet. 32.04 M parameters, 83.48 GMACs a view.
 Train      bash dist_train_recognizer.sh configs/ablations/kernel_size.py 8

@@ -1,4 +1,4 @@
-"""Ablation: U, the number of snippets. One snippet can only be weighted, so its kernel has length 1.
+"""Ablation: U, the number of snippets. With one there is nothing to mix: its kernel has length 1, the identity.
 
 What       DSANet-R50 on Mini-Kinetics-200, 4 frames a snippet. 32.04 M parameters, 83.48 GMACs a view.
 Train      bash dist_train_recognizer.sh configs/ablations/num_snippets.py 8

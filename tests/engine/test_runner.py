@@ -1,3 +1,4 @@
+import argparse
 import logging
 import re
 import shutil
@@ -388,6 +389,20 @@ def test_load_from_starts_from_weights_and_not_from_the_run(data: Path, straight
     assert runner.epoch == 1
     expected = read_checkpoint(straight / 'epoch_4.pth')['state_dict']['backbone.conv1.weight']
     assert torch.equal(runner.model.backbone.conv1.weight, expected)
+
+
+def test_weights_that_need_code_start_a_run_only_if_that_is_allowed(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
+    config = make_config(data, train_cfg={'max_epochs': 1})
+    state = read_checkpoint(straight / 'epoch_4.pth')['state_dict']
+    torch.save({'state_dict': state, 'options': argparse.Namespace(lr=0.1)}, tmp_path / 'old.pth')
+    (tmp_path / 'run').mkdir()
+    runner = Runner(config, tmp_path / 'run', DEVICE)
+    with pytest.raises(ValueError, match='it holds argparse.Namespace, and reading that runs code'):
+        runner.start(load_from=str(tmp_path / 'old.pth'))
+    runner.start(load_from=str(tmp_path / 'old.pth'), allow_pickle=True)
+    assert torch.equal(runner.model.backbone.conv1.weight.cpu(), state['backbone.conv1.weight'])
 
 
 def test_resume_auto_without_a_checkpoint_starts_and_says_so(

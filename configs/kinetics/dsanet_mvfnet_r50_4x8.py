@@ -1,0 +1,39 @@
+r"""DSANet on MVFNet-R50, Kinetics-400: two modules at once, MVF inside the snippets and DSA between them.
+
+What       ResNet-50 with a multi-view fusion in each block of the last two stages and five DSA modules; 4 snippets x 8
+           frames x 224 x 224, 8 frames apart. 24.34 M parameters, 130.86 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_mvfnet_r50_4x8.py 8
+Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_mvfnet_r50_4x8.py \
+               work_dirs/dsanet_mvfnet_r50_4x8/best.pth 8
+Batch      8 GPUs x 12 videos
+Expected   not measured here.
+Source     arXiv 2012.06977 and 2105.12085; the combination is ours, sampling and schedule are the main experiment's
+"""
+
+_base_ = [
+    '../_base_/models/c2d_r50.py',
+    '../_base_/data/kinetics400_frames.py',
+    '../_base_/schedules/sgd_step_e100.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/kinetics400'
+num_classes = 400
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 8
+
+model = dict(
+    module_cfg=[
+        dict(type='MVF', channel_ratio=1 / 8, place='before_conv1', blocks=(0, 0, 1, 1)),
+        dict(
+            type='DSA',
+            num_snippets='${num_snippets}',
+            kernel_size=3,
+            expansion=2,
+            channel_ratio=1 / 8,
+            place='before_conv2',
+            blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
+        ),
+    ]
+)
