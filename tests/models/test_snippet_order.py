@@ -1,0 +1,139 @@
+"""Which models see the order of a video's snippets: those with DSA, V4D or TRN, and no other.
+
+The mean over snippets, with which the controls end, is blind to their order, so a gain over them on the same frames is
+what the module made of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codes.registry import MODELS, build
+
+# Modules and heads that relate snippets to each other; all others treat each one alone, or take their mean.
+MIXING_TYPES = ('DSA', 'V4D', 'TRNHead')
+ORDER = [2, 0, 3, 1]
+
+
+def mixes_snippets(model_cfg: Mapping[str, Any]) -> bool:
+    """Say whether a model's config has a part that relates snippets to each other."""
+    module_cfg = model_cfg.get('module_cfg') or []
+    parts = [module_cfg] if isinstance(module_cfg, Mapping) else [*module_cfg]
+    return any(part['type'] in MIXING_TYPES for part in [*parts, model_cfg['cls_head']])
+
+
+def randomise(model: nn.Module) -> None:
+    """Let nothing be blind by accident: no weight stays at zero, no norm without effect, no layer too small to tell."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    for name, parameter in model.named_parameters():
+        if not parameter.any():
+            is_weight = parameter.dim() > 1
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5 if is_weight else 0.5)
+        elif name.startswith('cls_head') and parameter.dim() > 1:
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+
+
+def make_snippets(num_snippets: int, frames: int, height: int, width: int) -> Tensor:
+    """Two videos whose snippets differ in brightness and colour, not in noise alone: uint8 (N, V, U, C, T, H, W)."""
+    level = torch.randint(20, 200, (2, 1, num_snippets, 3, 1, 1, 1))
+    return (level + torch.randint(0, 56, (2, 1, num_snippets, 3, frames, height, width))).to(torch.uint8)
+
+
+@torch.no_grad()
+def order_sensitivity(model_cfg: Mapping[str, Any], shape: tuple[int, int, int, int]) -> float:
+    """Return by how much scores change when the snippets change places, relative to the largest score.
+
+    Args:
+        model_cfg: a model with random weights, in eval mode.
+        shape: (U, T, H, W).
+    """
+    model = build(model_cfg, MODELS, 'model').eval()
+    randomise(model)
+    snippets = make_snippets(*shape)
+    order = ORDER if shape[0] == 4 else [*range(1, shape[0]), 0]
+    scores, shuffled = model(snippets), model(snippets[:, :, order])
+    assert scores.isfinite().all(), 'random weights have led to scores that say nothing'
+    scale = scores.abs().max()
+    assert (scores - scores.mean(1, keepdim=True)).abs().max() > 1e-3 * scale, 'scores that are all alike say nothing'
+    return float((shuffled - scores).abs().max() / scale)
+
+
+def make_cfg(
+    backbone: dict[str, Any],
+    module_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+    channels: int = 64,
+    head: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The config of a small model for snippets."""
+    cls_head = {'type': 'I3DClsHead', 'num_classes': 7, **(head or {}), 'in_channels': channels}
+    return {'type': 'Recognizer3D', 'backbone': backbone, 'module_cfg': module_cfg, 'cls_head': cls_head}
+
+
+def small(kind: str, **options: object) -> dict[str, Any]:
+    """A backbone of 64 channels."""
+    return {'type': kind, 'depth': 10, 'base_channels': 8, **options}
+
+
+EVERYWHERE = (1, 1, 1, 1)
+TRN = {'type': 'TRNHead', 'num_snippets': 4, 'hidden_channels': 16}
+DSA = {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 0.5, 'blocks': (0, 1, 1, 0)}
+V4D = {'type': 'V4D', 'num_snippets': 4, 'place': 'after_block', 'blocks': (0, 1, 1, 0)}
+TAM = {'type': 'TAM', 'frames_per_snippet': 2, 'blocks': EVERYWHERE}
+MVF = {'type': 'MVF', 'place': 'before_conv1', 'blocks': (0, 0, 1, 1)}
+NON_LOCAL = {'type': 'NonLocal3d', 'sub_sample': False, 'place': 'after_block', 'blocks': (0, 1, 1, 0)}
+R3D = {'type': 'TorchvisionVideo', 'name': 'r3d_18'}
+
+BLIND = {
+    'i3d': make_cfg(small('ResNet_I3D')),
+    'i3d_18': make_cfg(small('ResNet_I3D', depth=18)),
+    'i3d_tsn_head': make_cfg(small('ResNet_I3D'), head={'type': 'TSNHead'}),
+    'i3d_windows': make_cfg(small('ResNet_I3D'), head={'test_window': (1, 1)}),
+    'c2d': make_cfg(small('ResNet'), head={'type': 'TSNHead'}),
+    'tsm': make_cfg(small('ResNetTSM')),
+    'tsm_block': make_cfg(small('ResNetTSM', shift_place='block')),
+    'tam': make_cfg(small('ResNet'), TAM),
+    'mvf': make_cfg(small('ResNet'), MVF),
+    'non_local': make_cfg(small('ResNet_I3D'), NON_LOCAL),
+    'r2plus1d': make_cfg(small('R2Plus1D')),
+    'r2plus1d_mmaction2': make_cfg(small('R2Plus1D', style='mmaction2')),
+    'r3d': make_cfg(R3D, channels=512),
+}
+SEEING = {
+    'i3d_dsa': make_cfg(small('ResNet_I3D'), DSA),
+    'i3d_18_dsa': make_cfg(small('ResNet_I3D', depth=18), DSA),
+    'i3d_dsa_after': make_cfg(small('ResNet_I3D'), {**DSA, 'place': 'after_block'}),
+    'i3d_dsa_tsn_head': make_cfg(small('ResNet_I3D'), DSA, head={'type': 'TSNHead'}),
+    'i3d_dsa_non_local': make_cfg(small('ResNet_I3D'), [DSA, NON_LOCAL]),
+    'i3d_v4d': make_cfg(small('ResNet_I3D'), V4D),
+    'c2d_trn': make_cfg(small('ResNet'), head=TRN),
+    'c2d_trn_single': make_cfg(small('ResNet'), head={**TRN, 'multi_scale': False}),
+    'tsm_dsa': make_cfg(small('ResNetTSM'), DSA),
+    'tam_dsa': make_cfg(small('ResNet'), [TAM, DSA]),
+    'mvf_dsa': make_cfg(small('ResNet'), [MVF, DSA]),
+    'r2plus1d_dsa': make_cfg(small('R2Plus1D'), DSA),
+    'r3d_dsa': make_cfg(
+        R3D, {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'after': 'net.layer2'}, channels=512
+    ),
+    'r3d_v4d': make_cfg(R3D, {'type': 'V4D', 'num_snippets': 4, 'after': 'net.layer3'}, channels=512),
+}
+
+
+def test_which_configs_mix_snippets_is_told() -> None:
+    for name, model_cfg in {**BLIND, **SEEING}.items():
+        assert mixes_snippets(model_cfg) is (name in SEEING), name
+
+
+@pytest.mark.parametrize('name', BLIND)
+def test_without_a_mixing_part_the_order_of_snippets_changes_nothing(name: str) -> None:
+    assert order_sensitivity(BLIND[name], (4, 2, 32, 32)) <= 1e-5
+
+
+@pytest.mark.parametrize('name', SEEING)
+def test_with_dsa_v4d_or_trn_the_order_of_snippets_matters(name: str) -> None:
+    assert order_sensitivity(SEEING[name], (4, 2, 32, 32)) > 1e-4
