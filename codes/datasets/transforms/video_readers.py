@@ -6,6 +6,7 @@ lands somewhere near (decord on AVI with B-frames: 10 frames off and more), so t
 beginning.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -93,18 +94,17 @@ class DecordReader(VideoReader):
 
 
 class PyAVReader(VideoReader):
-    """FFmpeg through PyAV: reads what FFmpeg reads, and applies the rotation that a phone stores."""
+    """FFmpeg through PyAV: reads what FFmpeg reads, and applies the rotation that a phone stores.
+
+    The fastest one for MP4 in which every frame is a key frame, such as ``tools/data/transcode.py`` writes: it reads
+    no more of the file than the frames that are wanted.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._open()
         try:
-            # The header's count is a claim; the packets are what is there. Listing them decodes nothing.
-            packets = [
-                (packet.pts, packet.is_keyframe)
-                for packet in self._container.demux(self._stream)
-                if packet.size and not packet.is_discard
-            ]
+            packets = self._list_key_frames() or self._list_packets()
         except Exception:
             self.close()
             raise
@@ -126,9 +126,40 @@ class PyAVReader(VideoReader):
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = 'NONE'
 
+    def _list_packets(self) -> list[tuple[Any, bool]]:
+        """Return for each frame in the file when it is shown and whether it is a key frame.
+
+        The header's count is a claim; the packets are what is there. Listing them decodes nothing.
+        """
+        return [
+            (packet.pts, packet.is_keyframe)
+            for packet in self._container.demux(self._stream)
+            if packet.size and not packet.is_discard
+        ]
+
+    def _list_key_frames(self) -> list[tuple[Any, bool]]:
+        """Return the same from the index of an MP4 in which every frame is a key frame; [] for other files.
+
+        It saves reading the whole file. An index says when frames are decoded, not when they are shown. That is the
+        same if no frame waits for a later one, as key frames do not, and if the first is shown when it is decoded.
+        """
+        if _major_version() < 17 or not _stores_frame_times(self.path):
+            return []
+        entries = list(self._stream.index_entries)
+        # Only MP4 counts its frames in the header and has an entry for each.
+        if not entries or len(entries) != self._stream.frames or self._stream.codec_context.has_b_frames:
+            return []
+        if self._stream.start_time != entries[0].timestamp:
+            return []
+        if not all(entry.is_keyframe and not entry.is_discard for entry in entries):
+            return []
+        length = os.path.getsize(self.path)
+        return [(entry.timestamp, True) for entry in entries if entry.pos + entry.size <= length]
+
     def _read(self, indices: Indices) -> Frames:
         frames = self._read_in_order(indices) if self._times is None else self._read_by_time(indices, self._times)
-        return np.stack([_upright(frame) for frame in frames])  # (len, H, W, 3)
+        convert = _RGBConverter()
+        return np.stack([convert(frame) for frame in frames])  # (len, H, W, 3)
 
     def _read_in_order(self, indices: Indices) -> Iterator[Any]:
         """Yield the wanted frames, decoding from the beginning."""
@@ -142,18 +173,18 @@ class PyAVReader(VideoReader):
             yield frame
 
     def _read_by_time(self, indices: Indices, times: list[int]) -> Iterator[Any]:
-        """Yield the wanted frames, jumping to a key frame wherever one lies between two of them."""
-        now: int | None = None
+        """Yield the wanted frames, jumping to a key frame wherever that leaves out a frame between two of them."""
+        after: int | None = None  # the time of the frame that the decoder gives next
         for index in indices:
             time = times[index]
             key_time = self._key_times[self._key_times <= time].max(initial=times[0])
-            if now is None or key_time > now:
+            if after is None or key_time > after:
                 self._container.seek(int(key_time), stream=self._stream)
                 decoded = self._container.decode(self._stream)
             frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= time), None)
             if frame is None or frame.pts != time:
                 raise ValueError(f'frame {index} cannot be decoded')
-            now = time
+            after = times[min(index + 1, len(times) - 1)]
             yield frame
 
     def close(self) -> None:
@@ -223,7 +254,26 @@ def _is_transport_stream(path: str) -> bool:
     return head[:1] == head[188:189] == b'\x47'
 
 
-def _upright(frame: Any) -> Frames:
-    """Return a PyAV frame as RGB, turned as its metadata say."""
-    rgb: Frames = frame.to_ndarray(format='rgb24')
-    return np.rot90(rgb, frame.rotation // 90)
+def _major_version() -> int:
+    """Return PyAV's major version; 17 brought the index of a file, and conversion by several threads."""
+    import av
+
+    return int(av.__version__.split('.')[0])
+
+
+class _RGBConverter:
+    """Turns PyAV's frames of one video into RGB, upright as their metadata say.
+
+    It keeps what swscale sets up for a size, which takes longer than converting a small frame, and uses one thread: a
+    data worker has one core, and threads for every core of the machine would only be in each other's way.
+    """
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter: Any = VideoReformatter()
+        self._options = {'threads': 1} if _major_version() >= 17 else {}
+
+    def __call__(self, frame: Any) -> Frames:
+        rgb: Frames = self._reformatter.reformat(frame, format='rgb24', **self._options).to_ndarray()
+        return np.rot90(rgb, frame.rotation // 90)

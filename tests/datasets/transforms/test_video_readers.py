@@ -2,6 +2,7 @@ import av
 import numpy as np
 import pytest
 
+from codes.datasets.transforms import video_readers
 from codes.datasets.transforms.video_readers import READERS, OpenCVReader, PyAVReader, VideoReader
 from tests.make_videos import draw_frames, read_index, rotate_video, write_video
 
@@ -125,6 +126,99 @@ def test_pyav_jumps_over_what_is_not_wanted(videos):
     reader.close()
     # 0 to 2, and from the key frame 48, or the one or two shown just before it, to 50.
     assert 6 <= len(decoded) <= 8
+
+
+@pytest.fixture(scope='module')
+def key_frames(tmp_path_factory):
+    """Return MP4s of key frames only, by codec; the index lies in front, so that a cut leaves it whole."""
+    folder = tmp_path_factory.mktemp('key_frames')
+    paths = {}
+    for codec, pixels in (('libx264', 'yuv420p'), ('mjpeg', 'yuvj420p')):
+        paths[codec] = str(folder / f'{codec}.mp4')
+        with av.open(paths[codec], 'w', options={'movflags': 'faststart'}) as container:
+            options = {'g': '1'} if codec == 'libx264' else {'qmin': '2', 'qmax': '2'}
+            stream = container.add_stream(codec, rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt = 128, 72, pixels
+            for frame in draw_frames(NUM_FRAMES):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+            container.mux(stream.encode(None))
+    return paths
+
+
+needs_index = pytest.mark.skipif(video_readers._major_version() < 17, reason='this PyAV shows no index')
+
+
+@needs_index
+@pytest.mark.parametrize('codec', ['libx264', 'mjpeg'])
+def test_pyav_finds_key_frames_without_reading_the_file(key_frames, monkeypatch, codec):
+    monkeypatch.setattr(PyAVReader, '_list_packets', lambda self: pytest.fail('read the whole file'))
+    for indices in INDICES:
+        assert [read_index(frame) for frame in read('pyav', key_frames[codec], indices)] == indices
+
+
+@pytest.mark.parametrize('codec', ['libx264', 'mjpeg'])
+@pytest.mark.parametrize('decoder', DECODERS)
+def test_key_frames_are_read_exactly(key_frames, decoder, codec):
+    for indices in INDICES:
+        assert [read_index(frame) for frame in read(decoder, key_frames[codec], indices)] == indices
+
+
+def test_an_older_pyav_reads_the_same(videos, key_frames, monkeypatch):
+    new = [read('pyav', path, [0, 7, 8, 40]) for path in (videos['mp4'], *key_frames.values())]
+    monkeypatch.setattr(video_readers, '_major_version', lambda: 14)
+    old = [read('pyav', path, [0, 7, 8, 40]) for path in (videos['mp4'], *key_frames.values())]
+    for one, other in zip(new, old, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize('kind', ['mp4', 'mkv', 'flv', 'avi'])
+def test_pyav_lists_the_packets_where_the_index_does_not_tell_all(videos, kind):
+    reader = PyAVReader(videos[kind])
+    assert reader._list_key_frames() == []
+    reader.close()
+
+
+@needs_index
+@pytest.mark.parametrize('codec', ['libx264', 'mjpeg'])
+def test_key_frames_beyond_the_end_of_the_file_do_not_count(key_frames, tmp_path, codec):
+    with open(key_frames[codec], 'rb') as file:
+        data = file.read()
+    (tmp_path / 'half.mp4').write_bytes(data[: len(data) // 2])
+    reader = PyAVReader(str(tmp_path / 'half.mp4'))
+    assert 10 < reader.num_frames < 50
+    last = reader.num_frames - 1
+    assert read_index(reader.read(np.array([last]))[0]) == last
+    reader.close()
+
+
+def test_key_frames_that_are_shown_later_than_decoded_are_read_exactly(key_frames, tmp_path):
+    path = str(tmp_path / 'late.mp4')
+    with av.open(key_frames['mjpeg']) as source, av.open(path, 'w') as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                packet.pts += 2 * packet.duration
+                container.mux(packet)
+    assert [read_index(frame) for frame in read('pyav', path, [0, 1, 30, 59])] == [0, 1, 30, 59]
+
+
+@pytest.mark.parametrize(('indices', 'jumps'), [([3, 4, 5], 1), ([3, 5, 7], 3), ([0, 1, 40, 41], 2)])
+def test_pyav_does_not_jump_to_the_frame_that_comes_next(key_frames, indices, jumps):
+    reader = PyAVReader(key_frames['libx264'])
+    seeks = []
+
+    class Watched:
+        decode = staticmethod(reader._container.decode)
+        close = staticmethod(reader._container.close)
+        seek = staticmethod(
+            lambda time, stream, real=reader._container.seek: seeks.append(time) or real(time, stream=stream)
+        )
+
+    reader._container = Watched
+    assert [read_index(frame) for frame in reader.read(np.array(indices))] == indices
+    reader.close()
+    assert len(seeks) == jumps
 
 
 @pytest.mark.parametrize('decoder', DECODERS)
