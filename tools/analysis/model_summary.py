@@ -55,7 +55,7 @@ def count_macs(model: nn.Module, inputs: torch.Tensor) -> int:
     for hook in hooks:
         hook.remove()
     flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
-    total = flops['Global'] // 2
+    total = flops.get('Global', 0) // 2  # a model may have no products at all
     for name, macs in declared.items():
         total += macs - flops.get(f'{type(model).__name__}.{name}', 0) // 2
     return total

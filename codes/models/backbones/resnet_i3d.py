@@ -128,7 +128,8 @@ class ResNet_I3D(ResidualBackbone):
         pool1_stride_t: its stride in time.
         pool2_stride_t: stride and kernel length of a pooling in time behind the first stage; 1 means none.
         frozen_stages: -1 trains all, 0 freezes the stem, k also the first k stages: neither weights nor statistics
-            change, those of inserted modules included. For starting from weights that have all of them.
+            change, those of modules inserted into their blocks included. For starting from weights that have all of
+            them.
         norm_eval: keep all batch norms at their stored statistics in training, those of inserted modules included.
         stochastic_depth: probability that training leaves out the last block's branch for a snippet; the blocks
             before have less, in equal steps (arXiv 1603.09382).

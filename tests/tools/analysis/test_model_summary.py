@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from codes.config import load_config
-from tools.analysis.model_summary import find_input_shape, summarise
+from tools.analysis.model_summary import count_macs, find_input_shape, summarise
 
 ROOT = Path(__file__).parents[3]
 DSANET = 'configs/kinetics/r50_e100_s1_8.py'
@@ -174,6 +176,10 @@ def test_costs_of_resnet18_by_hand() -> None:
     summary = summarise(model, (1, 1, 32, 32))
     assert summary['params'] == params + 5130
     assert summary['gmacs'] * 1e9 == macs + 5120
+
+
+def test_a_network_without_products_costs_nothing() -> None:
+    assert count_macs(nn.ReLU(), torch.zeros(1, 2)) == 0
 
 
 def test_stages_come_with_shapes_and_parameters() -> None:
