@@ -21,13 +21,8 @@ _base_ = [
 
 data_root = 'data/mini_kinetics'
 num_classes = 200
-num_snippets = 4
 frames_per_snippet = 4
 frame_interval = 8
-kernel_size = 3
 expansion = 2
-channel_ratio = 1 / 8
-place = 'before_conv2'
-blocks = (0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0)
 
 train_dataloader = dict(batch_size=6)

@@ -3,10 +3,10 @@
 What       DSANet-R50 on Mini-Kinetics-200, 4 frames a snippet. 32.04 M parameters, 83.48 GMACs a view.
 Train      bash dist_train_recognizer.sh configs/ablations/stages.py 8
 Test       bash dist_test_recognizer.sh configs/ablations/stages.py work_dirs/stages/best.pth 8
-Vary       --cfg-options blocks=((0,0,1),0,0,0)
-           --cfg-options blocks=(0,(0,0,0,1),0,0)
-           --cfg-options blocks=(0,0,(0,0,0,0,0,1),0)
-           --cfg-options blocks=(0,0,0,(0,0,1))
+Vary       --cfg-options 'blocks=((0,0,1),0,0,0)'
+           --cfg-options 'blocks=(0,(0,0,0,1),0,0)'
+           --cfg-options 'blocks=(0,0,(0,0,0,0,0,1),0)'
+           --cfg-options 'blocks=(0,0,0,(0,0,1))'
 Batch      8 GPUs x 6 videos
 Expected   not measured here. The paper's tables were not at hand, so which values they compare is not known.
 Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4.py; the values are ours
@@ -21,13 +21,8 @@ _base_ = [
 
 data_root = 'data/mini_kinetics'
 num_classes = 200
-num_snippets = 4
 frames_per_snippet = 4
 frame_interval = 8
-kernel_size = 3
-expansion = 2
-channel_ratio = 1 / 8
-place = 'before_conv2'
 blocks = (0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0)
 
 train_dataloader = dict(batch_size=6)

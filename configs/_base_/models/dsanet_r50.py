@@ -1,7 +1,11 @@
-"""DSANet-R50 with every choice about DSA as a setting, for ablations.
+"""DSANet-R50 with every choice about DSA as a setting, for ablations. Needs the setting num_classes."""
 
-Needs the settings num_classes, num_snippets, kernel_size, expansion, channel_ratio, place and blocks.
-"""
+num_snippets = 4
+kernel_size = 3
+expansion = 2
+channel_ratio = 1 / 8
+place = 'before_conv2'
+blocks = (0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0)
 
 model = dict(
     type='Recognizer3D',
