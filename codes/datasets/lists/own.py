@@ -1,0 +1,152 @@
+"""The lists of one's own data: csv files, and trees of one folder a class."""
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from codes.datasets.lists.base import SPLITS, Files, ListedVideo, Lists, alphabetical, read_rows, refuse
+
+
+def read_csv(
+    files: Files,
+    path_column: str = 'path',
+    label_column: str = 'label',
+    split_column: str = 'split',
+    label_separator: str | None = None,
+    first_label: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> Lists:
+    """Read csv files of one's own, with a header, fields separated by commas, semicolons or tabs.
+
+    Labels are names of classes, in alphabetical order if ``class_names`` is None; or all are whole numbers.
+
+    Args:
+        files: 'train', 'val', 'test'; or 'all', whose column ``split_column`` tells the split.
+        path_column: column of the path, below the folder of the videos.
+        label_column: column of the label.
+        split_column: column of the split, in 'all' alone.
+        label_separator: what stands between several labels of a video; None for one label.
+        first_label: the number that the first class has in the file.
+        class_names: the classes in the order of their labels.
+
+    Raises:
+        ValueError: a column or field lacks, a split or class is unknown, or a number is out of range, by file and line.
+    """
+    splits: dict[str, list[ListedVideo]] = {}
+    for role in ('all', 'train', 'val', 'test'):
+        for file in files.get(role, ()):
+            if role != 'all':
+                splits.setdefault(role, [])
+            for line, row in _read_table(file, [path_column, label_column, *([split_column] if role == 'all' else [])]):
+                split = role
+                if role == 'all':
+                    if row[split_column].casefold() not in SPLITS:
+                        refuse(file, line, row[split_column], f'a split: {", ".join(SPLITS)}')
+                    split = SPLITS[row[split_column].casefold()]
+                labels = row[label_column].split(label_separator) if label_separator else [row[label_column]]
+                labels = [label.strip() for label in labels]
+                if not row[path_column] or not all(labels) or len(set(labels)) < len(labels):
+                    refuse(file, line, f'{row[path_column]},{row[label_column]}', 'a path and its labels, each once')
+                video = ListedVideo((os.path.normpath(row[path_column]),), tuple(labels), f'{file}:{line}')
+                splits.setdefault(split, []).append(video)
+    everything = [video for videos in splits.values() for video in videos]
+    if everything and all(re.fullmatch(r'\d+', label) for video in everything for label in video.classes):
+        return _name_numbers(splits, first_label, class_names)
+    return Lists(list(class_names) if class_names is not None else alphabetical(splits), splits)
+
+
+def _read_table(file: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read a csv with a header into line number and the wanted columns."""
+    with open(file, encoding='utf-8-sig', errors='surrogateescape') as stream:
+        first = stream.readline()
+    separator = max(',;\t', key=first.count)
+    rows = read_rows(file, separator)
+    line, header = next(rows, (1, []))
+    place = {name.strip(): index for index, name in enumerate(header)}
+    lacking = [name for name in columns if name not in place]
+    if lacking:
+        refuse(
+            file,
+            line,
+            separator.join(header),
+            f'a header with the columns {", ".join(columns)} (other names: --path-column, --label-column, '
+            '--split-column)',
+        )
+    for line, row in rows:
+        if len(row) != len(header):
+            refuse(file, line, separator.join(row), f'{len(header)} fields, as {separator.join(header)}')
+        yield line, {name: row[place[name]].strip() for name in columns}
+
+
+def _name_numbers(
+    splits: Mapping[str, Sequence[ListedVideo]], first_label: int, class_names: Sequence[str] | None
+) -> Lists:
+    """Give the classes of numeric labels their names, or their numbers as names."""
+    numbers = [int(label) for videos in splits.values() for video in videos for label in video.classes]
+    if min(numbers) > first_label and class_names is None:
+        raise ValueError(
+            f'no video has the label {first_label}, the smallest is {min(numbers)}: if labels count from there, say '
+            f'--first-label {min(numbers)}; if the first classes have no video, name all with --class-file'
+        )
+    names = list(class_names) if class_names is not None else [str(n) for n in range(max(numbers) - first_label + 1)]
+    named: dict[str, list[ListedVideo]] = {}
+    for split, videos in splits.items():
+        named[split] = []
+        for video in videos:
+            labels = [int(label) - first_label for label in video.classes]
+            for label in labels:
+                if label not in range(len(names)):
+                    raise ValueError(
+                        f'{video.source}: label {label + first_label} is not one of the {len(names)} classes, '
+                        f'{first_label} to {first_label + len(names) - 1}'
+                    )
+            named[split].append(ListedVideo(video.names, tuple(names[label] for label in labels), video.source))
+    return Lists(names, named)
+
+
+def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, seed: int = 0) -> Lists:
+    """Read a tree of one folder a class: ``train/class/video`` and ``val/class/video``, or ``class/video``.
+
+    Args:
+        paths: the videos, below the tree's folder.
+        val_fraction: share of each class for validation; needed for ``class/video``, 0 for none.
+        seed: another choice of the validation videos. Which ones they are depends on their paths: later additions
+            move few of the others.
+
+    Raises:
+        ValueError: a video outside of class folders, ``val_fraction`` lacks, is out of range or not needed.
+    """
+    if val_fraction is not None and not 0 <= val_fraction < 1:
+        raise ValueError(f'val_fraction is {val_fraction}, must be from 0 to less than 1')
+    tops = {path.split('/')[0] for path in paths}
+    is_split = {top.casefold() for top in tops} <= SPLITS.keys()
+    depth = 1 if is_split else 0
+    by_class: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in sorted(paths):
+        parts = path.split('/')
+        if len(parts) < depth + 2:
+            place = 'split/class/video' if is_split else 'class/video'
+            raise ValueError(f'{path} lies outside of a class folder; expected {place}')
+        by_class[SPLITS[parts[0].casefold()] if is_split else '', parts[depth]].append(path)
+    if is_split and val_fraction is not None:
+        raise ValueError(f'val_fraction={val_fraction} has no use: the folders {", ".join(sorted(tops))} are splits')
+    if not is_split and val_fraction is None:
+        raise ValueError(
+            'no folders train and val: say which share of each class is for validation, --val-fraction 0.2 or 0'
+        )
+    splits: dict[str, list[ListedVideo]] = {'train': [], 'val': [], 'test': []}
+    for (split, label), members in sorted(by_class.items()):
+        chosen = set() if is_split else _choose(members, val_fraction or 0, seed)
+        for path in members:
+            video = ListedVideo((path,), (label,), path)
+            splits[split or ('val' if path in chosen else 'train')].append(video)
+    return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos})
+
+
+def _choose(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
+    """Choose a share of the paths, at least one of two or more if it is not 0, and never all."""
+    number = round(len(paths) * fraction)
+    number = min(max(number, int(fraction > 0)), len(paths) - 1)
+    return set(sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(f'{seed}/{path}')).digest())[:number])

@@ -1,0 +1,128 @@
+"""Csv files and class folders of one's own."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codes.datasets.lists.base import Lists
+from codes.datasets.lists.own import read_class_tree, read_csv
+
+
+def write(folder: Path, name: str, text: str) -> list[str]:
+    (folder / name).write_text(text)
+    return [str(folder / name)]
+
+
+def content(lists: Lists, split: str) -> list[tuple[str, tuple[str, ...]]]:
+    return [(video.names[0], video.classes) for video in lists.splits[split]]
+
+
+@pytest.mark.parametrize('separator', [',', ';', '\t'])
+def test_csv_with_names_numbers_classes_alphabetically(tmp_path: Path, separator: str) -> None:
+    text = 'path,label\nb/./1.mp4,waving\nwith space/2.mp4,brushing hair\n'.replace(',', separator)
+    lists = read_csv({'train': write(tmp_path, 'train.csv', text)})
+    assert lists.class_names == ['brushing hair', 'waving']
+    assert content(lists, 'train') == [('b/1.mp4', ('waving',)), ('with space/2.mp4', ('brushing hair',))]
+
+
+def test_csv_columns_may_be_called_otherwise_and_one_may_tell_the_split(tmp_path: Path) -> None:
+    text = 'id,video,action,part\n1,a.mp4,wave|clap,training\n2,b.mp4,clap,Validation\n3,c.mp4,clap,test\n'
+    lists = read_csv(
+        {'all': write(tmp_path, 'all.csv', text)},
+        path_column='video',
+        label_column='action',
+        split_column='part',
+        label_separator='|',
+    )
+    assert content(lists, 'train') == [('a.mp4', ('wave', 'clap'))]
+    assert content(lists, 'val') == [('b.mp4', ('clap',))]
+    assert content(lists, 'test') == [('c.mp4', ('clap',))]
+
+
+def test_csv_with_numbers_keeps_them_rather_than_sorting_them_as_text(tmp_path: Path) -> None:
+    files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,10\nb.mp4,2\nc.mp4,0\n')}
+    lists = read_csv(files)
+    assert lists.class_names == [str(number) for number in range(11)]
+    assert content(lists, 'train')[1] == ('b.mp4', ('2',))
+    named = read_csv(files, class_names=[f'class {number}' for number in range(11)])
+    assert content(named, 'train')[0] == ('a.mp4', ('class 10',))
+
+
+def test_csv_with_numbers_from_1_needs_to_be_told(tmp_path: Path) -> None:
+    files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,1\nb.mp4,2\n')}
+    with pytest.raises(ValueError, match=r'no video has the label 0, the smallest is 1: .* --first-label 1; '):
+        read_csv(files)
+    assert read_csv(files, first_label=1).class_names == ['0', '1']
+    named = read_csv(files, first_label=1, class_names=['clap', 'wave'])
+    assert content(named, 'train') == [('a.mp4', ('clap',)), ('b.mp4', ('wave',))]
+    with pytest.raises(ValueError, match=r'train.csv:3: label 2 is not one of the 2 classes, 0 to 1'):
+        read_csv(files, class_names=['clap', 'wave'])
+
+
+def test_csv_with_names_takes_the_given_order(tmp_path: Path) -> None:
+    files = {'val': write(tmp_path, 'val.csv', 'path,label\na.mp4,clap\n')}
+    assert read_csv(files, class_names=['wave', 'clap']).class_names == ['wave', 'clap']
+
+
+@pytest.mark.parametrize(
+    ('text', 'options', 'message'),
+    [
+        ('', {}, "all.csv:1: '' is not what is expected here: a header with the columns path, label, split"),
+        ('path,class,split\n', {}, "all.csv:1: 'path,class,split' is not what is expected here: a header with the"),
+        ('path,label,split\na,b\n', {}, "all.csv:2: 'a,b' is not what is expected here: 3 fields, as path,label,split"),
+        ('path,label,split\na,b,dev\n', {}, "all.csv:2: 'dev' is not what is expected here: a split: train, training"),
+        ('path,label,split\n,b,train\n', {}, "all.csv:2: ',b' is not what is expected here: a path and its labels"),
+        (
+            'path,label,split\na,b|b,train\n',
+            {'label_separator': '|'},
+            "all.csv:2: 'a,b|b' is not what is expected here",
+        ),
+        ('path,label,split\na,b|,train\n', {'label_separator': '|'}, "all.csv:2: 'a,b|' is not what is expected here"),
+    ],
+)
+def test_csv_names_a_wrong_line_by_file_and_line(
+    tmp_path: Path, text: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_csv({'all': write(tmp_path, 'all.csv', text)}, **options)
+
+
+def test_tree_with_folders_of_splits_is_taken_as_it_is() -> None:
+    lists = read_class_tree(['train/wave hands/a.mp4', 'train/clap/x/b.mp4', 'validation/wave hands/c.mp4'])
+    assert lists.class_names == ['clap', 'wave hands']
+    assert content(lists, 'train') == [('train/clap/x/b.mp4', ('clap',)), ('train/wave hands/a.mp4', ('wave hands',))]
+    assert content(lists, 'val') == [('validation/wave hands/c.mp4', ('wave hands',))]
+    assert list(lists.splits) == ['train', 'val']
+
+
+def test_tree_of_classes_is_split_by_share_seed_and_path() -> None:
+    names = ('clap', 'wave', 'rare', 'pair')
+    paths = [f'{name}/{number:03}.mp4' for name in names[:2] for number in range(50)]
+    paths += ['rare/1.mp4', 'pair/1.mp4', 'pair/2.mp4']
+    lists = read_class_tree(paths, val_fraction=0.2)
+    chosen = [path for path, _ in content(lists, 'val')]
+    assert [sum(path.startswith(name) for path in chosen) for name in names] == [10, 10, 0, 1]
+    assert sorted(chosen + [path for path, _ in content(lists, 'train')]) == sorted(paths)
+    assert [path for path, _ in content(read_class_tree(paths[::-1], 0.2), 'val')] == chosen
+    assert [path for path, _ in content(read_class_tree(paths, 0.2, seed=1), 'val')] != chosen
+    # One video more moves at most one of the class's validation videos out.
+    more = [path for path, _ in content(read_class_tree([*paths, 'clap/new.mp4'], 0.2), 'val')]
+    assert len(set(chosen) - set(more)) <= 1
+    assert list(read_class_tree(paths, val_fraction=0).splits) == ['train']
+
+
+@pytest.mark.parametrize(
+    ('paths', 'fraction', 'message'),
+    [
+        (['clap/a.mp4'], None, 'no folders train and val: say which share of each class is for validation'),
+        (['train/clap/a.mp4'], 0.5, 'val_fraction=0.5 has no use: the folders train are splits'),
+        (['clap/a.mp4'], 1.0, 'val_fraction is 1.0, must be from 0 to less than 1'),
+        (['clap/a.mp4', 'b.mp4'], 0.5, 'b.mp4 lies outside of a class folder; expected class/video'),
+        (['train/a.mp4'], None, 'train/a.mp4 lies outside of a class folder; expected split/class/video'),
+    ],
+)
+def test_tree_refuses_what_it_cannot_read(paths: list[str], fraction: float | None, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_class_tree(paths, fraction)
