@@ -1,4 +1,4 @@
-"""Three decoders behind one interface: frames by number, as RGB, exactly the frames that were asked for.
+"""Four decoders behind one interface: frames by number, as RGB, exactly the frames that were asked for.
 
 Only some containers store when each frame is shown: MP4/MOV, Matroska/WebM and FLV. There a decoder can jump
 to the key frame before a wanted frame and recognise the wanted one. In the others (AVI, MPEG, ...) a jump
@@ -6,15 +6,19 @@ lands somewhere near (decord on AVI with B-frames: 10 frames off and more), so t
 beginning.
 """
 
+import importlib
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+LOGGER = logging.getLogger(__name__)
 Frames = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
@@ -228,11 +232,62 @@ class OpenCVReader(VideoReader):
         self._capture.release()
 
 
+class TorchCodecReader(VideoReader):
+    """torchcodec, on top of the FFmpeg libraries that the system has. Each of its versions goes with one of torch.
+
+    It applies the rotation that a phone stores. Where the container does not store when frames are shown, it counts
+    frames that it cannot read and numbers others wrongly.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            from torchcodec.decoders import VideoDecoder
+        except (OSError, RuntimeError) as error:  # it is there, but FFmpeg is not
+            raise ImportError('torchcodec does not find the libraries of FFmpeg') from error
+
+        if not _stores_frame_times(path):
+            raise ValueError('torchcodec numbers frames rightly in MP4/MOV, Matroska/WebM and FLV only')
+        self.path = path
+        self._decoder: Any = VideoDecoder(path, dimension_order='NHWC', num_ffmpeg_threads=1, seek_mode='exact')
+        self.num_frames = len(self._decoder)
+
+    def _read(self, indices: Indices) -> Frames:
+        return np.asarray(self._decoder.get_frames_at(indices.tolist()).data.numpy())
+
+    def close(self) -> None:
+        self._decoder = None
+
+
 READERS: dict[str, Callable[[str], VideoReader]] = {
     'decord': DecordReader,
     'pyav': PyAVReader,
     'opencv': OpenCVReader,
+    'torchcodec': TorchCodecReader,
 }
+_PACKAGES = {'decord': 'decord', 'pyav': 'av', 'opencv': 'cv2', 'torchcodec': 'torchcodec.decoders'}
+
+
+def is_installed(decoder: str) -> bool:
+    """Say whether a decoder's package can be imported."""
+    try:
+        importlib.import_module(_PACKAGES[decoder])
+    except (ImportError, OSError, RuntimeError):  # the latter two: it does not find a library that it needs
+        return False
+    return True
+
+
+@cache
+def first_installed() -> str:
+    """Return the first of ``READERS`` whose package can be imported, and log it; once in a process.
+
+    Raises:
+        ImportError: none can.
+    """
+    for name in READERS:
+        if is_installed(name):
+            LOGGER.info("decoder='auto' is %r", name)
+            return name
+    raise ImportError(f"decoder='auto': none of the packages {', '.join(_PACKAGES.values())} can be imported")
 
 
 def _head(path: str) -> bytes:
@@ -261,6 +316,11 @@ def _major_version() -> int:
     return int(av.__version__.split('.')[0])
 
 
+def one_thread() -> dict[str, int]:
+    """Return what tells a reformatter of PyAV to use one thread; before PyAV 17 it has but one."""
+    return {'threads': 1} if _major_version() >= 17 else {}
+
+
 class _RGBConverter:
     """Turns PyAV's frames of one video into RGB, upright as their metadata say.
 
@@ -272,7 +332,7 @@ class _RGBConverter:
         from av.video.reformatter import VideoReformatter
 
         self._reformatter: Any = VideoReformatter()
-        self._options = {'threads': 1} if _major_version() >= 17 else {}
+        self._options = one_thread()
 
     def __call__(self, frame: Any) -> Frames:
         rgb: Frames = self._reformatter.reformat(frame, format='rgb24', **self._options).to_ndarray()

@@ -1,13 +1,24 @@
+import logging
+import sys
+
 import av
 import numpy as np
 import pytest
 
 from codes.datasets.transforms import video_readers
-from codes.datasets.transforms.video_readers import READERS, OpenCVReader, PyAVReader, VideoReader
+from codes.datasets.transforms.video_readers import (
+    READERS,
+    OpenCVReader,
+    PyAVReader,
+    VideoReader,
+    first_installed,
+    is_installed,
+)
 from tests.make_videos import draw_frames, read_index, rotate_video, write_video
 
 NUM_FRAMES = 60
-DECODERS = tuple(READERS)
+DECODERS = tuple(name for name in READERS if is_installed(name))
+needs_torchcodec = pytest.mark.skipif('torchcodec' not in DECODERS, reason='torchcodec is not installed')
 # Key frames are 12 apart: alone, neighbours, across key frames, the first and the last.
 INDICES = (
     [0],
@@ -46,6 +57,8 @@ def read(decoder, path, indices):
 @pytest.mark.parametrize('kind', ['mp4', 'mkv', 'flv', 'avi', 'mpg'])
 @pytest.mark.parametrize('decoder', DECODERS)
 def test_frames_are_counted_and_exactly_those_asked_for(videos, decoder, kind):
+    if decoder == 'torchcodec' and kind in ('avi', 'mpg'):
+        pytest.skip('torchcodec refuses these')
     reader = READERS[decoder](videos[kind])
     assert reader.num_frames == NUM_FRAMES
     reader.close()
@@ -64,6 +77,52 @@ def test_transport_streams_are_read_exactly(videos, decoder):
 def test_decord_refuses_transport_streams(videos):
     with pytest.raises(ValueError, match='decord loses the first frames of MPEG transport streams'):
         READERS['decord'](videos['ts'])
+
+
+@needs_torchcodec
+@pytest.mark.parametrize('kind', ['ts', 'avi', 'mpg'])
+def test_torchcodec_refuses_what_it_numbers_wrongly(videos, kind):
+    with pytest.raises(ValueError, match='torchcodec numbers frames rightly in MP4/MOV, Matroska/WebM and FLV only'):
+        READERS['torchcodec'](videos[kind])
+
+
+@needs_torchcodec
+def test_torchcodec_applies_rotation(tmp_path):
+    path = write_video(tmp_path / 'phone.mp4', 15)
+    rotate_video(path)
+    frames = read('torchcodec', path, [3, 14])
+    assert [read_index(frame) for frame in np.rot90(frames, axes=(1, 2))] == [3, 14]
+
+
+def test_torchcodec_without_ffmpeg_is_not_installed(videos, monkeypatch):
+    class Broken:
+        def __getattr__(self, name):
+            raise RuntimeError('Could not load libtorchcodec')
+
+    monkeypatch.setitem(sys.modules, 'torchcodec', Broken())
+    monkeypatch.setitem(sys.modules, 'torchcodec.decoders', Broken())
+    with pytest.raises(ImportError, match='torchcodec does not find the libraries of FFmpeg'):
+        READERS['torchcodec'](videos['mp4'])
+
+
+def test_auto_takes_the_first_decoder_that_is_installed_and_says_so_once(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    caplog.set_level(logging.INFO)
+    installed = ['opencv', 'pyav']
+    monkeypatch.setattr(video_readers, 'is_installed', lambda name: name in installed)
+    first_installed.cache_clear()
+    assert [first_installed(), first_installed()] == ['pyav', 'pyav']
+    assert caplog.messages == ["decoder='auto' is 'pyav'"]
+    first_installed.cache_clear()
+    installed.clear()
+    with pytest.raises(ImportError, match='none of the packages decord, av, cv2, torchcodec.decoders can be imported'):
+        first_installed()
+
+
+def test_a_decoder_is_installed_if_its_package_can_be_imported(monkeypatch):
+    assert is_installed('opencv')
+    monkeypatch.setitem(sys.modules, 'av', None)
+    assert not is_installed('pyav')
 
 
 def test_decoders_agree_up_to_rounding(videos):
