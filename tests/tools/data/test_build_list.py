@@ -50,10 +50,6 @@ def lines_of(out: Path) -> Lines:
 def kinetics(out: Path, media: Path) -> None:
     header = 'label,youtube_id,time_start,time_end,split,is_cc\n'
     rows = ['riding a bike,-aaaaaaaaaa,5,15,train,0', 'air drumming,_bbbbbbbbbb,0,10,,0', 'clapping,ccccccccccc,1,11,,']
-        'riding a bike,-aaaaaaaaaa,5,15,train,0',
-        'air drumming,_bbbbbbbbbb,0,10,,0',
-        'clapping,ccccccccccc,1,11,,1',
-    ]
     write(out / 'annotations/train.csv', header + '\n'.join(rows))
     write(out / 'annotations/validate.csv', header + 'clapping,ddddddddddd,100,110,validate,0\n')
     write(out / 'annotations/test.csv', 'youtube_id,time_start,time_end,split\neeeeeeeeeee,1,11,test\n')
