@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from codes.datasets.lists.base import SPLITS, Files, ListedVideo, Lists, alphabetical, read_rows, refuse
+from codes.datasets.lists.media_index import stem
 
 
 def read_csv(
@@ -112,8 +113,8 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
     Args:
         paths: the videos, below the tree's folder.
         val_fraction: share of each class for validation; needed for ``class/video``, 0 for none.
-        seed: another choice of the validation videos. Which ones they are depends on their paths: later additions
-            move few of the others.
+        seed: another choice of the validation videos. Which ones they are depends on their paths without extension:
+            folders of frames are split as their videos are, and later additions move few of the others.
 
     Raises:
         ValueError: a video outside of class folders, ``val_fraction`` lacks, is out of range or not needed.
@@ -147,6 +148,11 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
 
 def _choose(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
     """Choose a share of the paths, at least one of two or more if it is not 0, and never all."""
+
+    def place(path: str) -> bytes:
+        # Without the extension: a video, its transcoded copy and its folder of frames go to the same list.
+        return hashlib.sha256(os.fsencode(f'{seed}/{stem(path)}')).digest()
+
     number = round(len(paths) * fraction)
     number = min(max(number, int(fraction > 0)), len(paths) - 1)
-    return set(sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(f'{seed}/{path}')).digest())[:number])
+    return set(sorted(paths, key=place)[:number])

@@ -111,6 +111,9 @@ def test_tree_of_classes_is_split_by_share_seed_and_path() -> None:
     more = [path for path, _ in content(read_class_tree([*paths, 'clap/new.mp4'], 0.2), 'val')]
     assert len(set(chosen) - set(more)) <= 1
     assert list(read_class_tree(paths, val_fraction=0).splits) == ['train']
+    # Folders of frames and transcoded videos are split as the videos are.
+    frames = read_class_tree([path.removesuffix('.mp4') for path in paths], 0.2)
+    assert [f'{path}.mp4' for path, _ in content(frames, 'val')] == chosen
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 from codes.datasets.annotation import parse_list_file, read_class_names
 from codes.datasets.lists.base import Role
+from codes.datasets.lists.catalogue import DATA_SETS
 from tools.data import build_list
-from tools.data.build_list import check_classes, find_files, main, write_text
+from tools.data.build_list import build_parser, check_classes, find_files, main, write_text
 
 Lines = dict[str, list[str]]
 
@@ -457,3 +459,10 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     assert write_text(file, 'a 0\nc 1\nd 1\n') == 'changed: 2 lines more, 1 lines less'
     assert write_text(file, 'a 0\nc 1\nd 1\n') == 'unchanged'
     assert sorted(tmp_path.iterdir()) == [file]
+
+
+def test_commands_in_the_documentation_are_understood() -> None:
+    text = (Path(__file__).parents[3] / 'docs/datasets.md').read_text().replace('\\\n', ' ')
+    commands = re.findall(r'^    python tools/data/build_list.py (.*)$', text, re.M)
+    parsed = [build_parser().parse_args(shlex.split(command)) for command in commands if '#' not in command]
+    assert {args.data_set for args in parsed} >= {'folders', 'csv', *DATA_SETS} - {'kinetics600', 'kinetics700'}
