@@ -1,0 +1,450 @@
+import json
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codes.datasets import health
+from codes.datasets.annotation import VideoRecord
+from codes.datasets.health import (
+    Finding,
+    Report,
+    Split,
+    announce,
+    full_report,
+    look_for_files,
+    missing_file,
+    quick_report,
+    read_split,
+    read_whole_list,
+    splits_of,
+    spread_order,
+)
+from codes.datasets.inspection import FileFacts
+from codes.datasets.transforms import (
+    CenterCrop,
+    DecodeVideo,
+    Flip,
+    OpenVideo,
+    PackInputs,
+    RandomResizedCrop,
+    Resize,
+    SampleSegments,
+    SampleSnippets,
+)
+from codes.datasets.video_datasets import VideoDataset
+from tests.make_videos import write_frames
+
+
+def records(labels: list[int], name: str = 'train', num_frames: int | None = None) -> list[VideoRecord]:
+    return [VideoRecord(f'{name}/{i}.mp4', (k,), f'{name}.txt', i + 1, num_frames) for i, k in enumerate(labels)]
+
+
+def split(labels: list[int], name: str = 'train', num_classes: int | None = 3, **options: object) -> Split:
+    return Split(name, records(labels, name), num_classes, **options)
+
+
+def findings(check: object) -> list[tuple[str, str]]:
+    return [(finding.level, finding.text) for finding in check]
+
+
+def facts(split: Split, **changes: dict) -> dict[str, FileFacts]:
+    """Facts of a split's videos, all alike but for ``v<number>``."""
+    usual = {'num_frames': 50, 'height': 240, 'width': 320, 'fps': 25.0}
+    return {
+        record.path: FileFacts(record.path, **{**usual, **changes.get(f'v{i}', {})})
+        for i, record in enumerate(split.records)
+    }
+
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+
+
+def test_right_labels_are_no_finding() -> None:
+    train = split([0, 1, 2, 0, 1, 2], class_names=['a', 'b', 'c'])
+    assert quick_report([train, split([0, 1, 2], 'val')], seconds=0).of_level('warning') == []
+    assert findings(health.check_labels(train)) == findings(health.check_balance(train)) == []
+
+
+def test_labels_from_1_on_are_recognised() -> None:
+    level, text = findings(health.check_labels(split([1, 2, 3, 1])))[0]
+    assert level == 'error'
+    assert text.startswith('1 video with a label that the model lacks: num_classes=3 allows 0 to 2, the largest label')
+    assert 'they look counted from 1; subtract 1 from each' in text
+
+
+def test_labels_from_1_on_are_suspected_behind_a_class_too_many() -> None:
+    level, text = findings(health.check_labels(split([1, 2, 3], num_classes=4)))[0]
+    assert level == 'warning'
+    assert 'no video has label 0' in text
+    assert 'subtract 1 from each and set num_classes=3' in text
+
+
+def test_too_large_labels_are_counted_and_named() -> None:
+    finding = next(health.check_labels(split([0, 7, 2, 5])))
+    assert finding.text.startswith('2 videos with a label')
+    assert finding.text.endswith('the largest label is 7. Is num_classes=8 meant?')
+    assert finding.examples == ('train.txt:2: train/1.mp4: (7,)', 'train.txt:4: train/3.mp4: (5,)')
+
+
+def test_several_labels_need_multi_hot() -> None:
+    several = [VideoRecord('a', (0, 2), 'x.txt', 1)]
+    assert findings(health.check_labels(Split('train', several, 3, multi_hot=3))) == []
+    assert 'with several labels' in findings(health.check_labels(Split('train', several, 3)))[0][1]
+    assert findings(health.check_labels(Split('train', several, 3, multi_hot=4))) == [
+        ('error', 'multi_hot=4 is the number of classes, but the model has num_classes=3')
+    ]
+
+
+def test_class_names_and_steps_must_fit_the_model() -> None:
+    assert 'there are 2 class names' in findings(health.check_labels(split([0], class_names=['a', 'b'])))[0][1]
+    swapping = split([0], steps=[Flip(swap_labels=((0, 5),))])
+    assert 'a step of the pipeline is about class 5' in findings(health.check_labels(swapping))[0][1]
+
+
+def test_classes_without_videos_and_unequal_classes_are_warnings() -> None:
+    found = list(health.check_balance(split([0] * 20 + [2] * 2, class_names=['a', 'b', 'c'])))
+    assert [f.level for f in found] == ['warning', 'warning']
+    assert found[0].text == '1 of 3 classes have no video, so they cannot be learnt'
+    assert found[0].examples == ("'b' (1)",)
+    assert "'a' (0) has 20 videos, 'c' (2) 2" in found[1].text
+    assert not list(health.check_balance(split([0] * 20, 'val')))
+
+
+def test_a_single_class_is_an_error() -> None:
+    assert findings(health.check_balance(split([1, 1, 1])))[0][0] == 'error'
+
+
+def test_validated_classes_must_be_trained() -> None:
+    found = next(health.check_classes_of([split([0, 1])], split([1, 2, 2], 'val')))
+    assert found.text == '2 of 3 videos are of classes that no training video has'
+    assert found.examples == ('class 2: 2 videos',)
+
+
+# -- repeats and overlap -----------------------------------------------------------------------------------------------
+
+
+def test_repeated_paths_are_found_however_they_are_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = ['a/b.mp4', './a/b.mp4', 'a//b.mp4', f'{tmp_path}/a/b.mp4', 'a/c/../b.mp4', 'a/d.mp4', 'a/e/', 'a/e']
+    same = Split('train', [VideoRecord(path, (0,), 'x.txt', i) for i, path in enumerate(paths, 1)])
+    assert Counter(same.keys) == {f'{tmp_path}/a/b.mp4': 5, f'{tmp_path}/a/d.mp4': 1, f'{tmp_path}/a/e': 2}
+    found = next(health.check_repeats(same))
+    assert (found.level, found.text) == ('warning', '2 videos listed more than once')
+    assert found.examples[0].startswith('x.txt:1 (label 0), x.txt:2 (label 0), x.txt:3')
+
+
+def test_repeats_that_contradict_each_other_are_told_apart() -> None:
+    twice = [VideoRecord(path, (k,), 'x.txt', k + 1) for path, k in (('a', 0), ('a', 1), ('b', 2), ('b', 2), ('c', 0))]
+    assert findings(health.check_repeats(Split('train', twice))) == [
+        ('warning', '1 video listed more than once, with different labels'),
+        ('warning', '1 video listed more than once'),
+    ]
+
+
+def test_overlap_is_found_by_path() -> None:
+    train = split([0, 1, 2])
+    val = Split('val', [train.records[2], *records([0, 1, 2], 'val')], 3)
+    found = next(health.check_overlap(train, val))
+    assert found.split == 'train and val'
+    assert found.text.startswith('1 of 4 videos (25 %) are also trained on, which')
+    assert not list(health.check_overlap(train, split([0], 'val')))
+
+
+def test_overlap_is_found_by_content() -> None:
+    train, val = split([0, 1]), split([0, 1, 1], 'val')
+    known = {**facts(train, v0={'digest': 'x'}, v1={'digest': 'y'}), **facts(val, v1={'digest': 'y'})}
+    report = full_report([train, val], known)
+    found = [f for f in report.findings if f.check == 'same_content']
+    assert [f.text[:50] for f in found] == ['1 of 3 videos (33.3 %) are also trained on with th']
+    assert found[0].examples == ('val.txt:2 and train.txt:2: val/1.mp4',)
+
+
+def test_copies_inside_a_split_are_found_by_content() -> None:
+    train = split([0, 1, 1, 0])
+    known = facts(train, v0={'digest': 'x'}, v1={'digest': 'x'}, v2={'digest': 'z'}, v3={'digest': None})
+    found = [f for f in full_report([train], known).findings if f.check == 'same_content']
+    assert [f.text for f in found] == ['1 video that is there again under another name, with different labels']
+
+
+# -- lengths and resolutions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('step', 'needed'),
+    [(SampleSnippets(4, 4, 4), 19), (SampleSnippets(4, 4, 4, num_groups=2), 23), (SampleSegments(1, 8), 8)],
+)
+def test_so_many_frames_give_each_snippet_its_own(step: object, needed: int) -> None:
+    assert Split('val', [], steps=[step]).needed_frames == needed
+    record = {'rng': np.random.default_rng(0)}
+    indices = [step({**record, 'num_frames': n})['frame_indices'] for n in (needed - 1, needed)]
+    if isinstance(step, SampleSnippets):
+        indices = [i[..., 0] for i in indices]  # where snippets begin
+    assert [len(np.unique(i)) == i.size for i in indices] == [False, True]
+
+
+def test_short_videos_are_a_warning_if_they_are_many() -> None:
+    train = split([0, 1] * 10, steps=[SampleSnippets(4, 4, 4)])
+    few = facts(train, v3={'num_frames': 18}, v4={'num_frames': 19})
+    found = [f for f in full_report([train], few).findings if f.check == 'length']
+    assert [(f.level, f.examples) for f in found] == [('note', ('train.txt:4: train/3.mp4: 18 frames',))]
+    many = facts(train, **{f'v{i}': {'num_frames': 5} for i in range(3)})
+    assert [f.level for f in full_report([train], many).findings if f.check == 'length'] == ['warning']
+
+
+def test_lengths_of_frame_folders_need_no_inspection() -> None:
+    frames = Split('train', records([0, 1, 0], num_frames=10), 3, steps=[SampleSnippets(4, 4, 4)])
+    report = quick_report([frames], seconds=0)
+    assert [f.text[:31] for f in report.findings if f.check == 'length'] == ['3 of 3 videos have fewer than t']
+    assert report.splits['train']['frames'] == (10, 10, 10)
+
+
+def test_odd_resolutions_are_named() -> None:
+    train = split([0, 1, 2, 0], steps=[Resize(256), CenterCrop(224)])
+    known = facts(
+        train,
+        v0={'height': 100},
+        v1={'height': 500, 'width': 300},
+        v2={'height': 300, 'width': 900},
+        v3={'height': 256},
+    )
+    found = {f.text: (f.level, f.examples) for f in full_report([train], known).findings if f.check == 'resolution'}
+    assert found == {
+        '1 of 4 videos are smaller than the 256 pixels that they are enlarged to': (
+            'warning',
+            ('train.txt:1: train/0.mp4: 320x100',),
+        ),
+        '2 of 4 videos are so long or so high that a centre crop sees little of them': (
+            'warning',
+            ('train.txt:1: train/0.mp4: 320x100', 'train.txt:3: train/2.mp4: 900x300'),
+        ),
+        '1 of 4 videos are upright, the others are not': ('note', ('train.txt:2: train/1.mp4: 300x500',)),
+    }
+
+
+def test_the_size_of_a_random_crop_is_a_size_to_reach() -> None:
+    assert Split('train', [], steps=[RandomResizedCrop((112, 128)), Flip()]).short_side == 112
+    assert Split('train', [], steps=[Flip()]).short_side == 0
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_beginning_of_the_order_is_spread() -> None:
+    for length in (1, 7, 1000):
+        order = spread_order(length)
+        assert sorted(order) == list(range(length))
+    for beginning in (10, 50, 200):
+        counts = np.histogram(spread_order(1000)[:beginning], bins=5, range=(0, 1000))[0]
+        assert counts.max() - counts.min() <= 2
+
+
+def test_files_are_looked_for_as_long_as_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(health, 'missing_file', lambda record, *_: asked.append(time.sleep(0.001)))
+    assert look_for_files(split([0] * 50), seconds=None) == ([], 50)
+    bad, looked = look_for_files(split([0] * 5000), seconds=0.05)
+    assert bad == []
+    assert 20 <= looked < 200
+    assert look_for_files(split([0] * 50), seconds=0) == ([], 20)
+    assert len(asked) == 50 + looked + 20
+
+
+def test_missing_and_empty_files_are_told(tmp_path: Path) -> None:
+    (tmp_path / 'a.mp4').write_bytes(b'x')
+    (tmp_path / 'empty.mp4').touch()
+    (tmp_path / 'folder').mkdir()
+    said = {name: missing_file(VideoRecord(str(tmp_path / name), (0,), 'x')) for name in ('a.mp4', 'no', 'folder')}
+    assert said['a.mp4'] is None
+    assert said['no'] == f'{tmp_path}/no: No such file or directory'
+    assert said['folder'] == f'{tmp_path}/folder: a folder, where a file was expected'
+    assert 'empty file' in str(missing_file(VideoRecord(str(tmp_path / 'empty.mp4'), (0,), 'x')))
+
+
+def test_first_and_last_frame_of_a_folder_are_looked_for(tmp_path: Path) -> None:
+    write_frames(tmp_path / 'v', 5, start_index=0)
+    record = VideoRecord(str(tmp_path / 'v'), (0,), 'x', 1, 5)
+    assert missing_file(record, 'img_{:05d}.jpg', 0) is None
+    assert 'img_00005.jpg: No such file' in str(missing_file(record, 'img_{:05d}.jpg', 1))
+
+
+def test_bad_files_are_errors_beyond_the_share_that_a_run_takes() -> None:
+    bad = [FileFacts('train/1.mp4', 'missing', 'gone'), FileFacts('train/2.mp4', 'hung', 'slow')]
+    for share, level in ((0.0, 'error'), (0.4, 'error'), (0.5, 'warning')):
+        found = list(health.check_files(split([0] * 4, max_bad_share=share), bad, 4))
+        assert [f.level for f in found] == [level, level]
+        assert [f.check for f in found] == ['files_missing', 'files_hung']
+    assert found[0].examples == ('train.txt:2: gone',)
+
+
+def test_a_wrong_data_root_is_suspected_where_nothing_is_there(tmp_path: Path) -> None:
+    report = quick_report([split([0, 1, 2])])
+    assert 'none of the 3 videos looked for is there; is data_root right?' in report.text()
+    assert not report.is_fit
+
+
+def test_crashed_unreadable_and_odd_files_are_findings() -> None:
+    train = split([0, 1, 2, 0])
+    known = facts(
+        train,
+        v0={'kind': 'crashed', 'error': 'SIGSEGV'},
+        v1={'kind': 'unreadable', 'error': 'no video'},
+        v2={'warning': 'two frames are missing'},
+    )
+    found = [f for f in full_report([train], known).findings if f.check.startswith('files')]
+    assert [f.check for f in found] == ['files_unreadable', 'files_crashed', 'files_odd']
+    assert found[2].examples == ('train.txt:3: train/2.mp4: two frames are missing',)
+
+
+# -- lists and data sets -----------------------------------------------------------------------------------------------
+
+
+def test_all_wrong_lines_of_a_list_are_named(tmp_path: Path) -> None:
+    file = tmp_path / 'list.txt'
+    file.write_text('a.mp4 0\nb.mp4\n\n# c\nd e.mp4 1\nf,1\ng.mp4 x\nh.mp4 2\n')
+    found, wrong = read_whole_list('train', str(file), 'root', with_num_frames=False)
+    assert [(r.path, r.label, r.source) for r in found] == [
+        ('root/a.mp4', 0, f'{file}:1'),
+        ('root/d e.mp4', 1, f'{file}:5'),
+        ('root/h.mp4', 2, f'{file}:8'),
+    ]
+    assert [f.text for f in wrong] == [f'{file}: 3 wrong lines']
+    assert [example.split(': ')[0] for example in wrong[0].examples] == [f'{file}:{line}' for line in (2, 6, 7)]
+    assert 'not by commas' in wrong[0].examples[1]
+
+
+def test_a_right_list_has_no_wrong_lines(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a 7 0\n')
+    found, wrong = read_whole_list('train', str(tmp_path / 'list.txt'), None, with_num_frames=True)
+    assert ([r.num_frames for r in found], wrong) == ([7], [])
+
+
+def test_a_file_that_is_no_list_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, 'MOST_WRONG_LINES', 4)
+    (tmp_path / 'list.txt').write_text('word\n' * 10)
+    found, wrong = read_whole_list('train', str(tmp_path / 'list.txt'), None, with_num_frames=False)
+    assert found == []
+    assert wrong[0].text.endswith('4 wrong lines')
+    assert wrong[0].examples[-1].endswith('the lines behind were not read')
+    (tmp_path / 'list.txt').write_text('# nothing\n')
+    _, wrong = read_whole_list('train', str(tmp_path / 'list.txt'), None, with_num_frames=False)
+    assert wrong[0].text.endswith('it is no list of videos')
+
+
+PIPELINE = [
+    {'type': 'OpenVideo', 'decoder': 'pyav'},
+    {'type': 'SampleSnippets', 'num_snippets': 2, 'frames_per_snippet': 2},
+    {'type': 'DecodeVideo'},
+    {'type': 'PackInputs'},
+]
+
+
+def test_a_data_set_becomes_a_split(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a.mp4 0\nb.mp4 1\n')
+    (tmp_path / 'names.txt').write_text('x\ny\n')
+    steps = [OpenVideo('pyav'), SampleSnippets(2, 2), DecodeVideo(), PackInputs()]
+    dataset = VideoDataset(steps, str(tmp_path / 'list.txt'), class_file=str(tmp_path / 'names.txt'))
+    (one,) = splits_of('train', dataset, 2)
+    assert (one.name, one.num_classes, one.decoder, one.filename_tmpl) == ('train', 2, 'pyav', None)
+    assert (one.class_name(1), one.class_name(2), one.needed_frames) == ("'y' (1)", 'class 2', 3)
+    cfg = {
+        'type': 'VideoDataset',
+        'list_file': str(tmp_path / 'list.txt'),
+        'class_file': str(tmp_path / 'names.txt'),
+        'pipeline': PIPELINE,
+    }
+    (same,) = read_split('train', cfg, 'train_dataloader.dataset', 2)
+    assert (same.records, same.counts, same.class_names) == (one.records, one.counts, one.class_names)
+
+
+def test_a_data_set_whose_list_is_wrong_is_read_as_far_as_it_is_right(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a 5 0\nb 1\nc 9 1\n')
+    (tmp_path / 'names.txt').write_text('x\ny\n')
+    cfg = {
+        'type': 'RawFramesDataset',
+        'list_file': str(tmp_path / 'list.txt'),
+        'class_file': str(tmp_path / 'names.txt'),
+        'start_index': 0,
+        'pipeline': [PIPELINE[1], {'type': 'DecodeRawFrames'}, PIPELINE[3]],
+    }
+    (one,) = read_split('val', cfg, 'val_dataloader.dataset', 2)
+    assert [(r.path, r.num_frames) for r in one.records] == [('a', 5), ('c', 9)]
+    assert (one.filename_tmpl, one.start_index, one.class_names) == ('img_{:05d}.jpg', 0, ['x', 'y'])
+    assert [f.level for f in one.findings] == ['error']
+    cfg['list_file'] = str(tmp_path / 'nowhere.txt')
+    (none,) = read_split('val', cfg, 'val_dataloader.dataset', 2)
+    assert none.records == []
+    assert 'no list file' in none.findings[0].text
+
+
+def test_a_wrong_pipeline_is_no_finding_but_an_error(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a 0\n')
+    cfg = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': [{'type': 'OpenVideo'}]}
+    cfg['pipeline'] = [{'type': 'OpenVideo', 'decoder': 'eyes'}]
+    with pytest.raises(ValueError, match="unknown decoder='eyes'"):
+        read_split('val', cfg, 'val_dataloader.dataset', 2)
+
+
+# -- reports -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_validation_and_test_share_is_said_once() -> None:
+    val = split([0, 5], 'val')
+    test = Split('test', val.records, 3)
+    report = quick_report([split([0, 1, 2]), val, test])
+    assert [f.split for f in report.findings if f.check == 'labels'] == ['val']
+    assert list(report.splits) == ['train', 'val', 'test']
+
+
+def test_report_as_text_and_as_json() -> None:
+    train = split([0, 1, 2, 0])
+    report = full_report([train], facts(train, v0={'kind': 'unreadable', 'error': 'broken'}))
+    lines = report.text().splitlines()
+    assert lines[0] == 'NOT fit to train: 1 error (full form)'
+    assert lines[2] == (
+        'train   4 videos of 3 classes, 1 to 2 a class, 50 to 50 frames (median 50), 2.0 to 2.0 s (median 2.0)'
+    )
+    assert lines[4:] == [
+        'errors',
+        '  train: 1 of 4 videos cannot be read, which ends a run',
+        '      train.txt:1: broken',
+    ]
+    plain = json.loads(json.dumps(report.to_dict()))
+    assert plain['fit'] is False
+    assert plain['splits']['train']['histogram'] == {'0': 2, '1': 1, '2': 1}
+    assert plain['splits']['train']['resolutions'] == {'320x240': 3}
+    assert plain['findings'][0]['examples'] == ['train.txt:1: broken']
+
+
+def test_text_shows_a_few_examples_only() -> None:
+    finding = Finding('note', 'x', 'val', 'many', tuple(map(str, range(12))))
+    assert str(finding).splitlines() == ['val: many', *(f'    {i}' for i in range(5)), '    and 7 more']
+
+
+def test_errors_come_first() -> None:
+    found = [Finding(level, 'x', 'val', level) for level in ('note', 'error', 'warning', 'error')]
+    assert [f.level for f in health._sorted(found)] == ['error', 'warning', 'note']  # the second error is the first
+
+
+def test_announce_logs_warnings_and_raises_errors(caplog: pytest.LogCaptureFixture) -> None:
+    numbers = {'train': {'videos': 3, 'classes': 2, 'videos_per_class': (1, 2)}}
+    warning = Finding('warning', 'x', 'train', 'look out', ('a', 'b'))
+    logging.getLogger('codes').propagate = True
+    with caplog.at_level(logging.INFO, logger='codes'):
+        announce(Report('quick', numbers, [warning, Finding('note', 'x', 'train', 'never mind')]))
+    assert caplog.messages == ['train: 3 videos of 2 classes, 1 to 2 a class', 'train: look out, such as a']
+    with pytest.raises(ValueError, match='not fit to train on; --no-check trains nevertheless\ntrain: no'):
+        announce(Report('quick', numbers, [Finding('error', 'x', 'train', 'no'), warning]))
+
+
+def test_quick_form_takes_hundreds_of_thousands_of_lines() -> None:
+    train, val = split([i % 400 for i in range(250_000)], num_classes=400), split([1] * 9, 'val', num_classes=400)
+    started = time.process_time()
+    report = quick_report([train, val], seconds=0.5)
+    # Seconds on a machine that does nothing else; this is the processor's time, and generous.
+    assert time.process_time() - started < 6
+    assert report.splits['train']['videos_per_class'] == (625, 625)
+    assert 'of 250,000 videos were looked for, spread over the list; none was opened' in report.notes[0]
