@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codes.config import load_config  # noqa: E402
+from codes.datasets.health import announce, quick_report, splits_of  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
@@ -34,9 +35,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', choices=('bf16', 'fp16'), help='automatic mixed precision')
     parser.add_argument('--no-validate', action='store_true', help='leave out validation')
     parser.add_argument(
+        '--no-check', action='store_true', help='leave out the quick check of the data (tools/data/check_dataset.py)'
+    )
+    parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override values of the config'
     )
     return parser.parse_args()
+
+
+def check_data(runner: Runner) -> None:
+    """Look at the data for half a second, rather than let a long run end in them.
+
+    Raises:
+        ValueError: a run would end in them or be pointless.
+    """
+    loaders = {'train': runner.train_loader, 'val': runner.val_loader}
+    num_classes = runner.model.num_classes
+    splits = [split for k, v in loaders.items() if v is not None for split in splits_of(k, v.dataset, num_classes)]
+    announce(quick_report(splits, seconds=0.5))
 
 
 def main() -> None:
@@ -53,6 +69,8 @@ def main() -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         setup_logging(work_dir, is_main)
         runner = Runner(config, work_dir, device)
+        if is_main and not args.no_check:
+            check_data(runner)
         runner.start(args.resume, args.load_from, args.allow_pickle)
     if is_main:
         (work_dir / 'config.py').write_text(runner.config_text)

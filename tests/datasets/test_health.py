@@ -429,10 +429,12 @@ def test_errors_come_first() -> None:
     assert [f.level for f in health._sorted(found)] == ['error', 'warning', 'note']  # the second error is the first
 
 
-def test_announce_logs_warnings_and_raises_errors(caplog: pytest.LogCaptureFixture) -> None:
+def test_announce_logs_warnings_and_raises_errors(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     numbers = {'train': {'videos': 3, 'classes': 2, 'videos_per_class': (1, 2)}}
     warning = Finding('warning', 'x', 'train', 'look out', ('a', 'b'))
-    logging.getLogger('codes').propagate = True
+    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
     with caplog.at_level(logging.INFO, logger='codes'):
         announce(Report('quick', numbers, [warning, Finding('note', 'x', 'train', 'never mind')]))
     assert caplog.messages == ['train: 3 videos of 2 classes, 1 to 2 a class', 'train: look out, such as a']

@@ -1,5 +1,7 @@
+import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from codes.config import load_config
+from codes.config import Config, load_config
 from codes.engine.checkpoint import read_checkpoint
 from codes.engine.logging import read_scalars
+from codes.engine.runner import Runner
+from tests.engine.conftest import make_config
 from tests.engine.test_runner import assert_same_run
 from tests.tools.conftest import ROOT, Run
+from tools import train_recognizer
+from tools.train_recognizer import check_data
 
 
 def test_two_processes_stopped_and_resumed_end_in_the_same_bits(
@@ -78,6 +84,45 @@ def test_tools_run_without_the_launcher_and_refuse_missing_files(
     assert done.returncode == 2
     assert re.search(text, done.stderr)
     assert 'Traceback' not in done.stderr
+
+
+@pytest.fixture
+def few_videos(data: Path, tmp_path: Path) -> Config:
+    """A config of its own copy of the data, of which videos can be taken away."""
+    shutil.copytree(data, tmp_path / 'copy')
+    return make_config(tmp_path / 'copy')
+
+
+def test_data_are_looked_at_before_training(
+    few_videos: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    with caplog.at_level(logging.INFO, logger='codes'):
+        check_data(Runner(few_videos, tmp_path, torch.device('cpu')))
+    assert 'train: 16 videos of 8 classes, 2 to 2 a class' in caplog.messages
+    assert any(message.startswith('val: 7 videos of ') for message in caplog.messages)
+    next((tmp_path / 'copy' / 'videos').iterdir()).unlink()
+    with pytest.raises(ValueError, match='not fit to train on; --no-check trains nevertheless\n.*1 of .* are missing'):
+        check_data(Runner(few_videos, tmp_path, torch.device('cpu')))
+
+
+def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
+    few_videos: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def stop(*_args: object) -> None:
+        raise ValueError('got as far as the start')
+
+    monkeypatch.setattr(Runner, 'start', stop)
+    monkeypatch.setattr(train_recognizer, 'setup_logging', lambda *_: None)  # it outlives the test
+    few_videos.dump(tmp_path / 'page.py')
+    next((tmp_path / 'copy' / 'videos').iterdir()).unlink()
+    arguments = ['train_recognizer.py', str(tmp_path / 'page.py'), '--work-dir', str(tmp_path / 'out')]
+    for extra, text in (([], 'not fit to train on'), (['--no-check'], 'got as far as the start')):
+        monkeypatch.setattr(sys, 'argv', [*arguments, *extra])
+        with pytest.raises(SystemExit) as ended:
+            train_recognizer.main()
+        assert ended.value.code == 2
+        assert text in capsys.readouterr().err
 
 
 @pytest.mark.needs_gpu

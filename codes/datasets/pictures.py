@@ -1,0 +1,299 @@
+"""Pictures of a data set for people: histograms, and sheets of frames with captions.
+
+A sheet is drawn pixel by pixel, so that frames show as the network sees them; matplotlib only writes on it.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from codes.datasets.health import LEVELS, Report, Split, describe
+from codes.datasets.inspection import FileFacts
+
+Image = npt.NDArray[np.uint8]
+
+COLOURS = ('tab:blue', 'tab:orange', 'tab:green')
+LEVEL_COLOURS = {'error': 'tab:red', 'warning': 'darkorange', 'note': 'dimgray'}
+DPI = 100
+POINTS = 72 / DPI  # of a pixel
+MOST_NAMED = 40  # classes beyond which a histogram has no names
+MARGIN = 12  # pixels around a sheet
+
+
+@dataclass
+class Sheet:
+    """A white picture with frames and captions on it.
+
+    Args:
+        width, height: pixels.
+    """
+
+    width: int
+    height: int
+    pixels: Image = field(init=False)
+    _texts: list[tuple[float, float, str, dict[str, Any]]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pixels = np.full((self.height, self.width, 3), 255, np.uint8)
+
+    def paste(self, image: Image, left: int, top: int) -> None:
+        """Put an image (H, W, 3) on the sheet."""
+        height, width, _ = image.shape
+        self.pixels[top : top + height, left : left + width] = image
+
+    def write(self, text: str, left: float, top: float, size: int = 13, colour: str = 'black', **style: Any) -> None:
+        """Put a text on the sheet, ``size`` pixels high; ``style`` is matplotlib's."""
+        self._texts.append((left, top, text, {'fontsize': size * POINTS, 'color': colour, **style}))
+
+    def draw(self) -> Image:
+        """Return the sheet with its captions, (height, width, 3)."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(self.width / DPI, self.height / DPI), dpi=DPI)
+        canvas = FigureCanvasAgg(figure)
+        figure.figimage(self.pixels)
+        for left, top, text, style in self._texts:
+            # A $ would start a formula.
+            x, y = left / self.width, 1 - top / self.height
+            figure.text(x, y, text.replace('$', r'\$'), va='top', **style)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='Glyph')  # a class name in a script that the font lacks
+            canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+    def save(self, file: Path) -> None:
+        """Write a PNG, as a whole or not at all."""
+        save_png(self.draw(), file)
+
+
+def save_png(image: Image, file: Path) -> None:
+    """Write an RGB image, as a whole or not at all."""
+    part = file.with_name(f'.{file.stem}.part.png')
+    if not cv2.imwrite(str(part), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise OSError(f'cannot write {part}')
+    os.replace(part, file)
+
+
+def fit_into(image: Image, width: int, height: int, background: int = 235) -> Image:
+    """Return the image as large as fits into a box, in the middle of it; its aspect ratio stays."""
+    scale = min(width / image.shape[1], height / image.shape[0])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    box = np.full((height, width, 3), background, np.uint8)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    box[top : top + size[1], left : left + size[0]] = resized
+    return box
+
+
+def shorten(text: str, length: int) -> str:
+    """Return a text of at most ``length`` characters, the middle left out: names differ at their ends."""
+    if len(text) <= length:
+        return text
+    keep = max(length - 1, 2)
+    return f'{text[: keep - keep // 2]}…{text[len(text) - keep // 2 :]}'
+
+
+# -- histograms --------------------------------------------------------------------------------------------------------
+
+
+def draw_report(report: Report, splits: Sequence[Split], facts: Mapping[str, FileFacts], title: str) -> Image:
+    """Draw what a report says: videos by class, frames, seconds, resolutions, findings.
+
+    Args:
+        report: what was found.
+        splits: training first; a test split with the list of validation is left out.
+        facts: of files, by path; empty in the quick form.
+        title: heads the picture, with the verdict.
+
+    Returns:
+        The picture, (H, W, 3).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = [split for number, split in enumerate(splits) if split.keys not in [s.keys for s in splits[:number]]]
+    shown = [split for split in shown if split.records]
+    labels = sorted({label for split in shown for label in (*split.counts, *range(split.num_classes or 0))})
+    tall = max(7.0, 0.24 * len(labels) + 2 if len(labels) <= MOST_NAMED else 0)
+    figure = Figure(figsize=(14, tall), dpi=DPI, layout='constrained')
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(3, 3, width_ratios=(1.3, 1, 1))
+    colour = 'tab:green' if report.is_fit else 'tab:red'
+    figure.suptitle(f'{title}: {report.verdict} ({report.form} form)', color=colour, fontsize=14)
+    _draw_classes(figure.add_subplot(grid[:, 0]), shown, labels)
+    frames = [_numbers_of(split, facts, 'frames') for split in shown]
+    seconds = [_numbers_of(split, facts, 'seconds') for split in shown]
+    _draw_lengths(figure.add_subplot(grid[0, 1]), shown, frames, 'frames')
+    _draw_lengths(figure.add_subplot(grid[0, 2]), shown, seconds, 'seconds')
+    _draw_resolutions(figure.add_subplot(grid[1, 1:]), shown, facts)
+    _write_findings(figure.add_subplot(grid[2, 1:]), report)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph')
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_classes(panel: Any, splits: Sequence[Split], labels: Sequence[int]) -> None:
+    """Draw the number of videos by class: bars with names, or one curve for many classes."""
+    panel.set_title('videos of each class')
+    if len(labels) > MOST_NAMED:
+        for split, colour in zip(splits, COLOURS, strict=False):
+            panel.plot(sorted((split.counts[k] for k in labels), reverse=True), color=colour, label=_name(split))
+        panel.set_xlabel('classes, the largest first')
+        panel.set_ylim(bottom=0)
+    else:
+        width = 0.8 / max(len(splits), 1)
+        for number, split in enumerate(splits):
+            places = np.arange(len(labels)) + (number - (len(splits) - 1) / 2) * width
+            counts = [split.counts[k] for k in labels]
+            bars = panel.barh(places, counts, width, color=COLOURS[number % len(COLOURS)], label=_name(split))
+            panel.bar_label(bars, padding=2, fontsize=8)
+        names = splits[0].class_names if splits else None
+        known = [f'{shorten(names[k], 28)} ({k})' if names and k < len(names) else f'class {k}' for k in labels]
+        panel.set_yticks(range(len(labels)), [name.replace('$', r'\$') for name in known], fontsize=9)
+        panel.invert_yaxis()
+        panel.margins(x=0.12)
+    if splits:
+        panel.legend(loc='best')
+
+
+def _name(split: Split) -> str:
+    return f'{split.name} ({len(split.records):,})'
+
+
+def _numbers_of(split: Split, facts: Mapping[str, FileFacts], what: str) -> list[float]:
+    found = [facts[r.path] for r in split.records if r.path in facts and facts[r.path].kind == 'ok']
+    if what == 'seconds':
+        return [one.num_frames / one.fps for one in found if one.fps]
+    return [one.num_frames for one in found] or [n for r in split.records if (n := r.num_frames) is not None]
+
+
+def _draw_lengths(panel: Any, splits: Sequence[Split], numbers: Sequence[Sequence[float]], what: str) -> None:
+    """Draw a histogram of lengths, and how many frames are needed."""
+    panel.set_title(f'{what} of each video')
+    every = [value for values in numbers for value in values]
+    if not every:
+        _leave_empty(panel)
+        return
+    # Where a few videos are far longer than the rest, the rest would be one bar.
+    is_wide = max(every) > 20 * max(float(np.median(every)), 1e-9)
+    low, high = min(every), max(max(every), min(every) + 1)
+    edges = np.geomspace(max(low, 1e-2), high, 31) if is_wide else np.linspace(low, high, 31)
+    for split, values, colour in zip(splits, numbers, COLOURS, strict=False):
+        panel.hist(np.maximum(values, edges[0]), bins=edges, color=colour, alpha=0.6, label=split.name)
+    if is_wide:
+        panel.set_xscale('log')
+    needed = splits[0].needed_frames if splits else 0
+    if what == 'frames' and needed:
+        panel.axvline(needed, color='tab:red', linestyle='--')
+        # The text goes where there is room, whatever the bars are like.
+        panel.annotate(
+            f'{needed} needed',
+            (needed, 1),
+            xycoords=('data', 'axes fraction'),
+            xytext=(4, -11),
+            textcoords='offset points',
+            color='tab:red',
+            fontsize=9,
+        )
+    panel.set_ylabel('videos')
+
+
+def _leave_empty(panel: Any) -> None:
+    panel.text(0.5, 0.5, 'no file was opened', ha='center', va='center', color='gray', transform=panel.transAxes)
+    panel.set_xticks([])
+    panel.set_yticks([])
+
+
+def _draw_resolutions(panel: Any, splits: Sequence[Split], facts: Mapping[str, FileFacts]) -> None:
+    """Draw how many videos have which width and height, the eight most frequent ones."""
+    panel.set_title('resolutions (width x height)')
+    paths = {record.path for split in splits for record in split.records}
+    sizes = [(one.width, one.height) for path in paths if (one := facts.get(path)) is not None and one.kind == 'ok']
+    if not sizes:
+        _leave_empty(panel)
+        return
+    names, counts = np.unique([f'{width}x{height}' for width, height in sizes], return_counts=True)
+    order = np.argsort(-counts, kind='stable')
+    shown = [(str(names[i]), int(counts[i])) for i in order[:8]]
+    if len(order) > 8:
+        shown.append((f'{len(order) - 8} others', int(counts[order[8:]].sum())))
+    side = splits[0].short_side if splits else 0
+    colours = [_colour_of(name, side) for name, _ in shown]
+    bars = panel.barh([name for name, _ in shown], [count for _, count in shown], color=colours)
+    panel.bar_label(bars, padding=3, fontsize=9)
+    panel.set_ylim(max(len(shown), 4) - 0.5, -0.5)  # the most frequent one on top, and no bar as thick as a panel
+    panel.set_xlim(0, 1.1 * max(count for _, count in shown))
+    panel.tick_params(axis='y', labelsize=9)
+    if 'darkorange' in colours:
+        panel.set_xlabel(f'orange: the shorter side is enlarged to {side}', color='darkorange', fontsize=9)
+
+
+def _colour_of(name: str, side: int) -> str:
+    sides = name.split('x')
+    return 'darkorange' if len(sides) == 2 and min(map(int, sides)) < side else 'slategray'
+
+
+def _write_findings(panel: Any, report: Report) -> None:
+    """Write what was found, as far as there is room."""
+    import textwrap
+
+    panel.set_axis_off()
+    lines: list[tuple[str, str]] = [('black', f'{name}: {describe(n)}') for name, n in report.splits.items()]
+    for level in LEVELS:
+        lines += [(LEVEL_COLOURS[level], f'{level}: {f.split}: {f.text}') for f in report.of_level(level)]
+    rows = [(colour, row) for colour, line in lines for row in textwrap.wrap(line, 118, subsequent_indent='      ')]
+    for number, (colour, row) in enumerate(rows[:15]):
+        text = '...' if number == 14 and len(rows) > 15 else row.replace('$', r'\$')
+        panel.text(0, 1 - number / 14.5, text, color=colour, fontsize=8.5, va='top', transform=panel.transAxes)
+
+
+# -- samples of each class ---------------------------------------------------------------------------------------------
+
+
+def draw_classes(
+    blocks: Sequence[tuple[str, Sequence[tuple[Image, str]]]], title: str, columns: int, cell: tuple[int, int]
+) -> Image:
+    """Draw one block a class: its name, and under it some frames with captions.
+
+    Args:
+        blocks: by class its heading, and its frames with a caption each.
+        title: heads the sheet.
+        columns: frames of a class.
+        cell: width and height of a frame.
+
+    Returns:
+        The sheet, (H, W, 3).
+    """
+    width, height = cell
+    gap, heading, caption = 6, 22, 16
+    block_width, block_height = columns * (width + gap), heading + height + caption + 12
+    across = 2 if len(blocks) > 5 else 1
+    down = math.ceil(len(blocks) / across)
+    sheet = Sheet(2 * MARGIN + across * block_width + (across - 1) * 24, 2 * MARGIN + 30 + down * block_height)
+    sheet.write(title, MARGIN, MARGIN, size=18, weight='bold')
+    for number, (name, frames) in enumerate(blocks):
+        column, row = divmod(number, down)
+        left, top = MARGIN + column * (block_width + 24), MARGIN + 34 + row * block_height
+        sheet.write(shorten(name, block_width // 8), left, top, size=15)
+        for place, (frame, text) in enumerate(frames):
+            x = left + place * (width + gap)
+            sheet.paste(fit_into(frame, width, height), x, top + heading)
+            sheet.write(shorten(text, width // 5), x, top + heading + height + 2, size=10, colour='dimgray')
+        if not frames:
+            sheet.write(shorten('no video to show', block_width // 8), left, top + heading + 8, colour='tab:red')
+    return sheet.draw()
+
+
+def pages(items: Sequence[Any], length: int) -> Iterable[Sequence[Any]]:
+    """Cut a sequence into pieces of at most ``length``."""
+    return (items[start : start + length] for start in range(0, len(items), length))

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from codes.datasets.annotation import VideoRecord
+from codes.datasets.health import Finding, Report, Split, full_report, quick_report
+from codes.datasets.inspection import FileFacts
+from codes.datasets.pictures import Sheet, draw_classes, draw_report, fit_into, pages, save_png, shorten
+from codes.datasets.transforms import CenterCrop, SampleSnippets
+
+RED, GREEN = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0)))
+
+
+def block(height: int, width: int, colour: np.ndarray) -> np.ndarray:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def dark(image: np.ndarray) -> int:
+    return int((image.min(axis=2) < 128).sum())
+
+
+def test_a_sheet_shows_frames_pixel_by_pixel() -> None:
+    sheet = Sheet(200, 100)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+    sheet.paste(noise, 20, 30)
+    drawn = sheet.draw()
+    assert drawn.shape == (100, 200, 3)
+    assert (drawn[30:70, 20:70] == noise).all()
+    drawn[30:70, 20:70] = 255
+    assert (drawn == 255).all()
+
+
+@pytest.mark.parametrize('text', ['wave', '$wave$ 50 %', 'winken ä 跳'])
+def test_a_caption_stands_where_it_is_put(text: str) -> None:
+    sheet = Sheet(300, 120)
+    sheet.write(text, 100, 50, size=20, colour='red', weight='bold')
+    rows, columns = np.nonzero((sheet.draw() < 128).any(axis=2))
+    assert 45 <= rows.min() <= rows.max() <= 80
+    assert 98 <= columns.min() <= columns.max() <= 290
+
+
+def test_a_picture_is_written_as_a_whole(tmp_path: Path) -> None:
+    picture = np.dstack([np.full((8, 8), value, np.uint8) for value in (250, 100, 0)])
+    save_png(picture, tmp_path / 'x.png')
+    assert cv2.imread(str(tmp_path / 'x.png'))[0, 0].tolist() == [0, 100, 250]  # OpenCV's order
+    assert [file.name for file in tmp_path.iterdir()] == ['x.png']
+    with pytest.raises(OSError, match='cannot write'):
+        save_png(picture, tmp_path / 'nowhere' / 'x.png')
+    Sheet(20, 10).save(tmp_path / 'x.png')
+    assert cv2.imread(str(tmp_path / 'x.png')).shape == (10, 20, 3)
+
+
+def test_images_keep_their_aspect_ratio() -> None:
+    fitted = fit_into(block(50, 100, RED), 40, 40)
+    assert fitted.shape == (40, 40, 3)
+    assert (fitted == RED).all(axis=2).sum() == 40 * 20
+    assert (fitted[10:30] == RED).all()
+    assert fit_into(block(1, 900, RED), 30, 20).shape == (20, 30, 3)
+    assert (fit_into(block(10, 10, RED), 30, 20) == RED).all(axis=2).sum() == 20 * 20
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert shorten('walk', 4) == 'walk'
+    assert shorten('pushing something from left to right', 13) == 'pushin…\u0020right'
+    assert len(shorten('x' * 100, 20)) == 20
+
+
+def test_pages_are_full_but_the_last() -> None:
+    assert [list(page) for page in pages(range(5), 2)] == [[0, 1], [2, 3], [4]]
+
+
+def test_each_class_has_a_block() -> None:
+    frames = [(block(30, 40, colour), 'list.txt:1') for colour in (RED, GREEN)]
+    for number in (1, 5, 6, 7):
+        blocks = [(f'class {i}', frames if i != 2 else []) for i in range(number)]
+        sheet = draw_classes(blocks, 'title', 3, (40, 30))
+        shown = sum(bool(frames) for _, frames in blocks)
+        for colour in (RED, GREEN):
+            assert (sheet == colour).all(axis=2).sum() == shown * 30 * 40
+    one, two = (draw_classes([('x', frames)] * n, '', 3, (40, 30)) for n in (5, 6))
+    assert two.shape[1] > 1.8 * one.shape[1]  # two blocks side by side
+
+
+def make_split(name: str, num_classes: int, number: int, num_frames: int | None = None) -> Split:
+    records = [VideoRecord(f'{name}{i}', (i % num_classes,), f'{name}.txt', i + 1, num_frames) for i in range(number)]
+    names = [f'class $ number {k}' for k in range(num_classes)]
+    return Split(name, records, num_classes, names, steps=[SampleSnippets(2, 4, 4), CenterCrop(224)])
+
+
+def make_facts(*splits: Split) -> dict[str, FileFacts]:
+    paths = [record.path for split in splits for record in split.records]
+    return {
+        path: FileFacts(path, 'ok' if i else 'hung', None, None, 20 + 900 * (i == 3), 100 + 20 * (i % 12), 320, 25.0)
+        for i, path in enumerate(paths)
+    }
+
+
+@pytest.mark.parametrize('num_classes', [1, 40, 60])
+def test_report_is_drawn_for_few_and_many_classes(num_classes: int) -> None:
+    train, val = make_split('train', num_classes, 90), make_split('val', num_classes, 20)
+    facts = make_facts(train, val)
+    for known, report in ((facts, full_report([train, val], facts)), ({}, quick_report([train, val]))):
+        picture = draw_report(report, [train, val, Split('test', val.records)], known, 'title')
+        assert picture.shape[1] == 1400
+        assert picture.shape[0] >= 700
+        assert dark(picture) > 3000
+
+
+def test_verdict_shows_in_the_colour_of_the_title() -> None:
+    train = make_split('train', 3, 9, num_frames=30)
+    for errors, channel in (([], 1), ([Finding('error', 'x', 'train', 'no ' * 200)], 0)):
+        report = Report('quick', quick_report([train]).splits, errors * 20)
+        title = draw_report(report, [train], {}, 'title')[:30].astype(int)
+        coloured = title[(title.max(axis=2) - title.min(axis=2)) > 60]
+        assert (coloured.argmax(axis=1) == channel).mean() > 0.95
+
+
+def test_report_of_nothing_is_drawn() -> None:
+    report = quick_report([Split('train', [], 3)])
+    assert draw_report(report, [Split('train', [], 3)], {}, 'title').shape[1] == 1400

@@ -1,0 +1,168 @@
+"""Check whether the data of a config are fit to train on, before hours are spent on them.
+
+Reads every line of the lists, compares labels with the number of classes, looks for duplicates and for training videos
+among those of validation or test, opens every file as in training, and decodes some of its frames. Writes report.txt,
+report.json, report.png (histograms) and classes_*.png (samples of each class). The results of the files are kept in
+files.jsonl: a run that was interrupted goes on where it was, and a later one looks at changed files only.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from codes.config import LOADERS, load_config  # noqa: E402
+from codes.datasets.annotation import VideoRecord  # noqa: E402
+from codes.datasets.guarded_pool import Failure, run_guarded  # noqa: E402
+from codes.datasets.health import Report, Split, full_report, quick_report, read_split, spread_order  # noqa: E402
+from codes.datasets.inspection import FileFacts, Inspection, Job, read_frames  # noqa: E402
+from codes.datasets.pictures import Image, draw_classes, draw_report, fit_into, pages, save_png  # noqa: E402
+from codes.engine.logging import plain_errors  # noqa: E402
+
+CELL = (144, 108)  # pixels of a sample, width and height
+CLASSES_A_PAGE = 24
+
+
+def read_splits(config: Mapping[str, Any]) -> list[Split]:
+    """Return the data sets of a config's training, validation and test."""
+    num_classes = config['model'].get('cls_head', {}).get('num_classes')
+    return [
+        split
+        for name in LOADERS
+        if name in config
+        for split in read_split(name.split('_')[0], config[name]['dataset'], f'{name}.dataset', num_classes)
+    ]
+
+
+def job_of(split: Split, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> Job:
+    """Return what is to be asked about a video."""
+    if split.filename_tmpl is None:
+        return Job(record.path, split.decoder, every_frame=every_frame, digest=digest)
+    return Job(record.path, None, record.num_frames, split.filename_tmpl, split.start_index, every_frame, digest)
+
+
+def inspect(splits: Sequence[Split], args: argparse.Namespace) -> Mapping[str, FileFacts]:
+    """Inspect the files of all splits, with a progress bar."""
+    jobs = [job_of(split, record, args.every_frame, args.hash) for split in splits for record in split.records]
+    inspection = Inspection(jobs, args.out / 'files.jsonl', args.workers, args.time_limit)
+    if inspection.known:
+        print(f'{inspection.known:,} videos are known from {args.out / "files.jsonl"}')
+    with tqdm(total=len(inspection.open_jobs), desc='videos', unit='video', disable=None) as bar:
+        return inspection.run(bar.update)
+
+
+def shrink_middle_frame(job: tuple[Job, int]) -> Image:
+    """Return the middle frame of a video, small."""
+    cv2.setNumThreads(0)
+    question, num_frames = job
+    return fit_into(read_frames(question, np.array([num_frames // 2]))[0], *CELL)
+
+
+def choose_samples(split: Split, facts: Mapping[str, FileFacts], number: int) -> dict[int, list[VideoRecord]]:
+    """Choose videos of each class, spread over the list."""
+    by_class: dict[int, list[VideoRecord]] = {label: [] for label in range(split.num_classes or 0)}
+    for record in split.records:
+        if facts[record.path].kind == 'ok':
+            for label in record.labels:
+                by_class.setdefault(label, []).append(record)
+    return {
+        label: [records[i] for i in sorted(spread_order(len(records))[:number])] for label, records in by_class.items()
+    }
+
+
+def draw_samples(split: Split, facts: Mapping[str, FileFacts], args: argparse.Namespace, title: str) -> list[Path]:
+    """Write contact sheets with the middle frames of some videos of each class; returns the files."""
+    chosen = choose_samples(split, facts, args.samples)
+    records = list({record.path: record for records in chosen.values() for record in records}.values())
+    jobs = [(job_of(split, record), facts[record.path].num_frames) for record in records]
+    frames: dict[str, Image] = {}
+    done = run_guarded(shrink_middle_frame, jobs, args.workers, args.time_limit)
+    for number, result in tqdm(done, total=len(jobs), desc='samples', unit='video', disable=None):
+        if not isinstance(result, Failure):
+            frames[records[number].path] = result
+    files = []
+    for page, labels in enumerate(pages(sorted(chosen), CLASSES_A_PAGE), start=1):
+        blocks = []
+        for label in labels:
+            shown = [(frames[r.path], f'{os.path.basename(r.source)}') for r in chosen[label] if r.path in frames]
+            blocks.append((f'{split.class_name(label)}: {split.counts[label]:,} videos', shown))
+        file = args.out / f'classes_{page}.png'
+        save_png(draw_classes(blocks, title, args.samples, CELL), file)
+        files.append(file)
+    return files
+
+
+def write_report(report: Report, out: Path) -> None:
+    """Write the report as text and as JSON."""
+    for name, text in (('report.txt', report.text() + '\n'), ('report.json', json.dumps(report.to_dict(), indent=1))):
+        part = out / f'.{name}.part'
+        part.write_text(text, encoding='utf-8', errors='surrogateescape')
+        os.replace(part, out / name)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='Exit status: 0 if the data are fit to train on, 1 if they are not, 2 if the call or config is wrong.',
+    )
+    add = parser.add_argument
+    add('config', help='a config such as configs/custom/small_from_scratch.py')
+    add('--quick', action='store_true', help='open no file: seconds for hundreds of thousands of videos')
+    add('--hash', action='store_true', help='compare the content of files too, to find copies under other names')
+    add('--every-frame', action='store_true', help='decode all frames: slow, finds damage in the middle of a video')
+    add(
+        '--samples', type=int, default=6, metavar='N', help='videos of a class on the sheets (default: 6; 0: no sheets)'
+    )
+    add('--out', type=Path, metavar='DIR', help='where the report goes; default work_dirs/<name of the config>/check')
+    add('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='processes (default: one a core)')
+    add('--time-limit', type=float, default=60, metavar='S', help='seconds a video may take (default: 60)')
+    add('--strict', action='store_true', help='warnings too make the data unfit')
+    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override values of the config')
+    args = parser.parse_args(argv)
+    if args.samples < 0 or args.workers < 1 or args.time_limit <= 0:
+        parser.error('--samples must be at least 0, --workers at least 1, --time-limit above 0')
+    args.out = args.out or Path('work_dirs') / Path(args.config).stem / 'check'
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    facts: Mapping[str, FileFacts] = {}
+    with plain_errors():
+        config = load_config(args.config, args.cfg_options)
+        splits = read_splits(config)
+        args.out.mkdir(parents=True, exist_ok=True)
+    title = Path(args.config).stem
+    if args.quick:
+        report = quick_report(splits)
+    else:
+        try:
+            facts = inspect(splits, args)
+        except ImportError as error:
+            sys.exit(f'error: the decoder of the config cannot be imported: {error}')
+        report = full_report(splits, facts)
+    write_report(report, args.out)
+    save_png(draw_report(report, splits, facts, title), args.out / 'report.png')
+    files = []
+    if not args.quick and args.samples and splits[0].records:
+        files = draw_samples(splits[0], facts, args, f'{title}, {splits[0].name}: middle frames')
+    print(report.text())
+    print(f'\nwritten to {args.out}: report.txt, report.json, report.png {" ".join(f.name for f in files)}')
+    return 0 if report.is_fit and not (args.strict and report.of_level('warning')) else 1
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit('interrupted; the same command goes on where it was')
