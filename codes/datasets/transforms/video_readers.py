@@ -163,7 +163,15 @@ class PyAVReader(VideoReader):
     def _read(self, indices: Indices) -> Frames:
         frames = self._read_in_order(indices) if self._times is None else self._read_by_time(indices, self._times)
         convert = _RGBConverter()
-        return np.stack([convert(frame) for frame in frames])  # (len, H, W, 3)
+        rgb: Frames | None = None
+        # One by one into their place: a list of them would take as much memory again, and time.
+        for position, frame in enumerate(frames):
+            image = convert(frame)
+            if rgb is None:
+                rgb = np.empty((len(indices), *image.shape), np.uint8)
+            rgb[position] = image
+        assert rgb is not None, 'there are indices'
+        return rgb  # (len, H, W, 3)
 
     def _read_in_order(self, indices: Indices) -> Iterator[Any]:
         """Yield the wanted frames, decoding from the beginning."""
