@@ -1,0 +1,334 @@
+"""Measure how long a training sample takes from videos, from transcoded videos and from frame folders, side by side.
+
+A sample is 4 snippets of 8 frames, one frame in two, at random places, cut by RandomResizedCrop to 224 and flipped: the
+pipeline of training, in one process, with every candidate reading the same frames of the same video in turn.
+The videos are generated (340x256, 300 frames, key frames every 12 and every 250 frames), or those of a folder.
+Decoders with threads of their own use more time of the processor than passes; both are in the table, which is Markdown.
+
+    python tools/analysis/benchmark_decoding.py
+    python tools/analysis/benchmark_decoding.py --videos data/my_videos/videos --work-dir /tmp/benchmark
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from codes.datasets import RawFramesDataset, VideoDataset  # noqa: E402
+from codes.datasets.transforms.video_readers import READERS, is_installed  # noqa: E402
+from codes.datasets.video_jobs import FAILURES_FILE, VideoJob, find_videos, run_jobs, writing  # noqa: E402
+from codes.registry import TRANSFORMS, build  # noqa: E402
+from tools.data.extract_frames import extract_frames  # noqa: E402
+from tools.data.transcode import transcode  # noqa: E402
+
+Step = dict[str, Any]
+SAMPLE: Step = {
+    'type': 'SampleSnippets',
+    'num_snippets': 4,
+    'frames_per_snippet': 8,
+    'frame_interval': 2,
+    'random': True,
+}
+AUGMENT: list[Step] = [
+    {'type': 'RandomResizedCrop', 'size': 224},
+    {'type': 'Flip', 'prob': 0.5},
+    {'type': 'PackInputs'},
+]
+
+GENERATED_GOPS = (12, 250)
+FPS = 30
+NUM_MOVING = 3  # textured patches before the background
+NOISE = 1.2  # standard deviation of the camera's noise, in grey levels
+
+# What videos are made into, by the name in the table.
+TRANSCODED: dict[str, dict[str, Any]] = {
+    'transcoded, GOP 1 (mjpeg)': {'gop': 1, 'codec': 'mjpeg'},
+    'transcoded, GOP 1 (h264)': {'gop': 1, 'codec': 'h264'},
+    'transcoded, GOP 8 (h264)': {'gop': 8, 'codec': 'h264'},
+}
+FRAMES = 'frame folders (JPEG, quality 90)'
+
+
+def draw_texture(rng: np.random.Generator, height: int, width: int, steepness: float = 1.35) -> np.ndarray:
+    """Return random texture with the spectrum of natural pictures, whose contrast falls with the frequency.
+
+    Args:
+        rng: source of randomness.
+        height, width: pixels.
+        steepness: power of the frequency by which the amplitude falls; about 1 in photographs.
+
+    Returns:
+        float32 (height, width, 3), grey levels, mostly grey.
+    """
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
+    frequency[0, 0] = np.inf  # no mean
+    channels = []
+    for _ in range(3):
+        image = np.fft.ifft2(np.fft.fft2(rng.standard_normal((height, width))) / frequency**steepness).real
+        channels.append(image / image.std())
+    # Brightness, and two faint differences of colour.
+    mixture = np.array([[1, 0.2, 0.1], [1, -0.05, -0.15], [1, -0.15, 0.2]])
+    return np.clip(120 + 40 * np.stack(channels, axis=-1) @ mixture.T, 0, 255).astype(np.float32)
+
+
+def draw_video(seed: int, num_frames: int = 300, height: int = 256, width: int = 340) -> Iterator[np.ndarray]:
+    """Yield the frames of a video: a camera pans over texture, before which patches sway; a little noise.
+
+    Args:
+        seed: of everything.
+        num_frames: how many.
+        height, width: pixels.
+
+    Returns:
+        uint8 RGB (height, width, 3).
+    """
+    rng = np.random.default_rng(seed)
+    pan = np.array([height, width]) / 4
+    background = draw_texture(rng, 2 * height, 2 * width)
+    patch_height, patch_width = height * 3 // 8, width // 5
+    patches = [draw_texture(rng, patch_height, patch_width, 1.1) for _ in range(NUM_MOVING)]
+    phases = rng.uniform(0, 2 * np.pi, (NUM_MOVING + 1, 2))
+    for position in range(num_frames):
+        top, left = pan * (2 + np.sin(position / np.array([85, 60]) + phases[-1]))
+        view = np.array([[1, 0, -left], [0, 1, -top]], np.float32)
+        frame = cv2.warpAffine(background, view, (width, height))
+        for patch, (one, other) in zip(patches, phases, strict=False):
+            centre = (patch_width / 2, patch_height / 2)
+            sway = cv2.getRotationMatrix2D(centre, 20 * np.sin(position / 9 + one), 1)
+            sway[0, 2] += width * (0.5 + 0.35 * np.sin(position / 25 + one)) - centre[0]
+            sway[1, 2] += height * (0.5 + 0.25 * np.cos(position / 33 + other)) - centre[1]
+            coverage = cv2.warpAffine(np.ones(patch.shape, np.float32), sway, (width, height))
+            frame = frame * (1 - coverage) + cv2.warpAffine(patch, sway, (width, height))
+        noise = NOISE * rng.standard_normal((height, width, 1), np.float32)
+        yield np.clip(frame + noise, 0, 255).astype(np.uint8)
+
+
+def write_original(path: Path, seed: int, gop: int, num_frames: int, height: int, width: int) -> None:
+    """Write a generated video as cameras and web sites do: H.264 with B-frames, at middling quality."""
+    import av
+
+    with writing(path) as part, av.open(str(part), 'w', format='mp4') as container:
+        options = {'g': str(gop), 'keyint_min': str(gop), 'sc_threshold': '0', 'crf': '23'}
+        stream: Any = container.add_stream('libx264', rate=FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        for frame in draw_video(seed, num_frames, height, width):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+        container.mux(stream.encode(None))
+
+
+@dataclass
+class Candidate:
+    """One way of storing and reading the videos.
+
+    Args:
+        source: what is read.
+        decoder: how; '-' for frames.
+        dataset: gives the samples.
+        folder: where the files lie.
+        names: files or folders in it.
+        wall, cpu: seconds of each sample so far, (rounds * videos,).
+    """
+
+    source: str
+    decoder: str
+    dataset: VideoDataset | RawFramesDataset
+    folder: Path
+    names: Sequence[str]
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def weigh(self) -> tuple[int, int]:
+        """Return bytes and number of files."""
+        files = [
+            file
+            for name in self.names
+            for file in ([self.folder / name] if (self.folder / name).is_file() else (self.folder / name).iterdir())
+        ]
+        return sum(file.stat().st_size for file in files), len(files)
+
+
+def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int) -> list[Candidate]:
+    """Convert the videos and return all candidates, the frame folders last.
+
+    Args:
+        originals: folder of each set of originals; the first one's videos are converted.
+        names: the videos in each of them.
+        work_dir: for what is made of them.
+        num_workers: processes that convert.
+
+    Raises:
+        ValueError: a video cannot be converted.
+    """
+    (work_dir / 'lists').mkdir(parents=True, exist_ok=True)
+    folder = next(iter(originals.values()))
+    candidates = []
+    for source, place in originals.items():
+        candidates += _video_candidates(source, place, names, work_dir)
+    works: dict[str, Any] = {source: _Transcode(settings) for source, settings in TRANSCODED.items()}
+    for number, (source, work) in enumerate((works | {FRAMES: extract_frames}).items()):
+        suffix = '' if source == FRAMES else '.mp4'
+        place = work_dir / f'converted{number}'
+        jobs = [VideoJob(name, folder / name, (place / name).with_suffix(suffix)) for name in names]
+        outcome = run_jobs(work, jobs, place / FAILURES_FILE, num_workers, description=source)
+        if outcome.failures:
+            raise ValueError(f'{outcome.failures[0].path} cannot be converted: {outcome.failures[0].reason}')
+        targets = [str(job.target.relative_to(place)) for job in jobs]
+        if source != FRAMES:
+            candidates += _video_candidates(source, place, targets, work_dir)
+            continue
+        lines = [f'{name} {len(os.listdir(place / name))} 0\n' for name in targets]
+        list_file = work_dir / 'lists' / 'frames.txt'
+        list_file.write_text(''.join(lines))
+        pipeline = _build_pipeline([SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT])
+        dataset = RawFramesDataset(pipeline, str(list_file), str(place))
+        candidates.append(Candidate(source, '-', dataset, place, targets))
+    return candidates
+
+
+class _Transcode:
+    """The tool's function with settings; pickled for the workers."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+
+    def __call__(self, job: VideoJob) -> str | None:
+        return transcode(job, **self._settings)
+
+
+def _video_candidates(source: str, folder: Path, names: Sequence[str], work_dir: Path) -> list[Candidate]:
+    list_file = work_dir / 'lists' / f'{source}.txt'
+    list_file.write_text(''.join(f'{name} 0\n' for name in names))
+    candidates = []
+    for decoder in filter(is_installed, READERS):
+        steps = [
+            {'type': 'OpenVideo', 'decoder': decoder, 'time_limit': None},
+            SAMPLE,
+            {'type': 'DecodeVideo'},
+            *AUGMENT,
+        ]
+        dataset = VideoDataset(_build_pipeline(steps), str(list_file), str(folder))
+        candidates.append(Candidate(source, decoder, dataset, folder, names))
+    return candidates
+
+
+def _build_pipeline(steps: Sequence[Step]) -> list[Any]:
+    return [build(step, TRANSFORMS) for step in steps]
+
+
+def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
+    """Time all candidates in turn, video by video, after one round that does not count.
+
+    Returns:
+        A line for each candidate that cannot read a video; it has no times then.
+    """
+    problems: dict[int, str] = {}
+    num_videos = len(candidates[0].names)
+    for turn in tqdm(range((num_rounds + 1) * num_videos), desc='measuring', unit='turn', disable=None):
+        epoch, index = divmod(turn, num_videos)
+        # Each begins once, so that none always profits from, or pays for, the one before it.
+        for number in np.roll(np.arange(len(candidates)), -turn).tolist():
+            candidate = candidates[number]
+            if number in problems:
+                continue
+            wall, cpu = time.perf_counter(), time.process_time()
+            try:
+                candidate.dataset[epoch, index]
+            except Exception as error:
+                problems[number] = f'{candidate.source}, {candidate.decoder}: {error}'
+                candidate.wall.clear()
+                candidate.cpu.clear()
+                continue
+            if epoch > 0:
+                candidate.wall.append(time.perf_counter() - wall)
+                candidate.cpu.append(time.process_time() - cpu)
+    return [problems[number] for number in sorted(problems)]
+
+
+def make_table(candidates: Sequence[Candidate]) -> str:
+    """Return the Markdown table; ratios are medians of the ratios of each sample to the same one from frames."""
+    lines = [
+        '| source | decoder | ms a sample | x frames | CPU ms | x frames | MB | files |',
+        '|---|---|---:|---:|---:|---:|---:|---:|',
+    ]
+    frames = candidates[-1]
+    for candidate in candidates:
+        size, num_files = candidate.weigh()
+        cells = [candidate.source, candidate.decoder]
+        for times, base in ((candidate.wall, frames.wall), (candidate.cpu, frames.cpu)):
+            if times:
+                cells += [f'{1000 * np.median(times):.1f}', f'{np.median(np.array(times) / np.array(base)):.2f}']
+            else:
+                cells += ['-', '-']
+        lines.append(f'| {" | ".join([*cells, f"{size / 1e6:.1f}", str(num_files)])} |')
+    return '\n'.join(lines)
+
+
+def run(args: argparse.Namespace, work_dir: Path) -> None:
+    """Prepare, measure and print."""
+    if args.videos is None:
+        names = [f'{seed:03d}.mp4' for seed in range(args.num_videos)]
+        originals = {f'original, GOP {gop}': work_dir / f'original{gop}' for gop in GENERATED_GOPS}
+        jobs = [(gop, seed) for gop in GENERATED_GOPS for seed in range(args.num_videos)]
+        for gop, seed in tqdm(jobs, desc='generating', unit='video', disable=None):
+            path = work_dir / f'original{gop}' / names[seed]
+            if not path.exists():
+                write_original(path, seed, gop, args.num_frames, args.height, args.width)
+    else:
+        every = find_videos(args.videos)
+        step = max(1, len(every) // args.num_videos)
+        names, originals = every[::step][: args.num_videos], {'original': args.videos}
+    candidates = prepare(originals, names, work_dir, args.workers)
+    problems = measure(candidates, args.rounds)
+    print(make_table(candidates))
+    print(f'\n{len(names)} videos, {args.rounds} rounds; medians. Decoders that cannot read a video have no times.')
+    for problem in problems:
+        print(f'- {problem}')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('--videos', type=Path, metavar='DIR', help='measure videos of this folder (default: generated ones)')
+    add('--num-videos', type=int, default=4, help='how many, spread over the folder (default: 4)')
+    add('--rounds', type=int, default=10, help='samples of each video that count (default: 10)')
+    add('--work-dir', type=Path, metavar='DIR', help='keep what is generated and converted (default: a temporary one)')
+    add('--workers', type=int, default=os.cpu_count() or 1, help='processes that convert (default: one a core)')
+    add('--num-frames', type=int, default=300, help='of generated videos (default: 300)')
+    add('--height', type=int, default=256, help='of generated videos, even (default: 256)')
+    add('--width', type=int, default=340, help='of generated videos, even (default: 340)')
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    try:
+        for name in ('num_videos', 'rounds', 'num_frames', 'height', 'width'):
+            if getattr(args, name) < 1:
+                raise ValueError(f'--{name.replace("_", "-")} is {getattr(args, name)}, must be at least 1')
+        if args.work_dir is not None:
+            run(args, args.work_dir)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                run(args, Path(folder))
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+
+
+if __name__ == '__main__':
+    main()
