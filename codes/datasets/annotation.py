@@ -24,6 +24,8 @@ VIDEO_EXTENSIONS = (
     '.wmv',
 )
 
+_MAX_DIGITS = 9  # of labels and numbers of frames: what is longer is another column, such as an id
+
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
@@ -180,6 +182,8 @@ def _read_lines(file: str, kind: str) -> list[str]:
 def _parse_count(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f'{name} must be a whole number from 0 on, got {text!r}')
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f'{name} has {len(text)} digits, of which {_MAX_DIGITS} make sense')
     return int(text)
 
 

@@ -8,14 +8,17 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from codes.datasets.video_datasets import RawFramesDataset, VideoDataset
+from codes.datasets.order import Places, count_repetitions, draw_epoch, plan_groups
+from codes.datasets.transforms.base import check_count
+from codes.datasets.video_datasets import VideoSamples
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Order of the training samples: one permutation an epoch, a pure function of (seed, epoch).
+class EpochSampler(Sampler[tuple[int, ...]]):
+    """Order of the training samples, a pure function of (seed, epoch): by default one permutation an epoch.
 
     Only full global batches are made, so every process has the same number of batches. Batch ``i`` of all
     processes together is always the ``i``-th piece of the permutation, however many processes share it.
@@ -26,20 +29,34 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: first of the two numbers that the order is made from.
         rank, world_size: this process and the number of processes; process ``r`` takes samples
             ``r, r + world_size, ...`` of the permutation.
+        repeat: how many times an epoch goes through the data.
+        plan: groups of samples and their shares in an epoch, from ``plan_groups``; None for all samples equally.
 
     Raises:
-        ValueError: the data set is smaller than one global batch.
+        ValueError: an epoch is smaller than one global batch.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        repeat: int = 1,
+        plan: tuple[list[Places], npt.NDArray[np.float64]] | None = None,
+    ) -> None:
         global_batch = batch_size * world_size
-        if num_samples < global_batch:
+        if num_samples * repeat < global_batch:
             raise ValueError(
                 f'training makes full batches only: one needs batch_size={batch_size} x {world_size} '
                 f'process(es) = {global_batch} videos, but the data set has {num_samples}'
+                f'{f" x repeat={repeat}" if repeat > 1 else ""}'
             )
         self.num_samples = num_samples
-        self.num_used = num_samples // global_batch * global_batch
+        self.repeat = repeat
+        self.plan = plan
+        self.num_used = num_samples * repeat // global_batch * global_batch
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -49,11 +66,18 @@ class EpochSampler(Sampler[tuple[int, int]]):
         """Choose the epoch that the next iteration gives, from 0 on."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        length = self.num_samples * self.repeat
+        order = rng.permutation(length) % self.num_samples if self.plan is None else draw_epoch(*self.plan, length, rng)
+        mine = slice(self.rank, self.num_used, self.world_size)
         # The epoch travels with the index: a persistent worker has no other way to learn of a new epoch.
-        for index in order[self.rank : self.num_used : self.world_size].tolist():
-            yield self.epoch, index
+        if self.repeat == 1 and self.plan is None:
+            yield from ((self.epoch, index) for index in order[mine].tolist())
+        else:
+            times = count_repetitions(order)
+            keys = zip(order[mine].tolist(), times[mine].tolist(), strict=True)
+            yield from ((self.epoch, index, repetition) for index, repetition in keys)
 
     def __len__(self) -> int:
         return self.num_used // self.world_size
@@ -83,7 +107,8 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         ``inputs`` uint8 (N, V, U, C, T, H, W) with the channels last in memory, as in the samples;
-        ``label`` (N,) int64, or float32 (N, K) of multi-hot labels; ``index`` (N,) int64; ``path`` a list.
+        ``label`` (N,) int64, or float32 (N, K) of multi-hot labels; ``index`` (N,) int64; ``path`` a list; ``bad`` a
+        list of the samples that others stand in for, empty unless ``on_error`` is 'resample'.
 
     Raises:
         ValueError: the samples differ in shape; names two of them.
@@ -103,6 +128,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         'label': torch.from_numpy(np.stack([s['label'] for s in samples])),
         'index': torch.tensor([s['index'] for s in samples], dtype=torch.int64),
         'path': [s['path'] for s in samples],
+        'bad': [bad for s in samples for bad in s.get('bad', ())],
     }
 
 
@@ -113,9 +139,13 @@ def init_worker(worker_id: int) -> None:
 
 
 def build_dataloader(
-    dataset: VideoDataset | RawFramesDataset,
+    dataset: VideoSamples,
     batch_size: int,
     num_workers: int = 2,
+    sampling: str = 'uniform',
+    repeat: int = 1,
+    on_error: str | None = None,
+    max_bad_share: float = 0.2,
     *,
     training: bool,
     seed: int = 0,
@@ -127,16 +157,23 @@ def build_dataloader(
     The batches do not depend on ``num_workers``, and the global random generators are left alone.
 
     Args:
-        dataset: what to load; its ``seed`` is set.
+        dataset: what to load; its ``seed`` and what it does about bad samples are set.
         batch_size: videos in a batch of one process.
         num_workers: loading processes; 0 loads in this one.
+        sampling: what training takes equally often, see ``plan_groups``: 'uniform', every video; 'balanced', every
+            class; 'square_root', something between the two.
+        repeat: how many times an epoch of training goes through the data, each time augmented anew.
+        on_error: what to do with a video that cannot be read: 'raise', or 'resample', in training only: take another
+            one of the same class instead, and report it in the batch. None for 'resample' in training.
+        max_bad_share: training stops when a larger share of an epoch's samples was bad.
         training: shuffled full batches (call ``loader.sampler.set_epoch`` before each epoch); otherwise
             every sample exactly once, in order.
         seed: decides the order and the augmentation, together with epoch and index.
         rank, world_size: this process and the number of processes.
 
     Raises:
-        ValueError: a number out of range, no ``inputs`` at the pipeline's end, or too few training videos.
+        ValueError: a number out of range, no ``inputs`` at the pipeline's end, too few training videos, or an option
+            of training in evaluation.
     """
     for name, value, low in (
         ('batch_size', batch_size, 1),
@@ -148,12 +185,25 @@ def build_dataloader(
             raise ValueError(f'{name} must be at least {low}, got {value}')
     if not 0 <= rank < world_size:
         raise ValueError(f'rank must be from 0 to world_size - 1 = {world_size - 1}, got {rank}')
-    if 'inputs' not in dataset.pipeline.gives:
+    check_count('repeat', repeat)
+    if not 0 <= max_bad_share <= 1:
+        raise ValueError(f'max_bad_share={max_bad_share} must lie between 0 and 1')
+    if on_error not in (None, 'raise', 'resample'):
+        raise ValueError(f"on_error={on_error!r} must be 'raise', 'resample' or None")
+    if not training:
+        changed = {'sampling': sampling != 'uniform', 'repeat': repeat != 1, 'on_error': on_error == 'resample'}
+        for name, is_changed in changed.items():
+            if is_changed:
+                raise ValueError(f'{name} is for training: evaluation takes every video exactly once')
+    if 'inputs' not in dataset.gives:
         raise ValueError("the pipeline does not give 'inputs': end it with PackInputs")
     dataset.seed = seed
+    dataset.on_error = on_error or ('resample' if training else 'raise')
+    dataset.max_bad_share = max_bad_share
     sampler: Sampler[Any]
     if training:
-        sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size)
+        plan = plan_groups(dataset, sampling)
+        sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, repeat, plan)
     else:
         sampler = ShardSampler(len(dataset), rank, world_size)
     return DataLoader(

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from codes.config import Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
 from codes.datasets.loader import build_dataloader
 from codes.engine import distributed
+from codes.engine.bad_samples import BadSampleLog
 from codes.engine.checkpoint import epoch_files, load_weights, newest_checkpoint, read_checkpoint, save_atomically
 from codes.engine.ema import WeightAverage
 from codes.engine.evaluation import autocast, compute_metrics, predict, progress_bar
@@ -291,8 +292,10 @@ class Runner:
             if not self.validated and self.val_loader is not None:
                 self._validate(writer)
             clock = Clock(done, self.train_cfg.max_epochs * self.iterations_per_epoch)
+            share = self.train_loader.dataset.max_bad_share  # type: ignore[attr-defined]
+            bad_samples = BadSampleLog(self.work_dir, self.epoch, len(self.train_loader.sampler), share)  # type: ignore[arg-type]
             while self.epoch < self.train_cfg.max_epochs:
-                self._train_epoch(model, writer, clock)
+                self._train_epoch(model, writer, clock, bad_samples)
                 distributed.broadcast_buffers(self.model)
                 if self.average is not None:
                     distributed.broadcast_buffers(self.average.model)
@@ -320,7 +323,7 @@ class Runner:
             self.work_dir,
         )
 
-    def _train_epoch(self, model: nn.Module, writer: ScalarWriter, clock: Clock) -> None:
+    def _train_epoch(self, model: nn.Module, writer: ScalarWriter, clock: Clock, bad_samples: BadSampleLog) -> None:
         """Go once through the training data."""
         model.train()
         self.train_loader.sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
@@ -331,6 +334,7 @@ class Runner:
         for i, batch in enumerate(progress_bar(self.train_loader, text)):
             data_time = time.perf_counter() - tick
             iteration = self.epoch * per_epoch + i
+            bad_samples.add(batch['bad'])
             factor = self.schedule.factor(iteration / per_epoch, self.train_cfg.max_epochs)
             rate = set_learning_rate(self.optimizer, factor)
             seed_iteration(self.runtime.seed, iteration, distributed.rank())
@@ -338,6 +342,9 @@ class Runner:
             meter.add({**scalars, 'data_time': data_time, 'time': time.perf_counter() - tick})
             if (i + 1) % self.runtime.log_interval == 0 or i + 1 == per_epoch:
                 means = {**meter.flush(), 'lr': rate, 'memory': self._memory()}
+                num_bad = bad_samples.end_epoch() if i + 1 == per_epoch else 0
+                if num_bad:
+                    means['bad_samples'] = num_bad
                 if not math.isfinite(means['loss']):
                     raise RuntimeError(
                         f'the loss became {means["loss"]} at iteration {iteration + 1} or a little before, '
@@ -346,6 +353,9 @@ class Runner:
                 writer.write('train', means, self.epoch + 1, iteration + 1)
                 numbers = '  '.join(f'{name} {value:.4g}' for name, value in means.items())
                 LOGGER.info('%s [%d/%d]  eta %s  %s', text, i + 1, per_epoch, clock.eta(iteration + 1), numbers)
+                if num_bad:
+                    files, where = bad_samples.num_files, bad_samples.file
+                    LOGGER.info('%s: %d bad samples, %d bad files in all, see %s', text, num_bad, files, where)
             tick = time.perf_counter()
 
     def _step(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 import cv2
+import numpy as np
 import pytest
 import torch
 
-from codes.datasets import VideoDataset, build_dataloader
+from codes.datasets import MixedDataset, VideoDataset, build_dataloader
 from codes.datasets.loader import EpochSampler, ShardSampler, collate, init_worker
 from codes.datasets.transforms import (
     DecodeVideo,
@@ -214,3 +215,140 @@ def test_workers_stay_alive_between_epochs_and_use_one_thread(dataset):
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
+
+
+def keys_of(dataset, epoch=0, rank=0, world_size=1, batch_size=2, seed=5, **options):
+    loader = build_dataloader(
+        dataset, batch_size, 0, training=True, seed=seed, rank=rank, world_size=world_size, **options
+    )
+    loader.sampler.set_epoch(epoch)
+    keys = list(loader.sampler)
+    assert len(keys) == len(loader.sampler) == len(loader) * batch_size
+    return keys
+
+
+def imbalanced(root, **options):
+    labels = [0] * 12 + [1] * 3 + [2]
+    (root / 'imbalanced.txt').write_text(''.join(f'a.mp4 {label}\n' for label in labels))
+    pipeline = [OpenVideo(), SampleSnippets(1, 1, random=True), DecodeVideo(), RandomResizedCrop(16), PackInputs()]
+    return VideoDataset(pipeline, str(root / 'imbalanced.txt'), str(root), **options)
+
+
+def test_the_usual_order_has_keys_as_ever(dataset):
+    expected = np.random.default_rng((5, 3)).permutation(NUM_VIDEOS)[:6]
+    assert keys_of(dataset, epoch=3) == [(3, index) for index in expected.tolist()]
+
+
+def test_repeat_takes_every_video_so_many_times_each_time_anew(dataset):
+    keys = keys_of(dataset, epoch=1, repeat=4)
+    assert sorted(keys) == [(1, index, time) for index in range(NUM_VIDEOS) for time in range(4)]
+    inputs = [dataset[key]['inputs'] for key in keys if key[1] == 2]
+    assert all(not torch.equal(a, b) for i, a in enumerate(inputs) for b in inputs[:i])
+    # A data set smaller than a batch is enough if it is repeated.
+    assert len(keys_of(dataset, batch_size=20, repeat=3)) == 20
+    with pytest.raises(ValueError, match=r'= 20 videos, but the data set has 7 x repeat=2'):
+        keys_of(dataset, batch_size=20, repeat=2)
+
+
+@pytest.mark.parametrize('sampling', ['balanced', 'square_root'])
+def test_balanced_epochs_do_not_depend_on_the_number_of_processes(root, sampling):
+    dataset = imbalanced(root)
+    options = {'sampling': sampling, 'repeat': 3, 'epoch': 2}
+    alone = keys_of(dataset, batch_size=4, **options)
+    assert len(set(alone)) == len(alone) == 48
+    shared = [keys_of(dataset, batch_size=1, rank=rank, world_size=4, **options) for rank in range(4)]
+    assert [key for batch in zip(*shared, strict=True) for key in batch] == alone
+    counts = np.bincount([dataset.labels[key[1]] for key in alone])
+    wanted = np.full(3, 16) if sampling == 'balanced' else 48 * np.sqrt([12, 3, 1]) / np.sqrt([12, 3, 1]).sum()
+    assert (np.abs(counts - wanted) < 1).all()
+
+
+def test_balanced_epochs_differ_and_can_be_taken_up_alone(root):
+    def batches(epoch, num_workers):
+        loader = build_dataloader(imbalanced(root), 4, num_workers, sampling='balanced', training=True, seed=1)
+        loader.sampler.set_epoch(epoch)
+        return list(loader)
+
+    assert keys_of(imbalanced(root), 0, sampling='balanced') != keys_of(imbalanced(root), 1, sampling='balanced')
+    for a, b in zip(batches(2, 0), batches(2, 1), strict=True):
+        assert torch.equal(a['inputs'], b['inputs'])
+        assert a['label'].tolist() == b['label'].tolist()
+    rare = [
+        x for batch in batches(2, 0) for x, label in zip(batch['inputs'], batch['label'], strict=True) if label == 2
+    ]
+    assert len(rare) >= 5
+    assert all(not torch.equal(a, b) for i, a in enumerate(rare) for b in rare[:i])
+
+
+def test_mixtures_are_loaded_by_weight(root):
+    mixture = MixedDataset([imbalanced(root), imbalanced(root, classes=[1])], [3, 1])
+    keys = keys_of(mixture, repeat=4, batch_size=4)
+    assert np.bincount([index >= 16 for _, index, _ in keys]).tolist() == [57, 19]
+    assert [batch['index'].tolist() for batch in build_dataloader(mixture, 10, 0, training=False)] == [
+        list(range(10)),
+        list(range(10, 19)),
+    ]
+
+
+def damaged(root, tmp_path):
+    """Six videos, of which the second is cut off."""
+    (tmp_path / 'bad.mp4').write_bytes((root / 'a.mp4').read_bytes()[:1000])
+    names = [root / 'a.mp4', tmp_path / 'bad.mp4', *[root / 'a.mp4'] * 4]
+    (tmp_path / 'list.txt').write_text(''.join(f'{name} {n % 2}\n' for n, name in enumerate(names)))
+    pipeline = [OpenVideo(), SampleSnippets(1, 1, random=True), DecodeVideo(), RandomResizedCrop(16), PackInputs()]
+    return VideoDataset(pipeline, str(tmp_path / 'list.txt'))
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_training_replaces_a_bad_sample_and_the_batch_tells(root, tmp_path, num_workers):
+    dataset = damaged(root, tmp_path)
+    batches = list(build_dataloader(dataset, 2, num_workers, training=True))
+    assert sorted(len(batch['bad']) for batch in batches) == [0, 0, 1]
+    (bad,) = (bad for batch in batches for bad in batch['bad'])
+    assert bad['path'] == str(tmp_path / 'bad.mp4')
+    assert bad['source'] == f'{tmp_path}/list.txt:2'
+    assert "cannot be opened with decoder='decord'" in bad['reason']
+    indices = [index for batch in batches for index in batch['index'].tolist()]
+    assert len(indices) == 6
+    assert 1 not in indices
+    assert sorted(label for batch in batches for label in batch['label'].tolist()) == [0, 0, 0, 1, 1, 1]
+    # Isolated in a worker or not, the same sample stands in.
+    again = list(build_dataloader(dataset, 2, 0, training=True))
+    assert all(torch.equal(a['inputs'], b['inputs']) for a, b in zip(batches, again, strict=True))
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_evaluation_and_training_on_request_refuse_a_bad_sample(root, tmp_path, num_workers):
+    dataset = damaged(root, tmp_path)
+    for options in ({'training': False}, {'training': True, 'on_error': 'raise'}, {'training': False}):
+        with pytest.raises(ValueError, match=r"list.txt:2: .*bad.mp4 cannot be opened with decoder='decord'"):
+            list(build_dataloader(dataset, 2, num_workers, **options))
+    list(build_dataloader(dataset, 2, num_workers, training=True, on_error='resample'))
+
+
+def test_options_of_training_are_refused_in_evaluation(dataset):
+    for option in ({'sampling': 'balanced'}, {'repeat': 2}, {'on_error': 'resample'}):
+        with pytest.raises(ValueError, match=f'{next(iter(option))} is for training: evaluation takes every video'):
+            build_dataloader(dataset, 1, 0, training=False, **option)
+    build_dataloader(dataset, 1, 0, training=False, on_error='raise', repeat=1, sampling='uniform')
+
+
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ({'on_error': 'skip'}, "on_error='skip' must be 'raise', 'resample' or None"),
+        ({'max_bad_share': 1.5}, 'max_bad_share=1.5 must lie between 0 and 1'),
+        ({'repeat': 0}, 'repeat must be a whole number of at least 1, got 0'),
+        ({'sampling': 'even'}, "sampling='even' must be one of"),
+    ],
+)
+def test_wrong_options_are_refused(dataset, option, text):
+    with pytest.raises(ValueError, match=text):
+        build_dataloader(dataset, 1, 0, training=True, **option)
+
+
+def test_the_largest_share_is_handed_to_whoever_counts(dataset):
+    build_dataloader(dataset, 1, 0, training=True, max_bad_share=0.05)
+    assert dataset.max_bad_share == 0.05
+    build_dataloader(dataset, 1, 0, training=True)
+    assert dataset.max_bad_share == 0.2

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from codes.datasets import RawFramesDataset, VideoDataset
+from codes.datasets import MixedDataset, RawFramesDataset, VideoDataset
 from codes.datasets.transforms import (
     DecodeRawFrames,
     DecodeVideo,
@@ -13,6 +13,7 @@ from codes.datasets.transforms import (
     SampleSnippets,
     Transform,
 )
+from codes.datasets.transforms.base import BadSample, MissingSample
 from codes.datasets.transforms.video_readers import READERS, PyAVReader
 from codes.registry import DATASETS, build
 from tests.make_videos import read_index, write_frames, write_video
@@ -302,3 +303,243 @@ def test_missing_data_root_is_refused_at_once(root):
 def test_template_needs_one_number(root, filename_tmpl):
     with pytest.raises(ValueError, match=re.escape(f'filename_tmpl={filename_tmpl!r} needs one field')):
         RawFramesDataset(frames_pipeline(), data_root=str(root / 'frames'), filename_tmpl=filename_tmpl)
+
+
+class ReadName(Transform):
+    """Stands for decoding: gives a random number; videos called bad... cannot be read."""
+
+    needs = ('path', 'rng')
+    gives = ('inputs',)
+
+    def __call__(self, record):
+        name = record['path'].rsplit('/', 1)[-1]
+        if name.startswith('bad'):
+            raise BadSample(f'{record["path"]} is bad', record['path'], 'is bad')
+        return {key: record[key] for key in ('path', 'label', 'index')} | {'inputs': record['rng'].random()}
+
+
+def named(tmp_path, lines, on_error='resample', **options):
+    """Return a data set of videos that are names only."""
+    (tmp_path / 'names.txt').write_text(''.join(f'{line}\n' for line in lines))
+    dataset = VideoDataset([ReadName()], str(tmp_path / 'names.txt'), **options)
+    dataset.on_error = on_error
+    return dataset
+
+
+def test_bad_sample_keeps_its_type_and_carries_path_reason_and_source(tmp_path, root):
+    with pytest.raises(BadSample, match=r'names.txt:2: bad is bad') as caught:
+        named(tmp_path, ['a 0', 'bad 1'], 'raise')[1]
+    error = caught.value
+    assert (error.path, error.reason, error.source) == ('bad', 'is bad', f'{tmp_path}/names.txt:2')
+    (tmp_path / 'gone.txt').write_text('gone.mp4 0\n')
+    with pytest.raises(MissingSample) as caught:
+        VideoDataset(video_pipeline(), str(tmp_path / 'gone.txt'))[0]
+    assert (caught.value.path, caught.value.reason) == ('gone.mp4', 'is missing')
+
+
+def test_raising_is_the_default(tmp_path):
+    assert VideoDataset.on_error == 'raise'
+
+
+def test_another_sample_of_the_class_stands_in_and_says_so(tmp_path):
+    lines = ['bad1 0', 'a 0', 'b 0', 'c 1', 'd 1', 'bad2 0']
+    dataset = named(tmp_path, lines)
+    seen = set()
+    for epoch in range(30):
+        sample = dataset[epoch, 0]
+        assert sample['label'] == 0
+        assert sample['path'] in ('a', 'b')
+        assert dataset.records[sample['index']].path == sample['path']
+        expected = [
+            {'path': f'bad{n}', 'reason': 'is bad', 'source': f'{tmp_path}/names.txt:{line}'}
+            for n, line in ((1, 1), (2, 6))
+        ]
+        assert sample['bad'] in (expected[:1], expected)
+        seen.add((sample['path'], len(sample['bad'])))
+    assert len(seen) == 4
+    assert 'bad' not in dataset[0, 1]
+
+
+def test_what_stands_in_is_a_function_of_seed_epoch_and_index(tmp_path):
+    lines = ['bad1 0', 'bad2 0'] + [f'v{n} 0' for n in range(40)]
+    drawn = {}
+    for seed in (0, 1):
+        for epoch in (0, 1):
+            for index in (0, 1):
+                dataset = named(tmp_path, lines)
+                dataset.seed = seed
+                sample = dataset[epoch, index]
+                drawn[seed, epoch, index] = (sample['path'], sample['inputs'])
+                again = dataset[epoch, index, 0]
+                assert (again['path'], again['inputs']) == drawn[seed, epoch, index]
+    assert len(set(drawn.values())) == 8
+    usual = {named(tmp_path, lines)[epoch, index]['inputs'] for epoch in (0, 1) for index in range(2, 42)}
+    assert not usual & {value for _, value in drawn.values()}
+
+
+def test_a_class_without_a_good_sample_is_stood_in_for_by_another(tmp_path):
+    sample = named(tmp_path, ['bad1 0', 'bad2 0', 'a 1'])[0]
+    assert (sample['path'], sample['label'], sample['index']) == ('a', 1, 2)
+    assert {bad['path'] for bad in sample['bad']} == {'bad1', 'bad2'}
+
+
+def test_a_data_set_that_is_bad_all_over_ends_with_the_reasons(tmp_path):
+    message = r'3 samples in a row are bad.*data_root or the decoder.*names.txt:1: bad0: is bad; .*names.txt'
+    with pytest.raises(RuntimeError, match=message):
+        named(tmp_path, ['bad0 0', 'bad1 1', 'bad2 0'])[0]
+    with pytest.raises(RuntimeError, match='11 samples in a row are bad'):
+        named(tmp_path, [f'bad{n} {n % 2}' for n in range(50)])[7]
+
+
+def test_other_errors_are_never_resampled(root):
+    dataset = VideoDataset([Raise(ValueError('crop too large'))], str(root / 'videos.txt'), str(root / 'videos'))
+    dataset.on_error = 'resample'
+    with pytest.raises(ValueError, match='crop too large'):
+        dataset[0]
+
+
+def test_multi_hot_samples_are_stood_in_for_by_equal_ones(tmp_path):
+    dataset = named(tmp_path, ['bad 0,2', 'a 0', 'b 2,0', 'c 0,1,2'], multi_hot=3)
+    for epoch in range(5):
+        assert dataset[epoch, 0]['path'] == 'b'
+        assert dataset[epoch, 0]['label'].tolist() == [1, 0, 1]
+
+
+def test_repetitions_of_an_epoch_differ(tmp_path):
+    dataset = named(tmp_path, ['a 0', 'b 0'])
+    drawn = [dataset[0, 0, repetition]['inputs'] for repetition in range(4)]
+    assert len(set(drawn)) == 4
+    assert drawn[0] == dataset[0, 0]['inputs'] == np.random.default_rng((0, 0, 0)).random()
+
+
+def test_classes_leave_the_others_out_and_are_renumbered(tmp_path):
+    (tmp_path / 'classes.txt').write_text('sit\nwalk\nrun\nfall\n')
+    lines = ['a 0', 'b 1', 'c 2', 'd 3', 'e 2']
+    for classes in (['fall', 'run'], [3, 2], ['fall', 2]):
+        dataset = named(tmp_path, lines, class_file=str(tmp_path / 'classes.txt'), classes=classes)
+        assert dataset.class_names == ['fall', 'run']
+        assert [(record.path, record.label, record.line) for record in dataset.records] == [
+            ('c', 1, 3),
+            ('d', 0, 4),
+            ('e', 1, 5),
+        ]
+        assert dataset.labels.tolist() == [1, 0, 1]
+        dataset.check_labels(2)
+    with pytest.raises(ValueError, match=r"classes=\['fall', 2\] has 2 classes, but num_classes=4"):
+        dataset.check_labels(4)
+    assert named(tmp_path, lines, classes=(2, 0)).labels.tolist() == [1, 0, 0]
+
+
+def test_classes_of_folders_and_of_several_labels(root, tmp_path):
+    dataset = RawFramesDataset(frames_pipeline(), data_root=str(root / 'frames'), classes=['walk'])
+    assert ([r.label for r in dataset.records], dataset.class_names) == ([0], ['walk'])
+    dataset = named(tmp_path, ['a 0,3', 'b 1', 'c 3,2'], multi_hot=2, classes=[3, 0])
+    assert dataset.labels.tolist() == [[1, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ('classes', 'text'),
+    [
+        (['jump'], "classes has 'jump', which is none of the 2 classes"),
+        (['wal'], "Did you mean 'walk'?"),
+        ([2], 'classes has 2, but the classes are 0 to 1'),
+        ([-1], 'classes has -1, but'),
+        (['walk', 1], 'must name at least one class, and none twice'),
+        ([], 'must name at least one class, and none twice'),
+    ],
+)
+def test_wrong_classes_are_refused(tmp_path, classes, text):
+    (tmp_path / 'classes.txt').write_text('sit\nwalk\n')
+    with pytest.raises(ValueError, match=re.escape(text)):
+        named(tmp_path, ['a 0', 'b 1'], class_file=str(tmp_path / 'classes.txt'), classes=classes)
+
+
+def test_classes_without_names_must_occur_and_cannot_be_named(tmp_path):
+    with pytest.raises(ValueError, match=r'names.txt has no video of the classes \[5\]'):
+        named(tmp_path, ['a 0', 'b 1'], classes=[1, 5])
+    with pytest.raises(ValueError, match="the name 'walk', but names are known with class_file only"):
+        named(tmp_path, ['a 0', 'b 1'], classes=['walk'])
+    (tmp_path / 'classes.txt').write_text('sit\nwalk\nrun\n')
+    split = named(tmp_path, ['a 0', 'b 1'], class_file=str(tmp_path / 'classes.txt'), classes=['run', 'sit'])
+    assert split.labels.tolist() == [1]
+    with pytest.raises(ValueError, match=r"names.txt has no video of the classes \['run'\]"):
+        named(tmp_path, ['a 0', 'b 1'], class_file=str(tmp_path / 'classes.txt'), classes=['run'])
+
+
+def mixed(tmp_path, weights=None):
+    parts = []
+    for name, lines in (('one', ['a 0', 'bad1 1', 'b 1']), ('two', ['c 1', 'bad2 0', 'd 0', 'e 2'])):
+        (tmp_path / name).mkdir(exist_ok=True)
+        parts.append(named(tmp_path / name, lines))
+    dataset = MixedDataset(parts, weights)
+    dataset.on_error = 'resample'
+    return dataset
+
+
+def test_mixed_data_sets_are_one(tmp_path):
+    dataset = mixed(tmp_path)
+    assert len(dataset) == 7
+    assert [dataset[i]['path'] for i in (0, 2, 3, 5, 6, -1)] == ['a', 'b', 'c', 'd', 'e', 'e']
+    assert [dataset[i]['index'] for i in (0, 2, 3, 5, 6, -1)] == [0, 2, 3, 5, 6, 6]
+    assert dataset.labels.tolist() == [0, 1, 1, 1, 0, 0, 2]
+    assert [record.path for record in dataset.records] == ['a', 'bad1', 'b', 'c', 'bad2', 'd', 'e']
+    assert dataset.gives == {'inputs', 'path', 'label', 'index', 'rng'}
+    # The place in the mixture counts, so that equal places in its parts do not draw the same.
+    dataset.seed = 3
+    assert dataset[1, 3]['inputs'] == np.random.default_rng((3, 1, 3)).random()
+    dataset.check_labels(3)
+    with pytest.raises(ValueError, match="two/names.txt:4: label 2 of 'e' is too large: num_classes=2"):
+        dataset.check_labels(2)
+
+
+def test_bad_samples_of_a_mixture_are_stood_in_for_by_the_same_part(tmp_path):
+    dataset = mixed(tmp_path)
+    assert (dataset[1]['path'], dataset[1]['index'], dataset[1]['bad'][0]['path']) == ('b', 2, 'bad1')
+    assert (dataset[4]['path'], dataset[4]['index'], dataset[4]['bad'][0]['path']) == ('d', 5, 'bad2')
+    assert dataset[1]['bad'][0]['source'] == f'{tmp_path}/one/names.txt:2'
+
+
+def test_a_config_builds_a_mixture(root):
+    frames = dict(
+        type='RawFramesDataset',
+        list_file=str(root / 'frames.txt'),
+        data_root=str(root / 'frames'),
+        class_file=str(root / 'classes.txt'),
+        pipeline=[
+            dict(type='SampleSnippets', num_snippets=2, frames_per_snippet=3),
+            dict(type='DecodeRawFrames'),
+            dict(type='PackInputs'),
+        ],
+    )
+    videos = {
+        **frames,
+        'type': 'VideoDataset',
+        'list_file': str(root / 'videos.txt'),
+        'data_root': str(root / 'videos'),
+        'classes': ['sit', 'walk'],
+        'pipeline': [dict(type='OpenVideo'), frames['pipeline'][0], dict(type='DecodeVideo'), dict(type='PackInputs')],
+    }
+    dataset = build(dict(type='MixedDataset', datasets=[videos, frames], weights=[1, 0.5]), DATASETS)
+    assert dataset.weights == [1.0, 0.5]
+    assert dataset.class_names == ['sit', 'walk']
+    assert [dataset[i]['inputs'].shape[2:4] for i in (0, 2)] == [(3, 3), (3, 3)]
+    with pytest.raises(KeyError, match=r'dataset.datasets.1.pipelin is not an argument of RawFramesDataset'):
+        build(dict(type='MixedDataset', datasets=[videos, frames | {'pipelin': 1}]), DATASETS)
+
+
+def test_parts_that_do_not_fit_together_are_refused(tmp_path, root):
+    one = named(tmp_path, ['a 0'])
+    with pytest.raises(ValueError, match='datasets is empty'):
+        MixedDataset([])
+    for weights in ([1], [1, 0], [1, -1], [1, float('inf')], [1, float('nan')]):
+        with pytest.raises(ValueError, match=r'weights=.* must be 2 numbers above 0, one for each data set'):
+            MixedDataset([one, one], weights)
+    with pytest.raises(ValueError, match=r'different multi_hot: \[None, 2\]'):
+        MixedDataset([one, named(tmp_path, ['a 0'], multi_hot=2)])
+    (tmp_path / 'classes.txt').write_text('walk\nsit\n')
+    two = [
+        VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'), str(file))
+        for file in (root / 'classes.txt', tmp_path / 'classes.txt')
+    ]
+    with pytest.raises(ValueError, match=r"different classes: \['sit', 'walk'\] and \['walk', 'sit'\]"):
+        MixedDataset(two)

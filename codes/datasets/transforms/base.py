@@ -43,6 +43,27 @@ class Transform(ABC):
         """Do the step; ``record`` belongs to the pipeline and may be changed."""
 
 
+class BadSample(ValueError):
+    """A video or a folder of frames that cannot be read: the data are at fault, not the config.
+
+    Args:
+        text: the whole message.
+        path: the video or folder.
+        reason: what is wrong with it.
+        source: the list file and line that name it; empty until the data set adds it.
+    """
+
+    def __init__(self, text: str, path: str = '', reason: str = '', source: str = '') -> None:
+        super().__init__(text)
+        self.path = path
+        self.reason = reason
+        self.source = source
+
+
+class MissingSample(BadSample, FileNotFoundError):
+    """A video, folder or frame that is not there."""
+
+
 def check_count(name: str, value: int, low: int = 1) -> int:
     """Return ``value`` if it is a whole number of at least ``low``.
 

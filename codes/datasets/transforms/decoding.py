@@ -2,6 +2,8 @@
 
 Video files are opened in one step and decoded in another, because choosing frames needs their number first:
 OpenVideo, SampleSnippets, DecodeVideo. Folders of frames know their number: SampleSnippets, DecodeRawFrames.
+
+What is wrong with a file is raised as :class:`BadSample`, what is wrong with the config or the environment is not.
 """
 
 import os
@@ -9,8 +11,9 @@ import os
 import cv2
 import numpy as np
 
-from codes.datasets.transforms.base import Record, Transform
-from codes.datasets.transforms.video_readers import READERS, Frames, Indices
+from codes.datasets.transforms.base import BadSample, MissingSample, Record, Transform
+from codes.datasets.transforms.isolation import IsolatedReader, can_isolate, describe_error
+from codes.datasets.transforms.video_readers import READERS, Frames, Indices, VideoReader, first_installed
 from codes.registry import TRANSFORMS, nearest
 
 
@@ -19,41 +22,56 @@ class OpenVideo(Transform):
     """Open a video file and count its frames.
 
     Args:
-        decoder: 'decord' (fast), 'pyav' (reads everything that FFmpeg reads) or 'opencv'.
+        decoder: 'decord' (fast), 'pyav' (reads everything that FFmpeg reads), 'opencv', 'torchcodec', or 'auto' for
+            the first of them that is installed.
+        time_limit: seconds that a video may take to open, and as many again to decode; then it is a bad sample. It
+            holds in data workers on Linux, which decode in a process of their own: there a decoder that crashes is a
+            bad sample, too. None for neither. Other processes decode themselves and have no limit.
 
     Raises:
-        ValueError: an unknown decoder; when called, a file that is no video or has no frames.
-        FileNotFoundError: when called, there is no such file.
-        ImportError: when called, the decoder's package is missing.
+        ValueError: an unknown decoder, or a time limit that is not above 0.
+        BadSample: when called, a file that is no video, or has no frames, or takes too long.
+        MissingSample: when called, there is no such file.
+        ImportError: when called, the decoder's package is missing; with 'auto', at once, if all of them are.
     """
 
     needs = ('path',)
     gives = ('reader', 'num_frames')
 
-    def __init__(self, decoder: str = 'decord') -> None:
-        if decoder not in READERS:
-            raise ValueError(f'unknown decoder={decoder!r}.{nearest(decoder, READERS)} Known: {", ".join(READERS)}')
-        self.decoder = decoder
+    def __init__(self, decoder: str = 'decord', time_limit: float | None = 60) -> None:
+        if decoder not in (*READERS, 'auto'):
+            known = (*READERS, 'auto')
+            raise ValueError(f'unknown decoder={decoder!r}.{nearest(decoder, known)} Known: {", ".join(known)}')
+        if time_limit is not None and not time_limit > 0:
+            raise ValueError(f'time_limit={time_limit!r} must be a number of seconds above 0, or None')
+        self.decoder = first_installed() if decoder == 'auto' else decoder
+        self.time_limit = time_limit
 
     def __call__(self, record: Record) -> Record:
         path = record['path']
         if os.path.isdir(path):
-            raise ValueError(f'{path} is a folder; RawFramesDataset reads folders of frames')
+            raise _bad(path, 'is a folder; RawFramesDataset reads folders of frames')
         if not os.path.isfile(path):
-            raise FileNotFoundError(f'no video {os.path.abspath(path)}')
+            text = 'is no file' if os.path.lexists(path) else 'is missing'
+            raise MissingSample(f'no video {os.path.abspath(path)}', path, text)
         try:
-            reader = READERS[self.decoder](path)
+            reader = self._open(path)
         except ImportError as error:
             others = ' or '.join(repr(name) for name in READERS if name != self.decoder)
             raise ImportError(f'decoder={self.decoder!r} cannot be imported ({error}); try {others}') from error
         except Exception as error:
-            raise ValueError(f'{path} cannot be opened with decoder={self.decoder!r}: {error}') from error
+            raise _bad(path, f'cannot be opened with decoder={self.decoder!r}: {describe_error(error)}') from error
         if reader.num_frames < 1:
             reader.close()
-            raise ValueError(f'{path} has no frames, says decoder={self.decoder!r}')
+            raise _bad(path, f'has no frames, says decoder={self.decoder!r}')
         record['reader'] = reader
         record['num_frames'] = reader.num_frames
         return record
+
+    def _open(self, path: str) -> VideoReader:
+        if self.time_limit is not None and can_isolate():
+            return IsolatedReader(self.decoder, path, self.time_limit)
+        return READERS[self.decoder](path)
 
 
 @TRANSFORMS.register_module()
@@ -61,7 +79,7 @@ class DecodeVideo(Transform):
     """Decode the chosen frames of the open video, each distinct one once, and close it.
 
     Raises:
-        RuntimeError: the decoder fails; names the file and the frames.
+        BadSample: the decoder fails or gives other frames than it was asked for; names the file and the frames.
     """
 
     needs = ('reader', 'frame_indices')
@@ -73,15 +91,18 @@ class DecodeVideo(Transform):
         reader = record.pop('reader')
         try:
             frames = reader.read(distinct)
+            if len(frames) != len(distinct):
+                raise ValueError(f'it gave {len(frames)}')
+            record['frames'] = frames[place]  # a copy: closing the reader may take the frames back
         except Exception as error:
-            raise RuntimeError(
-                f'{reader.path}: {type(reader).__name__} cannot decode {len(distinct)} frames from '
-                f'{distinct[0]} to {distinct[-1]} of {reader.num_frames}: {error}. '
-                'Another decoder may; else the file is damaged'
-            ) from error
+            decoder = getattr(reader, 'decoder', type(reader).__name__)
+            reason = (
+                f'{decoder} cannot decode {len(distinct)} frames from {distinct[0]} to {distinct[-1]} of '
+                f'{reader.num_frames}: {describe_error(error)}. Another decoder may; else the file is damaged'
+            )
+            raise BadSample(f'{reader.path}: {reason}', reader.path, reason) from error
         finally:
             reader.close()
-        record['frames'] = frames[place]
         return record
 
 
@@ -90,8 +111,8 @@ class DecodeRawFrames(Transform):
     """Read the chosen frames of a folder, each distinct one once.
 
     Raises:
-        FileNotFoundError: when called, a frame is missing; says what was looked for and what is there.
-        ValueError: when called, a file is no image, or the frames differ in size.
+        MissingSample: when called, a frame is missing; says what was looked for and what is there.
+        BadSample: when called, a file is no image or breaks off, or the frames differ in size.
     """
 
     needs = ('path', 'frame_indices', 'filename_tmpl', 'start_index')
@@ -101,17 +122,42 @@ class DecodeRawFrames(Transform):
         distinct, place = _distinct(record['frame_indices'])
         images: list[Frames] = []
         for index in distinct.tolist():
-            file = os.path.join(record['path'], record['filename_tmpl'].format(index + record['start_index']))
+            name = record['filename_tmpl'].format(index + record['start_index'])
+            file = os.path.join(record['path'], name)
             if not os.path.isfile(file):
-                raise FileNotFoundError(_describe_missing(file, index, record))
-            image = cv2.imread(file)
-            if image is None:
-                raise ValueError(f'{file} is no image that OpenCV can read')
-            if images and image.shape != images[0].shape:
-                raise ValueError(f'{file} is {image.shape[:2]} (height, width), frames before {images[0].shape[:2]}')
+                text = _describe_missing(file, index, record)
+                raise MissingSample(text, record['path'], text)
+            try:
+                image = _read_image(file)
+                if images and image.shape != images[0].shape:
+                    raise ValueError(f'is {image.shape[:2]} (height, width), frames before {images[0].shape[:2]}')
+            except (OSError, ValueError, cv2.error) as error:
+                reason = f'{file} {describe_error(error)}'
+                raise BadSample(reason, record['path'], reason) from error
             images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
         record['frames'] = np.stack(images)[place]  # (V*U*T, H, W, 3)
         return record
+
+
+def _bad(path: str, reason: str) -> BadSample:
+    return BadSample(f'{path} {reason}', path, reason)
+
+
+def _read_image(file: str) -> Frames:
+    """Return an image as BGR.
+
+    Raises:
+        ValueError: it is none, or a JPEG that breaks off: OpenCV makes the rest of that grey and keeps quiet.
+    """
+    with open(file, 'rb') as stream:
+        data = stream.read()
+    # The last scan starts with FF DA and must be followed by FF D9; neither pair occurs inside a scan.
+    if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
+        raise ValueError(f'is a JPEG of {len(data)} bytes that breaks off')
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise ValueError(f'is no image that OpenCV can read ({len(data)} bytes)')
+    return image.astype(np.uint8, copy=False)
 
 
 def _distinct(frame_indices: Indices) -> tuple[Indices, Indices]:

@@ -1,3 +1,5 @@
+import os
+import pickle
 import re
 import sys
 
@@ -5,9 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.datasets.transforms import DecodeRawFrames, DecodeVideo, OpenVideo
-from codes.datasets.transforms.video_readers import READERS, VideoReader
+from codes.datasets.transforms import DecodeRawFrames, DecodeVideo, OpenVideo, decoding, video_readers
+from codes.datasets.transforms.base import BadSample, MissingSample
+from codes.datasets.transforms.isolation import IsolatedReader
+from codes.datasets.transforms.video_readers import READERS, PyAVReader, VideoReader, first_installed, is_installed
 from tests.make_videos import draw_frame, read_index, write_frames, write_video
+
+DECODERS = tuple(name for name in READERS if is_installed(name))
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +56,7 @@ def folder_record(path, indices, filename_tmpl='img_{:05d}.jpg', start_index=1):
     }
 
 
-@pytest.mark.parametrize('decoder', tuple(READERS))
+@pytest.mark.parametrize('decoder', DECODERS)
 def test_video_is_opened_counted_and_decoded(video, decoder):
     record = OpenVideo(decoder)({'path': video})
     assert record['num_frames'] == 40
@@ -75,7 +81,7 @@ def test_each_distinct_frame_is_decoded_once_and_the_reader_closed():
 def test_failing_decoder_names_the_file_and_is_closed():
     reader = FakeReader(error=OSError('bad packet'))
     message = 'fake.mp4: FakeReader cannot decode 2 frames from 1 to 3 of 5: bad packet'
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(BadSample, match=message):
         DecodeVideo()({'reader': reader, 'frame_indices': np.array([[[1, 3]]])})
     assert reader.closed
 
@@ -83,6 +89,67 @@ def test_failing_decoder_names_the_file_and_is_closed():
 def test_unknown_decoder_lists_the_known_ones_and_the_nearest():
     with pytest.raises(ValueError, match="unknown decoder='decrod'. Did you mean 'decord'.*decord, pyav, opencv"):
         OpenVideo('decrod')
+
+
+def test_auto_is_the_first_installed_decoder(video, monkeypatch):
+    first_installed.cache_clear()
+    assert OpenVideo('auto').decoder == DECODERS[0]
+    first_installed.cache_clear()
+    monkeypatch.setattr(video_readers, 'is_installed', lambda name: name == 'opencv')
+    assert OpenVideo('auto')({'path': video})['num_frames'] == 40
+    assert OpenVideo('auto').decoder == 'opencv'
+    first_installed.cache_clear()
+
+
+@pytest.mark.parametrize('time_limit', [0, -1.5, float('nan')])
+def test_time_limit_is_checked(time_limit):
+    with pytest.raises(ValueError, match=f'time_limit={time_limit!r} must be a number of seconds above 0, or None'):
+        OpenVideo(time_limit=time_limit)
+
+
+@pytest.mark.parametrize('time_limit', [None, 20])
+def test_video_is_decoded_in_a_process_of_its_own_where_that_is_possible(video, monkeypatch, time_limit):
+    monkeypatch.setattr(decoding, 'can_isolate', lambda: True)
+    record = OpenVideo('pyav', time_limit)({'path': video})
+    assert isinstance(record['reader'], PyAVReader if time_limit is None else IsolatedReader)
+    record['frame_indices'] = np.array([[[30, 39], [2, 30]]])
+    frames = DecodeVideo()(record)['frames']
+    other = OpenVideo('pyav', time_limit)({'path': video})
+    other['frame_indices'] = np.array([[[8, 9], [10, 11]]])
+    DecodeVideo()(other)
+    assert [read_index(frame) for frame in frames] == [30, 39, 2, 30]  # the second video has not overwritten them
+
+
+@pytest.mark.parametrize('isolated', [False, True])
+def test_what_is_wrong_with_a_file_is_a_bad_sample(video, tmp_path, monkeypatch, isolated):
+    monkeypatch.setattr(decoding, 'can_isolate', lambda: isolated)
+    (tmp_path / 'bad.mp4').write_bytes(b'no video' * 50)
+    with pytest.raises(BadSample) as caught:
+        OpenVideo('pyav')({'path': str(tmp_path / 'bad.mp4')})
+    assert caught.value.path == str(tmp_path / 'bad.mp4')
+    assert caught.value.reason.startswith("cannot be opened with decoder='pyav': ")
+    for name, reason in (('none.mp4', 'is missing'), ('pipe', 'is no file')):
+        if name == 'pipe':
+            os.mkfifo(tmp_path / name)  # opening one waits for ever
+        with pytest.raises(MissingSample) as caught:
+            OpenVideo('pyav')({'path': str(tmp_path / name)})
+        assert (caught.value.path, caught.value.reason) == (str(tmp_path / name), reason)
+
+
+def test_bad_samples_survive_the_way_from_a_worker():
+    for kind in (BadSample, MissingSample):
+        error = pickle.loads(pickle.dumps(kind('a: b', 'a', 'b', 'l:1')))
+        assert type(error) is kind
+        assert (str(error), error.path, error.reason, error.source) == ('a: b', 'a', 'b', 'l:1')
+
+
+def test_a_decoder_that_gives_too_few_frames_is_found_out():
+    class Short(FakeReader):
+        def _read(self, indices):
+            return super()._read(indices)[:-1]
+
+    with pytest.raises(BadSample, match='Short cannot decode 2 frames from 1 to 3 of 5: it gave 1'):
+        DecodeVideo()({'reader': Short(), 'frame_indices': np.array([[[1, 3]]])})
 
 
 def test_missing_decoder_package_names_the_others(video, monkeypatch):
@@ -102,7 +169,7 @@ def test_folder_instead_of_a_video_points_to_the_other_data_set(tmp_path):
         OpenVideo()({'path': str(tmp_path)})
 
 
-@pytest.mark.parametrize('decoder', tuple(READERS))
+@pytest.mark.parametrize('decoder', DECODERS)
 @pytest.mark.parametrize('content', [b'', b'this is no video' * 50])
 def test_unreadable_video_is_named(tmp_path, decoder, content):
     (tmp_path / 'bad.mp4').write_bytes(content)
@@ -120,7 +187,7 @@ def test_damaged_video_is_named(video, tmp_path, decoder):
     (tmp_path / 'damaged.mp4').write_bytes(data)
     record = OpenVideo(decoder)({'path': str(tmp_path / 'damaged.mp4')})
     record['frame_indices'] = np.array([[[0, 30]]])
-    with pytest.raises(RuntimeError, match='damaged.mp4: .* cannot decode 2 frames from 0 to 30 of 40'):
+    with pytest.raises(BadSample, match='damaged.mp4: .* cannot decode 2 frames from 0 to 30 of 40'):
         DecodeVideo()(record)
 
 
@@ -148,8 +215,8 @@ def test_folder_frames_are_rgb(tmp_path):
 
 def test_each_distinct_image_is_read_once(folder, monkeypatch):
     read = []
-    real = cv2.imread
-    monkeypatch.setattr(cv2, 'imread', lambda file: read.append(file) or real(file))
+    real = cv2.imdecode
+    monkeypatch.setattr(cv2, 'imdecode', lambda *arguments: read.append(1) or real(*arguments))
     DecodeRawFrames()(folder_record(folder, [[[1, 1], [0, 1]]]))
     assert len(read) == 2
 
@@ -180,6 +247,35 @@ def test_missing_frame_suggests_the_start_index(folder, tmp_path):
     path = write_frames(tmp_path / 'a', 3, start_index=0)
     with pytest.raises(FileNotFoundError, match=r'img_00000.jpg, .*Is start_index=0\?'):
         DecodeRawFrames()(folder_record(path, [[[0, 2]]]))
+
+
+@pytest.mark.parametrize('share', [0.1, 0.5, 0.99])
+def test_jpeg_that_breaks_off_is_named(tmp_path, share):
+    path = write_frames(tmp_path / 'a', 3)
+    file = tmp_path / 'a' / 'img_00002.jpg'
+    data = file.read_bytes()
+    file.write_bytes(data + b'trailing bytes')
+    assert read_index(DecodeRawFrames()(folder_record(path, [[[1]]]))['frames'][0]) == 1
+    file.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(BadSample, match=r'img_00002.jpg is (a JPEG of \d+ bytes that breaks off|no image)') as caught:
+        DecodeRawFrames()(folder_record(path, [[[0, 1]]]))
+    assert caught.value.path == path
+    file.write_bytes(b'')
+    with pytest.raises(BadSample, match=r'img_00002.jpg is no image that OpenCV can read \(0 bytes\)'):
+        DecodeRawFrames()(folder_record(path, [[[0, 1]]]))
+
+
+def test_a_picture_inside_a_jpeg_does_not_hide_that_it_breaks_off(tmp_path):
+    path = write_frames(tmp_path / 'a', 2)
+    file = tmp_path / 'a' / 'img_00001.jpg'
+    data = file.read_bytes()
+    # Cameras put a small JPEG, with an end of its own, into a segment before the picture.
+    segment = b'\xff\xe1' + (2 + 200).to_bytes(2, 'big') + b'\xff\xd8' + bytes(194) + b'\xff\xd9' + b'\0\0'
+    file.write_bytes(data[:2] + segment + data[2:])
+    assert read_index(DecodeRawFrames()(folder_record(path, [[[0]]]))['frames'][0]) == 0
+    file.write_bytes(data[:2] + segment + data[2:-20])
+    with pytest.raises(BadSample, match='breaks off'):
+        DecodeRawFrames()(folder_record(path, [[[0]]]))
 
 
 def test_damaged_or_odd_image_is_named(tmp_path):

@@ -1,0 +1,99 @@
+"""Which samples an epoch of training takes, and how often each class does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from codes.datasets.video_datasets import MixedDataset, VideoSamples
+
+Places = npt.NDArray[np.int64]
+
+SAMPLINGS = ('uniform', 'balanced', 'square_root')
+
+
+def plan_groups(dataset: VideoSamples, sampling: str) -> tuple[list[Places], npt.NDArray[np.float64]] | None:
+    """Divide a data set into groups of which an epoch takes fixed shares.
+
+    Args:
+        dataset: what is trained on; with ``weights``, the shares of its data sets.
+        sampling: 'uniform', every video as often as the others; 'balanced', every class; 'square_root', a class of n
+            videos as often as the square root of n says, which lies between the two. Classes without a video do not
+            count. In a mixture with weights, each data set is divided by itself.
+
+    Returns:
+        The places of each group's videos and the groups' shares, which sum to 1. None if every sample is taken once.
+
+    Raises:
+        ValueError: an unknown ``sampling``, or classes to balance where videos have several.
+    """
+    if sampling not in SAMPLINGS:
+        raise ValueError(f'sampling={sampling!r} must be one of {", ".join(SAMPLINGS)}')
+    if sampling != 'uniform' and dataset.multi_hot is not None:
+        raise ValueError(f'sampling={sampling!r} needs one class a video, but the data set has multi_hot')
+    every = np.arange(len(dataset))
+    if isinstance(dataset, MixedDataset) and dataset.weights is not None:
+        parts, weights = np.split(every, dataset.ends[:-1]), dataset.weights
+    elif sampling == 'uniform':
+        return None
+    else:
+        parts, weights = [every], [1.0]
+    groups: list[Places] = []
+    shares: list[float] = []
+    for part, weight in zip(parts, weights, strict=True):
+        inside = [part] if sampling == 'uniform' else _by_class(part, dataset.labels)
+        sizes = np.array([float(len(group)) for group in inside])
+        wanted = np.ones_like(sizes) if sampling == 'balanced' else np.sqrt(sizes)
+        groups += inside
+        shares += (weight / sum(weights) * wanted / wanted.sum()).tolist()
+    return groups, np.array(shares)
+
+
+def draw_epoch(
+    groups: Sequence[Places], shares: npt.NDArray[np.float64], length: int, rng: np.random.Generator
+) -> Places:
+    """Draw the samples of an epoch, shuffled.
+
+    A group gives its share of ``length``, rounded up or down by lot, and each of its videos equally often, or once more
+    than others.
+
+    Args:
+        groups: the places of each group's videos.
+        shares: the groups' shares, which sum to 1.
+        length: number of samples.
+        rng: decides everything that is left to chance.
+
+    Returns:
+        (length,), places.
+    """
+    edges = np.concatenate([[0.0], np.cumsum(shares) * length])
+    edges[-1] = length
+    counts = np.diff(np.floor(edges + rng.random()).astype(np.int64))
+    drawn = []
+    for group, count in zip(groups, counts.tolist(), strict=True):
+        times, rest = divmod(count, len(group))
+        drawn += [np.tile(group, times), rng.permutation(group)[:rest]]
+    return rng.permutation(np.concatenate(drawn))
+
+
+def count_repetitions(order: Places) -> Places:
+    """Return for each entry how many equal ones stand before it.
+
+    Returns:
+        (len,), as ``order``.
+    """
+    by_place = np.argsort(order, kind='stable')
+    ordered = order[by_place]
+    is_first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    begins = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
+    repetitions = np.empty_like(order)
+    repetitions[by_place] = np.arange(len(order)) - begins
+    return repetitions
+
+
+def _by_class(places: Places, labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> list[Places]:
+    """Return the places of each class, in the order of the classes."""
+    inside = labels[places]
+    by_class = np.argsort(inside, kind='stable')
+    ends = np.flatnonzero(np.diff(inside[by_class])) + 1
+    return np.split(places[by_class], ends)

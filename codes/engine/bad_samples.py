@@ -1,0 +1,91 @@
+"""The record of samples that could not be read: each file once in ``bad_samples.jsonl``, each case in the log."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codes.engine import distributed
+from codes.engine.logging import read_scalars
+
+LOGGER = logging.getLogger(__name__)
+
+
+class BadSampleLog:
+    """Counts the bad samples of a run, epoch by epoch, and writes down each file when it is met first.
+
+    Rank 0 writes its own files at once and those of the other processes at the end of an epoch. A run that is resumed
+    keeps what was found in finished epochs; those of the unfinished one it meets again.
+
+    Args:
+        work_dir: an existing folder.
+        finished: epochs that are done.
+        samples: how many samples an epoch gives to this process.
+        max_share: largest share of them that may be bad.
+    """
+
+    def __init__(self, work_dir: Path, finished: int, samples: int, max_share: float) -> None:
+        self.file = work_dir / 'bad_samples.jsonl'
+        self.samples = samples
+        self.max_share = max_share
+        self.epoch = finished + 1
+        self._is_main = distributed.rank() == 0
+        self._known: set[str] = set()
+        self._count = 0
+        self._first = ''
+        self._found: list[dict[str, Any]] = []
+        if self._is_main and self.file.is_file():
+            lines = [line for line in read_scalars(self.file) if line['epoch'] <= finished]
+            part = self.file.with_name(f'{self.file.name}.part')
+            part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+            os.replace(part, self.file)
+            self._known = {line['path'] for line in lines}
+
+    def add(self, bad: Sequence[Mapping[str, str]]) -> None:
+        """Take up the bad samples of a batch: dicts of ``path``, ``reason`` and ``source``.
+
+        Raises:
+            RuntimeError: more samples of the epoch were bad than are allowed.
+        """
+        for case in bad:
+            self._count += 1
+            self._first = self._first or f'{case["source"]}: {case["path"]!r}: {case["reason"]}'
+            if case['path'] not in self._known:
+                LOGGER.warning('bad sample %s: %r: %s', case['source'], case['path'], case['reason'])
+                self._found.append({**case, 'epoch': self.epoch})
+                self._known.add(case['path'])
+                if self._is_main:
+                    self._write(self._found.pop())
+        if self._count > self.max_share * self.samples:
+            raise RuntimeError(
+                f'{self._count} of {self.samples} samples of epoch {self.epoch} could not be read, more than '
+                f'max_bad_share={self.max_share:g} allows; see {self.file}. The first: {self._first}'
+            )
+
+    def end_epoch(self) -> int:
+        """Bring the processes' records together.
+
+        Returns:
+            How many samples of the epoch were bad, in all processes.
+        """
+        every = distributed.gather((self._count, self._found))
+        if self._is_main:
+            for case in (case for _, found in every for case in found):
+                if case['path'] not in self._known:
+                    self._known.add(case['path'])
+                    self._write(case)
+        total = sum(count for count, _ in every)
+        self._count, self._first, self._found = 0, '', []
+        self.epoch += 1
+        return total
+
+    @property
+    def num_files(self) -> int:
+        """Number of different files that the record holds; on rank 0 those of all processes."""
+        return len(self._known)
+
+    def _write(self, case: Mapping[str, Any]) -> None:
+        with self.file.open('a') as stream:
+            stream.write(json.dumps(case) + '\n')
