@@ -49,9 +49,11 @@ def check_data(runner: Runner) -> None:
     Raises:
         ValueError: a run would end in them or be pointless.
     """
-    loaders = {'train': runner.train_loader, 'val': runner.val_loader}
     num_classes = runner.model.num_classes
-    splits = [split for k, v in loaders.items() if v is not None for split in splits_of(k, v.dataset, num_classes)]
+    sampling = runner.config['train_dataloader'].get('sampling', 'uniform')
+    splits = splits_of('train', runner.train_loader.dataset, num_classes, sampling)
+    if runner.val_loader is not None:
+        splits += splits_of('val', runner.val_loader.dataset, num_classes)
     announce(quick_report(splits, seconds=0.5))
 
 

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names
 from codes.datasets.inspection import FileFacts
+from codes.datasets.loader import build_dataloader
 from codes.datasets.transforms.base import Transform
 from codes.datasets.transforms.decoding import OpenVideo
 from codes.datasets.transforms.sampling import SampleSegments, SampleSnippets
@@ -80,6 +81,7 @@ class Split:
         filename_tmpl: how frames are called; None for video files.
         start_index: number of the first frame.
         max_bad_share: share of the videos that may be unreadable; 0 if the first one ends the run.
+        sampling: what training takes equally often, as of the loader.
         findings: what was found when the list was read.
     """
 
@@ -92,6 +94,7 @@ class Split:
     filename_tmpl: str | None = None
     start_index: int = 1
     max_bad_share: float = 0.0
+    sampling: str = 'uniform'
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -208,15 +211,28 @@ def describe(numbers: Mapping[str, Any]) -> str:
 # -- what is checked ---------------------------------------------------------------------------------------------------
 
 
-def splits_of(name: str, dataset: Any, num_classes: int | None) -> list[Split]:
-    """Return what the checks need of a data set that is built: one split, or one a part of a mixed data set."""
+def splits_of(
+    name: str,
+    dataset: Any,
+    num_classes: int | None,
+    sampling: str = 'uniform',
+    max_bad_share: float | None = None,
+) -> list[Split]:
+    """Return what the checks need of a data set that is built: one split, or one a part of a mixed data set.
+
+    Args:
+        name: 'train', 'val' or 'test'.
+        dataset: the data set, as ``build_dataloader`` left it.
+        num_classes: classes of the model.
+        sampling: what training takes equally often.
+        max_bad_share: of the mixed data set that this one is a part of; None for the data set's own.
+    """
+    if max_bad_share is None:
+        resamples = getattr(dataset, 'on_error', 'raise') == 'resample'
+        max_bad_share = dataset.max_bad_share if resamples else 0.0
     if hasattr(dataset, 'datasets'):
-        return [
-            split
-            for number, part in enumerate(dataset.datasets)
-            for split in splits_of(f'{name}.{number}', part, num_classes)
-        ]
-    resamples = getattr(dataset, 'on_error', 'raise') == 'resample'
+        parts = enumerate(dataset.datasets)
+        return [s for i, part in parts for s in splits_of(f'{name}.{i}', part, num_classes, sampling, max_bad_share)]
     return [
         Split(
             name,
@@ -227,30 +243,46 @@ def splits_of(name: str, dataset: Any, num_classes: int | None) -> list[Split]:
             dataset.pipeline.transforms,
             getattr(dataset, 'filename_tmpl', None),
             getattr(dataset, 'start_index', 1),
-            getattr(dataset, 'max_bad_share', 0.0) if resamples else 0.0,
+            max_bad_share,
+            sampling,
         )
     ]
 
 
-def read_split(name: str, cfg: Mapping[str, Any], path: str, num_classes: int | None) -> list[Split]:
+def read_split(section_name: str, section: Mapping[str, Any], num_classes: int | None) -> list[Split]:
     """Build a config's data set and return what the checks need of it; if its list cannot be read, what is left.
 
     Args:
-        name: 'train', 'val' or 'test'.
-        cfg: the data set's dict.
-        path: where it stands in the config.
+        section_name: such as 'train_dataloader'.
+        section: that section of the config.
         num_classes: classes of the model.
 
     Raises:
         KeyError, ValueError: the pipeline or another argument is wrong, which has nothing to do with the data.
     """
+    name = section_name.split('_')[0]
+    path = f'{section_name}.dataset'
     try:
-        return splits_of(name, build(cfg, DATASETS, path), num_classes)
+        dataset = build(section['dataset'], DATASETS, path)
     except (FileNotFoundError, ValueError) as error:
-        reason = str(error)
+        return _read_apart(name, section['dataset'], path, num_classes, str(error))
+    options = {k: v for k, v in section.items() if k not in ('dataset', 'batch_size', 'num_workers')}
+    # The loader tells the data set what to do about videos that cannot be read.
+    build_dataloader(dataset, batch_size=1, num_workers=0, **options, training=name == 'train')
+    return splits_of(name, dataset, num_classes, section.get('sampling', 'uniform'))
+
+
+def _read_apart(name: str, cfg: Mapping[str, Any], path: str, num_classes: int | None, reason: str) -> list[Split]:
+    """Return as much as can be read of a data set that cannot be built for some ``reason``."""
     if 'datasets' in cfg:
-        parts = enumerate(cfg['datasets'])
-        return [s for i, part in parts for s in read_split(f'{name}.{i}', part, f'{path}.datasets.{i}', num_classes)]
+        splits = []
+        for i, part in enumerate(cfg['datasets']):
+            where = f'{path}.datasets.{i}'
+            try:
+                splits += splits_of(f'{name}.{i}', build(part, DATASETS, where), num_classes)
+            except (FileNotFoundError, ValueError) as error:
+                splits += _read_apart(f'{name}.{i}', part, where, num_classes, str(error))
+        return splits
     steps = [build(step, TRANSFORMS, f'{path}.pipeline.{i}') for i, step in enumerate(cfg['pipeline'])]
     of_frames = find_class(cfg, DATASETS, path) is RawFramesDataset
     records: list[VideoRecord] = []
@@ -384,11 +416,13 @@ def check_balance(split: Split) -> Iterator[Finding]:
         yield Finding('warning', 'balance', split.name, text, tuple(map(split.class_name, lacking)))
     (largest, many), (smallest, few) = counts.most_common()[0], counts.most_common()[-1]
     if many >= UNEQUAL * few:
-        text = (
-            f'classes are unequal: {split.class_name(largest)} has {many:,} videos, {split.class_name(smallest)} '
-            f'{few:,}; configs/custom/imbalanced_videos.py shows what can be done'
-        )
-        yield Finding('warning', 'balance', split.name, text)
+        names = split.class_name(largest), split.class_name(smallest)
+        text = f'classes are unequal: {names[0]} has {many:,} videos, {names[1]} {few:,}'
+        if split.sampling == 'uniform':
+            hint = "train_dataloader.sampling='square_root' or a loss with class weights can help"
+            yield Finding('warning', 'balance', split.name, f'{text}; {hint} (configs/custom/imbalanced_videos.py)')
+        else:
+            yield Finding('note', 'balance', split.name, f'{text}; sampling={split.sampling!r} evens that out')
 
 
 def check_repeats(split: Split) -> Iterator[Finding]:

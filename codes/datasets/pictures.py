@@ -3,6 +3,7 @@
 A sheet is drawn pixel by pixel, so that frames show as the network sees them; matplotlib only writes on it.
 """
 
+import itertools
 import math
 import os
 import warnings
@@ -26,6 +27,7 @@ DPI = 100
 POINTS = 72 / DPI  # of a pixel
 MOST_NAMED = 40  # classes beyond which a histogram has no names
 MARGIN = 12  # pixels around a sheet
+MOST_COLUMNS = 32  # frames beside each other
 
 
 @dataclass
@@ -297,3 +299,188 @@ def draw_classes(
 def pages(items: Sequence[Any], length: int) -> Iterable[Sequence[Any]]:
     """Cut a sequence into pieces of at most ``length``."""
     return (items[start : start + length] for start in range(0, len(items), length))
+
+
+# -- what the network sees ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SeenSample:
+    """One sample as the network gets it, and where it comes from. Letters as in ``codes``; G groups of views.
+
+    Args:
+        inputs: uint8 (V, U, T, H, W, 3); crop-major: the G groups of crop 0, then those of crop 1, ...
+        whole: the first frame of each snippet before augmentation, small: (G, U, h, w, 3).
+        frame_indices: (G, U, T).
+        num_frames: of the video.
+        headings: lines about it.
+    """
+
+    inputs: Image
+    whole: Image
+    frame_indices: npt.NDArray[np.int64]
+    num_frames: int
+    headings: Sequence[str]
+
+    def name_of_view(self, view: int) -> str:
+        """Return what tells a view from the others; nothing if there is one."""
+        num_groups = len(self.frame_indices)
+        num_crops = len(self.inputs) // num_groups
+        parts = [f'crop {view // num_groups}'] * (num_crops > 1) + [f'group {view % num_groups}'] * (num_groups > 1)
+        return ', '.join(parts)
+
+
+SNIPPET_COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
+_LINE, _BAR, _CAPTION, _GAP = 18, 8, 14, 4  # pixels: a heading, a group's time line, a caption, room between frames
+_LABELS = 92  # pixels for what stands left of a row
+_APART = 12  # pixels between the frames of two crops
+
+
+def _colour(snippet: int) -> tuple[int, int, int]:
+    return SNIPPET_COLOURS[snippet % len(SNIPPET_COLOURS)]
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return '#{:02x}{:02x}{:02x}'.format(*colour)
+
+
+def _bands(sample: SeenSample) -> list[Sequence[int]]:
+    """Return which crops stand side by side: all of them, unless that would be too wide."""
+    num_crops = len(sample.inputs) // len(sample.frame_indices)
+    return list(pages(range(num_crops), max(1, MOST_COLUMNS // sample.inputs.shape[2])))
+
+
+def height_of(sample: SeenSample, cell: int) -> int:
+    """Return how many pixels of a sheet a sample takes up."""
+    num_groups, snippets = sample.frame_indices.shape[:2]
+    rows = num_groups * len(_bands(sample)) * snippets * (cell + _CAPTION + _GAP)
+    return len(sample.headings) * _LINE + len(sample.frame_indices) * _BAR + 10 + rows + 14
+
+
+def draw_samples(samples: Sequence[SeenSample], title: str, cell: int) -> Image:
+    """Draw samples below each other: a row a snippet, the whole first frame, then all frames as the network sees them.
+
+    Several crops of a snippet stand side by side. Above the rows a line for each group shows where in the video its
+    frames lie, in the colour of their snippet.
+
+    Args:
+        samples: the samples.
+        title: heads the sheet.
+        cell: pixels that a frame is fitted into.
+
+    Returns:
+        The sheet, (H, W, 3).
+    """
+    crops = [len(_bands(sample)[0]) for sample in samples]
+    columns = 1 + max(n * sample.inputs.shape[2] for n, sample in zip(crops, samples, strict=True))
+    width = 2 * MARGIN + _LABELS + columns * (cell + _GAP) + max(crops) * _APART
+    width = max(width, 2 * MARGIN + 620)  # the headings need so much
+    sheet = Sheet(width, 2 * MARGIN + 30 + sum(height_of(sample, cell) for sample in samples))
+    sheet.write(shorten(title, width // 10), MARGIN, MARGIN, size=18, weight='bold')
+    top = MARGIN + 32
+    for sample in samples:
+        _draw_sample(sheet, sample, top, cell)
+        top += height_of(sample, cell)
+    return sheet.draw()
+
+
+def _draw_sample(sheet: Sheet, sample: SeenSample, top: int, cell: int) -> None:
+    top = _draw_heading(sheet, sample, top)
+    num_groups, snippets, frames = sample.frame_indices.shape
+    several = len(sample.inputs) > num_groups
+    for group, crops, snippet in itertools.product(range(num_groups), _bands(sample), range(snippets)):
+        sheet.write(f'snippet {snippet}', MARGIN, top + 2, colour=_hex(_colour(snippet)), weight='bold')
+        if num_groups > 1:
+            sheet.write(f'group {group}', MARGIN, top + 20, size=12)
+        left = MARGIN + _LABELS
+        sheet.paste(fit_into(sample.whole[group, snippet], cell, cell), left, top)
+        sheet.write('whole frame', left, top + cell + 1, size=10, colour='dimgray')
+        left += cell + _GAP
+        for crop in crops:
+            left += _APART
+            for number in range(frames):
+                frame = sample.inputs[crop * num_groups + group, snippet, number]
+                sheet.paste(fit_into(frame, cell, cell), left, top)
+                name = f'crop {crop}, ' if several and number == 0 else ''
+                text = f'{name}frame {sample.frame_indices[group, snippet, number]}'
+                sheet.write(shorten(text, cell // 5), left, top + cell + 1, size=10, colour='dimgray')
+                left += cell + _GAP
+        top += cell + _CAPTION + _GAP
+
+
+def _draw_heading(sheet: Sheet, sample: SeenSample, top: int) -> int:
+    """Write about a sample, and draw where in the video its frames lie; returns where the rows begin."""
+    for number, text in enumerate(sample.headings):
+        style = {'size': 14, 'weight': 'bold'} if number == 0 else {'size': 12}
+        sheet.write(shorten(text, (sheet.width - 2 * MARGIN) // (8 if number == 0 else 7)), MARGIN, top, **style)
+        top += _LINE
+    length = sheet.width - 2 * MARGIN
+    for group in sample.frame_indices:
+        bar = np.full((_BAR - 2, length, 3), 225, np.uint8)
+        for snippet, indices in enumerate(group):
+            for index in indices:
+                left = int(index) * length // sample.num_frames
+                right = max((int(index) + 1) * length // sample.num_frames, left + 2)
+                bar[:, left:right] = _colour(snippet)
+        sheet.paste(bar[:, :length], MARGIN, top)
+        top += _BAR
+    return top + 10
+
+
+def draw_moments(sample: SeenSample, cell: int) -> list[Image]:
+    """Draw a sample as a short film: a column a snippet, a row a view, and one picture for each frame of a snippet.
+
+    Args:
+        sample: the sample.
+        cell: pixels that a frame is fitted into.
+
+    Returns:
+        T pictures (H, W, 3), of even height and width.
+    """
+    views, snippets, frames = sample.inputs.shape[:3]
+    num_groups = len(sample.frame_indices)
+    row = cell + 2 * _CAPTION + _GAP
+    width = max(2 * MARGIN + snippets * (cell + _GAP), 2 * MARGIN + 420)
+    height = 2 * MARGIN + len(sample.headings) * _LINE + num_groups * _BAR + 10 + views * row
+    pictures = []
+    for number in range(frames):
+        sheet = Sheet(width + width % 2, height + height % 2)
+        top = _draw_heading(sheet, sample, MARGIN)
+        for view in range(views):
+            for snippet in range(snippets):
+                left = MARGIN + snippet * (cell + _GAP)
+                index = sample.frame_indices[view % num_groups, snippet, number]
+                sheet.write(f'snippet {snippet}', left, top, colour=_hex(_colour(snippet)), weight='bold', size=12)
+                sheet.paste(fit_into(sample.inputs[view, snippet, number], cell, cell), left, top + _CAPTION + 2)
+                text = f'frame {index}'
+                if name := sample.name_of_view(view):
+                    text = f'{text}, {name}'
+                sheet.write(shorten(text, cell // 5), left, top + cell + _CAPTION + 3, size=10, colour='dimgray')
+            top += row
+        pictures.append(sheet.draw())
+    return pictures
+
+
+def save_clip(pictures: Sequence[Image], file: Path, fps: float, loops: int) -> None:
+    """Write pictures (H, W, 3), of even height and width, as an MP4, as a whole or not at all.
+
+    Args:
+        pictures: one after the other.
+        file: where to.
+        fps: pictures a second.
+        loops: how often they are shown.
+    """
+    from fractions import Fraction
+
+    import av
+
+    part = file.with_name(f'.{file.stem}.part.mp4')
+    with av.open(str(part), 'w') as container:
+        stream: Any = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = 'yuv420p'
+        stream.options = {'crf': '18', 'preset': 'veryfast'}
+        for picture in [*pictures] * loops:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
+        container.mux(stream.encode(None))
+    os.replace(part, file)

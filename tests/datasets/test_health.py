@@ -112,6 +112,8 @@ def test_classes_without_videos_and_unequal_classes_are_warnings() -> None:
     assert found[0].examples == ("'b' (1)",)
     assert "'a' (0) has 20 videos, 'c' (2) 2" in found[1].text
     assert not list(health.check_balance(split([0] * 20, 'val')))
+    balanced = split([0] * 20 + [1] * 2, num_classes=2, sampling='balanced')
+    assert [f.level for f in health.check_balance(balanced)] == ['note']
 
 
 def test_a_single_class_is_an_error() -> None:
@@ -356,7 +358,7 @@ def test_a_data_set_becomes_a_split(tmp_path: Path) -> None:
         'class_file': str(tmp_path / 'names.txt'),
         'pipeline': PIPELINE,
     }
-    (same,) = read_split('train', cfg, 'train_dataloader.dataset', 2)
+    (same,) = read_split('train_dataloader', {'dataset': cfg, 'batch_size': 9}, 2)
     assert (same.records, same.counts, same.class_names) == (one.records, one.counts, one.class_names)
 
 
@@ -370,12 +372,12 @@ def test_a_data_set_whose_list_is_wrong_is_read_as_far_as_it_is_right(tmp_path: 
         'start_index': 0,
         'pipeline': [PIPELINE[1], {'type': 'DecodeRawFrames'}, PIPELINE[3]],
     }
-    (one,) = read_split('val', cfg, 'val_dataloader.dataset', 2)
+    (one,) = read_split('val_dataloader', {'dataset': cfg}, 2)
     assert [(r.path, r.num_frames) for r in one.records] == [('a', 5), ('c', 9)]
     assert (one.filename_tmpl, one.start_index, one.class_names) == ('img_{:05d}.jpg', 0, ['x', 'y'])
     assert [f.level for f in one.findings] == ['error']
     cfg['list_file'] = str(tmp_path / 'nowhere.txt')
-    (none,) = read_split('val', cfg, 'val_dataloader.dataset', 2)
+    (none,) = read_split('val_dataloader', {'dataset': cfg}, 2)
     assert none.records == []
     assert 'no list file' in none.findings[0].text
 
@@ -385,7 +387,7 @@ def test_a_wrong_pipeline_is_no_finding_but_an_error(tmp_path: Path) -> None:
     cfg = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': [{'type': 'OpenVideo'}]}
     cfg['pipeline'] = [{'type': 'OpenVideo', 'decoder': 'eyes'}]
     with pytest.raises(ValueError, match="unknown decoder='eyes'"):
-        read_split('val', cfg, 'val_dataloader.dataset', 2)
+        read_split('val_dataloader', {'dataset': cfg}, 2)
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,21 @@ import pytest
 from codes.datasets.annotation import VideoRecord
 from codes.datasets.health import Finding, Report, Split, full_report, quick_report
 from codes.datasets.inspection import FileFacts
-from codes.datasets.pictures import Sheet, draw_classes, draw_report, fit_into, pages, save_png, shorten
+from codes.datasets.pictures import (
+    SNIPPET_COLOURS,
+    SeenSample,
+    Sheet,
+    draw_classes,
+    draw_moments,
+    draw_report,
+    draw_samples,
+    fit_into,
+    height_of,
+    pages,
+    save_clip,
+    save_png,
+    shorten,
+)
 from codes.datasets.transforms import CenterCrop, SampleSnippets
 
 RED, GREEN = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0)))
@@ -120,3 +134,67 @@ def test_verdict_shows_in_the_colour_of_the_title() -> None:
 def test_report_of_nothing_is_drawn() -> None:
     report = quick_report([Split('train', [], 3)])
     assert draw_report(report, [Split('train', [], 3)], {}, 'title').shape[1] == 1400
+
+
+def make_sample(groups: int, crops: int, snippets: int = 2, frames: int = 3) -> SeenSample:
+    """A sample whose frames are red before augmentation and grey after it, darker or lighter by their place."""
+    shape = (groups, snippets, frames)
+    inputs = np.zeros((crops * groups, snippets, frames, 8, 8, 3), np.uint8)
+    for place in np.ndindex(inputs.shape[:3]):
+        inputs[place] = grey(crops * groups, *place)
+    whole = np.broadcast_to(RED, (groups, snippets, 6, 6, 3)).copy()
+    indices = np.sort(np.random.default_rng(0).choice(50, np.prod(shape), replace=False)).reshape(shape)  # (G, U, T)
+    return SeenSample(inputs, whole, indices, 50, ['a label', 'more'])
+
+
+def grey(views: int, view: int, snippet: int, frame: int) -> int:
+    return 40 + view * 150 // views + 8 * snippet + 2 * frame
+
+
+def count(picture: np.ndarray, colour: object) -> int:
+    return int((picture == np.asarray(colour)).all(axis=2).sum())
+
+
+@pytest.mark.parametrize(('groups', 'crops', 'frames'), [(1, 1, 3), (2, 3, 3), (1, 5, 16)])
+def test_a_sheet_has_every_frame_of_every_view(groups: int, crops: int, frames: int) -> None:
+    sample = make_sample(groups, crops, frames=frames)
+    picture = draw_samples([sample, make_sample(1, 1)], 'title', 64)
+    bands = -(-crops * frames // 32)  # as many crops side by side as there is room for
+    assert height_of(sample, 64) == 2 * 18 + groups * 8 + 10 + groups * bands * 2 * (64 + 14 + 4) + 14
+    assert picture.shape[0] == 24 + 30 + height_of(sample, 64) + height_of(make_sample(1, 1), 64)
+    # Each is there as often as it says, apart from captions in the same grey and the other sample's frames.
+    assert abs(count(picture, RED) - (groups * bands * 2 + 2) * 64 * 64) < 50
+    shown = [
+        count(picture, [grey(groups * crops, *place)] * 3) for place in [*np.ndindex(sample.inputs.shape[:3])][::5]
+    ]
+    assert min(shown) >= 64 * 64
+
+
+def test_the_bar_shows_where_the_frames_lie() -> None:
+    sample = make_sample(2, 1)
+    picture = draw_samples([sample], 'title', 64)
+    length = picture.shape[1] - 24
+    for group, indices in enumerate(sample.frame_indices):
+        bar = picture[24 + 20 + 2 * 18 + group * 8 + 3]
+        for snippet, frames in enumerate(indices):
+            for index in frames:
+                middle = 12 + int((index + 0.5) * length / 50)
+                assert bar[middle].tolist() == list(SNIPPET_COLOURS[snippet])
+        lit = (bar[12:-12] != 225).any(axis=1).mean()
+        assert lit == pytest.approx(6 / 50, abs=0.02)
+
+
+def test_a_film_has_a_picture_for_each_frame_of_a_snippet(tmp_path: Path) -> None:
+    sample = make_sample(2, 2)
+    pictures = draw_moments(sample, 64)
+    assert len(pictures) == 3
+    assert all(side % 2 == 0 for picture in pictures for side in picture.shape[:2])
+    for number, picture in enumerate(pictures):
+        for view in range(4):
+            for snippet in range(2):
+                assert count(picture, [grey(4, view, snippet, number)] * 3) >= 64 * 64
+    save_clip(pictures, tmp_path / 'x.mp4', 5, 3)
+    capture = cv2.VideoCapture(str(tmp_path / 'x.mp4'))
+    assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (5, 9)
+    capture.release()
+    assert [file.name for file in tmp_path.iterdir()] == ['x.mp4']

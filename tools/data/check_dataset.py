@@ -35,12 +35,7 @@ CLASSES_A_PAGE = 24
 def read_splits(config: Mapping[str, Any]) -> list[Split]:
     """Return the data sets of a config's training, validation and test."""
     num_classes = config['model'].get('cls_head', {}).get('num_classes')
-    return [
-        split
-        for name in LOADERS
-        if name in config
-        for split in read_split(name.split('_')[0], config[name]['dataset'], f'{name}.dataset', num_classes)
-    ]
+    return [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
 
 
 def job_of(split: Split, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> Job:
