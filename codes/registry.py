@@ -116,6 +116,13 @@ def _is_class(hint: Any) -> TypeGuard[type]:
     return isinstance(hint, type) and get_origin(hint) is None
 
 
+def _classes(hint: Any) -> tuple[type, ...]:
+    """Return the classes that a type admits, None aside; none if it admits others than plain classes."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    parts = tuple(part for part in parts if part is not NoneType)
+    return parts if all(_is_class(part) for part in parts) else ()
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Say whether a config's value can be an argument of a type. Composed types of other kinds are not judged."""
     origin, parts = get_origin(hint), get_args(hint)
@@ -169,10 +176,11 @@ def check(cfg: Mapping[str, Any], registry: Registry, path: str, given: Iterable
         if key == 'module_cfg':
             check_module_cfg(value, f'{path}.{key}')
         elif _is_described(value):
+            child, wanted = find_class(value, child_registry, f'{path}.{key}'), _classes(hints.get(key))
+            if wanted and _is_class(child) and not issubclass(child, wanted):
+                names = ' or '.join(hint.__name__ for hint in wanted)
+                raise ValueError(f'{path}.{key}.type={value["type"]!r} is no {names}')
             check(value, child_registry, f'{path}.{key}')
-            child, hint = find_class(value, child_registry, f'{path}.{key}'), hints.get(key)
-            if _is_class(hint) and _is_class(child) and not issubclass(child, hint):
-                raise ValueError(f'{path}.{key}.type={value["type"]!r} is no {hint.__name__}')
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
                 if _is_described(item) or key == 'pipeline':
@@ -183,16 +191,22 @@ def check_module_cfg(module_cfg: Any, path: str) -> None:
     """Check ``module_cfg``: None, a dict, or a list of dicts, each a module and where it goes.
 
     Raises:
-        KeyError: as :func:`check`; ``place`` and ``blocks`` are arguments of ``insert_module``.
+        KeyError: as :func:`check`; the keys that say where a module goes are explained at ``insert_modules``.
+        ValueError: a class that is no such module, or a wrong value for where it goes.
     """
     if module_cfg is None:
         return
-    from codes.models.modules_maker.block_maker import PLACEMENT_KEYS
+    from codes.models.heads.base import ClsHead
+    from codes.models.modules_maker.block_maker import PLACEMENT_KEYS, check_placement
 
     is_list = isinstance(module_cfg, (list, tuple))
     for i, cfg in enumerate(module_cfg if is_list else [module_cfg]):
         where = f'{path}.{i}' if is_list else path
         cls = find_class(cfg, MODELS, where)
+        takes_channels = _HANDED_OVER.keys() <= inspect.signature(cls).parameters.keys()
+        if not takes_channels or (isinstance(cls, type) and issubclass(cls, ClsHead)):
+            raise ValueError(f'{where}.type={cfg["type"]!r} is no module that goes into a backbone')
+        check_placement(cfg, where)
         check_arguments(cls, cfg, where, given=_HANDED_OVER, extra=PLACEMENT_KEYS)
 
 

@@ -57,7 +57,9 @@ def test_lab_notes_state_the_costs_of_the_table(page: Path) -> None:
     text = ' '.join(page.read_text().split())
     name = str(page.relative_to(ROOT / 'configs'))
     costs = [row.split('|')[4:6] for (config, _), row in rows_of_table().items() if config == name]
-    for stated in re.findall(r'([\d.]+) M parameters, ([\d.]+) GMACs a view', text):
+    found = re.findall(r'([\d.]+) M parameters, ([\d.]+) GMACs a view', text)
+    assert found, f'{name} does not state its costs: ... M parameters, ... GMACs a view'
+    for stated in found:
         # Half a unit of the last digit, and of the last one in the table.
         digits = [len(number.partition('.')[2]) for number in stated]
         limits = [0.5 * 10 ** -digits[0] + 1e-9, 0.5 * 10 ** -digits[1] + 0.0005 + 1e-9]

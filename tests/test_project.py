@@ -54,6 +54,7 @@ def test_every_config_is_a_page_that_builds(config: str) -> None:
     for word in ('What ', 'Train ', 'Test ', 'Batch ', 'Expected '):
         assert f'\n{word}' in text, f'the lab note of {config} has no line {word!r}'
     assert f'bash dist_train_recognizer.sh {config}' in text
+    assert not re.search(r'@[A-Z]+@', text), f'{config} has a blank that was never filled in'
     assert len(re.findall(r"'\.\./_base_/", text)) <= 4
     loaded = load_config(ROOT / config)
     before = repr(loaded.to_dict())

@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, TRANSFORMS, build, check_arguments, nearest
+from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, TRANSFORMS, build, check, check_arguments, nearest
 
 HEAD = {'type': 'I3DClsHead', 'num_classes': 3, 'in_channels': 4}
 MODEL = {'type': 'Recognizer3D', 'backbone': {'type': 'ResNet_I3D', 'depth': 10, 'base_channels': 4}, 'cls_head': HEAD}
@@ -112,3 +112,19 @@ def test_values_of_another_type_are_named_by_their_full_path(change: dict, text:
 def test_optimisers_of_torch_are_checked_too() -> None:
     with pytest.raises(ValueError, match="optimizer.lr='a' does not fit SGD"):
         build({'type': 'SGD', 'lr': 'a'}, OPTIMIZERS, params=[])
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'text'),
+    [
+        ('loss', {'type': 'DSA'}, "model.cls_head.loss.type='DSA' is no Loss"),
+        ('batch_augment', {'type': 'FocalLoss'}, "model.batch_augment.type='FocalLoss' is no BatchAugment"),
+        ('data_preprocessor', {'type': 'FocalLoss'}, "type='FocalLoss' is no DataPreprocessor"),
+    ],
+)
+def test_optional_parts_must_be_of_their_kind(path: str, value: dict, text: str) -> None:
+    head = {'type': 'I3DClsHead', 'num_classes': 2, 'in_channels': 64}
+    model = {'type': 'Recognizer3D', 'backbone': {'type': 'ResNet_I3D', 'depth': 10}, 'cls_head': head}
+    (head if path == 'loss' else model)[path] = value
+    with pytest.raises(ValueError, match=text):
+        check(model, MODELS, 'model')

@@ -15,7 +15,7 @@ import torch  # noqa: E402
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
-from codes.engine.evaluation import compute_metrics, predict  # noqa: E402
+from codes.engine.evaluation import check_metrics, compute_metrics, predict  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import build_loader  # noqa: E402
 from codes.registry import METRICS, MODELS, build  # noqa: E402
@@ -76,6 +76,7 @@ def main() -> None:
         dataset.check_labels(model.num_classes)
         load_weights(model, args.checkpoint, strict=True, allow_pickle=args.allow_pickle)
         metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+        check_metrics(metrics, dataset)
     model.to(device, memory_format=torch.channels_last_3d)
     predictions = predict(model, loader, device, args.amp or runtime.amp)
     numbers = compute_metrics(metrics, predictions)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from codes.engine.layouts import BACKBONE, HEAD, Layout, find_layout, strip_wrappers
+from codes.registry import MODELS
 
 LOGGER = logging.getLogger(__name__)
 
@@ -160,8 +161,10 @@ class Weights:
 
     @property
     def origin(self) -> str:
-        """Layout and kind in words."""
-        return f'layout: {self.layout.name}{", averaged weights (EMA)" if self.is_average else ""}'
+        """Layout, kind and what the network expects, in words."""
+        average = ', averaged weights (EMA)' if self.is_average else ''
+        expects = f'; trained with data_preprocessor {self.layout.expects}' if self.layout.expects else ''
+        return f'layout: {self.layout.name}{average}{expects}'
 
 
 def read_weights(file: str | Path, target: Set[str] = frozenset(), allow_pickle: bool = False) -> Weights:
@@ -232,7 +235,8 @@ def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dic
         What goes into the model, and a report.
 
     Raises:
-        ValueError: a weight outside of the classifier has another shape, or nothing of the backbone fits.
+        ValueError: a weight outside of the classifier has another shape, nothing of the backbone fits, or its first
+            filter is not there: then it is another network, whatever else has the same name.
     """
     if not any(key.startswith(BACKBONE) for key in target):
         source = {key.removeprefix(BACKBONE): value for key, value in source.items()}
@@ -268,6 +272,9 @@ def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dic
         raise ValueError(
             f'{what} fits the model; it has {", ".join(shown[0])}, ..., the model has {", ".join(shown[1])}, ...'
         )
+    first = next((key for key, value in target.items() if value.dim() >= 4 and not key.startswith(HEAD)), None)
+    if first in report.missing:
+        raise ValueError(f'{len(report.matched)} weights fit, but not the first filter, {first}: it is another network')
     return loaded, report
 
 
@@ -298,4 +305,16 @@ def load_weights(model: nn.Module, file: str | Path, strict: bool = False, allow
         raise ValueError(f'{file} does not fit the model: {report} ({weights.origin})')
     model.load_state_dict(loaded, strict=False)
     LOGGER.info('weights from %s: %s (%s)', file, report, weights.origin)
+    random = [key for key in report.missing if not key.startswith(HEAD) and not _is_of_inserted_module(key)]
+    if random:
+        LOGGER.warning('%d weights of the network itself keep their random start, %s first', len(random), random[0])
+    module = weights.layout.module
+    if module and not any(type(part).__name__ == module for part in model.modules()):
+        LOGGER.warning('the network of %s has a %s, this one has none', file, module)
     return report
+
+
+def _is_of_inserted_module(key: str) -> bool:
+    """Say whether a weight belongs to a module that ``block_maker`` put in: it is called after its class."""
+    modules = {name.lower() for name in MODELS.module_dict}
+    return any(re.sub(r'_(\d+|after_\w+)$', '', part) in modules for part in key.split('.'))

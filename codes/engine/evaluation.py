@@ -74,6 +74,20 @@ def predict(
     return Predictions(all_scores[order], labels[order])
 
 
+def check_metrics(metrics: Sequence[Any], dataset: Any) -> None:
+    """Check before anything is scored that the metrics can use a data set's labels.
+
+    Raises:
+        ValueError: videos may have several labels, and a metric counts one.
+    """
+    for i, metric in enumerate(metrics):
+        if dataset.multi_hot is not None and not metric.takes_multi_hot:
+            raise ValueError(
+                f'metrics.{i} ({type(metric).__name__}) needs one label a video, but the data have multi_hot='
+                f"{dataset.multi_hot}: use metrics=[dict(type='MeanAveragePrecision')] and runtime.save_best='mAP'"
+            )
+
+
 def compute_metrics(metrics: Sequence[Callable[..., dict[str, float]]], predictions: Predictions) -> dict[str, float]:
     """Return the numbers of all metrics together."""
     return {k: v for metric in metrics for k, v in metric(predictions.scores, predictions.labels).items()}

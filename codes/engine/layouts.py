@@ -35,11 +35,15 @@ class Layout:
         translate: gives weights our keys; also told the keys of the model that they go into, if it is known, because
             some networks exist here twice. Keys that begin with neither ``backbone.`` nor ``cls_head.`` have no place
             in our models. Raises ValueError where our models are built otherwise.
+        expects: the ``data_preprocessor`` that the networks were trained with, if it is not our default.
+        module: a class without weights that the networks hold, so that no key would be missing without it.
     """
 
     name: str
     recognise: Callable[[State], bool]
     translate: Translation
+    expects: str = ''
+    module: str = ''
 
 
 def strip_wrappers(state: State) -> dict[str, Tensor]:
@@ -213,6 +217,10 @@ def is_ours(state: State) -> bool:
     return num_axes(state, 'conv1.weight') == 4 and holds(r'^cls_head\.')(state)
 
 
+# Means and deviations in grey levels: of Kinetics, as torchvision uses them, and 0.45 and 0.225 of the range.
+KINETICS = 'mean=(110.2008, 100.63983, 95.99475), std=(58.14765, 56.46975, 55.332195)'
+GREY = 'mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375)'
+
 # In order: the first that recognises a file has it, so those of few traits stand last.
 LAYOUTS = (
     Layout(
@@ -231,33 +239,50 @@ LAYOUTS = (
             'timm; ours do not. Take the plain resnet18, 34, 50, 101 or 152'
         ),
     ),
+    Layout(
+        'ResNet with squeeze and excitation',
+        lambda state: num_axes(state, 'conv1.weight') == 4 and holds(r'^layer\d\.\d+\.se\.')(state),
+        refuse(
+            'its blocks weight their channels (layer1.0.se), as SE-ResNets do; ours do not. '
+            'Take the plain resnet18, 34, 50, 101 or 152'
+        ),
+    ),
     Layout("mmaction2's R(2+1)D", holds(r'^conv1\.conv\.conv_s\.weight$'), MMACTION2),
     Layout("mmaction2's TANet", lambda state: is_mmaction2(state, 4, r'\.tam\.G\.'), MMACTION2),
-    Layout("mmaction2's TSM", lambda state: is_mmaction2(state, 4, r'\.net\.'), MMACTION2),
+    Layout("mmaction2's TSM", lambda state: is_mmaction2(state, 4, r'\.net\.'), MMACTION2, module='TemporalShift'),
     Layout("mmaction2's TSN", lambda state: is_mmaction2(state, 4), MMACTION2),
     Layout("mmaction2's I3D or SlowOnly", lambda state: is_mmaction2(state, 5), MMACTION2),
     Layout("MVFNet's release", holds(r'\.conv1\.shift_conv\.weight$'), from_release),
     Layout('the 2021 release', holds(r'^layer\d\.\d+\.(block|net)\.|\.conv1\.net\.|^cls_head\.new_fc\.'), from_release),
-    Layout("PyTorchVideo's ResNet", holds(r'^blocks\.\d+\.res_blocks\.0\.branch2\.conv_a\.weight$'), from_pytorchvideo),
+    Layout(
+        "PyTorchVideo's ResNet",
+        holds(r'^blocks\.\d+\.res_blocks\.0\.branch2\.conv_a\.weight$'),
+        from_pytorchvideo,
+        GREY,
+    ),
     Layout(
         "torchvision's R(2+1)D",
         lambda state: num_axes(state, 'layer1.0.conv1.0.0.weight') == 5,
         from_torchvision_video('fc', TORCHVISION_R2PLUS1D),
+        KINETICS,
     ),
     Layout(
         "torchvision's R3D or MC3",
         lambda state: num_axes(state, 'layer1.0.conv1.0.weight') == 5,
         from_torchvision_video('fc'),
+        KINETICS,
     ),
     Layout(
         "torchvision's S3D",
         lambda state: num_axes(state, 'features.0.1.0.weight') == 5,
         from_torchvision_video('classifier.1'),
+        KINETICS,
     ),
     Layout(
         "torchvision's MViT",
         lambda state: num_axes(state, 'conv_proj.weight') == 5,
         from_torchvision_video('head.1'),
+        GREY,
     ),
     Layout(
         "torchvision's Video Swin",

@@ -6,6 +6,7 @@ on with the right learning rate.
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,9 +52,16 @@ class ParameterGroup:
 
 
 def _end_of_match(key: Sequence[str], name: Sequence[str]) -> int:
-    """Return behind how many parts of a name the last occurrence of a key ends; 0 if it does not occur."""
-    ends = range(len(name), len(key) - 1, -1)
-    return next((end for end in ends if list(name[end - len(key) : end]) == list(key)), 0)
+    """Return behind how many parts of a name the last occurrence of a key ends; 0 if it does not occur.
+
+    ``dsa`` also stands for ``dsa_2``, the second one in a block, and ``dsa_after_layer2``, behind a submodule.
+    """
+
+    def matches(end: int) -> bool:
+        parts = name[end - len(key) : end]
+        return all(re.fullmatch(rf'{re.escape(k)}(_\d+|_after_\w+)?', p) for k, p in zip(key, parts, strict=True))
+
+    return next((end for end in range(len(name), len(key) - 1, -1) if matches(end)), 0)
 
 
 def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGroup]:

@@ -27,7 +27,7 @@ from codes.engine import distributed
 from codes.engine.bad_samples import BadSampleLog
 from codes.engine.checkpoint import epoch_files, load_weights, newest_checkpoint, read_checkpoint, save_atomically
 from codes.engine.ema import WeightAverage
-from codes.engine.evaluation import autocast, compute_metrics, predict, progress_bar
+from codes.engine.evaluation import autocast, check_metrics, compute_metrics, predict, progress_bar
 from codes.engine.logging import ScalarWriter
 from codes.engine.optim import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rate
 from codes.registry import DATASETS, METRICS, MODELS, SCHEDULES, build
@@ -154,6 +154,8 @@ class Runner:
             self.val_loader = build_loader(config['val_dataloader'], 'val_dataloader', self.runtime)
             self.val_loader.dataset.check_labels(self.model.num_classes)  # type: ignore[attr-defined]
         self.metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+        if self.val_loader is not None:
+            check_metrics(self.metrics, self.val_loader.dataset)
         names = [name for metric in self.metrics for name in metric.names]
         if self.runtime.save_best not in names:
             raise ValueError(f'runtime.save_best={self.runtime.save_best!r} must be one of {", ".join(names)}')

@@ -20,6 +20,8 @@ class Accuracy:
         names: 'top1', 'top5', ...
     """
 
+    takes_multi_hot = False
+
     def __init__(self, topk: Sequence[int] = (1, 5)) -> None:
         if not topk or min(topk) < 1:
             raise ValueError(f'topk={topk!r} must be whole numbers of at least 1')
@@ -46,6 +48,7 @@ class MeanClassAccuracy:
     """
 
     names = ('mean_class_accuracy',)
+    takes_multi_hot = False
 
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
         """Return the accuracy of scores (n, K) with labels (n,).
@@ -70,6 +73,7 @@ class MeanAveragePrecision:
     """
 
     names = ('mAP',)
+    takes_multi_hot = True
 
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
         """Return the metric.

@@ -12,8 +12,15 @@ from codes.models.losses import one_hot
 from codes.registry import MODELS
 
 
+class BatchAugment(nn.Module):
+    """A change of whole training batches: normalised frames (N, V, U, C, T, H, W), labels and K in, both out."""
+
+    def forward(self, frames: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError(f'{type(self).__name__} has no forward')
+
+
 @MODELS.register_module()
-class MixupCutmix(nn.Module):
+class MixupCutmix(BatchAugment):
     """Mix each video of a batch with its neighbour, and their labels alike; one draw for a batch.
 
     Mixup adds whole clips, CutMix replaces a box, the same one in all frames. With both, one of them is drawn.

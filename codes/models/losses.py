@@ -31,7 +31,22 @@ def one_hot(label: Tensor, num_classes: int) -> Tensor:
     return label if label.dim() == 2 else nn.functional.one_hot(label, num_classes).float()
 
 
-class _WeightedLoss(nn.Module):
+class Loss(nn.Module):
+    """A loss of scores (N, K); it also knows what makes probabilities of the scores."""
+
+    def check_num_classes(self, num_classes: int) -> None:
+        """Check that the options fit K classes.
+
+        Raises:
+            ValueError: they do not.
+        """
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Turn scores (..., K) into probabilities: of one class a video, which sum to 1."""
+        return scores.softmax(dim=-1)
+
+
+class _WeightedLoss(Loss):
     """A loss with a weight for each class."""
 
     class_weights: Tensor | None
@@ -44,15 +59,14 @@ class _WeightedLoss(nn.Module):
         # Not in the state dict: they belong to the config, and weights of other layouts do not have them.
         self.register_buffer('class_weights', weights, persistent=False)
 
-    def check(self, scores: Tensor, label: Tensor) -> None:
-        """Check the labels, and that there is a weight for each of the K classes.
+    def check_num_classes(self, num_classes: int) -> None:
+        """Check that there is a weight for each of K classes.
 
         Raises:
-            ValueError: they do not fit.
+            ValueError: there are more or fewer.
         """
-        check_targets(scores, label)
-        if self.class_weights is not None and len(self.class_weights) != scores.shape[1]:
-            raise ValueError(f'class_weights has {len(self.class_weights)} weights for {scores.shape[1]} classes')
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(f'class_weights has {len(self.class_weights)} weights for num_classes={num_classes}')
 
 
 @MODELS.register_module()
@@ -75,7 +89,7 @@ class CrossEntropyLoss(_WeightedLoss):
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
         """Return the loss of scores (N, K) and classes (N,), or weights of the classes (N, K)."""
-        self.check(scores, label)
+        check_targets(scores, label)
         loss = nn.functional.cross_entropy(scores, label, self.class_weights, label_smoothing=self.label_smoothing)
         if self.class_weights is not None and label.dim() == 2:
             # torch divides by the number of videos here, by the sum of their weights for classes only.
@@ -105,7 +119,7 @@ class FocalLoss(_WeightedLoss):
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
         """Return the loss of scores (N, K) and classes (N,), or weights of the classes (N, K)."""
-        self.check(scores, label)
+        check_targets(scores, label)
         target = one_hot(label, scores.shape[1])  # (N, K)
         if self.class_weights is not None:
             target = target * self.class_weights
@@ -117,7 +131,7 @@ class FocalLoss(_WeightedLoss):
 
 
 @MODELS.register_module()
-class BinaryCrossEntropyLoss(nn.Module):
+class BinaryCrossEntropyLoss(Loss):
     """A yes-or-no question for each class, averaged over videos and classes: for videos with any number of labels.
 
     Args:
@@ -140,3 +154,7 @@ class BinaryCrossEntropyLoss(nn.Module):
         check_targets(scores, label)
         target = one_hot(label, scores.shape[1])  # (N, K)
         return nn.functional.binary_cross_entropy_with_logits(scores, target, pos_weight=self.positive)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Turn scores (..., K) into the probability of each class, on its own."""
+        return scores.sigmoid()

@@ -2,8 +2,8 @@ r"""DSANet-R50 on ActivityNet v1.3, whole untrimmed videos, mean average precisi
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 8 frames apart. 32.04 M parameters,
            166.97 GMACs a view.
-Train      bash dist_train_recognizer.sh configs/activitynet/anet_dsanet_r50_4x8.py 8
-           --load-from work_dirs/r50_e100_s1_8/best.pth to start from Kinetics-400
+Train      bash dist_train_recognizer.sh configs/activitynet/anet_dsanet_r50_4x8.py 8 \
+               --load-from work_dirs/r50_e100_s1_8/best.pth
 Test       bash dist_test_recognizer.sh configs/activitynet/anet_dsanet_r50_4x8.py \
                work_dirs/anet_dsanet_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos

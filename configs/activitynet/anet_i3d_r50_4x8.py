@@ -1,9 +1,9 @@
-"""I3D-R50 on ActivityNet v1.3, whole untrimmed videos, mean average precision: the control, no DSA.
+r"""I3D-R50 on ActivityNet v1.3, whole untrimmed videos, mean average precision: the control, no DSA.
 
 What       I3D ResNet-50 without DSA; 4 snippets x 8 frames x 224 x 224, 8 frames apart. 32.04 M parameters, 166.96
            GMACs a view.
-Train      bash dist_train_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py 8
-           --load-from work_dirs/i3d_r50_e100_s1_8/best.pth to start from Kinetics-400
+Train      bash dist_train_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py 8 \
+               --load-from work_dirs/i3d_r50_e100_s1_8/best.pth
 Test       bash dist_test_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py work_dirs/anet_i3d_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here.

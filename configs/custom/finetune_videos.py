@@ -1,6 +1,7 @@
 """DSANet-R50 on one's own videos, from ImageNet weights or from a checkpoint of a larger data set.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart.
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
+           166.96 GMACs a view.
 Data       data/my_videos/videos/...           the files
            data/my_videos/train.txt, val.txt   a line a video: path below videos/, space, label from 0
            data/my_videos/classes.txt          a class name a line

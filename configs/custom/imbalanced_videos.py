@@ -1,10 +1,12 @@
-"""DSANet-R50 on one's own videos where some classes are rare: focal loss with class weights.
+r"""DSANet-R50 on one's own videos where some classes are rare: focal loss with class weights.
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
            166.96 GMACs a view.
 Data       as in finetune_videos.py
-Train      bash dist_train_recognizer.sh configs/custom/imbalanced_videos.py 1
-Test       bash dist_test_recognizer.sh configs/custom/imbalanced_videos.py work_dirs/imbalanced_videos/best.pth 1
+Train      bash dist_train_recognizer.sh configs/custom/imbalanced_videos.py 1 \
+               --cfg-options num_classes=3 'class_weights=(1,2,4)'
+Test       bash dist_test_recognizer.sh configs/custom/imbalanced_videos.py work_dirs/imbalanced_videos/best.pth 1 \
+               --cfg-options num_classes=3 'class_weights=(1,2,4)'
 Batch      1 GPU x 8 videos; multiply optimizer.lr with the number of GPUs
 Expected   depends on the videos; mean class accuracy chooses the best epoch
 Source     arXiv 1708.02002 for the loss; the settings are ours

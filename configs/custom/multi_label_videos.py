@@ -1,11 +1,11 @@
-"""DSANet-R50 on one's own videos that may have several labels each.
+r"""DSANet-R50 on one's own videos that may have several labels each.
 
 What       I3D ResNet-50 with five DSA modules and a yes-or-no question for each class; 4 snippets x 8 frames x 224 x
            224, 4 frames apart. 31.64 M parameters, 166.96 GMACs a view.
 Data       as in finetune_videos.py, with lines of the form `path 3,17`: labels from 0, joined by commas
-Train      bash dist_train_recognizer.sh configs/custom/multi_label_videos.py 1
-           with --cfg-options num_classes=12
-Test       bash dist_test_recognizer.sh configs/custom/multi_label_videos.py work_dirs/multi_label_videos/best.pth 1
+Train      bash dist_train_recognizer.sh configs/custom/multi_label_videos.py 1 --cfg-options num_classes=12
+Test       bash dist_test_recognizer.sh configs/custom/multi_label_videos.py work_dirs/multi_label_videos/best.pth 1 \
+               --cfg-options num_classes=12
 Batch      1 GPU x 8 videos; multiply optimizer.lr with the number of GPUs
 Expected   depends on the videos; mean average precision is reported
 Source     arXiv 2105.12085 for the model; the settings are ours

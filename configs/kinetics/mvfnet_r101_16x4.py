@@ -25,6 +25,7 @@ num_groups = 10
 
 model = dict(
     backbone=dict(depth=101, pretrained='pretrained/resnet101-63fe2227.pth'),
+    average_views='prob',
     max_views_per_forward=6,
     module_cfg=dict(type='MVF', channel_ratio=1 / 8, place='before_conv1', blocks=(0, 0, 1, 1)),
 )

@@ -24,6 +24,7 @@ frame_interval = 4
 num_groups = 10
 
 model = dict(
+    average_views='prob',
     max_views_per_forward=6,
     module_cfg=dict(type='MVF', channel_ratio=1 / 8, place='before_conv1', blocks=(0, 0, 1, 1)),
 )

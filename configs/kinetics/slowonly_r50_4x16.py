@@ -5,7 +5,7 @@ Train      bash dist_train_recognizer.sh configs/kinetics/slowonly_r50_4x16.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/slowonly_r50_4x16.py work_dirs/slowonly_r50_4x16/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here.
-Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet, which mmaction2 uses too
+Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet; mmaction2 steps at the same epochs
 """
 
 _base_ = [

@@ -6,7 +6,7 @@ Train      bash dist_train_recognizer.sh configs/kinetics/tam_r50_8x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/tam_r50_8x8.py work_dirs/tam_r50_8x8/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here. The authors give 76.1 % top-1 with 10 clips x 3 crops.
-Source     arXiv 2005.06803; schedule as in mmaction2, scaled to the batch
+Source     arXiv 2005.06803; milestones and rate as in mmaction2, the rest of the schedule as in the main experiment
 """
 
 _base_ = [

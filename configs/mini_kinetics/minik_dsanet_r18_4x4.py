@@ -7,8 +7,8 @@ Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_dsanet_r18_4
                work_dirs/minik_dsanet_r18_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; sampling and schedule as in V4D's paper, arXiv 2002.07442; where DSA stands in 18 layers is
-           ours
+Source     arXiv 2105.12085; snippets and learning rates as in V4D's paper, arXiv 2002.07442; where DSA
+           stands in 18 layers is ours
 """
 
 _base_ = [

@@ -8,7 +8,7 @@ Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_dsanet_r50_4
 Batch      8 GPUs x 6 videos
 Expected   not measured here. 81.8 % is cited as the best top-1 of the paper on this data set, without saying of which
            model.
-Source     arXiv 2105.12085; sampling and schedule as in V4D's paper, arXiv 2002.07442
+Source     arXiv 2105.12085; snippets and learning rates as in V4D's paper, arXiv 2002.07442
 """
 
 _base_ = [

@@ -7,7 +7,7 @@ Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_i3d_r50_4x4.
                work_dirs/minik_i3d_r50_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
 Expected   not measured here.
-Source     arXiv 2002.07442, section 4.2, for sampling and schedule; the batch is ours
+Source     arXiv 2002.07442 for snippets and learning rates; crops, clipping and batch are ours
 """
 
 _base_ = [

@@ -7,7 +7,7 @@ Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_v4d_r50_4x4.
                work_dirs/minik_v4d_r50_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
 Expected   not measured here. V4D's paper gives 80.7 % top-1 with 10 snippets x 3 crops.
-Source     arXiv 2002.07442, section 4.2; its inference, which combines snippets in all ways, is not built
+Source     arXiv 2002.07442; its inference, which combines snippets in all ways, is not built
 """
 
 _base_ = [

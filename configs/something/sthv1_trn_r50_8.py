@@ -6,8 +6,7 @@ Train      bash dist_train_recognizer.sh configs/something/sthv1_trn_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_trn_r50_8.py work_dirs/sthv1_trn_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos
 Expected   not measured here.
-Source     arXiv 1711.08496; the paper's backbone is another, and its random relations at test time are a mean here;
-           schedule as for TSM
+Source     arXiv 1711.08496; the paper's backbone is another; schedule as for TSM
 """
 
 _base_ = [

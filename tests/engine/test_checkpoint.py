@@ -2,6 +2,7 @@ import argparse
 import logging
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ from codes.engine.checkpoint import (
     read_weights,
     save_atomically,
 )
+from codes.models.backbones.resnet import ResNet
 from codes.models.backbones.resnet_i3d import ResNet_I3D
+from codes.models.backbones.resnet_tsm import ResNetTSM
+from codes.models.modules_maker.block_maker import insert_modules
 from codes.registry import MODELS, build
 
 MODEL = {
@@ -301,6 +305,49 @@ def test_nothing_matched_is_an_error_that_shows_both_sides(tmp_path: Path) -> No
 def test_strict_loading_refuses_missing_weights_but_not_missing_batch_counters(tmp_path: Path) -> None:
     state = {k: v for k, v in make_model().state_dict().items() if 'num_batches_tracked' not in k}
     assert not load_weights(make_model(), save(state, tmp_path / 'x.pth'), strict=True).missing
-    del state['backbone.conv1.weight']
-    with pytest.raises(ValueError, match=r'1 missing \(backbone.conv1.weight\)'):
+    del state['backbone.bn1.weight']
+    with pytest.raises(ValueError, match=r'1 missing \(backbone.bn1.weight\)'):
         load_weights(make_model(), save(state, tmp_path / 'x.pth'), strict=True)
+
+
+def test_without_the_first_filter_it_is_another_network(tmp_path: Path) -> None:
+    state = make_model().state_dict()
+    del state['backbone.conv1.weight']
+    with pytest.raises(ValueError, match='not the first filter, backbone.conv1.weight: it is another network'):
+        load_weights(make_model(), save(state, tmp_path / 'x.pth'))
+
+
+def test_a_network_that_is_loaded_in_part_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = make_model().state_dict()
+    del state['backbone.layer4.0.conv2.weight']
+    load_weights(make_model(), save(state, tmp_path / 'x.pth'))
+    assert '1 weights of the network itself keep their random start, backbone.layer4.0.conv2.weight' in caplog.text
+
+
+@pytest.mark.parametrize('place', [{'blocks': (0, 1, 0, 0)}, {'after': 'layer2'}])
+def test_inserted_modules_may_start_fresh_without_a_warning(
+    place: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = ResNet_I3D(10, base_channels=8).state_dict()
+    backbone = ResNet_I3D(10, base_channels=8)
+    dsa = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, **place}
+    insert_modules(backbone, [dsa, dsa] if 'blocks' in place else dsa)
+    report = load_weights(backbone, save(state, tmp_path / 'x.pth'))
+    assert report.missing
+    assert 'random start' not in caplog.text
+
+
+def test_weights_trained_with_shifts_want_a_network_with_shifts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = {}
+    for key, value in ResNet(10, base_channels=8).state_dict().items():
+        key = re.sub(r'(conv\d)\.weight', r'\1.conv.net.weight' if 'layer' in key else r'\1.conv.weight', key)
+        key = re.sub(r'bn(\d)\.', r'conv\1.bn.', key)
+        key = key.replace('downsample.0.', 'downsample.conv.').replace('downsample.1.', 'downsample.bn.')
+        state[f'backbone.{key}'] = value.squeeze(2) if value.dim() == 5 else value
+    file = save(state, tmp_path / 'tsm.pth')
+    load_weights(ResNetTSM(10, base_channels=8), file)
+    assert 'TemporalShift' not in caplog.text
+    load_weights(ResNet(10, base_channels=8), file)
+    assert 'tsm.pth has a TemporalShift, this one has none' in caplog.text

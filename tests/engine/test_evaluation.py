@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,9 +7,9 @@ import torch
 from torch import nn
 
 from codes.config import RuntimeCfg
-from codes.engine.evaluation import Predictions, compute_metrics, predict
+from codes.engine.evaluation import Predictions, check_metrics, compute_metrics, predict
 from codes.engine.runner import build_loader, read_section
-from codes.evaluation.metrics import Accuracy, MeanClassAccuracy
+from codes.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
 from tests.engine.conftest import make_config
 
 DEVICE = torch.device('cpu')
@@ -45,3 +46,11 @@ def test_metrics_put_their_numbers_together() -> None:
     predictions = Predictions(np.float32([[2, 1], [3, 4], [1, 0]]), np.array([0, 0, 1]))
     numbers = compute_metrics([Accuracy(topk=(1,)), MeanClassAccuracy()], predictions)
     assert numbers == pytest.approx({'top1': 100 / 3, 'mean_class_accuracy': 25})
+
+
+@pytest.mark.parametrize('metric', [Accuracy(), MeanClassAccuracy()])
+def test_metrics_of_one_label_refuse_several_before_anything_is_scored(metric: object) -> None:
+    check_metrics([metric], SimpleNamespace(multi_hot=None))
+    check_metrics([MeanAveragePrecision()], SimpleNamespace(multi_hot=3))
+    with pytest.raises(ValueError, match=r'metrics.1 \(\w+\) needs one label a video, but the data have multi_hot=3'):
+        check_metrics([MeanAveragePrecision(), metric], SimpleNamespace(multi_hot=3))

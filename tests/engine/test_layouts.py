@@ -445,3 +445,16 @@ def test_wrappers_of_ddp_and_of_compile_are_stripped() -> None:
 def test_names_of_layouts_are_unique() -> None:
     names = [layout.name for layout in (*LAYOUTS, UNKNOWN)]
     assert len(set(names)) == len(names)
+
+
+def test_networks_with_channel_weights_are_refused() -> None:
+    state = {'conv1.weight': torch.zeros(64, 3, 7, 7), 'layer1.0.se.fc1.weight': torch.zeros(4, 64, 1, 1)}
+    with pytest.raises(ValueError, match='its blocks weight their channels'):
+        find_layout(state).translate(state, set())
+
+
+def test_layouts_say_what_their_networks_expect() -> None:
+    expected = {layout.name: layout.expects for layout in LAYOUTS}
+    assert expected["PyTorchVideo's ResNet"].startswith('mean=(114.75, 114.75, 114.75), std=(57.375')  # 0.45, 0.225
+    assert expected["torchvision's R3D or MC3"].startswith('mean=(110.2008, 100.63983, 95.99475)')  # 0.43216, ...
+    assert not expected["mmaction2's TSN"]

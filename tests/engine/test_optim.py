@@ -136,6 +136,16 @@ def test_a_key_is_whole_parts_of_a_name() -> None:
     assert 'layer3.10.weight' in groups[1, True]
 
 
+def test_the_name_of_a_module_stands_for_all_of_its_kind() -> None:
+    names = ('dsa', 'dsa_2', 'dsa_after_layer2', 'dsa_more')
+    model = nn.ModuleDict({name: nn.Linear(1, 1, bias=False) for name in names})
+    groups = group_parameters(model, ParametersCfg(lr_multipliers={'dsa': 2}))
+    assert [(group.lr_multiplier, group.names) for group in groups] == [
+        (2, ['dsa.weight', 'dsa_2.weight', 'dsa_after_layer2.weight']),
+        (1, ['dsa_more.weight']),
+    ]
+
+
 def test_frozen_parameters_are_in_no_group() -> None:
     model = make_model()
     model.layer1.requires_grad_(False)

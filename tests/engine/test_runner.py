@@ -391,9 +391,7 @@ def test_load_from_starts_from_weights_and_not_from_the_run(data: Path, straight
     assert torch.equal(runner.model.backbone.conv1.weight, expected)
 
 
-def test_weights_that_need_code_start_a_run_only_if_that_is_allowed(
-    data: Path, straight: Path, tmp_path: Path
-) -> None:
+def test_weights_that_need_code_start_a_run_only_if_that_is_allowed(data: Path, straight: Path, tmp_path: Path) -> None:
     config = make_config(data, train_cfg={'max_epochs': 1})
     state = read_checkpoint(straight / 'epoch_4.pth')['state_dict']
     torch.save({'state_dict': state, 'options': argparse.Namespace(lr=0.1)}, tmp_path / 'old.pth')

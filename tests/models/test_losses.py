@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codes.models.heads.i3d_cls_head import I3DClsHead
 from codes.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, check_targets, one_hot
 
 LOG3, LOG9 = math.log(3), math.log(9)
@@ -151,8 +152,18 @@ def test_labels_that_do_not_fit_are_refused(label: Tensor, text: str) -> None:
 
 @pytest.mark.parametrize('kind', [CrossEntropyLoss, FocalLoss])
 def test_weights_for_another_number_of_classes_are_refused(kind: type[nn.Module]) -> None:
-    with pytest.raises(ValueError, match='class_weights has 3 weights for 2 classes'):
-        kind(class_weights=[1, 1, 1])(SCORES, CLASSES)
+    kind(class_weights=[1, 1, 1]).check_num_classes(3)
+    with pytest.raises(ValueError, match='class_weights has 3 weights for num_classes=2'):
+        kind(class_weights=[1, 1, 1]).check_num_classes(2)
+    with pytest.raises(ValueError, match='class_weights has 3 weights for num_classes=2'):
+        I3DClsHead(2, 4, loss=kind(class_weights=[1, 1, 1]))
+
+
+def test_probabilities_are_of_one_class_or_of_each_on_its_own() -> None:
+    scores = torch.tensor([[0.0, math.log(3.0)]])
+    torch.testing.assert_close(CrossEntropyLoss().probabilities(scores), torch.tensor([[0.25, 0.75]]))
+    torch.testing.assert_close(FocalLoss().probabilities(scores), torch.tensor([[0.25, 0.75]]))
+    torch.testing.assert_close(BinaryCrossEntropyLoss().probabilities(scores), torch.tensor([[0.5, 0.75]]))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import argparse
 import ast
 import json
 import math
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -119,9 +120,8 @@ def find_pages() -> list[Path]:
 def find_variations(page: Path) -> list[list[str]]:
     """Return the options of each line ``--cfg-options`` under ``Vary`` in a page's lab note; [[]] if there is none."""
     note = ast.get_docstring(ast.parse(page.read_text())) or ''
-    lines = [line.removeprefix('Vary').strip() for line in note.splitlines()]
-    options = [shlex.split(line)[1:] for line in lines if line.startswith('--cfg-options ')]
-    return options or [[]]
+    lines = re.search(r'^Vary( +--cfg-options .+\n)+', note, re.M)
+    return [shlex.split(line)[1:] for line in lines[0].removeprefix('Vary').splitlines()] if lines else [[]]
 
 
 def cost_row(page: Path, options: list[str]) -> str:
@@ -153,6 +153,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.table:
+        if args.json or args.input_shape or args.cfg_options:
+            parser.error('--table takes the configs as they are, without --json, --input-shape and --cfg-options')
         print(TABLE_HEAD, end='')
         for page in find_pages():
             for options in find_variations(page):
@@ -160,7 +162,13 @@ def main() -> None:
         return
     with plain_errors():
         config = load_config(args.config, args.cfg_options)
-        summary = summarise(config['model'], tuple(args.input_shape or find_input_shape(config)))
+        shape = tuple(args.input_shape or find_input_shape(config))
+        try:
+            summary = summarise(config['model'], shape)
+        except RuntimeError as error:  # torch's, of a frame or a pixel too few
+            raise ValueError(
+                f'the network does not take U x T x H x W = {" x ".join(map(str, shape))}: {error}'
+            ) from error
     if args.json:
         print(json.dumps(summary, indent=2))
         return

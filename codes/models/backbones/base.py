@@ -11,10 +11,12 @@ class Backbone(nn.Module):
         pretrained: file with weights to start from, or None.
         probe_shape: (1, 3, T, H, W) of a snippet that the network accepts; what the output shapes of its submodules are
             found with.
+        is_pooled: whether T', H' and W' are always 1.
     """
 
     out_channels: int
     pretrained: str | None = None
+    is_pooled: bool = False
     probe_shape: tuple[int, ...] = (1, 3, 16, 224, 224)
 
     @property

@@ -6,6 +6,8 @@ from torchvision.ops import StochasticDepth
 from codes.models.backbones.base import Backbone
 from codes.registry import MODELS, nearest
 
+S3D_LEAST = (13, 209, 209)  # T, H, W for which its last pooling, over 2 x 7 x 7, has something to pool
+
 
 def _split_classifier(net: nn.Module) -> int:
     """Take the classifier out of a torchvision model; returns the number of features that it read."""
@@ -25,7 +27,8 @@ class TorchvisionVideo(Backbone):
 
     DSA and its siblings go behind named submodules: ``module_cfg=dict(type='DSA', after='net.layer2', ...)``. The
     ResNets and S3D yield features (B, C, T, H, W) everywhere, Swin (B, T, H, W, C), which is turned round; MViT yields
-    tokens behind its first convolution ``net.conv_proj``.
+    tokens behind its first convolution ``net.conv_proj``. MViT takes clips of one size only, that of
+    its weights (mvit_v2_s: 16 x 224 x 224), in tests too; S3D none smaller than 13 x 209 x 209.
 
     Args:
         name: such as 'r3d_18', 'mc3_18', 'r2plus1d_18', 's3d', 'mvit_v2_s' or 'swin3d_t'.
@@ -36,6 +39,8 @@ class TorchvisionVideo(Backbone):
     Raises:
         ValueError: torchvision has no such video model, or it has no stochastic depth.
     """
+
+    is_pooled = True
 
     def __init__(self, name: str, stochastic_depth: float | None = None, pretrained: str | None = None) -> None:
         super().__init__()
@@ -68,5 +73,14 @@ class TorchvisionVideo(Backbone):
         return self.name.startswith('swin3d') and submodule not in channels_first
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map snippets (N*V*U, 3, T, H, W) to pooled features (N*V*U, out_channels, 1, 1, 1)."""
+        """Map snippets (N*V*U, 3, T, H, W) to pooled features (N*V*U, out_channels, 1, 1, 1).
+
+        Raises:
+            ValueError: a size that the network does not take.
+        """
+        size = tuple(x.shape[2:])
+        if self.name.startswith('mvit') and size != (16, 224, 224):
+            raise ValueError(f'{self.name} takes clips of 16 x 224 x 224 (T, H, W) only, got {size}')
+        if self.name == 's3d' and any(n < least for n, least in zip(size, S3D_LEAST, strict=True)):
+            raise ValueError(f'{self.name} takes clips from {S3D_LEAST} (T, H, W) on, got {size}')
         return self.net(x)[..., None, None, None]

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from codes.models.losses import CrossEntropyLoss
+from codes.models.losses import CrossEntropyLoss, Loss
 
 
 class ClsHead(nn.Module):
@@ -18,7 +18,7 @@ class ClsHead(nn.Module):
         ValueError: an argument outside of its range.
     """
 
-    def __init__(self, num_classes: int, in_channels: int, dropout: float, loss: nn.Module | None) -> None:
+    def __init__(self, num_classes: int, in_channels: int, dropout: float, loss: Loss | None) -> None:
         super().__init__()
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f'num_classes={num_classes!r} must be a whole number of at least 1')
@@ -28,6 +28,7 @@ class ClsHead(nn.Module):
         self.in_channels = in_channels
         self.dropout = nn.Dropout(dropout)
         self.criterion = loss or CrossEntropyLoss()
+        self.criterion.check_num_classes(num_classes)
 
     def forward(self, features: Tensor, num_snippets: int) -> Tensor:
         """Score each view.
@@ -44,6 +45,10 @@ class ClsHead(nn.Module):
     def loss(self, scores: Tensor, label: Tensor) -> Tensor:
         """Return the loss of scores (N, K) and labels: classes (N,), or a weight for each class (N, K)."""
         return self.criterion(scores, label)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Turn scores (..., K) into probabilities, as the loss understands them."""
+        return self.criterion.probabilities(scores)
 
 
 def init_linear(layer: nn.Linear, std: float) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from codes.models.heads.base import ClsHead, init_linear
+from codes.models.losses import Loss
 from codes.registry import MODELS
 
 
@@ -42,7 +43,7 @@ class I3DClsHead(ClsHead):
         dropout: float = 0.5,
         init_std: float = 0.01,
         test_window: Sequence[int] | None = None,
-        loss: nn.Module | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(num_classes, in_channels, dropout, loss)
         if test_window is not None and (len(test_window) != 2 or min(test_window) < 1):

@@ -6,6 +6,9 @@ of snippet u, a relation of d snippets is a small network over them in time orde
     R[d]   = mean over u1 < u2 < ... < ud of g_d(f[u1], f[u2], ..., f[ud])
     single scale: R[U]          multi-scale: R[2] + R[3] + ... + R[U]
 
+The paper adds the tuples of a scale up; its code adds up a few of them, drawn anew each time, in tests too. A mean over
+all of them gives every scale the same weight and the same scores each time.
+
 Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from codes.models.heads.base import ClsHead, init_linear
+from codes.models.losses import Loss
 from codes.registry import MODELS
 
 
@@ -27,9 +31,7 @@ class TRNHead(ClsHead):
         in_channels: C, channels of the backbone's output.
         num_snippets: U, at least 2.
         multi_scale: relations of 2 to U snippets, instead of all U at once.
-        num_relations: how many tuples of one scale are drawn for a training step; all are used in eval mode. (The
-            authors draw at test time too and add up; a mean over all of them has the same expectation, but for a
-            factor, and repeats itself.)
+        num_relations: how many tuples of one scale are drawn for a training step; all are used in eval mode.
         hidden_channels: features of a snippet, and width of the relation networks; the single one is twice as wide, as
             in the authors' code.
         dropout: probability that a feature of the backbone is dropped in training.
@@ -50,7 +52,7 @@ class TRNHead(ClsHead):
         hidden_channels: int = 256,
         dropout: float = 0.8,
         init_std: float = 0.001,
-        loss: nn.Module | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(num_classes, in_channels, dropout, loss)
         if num_snippets < 2:

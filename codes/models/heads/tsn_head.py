@@ -8,6 +8,7 @@ Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H 
 from torch import Tensor, nn
 
 from codes.models.heads.base import ClsHead, init_linear
+from codes.models.losses import Loss
 from codes.registry import MODELS
 
 
@@ -35,7 +36,7 @@ class TSNHead(ClsHead):
         in_channels: int,
         dropout: float = 0.5,
         init_std: float = 0.01,
-        loss: nn.Module | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(num_classes, in_channels, dropout, loss)
         self.fc_cls = nn.Linear(in_channels, num_classes)

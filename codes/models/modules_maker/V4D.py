@@ -1,7 +1,7 @@
 """The 4D residual block: a convolution along snippets and time, the costly rival of DSA.
 
 V4D: 4D Convolutional Neural Networks for Video-level Representation Learning, Zhang et al., ICLR 2020,
-arXiv 2002.07442, section 3.2, written from the paper's text. With the snippets u of a video as a fourth dimension::
+arXiv 2002.07442, written from descriptions of the paper. With the snippets u of a video as a fourth dimension::
 
     y[u] = x[u] + sum over k of conv3d_k(x[u + k - L // 2])       snippets outside the video are zero
 
@@ -23,7 +23,7 @@ class V4D(nn.Module):
     Args:
         in_channels: C, channels of the input and of the output.
         num_snippets: U, snippets of one view; the batch dimension holds them next to each other.
-        kernel_size: lengths along U, T, H and W; odd. (3, 3, 1, 1) is the paper's choice (section 4.2).
+        kernel_size: lengths along U, T, H and W; odd. (3, 3, 1, 1) is the paper's choice.
 
     Raises:
         ValueError: an argument outside of its range.

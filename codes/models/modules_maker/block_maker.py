@@ -103,6 +103,28 @@ def insert_modules(backbone: Backbone, module_cfg: Mapping[str, Any] | Sequence[
             _insert_into_blocks(backbone, cfg)
 
 
+def check_placement(cfg: Mapping[str, Any], path: str) -> None:
+    """Check the types of what says where a module goes; whether the backbone has it, ``insert_modules`` tells.
+
+    Args:
+        cfg: a module's config.
+        path: where it stands in the whole config.
+
+    Raises:
+        ValueError: by the key's full path.
+    """
+    if not isinstance(cfg.get('place', ''), str):
+        raise ValueError(f'{path}.place={cfg["place"]!r} must be the name of a place')
+    after = cfg.get('after', ())
+    if not isinstance(after, str) and not (
+        isinstance(after, list | tuple) and all(isinstance(name, str) for name in after)
+    ):
+        raise ValueError(f'{path}.after={after!r} must be the name of a submodule, or several')
+    blocks = cfg.get('blocks', ())
+    if not isinstance(blocks, list | tuple) or not all(isinstance(flags, int | list | tuple) for flags in blocks):
+        raise ValueError(f'{path}.blocks={blocks!r} must have one entry a stage, each 0, 1 or a flag for every block')
+
+
 def _module_arguments(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in cfg.items() if k not in PLACEMENT_KEYS}
 
@@ -184,7 +206,7 @@ class _Follow:
 
     def __call__(self, _submodule: nn.Module, _args: Any, output: Tensor) -> Tensor:
         if self.channels_last:
-            return self.module(output.movedim(-1, 1)).movedim(1, -1)
+            return self.module(output.movedim(-1, 1)).movedim(1, -1)  # (B, T, H, W, C)
         return self.module(output)
 
 
@@ -206,17 +228,19 @@ def probe_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
         if name not in submodules or not name:
             raise ValueError(f'module_cfg.after={name!r} is no submodule of the backbone.{nearest(name, submodules)}')
     copied = copy.deepcopy(backbone).to('meta').eval()
-    outputs: dict[str, Any] = {}
+    outputs: dict[str, list[Any]] = {name: [] for name in names}
 
     def remember(name: str) -> Any:
-        return lambda _module, _args, output: outputs.update({name: output})
+        return lambda _module, _args, output: outputs[name].append(output)
 
-    for name in names:
+    for name in dict.fromkeys(names):
         copied.get_submodule(name).register_forward_hook(remember(name))
     copied(torch.zeros(backbone.probe_shape, device='meta'))
     channels = {}
     for name in names:
-        output = outputs.get(name)
+        if len(outputs[name]) > 1:
+            raise ValueError(f'module_cfg.after={name!r} runs {len(outputs[name])} times in one forward pass, not once')
+        output = outputs[name][0] if outputs[name] else None
         if not isinstance(output, Tensor) or output.dim() != 5:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f'module_cfg.after={name!r} yields {found}, not features (B, C, T, H, W)')

@@ -57,5 +57,6 @@ class NonLocal3d(MmcvNonLocal3d):
             Weights (N*V*U, T*H*W, P).
         """
         positions, seen = theta_x.shape[2], phi_x.shape[3]
-        pairs = torch.cat([theta_x.expand(-1, -1, -1, seen), phi_x.expand(-1, -1, positions, -1)], dim=1)
+        thetas, phis = theta_x.expand(-1, -1, -1, seen), phi_x.expand(-1, -1, positions, -1)
+        pairs = torch.cat([thetas, phis], dim=1)  # (N*V*U, 2*C', T*H*W, P)
         return self.concat_project(pairs).squeeze(1) / seen  # (N*V*U, T*H*W, P)

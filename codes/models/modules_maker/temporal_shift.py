@@ -37,7 +37,22 @@ class TemporalShift(nn.Module):
         return f'fold={self.fold}'
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shift features (N*V*U, C, T, H, W) along T; returns the same shape."""
+        """Shift features along T.
+
+        Args:
+            x: (N*V*U, C, T, H, W), T at least 2.
+
+        Returns:
+            Features of the same shape.
+
+        Raises:
+            ValueError: one frame has no neighbour: all that could happen is that its shifted channels are lost.
+        """
+        if x.shape[2] < 2:
+            raise ValueError(
+                'the shift is between the frames of a snippet, but a snippet has one frame here; '
+                'for 8 frames write num_snippets=1, frames_per_snippet=8'
+            )
         fold = self.fold
         y = torch.zeros_like(x)
         y[:, :fold, :-1] = x[:, :fold, 1:]

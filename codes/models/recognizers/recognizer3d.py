@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from codes.models.backbones.base import Backbone
+from codes.models.batch_augment import BatchAugment
 from codes.models.data_preprocessor import DataPreprocessor
 from codes.models.heads.base import ClsHead
 from codes.models.modules_maker.block_maker import insert_modules
@@ -42,8 +43,8 @@ class Recognizer3D(nn.Module):
         backbone: Backbone,
         cls_head: ClsHead,
         module_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-        data_preprocessor: nn.Module | None = None,
-        batch_augment: nn.Module | None = None,
+        data_preprocessor: DataPreprocessor | None = None,
+        batch_augment: BatchAugment | None = None,
         average_views: str = 'score',
         max_views_per_forward: int | None = None,
     ) -> None:
@@ -52,6 +53,11 @@ class Recognizer3D(nn.Module):
             raise ValueError(f'average_views={average_views!r} must be one of {", ".join(AVERAGES)}')
         if max_views_per_forward is not None and max_views_per_forward < 1:
             raise ValueError(f'max_views_per_forward={max_views_per_forward} must be at least 1, or None for all')
+        if getattr(cls_head, 'test_window', None) is not None:
+            if backbone.is_pooled:
+                raise ValueError(f'cls_head.test_window needs feature maps; {type(backbone).__name__} pools them')
+            if average_views != 'prob':
+                raise ValueError("cls_head.test_window averages probabilities and goes with average_views='prob'")
         if cls_head.in_channels != backbone.out_channels:
             raise ValueError(
                 f'cls_head.in_channels={cls_head.in_channels} does not fit the backbone, '
@@ -105,7 +111,7 @@ class Recognizer3D(nn.Module):
         parts = [self._score(self.data_preprocessor(part)) for part in views.split(limit)]
         scores = torch.cat(parts).unflatten(0, (num_videos, num_views))  # (N, V, K)
         if self.average_views == 'prob':
-            scores = scores.softmax(dim=-1)
+            scores = self.cls_head.probabilities(scores)
         return scores.mean(dim=1)  # (N, K)
 
     def _score(self, views: Tensor) -> Tensor:

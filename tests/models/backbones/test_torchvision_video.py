@@ -118,3 +118,13 @@ def test_what_is_channels_last_is_said(name: str) -> None:
 def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
     with torch.device('meta'), pytest.raises(ValueError, match=text):
         TorchvisionVideo(**options)
+
+
+def test_sizes_that_a_network_does_not_take_are_named() -> None:
+    with torch.device('meta'):
+        mvit, s3d = TorchvisionVideo('mvit_v2_s').eval(), TorchvisionVideo('s3d').eval()
+        assert s3d(torch.zeros(1, 3, 13, 209, 209)).shape == (1, 1024, 1, 1, 1)
+        with pytest.raises(ValueError, match=r'mvit_v2_s takes clips of 16 x 224 x 224 \(T, H, W\) only, got \(8,'):
+            mvit(torch.zeros(1, 3, 8, 224, 224))
+        with pytest.raises(ValueError, match=r's3d takes clips from \(13, 209, 209\) .* on, got \(16, 112, 112\)'):
+            s3d(torch.zeros(1, 3, 16, 112, 112))

@@ -409,3 +409,25 @@ def test_blocks_need_a_network_with_places() -> None:
         backbone = TorchvisionVideo('r3d_18')
     with pytest.raises(ValueError, match='TorchvisionVideo has no residual blocks with places; say with module_cfg.af'):
         insert_modules(backbone, dsa_cfg())
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'text'),
+    [
+        ({'place': ['before_conv2']}, r"module_cfg.place=\['before_conv2'\] must be the name of a place"),
+        ({'blocks': 1}, 'module_cfg.blocks=1 must have one entry a stage'),
+        ({'blocks': (0, 1.0, 1, 0)}, r'module_cfg.blocks=\(0, 1.0, 1, 0\) must have one entry a stage'),
+        ({'after': 3}, 'module_cfg.after=3 must be the name of a submodule, or several'),
+        ({'after': None}, 'module_cfg.after=None must be the name'),
+        ({'type': 'FocalLoss'}, "module_cfg.type='FocalLoss' is no module that goes into a backbone"),
+        ({'type': 'I3DClsHead', 'num_classes': 2}, "type='I3DClsHead' is no module that goes into a backbone"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_refused_by_their_key(cfg: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        insert_modules(tiny(), {'type': 'DSA', 'num_snippets': 2, **cfg})
+
+
+def test_a_submodule_that_runs_twice_is_no_place() -> None:
+    with pytest.raises(ValueError, match="module_cfg.after='layer2.0.relu' runs 2 times in one forward pass"):
+        insert_modules(tiny(), {'type': 'DSA', 'num_snippets': 2, 'after': 'layer2.0.relu'})

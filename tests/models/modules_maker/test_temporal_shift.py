@@ -21,7 +21,7 @@ def slow_shift(x: Tensor, fold: int) -> Tensor:
 @pytest.mark.parametrize(
     ('channels', 'shift_div', 'fold'), [(16, 8, 2), (8, 8, 1), (9, 4, 2), (4, 2, 2), (5, 2, 2), (12, 5, 2)]
 )
-@pytest.mark.parametrize('frames', [1, 2, 5])
+@pytest.mark.parametrize('frames', [2, 3, 5])
 def test_shift_equals_slow_loop(channels: int, shift_div: int, fold: int, frames: int) -> None:
     x = torch.randn(3, channels, frames, 2, 3)
     assert torch.equal(TemporalShift(channels, shift_div=shift_div)(x), slow_shift(x, fold))
@@ -76,3 +76,8 @@ def test_shift_costs_neither_parameters_nor_products() -> None:
 def test_shift_refuses_a_share_that_moves_nothing_or_too_much(shift_div: int) -> None:
     with pytest.raises(ValueError, match=f'shift_div={shift_div} must lie in 2 to in_channels=8'):
         TemporalShift(8, shift_div=shift_div)
+
+
+def test_a_single_frame_has_no_neighbour_to_shift_to() -> None:
+    with pytest.raises(ValueError, match='a snippet has one frame here; for 8 frames write num_snippets=1'):
+        TemporalShift(8)(torch.randn(8, 8, 1, 2, 2))

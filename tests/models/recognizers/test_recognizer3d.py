@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from codes.models.backbones.resnet_i3d import ResNet_I3D
+from codes.models.backbones.torchvision_video import TorchvisionVideo
 from codes.models.batch_augment import MixupCutmix
 from codes.models.data_preprocessor import DataPreprocessor
 from codes.models.heads.i3d_cls_head import I3DClsHead
@@ -236,3 +237,21 @@ def test_modules_behind_submodules_are_checked_and_inserted() -> None:
     assert 'backbone.dsa_after_layer2.generate.0.weight' in model.state_dict()
     with pytest.raises(ValueError, match='but DSA in backbone.dsa_after_layer2 has num_snippets=4'):
         model(frames(1, 1, 8, 2, 32, 32))
+
+
+def test_windows_are_for_feature_maps_and_probabilities() -> None:
+    backbone = ResNet_I3D(10, base_channels=8)
+    with pytest.raises(ValueError, match="goes with average_views='prob'"):
+        Recognizer3D(backbone, I3DClsHead(5, 64, test_window=(1, 1)))
+    Recognizer3D(backbone, I3DClsHead(5, 64, test_window=(1, 1)), average_views='prob')
+    pooled = TorchvisionVideo('s3d')
+    with pytest.raises(ValueError, match='needs feature maps; TorchvisionVideo pools them'):
+        Recognizer3D(pooled, I3DClsHead(5, 1024, test_window=(1, 1)), average_views='prob')
+
+
+@torch.no_grad()
+def test_probabilities_of_several_labels_do_not_compete() -> None:
+    backbone = ResNet_I3D(10, base_channels=8)
+    model = Recognizer3D(backbone, I3DClsHead(5, 64, loss=BinaryCrossEntropyLoss()), average_views='prob').eval()
+    nn.init.constant_(model.cls_head.fc_cls.bias, 4.0)
+    assert (model(torch.zeros(1, 2, 1, 3, 2, 32, 32, dtype=torch.uint8)) > 0.9).all()
