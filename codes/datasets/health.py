@@ -199,13 +199,19 @@ class Report:
 
 def describe(numbers: Mapping[str, Any]) -> str:
     """Return the numbers of a split in a line."""
-    low, high = numbers['videos_per_class']
-    text = f'{numbers["videos"]:,} videos of {numbers["classes"]} classes, {low:,} to {high:,} a class'
+    text = (
+        f'{numbers["videos"]:,} videos of {numbers["classes"]} classes, {_span(*numbers["videos_per_class"])} a class'
+    )
     if 'frames' in numbers:
-        text += ', {:,} to {:,} frames (median {:,})'.format(*numbers['frames'])
+        low, high, median = numbers['frames']
+        text += f', {_span(low, high)} frames (median {median:,})'
     if 'seconds' in numbers:
         text += ', {:.1f} to {:.1f} s (median {:.1f})'.format(*numbers['seconds'])
     return text
+
+
+def _span(low: int, high: int) -> str:
+    return f'{low:,}' if low == high else f'{low:,} to {high:,}'
 
 
 # -- what is checked ---------------------------------------------------------------------------------------------------
@@ -379,13 +385,6 @@ def check_labels(split: Split) -> Iterator[Finding]:
             f'{num_classes - 1}, the largest label is {max(counts)}{_label_hint(counts, num_classes)}'
         )
         yield Finding('error', 'labels', split.name, text, tuple(f'{_where(r)}: {r.labels}' for r in wrong))
-    elif 0 not in counts and max(counts) == num_classes - 1 and split.is_training and num_classes > 2:
-        # Counted from 1, with a class too many in the config, this would train without a word.
-        text = (
-            f'no video has label 0, the smallest is {min(counts)}: if labels were counted from 1, subtract 1 from '
-            f'each and set num_classes={num_classes - 1}'
-        )
-        yield Finding('warning', 'labels', split.name, text)
     if split.class_names is not None and len(split.class_names) != num_classes:
         text = f'there are {len(split.class_names)} class names, but the model has num_classes={num_classes}'
         yield Finding('error', 'labels', split.name, text)
@@ -402,10 +401,14 @@ def _label_hint(counts: Mapping[int, int], num_classes: int) -> str:
 
 
 def check_balance(split: Split) -> Iterator[Finding]:
-    """Look for classes without training videos, and for very unequal ones."""
-    if not split.is_training or not split.records:
-        return
+    """Look for classes without training videos, and for very unequal ones.
+
+    Args:
+        split: all that is trained on.
+    """
     counts = split.counts
+    if not counts:
+        return
     if len(counts) == 1 and split.multi_hot is None and (split.num_classes or 2) > 1:
         text = f'all videos have one label, {split.class_name(next(iter(counts)))}: there is nothing to tell apart'
         yield Finding('error', 'balance', split.name, text)
@@ -414,6 +417,13 @@ def check_balance(split: Split) -> Iterator[Finding]:
     if lacking:
         text = f'{len(lacking)} of {split.num_classes} classes have no video, so they cannot be learnt'
         yield Finding('warning', 'balance', split.name, text, tuple(map(split.class_name, lacking)))
+    if lacking == [0] and len(counts) > 1:
+        # Labels from 1 on, with a class too many in the config, would train without a word.
+        text = (
+            f'no video has label 0: if labels were counted from 1, subtract 1 from each and set '
+            f'num_classes={len(counts)}'
+        )
+        yield Finding('warning', 'labels', split.name, text)
     (largest, many), (smallest, few) = counts.most_common()[0], counts.most_common()[-1]
     if many >= UNEQUAL * few:
         names = split.class_name(largest), split.class_name(smallest)
@@ -714,9 +724,16 @@ def _pairs(splits: Sequence[Split]) -> Iterator[tuple[Split, Split]]:
 def _check_records(splits: Sequence[Split]) -> list[Finding]:
     findings = [finding for split in splits for finding in split.findings]
     for split in splits:
-        findings += [*check_labels(split), *check_balance(split), *check_repeats(split)]
+        findings += [*check_labels(split), *check_repeats(split)]
         if not split.is_training:
             findings += check_classes_of([s for s in splits if s.is_training], split)
+    training = [split for split in splits if split.is_training]
+    if training:
+        # The parts of a mixture are trained on together.
+        records = [record for split in training for record in split.records]
+        findings += check_balance(
+            training[0] if len(training) == 1 else replace(training[0], name='train', records=records)
+        )
     for train, other in _pairs(splits):
         findings += check_overlap(train, other)
     return findings

@@ -331,7 +331,7 @@ class SeenSample:
 
 
 SNIPPET_COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
-_LINE, _BAR, _CAPTION, _GAP = 18, 8, 14, 4  # pixels: a heading, a group's time line, a caption, room between frames
+_LINE, _BAR, _CAPTION, _GAP = 18, 4, 14, 4  # pixels: a heading, a snippet's time line, a caption, between frames
 _LABELS = 92  # pixels for what stands left of a row
 _APART = 12  # pixels between the frames of two crops
 
@@ -354,14 +354,19 @@ def height_of(sample: SeenSample, cell: int) -> int:
     """Return how many pixels of a sheet a sample takes up."""
     num_groups, snippets = sample.frame_indices.shape[:2]
     rows = num_groups * len(_bands(sample)) * snippets * (cell + _CAPTION + _GAP)
-    return len(sample.headings) * _LINE + len(sample.frame_indices) * _BAR + 10 + rows + 14
+    return _height_of_heading(sample) + rows + 14
+
+
+def _height_of_heading(sample: SeenSample) -> int:
+    num_groups, snippets = sample.frame_indices.shape[:2]
+    return len(sample.headings) * _LINE + num_groups * (snippets * _BAR + 2) + 10
 
 
 def draw_samples(samples: Sequence[SeenSample], title: str, cell: int) -> Image:
     """Draw samples below each other: a row a snippet, the whole first frame, then all frames as the network sees them.
 
-    Several crops of a snippet stand side by side. Above the rows a line for each group shows where in the video its
-    frames lie, in the colour of their snippet.
+    Several crops of a snippet stand side by side. Above the rows a line for each snippet shows where in the video its
+    frames lie.
 
     Args:
         samples: the samples.
@@ -412,18 +417,20 @@ def _draw_heading(sheet: Sheet, sample: SeenSample, top: int) -> int:
     """Write about a sample, and draw where in the video its frames lie; returns where the rows begin."""
     for number, text in enumerate(sample.headings):
         style = {'size': 14, 'weight': 'bold'} if number == 0 else {'size': 12}
-        sheet.write(shorten(text, (sheet.width - 2 * MARGIN) // (8 if number == 0 else 7)), MARGIN, top, **style)
+        letter = 8 if number == 0 else 6.4  # pixels, about
+        sheet.write(shorten(text, int((sheet.width - 2 * MARGIN) / letter)), MARGIN, top, **style)
         top += _LINE
     length = sheet.width - 2 * MARGIN
     for group in sample.frame_indices:
-        bar = np.full((_BAR - 2, length, 3), 225, np.uint8)
-        for snippet, indices in enumerate(group):
+        for snippet, indices in enumerate(group):  # a line each, because snippets may overlap
+            bar = np.full((_BAR, length, 3), 225, np.uint8)
             for index in indices:
                 left = int(index) * length // sample.num_frames
                 right = max((int(index) + 1) * length // sample.num_frames, left + 2)
                 bar[:, left:right] = _colour(snippet)
-        sheet.paste(bar[:, :length], MARGIN, top)
-        top += _BAR
+            sheet.paste(bar, MARGIN, top)
+            top += _BAR
+        top += 2
     return top + 10
 
 
@@ -441,7 +448,7 @@ def draw_moments(sample: SeenSample, cell: int) -> list[Image]:
     num_groups = len(sample.frame_indices)
     row = cell + 2 * _CAPTION + _GAP
     width = max(2 * MARGIN + snippets * (cell + _GAP), 2 * MARGIN + 420)
-    height = 2 * MARGIN + len(sample.headings) * _LINE + num_groups * _BAR + 10 + views * row
+    height = 2 * MARGIN + _height_of_heading(sample) + views * row
     pictures = []
     for number in range(frames):
         sheet = Sheet(width + width % 2, height + height % 2)

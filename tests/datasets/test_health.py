@@ -77,10 +77,14 @@ def test_labels_from_1_on_are_recognised() -> None:
 
 
 def test_labels_from_1_on_are_suspected_behind_a_class_too_many() -> None:
-    level, text = findings(health.check_labels(split([1, 2, 3], num_classes=4)))[0]
-    assert level == 'warning'
-    assert 'no video has label 0' in text
-    assert 'subtract 1 from each and set num_classes=3' in text
+    found = findings(health.check_balance(split([1, 2, 3], num_classes=4)))
+    assert found == [
+        ('warning', '1 of 4 classes have no video, so they cannot be learnt'),
+        (
+            'warning',
+            'no video has label 0: if labels were counted from 1, subtract 1 from each and set num_classes=3',
+        ),
+    ]
 
 
 def test_too_large_labels_are_counted_and_named() -> None:
@@ -111,7 +115,7 @@ def test_classes_without_videos_and_unequal_classes_are_warnings() -> None:
     assert found[0].text == '1 of 3 classes have no video, so they cannot be learnt'
     assert found[0].examples == ("'b' (1)",)
     assert "'a' (0) has 20 videos, 'c' (2) 2" in found[1].text
-    assert not list(health.check_balance(split([0] * 20, 'val')))
+    assert not [f for f in quick_report([split([0] * 20, 'val')], 0).findings if f.check == 'balance']
     balanced = split([0] * 20 + [1] * 2, num_classes=2, sampling='balanced')
     assert [f.level for f in health.check_balance(balanced)] == ['note']
 
@@ -382,6 +386,41 @@ def test_a_data_set_whose_list_is_wrong_is_read_as_far_as_it_is_right(tmp_path: 
     assert 'no list file' in none.findings[0].text
 
 
+def test_bad_videos_are_judged_as_the_loader_treats_them(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a.mp4 0\nb.mp4 1\n')
+    cfg = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': PIPELINE}
+    shares = {}
+    for name, options in (
+        ('train_dataloader', {}),
+        ('train_dataloader', {'max_bad_share': 0.5}),
+        ('train_dataloader', {'on_error': 'raise'}),
+        ('val_dataloader', {}),
+    ):
+        (one,) = read_split(name, {'dataset': cfg, **options}, 2)
+        shares[(name, *options)] = one.max_bad_share
+    assert list(shares.values()) == [0.2, 0.5, 0.0, 0.0]
+    (even,) = read_split('train_dataloader', {'dataset': cfg, 'sampling': 'balanced'}, 2)
+    assert even.sampling == 'balanced'
+
+
+def test_each_part_of_a_mixture_is_a_split(tmp_path: Path) -> None:
+    (tmp_path / 'a.txt').write_text('a.mp4 0\nb.mp4 1\n')
+    (tmp_path / 'b.txt').write_text('c.mp4 2\n')
+    parts = [{'type': 'VideoDataset', 'list_file': str(tmp_path / f), 'pipeline': PIPELINE} for f in ('a.txt', 'b.txt')]
+    section = {'dataset': {'type': 'MixedDataset', 'datasets': parts, 'weights': [1, 2]}}
+    splits = read_split('train_dataloader', section, 3)
+    assert [(s.name, len(s.records), s.max_bad_share, s.is_training) for s in splits] == [
+        ('train.0', 2, 0.2, True),
+        ('train.1', 1, 0.2, True),
+    ]
+    assert not [
+        f for f in quick_report(splits, 0).findings if f.check in ('balance', 'labels')
+    ]  # of all parts together
+    (tmp_path / 'b.txt').write_text('c.mp4 2\nno label\n')
+    splits = read_split('train_dataloader', section, 3)
+    assert [(s.name, len(s.records), len(s.findings)) for s in splits] == [('train.0', 2, 0), ('train.1', 1, 1)]
+
+
 def test_a_wrong_pipeline_is_no_finding_but_an_error(tmp_path: Path) -> None:
     (tmp_path / 'list.txt').write_text('a 0\n')
     cfg = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': [{'type': 'OpenVideo'}]}
@@ -407,7 +446,7 @@ def test_report_as_text_and_as_json() -> None:
     lines = report.text().splitlines()
     assert lines[0] == 'NOT fit to train: 1 error (full form)'
     assert lines[2] == (
-        'train   4 videos of 3 classes, 1 to 2 a class, 50 to 50 frames (median 50), 2.0 to 2.0 s (median 2.0)'
+        'train   4 videos of 3 classes, 1 to 2 a class, 50 frames (median 50), 2.0 to 2.0 s (median 2.0)'
     )
     assert lines[4:] == [
         'errors',

@@ -160,7 +160,7 @@ def test_a_sheet_has_every_frame_of_every_view(groups: int, crops: int, frames: 
     sample = make_sample(groups, crops, frames=frames)
     picture = draw_samples([sample, make_sample(1, 1)], 'title', 64)
     bands = -(-crops * frames // 32)  # as many crops side by side as there is room for
-    assert height_of(sample, 64) == 2 * 18 + groups * 8 + 10 + groups * bands * 2 * (64 + 14 + 4) + 14
+    assert height_of(sample, 64) == 2 * 18 + groups * 10 + 10 + groups * bands * 2 * (64 + 14 + 4) + 14
     assert picture.shape[0] == 24 + 30 + height_of(sample, 64) + height_of(make_sample(1, 1), 64)
     # Each is there as often as it says, apart from captions in the same grey and the other sample's frames.
     assert abs(count(picture, RED) - (groups * bands * 2 + 2) * 64 * 64) < 50
@@ -175,13 +175,13 @@ def test_the_bar_shows_where_the_frames_lie() -> None:
     picture = draw_samples([sample], 'title', 64)
     length = picture.shape[1] - 24
     for group, indices in enumerate(sample.frame_indices):
-        bar = picture[24 + 20 + 2 * 18 + group * 8 + 3]
         for snippet, frames in enumerate(indices):
+            bar = picture[24 + 20 + 2 * 18 + group * 10 + snippet * 4 + 1]
             for index in frames:
                 middle = 12 + int((index + 0.5) * length / 50)
                 assert bar[middle].tolist() == list(SNIPPET_COLOURS[snippet])
-        lit = (bar[12:-12] != 225).any(axis=1).mean()
-        assert lit == pytest.approx(6 / 50, abs=0.02)
+            lit = (bar[12:-12] != 225).any(axis=1).mean()
+            assert lit == pytest.approx(3 / 50, abs=0.01)
 
 
 def test_a_film_has_a_picture_for_each_frame_of_a_snippet(tmp_path: Path) -> None:

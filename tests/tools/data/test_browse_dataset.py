@@ -97,7 +97,7 @@ def test_test_views_are_crops_times_groups(config: str, seen: list[dict], capsys
     picture = cv2.imread(str(out / 'test_1.png'))
     # A row for each group and snippet, in it a whole frame and three crops of two frames.
     assert picture.shape[1] == 24 + 92 + 7 * 116 + 3 * 12
-    assert picture.shape[0] == 24 + 30 + (3 * 18 + 2 * 8 + 10 + 4 * (112 + 14 + 4) + 14)
+    assert picture.shape[0] == 24 + 30 + (3 * 18 + 2 * 10 + 10 + 4 * (112 + 14 + 4) + 14)
 
 
 def test_samples_can_be_chosen(config: str, seen: list[dict]) -> None:
@@ -137,7 +137,7 @@ def test_clips_play_the_snippets_side_by_side(config: str, seen: list[dict]) -> 
         assert container.streams.video[0].average_rate == 2.5
         pictures = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
     assert len(pictures) == 2 * browse_dataset.LOOPS
-    top = 12 + 3 * 18 + 8 + 10 + 14 + 2
+    top = 12 + 3 * 18 + 10 + 10 + 14 + 2
     for number, picture in enumerate(pictures[:2]):
         for snippet in range(2):
             left = 12 + snippet * 68

@@ -1,0 +1,119 @@
+"""Every command of docs/own_data.md, in its order, on generated videos that a phone might have made."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from codes.engine.logging import read_scalars
+from tests.make_videos import rotate_video
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / 'docs' / 'own_data.md'
+CLASSES = ('clap', 'jump', 'wave')
+VIDEOS_A_CLASS = 12
+NUM_FRAMES = 36
+
+
+def draw_gesture(name: str, rng: np.random.Generator, height: int = 96, width: int = 160) -> list[np.ndarray]:
+    """Two hands that clap, one body that jumps, or one hand that waves; RGB (height, width, 3) each."""
+    colour = rng.uniform(140, 255, 3)
+    background = rng.uniform(0, 80, 3)
+    x, y = (side / 2 + rng.uniform(-8, 8) for side in (width, height))
+    phase, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 0.6)
+    frames = []
+    for number in range(NUM_FRAMES):
+        swing = 24 * np.sin(phase + speed * number)
+        both = [(x - abs(swing), y), (x + abs(swing), y)]
+        frame = np.full((height, width, 3), background, np.uint8)
+        for centre in {'clap': both, 'jump': [(x, y + swing)], 'wave': [(x + swing, y)]}[name]:
+            cv2.circle(frame, tuple(round(c) for c in centre), 14, colour.tolist(), -1)
+        frames.append(frame)
+    return frames
+
+
+def write_phone_video(path: Path, name: str, seed: tuple[int, ...], upright: bool) -> None:
+    """Write a MOV as phones do: they store lying frames, and a note if they were held upright."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = draw_gesture(name, np.random.default_rng(seed), *((160, 96) if upright else (96, 160)))
+    with av.open(str(path), 'w', format='mov') as container:
+        stream = container.add_stream('libx264', rate=15, options={'g': '30', 'crf': '20'})
+        stream.height, stream.width, stream.pix_fmt = 96, 160, 'yuv420p'
+        for frame in frames:
+            stored = np.rot90(frame, 1 if upright else 0).copy()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format='rgb24')))
+        container.mux(stream.encode(None))
+    if upright:
+        rotate_video(path)
+
+
+def read_commands() -> list[tuple[str, str]]:
+    """Return (language, text) of the page's commands in their order."""
+    return re.findall(r'^```(bash|python)\n(.*?)^```$', PAGE.read_text(), flags=re.M | re.S)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the project, with the videos of step 1."""
+    folder = tmp_path_factory.mktemp('project')
+    for name in ('codes', 'configs', 'tools', 'dist_train_recognizer.sh', 'dist_test_recognizer.sh'):
+        (folder / name).symlink_to(ROOT / name)
+    phone = folder / 'data' / 'my_videos' / 'phone'
+    for label, name in enumerate(CLASSES):
+        for number in range(VIDEOS_A_CLASS):
+            write_phone_video(phone / name / f'IMG {number:04d}.MOV', name, (label, number), upright=number % 3 == 0)
+    write_phone_video(phone.with_name('new.MOV'), 'wave', (9, 9), upright=True)
+    return folder
+
+
+def test_page_has_the_commands_of_every_step() -> None:
+    text = ' '.join(command for _, command in read_commands())
+    tools = ('transcode', 'build_list', 'check_dataset', 'browse_dataset', 'dist_train', 'plot_curves', 'dist_test')
+    for name in (*tools, 'inference_recognizer'):
+        assert name in text
+    # No command hides from the test in another kind of block.
+    outside = re.sub(r'^```(bash|python)\n.*?^```$', '', PAGE.read_text(), flags=re.M | re.S)
+    assert not re.search(r'^\s*(python|bash) ', outside, flags=re.M)
+
+
+@pytest.mark.sweep
+def test_every_command_of_the_page_works(folder: Path) -> None:
+    environment = {
+        **os.environ,
+        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
+        'PYTHONPATH': str(folder),
+        'OMP_NUM_THREADS': '1',
+    }
+    outputs = []
+    for language, text in read_commands():
+        command = ['bash', '-e', '-c', text] if language == 'bash' else [sys.executable, '-c', text]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f'{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}'
+        outputs.append(done.stdout)
+
+    data, out = folder / 'data' / 'my_videos', folder / 'work_dirs' / 'small_from_scratch'
+    assert (data / 'classes.txt').read_text().split() == list(CLASSES)
+    assert [len((data / name).read_text().splitlines()) for name in ('train.txt', 'val.txt')] == [27, 9]
+    report = json.loads((out / 'check' / 'report.json').read_text())
+    assert report['fit']
+    assert report['findings'] == [] or {finding['level'] for finding in report['findings']} == {'note'}
+    # Every third phone was held upright, and the copies are.
+    assert report['splits']['train']['resolutions'].keys() == {'160x96', '96x160'}
+    assert (out / 'check' / 'classes_1.png').is_file()
+    assert sum(file.suffix == '.mp4' for file in (out / 'browse').iterdir()) == 2
+    assert len(list((out / 'browse').glob('*.png'))) >= 2
+    assert (out / 'curves.png').is_file()
+    accuracies = [line['val/top1'] for line in read_scalars(out / 'scalars.jsonl') if 'val/top1' in line]
+    assert len(accuracies) == 10
+    scores = json.loads((out / 'scores.json').read_text())
+    assert len(scores) == 9
+    predicted = dict(line.split() for line in outputs[-1].splitlines())
+    assert predicted.keys() == set(CLASSES)
+    assert sum(map(float, predicted.values())) == pytest.approx(1, abs=0.02)
