@@ -64,8 +64,8 @@ class ParametersCfg:
         lr_multipliers: by part of a parameter's name, what its learning rate is multiplied with. A key is one or more
             whole parts between dots, one behind the other: 'cls_head', 'dsa' (or '.dsa.'), 'layer3.1' (which is not
             'layer3.10'). The name of an inserted module stands for all of its kind: 'dsa' also for 'dsa_2' and
-            'dsa_after_layer2'. Of several keys that match, the one that reaches furthest into the name counts, and of those
-            that reach equally far the longest. With 0 the parameters stay as they are.
+            'dsa_after_layer2'. Of several keys that match, the one that reaches furthest into the name counts, and of
+            those that reach equally far the longest. With 0 the parameters stay as they are.
         bias_lr_multiplier: what the learning rate of biases is multiplied with, on top of ``lr_multipliers``.
         decay_norms: whether the optimiser's weight decay holds for norm parameters.
         decay_biases: whether it holds for biases.
