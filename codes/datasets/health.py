@@ -8,6 +8,7 @@ The quick form opens no file. It looks for files until its time is up, in an ord
 and says how many it looked for.
 """
 
+import inspect
 import logging
 import os
 import re
@@ -194,7 +195,12 @@ class Report:
             if found:
                 lines += ['', f'{level}s']
                 lines += [f'  {line}' for finding in found for line in f'{finding}'.splitlines()]
-        return '\n'.join(lines)
+        return printable('\n'.join(lines))
+
+
+def printable(text: str) -> str:
+    """Return a text that every terminal, file and picture takes: names of files need not be UTF-8."""
+    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 def describe(numbers: Mapping[str, Any]) -> str:
@@ -268,26 +274,29 @@ def read_split(section_name: str, section: Mapping[str, Any], num_classes: int |
     """
     name = section_name.split('_')[0]
     path = f'{section_name}.dataset'
+    on_error = section.get('on_error') or ('resample' if name == 'train' else 'raise')  # as build_dataloader decides
+    usual = inspect.signature(build_dataloader).parameters['max_bad_share'].default
+    share = section.get('max_bad_share', usual) if on_error == 'resample' else 0.0
     try:
         dataset = build(section['dataset'], DATASETS, path)
     except (FileNotFoundError, ValueError) as error:
-        return _read_apart(name, section['dataset'], path, num_classes, str(error))
-    options = {k: v for k, v in section.items() if k not in ('dataset', 'batch_size', 'num_workers')}
-    # The loader tells the data set what to do about videos that cannot be read.
-    build_dataloader(dataset, batch_size=1, num_workers=0, **options, training=name == 'train')
-    return splits_of(name, dataset, num_classes, section.get('sampling', 'uniform'))
+        return _read_apart(name, section['dataset'], path, num_classes, share, str(error))
+    return splits_of(name, dataset, num_classes, section.get('sampling', 'uniform'), share)
 
 
-def _read_apart(name: str, cfg: Mapping[str, Any], path: str, num_classes: int | None, reason: str) -> list[Split]:
+def _read_apart(
+    name: str, cfg: Mapping[str, Any], path: str, num_classes: int | None, max_bad_share: float, reason: str
+) -> list[Split]:
     """Return as much as can be read of a data set that cannot be built for some ``reason``."""
     if 'datasets' in cfg:
         splits = []
         for i, part in enumerate(cfg['datasets']):
             where = f'{path}.datasets.{i}'
             try:
-                splits += splits_of(f'{name}.{i}', build(part, DATASETS, where), num_classes)
+                dataset = build(part, DATASETS, where)
+                splits += splits_of(f'{name}.{i}', dataset, num_classes, max_bad_share=max_bad_share)
             except (FileNotFoundError, ValueError) as error:
-                splits += _read_apart(f'{name}.{i}', part, where, num_classes, str(error))
+                splits += _read_apart(f'{name}.{i}', part, where, num_classes, max_bad_share, str(error))
         return splits
     steps = [build(step, TRANSFORMS, f'{path}.pipeline.{i}') for i, step in enumerate(cfg['pipeline'])]
     of_frames = find_class(cfg, DATASETS, path) is RawFramesDataset
@@ -309,6 +318,7 @@ def _read_apart(name: str, cfg: Mapping[str, Any], path: str, num_classes: int |
             steps=steps,
             filename_tmpl=cfg.get('filename_tmpl', 'img_{:05d}.jpg') if of_frames else None,
             start_index=cfg.get('start_index', 1),
+            max_bad_share=max_bad_share,
             findings=tuple(findings) or (Finding('error', 'list', name, reason),),
         )
     ]
@@ -586,12 +596,17 @@ def check_files(split: Split, bad: Sequence[FileFacts], looked: int) -> Iterator
         chosen = sorted((facts for facts in bad if facts.kind == kind), key=lambda facts: facts.path)
         if not chosen:
             continue
+        is_too_much = len(bad) > split.max_bad_share * looked
         text = f'{len(chosen)} of {looked:,} videos {what}'
         if kind == 'missing' and len(chosen) == looked:
             text = f'none of the {looked:,} videos looked for is there; is data_root right?'
-        elif len(bad) > split.max_bad_share * looked:
-            text += f', which ends a run{"" if not split.max_bad_share else f" above {split.max_bad_share:.0%}"}'
-        level = 'error' if len(bad) > split.max_bad_share * looked else 'warning'
+        elif not is_too_much:
+            text += '; training takes others instead'
+        elif split.max_bad_share:
+            text += f'; that is too much for max_bad_share={split.max_bad_share:g}'
+        else:
+            text += ', which ends a run'
+        level = 'error' if is_too_much else 'warning'
         examples = tuple(f'{records[facts.path].source}: {facts.error}' for facts in chosen)
         yield Finding(level, f'files_{kind}', split.name, text, examples)
 
@@ -709,10 +724,10 @@ def announce(report: Report) -> None:
         LOGGER.info('%s: %s', name, describe(numbers))
     for finding in report.of_level('warning'):
         example = f', such as {finding.examples[0]}' if finding.examples else ''
-        LOGGER.warning('%s: %s%s', finding.split, finding.text, example)
+        LOGGER.warning('%s: %s', finding.split, printable(finding.text + example))
     errors = report.of_level('error')
     if errors:
-        text = '\n'.join(str(finding) for finding in errors)
+        text = printable('\n'.join(str(finding) for finding in errors))
         raise ValueError(f'the data are not fit to train on; --no-check trains nevertheless\n{text}')
 
 

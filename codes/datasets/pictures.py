@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from codes.datasets.health import LEVELS, Report, Split, describe
+from codes.datasets.health import LEVELS, Report, Split, describe, printable
 from codes.datasets.inspection import FileFacts
 
 Image = npt.NDArray[np.uint8]
@@ -64,9 +64,8 @@ class Sheet:
         canvas = FigureCanvasAgg(figure)
         figure.figimage(self.pixels)
         for left, top, text, style in self._texts:
-            # A $ would start a formula.
             x, y = left / self.width, 1 - top / self.height
-            figure.text(x, y, text.replace('$', r'\$'), va='top', **style)
+            figure.text(x, y, _escape(text), va='top', **style)
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='Glyph')  # a class name in a script that the font lacks
             canvas.draw()
@@ -83,6 +82,11 @@ def save_png(image: Image, file: Path) -> None:
     if not cv2.imwrite(str(part), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise OSError(f'cannot write {part}')
     os.replace(part, file)
+
+
+def _escape(text: str) -> str:
+    """Return a text as matplotlib wants it; a $ would start a formula."""
+    return printable(text).replace('$', r'\$')
 
 
 def fit_into(image: Image, width: int, height: int, background: int = 235) -> Image:
@@ -161,7 +165,7 @@ def _draw_classes(panel: Any, splits: Sequence[Split], labels: Sequence[int]) ->
             panel.bar_label(bars, padding=2, fontsize=8)
         names = splits[0].class_names if splits else None
         known = [f'{shorten(names[k], 28)} ({k})' if names and k < len(names) else f'class {k}' for k in labels]
-        panel.set_yticks(range(len(labels)), [name.replace('$', r'\$') for name in known], fontsize=9)
+        panel.set_yticks(range(len(labels)), [_escape(name) for name in known], fontsize=9)
         panel.invert_yaxis()
         panel.margins(x=0.12)
     if splits:
@@ -255,7 +259,7 @@ def _write_findings(panel: Any, report: Report) -> None:
         lines += [(LEVEL_COLOURS[level], f'{level}: {f.split}: {f.text}') for f in report.of_level(level)]
     rows = [(colour, row) for colour, line in lines for row in textwrap.wrap(line, 118, subsequent_indent='      ')]
     for number, (colour, row) in enumerate(rows[:15]):
-        text = '...' if number == 14 and len(rows) > 15 else row.replace('$', r'\$')
+        text = '...' if number == 14 and len(rows) > 15 else _escape(row)
         panel.text(0, 1 - number / 14.5, text, color=colour, fontsize=8.5, va='top', transform=panel.transAxes)
 
 

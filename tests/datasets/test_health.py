@@ -279,10 +279,15 @@ def test_first_and_last_frame_of_a_folder_are_looked_for(tmp_path: Path) -> None
 
 def test_bad_files_are_errors_beyond_the_share_that_a_run_takes() -> None:
     bad = [FileFacts('train/1.mp4', 'missing', 'gone'), FileFacts('train/2.mp4', 'hung', 'slow')]
-    for share, level in ((0.0, 'error'), (0.4, 'error'), (0.5, 'warning')):
+    for share, level, said in (
+        (0.0, 'error', ', which ends a run'),
+        (0.4, 'error', '; that is too much for max_bad_share=0.4'),
+        (0.5, 'warning', '; training takes others instead'),
+    ):
         found = list(health.check_files(split([0] * 4, max_bad_share=share), bad, 4))
         assert [f.level for f in found] == [level, level]
         assert [f.check for f in found] == ['files_missing', 'files_hung']
+        assert found[0].text == f'1 of 4 videos are missing or empty{said}'
     assert found[0].examples == ('train.txt:2: gone',)
 
 
@@ -491,3 +496,13 @@ def test_quick_form_takes_hundreds_of_thousands_of_lines() -> None:
     assert time.process_time() - started < 6
     assert report.splits['train']['videos_per_class'] == (625, 625)
     assert 'of 250,000 videos were looked for, spread over the list; none was opened' in report.notes[0]
+
+
+def test_names_that_are_no_utf8_can_be_reported() -> None:
+    odd = Split('train', [VideoRecord('wei\udcdf.mp4', (0,), 'x.txt', i) for i in (1, 2)], 3)
+    report = quick_report([odd], seconds=0)
+    assert r'x.txt:2 (label 0): wei\udcdf.mp4' in report.text()
+    assert report.text().encode()
+    with pytest.raises(ValueError, match=r'wei\\udcdf'):
+        announce(report)
+    assert json.dumps(report.to_dict())

@@ -46,7 +46,7 @@ def test_a_sheet_shows_frames_pixel_by_pixel() -> None:
     assert (drawn == 255).all()
 
 
-@pytest.mark.parametrize('text', ['wave', '$wave$ 50 %', 'winken ä 跳'])
+@pytest.mark.parametrize('text', ['wave', '$wave$ 50 %', 'winken ä 跳', 'wei\udcdf.mp4'])
 def test_a_caption_stands_where_it_is_put(text: str) -> None:
     sheet = Sheet(300, 120)
     sheet.write(text, 100, 50, size=20, colour='red', weight='bold')

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
+from codes.datasets.health import printable  # noqa: E402
 from codes.datasets.loader import init_worker  # noqa: E402
 from codes.datasets.pictures import (  # noqa: E402
     SeenSample,
@@ -161,7 +162,7 @@ def as_seen(item: dict[str, Any], headings: Sequence[str]) -> SeenSample:
 
 def print_indices(sample: SeenSample) -> None:
     """Print the frames of each snippet."""
-    print('\n'.join(sample.headings))
+    print(printable('\n'.join(sample.headings)))
     num_groups = len(sample.frame_indices)
     for group, snippets in enumerate(sample.frame_indices):
         for snippet, indices in enumerate(snippets):

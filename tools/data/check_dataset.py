@@ -100,7 +100,7 @@ def write_report(report: Report, out: Path) -> None:
     """Write the report as text and as JSON."""
     for name, text in (('report.txt', report.text() + '\n'), ('report.json', json.dumps(report.to_dict(), indent=1))):
         part = out / f'.{name}.part'
-        part.write_text(text, encoding='utf-8', errors='surrogateescape')
+        part.write_text(text, encoding='utf-8')
         os.replace(part, out / name)
 
 

@@ -74,8 +74,8 @@ def test_whatever_is_wrong_ends_with_status_1(config: str, data: Path, capsys: p
         lines.write('val0.mp4 0\ntrain3.mp4 9\nno label\n')
     status, report, _ = run(config)
     assert status == 1
-    assert checks(report, 'error') == ['list', 'labels', 'files_missing', 'files_unreadable']
-    assert checks(report, 'warning') == ['duplicates', 'overlap']
+    assert checks(report, 'error') == ['list', 'labels']
+    assert checks(report, 'warning') == ['duplicates', 'overlap', 'files_missing', 'files_unreadable']
     assert f'{data}/train.txt:19' in capsys.readouterr().out
     assert run(config, '--quick')[0] == 1
 
@@ -149,7 +149,8 @@ def test_folders_of_frames_are_checked(tmp_path: Path) -> None:
     status, report, out = run(str(tmp_path / 'page.py'), '--samples', '2')
     assert status == 1
     assert [(f['split'], f['text']) for f in report['findings'] if f['level'] == 'error'] == [
-        (name, '1 of 4 videos cannot be read, which ends a run') for name in ('train', 'test')
+        ('train', '1 of 4 videos cannot be read; that is too much for max_bad_share=0.2'),
+        ('test', '1 of 4 videos cannot be read, which ends a run'),
     ]
     assert 'img_00006.jpg' in report['findings'][0]['examples'][0]
     assert np.ptp(cv2.imread(str(out / 'classes_1.png'))) == 255
