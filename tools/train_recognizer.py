@@ -44,17 +44,25 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_data(runner: Runner) -> None:
-    """Look at the data for half a second, rather than let a long run end in them.
+    """Look at the data for half a second on rank 0, rather than let a long run end in them.
 
     Raises:
-        ValueError: a run would end in them or be pointless.
+        ValueError: a run would end in them or be pointless; in all processes.
     """
-    num_classes = runner.model.num_classes
-    sampling = runner.config['train_dataloader'].get('sampling', 'uniform')
-    splits = splits_of('train', runner.train_loader.dataset, num_classes, sampling)
-    if runner.val_loader is not None:
-        splits += splits_of('val', runner.val_loader.dataset, num_classes)
-    announce(quick_report(splits, seconds=0.5))
+    problem = None
+    if distributed.rank() == 0:
+        num_classes = runner.model.num_classes
+        sampling = runner.config['train_dataloader'].get('sampling', 'uniform')
+        splits = splits_of('train', runner.train_loader.dataset, num_classes, sampling)
+        if runner.val_loader is not None:
+            splits += splits_of('val', runner.val_loader.dataset, num_classes)
+        try:
+            announce(quick_report(splits, seconds=0.5))
+        except ValueError as error:
+            problem = str(error)
+    problem = distributed.gather(problem)[0]
+    if problem is not None:
+        raise ValueError(problem)
 
 
 def main() -> None:
@@ -71,7 +79,7 @@ def main() -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         setup_logging(work_dir, is_main)
         runner = Runner(config, work_dir, device)
-        if is_main and not args.no_check:
+        if not args.no_check:
             check_data(runner)
         runner.start(args.resume, args.load_from, args.allow_pickle)
     if is_main:

@@ -130,6 +130,15 @@ def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
         assert text in capsys.readouterr().err
 
 
+def test_all_processes_stop_for_data_that_are_not_fit(run: Run, few_videos: Config, tmp_path: Path) -> None:
+    few_videos.dump(tmp_path / 'page.py')
+    remove_a_video(tmp_path / 'copy')
+    done = run('dist_train_recognizer.sh', tmp_path / 'page.py', 2, '--work-dir', tmp_path / 'out', check=False)
+    assert done.returncode != 0
+    assert done.stderr.count('not fit to train on') == 1
+    assert 'Traceback' not in done.stderr
+
+
 @pytest.mark.needs_gpu
 def test_training_on_every_gpu_of_the_machine(run: Run, config: Path, tmp_path: Path) -> None:
     gpus = torch.cuda.device_count()

@@ -244,4 +244,5 @@ if __name__ == '__main__':
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit('interrupted')
+        sys.stderr.write('interrupted\n')
+        sys.exit(130)
