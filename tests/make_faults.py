@@ -75,7 +75,7 @@ FILE_FAULTS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 )
 
 # Those after which no decoder finds a video.
-FATAL_FAULTS = (empty, noise, web_page)
+FATAL_FAULTS = (empty, web_page)
 
 
 def damage_list(text: bytes, rng: random.Random) -> bytes:

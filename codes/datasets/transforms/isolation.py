@@ -26,6 +26,7 @@ from codes.datasets.transforms.video_readers import READERS, Frames, Indices, Vi
 
 _GRACE = 5.0  # seconds beyond the time limit until a process is given up that its alarm did not end
 _KEPT_BYTES = 2**28  # a process that shares more memory than this does not wait for the next video
+_KEPT_VIDEOS = 10000  # nor does one that has seen so many: decoders keep a little memory of each
 
 
 def can_isolate() -> bool:
@@ -62,6 +63,7 @@ class IsolatedReader(VideoReader):
         self.decoder = decoder
         self._time_limit = time_limit
         self._process: _DecodingProcess | None = _take_process()
+        self._process.num_videos += 1
         self.num_frames = self._ask('open', decoder, path)
 
     def _read(self, indices: Indices) -> Frames:
@@ -76,7 +78,7 @@ class IsolatedReader(VideoReader):
         # The frames are read, so whatever goes wrong from here on concerns the process alone.
         with contextlib.suppress(ValueError):
             self._ask('close')
-            if process.memory.num_bytes <= _KEPT_BYTES:
+            if process.memory.num_bytes <= _KEPT_BYTES and process.num_videos < _KEPT_VIDEOS:
                 _IDLE.append(process)
                 self._process = None
         self._drop()
@@ -126,6 +128,7 @@ class _DecodingProcess:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
+        self.num_videos = 0
         self.memory = _SharedMemory()
         self._connection, other = multiprocessing.Pipe()
         self._pid = os.fork()

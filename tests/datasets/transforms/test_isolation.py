@@ -113,6 +113,18 @@ def test_memory_grows_with_the_frames_and_large_memory_is_let_go(video, monkeypa
     assert module._IDLE == []
 
 
+def test_a_process_serves_so_many_videos_and_no_more(video, monkeypatch):
+    monkeypatch.setattr(module, '_KEPT_VIDEOS', 3)
+    pids = []
+    for _ in range(7):
+        reader = IsolatedReader('pyav', video, 60)
+        pids.append(reader._process._pid)
+        reader.close()
+    assert len(set(pids)) == 3
+    assert pids[:3] == [pids[0]] * 3
+    assert pids[3:6] == [pids[3]] * 3
+
+
 @pytest.mark.parametrize(
     ('what', 'text'),
     [
