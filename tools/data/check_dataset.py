@@ -108,7 +108,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='Exit status: 0 if the data are fit to train on, 1 if they are not, 2 if the call or config is wrong, 130 if interrupted.',
+        epilog='Exit status: 0 if the data are fit to train on, 1 if not, 2 for a wrong call, 130 if interrupted.',
     )
     add = parser.add_argument
     add('config', help='a config such as configs/custom/small_from_scratch.py')
