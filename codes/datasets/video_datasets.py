@@ -363,13 +363,15 @@ class MixedDataset(VideoSamples):
             video once.
 
     Raises:
-        ValueError: no data set, weights that do not fit, or data sets of different classes or different
-            ``multi_hot``.
+        ValueError: no data set, one that is mixed itself, weights that do not fit, or data sets of different classes
+            or different ``multi_hot``.
     """
 
     def __init__(self, datasets: Sequence[VideoSamples], weights: Sequence[float] | None = None) -> None:
         if not datasets:
             raise ValueError('datasets is empty')
+        if any(isinstance(dataset, MixedDataset) for dataset in datasets):
+            raise ValueError('a MixedDataset is part of another: put the parts of both into one, with their weights')
         if weights is not None and (len(weights) != len(datasets) or not all(0 < w < float('inf') for w in weights)):
             raise ValueError(f'weights={weights!r} must be {len(datasets)} numbers above 0, one for each data set')
         self.datasets = list(datasets)

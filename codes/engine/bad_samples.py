@@ -32,16 +32,15 @@ class BadSampleLog:
         self.max_share = max_share
         self.epoch = finished + 1
         self._is_main = distributed.rank() == 0
-        self._known: set[str] = set()
         self._count = 0
         self._first = ''
         self._found: list[dict[str, Any]] = []
+        lines = [line for line in read_scalars(self.file) if line['epoch'] <= finished]
+        self._known = {line['path'] for line in lines}
         if self._is_main and self.file.is_file():
-            lines = [line for line in read_scalars(self.file) if line['epoch'] <= finished]
             part = self.file.with_name(f'{self.file.name}.part')
             part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
             os.replace(part, self.file)
-            self._known = {line['path'] for line in lines}
 
     def add(self, bad: Sequence[Mapping[str, str]]) -> None:
         """Take up the bad samples of a batch: dicts of ``path``, ``reason`` and ``source``.
@@ -55,9 +54,7 @@ class BadSampleLog:
             if case['path'] not in self._known:
                 LOGGER.warning('bad sample %s: %r: %s', case['source'], case['path'], case['reason'])
                 self._found.append({**case, 'epoch': self.epoch})
-                self._known.add(case['path'])
-                if self._is_main:
-                    self._write(self._found.pop())
+                self._note(self._found[-1])
         if self._count > self.max_share * self.samples:
             raise RuntimeError(
                 f'{self._count} of {self.samples} samples of epoch {self.epoch} could not be read, more than '
@@ -71,11 +68,9 @@ class BadSampleLog:
             How many samples of the epoch were bad, in all processes.
         """
         every = distributed.gather((self._count, self._found))
-        if self._is_main:
-            for case in (case for _, found in every for case in found):
-                if case['path'] not in self._known:
-                    self._known.add(case['path'])
-                    self._write(case)
+        for case in (case for _, found in every for case in found):
+            if case['path'] not in self._known:
+                self._note(case)
         total = sum(count for count, _ in every)
         self._count, self._first, self._found = 0, '', []
         self.epoch += 1
@@ -83,9 +78,11 @@ class BadSampleLog:
 
     @property
     def num_files(self) -> int:
-        """Number of different files that the record holds; on rank 0 those of all processes."""
+        """Number of different files that were bad; behind the end of an epoch those of all processes."""
         return len(self._known)
 
-    def _write(self, case: Mapping[str, Any]) -> None:
-        with self.file.open('a') as stream:
-            stream.write(json.dumps(case) + '\n')
+    def _note(self, case: Mapping[str, Any]) -> None:
+        self._known.add(case['path'])
+        if self._is_main:
+            with self.file.open('a') as stream:
+                stream.write(json.dumps(case) + '\n')

@@ -531,6 +531,8 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path, root):
     one = named(tmp_path, ['a 0'])
     with pytest.raises(ValueError, match='datasets is empty'):
         MixedDataset([])
+    with pytest.raises(ValueError, match='a MixedDataset is part of another'):
+        MixedDataset([one, MixedDataset([one])])
     for weights in ([1], [1, 0], [1, -1], [1, float('inf')], [1, float('nan')]):
         with pytest.raises(ValueError, match=r'weights=.* must be 2 numbers above 0, one for each data set'):
             MixedDataset([one, one], weights)

@@ -110,6 +110,11 @@ def test_files_of_other_processes_are_recorded_at_the_end_of_the_epoch(
     monkeypatch.setattr(distributed, 'gather', lambda value: parts)
     assert [log.end_epoch() for log in logs] == [3, 3]
     assert recorded(tmp_path) == [('a', 1), ('b', 1)]
+    # Every process knows now what any of them has met, and does not report it again.
+    assert [log.num_files for log in logs] == [2, 2]
+    monkeypatch.setattr(distributed, 'rank', lambda: 1)
+    assert BadSampleLog(tmp_path, 1, 10, 1).num_files == 2
+    assert recorded(tmp_path) == [('a', 1), ('b', 1)]
 
 
 @pytest.fixture(scope='module')
