@@ -21,6 +21,7 @@ _base_ = [
 
 data_root = 'data/something_something_v2'
 num_classes = 174
+filename_tmpl = '{:06d}.jpg'  # of TSM's tools; ours write 'img_{:05d}.jpg'
 num_snippets = 2
 frames_per_snippet = 4
 

@@ -1,8 +1,9 @@
-"""Something-Something V2 as JPEG frames (000001.jpg, ...), mirrored by chance, with the labels that change by it.
+"""Something-Something V2 as JPEG frames, mirrored by chance, with the labels that change by it.
 
-Needs the settings data_root, num_snippets and frames_per_snippet; models without snippets take num_snippets = 1 and
-8 or 16 frames. Lists: `<folder> <number of frames> <label>`, folders relative to data_root, labels numbered as in
-the data set's own something-something-v2-labels.json. something_frames.py is the same without flips.
+Needs the settings data_root, filename_tmpl ('{:06d}.jpg' as TSM's tools name frames), num_snippets and
+frames_per_snippet; models without snippets take num_snippets = 1 and 8 or 16 frames. Lists: `<folder> <number of
+frames> <label>`, folders relative to data_root, labels numbered as in the data set's own
+something-something-v2-labels.json. something_frames.py is the same without flips.
 """
 
 # Pulling and pushing something from left to right and from right to left; turning the camera left and right.
@@ -15,7 +16,7 @@ train_dataloader = dict(
         type='RawFramesDataset',
         list_file='${data_root}/train_frames.txt',
         data_root='${data_root}',
-        filename_tmpl='{:06d}.jpg',
+        filename_tmpl='${filename_tmpl}',
         pipeline=[
             dict(**_sample, random=True),
             dict(type='DecodeRawFrames'),
@@ -32,7 +33,7 @@ val_dataloader = dict(
         type='RawFramesDataset',
         list_file='${data_root}/val_frames.txt',
         data_root='${data_root}',
-        filename_tmpl='{:06d}.jpg',
+        filename_tmpl='${filename_tmpl}',
         pipeline=[
             _sample,
             dict(type='DecodeRawFrames'),
@@ -50,7 +51,7 @@ test_dataloader = dict(
         type='RawFramesDataset',
         list_file='${data_root}/val_frames.txt',
         data_root='${data_root}',
-        filename_tmpl='{:06d}.jpg',
+        filename_tmpl='${filename_tmpl}',
         pipeline=[
             dict(**_sample, num_groups=2),
             dict(type='DecodeRawFrames'),
