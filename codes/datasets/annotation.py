@@ -171,12 +171,21 @@ def scan_class_folders(
 
 
 def _read_lines(file: str, kind: str) -> list[str]:
-    """Return the stripped lines of a text file, without a byte order mark."""
+    """Return the stripped lines of a text file, without a byte order mark.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line has zero bytes, as in UTF-16.
+    """
     if not os.path.isfile(file):
         raise FileNotFoundError(f'no {kind} {os.path.abspath(file)!r}')
     # File names need not be UTF-8: surrogateescape hands their bytes back to the file system unchanged.
-    with open(file, encoding='utf-8-sig', errors='surrogateescape') as lines:
-        return [line.strip() for line in lines]
+    with open(file, encoding='utf-8-sig', errors='surrogateescape') as stream:
+        lines = [line.strip() for line in stream]
+    for number, line in enumerate(lines, start=1):
+        if '\0' in line:
+            raise ValueError(f'{file}:{number}: {line!r} has zero bytes: save the {kind} as UTF-8 (is it UTF-16?)')
+    return lines
 
 
 def _parse_count(text: str, name: str) -> int:

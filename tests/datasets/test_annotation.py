@@ -190,3 +190,18 @@ def test_missing_videos_in_class_folders_say_what_was_looked_for(tmp_path):
         scan_class_folders(str(tmp_path), filename_tmpl='f_{:d}.png')
     with pytest.raises(FileNotFoundError, match='no folder .*looked for class folders'):
         scan_class_folders(str(tmp_path / 'nowhere'))
+
+
+def test_utf_16_is_recognised(tmp_path):
+    for name, read in (('list file', parse_list_file), ('class file', read_class_names)):
+        file = tmp_path / 'a.txt'
+        file.write_bytes('a.mp4 0\n'.encode('utf-16'))
+        with pytest.raises(ValueError, match=rf'a.txt:1: .* has zero bytes: save the {name} as UTF-8 \(is it UTF-16'):
+            read(str(file))
+
+
+@pytest.mark.parametrize(('line', 'name'), [('a 12345678901 0', 'num_frames'), ('a 3 1234567890', 'label')])
+def test_numbers_that_must_be_something_else_are_refused(tmp_path, line, name):
+    (tmp_path / 'a.txt').write_text(f'{line}\n')
+    with pytest.raises(ValueError, match=rf'a.txt:1: .*: {name} has 1[01] digits, of which 9 make sense'):
+        parse_list_file(str(tmp_path / 'a.txt'), with_num_frames=True)
