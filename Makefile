@@ -1,6 +1,6 @@
 # make setup         the environment for using the project, in .venv
 # make demo          DSANet against its baseline on generated videos: about four minutes on two CPU cores
-# make demo-models   five ways of relating the snippets of a video, on the same videos: about ten minutes
+# make demo-models   five ways of relating the snippets of a video, on the same videos: under 15 minutes
 # make test          linter, type checker and tests: a few minutes
 # make test-all      what is too slow for that: each config's network is built and trained a step
 
