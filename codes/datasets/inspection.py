@@ -77,11 +77,31 @@ class Job:
     def key(self) -> str:
         """What a result is valid for: the question, and the state of the file."""
         try:
-            stat = os.stat(self.path)
-            state = [stat.st_size, stat.st_mtime_ns]
+            state = _folder_state(self.path) if self.decoder is None else _file_state(self.path)
         except OSError:
             state = []
         return json.dumps([*asdict(self).values(), *state])
+
+
+def _file_state(path: str) -> list[int]:
+    """Return what changes with a file: its size and the time of its last change."""
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _folder_state(path: str) -> list[int]:
+    """Return what changes with the files of a folder; the folder's own time stays if one is written over in place."""
+    number, size, newest = 0, 0, 0
+    with os.scandir(path) as entries:
+        for entry in entries:
+            number += 1
+            try:
+                found = entry.stat()
+            except OSError:  # such as a link to nowhere
+                continue
+            size += found.st_size
+            newest = max(newest, found.st_mtime_ns)
+    return [number, size, newest]
 
 
 def inspect_video(job: Job) -> FileFacts:

@@ -156,6 +156,23 @@ def test_results_are_kept_and_used_again(tmp_path: Path, video: Path, monkeypatc
     assert changed.run()[other].num_frames == 12
 
 
+def test_a_frame_that_was_written_over_is_noticed(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / 'v', 8)
+    frame = tmp_path / 'v' / 'img_00003.jpg'
+    good = frame.read_bytes()
+    jobs = [Job(folder, None, 8, 'img_{:05d}.jpg', 1)]
+    kinds = []
+    # Writing over a file leaves the time of its folder as it is. Zeros of the same length leave even the size.
+    for content in (good, b'no picture', good, bytes(len(good)), good):
+        frame.write_bytes(content)
+        inspection = Inspection(jobs, tmp_path / 'files.jsonl', 1, 60)
+        assert inspection.known == 0
+        kinds += [facts.kind for facts in inspection.run().values()]
+        time.sleep(0.02)  # clocks of file systems are coarse
+    assert kinds == ['ok', 'unreadable', 'ok', 'unreadable', 'ok']
+    assert Inspection(jobs, tmp_path / 'files.jsonl', 1, 60).known == 1
+
+
 def test_a_hanging_and_a_crashing_decoder_cost_one_video_each(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
