@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tqdm import tqdm  # noqa: E402
 
 from codes.datasets.annotation import read_class_names  # noqa: E402
-from codes.datasets.lists.base import DataSet, Lists, Role  # noqa: E402
+from codes.datasets.lists.base import DataSet, Lists, Role, has_line_break  # noqa: E402
 from codes.datasets.lists.catalogue import DATA_SETS  # noqa: E402
 from codes.datasets.lists.matching import BuiltList, find_overlaps, match, order_classes, path_prefix  # noqa: E402
 from codes.datasets.lists.media_index import FrameNames, MediaIndex, index_media  # noqa: E402
@@ -100,6 +100,21 @@ def check_classes(lists: Lists, num_classes: int | None, title: str) -> None:
             f'{title} has {num_classes} classes, the files name {len(lists.class_names)}: {names}, ...; '
             f'is it the right data set, and are all files there? --num-classes {len(lists.class_names)} accepts them'
         )
+
+
+def check_names(lists: Lists) -> None:
+    """Refuse names of classes that ``classes.txt`` cannot hold: those after them would get other labels.
+
+    Raises:
+        ValueError: a name holds a line break; says which video has the class, if one has.
+    """
+    torn = next((name for name in lists.class_names if has_line_break(name)), None)
+    if torn is None:
+        return
+    listed = (video.source for videos in lists.splits.values() for video in videos if torn in video.classes)
+    source = next(listed, None)
+    where = '' if source is None else f', of {source!r},'
+    raise ValueError(f'class {torn!r}{where} holds a line break, which no line of classes.txt can hold')
 
 
 def write_text(file: Path, text: str) -> str:
@@ -246,6 +261,7 @@ def check_lists(lists: Lists, args: argparse.Namespace, data_set: DataSet) -> Li
         raise ValueError('; '.join([f'the list of {" and ".join(empty) or "all"} names no video', *lists.notes]))
     if args.class_file:
         lists = order_classes(lists, args.class_file)
+    check_names(lists)
     check_classes(lists, args.num_classes or data_set.num_classes, data_set.title)
     return lists
 

@@ -127,6 +127,11 @@ def alphabetical(splits: Mapping[str, Sequence[ListedVideo]]) -> list[str]:
     return sorted({name for videos in splits.values() for video in videos for name in video.classes})
 
 
+def has_line_break(text: str) -> bool:
+    """Return whether a file of lines would tear ``text`` apart."""
+    return '\n' in text or '\r' in text
+
+
 def refuse(file: str, line: int, text: str, expected: str) -> NoReturn:
     """Raise ValueError about a line: where it is, what it says and what was expected."""
     raise ValueError(f'{file}:{line}: {text!r} is not what is expected here: {expected}')
@@ -142,12 +147,28 @@ def read_lines(file: str) -> Iterator[tuple[int, str]]:
 
 
 def read_rows(file: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and fields of the lines that are not blank, the header first."""
+    """Yield number and fields of the lines that are not blank, the header first.
+
+    Raises:
+        ValueError: a quote that is not closed or ends before its field, or a field that holds a line break; by file
+            and the line where the row begins.
+    """
     with open(file, encoding='utf-8-sig', errors='surrogateescape', newline='') as stream:
-        rows = csv.reader(stream, delimiter=separator)
-        for row in rows:
+        # Strict: a quote that nothing closes would make one field of all that follows.
+        rows = csv.reader(stream, delimiter=separator, strict=True)
+        while True:
+            line = rows.line_num + 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise ValueError(f'{file}:{line}: the row that begins here is no csv: {error}') from None
+            for text in row:
+                if has_line_break(text):
+                    refuse(file, line, text[:200], 'a field without a line break; is a quote not closed?')
             if any(text.strip() for text in row):
-                yield rows.line_num, row
+                yield line, row
 
 
 def read_json(file: str, kind: type, expected: str) -> Any:

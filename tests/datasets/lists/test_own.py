@@ -89,6 +89,29 @@ def test_csv_names_a_wrong_line_by_file_and_line(
         read_csv({'all': write(tmp_path, 'all.csv', text)}, **options)
 
 
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('a.mp4,"clap\nb.mp4,wave\n', 'train.csv:3: the row that begins here is no csv: unexpected end of data'),
+        ('a.mp4,"clap\nb.mp4,"wave"\n', 'train.csv:3: the row that begins here is no csv: '),
+        (
+            'a.mp4,"clap\nb.mp4,wave"\nc.mp4,clap\n',
+            r"train.csv:3: 'clap\nb.mp4,wave' is not what is expected here: a f",
+        ),
+        ('a.mp4,"clap\rhands"\n', r"train.csv:3: 'clap\rhands' is not what is expected here: a field without a line"),
+    ],
+)
+def test_csv_refuses_quotes_that_swallow_lines_where_they_begin(tmp_path: Path, text: str, message: str) -> None:
+    files = {'train': write(tmp_path, 'train.csv', f'path,label\n\n{text}')}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_csv(files)
+
+
+def test_csv_takes_separators_and_quotes_within_quotes(tmp_path: Path) -> None:
+    files = {'train': write(tmp_path, 'train.csv', 'path,label\r\n"a,b.mp4","say ""hi"""\r\n')}
+    assert content(read_csv(files), 'train') == [('a,b.mp4', ('say "hi"',))]
+
+
 def test_tree_with_folders_of_splits_is_taken_as_it_is() -> None:
     lists = read_class_tree(['train/wave hands/a.mp4', 'train/clap/x/b.mp4', 'validation/wave hands/c.mp4'])
     assert lists.class_names == ['clap', 'wave hands']

@@ -241,6 +241,16 @@ def test_one_folder_a_class_is_split_the_same_way_every_time(tmp_path: Path) -> 
     assert lines_of(tmp_path) == lines
 
 
+def test_a_class_that_classes_txt_cannot_hold_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', 'clap\nhands/1.mp4', 'wave/1.mp4')
+    with pytest.raises(SystemExit) as stop:
+        main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0'])
+    assert stop.value.code == 2
+    message = r"error: class 'clap\nhands', of 'clap\nhands/1.mp4', holds a line break"
+    assert capsys.readouterr().err.startswith(message)
+    assert not (tmp_path / 'classes.txt').exists()
+
+
 def test_folders_of_frames_may_lie_in_folders_of_splits(tmp_path: Path) -> None:
     frames(tmp_path / 'f', 'frame{}.png', train__clap__a=3, train__wave__b=2, val__wave__c=4)
     (tmp_path / 'order.txt').write_text('wave\nclap\n')
