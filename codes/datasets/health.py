@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names
-from codes.datasets.inspection import FileFacts
+from codes.datasets.inspection import FileFacts, Job
 from codes.datasets.loader import build_dataloader
 from codes.datasets.transforms.base import Transform
 from codes.datasets.transforms.decoding import OpenVideo
@@ -125,6 +125,12 @@ class Split:
     def decoder(self) -> str | None:
         """How video files are opened; None for frames."""
         return next((step.decoder for step in self.steps if isinstance(step, OpenVideo)), None)
+
+    def job_of(self, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> Job:
+        """Return what is to be asked about a video; the facts about it are kept by this."""
+        if self.filename_tmpl is None:
+            return Job(record.path, self.decoder, every_frame=every_frame, digest=digest)
+        return Job(record.path, None, record.num_frames, self.filename_tmpl, self.start_index, every_frame, digest)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -502,14 +508,13 @@ def check_classes_of(train: Sequence[Split], other: Split) -> Iterator[Finding]:
         yield Finding('warning', 'balance', other.name, text, examples)
 
 
-def check_lengths(split: Split, num_frames: Mapping[str, int]) -> Iterator[Finding]:
+def check_lengths(split: Split, lengths: Sequence[tuple[VideoRecord, int]]) -> Iterator[Finding]:
     """Look for videos with fewer frames than are looked at.
 
     Args:
         split: whose ``needed_frames`` count.
-        num_frames: frames by path, as far as they are known.
+        lengths: videos of it and their frames, as far as they are known.
     """
-    lengths = [(record, num_frames[record.path]) for record in split.records if record.path in num_frames]
     short = [(record, n) for record, n in lengths if n < split.needed_frames]
     if short:
         text = (
@@ -611,14 +616,14 @@ def check_files(split: Split, bad: Sequence[FileFacts], looked: int) -> Iterator
         yield Finding(level, f'files_{kind}', split.name, text, examples)
 
 
-def check_facts(split: Split, facts: Mapping[str, FileFacts]) -> Iterator[Finding]:
+def check_facts(split: Split, facts: Mapping[Job, FileFacts]) -> Iterator[Finding]:
     """Judge what was found in the files of a split.
 
     Args:
         split: whose files.
-        facts: by path, of all of them.
+        facts: of all of them, by ``split.job_of``.
     """
-    found = [facts[record.path] for record in split.records]
+    found = [facts[split.job_of(record)] for record in split.records]
     yield from check_files(split, [one for one in found if one.kind != 'ok'], len(found))
     good = [(record, one) for record, one in zip(split.records, found, strict=True) if one.kind == 'ok']
     odd = [(record, one) for record, one in good if one.warning]
@@ -626,7 +631,7 @@ def check_facts(split: Split, facts: Mapping[str, FileFacts]) -> Iterator[Findin
         text = f'{len(odd)} of {len(found)} videos can be read, but something is wrong with them'
         examples = tuple(f'{_where(record)}: {one.warning}' for record, one in odd)
         yield Finding('warning', 'files_odd', split.name, text, examples)
-    yield from check_lengths(split, {record.path: one.num_frames for record, one in good})
+    yield from check_lengths(split, [(record, one.num_frames) for record, one in good])
     yield from _check_resolutions(split, good)
     by_content: dict[str, list[VideoRecord]] = defaultdict(list)
     for record, one in {record.path: (record, one) for record, one in good}.values():  # each path once
@@ -659,15 +664,15 @@ def _check_resolutions(split: Split, good: Sequence[tuple[VideoRecord, FileFacts
         yield Finding('note', 'resolution', split.name, text, examples)
 
 
-def check_same_content(train: Split, other: Split, facts: Mapping[str, FileFacts]) -> Iterator[Finding]:
+def check_same_content(train: Split, other: Split, facts: Mapping[Job, FileFacts]) -> Iterator[Finding]:
     """Look for training videos among those of validation or test by what is in the files, not by name."""
-    trained = {facts[record.path].digest or '': record for record in train.records}
+    trained = {facts[train.job_of(record)].digest or '': record for record in train.records}
     trained.pop('', None)
     paths = set(train.keys)
     both = [
         (record, trained[digest])
         for key, record in zip(other.keys, other.records, strict=True)
-        if key not in paths and (digest := facts[record.path].digest) in trained and digest is not None
+        if key not in paths and (digest := facts[other.job_of(record)].digest) in trained and digest is not None
     ]
     yield from _overlap(train, other, both, 'same_content')
 
@@ -687,9 +692,8 @@ def quick_report(splits: Sequence[Split], seconds: float | None = 1.0) -> Report
     """
     findings = _check_records(splits)
     notes = []
-    frames = {r.path: r.num_frames for split in splits for r in split.records if r.num_frames is not None}
     for split in splits:
-        findings += check_lengths(split, frames)
+        findings += check_lengths(split, [(r, r.num_frames) for r in split.records if r.num_frames is not None])
         if split.records:
             bad, looked = look_for_files(split, None if seconds is None else seconds / len(splits))
             findings += check_files(split, bad, looked)
@@ -699,12 +703,12 @@ def quick_report(splits: Sequence[Split], seconds: float | None = 1.0) -> Report
     return Report('quick', _numbers(splits), _sorted(findings), notes)
 
 
-def full_report(splits: Sequence[Split], facts: Mapping[str, FileFacts]) -> Report:
+def full_report(splits: Sequence[Split], facts: Mapping[Job, FileFacts]) -> Report:
     """Check records and files.
 
     Args:
         splits: training, validation and test.
-        facts: of every file of theirs, by path, from ``inspection.inspect_videos``.
+        facts: of every file of theirs, by ``Split.job_of``, from ``inspection.Inspection``.
     """
     findings = _check_records(splits)
     for split in splits:
@@ -763,12 +767,12 @@ def _sorted(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(seen.values(), key=lambda finding: LEVELS.index(finding.level))
 
 
-def _numbers(splits: Sequence[Split], facts: Mapping[str, FileFacts] | None = None) -> dict[str, dict[str, Any]]:
+def _numbers(splits: Sequence[Split], facts: Mapping[Job, FileFacts] | None = None) -> dict[str, dict[str, Any]]:
     """Return what a report says of each split in numbers."""
     numbers = {}
     for split in splits:
         counts = split.counts
-        every = [facts[r.path] for r in split.records if r.path in facts] if facts else []
+        every = [one for r in split.records if (one := facts.get(split.job_of(r))) is not None] if facts else []
         good = [one for one in every if one.kind == 'ok']
         lengths = [one.num_frames for one in good] or [n for r in split.records if (n := r.num_frames) is not None]
         seconds = [one.num_frames / one.fps for one in good if one.fps]

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Job:
-    """One video to inspect.
+    """One video to inspect. Jobs are equal if they open the same video in the same way, however thoroughly.
 
     Args:
         path: the file, or the folder of frames.
@@ -70,8 +70,8 @@ class Job:
     num_frames: int | None = None
     filename_tmpl: str = ''
     start_index: int = 1
-    every_frame: bool = False
-    digest: bool = False
+    every_frame: bool = field(default=False, compare=False)
+    digest: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -229,7 +229,7 @@ class Inspection:
     """Inspect videos, or take what is known of them.
 
     Args:
-        jobs: the videos; those that several splits share are inspected once.
+        jobs: the videos; those that several splits share and open in the same way are inspected once.
         file: where results are kept, and looked up; None to keep none.
         num_workers: number of processes.
         time_limit: seconds that a video may take before it counts as 'hung'.
@@ -240,11 +240,11 @@ class Inspection:
     """
 
     def __init__(self, jobs: Iterable[Job], file: Path | None, num_workers: int, time_limit: float) -> None:
-        distinct = {job: job.key for job in jobs}
+        distinct = {job: job.key for job in dict.fromkeys(jobs)}
         kept = read_facts(file) if file is not None else {}
         # A video that hung or crashed gets another chance: the machine may have been busy.
         usable = {key: facts for key, facts in kept.items() if facts.kind not in ('hung', 'crashed')}
-        self._facts = {job.path: usable[key] for job, key in distinct.items() if key in usable}
+        self._facts = {job: usable[key] for job, key in distinct.items() if key in usable}
         self.known = len(self._facts)
         self.open_jobs: Sequence[Job] = [job for job, key in distinct.items() if key not in usable]
         self._keys = distinct
@@ -252,14 +252,14 @@ class Inspection:
         self._num_workers = num_workers
         self._time_limit = time_limit
 
-    def run(self, progress: Any = None) -> Mapping[str, FileFacts]:
+    def run(self, progress: Any = None) -> Mapping[Job, FileFacts]:
         """Inspect what is left.
 
         Args:
             progress: called without arguments after each video.
 
         Returns:
-            The facts by path.
+            The facts by job: what is true of a video depends on how it is opened.
 
         Raises:
             ImportError: the decoder's package is missing.
@@ -274,7 +274,7 @@ class Inspection:
                     if result.kind == 'error':  # of ours, or a missing package: nothing that the video can help
                         raise ImportError(result.text)
                     result = FileFacts(job.path, result.kind, f'{job.path}: {result.text}')
-                self._facts[job.path] = result
+                self._facts[job] = result
                 if stream is not None:
                     stream.write(json.dumps({'key': self._keys[job], **asdict(result)}) + '\n')
                     stream.flush()

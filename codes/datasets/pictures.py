@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codes.datasets.health import LEVELS, Report, Split, describe, printable
-from codes.datasets.inspection import FileFacts
+from codes.datasets.inspection import FileFacts, Job
 
 Image = npt.NDArray[np.uint8]
 
@@ -111,13 +111,13 @@ def shorten(text: str, length: int) -> str:
 # -- histograms --------------------------------------------------------------------------------------------------------
 
 
-def draw_report(report: Report, splits: Sequence[Split], facts: Mapping[str, FileFacts], title: str) -> Image:
+def draw_report(report: Report, splits: Sequence[Split], facts: Mapping[Job, FileFacts], title: str) -> Image:
     """Draw what a report says: videos by class, frames, seconds, resolutions, findings.
 
     Args:
         report: what was found.
         splits: training first; a test split with the list of validation is left out.
-        facts: of files, by path; empty in the quick form.
+        facts: of files, by ``Split.job_of``; empty in the quick form.
         title: heads the picture, with the verdict.
 
     Returns:
@@ -176,8 +176,9 @@ def _name(split: Split) -> str:
     return f'{split.name} ({len(split.records):,})'
 
 
-def _numbers_of(split: Split, facts: Mapping[str, FileFacts], what: str) -> list[float]:
-    found = [facts[r.path] for r in split.records if r.path in facts and facts[r.path].kind == 'ok']
+def _numbers_of(split: Split, facts: Mapping[Job, FileFacts], what: str) -> list[float]:
+    known = [facts.get(split.job_of(record)) for record in split.records] if facts else []
+    found = [one for one in known if one is not None and one.kind == 'ok']
     if what == 'seconds':
         return [one.num_frames / one.fps for one in found if one.fps]
     return [one.num_frames for one in found] or [n for r in split.records if (n := r.num_frames) is not None]
@@ -220,11 +221,11 @@ def _leave_empty(panel: Any) -> None:
     panel.set_yticks([])
 
 
-def _draw_resolutions(panel: Any, splits: Sequence[Split], facts: Mapping[str, FileFacts]) -> None:
+def _draw_resolutions(panel: Any, splits: Sequence[Split], facts: Mapping[Job, FileFacts]) -> None:
     """Draw how many videos have which width and height, the eight most frequent ones."""
     panel.set_title('resolutions (width x height)')
-    paths = {record.path for split in splits for record in split.records}
-    sizes = [(one.width, one.height) for path in paths if (one := facts.get(path)) is not None and one.kind == 'ok']
+    jobs = {split.job_of(record) for split in splits for record in split.records} if facts else set()
+    sizes = [(one.width, one.height) for job in jobs if (one := facts.get(job)) is not None and one.kind == 'ok']
     if not sizes:
         _leave_empty(panel)
         return

@@ -23,7 +23,7 @@ from codes.datasets.health import (
     splits_of,
     spread_order,
 )
-from codes.datasets.inspection import FileFacts
+from codes.datasets.inspection import FileFacts, Job
 from codes.datasets.transforms import (
     CenterCrop,
     DecodeVideo,
@@ -51,11 +51,11 @@ def findings(check: object) -> list[tuple[str, str]]:
     return [(finding.level, finding.text) for finding in check]
 
 
-def facts(split: Split, **changes: dict) -> dict[str, FileFacts]:
+def facts(split: Split, **changes: dict) -> dict[Job, FileFacts]:
     """Facts of a split's videos, all alike but for ``v<number>``."""
     usual = {'num_frames': 50, 'height': 240, 'width': 320, 'fps': 25.0}
     return {
-        record.path: FileFacts(record.path, **{**usual, **changes.get(f'v{i}', {})})
+        split.job_of(record): FileFacts(record.path, **{**usual, **changes.get(f'v{i}', {})})
         for i, record in enumerate(split.records)
     }
 
@@ -206,6 +206,29 @@ def test_lengths_of_frame_folders_need_no_inspection() -> None:
     report = quick_report([frames], seconds=0)
     assert [f.text[:31] for f in report.findings if f.check == 'length'] == ['3 of 3 videos have fewer than t']
     assert report.splits['train']['frames'] == (10, 10, 10)
+
+
+def test_splits_may_open_the_same_video_differently() -> None:
+    steps = [SampleSnippets(4, 4, 4)]
+    train, val = (
+        Split(name, records([0, 1, 0], num_frames=n), 3, steps=steps, filename_tmpl='{}.jpg')
+        for name, n in (('train', 10), ('val', 40))
+    )
+    for both in ([train, val], [val, train]):
+        reports = [quick_report(both, seconds=0)]
+        reports.append(
+            full_report(
+                both,
+                {
+                    **facts(train, **dict.fromkeys(('v0', 'v1', 'v2'), {'num_frames': 10})),
+                    **facts(val, **dict.fromkeys(('v0', 'v1', 'v2'), {'num_frames': 40})),
+                },
+            )
+        )
+        for report in reports:
+            assert [f.split for f in report.findings if f.check == 'length'] == ['train']
+            assert report.splits['train']['frames'] == (10, 10, 10)
+            assert report.splits['val']['frames'] == (40, 40, 40)
 
 
 def test_odd_resolutions_are_named() -> None:

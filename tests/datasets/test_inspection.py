@@ -153,7 +153,7 @@ def test_results_are_kept_and_used_again(tmp_path: Path, video: Path, monkeypatc
     write_video(other, 12)
     changed = Inspection([Job(str(video), 'pyav', digest=True), jobs[1]], kept, 1, 60)
     assert len(changed.open_jobs) == 2
-    assert changed.run()[other].num_frames == 12
+    assert changed.run()[jobs[1]].num_frames == 12
 
 
 def test_a_frame_that_was_written_over_is_noticed(tmp_path: Path) -> None:
@@ -173,6 +173,25 @@ def test_a_frame_that_was_written_over_is_noticed(tmp_path: Path) -> None:
     assert Inspection(jobs, tmp_path / 'files.jsonl', 1, 60).known == 1
 
 
+def test_a_video_is_another_one_to_another_decoder(tmp_path: Path, video: Path) -> None:
+    folder = write_frames(tmp_path / 'v', 8)
+    jobs = [
+        Job(str(video), 'pyav'),
+        Job(str(video), 'decord'),
+        Job(folder, None, 8, 'img_{:05d}.jpg', 1),
+        Job(folder, None, 5, 'img_{:05d}.jpg', 1),
+    ]
+    for known in (0, 4):
+        inspection = Inspection(jobs, tmp_path / 'files.jsonl', 2, 60)
+        assert inspection.known == known
+        facts = inspection.run()
+        assert [facts[job].path for job in jobs] == [str(video)] * 2 + [folder] * 2
+        assert facts[jobs[0]] is not facts[jobs[1]]
+        assert [facts[job].num_frames for job in jobs[2:]] == [8, 5]
+    # How thoroughly it was asked does not matter for finding the answer.
+    assert facts[replace(jobs[0], digest=True, every_frame=True)] is facts[jobs[0]]
+
+
 def test_a_hanging_and_a_crashing_decoder_cost_one_video_each(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,8 +200,8 @@ def test_a_hanging_and_a_crashing_decoder_cost_one_video_each(
     kept = tmp_path / 'files.jsonl'
     jobs = [Job(str(tmp_path / name), 'pyav') for name in names]
     facts = Inspection(jobs, kept, 1, time_limit=1).run()
-    assert [facts[job.path].kind for job in jobs] == ['crashed', 'hung', 'ok']
-    assert 'not done after 1 s' in str(facts[jobs[1].path].error)
+    assert [facts[job].kind for job in jobs] == ['crashed', 'hung', 'ok']
+    assert 'not done after 1 s' in str(facts[jobs[1]].error)
     # They get another chance.
     assert [job.path for job in Inspection(jobs, kept, 1, 60).open_jobs] == [jobs[0].path, jobs[1].path]
 

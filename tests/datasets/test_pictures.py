@@ -6,7 +6,7 @@ import pytest
 
 from codes.datasets.annotation import VideoRecord
 from codes.datasets.health import Finding, Report, Split, full_report, quick_report
-from codes.datasets.inspection import FileFacts
+from codes.datasets.inspection import FileFacts, Job
 from codes.datasets.pictures import (
     SNIPPET_COLOURS,
     SeenSample,
@@ -103,11 +103,11 @@ def make_split(name: str, num_classes: int, number: int, num_frames: int | None 
     return Split(name, records, num_classes, names, steps=[SampleSnippets(2, 4, 4), CenterCrop(224)])
 
 
-def make_facts(*splits: Split) -> dict[str, FileFacts]:
-    paths = [record.path for split in splits for record in split.records]
+def make_facts(*splits: Split) -> dict[Job, FileFacts]:
+    jobs = [split.job_of(record) for split in splits for record in split.records]
     return {
-        path: FileFacts(path, 'ok' if i else 'hung', None, None, 20 + 900 * (i == 3), 100 + 20 * (i % 12), 320, 25.0)
-        for i, path in enumerate(paths)
+        job: FileFacts(job.path, 'ok' if i else 'hung', None, None, 20 + 900 * (i == 3), 100 + 20 * (i % 12), 320, 25.0)
+        for i, job in enumerate(jobs)
     }
 
 

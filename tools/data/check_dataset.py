@@ -38,16 +38,9 @@ def read_splits(config: Mapping[str, Any]) -> list[Split]:
     return [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
 
 
-def job_of(split: Split, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> Job:
-    """Return what is to be asked about a video."""
-    if split.filename_tmpl is None:
-        return Job(record.path, split.decoder, every_frame=every_frame, digest=digest)
-    return Job(record.path, None, record.num_frames, split.filename_tmpl, split.start_index, every_frame, digest)
-
-
-def inspect(splits: Sequence[Split], args: argparse.Namespace) -> Mapping[str, FileFacts]:
+def inspect(splits: Sequence[Split], args: argparse.Namespace) -> Mapping[Job, FileFacts]:
     """Inspect the files of all splits, with a progress bar."""
-    jobs = [job_of(split, record, args.every_frame, args.hash) for split in splits for record in split.records]
+    jobs = [split.job_of(record, args.every_frame, args.hash) for split in splits for record in split.records]
     inspection = Inspection(jobs, args.out / 'files.jsonl', args.workers, args.time_limit)
     if inspection.known:
         print(f'{inspection.known:,} videos are known from {args.out / "files.jsonl"}')
@@ -62,11 +55,11 @@ def shrink_middle_frame(job: tuple[Job, int]) -> Image:
     return fit_into(read_frames(question, np.array([num_frames // 2]))[0], *CELL)
 
 
-def choose_samples(split: Split, facts: Mapping[str, FileFacts], number: int) -> dict[int, list[VideoRecord]]:
+def choose_samples(split: Split, facts: Mapping[Job, FileFacts], number: int) -> dict[int, list[VideoRecord]]:
     """Choose videos of each class, spread over the list."""
     by_class: dict[int, list[VideoRecord]] = {label: [] for label in range(split.num_classes or 0)}
     for record in split.records:
-        if facts[record.path].kind == 'ok':
+        if facts[split.job_of(record)].kind == 'ok':
             for label in record.labels:
                 by_class.setdefault(label, []).append(record)
     return {
@@ -74,21 +67,22 @@ def choose_samples(split: Split, facts: Mapping[str, FileFacts], number: int) ->
     }
 
 
-def draw_samples(split: Split, facts: Mapping[str, FileFacts], args: argparse.Namespace, title: str) -> list[Path]:
+def draw_samples(split: Split, facts: Mapping[Job, FileFacts], args: argparse.Namespace, title: str) -> list[Path]:
     """Write contact sheets with the middle frames of some videos of each class; returns the files."""
     chosen = choose_samples(split, facts, args.samples)
-    records = list({record.path: record for records in chosen.values() for record in records}.values())
-    jobs = [(job_of(split, record), facts[record.path].num_frames) for record in records]
-    frames: dict[str, Image] = {}
+    questions = dict.fromkeys(split.job_of(record) for records in chosen.values() for record in records)
+    jobs = [(question, facts[question].num_frames) for question in questions]
+    frames: dict[Job, Image] = {}
     done = run_guarded(shrink_middle_frame, jobs, args.workers, args.time_limit)
     for number, result in tqdm(done, total=len(jobs), desc='samples', unit='video', disable=None):
         if not isinstance(result, Failure):
-            frames[records[number].path] = result
+            frames[jobs[number][0]] = result
     files = []
     for page, labels in enumerate(pages(sorted(chosen), CLASSES_A_PAGE), start=1):
         blocks = []
         for label in labels:
-            shown = [(frames[r.path], f'{os.path.basename(r.source)}') for r in chosen[label] if r.path in frames]
+            of_label = [(frames.get(split.job_of(r)), os.path.basename(r.source)) for r in chosen[label]]
+            shown = [(frame, source) for frame, source in of_label if frame is not None]
             blocks.append((f'{split.class_name(label)}: {split.counts[label]:,} videos', shown))
         file = args.out / f'classes_{page}.png'
         save_png(draw_classes(blocks, title, args.samples, CELL), file)
@@ -132,7 +126,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    facts: Mapping[str, FileFacts] = {}
+    facts: Mapping[Job, FileFacts] = {}
     with plain_errors():
         config = load_config(args.config, args.cfg_options)
         splits = read_splits(config)
