@@ -117,12 +117,20 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
             folders of frames are split as their videos are, and later additions move few of the others.
 
     Raises:
-        ValueError: a video outside of class folders, ``val_fraction`` lacks, is out of range or not needed.
+        ValueError: a video outside of class folders, other folders besides train and val, ``val_fraction`` lacks, is
+            out of range or not needed.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise ValueError(f'val_fraction is {val_fraction}, must be from 0 to less than 1')
     tops = {path.split('/')[0] for path in paths}
-    is_split = {top.casefold() for top in tops} <= SPLITS.keys()
+    others = sorted(top for top in tops if top.casefold() not in SPLITS)
+    is_split = not others
+    called = {SPLITS[top.casefold()] for top in tops - set(others)}
+    if others and {'train', 'val'} <= called:
+        raise ValueError(
+            f'besides the folders {", ".join(sorted(tops - set(others)))} there are {", ".join(map(repr, others))}: '
+            'are the first splits, move the others elsewhere; are they classes, call them otherwise'
+        )
     depth = 1 if is_split else 0
     by_class: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in sorted(paths):

@@ -139,6 +139,11 @@ def test_tree_of_classes_is_split_by_share_seed_and_path() -> None:
     assert [f'{path}.mp4' for path, _ in content(frames, 'val')] == chosen
 
 
+def test_tree_may_have_a_class_that_is_called_like_a_split() -> None:
+    lists = read_class_tree(['train/a.mp4', 'bus/b.mp4'], val_fraction=0)
+    assert lists.class_names == ['bus', 'train']
+
+
 @pytest.mark.parametrize(
     ('paths', 'fraction', 'message'),
     [
@@ -146,6 +151,11 @@ def test_tree_of_classes_is_split_by_share_seed_and_path() -> None:
         (['train/clap/a.mp4'], 0.5, 'val_fraction=0.5 has no use: the folders train are splits'),
         (['clap/a.mp4'], 1.0, 'val_fraction is 1.0, must be from 0 to less than 1'),
         (['clap/a.mp4', 'b.mp4'], 0.5, 'b.mp4 lies outside of a class folder; expected class/video'),
+        (
+            ['Training/clap/a.mp4', 'val/clap/b.mp4', 'raw/clap/c.mp4', 'old/d.mp4'],
+            0.5,
+            "besides the folders Training, val there are 'old', 'raw': are the first splits, move the others elsewhere",
+        ),
         (['train/a.mp4'], None, 'train/a.mp4 lies outside of a class folder; expected split/class/video'),
     ],
 )
