@@ -114,11 +114,11 @@ def inspect_video(job: Job) -> FileFacts:
         return FileFacts(job.path, 'missing', f'{job.path}: empty file')
     try:
         facts = _inspect_file(job) if job.decoder is not None else _inspect_folder(job)
+        facts['digest'] = _digest(job) if job.digest else None
     except ImportError:
         raise  # says nothing about the video
     except Exception as error:
         return FileFacts(job.path, 'unreadable', str(error))
-    facts['digest'] = _digest(job) if job.digest else None
     return FileFacts(job.path, read_seconds=round(time.monotonic() - started, 4), **facts)
 
 
@@ -206,6 +206,12 @@ def _digest(job: Job) -> str:
     return digest.hexdigest()
 
 
+def _as_raised(text: str) -> ImportError | RuntimeError:
+    """Return the error of a worker process of which only the text is left, 'kind: message'."""
+    is_import = text.startswith(('ImportError: ', 'ModuleNotFoundError: '))
+    return ImportError(text) if is_import else RuntimeError(text)
+
+
 def _inspect(job: Job) -> FileFacts:
     """Inspect in a worker process, which has one core."""
     cv2.setNumThreads(0)
@@ -263,6 +269,7 @@ class Inspection:
 
         Raises:
             ImportError: the decoder's package is missing.
+            RuntimeError: another error, which is none of the video's.
         """
         stream = self._file.open('a', encoding='utf-8') if self._file is not None and self.open_jobs else None
         try:
@@ -271,8 +278,8 @@ class Inspection:
             for number, result in run_guarded(_inspect, self.open_jobs, self._num_workers, self._time_limit):
                 job = self.open_jobs[number]
                 if isinstance(result, Failure):
-                    if result.kind == 'error':  # of ours, or a missing package: nothing that the video can help
-                        raise ImportError(result.text)
+                    if result.kind == 'error':  # nothing that the video can help
+                        raise _as_raised(result.text)
                     result = FileFacts(job.path, result.kind, f'{job.path}: {result.text}')
                 self._facts[job] = result
                 if stream is not None:

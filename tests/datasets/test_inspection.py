@@ -14,6 +14,10 @@ from codes.datasets.inspection import FileFacts, Inspection, Job, inspect_video,
 from tests.make_videos import draw_frame, read_index, rotate_video, write_frames, write_video
 
 
+def stumble(job: Job) -> FileFacts:
+    raise ZeroDivisionError('a mistake of ours')
+
+
 def crash_or_inspect(job: Job) -> FileFacts:
     if job.path.endswith('crash.mp4'):
         os._exit(9)
@@ -64,6 +68,22 @@ def test_a_missing_decoder_is_not_the_fault_of_the_video(video: Path, monkeypatc
         inspect_video(Job(str(video), 'decord'))
     with pytest.raises(ImportError, match='decord'):
         Inspection([Job(str(video), 'decord')], None, 1, 60).run()
+
+
+def test_another_error_is_not_said_to_be_a_missing_decoder(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, '_inspect', stumble)
+    with pytest.raises(RuntimeError, match='ZeroDivisionError: a mistake of ours'):
+        Inspection([Job(str(video), 'pyav')], None, 1, 60).run()
+
+
+def test_a_frame_that_is_a_link_to_nowhere_makes_its_video_unreadable(tmp_path: Path) -> None:
+    job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1, digest=True)
+    frame = tmp_path / 'v' / 'img_00034.jpg'  # between the samples, so that only the digest opens it
+    frame.unlink()
+    frame.symlink_to(tmp_path / 'nowhere.jpg')
+    facts = Inspection([job], tmp_path / 'files.jsonl', 1, 60).run()[job]
+    assert (facts.kind, facts.digest) == ('unreadable', None)
+    assert 'img_00034.jpg' in str(facts.error)
 
 
 def test_every_frame_finds_damage_between_the_samples(tmp_path: Path) -> None:
