@@ -1,6 +1,6 @@
 """The lists of Kinetics-400, -600, -700 and of Mini-Kinetics-200."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -101,17 +101,17 @@ def read_mini_kinetics(files: Files) -> Lists:
             the times of an id; only ids need them.
 
     Raises:
-        ValueError: a wrong line, or an id that is not in Kinetics-400, by file and line.
+        ValueError: a wrong line, or an id that is not in Kinetics-400 or means several clips there, by file and line.
     """
-    clips: dict[str, _Clip] = {}
+    clips: dict[str, list[_Clip]] = {}
+    tables: dict[str, list[_Clip]] = {}
     split_of: dict[str, list[ListedVideo]] = {}
     for split in ('train', 'val'):
         for file in files.get(split, ()):
-            if file.lower().endswith('.csv'):
-                read = _read_clips(file, split) or []
-                split_of[split] = _lists_of_clips({split: read}, []).splits[split]
-                continue
             split_of[split] = []
+            if file.lower().endswith('.csv'):
+                tables[split] = _read_clips(file, split) or []
+                continue
             for line, text in read_lines(file):
                 if '/' in text:
                     split_of[split].append(_listed_path(file, line, text))
@@ -121,6 +121,8 @@ def read_mini_kinetics(files: Files) -> Lists:
                 if text not in clips:
                     refuse(file, line, text, 'a YouTube id of Kinetics-400 or class/video.mp4')
                 split_of[split].append(_listed_id(clips[text], f'{file}:{line}'))
+    # Together: an id of both splits has two clips.
+    split_of |= _lists_of_clips(tables, []).splits
     return Lists(alphabetical(split_of), split_of)
 
 
@@ -133,16 +135,32 @@ def _listed_path(file: str, line: int, text: str) -> ListedVideo:
     return ListedVideo((f'{label}/{name}', name), (label.replace('_', ' '),), f'{file}:{line}')
 
 
-def _listed_id(clip: _Clip, source: str) -> ListedVideo:
-    return ListedVideo(_listed_clip(clip, is_only=True).names, (clip.label,), source)
+def _listed_id(clips: Sequence[_Clip], source: str) -> ListedVideo:
+    """Name the files of an id, which must mean one clip: it tells neither class nor times."""
+    first = clips[0]
+    for clip in clips:
+        if (clip.label, clip.start, clip.end) != (first.label, first.start, first.end):
+            raise ValueError(
+                f'{source}: id {first.youtube_id} may be {_describe(first)} or {_describe(clip)}; leave the wrong line '
+                'out of the csv files'
+            )
+    return ListedVideo(_listed_clip(first, is_only=True).names, (first.label,), source)
 
 
-def _clips_by_id(files: Files, why: str) -> dict[str, _Clip]:
-    """Read which clip of Kinetics-400 an id is."""
+def _describe(clip: _Clip) -> str:
+    return f'{clip.label!r} from {clip.start} to {clip.end} s ({clip.source})'
+
+
+def _clips_by_id(files: Files, why: str) -> dict[str, list[_Clip]]:
+    """Read which clips of Kinetics-400 an id may be."""
     sources = [file for role in ('kinetics_train', 'kinetics_val') for file in files.get(role, ())]
     if not sources:
         raise ValueError(
             f'{why}; its class stands in the csv files of Kinetics-400: '
             '--file kinetics_train=FILE --file kinetics_val=FILE'
         )
-    return {clip.youtube_id: clip for file in sources for clip in _read_clips(file, None) or ()}
+    clips: dict[str, list[_Clip]] = defaultdict(list)
+    for file in sources:
+        for clip in _read_clips(file, None) or ():
+            clips[clip.youtube_id].append(clip)
+    return clips

@@ -110,3 +110,26 @@ def test_mini_kinetics_also_comes_as_paths_and_as_csv(tmp_path: Path) -> None:
     assert classes_of(lists, 'val') == [('zumba',)]
     with pytest.raises(ValueError, match=r"a.txt:1: 'zumba/x.mp4 7' is not what is expected here: class/video.mp4"):
         read_mini_kinetics({'train': [write(tmp_path, 'a.txt', 'zumba/x.mp4 7\n')]})
+
+
+def test_an_id_of_mini_kinetics_that_means_several_clips_is_refused_with_both_lines(tmp_path: Path) -> None:
+    train = write(tmp_path, 'train.csv', HEADER + 'zumba,aaaaaaaaaaa,1,11,,0\nzumba,bbbbbbbbbbb,1,11,,0\n')
+    val = write(tmp_path, 'val.csv', HEADER + 'clapping,aaaaaaaaaaa,1,11,,0\nzumba,bbbbbbbbbbb,1,11,,0\n')
+    files = {'kinetics_train': [train], 'kinetics_val': [val]}
+    files['train'] = [write(tmp_path, 'list.txt', 'bbbbbbbbbbb\n')]
+    assert classes_of(read_mini_kinetics(files), 'train') == [('zumba',)]  # the same clip twice is no doubt
+    files['train'] = [write(tmp_path, 'list.txt', 'bbbbbbbbbbb\naaaaaaaaaaa\n')]
+    message = (
+        f"list.txt:2: id aaaaaaaaaaa may be 'zumba' from 1 to 11 s ({train}:2) or 'clapping' from 1 to 11 s ({val}:2)"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_mini_kinetics(files)
+
+
+def test_csv_files_of_mini_kinetics_count_ids_over_both_splits(tmp_path: Path) -> None:
+    train = write(tmp_path, 'train.csv', HEADER + 'zumba,aaaaaaaaaaa,1,11,,0\nzumba,bbbbbbbbbbb,1,11,,0\n')
+    val = write(tmp_path, 'val.csv', HEADER + 'zumba,aaaaaaaaaaa,50,60,,0\n')
+    lists = read_mini_kinetics({'train': [train], 'val': [val]})
+    assert lists.splits['train'][0].names == ('zumba/aaaaaaaaaaa_000001_000011', 'aaaaaaaaaaa_000001_000011')
+    assert lists.splits['val'][0].names == ('zumba/aaaaaaaaaaa_000050_000060', 'aaaaaaaaaaa_000050_000060')
+    assert lists.splits['train'][1].names[-1] == 'bbbbbbbbbbb'
