@@ -53,11 +53,14 @@ def _read_segments(file: str, video: str, entry: Any) -> tuple[str, dict[str, fl
         seconds: dict[str, float] = defaultdict(float)
         for annotation in entry['annotations']:
             start, end = annotation['segment']
-            seconds[annotation['label']] += float(end) - float(start)
+            label = annotation['label']
+            if not isinstance(label, str) or not label.strip():
+                raise TypeError('a label is a name')
+            seconds[label] += float(end) - float(start)
     except (KeyError, TypeError, ValueError):
         line = line_of(file, json.dumps(video))
         raise ValueError(
             f'{file}:{line}: video {video} is {json.dumps(entry)[:200]}, must have a subset (training, validation or '
-            'testing) and annotations, each with a label and a segment [start, end]'
+            'testing) and annotations, each with a label, a name, and a segment [start, end]'
         ) from None
     return split, seconds

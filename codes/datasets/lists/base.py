@@ -180,13 +180,17 @@ def read_json(file: str, kind: type, expected: str) -> Any:
         expected: the content in words.
 
     Raises:
-        ValueError: it is no JSON, by file and line; or its content is of another type.
+        ValueError: it is no JSON, by file and line; or it is no UTF-8, nested too deeply, or of another type.
     """
     with open(file, encoding='utf-8-sig') as stream:
         try:
             content = json.load(stream)
         except json.JSONDecodeError as error:
             raise ValueError(f'{file}:{error.lineno}: no JSON here: {error.msg} (column {error.colno})') from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f'{file}: must be UTF-8, byte {error.start} is none: {error.reason}') from None
+        except RecursionError:
+            raise ValueError(f'{file}: lists or objects are nested too deeply to read; expected {expected}') from None
     if not isinstance(content, kind):
         raise ValueError(f'{file}: expected {expected}, found a {type(content).__name__}')
     return content

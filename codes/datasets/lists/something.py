@@ -1,7 +1,9 @@
 """The lists of Something-Something V1 and V2."""
 
 import json
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from codes.datasets.annotation import read_class_names
 from codes.datasets.lists.base import ClassFinder, Files, ListedVideo, Lists, line_of, read_json, read_lines, refuse
@@ -50,17 +52,24 @@ def read_something_v2(files: Files) -> Lists:
     """
     (labels,) = files['labels']
     numbers = read_json(labels, dict, 'an object of class to number')
-    try:
-        order = sorted(numbers, key=lambda name: int(numbers[name]))
-        is_complete = [int(numbers[name]) for name in order] == list(range(len(order)))
-    except (TypeError, ValueError):
-        is_complete = False
+    places = {name: _whole_number(numbers[name], f'{labels}: class {name!r}') for name in numbers}
+    order = sorted(places, key=places.__getitem__)
+    is_complete = sorted(places.values()) == list(range(len(order)))
     if not is_complete or not order:
         raise ValueError(f'{labels}: the numbers of the classes must be 0, 1, 2, ..., each once')
     splits = {split: _read_templates(files[split][0], order, labels) for split in ('train', 'val') if split in files}
     if 'test' in files:
         splits['test'] = _read_answers(files['test'][0], order, labels)
     return Lists(order, splits)
+
+
+def _whole_number(value: Any, source: str) -> int:
+    """Read 7 or '7', but not 7.5, true or '7_0', which int() would take."""
+    if isinstance(value, str) and re.fullmatch(r'[0-9]{1,9}', value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f'{source}: its number must be a whole number from 0 on, found {json.dumps(value)[:200]}')
 
 
 def _read_templates(file: str, class_names: Sequence[str], labels: str) -> list[ListedVideo]:

@@ -58,6 +58,10 @@ def test_validation_videos_have_all_classes_and_training_videos_the_longest(tmp_
         {'subset': 'training'},
         {'subset': 'training', 'annotations': [{'label': 'Zumba'}]},
         {'subset': 'training', 'annotations': [{'label': 'Zumba', 'segment': [1, 'x']}]},
+        {'subset': 'training', 'annotations': [{'label': 7, 'segment': [1, 2]}]},
+        {'subset': 'training', 'annotations': [{'label': None, 'segment': [1, 2]}]},
+        {'subset': 'training', 'annotations': [{'label': ['Zumba'], 'segment': [1, 2]}]},
+        {'subset': 'training', 'annotations': [{'label': ' ', 'segment': [1, 2]}]},
     ],
 )
 def test_a_wrong_entry_is_named_by_file_and_line(tmp_path: Path, entry: Any) -> None:
@@ -70,3 +74,17 @@ def test_a_wrong_entry_is_named_by_file_and_line(tmp_path: Path, entry: Any) -> 
 def test_another_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected an object with the key 'database', found results, version"):
         read_activitynet(write(tmp_path, {'results': {}, 'version': 1}))
+
+
+@pytest.mark.parametrize(
+    ('data', 'message'),
+    [
+        (b'{"database": "\xff"}', r'v1-3.min.json: must be UTF-8, byte 14 is none: invalid start byte'),
+        (b'[' * 100_000, r'v1-3.min.json: lists or objects are nested too deeply to read; expected an object with the'),
+    ],
+)
+def test_a_json_that_cannot_be_read_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+    files = write(tmp_path, {})
+    Path(files['json'][0]).write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        read_activitynet(files)

@@ -103,10 +103,17 @@ def test_v2_refuses_wrong_entries_by_file_and_line(tmp_path: Path) -> None:
         read_something_v2(files)
 
 
-@pytest.mark.parametrize('numbers', [{}, {'a': '1'}, {'a': '0', 'b': '0'}, {'a': '0', 'b': 'x'}, {'a': '0', 'b': None}])
+@pytest.mark.parametrize('numbers', [{}, {'a': '1'}, {'a': '0', 'b': '0'}, {'a': 0, 'b': -1}])
 def test_v2_refuses_numbers_of_classes_with_gaps(tmp_path: Path, numbers: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r'labels.json: the numbers of the classes must be 0, 1, 2, ..., each once'):
         read_something_v2({'labels': write(tmp_path, 'labels.json', numbers)})
+
+
+@pytest.mark.parametrize('number', ['x', None, 1.0, 1.5, True, '1_0', ' 1', '', [1], '9' * 5000])
+def test_v2_refuses_numbers_of_classes_that_are_not_whole(tmp_path: Path, number: Any) -> None:
+    labels = write(tmp_path, 'labels.json', {'a': 0, 'b': number})
+    with pytest.raises(ValueError, match=r"labels.json: class 'b': its number must be a whole number from 0 on, "):
+        read_something_v2({'labels': labels})
 
 
 def test_classes_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
