@@ -3,7 +3,8 @@
 The samples are those of the training itself: the same seed, epoch and place in the data set give the same crops, flips
 and colours. Each row of a sheet is a snippet: the whole first frame, then the frames that the network gets, with their
 numbers; the coloured bar shows where in the video they lie. --clips writes short films instead. Test and validation
-show their views: every crop and every group of snippets.
+show their views: every crop and every group of snippets. What cannot be read is named, the other samples are drawn, and
+the exit status is 1.
 """
 
 import argparse
@@ -84,7 +85,10 @@ class WatchedSamples(Dataset[dict[str, Any]]):
         return len(self.keys)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        sample = self.dataset[self.keys[number]]
+        try:
+            sample = self.dataset[self.keys[number]]
+        except Exception as error:  # one bad video shall not cost the sheets of the others
+            return {'error': str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)}
         return {**sample, **self.seen}
 
 
@@ -203,7 +207,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return the exit status."""
     args = parse_args(argv)
     with plain_errors():
         config = load_config(args.config, args.cfg_options)
@@ -211,7 +216,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name not in config:
             raise KeyError(f'{args.config} has no {name}')
         runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
-        loader = build_loader({**config[name], 'num_workers': 0}, name, runtime)
+        # Batches decide only how many samples an epoch leaves out at its end; fewer videos than a batch can be shown.
+        loader = build_loader({**config[name], 'num_workers': 0, 'batch_size': 1}, name, runtime)
         keys = choose_keys(loader, args)
         args.out.mkdir(parents=True, exist_ok=True)
     dataset: Any = loader.dataset
@@ -220,8 +226,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     items = DataLoader(watched, None, num_workers=workers, worker_init_fn=init_worker, collate_fn=as_it_is)
     samples = []
     files = []
+    num_failed = 0
     place = f'{args.split}_epoch{args.epoch}' if args.split == 'train' else args.split
     for item in tqdm(items, desc='samples', unit='sample', disable=None):
+        if 'error' in item:
+            num_failed += 1
+            tqdm.write(printable(f'error: {item["error"]}'), file=sys.stderr)
+            continue
         sample = as_seen(item, describe(item, dataset, args, runtime.seed))
         tqdm.write('')
         print_indices(sample)
@@ -234,15 +245,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     for number, sheet in enumerate(sheets(samples, args.cell) if samples else (), start=1):
         files.append(args.out / f'{place}_{number}.png')
         save_png(draw_samples(sheet, title, args.cell), files[-1])
-    print(f'\nwritten to {args.out}: {" ".join(file.name for file in files)}')
+    if num_failed:
+        sys.stderr.write(f'{num_failed} of {len(keys)} samples cannot be shown\n')
+    print(f'\nwritten to {args.out}: {" ".join(file.name for file in files) or "nothing"}')
     if config['model'].get('batch_augment') is not None:
         kind = config['model']['batch_augment'].get('type')
         print(f'not shown: {kind}, which mixes whole batches inside the model')
+    return 1 if num_failed else 0
 
 
 if __name__ == '__main__':
     try:
-        main()
+        sys.exit(main())
     except KeyboardInterrupt:
         sys.stderr.write('interrupted\n')
         sys.exit(130)

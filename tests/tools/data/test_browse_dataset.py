@@ -73,6 +73,35 @@ def test_samples_are_those_of_the_training(config: str, seen: list[dict], worker
         )
 
 
+def test_fewer_videos_than_a_batch_can_be_shown(config: str, seen: list[dict]) -> None:
+    browse(config, '--num', '9')
+    keys = [item['index'] for item in seen]
+    seen.clear()
+    browse(config, '--num', '9', '--cfg-options', 'train_dataloader.batch_size=64')
+    assert [item['index'] for item in seen] == keys
+    assert sorted(keys) == list(range(9))
+
+
+@pytest.mark.parametrize('workers', ['0', '2'])
+def test_a_bad_video_does_not_cost_the_others(
+    data: Path, tmp_path: Path, seen: list[dict], capsys: pytest.CaptureFixture, workers: str
+) -> None:
+    (tmp_path / 'bad.mp4').write_text('no video')
+    (tmp_path / 'list.txt').write_text(f'{data}/val0.mp4 0\n{tmp_path}/bad.mp4 1\n{data}/val2.mp4 2\n')
+    config = write_config(data, tmp_path / 'page.py', list_file=str(tmp_path / 'list.txt'))
+    words = [config, '--out', str(tmp_path / 'out'), '--workers', workers, '--split', 'val']
+    assert main(words) == 1
+    assert [item['index'] for item in seen] == [0, 2]
+    said = capsys.readouterr()
+    assert 'bad.mp4' in said.err
+    assert '1 of 3 samples cannot be shown' in said.err
+    assert 'Traceback' not in said.err
+    assert [file.name for file in (tmp_path / 'out').iterdir()] == ['val_1.png']
+    assert main([*words, '--index', '1']) == 1
+    assert ': nothing' in capsys.readouterr().out
+    assert main([*words, '--index', '0']) == 0
+
+
 def test_frames_are_named_by_their_numbers(config: str, seen: list[dict], capsys: pytest.CaptureFixture) -> None:
     out = browse(config, '--num', '3', '--split', 'val')
     assert [item['index'] for item in seen] == [0, 1, 2]
