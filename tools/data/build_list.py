@@ -41,6 +41,19 @@ _OWN = {
     'csv': DataSet('csv files', None, read_csv, _CSV_ROLES),
 }
 NUM_EXAMPLES = 3
+# Options that only some calls use, by what they are for, and their defaults. The parser's own default of them is None,
+# which tells those that were given.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    '--frames': {'filename_tmpl': None, 'start_index': 1},
+    'folders': {'val_fraction': None, 'seed': 0},
+    'csv': {
+        'path_column': 'path',
+        'label_column': 'label',
+        'split_column': 'split',
+        'label_separator': None,
+        'first_label': 0,
+    },
+}
 
 
 def find_files(roles: Mapping[str, Role], folder: Path, given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -204,7 +217,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--filename-tmpl',
         help='how frames are called (default: img_{:05d}.jpg; {:05d}.jpg and {:06d}.jpg for Something-Something)',
     )
-    add('--start-index', type=int, default=1, help='number of the first frame (default: 1)')
+    add('--start-index', type=int, help='number of the first frame (default: 1)')
     add('--annotations', type=Path, help='folder of the official files (default: OUT/annotations)')
     add('--file', action='append', default=[], metavar='ROLE=FILE', help='an official file elsewhere; may be repeated')
     add('--relative-to', help='folder that paths are relative to (default: OUT); they are absolute if MEDIA is outside')
@@ -222,14 +235,32 @@ def build_parser() -> argparse.ArgumentParser:
     add('--workers', type=int, default=8, help='folders to read at once (default: 8)')
     tree = parser.add_argument_group('folders', 'a tree train/class/video and val/class/video, or class/video')
     tree.add_argument('--val-fraction', type=float, help='share of each class that goes to val.txt, for class/video')
-    tree.add_argument('--seed', type=int, default=0, help='another choice of them (default: 0)')
+    tree.add_argument('--seed', type=int, help='another choice of them (default: 0)')
     table = parser.add_argument_group('csv', 'train.csv, val.csv, test.csv, or all.csv with a column for the split')
-    table.add_argument('--path-column', default='path', help='(default: path)')
-    table.add_argument('--label-column', default='label', help='names or numbers (default: label)')
-    table.add_argument('--split-column', default='split', help='in all.csv (default: split)')
+    table.add_argument('--path-column', help='(default: path)')
+    table.add_argument('--label-column', help='names or numbers (default: label)')
+    table.add_argument('--split-column', help='in all.csv (default: split)')
     table.add_argument('--label-separator', help='what stands between several labels of a video, such as "|"')
-    table.add_argument('--first-label', type=int, default=0, help='number of the first class (default: 0)')
+    table.add_argument('--first-label', type=int, help='number of the first class (default: 0)')
     return parser
+
+
+def settle_options(args: argparse.Namespace) -> None:
+    """Give the options that only some calls use their defaults, and refuse those that this call would not use.
+
+    Raises:
+        ValueError: an option was given that has no use here; says which, and what it is for.
+    """
+    for purpose, defaults in _OPTIONS.items():
+        is_used = args.frames if purpose == '--frames' else args.data_set == purpose
+        given = [name for name in defaults if getattr(args, name) is not None]
+        if given and not is_used:
+            options = ', '.join(f'--{name.replace("_", "-")}' for name in given)
+            missing = 'without --frames' if purpose == '--frames' else f'for {args.data_set}, only for {purpose}'
+            raise ValueError(f'{options}: of no use {missing}')
+        for name, default in defaults.items():
+            if getattr(args, name) is None:
+                setattr(args, name, default)
 
 
 def read_lists(args: argparse.Namespace, data_set: DataSet) -> Lists:
@@ -291,6 +322,7 @@ def main(argv: list[str] | None = None) -> int:
         data_set = (DATA_SETS | _OWN)[args.data_set]
         if not 0 <= args.skip_missing <= 1:
             raise ValueError(f'--skip-missing {args.skip_missing} must be a share from 0 to 1')
+        settle_options(args)
         # Mistakes in lists show before the tree is read, which may take minutes.
         if args.data_set == 'folders':
             if args.file or args.annotations:

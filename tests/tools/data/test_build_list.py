@@ -413,6 +413,25 @@ def test_names_that_are_not_utf8_get_into_lists_and_summaries(
         (['kinetics400', 'videos', '.', '--annotations', 'empty', '--file', 'test=annotations/test.csv'], 'no labels'),
         (['folders', 'videos', '.', '--annotations', 'x'], r'folders has no official files: leave out --file and'),
         (['folders', 'videos', '.', '--file', 'x=y'], r'folders has no official files: leave out --file and'),
+        *[
+            (['kinetics400', 'videos', '.', option, value], f'{option}: of no use for kinetics400, only for {purpose}')
+            for option, value, purpose in (
+                ('--val-fraction', '0', 'folders'),
+                ('--seed', '0', 'folders'),
+                ('--path-column', 'path', 'csv'),
+                ('--label-column', 'label', 'csv'),
+                ('--split-column', 'split', 'csv'),
+                ('--label-separator', '|', 'csv'),
+                ('--first-label', '0', 'csv'),
+            )
+        ],
+        (
+            ['csv', 'videos', '.', '--val-fraction', '0.2', '--seed', '1'],
+            r'--val-fraction, --seed: of no use for csv, only for folders',
+        ),
+        (['folders', 'videos', '.', '--first-label', '1'], r'--first-label: of no use for folders, only for csv'),
+        (['kinetics400', 'videos', '.', '--filename-tmpl', '{}.jpg'], r'--filename-tmpl: of no use without --frames'),
+        (['kinetics400', 'videos', '.', '--start-index', '1'], r'--start-index: of no use without --frames'),
     ],
 )
 def test_mistakes_end_with_one_line_and_status_2(
