@@ -14,7 +14,7 @@ from codes.datasets.annotation import parse_list_file, read_class_names
 from codes.datasets.lists.base import Role
 from codes.datasets.lists.catalogue import DATA_SETS
 from tools.data import build_list
-from tools.data.build_list import build_parser, check_classes, find_files, main, write_text
+from tools.data.build_list import build_parser, check_classes, find_files, main, settle_options, write_text
 
 Lines = dict[str, list[str]]
 
@@ -494,4 +494,6 @@ def test_commands_in_the_documentation_are_understood() -> None:
     text = (Path(__file__).parents[3] / 'docs/datasets.md').read_text().replace('\\\n', ' ')
     commands = re.findall(r'^    python tools/data/build_list.py (.*)$', text, re.M)
     parsed = [build_parser().parse_args(shlex.split(command)) for command in commands if '#' not in command]
+    for args in parsed:
+        settle_options(args)
     assert {args.data_set for args in parsed} >= {'folders', 'csv', *DATA_SETS} - {'kinetics600', 'kinetics700'}
