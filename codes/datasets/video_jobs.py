@@ -82,7 +82,12 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('videos', metavar='VIDEO_DIR', type=Path, help='folder of the videos, searched with the folders in it')
     add('out', metavar='OUT_DIR', type=Path, help='folder to write; folders in it are named as below VIDEO_DIR')
-    add('--list', metavar='FILE', type=Path, help='only the videos of this list, lines "path label" (default: all)')
+    add(
+        '--list',
+        metavar='FILE',
+        type=Path,
+        help='only the videos of this list, lines "path label" with paths relative to VIDEO_DIR (default: all)',
+    )
     add(
         '--short-side',
         type=int,
@@ -126,6 +131,8 @@ def run_tool(
         FileNotFoundError, ValueError, FileExistsError: as :func:`plan_jobs`, :func:`claim_folder`, :func:`run_jobs`.
         KeyboardInterrupt: the user's.
     """
+    # Before the folder is claimed: a wrong call must not leave its settings there.
+    _check_limits(args.workers, args.time_limit)
     jobs = plan_jobs(args.videos, args.out, args.list, suffix)
     claim_folder(args.out, SETTINGS_FILE, settings)
     return run_jobs(work, jobs, args.out / FAILURES_FILE, args.workers, args.time_limit, is_part=args.list is not None)
@@ -183,7 +190,7 @@ def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str 
 
     Raises:
         FileNotFoundError, ValueError: as :func:`find_videos`; or ``out`` lies in ``root``, where a second run would
-            take targets for videos; or two videos have one target.
+            take targets for videos; or two videos have one target; or none of the list's videos is there.
     """
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f'{out} lies in {root}, the folder of the videos; choose another one')
@@ -193,22 +200,30 @@ def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str 
         if target in jobs:
             raise ValueError(f'{jobs[target].name} and {name} would both become {target}; rename one')
         jobs[target] = VideoJob(name, root / name, target)
+    if list_file is not None and jobs and not any(job.source.is_file() for job in jobs.values()):
+        first = next(iter(jobs.values())).source
+        raise FileNotFoundError(
+            f'none of the {len(jobs)} videos of {list_file} is there, such as {first}; lines must be "path label", '
+            f'without a number of frames, and paths relative to {root}'
+        )
     return list(jobs.values())
 
 
 def claim_folder(out: Path, file_name: str, settings: dict[str, Any]) -> None:
     """Make a folder for targets that are all made with the same settings, which are written to a file in it.
 
+    A folder with nothing but that file, whatever it says, may be claimed anew.
+
     Raises:
-        ValueError: it holds targets of other settings; names the differences.
+        ValueError: it holds targets of other settings; names the differences. Or of settings that cannot be read.
         FileExistsError: ``out`` is a file.
     """
     out.mkdir(parents=True, exist_ok=True)
     file = out / file_name
     # What JSON makes of the settings, so that tuples and lists compare equal.
     settings = json.loads(json.dumps(settings))
-    if file.exists():
-        found = json.loads(file.read_text())
+    if file.exists() and any(other.name != file_name for other in out.iterdir()):
+        found = _read_settings(file)
         names = sorted(found.keys() | settings.keys())
         differences = [
             f'{name} {found.get(name)} instead of {settings.get(name)}'
@@ -223,6 +238,19 @@ def claim_folder(out: Path, file_name: str, settings: dict[str, Any]) -> None:
         return
     with writing(file) as part:
         part.write_text(json.dumps(settings, indent=2) + '\n')
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding='utf-8'))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f'{file} is damaged: it should say in JSON what settings the folder was begun with; choose another folder, '
+            'or remove this one'
+        )
+    return found
 
 
 @contextmanager
@@ -282,8 +310,7 @@ def run_jobs(
         ValueError: ``num_workers`` is negative, or ``time_limit`` not above 0.
         KeyboardInterrupt: the user's, when all workers are stopped.
     """
-    if num_workers < 0:
-        raise ValueError(f'num_workers is {num_workers}, must be 0 or more')
+    _check_limits(num_workers, time_limit)
     waiting = [job for job in jobs if not job.target.exists()]
     names = {job.name for job in jobs}
     written = names - {job.name for job in waiting}
@@ -307,6 +334,13 @@ def run_jobs(
             bar.update()
     outcome.failures.sort(key=lambda failure: failure.path)
     return outcome
+
+
+def _check_limits(num_workers: int, time_limit: float) -> None:
+    if num_workers < 0:
+        raise ValueError(f'num_workers is {num_workers}, must be 0 or more')
+    if not time_limit > 0:
+        raise ValueError(f'time_limit is {time_limit:g}, must be above 0')
 
 
 def read_failures(failures_file: Path) -> list[Failure]:

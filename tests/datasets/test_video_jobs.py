@@ -133,9 +133,27 @@ def test_targets_must_not_lie_among_the_videos(videos):
 
 def test_a_folder_has_one_kind_of_targets(out):
     claim_folder(out, SETTINGS_FILE, {'size': (2, 3), 'fps': None})
+    touch(out, 'a.mp4')
     claim_folder(out, SETTINGS_FILE, {'size': [2, 3], 'fps': None})
     with pytest.raises(ValueError, match=r'other settings \(fps None instead of 5, size \[2, 3\] instead of 4\); use'):
         claim_folder(out, SETTINGS_FILE, {'size': 4, 'fps': 5})
+
+
+def test_a_folder_without_targets_may_be_claimed_anew(out):
+    claim_folder(out, SETTINGS_FILE, {'size': 2})
+    claim_folder(out, SETTINGS_FILE, {'size': 4})
+    assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 4}
+    (out / SETTINGS_FILE).write_text('{"size"')
+    claim_folder(out, SETTINGS_FILE, {'size': 5})
+    assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 5}
+
+
+@pytest.mark.parametrize('content', [b'{"size"', b'[1]', b'', b'\xff'])
+def test_damaged_settings_are_named(out, content):
+    touch(out, 'a.mp4').joinpath(SETTINGS_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match=r'out/settings\.json is damaged: it should say in JSON what settings'):
+        claim_folder(out, SETTINGS_FILE, {'size': 2})
+    assert (out / SETTINGS_FILE).read_bytes() == content
 
 
 def test_writing_renames_what_is_complete(out):
@@ -210,6 +228,15 @@ def test_a_missing_video_is_a_failure(videos, out, tmp_path):
     assert outcome.failures == [Failure('gone.mp4', f'there is no file {videos / "gone.mp4"}')]
 
 
+@pytest.mark.parametrize('lines', ['gone.mp4 0\n', 'videos/a.mp4 0\n', 'a.mp4 40 0\nb/c.MKV 30 1\n'])
+def test_a_list_without_a_video_that_is_there_is_an_error(videos, out, tmp_path, lines):
+    (tmp_path / 'list.txt').write_text(lines)
+    with pytest.raises(
+        FileNotFoundError, match=r'none of the . videos of .*list\.txt is there.*relative to .*/videos$'
+    ):
+        plan_jobs(videos, out, tmp_path / 'list.txt')
+
+
 def test_errors_that_say_little_are_named(videos, out):
     touch(videos, 'short.mp4')
     assert Failure('short.mp4', 'KeyError: 7') in run(videos, out).failures
@@ -234,7 +261,7 @@ def test_a_video_that_takes_too_long_fails(videos, out):
 def test_options_out_of_range_are_refused(videos, out):
     with pytest.raises(ValueError, match='num_workers is -1, must be 0 or more'):
         run(videos, out, -1)
-    with pytest.raises(ValueError, match='time_limit=0 above 0'):
+    with pytest.raises(ValueError, match='time_limit is 0, must be above 0'):
         run(videos, out, 1, time_limit=0)
 
 
@@ -300,3 +327,19 @@ def test_a_tool_runs_on_what_its_command_line_names(videos, out, tmp_path):
     assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 64}
     with pytest.raises(ValueError, match='size 64 instead of 65'):
         run_tool(copy, args, '.x', {'size': 65})
+
+
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (['--workers', '-1'], 'num_workers is -1'),
+        (['--time-limit', '0'], 'time_limit is 0'),
+        (['--time-limit', 'nan'], 'time_limit is nan'),
+    ],
+)
+def test_a_wrong_call_leaves_no_folder_behind(videos, out, words, text):
+    parser = argparse.ArgumentParser()
+    add_job_arguments(parser)
+    with pytest.raises(ValueError, match=text):
+        run_tool(copy, parser.parse_args([str(videos), str(out), *words]), '.x', {})
+    assert not out.exists()
