@@ -130,7 +130,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with plain_errors():
         config = load_config(args.config, args.cfg_options)
         splits = read_splits(config)
-        args.out.mkdir(parents=True, exist_ok=True)
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ValueError(f'--out {args.out} must be a folder, or a new name for one: {error.strerror}') from error
     title = Path(args.config).stem
     if args.quick:
         report = quick_report(splits)

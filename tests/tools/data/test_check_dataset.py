@@ -164,6 +164,14 @@ def test_mistakes_in_the_call_are_one_line(config: str, data: Path, capsys: pyte
     assert 'there is no config' in capsys.readouterr().err
 
 
+def test_a_file_as_out_is_one_line(config: str, capsys: pytest.CaptureFixture) -> None:
+    for out in (config, f'{config}/below'):
+        with pytest.raises(SystemExit) as ended:
+            main([config, '--quick', '--out', out])
+        assert ended.value.code == 2
+        assert f'--out {out} must be a folder, or a new name for one: ' in capsys.readouterr().err
+
+
 def test_command_ends_with_the_verdict(config: str, data: Path) -> None:
     (data / 'train.txt').write_text('nowhere.mp4 0\nnor.mp4 1\n')
     command = [sys.executable, 'tools/data/check_dataset.py', config, '--quick', '--out', str(data / 'out')]
