@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,20 @@ def test_every_module_can_be_imported(name: str) -> None:
 
 
 @pytest.mark.parametrize('tool', TOOLS)
-def test_every_tool_explains_itself(tool: str) -> None:
+def test_every_tool_explains_itself(
+    tool: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, 'argv', [tool, '--help'])
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / tool), run_name='__main__')
+    assert not end.value.code
+    assert 'usage:' in capsys.readouterr().out
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize('tool', TOOLS)
+def test_every_tool_starts_on_its_own(tool: str) -> None:
     done = subprocess.run([sys.executable, tool, '--help'], cwd=ROOT, capture_output=True, text=True, check=True)
     assert 'usage:' in done.stdout
     assert not done.stderr

@@ -278,6 +278,8 @@ def test_an_interruption_ends_the_run(videos, out):
 
 
 def _run_slowly(videos: Path, out: Path) -> None:
+    # A shell that starts the tests in the background has them ignore this signal, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_jobs(partial(copy, seconds=0.2), plan_jobs(videos, out), out / FAILURES_FILE, 2)
 
 
