@@ -147,6 +147,7 @@ def one_epoch(broken: tuple[Path, set[str]], num_workers: int = 0, epochs: int =
     return config
 
 
+@pytest.mark.sweep
 def test_training_on_broken_videos_ends_and_names_exactly_those(
     broken: tuple[Path, set[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +171,7 @@ def test_training_on_broken_videos_ends_and_names_exactly_those(
         predict(runner.model, loader, DEVICE)
 
 
+@pytest.mark.sweep
 def test_a_run_on_broken_videos_resumes_in_the_same_bits_and_keeps_its_record(
     broken: tuple[Path, set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

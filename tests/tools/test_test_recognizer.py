@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from codes.engine.checkpoint import read_checkpoint
 from tests.tools.conftest import Run
 
 
+@pytest.mark.sweep
 def test_evaluation_is_the_same_on_one_and_on_two_processes(
     run: Run, config: Path, straight: Path, tmp_path: Path
 ) -> None:
@@ -31,6 +33,7 @@ def test_evaluation_is_the_same_on_one_and_on_two_processes(
     assert f'top1 {top1:.2f}' in numbers1
 
 
+@pytest.mark.sweep
 def test_options_of_the_tests_command_take_effect(run: Run, config: Path, straight: Path, tmp_path: Path) -> None:
     options = ['--average-views', 'prob', '--max-views-per-forward', 1, '--amp', 'bf16']
     run('dist_test_recognizer.sh', config, straight / 'best.pth', 1, '--out', tmp_path / 'x.json', *options)
@@ -38,6 +41,7 @@ def test_options_of_the_tests_command_take_effect(run: Run, config: Path, straig
     np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-4)
 
 
+@pytest.mark.sweep
 def test_a_checkpoint_that_needs_code_is_tested_if_that_is_allowed(
     run: Run, config: Path, straight: Path, tmp_path: Path
 ) -> None:

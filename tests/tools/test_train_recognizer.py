@@ -47,6 +47,7 @@ def test_run_announces_itself_and_leaves_a_config_that_can_be_run_again(run: Run
     assert load_config(straight / 'config.py').to_dict() == load_config(config).to_dict()
 
 
+@pytest.mark.sweep
 def test_options_of_the_train_command_take_effect(run: Run, config: Path, straight: Path, tmp_path: Path) -> None:
     options = ['--seed', 3, '--deterministic', '--amp', 'bf16', '--no-validate', '--load-from', straight / 'best.pth']
     override = ['--cfg-options', 'train_cfg.max_epochs=1', 'optimizer.lr=0.25', 'schedule.warmup_epochs=0']
@@ -61,6 +62,7 @@ def test_options_of_the_train_command_take_effect(run: Run, config: Path, straig
     assert sorted(f.name for f in tmp_path.glob('*.pth')) == ['epoch_1.pth']
 
 
+@pytest.mark.sweep
 def test_mistakes_are_one_line_and_end_the_run(run: Run, config: Path, tmp_path: Path) -> None:
     done = run('dist_train_recognizer.sh', config, 2, '--cfg-options', 'model.backbone.dept=18', check=False)
     assert done.returncode != 0
@@ -68,6 +70,7 @@ def test_mistakes_are_one_line_and_end_the_run(run: Run, config: Path, tmp_path:
     assert 'Traceback' not in done.stderr
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ('arguments', 'text'),
     [
@@ -130,6 +133,7 @@ def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
         assert text in capsys.readouterr().err
 
 
+@pytest.mark.sweep
 def test_all_processes_stop_for_data_that_are_not_fit(run: Run, few_videos: Config, tmp_path: Path) -> None:
     few_videos.dump(tmp_path / 'page.py')
     remove_a_video(tmp_path / 'copy')

@@ -192,6 +192,7 @@ def test_stages_come_with_shapes_and_parameters() -> None:
     assert sum(stage['params'] for stage in summary['stages']) == summary['params']
 
 
+@pytest.mark.sweep
 def test_command_prints_json_or_a_table() -> None:
     command = [sys.executable, 'tools/analysis/model_summary.py', 'configs/demo/dsanet_ordered_actions.py']
     shape = ['--input-shape', '4', '2', '64', '48']

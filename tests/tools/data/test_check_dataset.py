@@ -172,6 +172,7 @@ def test_a_file_as_out_is_one_line(config: str, capsys: pytest.CaptureFixture) -
         assert f'--out {out} must be a folder, or a new name for one: ' in capsys.readouterr().err
 
 
+@pytest.mark.sweep
 def test_command_ends_with_the_verdict(config: str, data: Path) -> None:
     (data / 'train.txt').write_text('nowhere.mp4 0\nnor.mp4 1\n')
     command = [sys.executable, 'tools/data/check_dataset.py', config, '--quick', '--out', str(data / 'out')]
