@@ -1,6 +1,6 @@
 """Damaged lists, videos and pictures: each ends in an error with a name, or as a bad sample that is counted.
 
-The quick tests take a handful of each kind. ``pytest -m sweep tests/datasets/test_fuzz.py -s`` takes thousands and
+The quick tests take a handful of each kind. ``pytest -m long tests/datasets/test_fuzz.py -s`` takes thousands and
 prints what became of them.
 """
 
@@ -260,14 +260,14 @@ def test_damaged_frames_are_counted(good, tmp_path):
     assert outcomes['bad, counted'] >= 20
 
 
-@pytest.mark.sweep
+@pytest.mark.long
 def test_thousands_of_damaged_lists(good, tmp_path):
     outcomes = fuzz_lists(good, tmp_path, 4000, seed=1) + fuzz_class_files(tmp_path, 1000, seed=1)
     sys.stdout.write(f'\nlists: {dict(outcomes)}\n')
     assert outcomes.total() == 5000
 
 
-@pytest.mark.sweep
+@pytest.mark.long
 @pytest.mark.parametrize('decoder', [None, *DECODERS])
 def test_hundreds_of_damaged_videos_and_pictures(good, tmp_path, decoder):
     if decoder is None:

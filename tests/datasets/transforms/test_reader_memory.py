@@ -45,7 +45,7 @@ def test_memory_stays_the_same_over_many_videos(video, decoder):
     assert after - before < 8
 
 
-@pytest.mark.sweep
+@pytest.mark.long
 @pytest.mark.parametrize('isolated', [False, True])
 @pytest.mark.parametrize('decoder', DECODERS)
 def test_memory_stays_the_same_over_thousands_of_videos(video, decoder, isolated):
