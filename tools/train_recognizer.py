@@ -13,6 +13,7 @@ from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import Runner  # noqa: E402
+from codes.engine.stopping import RunError, Stopped  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,6 +34,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='instead of runtime.seed')
     parser.add_argument('--deterministic', action='store_true', help='reproducible algorithms on the GPU; slower')
     parser.add_argument('--amp', choices=('bf16', 'fp16'), help='automatic mixed precision')
+    parser.add_argument(
+        '--scale-lr', action='store_true', help='scale the learning rate from train_cfg.base_batch_size to this run'
+    )
+    parser.add_argument(
+        '--profile',
+        nargs='?',
+        type=int,
+        const=5,
+        default=0,
+        metavar='N',
+        help='record N iterations, 5 by default, in a trace and a table in WORK_DIR/profile',
+    )
     parser.add_argument('--no-validate', action='store_true', help='leave out validation')
     parser.add_argument(
         '--no-check', action='store_true', help='leave out the quick check of the data (tools/data/check_dataset.py)'
@@ -72,6 +85,8 @@ def main() -> None:
         config = load_config(args.config, args.cfg_options)
         given = {'seed': args.seed, 'deterministic': args.deterministic or None, 'amp': args.amp}
         config['runtime'] = {**config.get('runtime', {}), **{k: v for k, v in given.items() if v is not None}}
+        if args.scale_lr and 'train_cfg' in config:
+            config['train_cfg'] = {**config['train_cfg'], 'scale_lr': True}
         if args.no_validate:
             config.pop('val_dataloader', None)
         device = distributed.setup()
@@ -84,10 +99,18 @@ def main() -> None:
         runner.start(args.resume, args.load_from, args.allow_pickle)
     if is_main:
         (work_dir / 'config.py').write_text(runner.config_text)
-    best = runner.train()
+    logger = logging.getLogger('codes')
+    try:
+        best = runner.train(args.profile)
+    except Stopped as stop:
+        logger.warning('%s', stop)
+        sys.exit(stop.exit_status)
+    except RunError as error:
+        logger.error('error: %s', error)
+        sys.exit(1)
     if best is not None:
         numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
-        logging.getLogger('codes').info('best epoch %d: %s', best['epoch'], numbers)
+        logger.info('best epoch %d: %s', best['epoch'], numbers)
     distributed.teardown()
 
 

@@ -4,6 +4,7 @@ Everything works the same in a single process without a process group.
 """
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -68,12 +69,20 @@ def teardown() -> None:
         dist.destroy_process_group()
 
 
-def wrap(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return the model for training: as DistributedDataParallel in a process group, otherwise as it is."""
+def wrap(model: nn.Module, device: torch.device, find_unused_parameters: bool = False) -> nn.Module:
+    """Return the model for training: as DistributedDataParallel in a process group, otherwise as it is.
+
+    Args:
+        model: what is trained.
+        device: where it is.
+        find_unused_parameters: look for parameters without a gradient in each iteration.
+    """
     if not dist.is_initialized():
         return model
     device_ids = [device.index] if device.type == 'cuda' else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=device_ids)
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=device_ids, find_unused_parameters=find_unused_parameters
+    )
 
 
 def broadcast_buffers(model: nn.Module) -> None:
@@ -93,6 +102,15 @@ def mean_over_processes(value: Tensor) -> Tensor:
         dist.all_reduce(value)
         value /= dist.get_world_size()
     return value
+
+
+def largest(numbers: Sequence[int]) -> list[int]:
+    """Return for each place the largest number that any process has there. Waits for all processes."""
+    if not dist.is_initialized():
+        return list(numbers)
+    value = torch.tensor(numbers)  # on the CPU, where these numbers are needed
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value.tolist()  # (len(numbers),)
 
 
 def gather(value: Any) -> list[Any]:
