@@ -262,6 +262,8 @@ class Runner:
         self.epoch, self.iteration = place
         self.validated = content['validated']
         self.best = content['best']
+        if self.num_iterations:
+            self._set_rate(self.num_iterations - 1)  # as in the run that was interrupted
         self.num_worse = content.get('num_worse', 0)
         self.num_nonfinite = content.get('num_nonfinite', 0)
         progress = content.get('progress', [])
@@ -413,7 +415,7 @@ class Runner:
             waited += data_time
             for batch in batches:
                 bad_samples.add(batch['bad'])
-            rate = self._set_rate()
+            rate = self._set_rate(self.num_iterations)
             if not self._is_settled:
                 stepper.settle(batches)
                 self._is_settled = True
@@ -433,9 +435,9 @@ class Runner:
             tick = time.perf_counter()
         self._report_epoch(text, self.iteration - first_iteration, time.perf_counter() - started, waited)
 
-    def _set_rate(self) -> float:
-        """Set the learning rate of the next iteration and return it."""
-        epoch = self.num_iterations / self.iterations_per_epoch
+    def _set_rate(self, iteration: int) -> float:
+        """Set the learning rate of an iteration, counted from 0 on, and return it."""
+        epoch = iteration / self.iterations_per_epoch
         return set_learning_rate(self.optimizer, self.schedule.factor(epoch, self.train_cfg.max_epochs))
 
     def _iterate(

@@ -546,10 +546,10 @@ def test_run_that_dies_within_an_epoch_ends_in_the_same_bits(
 ) -> None:
     original = Runner._set_rate
 
-    def die(self: Runner) -> float:
-        if self.num_iterations == iterations:
+    def die(self: Runner, iteration: int) -> float:
+        if iteration == iterations:
             raise KeyboardInterrupt
-        return original(self)
+        return original(self, iteration)
 
     monkeypatch.setattr(Runner, '_set_rate', die)
     with pytest.raises(KeyboardInterrupt):
@@ -559,6 +559,9 @@ def test_run_that_dies_within_an_epoch_ends_in_the_same_bits(
     assert max(run_files(tmp_path))[1].name == name
     seen: list[tuple] = []
     replaced = VideoSamples.__getitem__
+    taken_up = Runner(small_steps(data), tmp_path, DEVICE)
+    taken_up.resume('auto')
+    assert_same_run(taken_up._content(), read_checkpoint(max(run_files(tmp_path))[1]))  # the rates, too
     if num_workers == 0:
         monkeypatch.setattr(VideoSamples, '__getitem__', lambda self, key: (seen.append(key), replaced(self, key))[1])
     torch.manual_seed(12345)
