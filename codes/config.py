@@ -107,6 +107,7 @@ class RuntimeCfg:
         log_interval: iterations between two log lines.
         keep_checkpoints: how many of the latest epochs' checkpoints stay; the best one always does.
         save_best: name of the metric whose best epoch is kept as ``best.pth``.
+        timeout_minutes: how long processes wait for one that does not answer before the run ends.
     """
 
     seed: int = 0
@@ -115,6 +116,7 @@ class RuntimeCfg:
     log_interval: int = 20
     keep_checkpoints: int = 2
     save_best: str = 'top1'
+    timeout_minutes: float = 10
 
     def __post_init__(self) -> None:
         if self.amp not in (None, 'bf16', 'fp16'):
@@ -123,6 +125,8 @@ class RuntimeCfg:
             raise ValueError(
                 f'log_interval={self.log_interval} and keep_checkpoints={self.keep_checkpoints} must be at least 1'
             )
+        if not 0 < self.timeout_minutes <= 24 * 60:
+            raise ValueError(f'timeout_minutes={self.timeout_minutes} must be more than 0 and at most 1440, a day')
 
 
 # Sections that describe an object by its type, and what the framework hands over when it builds it.
