@@ -223,6 +223,11 @@ def test_mistakes_in_the_file_are_refused_with_text(
             'train_cfg = dict(max_epochs=2.5)\nmetrics = [',
             'train_cfg.max_epochs=2.5 does not fit TrainCfg',
         ),
+        (
+            'metrics = [',
+            'runtime = dict(timeout_minutes=0)\nmetrics = [',
+            'timeout_minutes=0 must be more than 0 and at',
+        ),
         ('metrics = [', 'runtime = dict(log_interval=2.5)\nmetrics = [', 'runtime.log_interval=2.5 does not fit'),
         (
             'frames_per_snippet=2',

@@ -211,7 +211,7 @@ def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> st
         patience: as for :func:`last_words`.
     """
     reason = re.sub(r'^\[[^]]*\] ', '', str(error)).split('\n')[0]
-    reason = re.sub(r'\. This is typically caused by .*', '', reason)
+    reason = re.sub(r'\. This is typically caused by.*', '', reason)
     parts = [f'process {_own_rank()} lost contact with the others: {reason}']
     if _STORE is not None:
         try:

@@ -19,7 +19,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-from torch.distributed import Store, TCPStore
+from torch.distributed import DistError, Store, TCPStore
 from torch.distributed.elastic.agent.server.api import RunResult, Worker, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -37,6 +37,7 @@ LOGGER = logging.getLogger(__name__)
 RUN_ID = 'dsanet'  # one store, on a port of its own, serves one run
 MISTAKE = 2  # exit status of a process whose user made a mistake: starting it again would not help
 STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT}
+FAREWELL = 10  # seconds that machine 0 stays after its end, unless all others have left before
 LEFT_BEHIND = 30  # seconds for processes to end of which another has failed
 
 
@@ -118,14 +119,17 @@ def own_address(master_addr: str, port: int) -> str:
 
     Raises:
         ValueError: there is no machine of that name.
-        OSError: there is no way to it.
+        ConnectionError: this machine has no network that leads to it.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(master_addr, port or 1, type=socket.SOCK_DGRAM)[0]
     except socket.gaierror as error:
         raise ValueError(f'MASTER_ADDR={master_addr!r} is not the name of a machine: {error.strerror}') from error
     with socket.socket(family, kind, protocol) as probe:
-        probe.connect(address)  # of datagrams: finds the way and sends nothing
+        try:
+            probe.connect(address)  # of datagrams: finds the way and sends nothing
+        except OSError as error:
+            raise ConnectionError(f'no network leads to MASTER_ADDR={master_addr}: {error.strerror}') from error
         return str(probe.getsockname()[0])
 
 
@@ -146,8 +150,12 @@ def interface_of(address: str) -> str | None:
     return None
 
 
-def open_store(launch: LaunchCfg) -> TCPStore:
+def open_store(launch: LaunchCfg, host: str) -> TCPStore:
     """Open the store on machine 0 through which machines and processes find each other.
+
+    Args:
+        launch: where and how patiently.
+        host: machine 0 as this machine sees it.
 
     Raises:
         ValueError: the port is taken on this machine, which is number 0.
@@ -159,7 +167,7 @@ def open_store(launch: LaunchCfg) -> TCPStore:
     else:
         _wait_for_machine_0(launch)
     return TCPStore(
-        launch.master_addr,
+        host,
         launch.port,
         is_master=is_host,
         wait_for_workers=False,
@@ -178,7 +186,7 @@ def _check_port(launch: LaunchCfg) -> None:
         LOGGER.warning(
             'MASTER_ADDR=%s does not seem to be an address of this machine, which has NODE_RANK=0 (%s)',
             launch.master_addr,
-            error.strerror,
+            os.strerror(error.errno or 0),
         )
 
 
@@ -216,12 +224,12 @@ class Agent(LocalElasticAgent):
     Args:
         launch: where and how patiently.
         store: of :func:`open_store`.
+        host: machine 0 as this machine sees it.
         address: of this machine.
         command: the program and its arguments.
     """
 
-    def __init__(self, launch: LaunchCfg, store: Store, address: str, command: Sequence[str]) -> None:
-        port = store.port if isinstance(store, TCPStore) else launch.port
+    def __init__(self, launch: LaunchCfg, store: TCPStore, host: str, address: str, command: Sequence[str]) -> None:
         handler = DynamicRendezvousHandler.from_backend(
             RUN_ID,
             store,
@@ -238,15 +246,16 @@ class Agent(LocalElasticAgent):
             args=tuple(command[1:]),
             rdzv_handler=handler,
             max_restarts=launch.max_restarts,
-            master_addr=launch.master_addr,
-            master_port=port,
+            master_addr=host,
+            master_port=store.port,
             local_addr=address,
         )
         super().__init__(spec, DefaultLogsSpecs())
-        self.handler = handler
+        self._handler = handler
         self._launch = launch
         self._shutdown_timeout = launch.stop_timeout
         self._meeting = store
+        store.set(f'here {launch.node_rank}', '')
         self._attempt = 0  # of all machines
         self._first_end: float | None = None  # when the first of this machine's processes ended well
         self._failed: set[int] = set()  # ranks of those that failed by themselves
@@ -337,6 +346,26 @@ class Agent(LocalElasticAgent):
         """Make sure that no process is left."""
         self._shutdown(signal.SIGKILL, timeout=5)
 
+    def part(self, tell: bool) -> None:
+        """Leave the other machines. Machine 0 stays a little longer, so that they can read its store to the end.
+
+        Args:
+            tell: whether the run is over for them, too, and must not wait for this machine.
+        """
+        if tell:
+            self._handler.shutdown()
+        try:
+            others = [n for n in range(1, self._launch.num_nodes) if self._meeting.check([f'here {n}'])]
+            if self._launch.node_rank:
+                self._meeting.set(f'left {self._launch.node_rank}', '')
+            deadline = time.monotonic() + FAREWELL
+            while self._launch.node_rank == 0 and time.monotonic() < deadline:
+                if all(self._meeting.check([f'left {n}']) for n in others):
+                    break
+                time.sleep(0.1)
+        except RuntimeError as error:
+            LOGGER.debug('machine 0 has left before: %s', error)
+
 
 def handle_signals() -> None:
     """Let the signals that end a run raise SignalException, and torch's agent do the same later.
@@ -347,8 +376,12 @@ def handle_signals() -> None:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         names.append('SIGHUP')
     os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] = ','.join(names)
-    for name in names:
-        signal.signal(signal.Signals[name], _raise)
+    _set_handlers(_raise)
+
+
+def _set_handlers(handler: Any) -> None:
+    for name in os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'].split(','):
+        signal.signal(signal.Signals[name], handler)
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
@@ -374,7 +407,9 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
         interface = interface_of(address)
         if interface is not None:  # gloo would ask for the address of the host's name, which may be any
             os.environ.setdefault('GLOO_SOCKET_IFNAME', interface)
-        agent = Agent(launch, open_store(launch), address, command)
+        # Machine 0 may be known to the others by a name or address that is not its own, as behind a service.
+        host = launch.master_addr if launch.node_rank else address
+        agent = Agent(launch, open_store(launch, host), host, address, command)
         result = agent.run()
         if result is None:
             return 1, 'the run was ended by another machine'
@@ -394,13 +429,15 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
         return 1, f'error: {error}'
     except RendezvousClosedError:
         return 1, 'error: another machine has ended the run; its console says why'
-    except RendezvousConnectionError:
-        return 1, f'error: machine 0, MASTER_ADDR={launch.master_addr}, is out of reach'
+    except (RendezvousConnectionError, DistError) as error:
+        reason = str(error.__cause__ or error).split('\n')[0]
+        return 1, f'error: machine 0, MASTER_ADDR={launch.master_addr}, is out of reach: {reason}'
     finally:
+        _set_handlers(signal.SIG_IGN)
         if agent is not None:
             agent.kill()
-            if not stopped:  # the other machines will see to themselves
-                agent.handler.shutdown()
+            _set_handlers(signal.SIG_DFL)
+            agent.part(tell=not stopped)
 
 
 # -- what to say -------------------------------------------------------------------------------------------------------
