@@ -130,7 +130,7 @@ class RuntimeCfg:
             epoch's own is written. None for one an epoch.
         on_save_error: 'stop' or 'continue' when a checkpoint cannot be written, as on a full disk. The last good one
             stays either way, and a run whose last checkpoint is missing ends with an error.
-        timeout_minutes: how long a process waits for another one before the run ends with an error.
+        timeout_minutes: how long processes wait for one that does not answer before the run ends.
         find_unused_parameters: look for parameters without a gradient in each iteration, for models that do not use
             all of them every time; slower (``DistributedDataParallel``).
         compile: compile the model with ``torch.compile``.
@@ -156,8 +156,8 @@ class RuntimeCfg:
                 raise ValueError(f'{name}={value} must be at least 1')
         if self.on_save_error not in ('stop', 'continue'):
             raise ValueError(f"on_save_error={self.on_save_error!r} must be 'stop' or 'continue'")
-        if not 0 < self.timeout_minutes < math.inf:
-            raise ValueError(f'timeout_minutes={self.timeout_minutes} must be above 0')
+        if not 0 < self.timeout_minutes <= 24 * 60:
+            raise ValueError(f'timeout_minutes={self.timeout_minutes} must be more than 0 and at most 1440, a day')
 
 
 # Sections that describe an object by its type, and what the framework hands over when it builds it.

@@ -223,6 +223,11 @@ def test_mistakes_in_the_file_are_refused_with_text(
             'train_cfg = dict(max_epochs=2.5)\nmetrics = [',
             'train_cfg.max_epochs=2.5 does not fit TrainCfg',
         ),
+        (
+            'metrics = [',
+            'runtime = dict(timeout_minutes=0)\nmetrics = [',
+            'timeout_minutes=0 must be more than 0 and at',
+        ),
         ('metrics = [', 'runtime = dict(log_interval=2.5)\nmetrics = [', 'runtime.log_interval=2.5 does not fit'),
         (
             'frames_per_snippet=2',
@@ -253,7 +258,7 @@ def test_wrong_types_and_references_are_refused_with_text(page: Path, old: str, 
         (TrainCfg, {'scale_lr': True}, 'scale_lr=True needs base_batch_size'),
         (RuntimeCfg, {'checkpoint_interval': 0}, 'checkpoint_interval=0 must be at least 1'),
         (RuntimeCfg, {'on_save_error': 'ignore'}, "on_save_error='ignore' must be 'stop' or 'continue'"),
-        (RuntimeCfg, {'timeout_minutes': 0}, 'timeout_minutes=0 must be above 0'),
+        (RuntimeCfg, {'timeout_minutes': 0}, 'timeout_minutes=0 must be more than 0 and at most 1440'),
     ],
 )
 def test_numbers_and_words_of_a_run_are_checked(section: type, options: dict, text: str) -> None:

@@ -68,7 +68,7 @@ def main() -> None:
             if (value := getattr(args, key)) is not None:
                 config['model'][key] = value
         runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
-        device = distributed.setup()
+        device = distributed.setup(runtime.timeout_minutes)
         setup_logging(None, is_main=distributed.rank() == 0)
         model = build(config['model'], MODELS, 'model')
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
@@ -90,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    distributed.run_tool(main)

@@ -40,6 +40,11 @@ class Position(NamedTuple):
         return f'epoch_{self.epoch}{within}.pth'
 
 
+def position_of(content: Mapping[str, Any]) -> Position:
+    """Return where the run of a checkpoint stood; at its very beginning if it holds no run."""
+    return Position(content.get('epoch', 0), content.get('iteration', 0))
+
+
 def save_atomically(content: Mapping[str, Any], file: Path) -> None:
     """Write a checkpoint so that ``file`` is at any moment either the old one or the new one, complete.
 

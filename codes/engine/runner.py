@@ -29,6 +29,7 @@ from codes.engine.checkpoint import (
     Position,
     load_weights,
     newest_checkpoint,
+    position_of,
     read_checkpoint,
     run_files,
 )
@@ -244,7 +245,7 @@ class Runner:
         else:
             file, content = Path(source), read_checkpoint(source)
         check_is_of_a_run(file, content)
-        place = Position(content['epoch'], content.get('iteration', 0))
+        place = position_of(content)
         places = distributed.gather(tuple(place))
         if len(set(places)) > 1:
             raise ValueError(
