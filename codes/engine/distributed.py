@@ -3,6 +3,7 @@
 Everything works the same in a single process without a process group.
 """
 
+import ctypes
 import json
 import logging
 import os
@@ -244,6 +245,16 @@ def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> st
     return '; '.join(parts)
 
 
+def die_with_launcher() -> None:
+    """Let the kernel kill this process when its launcher dies without a word, as of SIGKILL.
+
+    A process left alone would train on, and write to the same folder as the run that is started in its place.
+    """
+    if sys.platform == 'linux':
+        set_death_signal = 1  # PR_SET_PDEATHSIG in linux/prctl.h
+        ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
+
+
 def run_tool(main: Callable[[], None]) -> None:
     """Run a tool's main function, and see to it that a process that fails says why and ends.
 
@@ -252,6 +263,8 @@ def run_tool(main: Callable[[], None]) -> None:
     process group may wait for processes that will not come. A reason that is no defect is told in one line: a
     :class:`RunError`, exit status 1, and :class:`Stopped`, with the status of its signal.
     """
+    if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+        die_with_launcher()
     try:
         main()
     except Stopped as stop:
