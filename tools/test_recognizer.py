@@ -78,12 +78,12 @@ def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, d
     records = [(record.path, record.labels, record.num_frames) for record in dataset.records]
     loader = {key: value for key, value in config['test_dataloader'].items() if key != 'num_workers'}
     return {
-        'the SHA-256 of the checkpoint': digest.hexdigest()[:16],
-        'the SHA-256 of the list of videos': hashlib.sha256(json.dumps(records).encode()).hexdigest()[:16],
-        'amp': amp,
-        'runtime.seed': config.get('runtime', {}).get('seed', 0),
         **flatten(config['model'], 'model'),
         **flatten(loader, 'test_dataloader'),
+        'amp': amp,
+        'runtime.seed': config.get('runtime', {}).get('seed', 0),
+        'the SHA-256 of the checkpoint': digest.hexdigest()[:16],
+        'the SHA-256 of the list of videos': hashlib.sha256(json.dumps(records).encode()).hexdigest()[:16],
     }
 
 

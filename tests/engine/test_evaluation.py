@@ -1,3 +1,8 @@
+import os
+import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +23,7 @@ from tests.as_processes import as_processes
 from tests.engine.conftest import make_config
 
 DEVICE = torch.device('cpu')
+ROOT = Path(__file__).parents[2]
 
 
 class _Indexed(nn.Module):
@@ -124,6 +130,55 @@ def test_what_one_process_cannot_score_ends_all_with_its_words(data: Path, monke
     as_processes(monkeypatch, 3, work)
     assert len(caught) == 3
     assert len(set(caught)) == 1
+
+
+FREEZE = """
+import time, torch
+from torch.utils.data import DataLoader
+from codes.datasets.loader import ShardSampler
+from codes.engine import distributed
+from codes.engine.evaluation import predict
+
+def score(inputs):
+    scored.append(1)
+    if len(scored) == 6 and distributed.rank() == 1:
+        time.sleep(1000)
+    return inputs
+
+device = distributed.setup(timeout_minutes=0.1)
+distributed._PATIENT = None
+scored = []
+model = torch.nn.Module()
+model.forward = score
+samples = [{'inputs': torch.zeros(3), 'label': 0, 'index': i, 'path': 'x'} for i in range(200)]
+sampler = ShardSampler(200, 1, distributed.rank(), distributed.world_size())
+try:
+    predict(model, DataLoader(samples, sampler=sampler), device)
+finally:
+    print('batches:', len(scored), flush=True)
+"""
+
+
+@pytest.mark.sweep
+def test_a_process_that_hangs_is_noticed_within_the_timeout() -> None:
+    jobs = []
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    for rank in range(2):
+        place = {'RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+        environment = {**os.environ, **place, 'OMP_NUM_THREADS': '1'}
+        options = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': environment}
+        jobs.append(subprocess.Popen([sys.executable, '-c', FREEZE], cwd=ROOT, **options))
+    try:
+        output, errors = jobs[0].communicate(timeout=90)
+    finally:
+        for job in jobs:
+            job.kill()
+            job.communicate()
+    assert jobs[0].returncode != 0
+    assert output == 'batches: 8\n'  # two meetings went well; at the third the other did not come
+    assert re.search('[Tt]imed out|[Tt]imeout', errors), errors
 
 
 IDENTITY = {'checkpoint': 'abc'}

@@ -145,7 +145,12 @@ def test_results_of_an_interrupted_test_are_never_mixed_with_others_or_lost_unas
     for words, options, message in (
         ({'checkpoint': other}, (), r'the SHA-256 of the checkpoint was \w+ and is \w+; remove the folder'),
         ({}, ('test_dataloader.batch_size=1',), 'test_dataloader.batch_size was 2 and is 1; '),
-        ({}, (f'test_dataloader.dataset.list_file={tmp_path}/list.txt',), 'the SHA-256 of the list of videos was '),
+        (
+            {},
+            (f'test_dataloader.dataset.list_file={tmp_path}/list.txt',),
+            'dataset.list_file was .* and 1 more things differ',
+        ),
+        ({}, ('runtime.seed=1',), 'runtime.seed was 0 and is 1'),
         ({}, ('test_dataloader.dataset.pipeline.1.num_groups=1',), r'pipeline.1.num_groups was 2 and is 1; '),
     ):
         text = test_here('--out', out, '--resume-test', **words, options=options)
@@ -156,6 +161,13 @@ def test_results_of_an_interrupted_test_are_never_mixed_with_others_or_lost_unas
         (['--amp', 'bf16'], 'amp was None and is bf16'),
     ):
         assert start + message in test_here('--out', out, '--resume-test', *arguments)
+    listed = (data / 'val.txt').read_text()
+    try:
+        (data / 'val.txt').write_text('\n'.join(reversed(listed.splitlines())))
+        text = test_here('--out', out, '--resume-test')
+    finally:
+        (data / 'val.txt').write_text(listed)
+    assert re.search(re.escape(start) + r'the SHA-256 of the list of videos was \w+ and is \w+; ', text), text
     assert (parts / 'rank_0.jsonl').read_bytes() == kept
     assert not out.exists()
 
