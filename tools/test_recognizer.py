@@ -115,8 +115,10 @@ def main() -> None:
             parts.start(args.resume_test or is_restart)
     model.to(device, memory_format=torch.channels_last_3d)
     num_found = 0 if parts is None else sum(distributed.gather(sum(len(part.index) for part in parts.restored)))
-    if args.resume_test or num_found:
+    if num_found:
         logger.info('%d of %d videos were scored before the interruption', num_found, len(dataset))
+    elif args.resume_test:
+        logger.info('no interrupted test to continue beside %s: testing from the beginning', args.out)
     started = time.monotonic()
     try:
         predictions = predict(model, loader, device, amp, parts=parts)

@@ -128,6 +128,18 @@ def test_an_interrupted_test_goes_on_behind_the_last_finished_batch(
     assert sorted(file.name for file in tmp_path.iterdir()) == ['straight.pkl', 'x.pkl']
 
 
+def test_a_test_that_the_launcher_starts_once_more_goes_on(
+    test_here: Test, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        die_in_batch(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            test_here('--out', tmp_path / 'x.pkl')
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    assert '2 of 7 videos were scored before the interruption' in test_here('--out', tmp_path / 'x.pkl')
+    assert 'no interrupted test to continue' in test_here('--out', tmp_path / 'x.pkl', '--resume-test')
+
+
 def test_results_of_an_interrupted_test_are_never_mixed_with_others_or_lost_unasked(
     test_here: Test, config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

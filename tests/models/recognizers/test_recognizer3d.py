@@ -91,7 +91,7 @@ def peak_memory(model: nn.Module, x: Tensor) -> int:
 
 @torch.no_grad()
 def test_memory_of_ten_groups_and_three_crops_does_not_grow_with_the_batch() -> None:
-    one, three = frames(1, 30, 4, 2, 32, 32), frames(3, 30, 4, 2, 32, 32)
+    one, three = frames(1, 30, 4, 1, 32, 32), frames(3, 30, 4, 1, 32, 32)
     bounded, unbounded = make_model(max_views_per_forward=8), make_model()
     eight_views = peak_memory(unbounded, one[:, :8])
     assert eight_views > one[:, :8].numel() * 4  # the frames as float32, at least
@@ -102,7 +102,7 @@ def test_memory_of_ten_groups_and_three_crops_does_not_grow_with_the_batch() -> 
 
 @torch.no_grad()
 def test_windows_of_larger_frames_go_with_few_views_at_once() -> None:
-    x = frames(2, 2, 4, 2, 64, 96)  # features of 2 x 3 pixels
+    x = frames(2, 2, 4, 1, 64, 96)  # features of 2 x 3 pixels
     expected = make_model(average_views='prob')
     expected.cls_head.test_window = (1, 1)
     model = make_model(average_views='prob', max_views_per_forward=3)
