@@ -36,16 +36,35 @@ class TrainCfg:
         clip_grad_norm: largest L2 norm of all gradients together; None for no limit.
         ema_decay: share of the old average that stays when a step's weights are averaged in (``engine/ema.py``);
             validation then uses the averaged weights. None for no averaging.
+        accumulate: batches whose gradients are averaged for one step of the optimiser, an iteration; so a batch of
+            ``accumulate`` times the size, but for batch norms, which see one batch at a time.
+        sync_bn: compute the statistics of batch norms over the batches of all processes.
+        base_batch_size: videos an iteration, of all processes together, that ``optimizer.lr`` is for; None if unknown.
+        scale_lr: multiply the learning rate with videos an iteration / ``base_batch_size``.
+        patience: end the training after so many validations in a row without a new best; None to go to the end.
+        max_nonfinite: iterations whose loss or gradient is not finite that are left out, in the whole training,
+            before it ends with an error.
     """
 
     max_epochs: int
     val_interval: int = 1
     clip_grad_norm: float | None = None
     ema_decay: float | None = None
+    accumulate: int = 1
+    sync_bn: bool = False
+    base_batch_size: int | None = None
+    scale_lr: bool = False
+    patience: int | None = None
+    max_nonfinite: int = 10
 
     def __post_init__(self) -> None:
-        if self.max_epochs < 1 or self.val_interval < 1:
-            raise ValueError(f'max_epochs={self.max_epochs} and val_interval={self.val_interval} must be at least 1')
+        for name in ('max_epochs', 'val_interval', 'accumulate', 'base_batch_size', 'patience'):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f'{name}={value} must be at least 1')
+        if self.max_nonfinite < 0:
+            raise ValueError(f'max_nonfinite={self.max_nonfinite} must be at least 0')
+        if self.scale_lr and self.base_batch_size is None:
+            raise ValueError('scale_lr=True needs base_batch_size, the videos an iteration that optimizer.lr is for')
         if self.clip_grad_norm is not None and self.clip_grad_norm <= 0:
             raise ValueError(f'clip_grad_norm={self.clip_grad_norm} must be above 0, or None')
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
@@ -107,6 +126,14 @@ class RuntimeCfg:
         log_interval: iterations between two log lines.
         keep_checkpoints: how many of the latest epochs' checkpoints stay; the best one always does.
         save_best: name of the metric whose best epoch is kept as ``best.pth``.
+        checkpoint_interval: write a checkpoint also after every so many iterations of an epoch; they go when the
+            epoch's own is written. None for one an epoch.
+        on_save_error: 'stop' or 'continue' when a checkpoint cannot be written, as on a full disk. The last good one
+            stays either way, and a run whose last checkpoint is missing ends with an error.
+        timeout_minutes: how long processes wait for one that does not answer before the run ends.
+        find_unused_parameters: look for parameters without a gradient in each iteration, for models that do not use
+            all of them every time; slower (``DistributedDataParallel``).
+        compile: compile the model with ``torch.compile``.
     """
 
     seed: int = 0
@@ -115,19 +142,27 @@ class RuntimeCfg:
     log_interval: int = 20
     keep_checkpoints: int = 2
     save_best: str = 'top1'
+    checkpoint_interval: int | None = None
+    on_save_error: str = 'stop'
+    timeout_minutes: float = 10
+    find_unused_parameters: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.amp not in (None, 'bf16', 'fp16'):
             raise ValueError(f"amp={self.amp!r} must be None, 'bf16' or 'fp16'")
-        if self.log_interval < 1 or self.keep_checkpoints < 1:
-            raise ValueError(
-                f'log_interval={self.log_interval} and keep_checkpoints={self.keep_checkpoints} must be at least 1'
-            )
+        for name in ('log_interval', 'keep_checkpoints', 'checkpoint_interval'):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f'{name}={value} must be at least 1')
+        if self.on_save_error not in ('stop', 'continue'):
+            raise ValueError(f"on_save_error={self.on_save_error!r} must be 'stop' or 'continue'")
+        if not 0 < self.timeout_minutes <= 24 * 60:
+            raise ValueError(f'timeout_minutes={self.timeout_minutes} must be more than 0 and at most 1440, a day')
 
 
 # Sections that describe an object by its type, and what the framework hands over when it builds it.
 TYPED = {'model': (MODELS, ()), 'optimizer': (OPTIMIZERS, ('params',)), 'schedule': (SCHEDULES, ())}
-LOADER_ARGUMENTS = ('training', 'seed', 'rank', 'world_size')  # handed over by the tools
+LOADER_ARGUMENTS = ('training', 'seed', 'rank', 'world_size', 'accumulate')  # handed over by the tools
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 SECTIONS = (*TYPED, *LOADERS, 'metrics', 'parameters', 'train_cfg', 'runtime')
 

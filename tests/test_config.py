@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from codes.config import ParametersCfg, load_config, parse_option, read_section
+from codes.config import ParametersCfg, RuntimeCfg, TrainCfg, load_config, parse_option, read_section
 from codes.registry import MODELS, build
 
 PAGE = """
@@ -223,6 +223,11 @@ def test_mistakes_in_the_file_are_refused_with_text(
             'train_cfg = dict(max_epochs=2.5)\nmetrics = [',
             'train_cfg.max_epochs=2.5 does not fit TrainCfg',
         ),
+        (
+            'metrics = [',
+            'runtime = dict(timeout_minutes=0)\nmetrics = [',
+            'timeout_minutes=0 must be more than 0 and at',
+        ),
         ('metrics = [', 'runtime = dict(log_interval=2.5)\nmetrics = [', 'runtime.log_interval=2.5 does not fit'),
         (
             'frames_per_snippet=2',
@@ -240,6 +245,25 @@ def test_wrong_types_and_references_are_refused_with_text(page: Path, old: str, 
     edit(page, old, new)
     with pytest.raises(ValueError, match=text):
         load_config(page)
+
+
+@pytest.mark.parametrize(
+    ('section', 'options', 'text'),
+    [
+        (TrainCfg, {'max_epochs': 0}, 'max_epochs=0 must be at least 1'),
+        (TrainCfg, {'accumulate': 0}, 'accumulate=0 must be at least 1'),
+        (TrainCfg, {'patience': 0}, 'patience=0 must be at least 1'),
+        (TrainCfg, {'base_batch_size': -8}, 'base_batch_size=-8 must be at least 1'),
+        (TrainCfg, {'max_nonfinite': -1}, 'max_nonfinite=-1 must be at least 0'),
+        (TrainCfg, {'scale_lr': True}, 'scale_lr=True needs base_batch_size'),
+        (RuntimeCfg, {'checkpoint_interval': 0}, 'checkpoint_interval=0 must be at least 1'),
+        (RuntimeCfg, {'on_save_error': 'ignore'}, "on_save_error='ignore' must be 'stop' or 'continue'"),
+        (RuntimeCfg, {'timeout_minutes': 0}, 'timeout_minutes=0 must be more than 0 and at most 1440'),
+    ],
+)
+def test_numbers_and_words_of_a_run_are_checked(section: type, options: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        section(**({'max_epochs': 1} | options if section is TrainCfg else options))
 
 
 def test_missing_section_and_missing_file_are_named(page: Path, tmp_path: Path) -> None:

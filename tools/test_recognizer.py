@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,8 +21,8 @@ from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
 from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, own_text, predict  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
-from codes.engine.result_parts import ResultParts  # noqa: E402
-from codes.engine.runner import build_loader, flatten  # noqa: E402
+from codes.engine.result_parts import ResultParts, flatten  # noqa: E402
+from codes.engine.runner import build_loader  # noqa: E402
 from codes.evaluation.results import Results, check_result_file, write_atomically, write_results  # noqa: E402
 from codes.registry import METRICS, MODELS, build  # noqa: E402
 
@@ -97,7 +96,7 @@ def main() -> None:
                 config['model'][key] = value
         runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
         amp = args.amp or runtime.amp
-        device = distributed.setup()
+        device = distributed.setup(runtime.timeout_minutes)
         setup_logging(None, is_main=distributed.rank() == 0)
         model = build(config['model'], MODELS, 'model')
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
@@ -111,8 +110,7 @@ def main() -> None:
             identity = describe_test(config.to_dict(), args.checkpoint, amp, dataset)
             parts = ResultParts(args.out.with_name(f'{args.out.name}.parts'), identity)
             # A launcher that starts a failed run once more does so with the same arguments.
-            is_restart = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
-            parts.start(args.resume_test or is_restart)
+            parts.start(args.resume_test or distributed.is_restart())
     model.to(device, memory_format=torch.channels_last_3d)
     num_found = 0 if parts is None else sum(distributed.gather(sum(len(part.index) for part in parts.restored)))
     if num_found:
@@ -152,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    distributed.run_tool(main)

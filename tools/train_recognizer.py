@@ -7,10 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codes.config import load_config  # noqa: E402
+from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.datasets.health import announce, quick_report, splits_of  # noqa: E402
 from codes.engine import distributed  # noqa: E402
-from codes.engine.checkpoint import ALLOW_PICKLE  # noqa: E402
+from codes.engine.checkpoint import ALLOW_PICKLE, newest_checkpoint, position_of, read_checkpoint  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import Runner  # noqa: E402
 
@@ -33,6 +33,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='instead of runtime.seed')
     parser.add_argument('--deterministic', action='store_true', help='reproducible algorithms on the GPU; slower')
     parser.add_argument('--amp', choices=('bf16', 'fp16'), help='automatic mixed precision')
+    parser.add_argument(
+        '--scale-lr', action='store_true', help='scale the learning rate from train_cfg.base_batch_size to this run'
+    )
+    parser.add_argument(
+        '--profile',
+        nargs='?',
+        type=int,
+        const=5,
+        default=0,
+        metavar='N',
+        help='record N iterations, 5 by default, in a trace and a table in WORK_DIR/profile',
+    )
     parser.add_argument('--no-validate', action='store_true', help='leave out validation')
     parser.add_argument(
         '--no-check', action='store_true', help='leave out the quick check of the data (tools/data/check_dataset.py)'
@@ -65,6 +77,19 @@ def check_data(runner: Runner) -> None:
         raise ValueError(problem)
 
 
+def what_to_resume(asked: str | None, work_dir: Path) -> str | None:
+    """Return what a run resumes: what was asked for, or where it stood if the launcher had to restart it."""
+    if not distributed.is_restart():
+        return asked
+    if asked in (None, 'auto'):
+        return 'auto'
+    found = newest_checkpoint(work_dir)
+    # At its first start nothing in the work dir was further than the file (Runner.start): what is, this run wrote.
+    if found is None or position_of(found[1]) <= position_of(read_checkpoint(asked)):
+        return asked
+    return 'auto'
+
+
 def main() -> None:
     args = parse_args()
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
@@ -72,19 +97,22 @@ def main() -> None:
         config = load_config(args.config, args.cfg_options)
         given = {'seed': args.seed, 'deterministic': args.deterministic or None, 'amp': args.amp}
         config['runtime'] = {**config.get('runtime', {}), **{k: v for k, v in given.items() if v is not None}}
+        if args.scale_lr and 'train_cfg' in config:
+            config['train_cfg'] = {**config['train_cfg'], 'scale_lr': True}
         if args.no_validate:
             config.pop('val_dataloader', None)
-        device = distributed.setup()
+        runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
+        device = distributed.setup(runtime.timeout_minutes)
         is_main = distributed.rank() == 0
         work_dir.mkdir(parents=True, exist_ok=True)
         setup_logging(work_dir, is_main)
         runner = Runner(config, work_dir, device)
         if not args.no_check:
             check_data(runner)
-        runner.start(args.resume, args.load_from, args.allow_pickle)
+        runner.start(what_to_resume(args.resume, work_dir), args.load_from, args.allow_pickle)
     if is_main:
         (work_dir / 'config.py').write_text(runner.config_text)
-    best = runner.train()
+    best = runner.train(args.profile)
     if best is not None:
         numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
         logging.getLogger('codes').info('best epoch %d: %s', best['epoch'], numbers)
@@ -92,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    distributed.run_tool(main)

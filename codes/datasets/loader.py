@@ -3,6 +3,9 @@
 Legend: N videos in a batch, V views, U snippets, T frames a snippet, C channels, H and W pixels.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -32,9 +35,10 @@ class EpochSampler(Sampler[tuple[int, ...]]):
             ``r, r + world_size, ...`` of the permutation.
         repeat: how many times an epoch goes through the data.
         plan: groups of samples and their shares in an epoch, from ``plan_groups``; None for all samples equally.
+        accumulate: batches of one process that make up one step; an epoch has whole steps only.
 
     Raises:
-        ValueError: an epoch is smaller than one global batch.
+        ValueError: an epoch is smaller than one step.
     """
 
     def __init__(
@@ -46,12 +50,14 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         world_size: int,
         repeat: int = 1,
         plan: tuple[list[Places], npt.NDArray[np.float64]] | None = None,
+        accumulate: int = 1,
     ) -> None:
-        global_batch = batch_size * world_size
+        global_batch = batch_size * world_size * accumulate
         if num_samples * repeat < global_batch:
+            steps = f' x accumulate={accumulate}' if accumulate > 1 else ''
             raise ValueError(
                 f'training makes full batches only: one needs batch_size={batch_size} x {world_size} '
-                f'process(es) = {global_batch} videos, but the data set has {num_samples}'
+                f'process(es){steps} = {global_batch} videos, but the data set has {num_samples}'
                 f'{f" x repeat={repeat}" if repeat > 1 else ""}'
             )
         self.num_samples = num_samples
@@ -62,16 +68,24 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives, from 0 on."""
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Choose what the next iteration gives.
+
+        Args:
+            epoch: from 0 on.
+            first: samples of this process that are left out at the epoch's beginning, because a run that is resumed
+                has had them.
+        """
         self.epoch = epoch
+        self.first = first
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         length = self.num_samples * self.repeat
         order = rng.permutation(length) % self.num_samples if self.plan is None else draw_epoch(*self.plan, length, rng)
-        mine = slice(self.rank, self.num_used, self.world_size)
+        mine = slice(self.rank + self.first * self.world_size, self.num_used, self.world_size)
         # The epoch travels with the index: a persistent worker has no other way to learn of a new epoch.
         if self.repeat == 1 and self.plan is None:
             yield from ((self.epoch, index) for index in order[mine].tolist())
@@ -157,9 +171,25 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def init_worker(worker_id: int) -> None:
-    """Keep a worker process to one thread: there is a worker a core, and more threads only fight."""
+    """Keep a worker process to one thread for its work: there is a worker a core, and more threads only fight.
+
+    Ctrl-C in a terminal and a scheduler's SIGTERM reach all processes of a job. The main process answers them when its
+    iteration is done, for which it needs its workers; they end with it.
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+        # Blocked everywhere, SIGTERM waits for the thread that looks whom it is from.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_for_the_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_for_the_parent(parent: int) -> None:
+    """End this process when its parent says so, as it does with workers that are stuck, and for nobody else."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def build_dataloader(
@@ -175,6 +205,7 @@ def build_dataloader(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    accumulate: int = 1,
 ) -> DataLoader[dict[str, Any]]:
     """Build the loader of one process.
 
@@ -194,6 +225,7 @@ def build_dataloader(
             every sample exactly once, in order.
         seed: decides the order and the augmentation, together with epoch and index.
         rank, world_size: this process and the number of processes.
+        accumulate: batches that make up one step of the optimiser; an epoch of training has whole steps only.
 
     Raises:
         ValueError: a number out of range, no ``inputs`` at the pipeline's end, too few training videos, or an option
@@ -227,7 +259,7 @@ def build_dataloader(
     sampler: Sampler[Any]
     if training:
         plan = plan_groups(dataset, sampling)
-        sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, repeat, plan)
+        sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, repeat, plan, accumulate)
     else:
         sampler = ShardSampler(len(dataset), batch_size, rank, world_size)
     return DataLoader(

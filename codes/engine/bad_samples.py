@@ -9,6 +9,7 @@ from typing import Any
 
 from codes.engine import distributed
 from codes.engine.logging import read_scalars
+from codes.engine.stopping import RunError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -17,27 +18,36 @@ class BadSampleLog:
     """Counts the bad samples of a run, epoch by epoch, and writes down each file when it is met first.
 
     Rank 0 writes its own files at once and those of the other processes at the end of an epoch. A run that is resumed
-    keeps what was found in finished epochs; those of the unfinished one it meets again.
+    keeps what was found up to its checkpoint; what came behind it is met again.
 
     Args:
         work_dir: an existing folder.
         finished: epochs that are done.
         samples: how many samples an epoch gives to this process.
         max_share: largest share of them that may be bad.
+        progress: what :meth:`progress` gave this process within the running epoch; None at its beginning.
     """
 
-    def __init__(self, work_dir: Path, finished: int, samples: int, max_share: float) -> None:
+    def __init__(
+        self,
+        work_dir: Path,
+        finished: int,
+        samples: int,
+        max_share: float,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
         self.file = work_dir / 'bad_samples.jsonl'
         self.samples = samples
         self.max_share = max_share
         self.epoch = finished + 1
         self._is_main = distributed.rank() == 0
-        self._count = 0
-        self._first = ''
-        self._found: list[dict[str, Any]] = []
-        lines = [line for line in read_scalars(self.file) if line['epoch'] <= finished]
+        progress = progress or {'count': 0, 'first': '', 'found': []}
+        self._count: int = progress['count']
+        self._first: str = progress['first']
+        self._found: list[dict[str, Any]] = list(progress['found'])
+        lines = [line for line in read_scalars(self.file) if line['epoch'] <= finished] + self._found
         self._known = {line['path'] for line in lines}
-        if self._is_main and self.file.is_file():
+        if self._is_main and (lines or self.file.is_file()):
             part = self.file.with_name(f'{self.file.name}.part')
             part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
             os.replace(part, self.file)
@@ -46,7 +56,7 @@ class BadSampleLog:
         """Take up the bad samples of a batch: dicts of ``path``, ``reason`` and ``source``.
 
         Raises:
-            RuntimeError: more samples of the epoch were bad than are allowed.
+            RunError: more samples of the epoch were bad than are allowed.
         """
         for case in bad:
             self._count += 1
@@ -56,7 +66,7 @@ class BadSampleLog:
                 self._found.append({**case, 'epoch': self.epoch})
                 self._note(self._found[-1])
         if self._count > self.max_share * self.samples:
-            raise RuntimeError(
+            raise RunError(
                 f'{self._count} of {self.samples} samples of epoch {self.epoch} could not be read, more than '
                 f'max_bad_share={self.max_share:g} allows; see {self.file}. The first: {self._first}'
             )
@@ -75,6 +85,10 @@ class BadSampleLog:
         self._count, self._first, self._found = 0, '', []
         self.epoch += 1
         return total
+
+    def progress(self) -> dict[str, Any]:
+        """Return what a checkpoint within the running epoch needs."""
+        return {'count': self._count, 'first': self._first, 'found': list(self._found)}
 
     @property
     def num_files(self) -> int:

@@ -7,10 +7,11 @@ Whose weights a file holds is told by its keys (``layouts``).
 import logging
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,28 @@ from codes.registry import MODELS
 
 LOGGER = logging.getLogger(__name__)
 
-EPOCH_FILE = re.compile(r'epoch_(\d+)\.pth')
+RUN_FILE = re.compile(r'epoch_(\d+)(?:_iter_(\d+))?\.pth')
 
 # The flag of the tools that lets a file run code while it is read.
 ALLOW_PICKLE = '--allow-pickle'
+
+
+class Position(NamedTuple):
+    """Where a run stands: finished epochs, and iterations done in the one behind them."""
+
+    epoch: int
+    iteration: int = 0
+
+    @property
+    def file_name(self) -> str:
+        """Name of the checkpoint of this place, ``epoch_3.pth`` or ``epoch_3_iter_40.pth``."""
+        within = f'_iter_{self.iteration}' if self.iteration else ''
+        return f'epoch_{self.epoch}{within}.pth'
+
+
+def position_of(content: Mapping[str, Any]) -> Position:
+    """Return where the run of a checkpoint stood; at its very beginning if it holds no run."""
+    return Position(content.get('epoch', 0), content.get('iteration', 0))
 
 
 def save_atomically(content: Mapping[str, Any], file: Path) -> None:
@@ -32,18 +51,51 @@ def save_atomically(content: Mapping[str, Any], file: Path) -> None:
     Args:
         content: tensors and plain types.
         file: where to; its folder exists.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
     """
     part = file.with_name(f'{file.name}.part')
-    with part.open('wb') as stream:
-        torch.save(dict(content), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, file)
+    try:
+        with part.open('wb') as stream:
+            _write(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+class _Stream:
+    """A file for torch.save, which hides why its file could not be written."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def _write(content: Mapping[str, Any], stream: BinaryIO) -> None:
+    watched = _Stream(stream)
+    try:
+        torch.save(dict(content), watched)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        raise watched.error or error from error
 
 
 def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, Any]:
@@ -62,6 +114,7 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
     if not file.is_file():
         raise FileNotFoundError(f'there is no checkpoint {file.absolute()}')
     try:
+        _compare_checksums(file)
         content = torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # damaged bytes make torch raise nearly anything
         foreign = re.search(r'GLOBAL ([\w.]+)', str(error))
@@ -72,6 +125,18 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
     if not isinstance(content, dict):
         raise ValueError(f'{file} holds a {type(content).__name__}, not a checkpoint')
     return content
+
+
+def _compare_checksums(file: Path) -> None:
+    """Compare what is in a file with its checksums, which torch writes and does not look at when it reads.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: a bit is not as it was.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f'{damaged} in it is damaged')
 
 
 def _why(file: Path, error: Exception, foreign: re.Match[str] | None) -> str:
@@ -93,22 +158,22 @@ def _read_with_code(file: Path, foreign: str) -> Any:
         raise ValueError(f'{file} cannot be read even with {ALLOW_PICKLE}: {error!r}') from error
 
 
-def epoch_files(work_dir: Path) -> list[Path]:
-    """Return the checkpoints of a work dir, newest epoch first."""
-    found = [(int(match[1]), f) for f in work_dir.glob('epoch_*.pth') if (match := EPOCH_FILE.fullmatch(f.name))]
-    return [file for _, file in sorted(found, reverse=True)]
+def run_files(work_dir: Path) -> list[tuple[Position, Path]]:
+    """Return the checkpoints of a work dir and where the run stood, the furthest first."""
+    found = [(match, file) for file in work_dir.glob('epoch_*.pth') if (match := RUN_FILE.fullmatch(file.name))]
+    return sorted(((Position(int(m[1]), int(m[2] or 0)), file) for m, file in found), reverse=True)
 
 
 def newest_checkpoint(work_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest checkpoint of a work dir that can be read, with its content; None if there is none.
+    """Return the furthest checkpoint of a work dir that can be read, with its content; None if there is none.
 
     Damaged files are passed over with a warning.
 
     Raises:
         ValueError: there are checkpoints, and all are damaged.
     """
-    files = epoch_files(work_dir)
-    for file in files:
+    files = run_files(work_dir)
+    for _, file in files:
         try:
             return file, read_checkpoint(file)
         except ValueError as error:
@@ -116,6 +181,26 @@ def newest_checkpoint(work_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     if files:
         raise ValueError(f'none of the {len(files)} checkpoints in {work_dir} can be read')
     return None
+
+
+def describe_difference(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
+    """Say in words how two state dicts differ: keys that are missing, keys that are unexpected, other shapes."""
+    shapes = [
+        f'{key} has shape {tuple(source[key].shape)} instead of {tuple(target[key].shape)}'
+        for key in target
+        if key in source and source[key].shape != target[key].shape
+    ]
+    missing, unexpected = ([k for k in one if k not in other] for one, other in ((target, source), (source, target)))
+    parts = [
+        f'{len(keys)} keys {what} ({_few(keys)})'
+        for what, keys in (('missing', missing), ('unexpected', unexpected))
+        if keys
+    ]
+    return '; '.join([*parts, _few(shapes)] if shapes else parts)
+
+
+def _few(texts: list[str]) -> str:
+    return ', '.join(texts[:4]) + (', ...' if len(texts) > 4 else '')
 
 
 def find_state_dict(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
@@ -219,8 +304,7 @@ class LoadReport:
         parts = [f'{len(self.matched)} matched ({len(self.inflated)} of them inflated from 2D)']
         for name in ('missing', 'unexpected', 'reinitialised'):
             keys = getattr(self, name)
-            shown = ', '.join(keys[:4]) + (', ...' if len(keys) > 4 else '')
-            parts.append(f'{len(keys)} {name}' + (f' ({shown})' if keys else ''))
+            parts.append(f'{len(keys)} {name}' + (f' ({_few(keys)})' if keys else ''))
         return ', '.join(parts)
 
 

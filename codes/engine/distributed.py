@@ -1,17 +1,31 @@
-"""One process or many: who am I, where do I compute, and how do results come together.
+"""One process or many: who am I, where do I compute, how do results come together, and what happens when one fails.
 
 Everything works the same in a single process without a process group.
 """
 
+import json
+import logging
 import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_PATIENT: Any = None  # the group for gather
+from codes.engine.stopping import RunError, Stopped
+
+LOGGER = logging.getLogger(__name__)
+
+_STORE: dist.Store | None = None  # what the processes of this attempt know of each other
+PATIENCE = 5.0  # seconds in which a process that lost the others learns which of them are still there
 
 
 def rank() -> int:
@@ -22,6 +36,11 @@ def rank() -> int:
 def world_size() -> int:
     """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_restart() -> bool:
+    """Say whether the launcher has started this run before, and a process of it failed."""
+    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
 
 
 def check_device_count(asked: int, present: int) -> None:
@@ -35,7 +54,7 @@ def check_device_count(asked: int, present: int) -> None:
 
 
 def setup(timeout_minutes: float = 10) -> torch.device:
-    """Join the process group that torchrun announces in the environment, if there is one.
+    """Join the process group that the launcher announces in the environment, if there is one.
 
     Args:
         timeout_minutes: how long a collective operation waits for a process before all give up.
@@ -46,7 +65,7 @@ def setup(timeout_minutes: float = 10) -> torch.device:
     Raises:
         ValueError: more processes than GPUs.
     """
-    global _PATIENT
+    global _STORE
     local_rank = int(os.environ.get('LOCAL_RANK', 0))
     check_device_count(int(os.environ.get('LOCAL_WORLD_SIZE', 1)), torch.cuda.device_count())
     has_gpu = torch.cuda.is_available()
@@ -54,26 +73,40 @@ def setup(timeout_minutes: float = 10) -> torch.device:
     if has_gpu:
         torch.cuda.set_device(device)
     if 'WORLD_SIZE' in os.environ and not dist.is_initialized():
+        timeout = timedelta(minutes=timeout_minutes)
+        store, number, processes = next(dist.rendezvous('env://', timeout=timeout))
+        store.set_timeout(timeout)
+        # The launcher's store outlives a failed attempt, and holds the addresses of processes that are gone.
+        _STORE = dist.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
         # The CPU half of the group carries objects such as file names, so that they need not pass through the GPU.
         backend = 'cpu:gloo,cuda:nccl' if has_gpu else 'gloo'
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
-        # Results are gathered at the end of hours of testing, in which processes may drift far apart.
-        _PATIENT = dist.new_group(backend='gloo', timeout=timedelta(days=2))
+        dist.init_process_group(backend, store=_STORE, rank=number, world_size=processes, timeout=timeout)
     return device
 
 
 def teardown() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one, together: a process that froze on its last steps is noticed."""
+    global _STORE
     if dist.is_initialized():
+        barrier()
         dist.destroy_process_group()
+        _STORE = None
 
 
-def wrap(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return the model for training: as DistributedDataParallel in a process group, otherwise as it is."""
+def wrap(model: nn.Module, device: torch.device, find_unused_parameters: bool = False) -> nn.Module:
+    """Return the model for training: as DistributedDataParallel in a process group, otherwise as it is.
+
+    Args:
+        model: what is trained.
+        device: where it is.
+        find_unused_parameters: look for parameters without a gradient in each iteration.
+    """
     if not dist.is_initialized():
         return model
     device_ids = [device.index] if device.type == 'cuda' else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=device_ids)
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=device_ids, find_unused_parameters=find_unused_parameters
+    )
 
 
 def broadcast_buffers(model: nn.Module) -> None:
@@ -95,10 +128,158 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+def largest(numbers: Sequence[int]) -> list[int]:
+    """Return for each place the largest number that any process has there. Waits for all processes."""
+    if not dist.is_initialized():
+        return list(numbers)
+    value = torch.tensor(numbers)  # on the CPU, where these numbers are needed
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value.tolist()  # (len(numbers),)
+
+
 def gather(value: Any) -> list[Any]:
-    """Return the list of every process's value, ordered by rank, in all of them. The value must pickle."""
+    """Return the list of every process's value, ordered by rank, in all of them. The value must pickle.
+
+    Processes that drift apart for longer than the group's timeout must meet at :func:`barrier` in between.
+    """
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value, group=_PATIENT)
+    dist.all_gather_object(values, value)
     return values
+
+
+def barrier() -> None:
+    """Wait for all processes, at most for the group's timeout. On the CPU, whatever the GPU has still to do."""
+    if dist.is_initialized():
+        dist.all_reduce(torch.zeros(1))
+
+
+# -- when a process fails ----------------------------------------------------------------------------------------------
+
+
+def _own_rank() -> int:
+    """Return this process's number, also while it has not joined the group yet."""
+    return int(os.environ.get('RANK', 0))
+
+
+def has_lost_contact(error: BaseException) -> bool:
+    """Say whether an error is about reaching other processes, and so more likely their fault than this one's."""
+    network = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
+    return isinstance(error, network) or (isinstance(error, RuntimeError) and 'gloo' in str(error).lower())
+
+
+def leave_message(text: str, traceback_text: str | None = None, lost_contact: bool = False) -> None:
+    """Say why this process ends: in its log file, to the launcher, and to the processes that wait for it.
+
+    Args:
+        text: the reason in one line.
+        traceback_text: what the log file and, last of all on the console, the launcher show instead of it.
+        lost_contact: whether the reason lies in another process.
+    """
+    _log_to_file(traceback_text or text)
+    file = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if file is not None:  # the format of torch.distributed.elastic.multiprocessing.errors
+        extra = {
+            'py_callstack': traceback_text or text,
+            'timestamp': str(int(time.time())),
+            'lost_contact': lost_contact,
+        }
+        Path(file).write_text(json.dumps({'message': {'message': text, 'extraInfo': extra}}))
+    if _STORE is not None:
+        try:
+            _STORE.set(f'end of {_own_rank()}', '' if lost_contact else text)
+        except RuntimeError as error:
+            _log_to_file(f'the other processes could not be told: {error}')
+
+
+def _log_to_file(text: str) -> None:
+    """Log something that the console is to show in another way, or not at all (see codes.engine.logging)."""
+    if LOGGER.hasHandlers():
+        LOGGER.error('%s', text, extra={'file_only': True})
+
+
+def last_words(patience: float = PATIENCE) -> Mapping[int, str | None]:
+    """Return by rank why the other processes end: None for those of which nothing is heard, '' for those like us.
+
+    Args:
+        patience: seconds to wait for them; less if the launcher ends this process with SIGTERM.
+
+    Raises:
+        RuntimeError: the machine of process 0 is out of reach.
+    """
+    assert _STORE is not None, 'only for members of a process group'
+    called: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: called.append(number))
+    others = [other for other in range(int(os.environ['WORLD_SIZE'])) if other != _own_rank()]
+    _STORE.set_timeout(timedelta(seconds=PATIENCE))
+    deadline = time.monotonic() + patience
+    while True:
+        silent = {other for other in others if not _STORE.check([f'end of {other}'])}
+        if not silent or called or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return {other: None if other in silent else _STORE.get(f'end of {other}').decode() for other in others}
+
+
+def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> str:
+    """Return one line on an error for which :func:`has_lost_contact` holds: who is to blame, as far as is known.
+
+    Args:
+        error: what torch raised.
+        patience: as for :func:`last_words`.
+    """
+    reason = re.sub(r'^\[[^]]*\] ', '', str(error)).split('\n')[0]
+    reason = re.sub(r'\. This is typically caused by.*', '', reason)
+    parts = [f'process {_own_rank()} lost contact with the others: {reason}']
+    if _STORE is not None:
+        try:
+            words = last_words(patience)
+        except RuntimeError:
+            return f'{parts[0]}; the machine of process 0 is out of reach'
+        parts += [f'process {other} failed: {text}' for other, text in words.items() if text]
+        silent = [str(other) for other, text in words.items() if text is None]
+        if silent:
+            parts.append(f'no sign of life from process {", ".join(silent)}')
+    return '; '.join(parts)
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a tool's main function, and see to it that a process that fails says why and ends.
+
+    A single process ends with Python's traceback. One of many writes it to its log file and hands it to the launcher;
+    one that merely lost contact with the others hands over one line. Then it ends at once: destructors of a broken
+    process group may wait for processes that will not come. A reason that is no defect is told in one line: a
+    :class:`RunError`, exit status 1, and :class:`Stopped`, with the status of its signal.
+    """
+    try:
+        main()
+    except Stopped as stop:
+        LOGGER.warning('%s', stop)
+        sys.exit(stop.exit_status)
+    except RunError as error:
+        if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
+            LOGGER.error('error: %s', error)
+            sys.exit(1)
+        leave_message(str(error))
+        _end_now()
+    except Exception as error:
+        text = f'{type(error).__name__}: {error}'
+        if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
+            _log_to_file(traceback.format_exc())
+            raise
+        if has_lost_contact(error):
+            _log_to_file(traceback.format_exc())
+            leave_message(text, lost_contact=True)  # the others may look for it while we look for theirs
+            leave_message(explain_lost_contact(error), lost_contact=True)
+        else:
+            leave_message(text, traceback.format_exc())
+        _end_now()
+
+
+def _end_now() -> NoReturn:
+    """End this process without its destructors, which may wait for other processes."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

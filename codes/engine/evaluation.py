@@ -31,10 +31,16 @@ def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[An
     return torch.autocast(device.type, AMP_TYPES.get(amp or '', torch.bfloat16), enabled=amp is not None)
 
 
-def progress_bar(loader: DataLoader[Any], text: str) -> Any:
-    """Return the loader with a progress bar on the terminal of rank 0, and without one anywhere else."""
+def progress_bar(loader: DataLoader[Any], text: str, done: int = 0) -> Any:
+    """Return the loader with a progress bar on the terminal of rank 0, and without one anywhere else.
+
+    Args:
+        loader: what is gone through.
+        text: label of the bar.
+        done: batches that the bar begins with.
+    """
     hidden = distributed.rank() > 0 or not sys.stderr.isatty()
-    return tqdm(loader, desc=text, leave=False, disable=hidden, dynamic_ncols=True)
+    return tqdm(loader, desc=text, initial=done, leave=False, disable=hidden, dynamic_ncols=True)
 
 
 @dataclass(frozen=True)

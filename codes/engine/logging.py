@@ -12,6 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from codes.engine import distributed
+
 
 class _BarHandler(logging.Handler):
     """Writes lines to standard output above a progress bar instead of through it."""
@@ -26,18 +28,24 @@ def setup_logging(work_dir: Path | None, is_main: bool, file_name: str = 'run.lo
 
     Args:
         work_dir: an existing folder, or None for the console alone.
-        is_main: whether this is rank 0; the others report warnings only, to the console.
-        file_name: name of the file; a resumed run appends.
+        is_main: whether this is rank 0; of the others the console shows warnings only.
+        file_name: name of the file of rank 0; that of rank 1 is ``run.rank1.log``, and so on. A resumed run appends.
     """
     logger = logging.getLogger('codes')
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    logger.setLevel(logging.INFO if is_main else logging.WARNING)
+    logger.setLevel(logging.INFO)
     logger.propagate = False
-    handlers: list[logging.Handler] = [_BarHandler()]
-    if work_dir is not None and is_main:
-        handlers.append(logging.FileHandler(work_dir / file_name))
+    console = _BarHandler(logging.INFO if is_main else logging.WARNING)
+    # Tracebacks go to the file alone; of all processes' ones the launcher shows the one that matters.
+    console.addFilter(lambda record: not getattr(record, 'file_only', False))
+    handlers: list[logging.Handler] = [console]
+    if work_dir is not None:
+        file = work_dir / file_name
+        if not is_main:
+            file = file.with_name(f'{file.stem}.rank{distributed.rank()}{file.suffix}')
+        handlers.append(logging.FileHandler(file))
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', '%Y-%m-%d %H:%M:%S'))
         logger.addHandler(handler)
@@ -112,16 +120,18 @@ def read_scalars(file: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Show a user's mistake as one line, from one process a machine, and end with exit status 2.
+    """Show a user's mistake as one line and end with exit status 2.
 
     For setting a run up, where such errors are about configs, files and arguments; not for training, where a
-    traceback tells more.
+    traceback tells more. One process of many hands the line to the launcher, which shows one a machine.
     """
     try:
         yield
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        if os.environ.get('LOCAL_RANK', '0') == '0':
-            text = error.args[0] if isinstance(error, KeyError) and error.args else error
-            rank = os.environ.get('RANK', '0')
-            sys.stderr.write(f'error{f" of process {rank} on {platform.node()}" if rank != "0" else ""}: {text}\n')
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        rank = os.environ.get('RANK', '0')
+        line = f'error{f" of process {rank} on {platform.node()}" if rank != "0" else ""}: {text}'
+        distributed.leave_message(line)
+        if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
+            sys.stderr.write(f'{line}\n')
         sys.exit(2)

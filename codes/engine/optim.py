@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from codes.config import ParametersCfg
+from codes.config import ParametersCfg, TrainCfg
 from codes.registry import OPTIMIZERS, SCHEDULES, build, nearest
 
 LOGGER = logging.getLogger(__name__)
@@ -260,6 +260,30 @@ class CosineSchedule(Schedule):
         length = max(max_epochs - self.warmup_epochs, 1e-8)
         progress = min(max((epoch - self.warmup_epochs) / length, 0), 1)
         return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def scale_learning_rate(optimizer: torch.optim.Optimizer, cfg: TrainCfg, videos: int) -> None:
+    """Scale the learning rate to the videos an iteration if that is wanted, and say so; or say that it does not fit.
+
+    The rule is linear (arXiv 1706.02677, section 2.1).
+
+    Args:
+        optimizer: its rates are multiplied.
+        cfg: the section ``train_cfg``.
+        videos: in an iteration, of all processes together.
+    """
+    if cfg.base_batch_size is None or cfg.base_batch_size == videos:
+        return
+    factor, rate = videos / cfg.base_batch_size, optimizer.defaults['lr']
+    if not cfg.scale_lr:
+        text = 'the learning rate %.4g is for %d videos an iteration, and here are %d: --scale-lr would make it %.4g'
+        LOGGER.warning(text, rate, cfg.base_batch_size, videos, rate * factor)
+        return
+    optimizer.defaults['lr'] *= factor
+    for group in optimizer.param_groups:
+        group['lr'] *= factor
+    text = 'learning rate %.4g for %d videos an iteration scaled to %.4g for %d (x %.4g)'
+    LOGGER.info(text, rate, cfg.base_batch_size, optimizer.defaults['lr'], videos, factor)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

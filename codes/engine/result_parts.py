@@ -148,6 +148,15 @@ class ResultParts:
             )
 
 
+def flatten(value: Any, path: str) -> dict[str, Any]:
+    """Return the leaves of nested dicts and lists by their path, such as ``model.backbone.depth``."""
+    if isinstance(value, Mapping):
+        return {k: v for key, item in value.items() for k, v in flatten(item, f'{path}.{key}').items()}
+    if isinstance(value, list | tuple):
+        return {k: v for i, item in enumerate(value) for k, v in flatten(item, f'{path}.{i}').items()}
+    return {path: value}
+
+
 def _encode(content: Mapping[str, Any]) -> bytes:
     text = json.dumps(content).encode()
     return b'%08x %s\n' % (zlib.crc32(text), text)

@@ -3,41 +3,63 @@
 A run is exact: whatever is random is a function of the seed and of where the run stands (``EpochSampler`` and the
 data sets for order and augmentation, :func:`seed_iteration` for dropout), so a run that was killed and resumed ends in
 the same bits as one that was not, on the same number of processes.
+
+An *iteration* is one step of the optimiser: ``train_cfg.accumulate`` batches of every process.
 """
 
 import logging
-import math
 import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from codes.config import Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
 from codes.datasets.loader import build_dataloader
 from codes.engine import distributed
 from codes.engine.bad_samples import BadSampleLog
-from codes.engine.checkpoint import epoch_files, load_weights, newest_checkpoint, read_checkpoint, save_atomically
+from codes.engine.checkpoint import (
+    Position,
+    load_weights,
+    newest_checkpoint,
+    position_of,
+    read_checkpoint,
+    run_files,
+)
 from codes.engine.ema import WeightAverage
-from codes.engine.evaluation import autocast, check_metrics, compute_metrics, predict, progress_bar
+from codes.engine.evaluation import check_metrics, compute_metrics, predict, progress_bar
 from codes.engine.logging import ScalarWriter
-from codes.engine.optim import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rate
+from codes.engine.meters import Clock, Meter
+from codes.engine.nonfinite import NonFiniteLog
+from codes.engine.optim import (
+    build_optimizer,
+    load_optimizer_state,
+    optimizer_state,
+    scale_learning_rate,
+    set_learning_rate,
+)
+from codes.engine.profiling import Profiler, profile_iterations
+from codes.engine.resuming import check_is_of_a_run, describe_misfit, find_changes
+from codes.engine.saving import Saver
+from codes.engine.step import Stepper
+from codes.engine.stopping import RunError, Stopped, StopRequest
 from codes.registry import DATASETS, METRICS, MODELS, SCHEDULES, build
 
 LOGGER = logging.getLogger(__name__)
 
 
-def seed_iteration(seed: int, iteration: int, rank: int) -> None:
-    """Seed torch for one iteration of one process; different for each."""
-    state = np.random.SeedSequence((seed, iteration, rank)).generate_state(1, np.uint64)
+def seed_iteration(seed: int, iteration: int, rank: int, place: int = 0) -> None:
+    """Seed torch for one iteration of one process, and the batch at a place in it; different for each."""
+    # Zeros at the end would not always make another generator, so the usual, first batch has no fourth number.
+    entropy = (seed, iteration, rank, place) if place else (seed, iteration, rank)
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     torch.manual_seed(int(state[0]))
 
 
@@ -59,7 +81,7 @@ def avoid_broken_kernels(device: torch.device, amp: str | None) -> None:
         torch.backends.mkldnn.set_flags(False)
 
 
-def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg) -> DataLoader[Any]:
+def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> DataLoader[Any]:
     """Build the data set and the loader of a config section for this process."""
     dataset = build(section['dataset'], DATASETS, f'{name}.dataset')
     options = {k: v for k, v in section.items() if k != 'dataset'}
@@ -70,53 +92,19 @@ def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg) -> 
         seed=runtime.seed,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        accumulate=accumulate,
     )
 
 
-def flatten(value: Any, path: str) -> dict[str, Any]:
-    """Return the leaves of nested dicts and lists by their path, such as ``optimizer.lr``."""
-    if isinstance(value, Mapping):
-        return {k: v for key, item in value.items() for k, v in flatten(item, f'{path}.{key}').items()}
-    if isinstance(value, list | tuple):
-        return {k: v for i, item in enumerate(value) for k, v in flatten(item, f'{path}.{i}').items()}
-    return {path: value}
-
-
-class Meter:
-    """Means of scalars since the last log line, added up on the device so that the GPU is not waited for."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Any] = {}
-        self._count = 0
-
-    def add(self, scalars: Mapping[str, Tensor | float]) -> None:
-        for name, value in scalars.items():
-            value = value.detach() if isinstance(value, Tensor) else value
-            self._sums[name] = self._sums.get(name, 0) + value
-        self._count += 1
-
-    def flush(self) -> dict[str, float]:
-        """Return the means over iterations and processes, and start anew."""
-        names = list(self._sums)
-        device = next((v.device for v in self._sums.values() if isinstance(v, Tensor)), None)
-        values = [torch.as_tensor(self._sums[name], dtype=torch.float64, device=device) for name in names]
-        means = distributed.mean_over_processes(torch.stack(values) / self._count).tolist()  # (number of names,)
-        self._sums, self._count = {}, 0
-        return dict(zip(names, means, strict=True))
-
-
-class Clock:
-    """Tells how much time is left, from the speed since the run started, validation and checkpoints included."""
-
-    def __init__(self, first_iteration: int, last_iteration: int) -> None:
-        self._started = time.monotonic()
-        self._first = first_iteration
-        self._last = last_iteration
-
-    def eta(self, iteration: int) -> timedelta:
-        """Return the time left behind so many finished iterations."""
-        per_iteration = (time.monotonic() - self._started) / (iteration - self._first)
-        return timedelta(seconds=round(per_iteration * (self._last - iteration)))
+def in_groups(batches: Any, size: int) -> Iterator[list[Any]]:
+    """Yield lists of ``size`` batches, which divides their number."""
+    group: list[Any] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    assert not group, 'the sampler gives whole steps'
 
 
 class Runner:
@@ -147,7 +135,9 @@ class Runner:
         torch.manual_seed(self.runtime.seed)
 
         self.model = build(config['model'], MODELS, 'model')
-        self.train_loader = build_loader(config['train_dataloader'], 'train_dataloader', self.runtime)
+        self.train_loader = build_loader(
+            config['train_dataloader'], 'train_dataloader', self.runtime, self.train_cfg.accumulate
+        )
         self.train_loader.dataset.check_labels(self.model.num_classes)  # type: ignore[attr-defined]
         self.val_loader: DataLoader[Any] | None = None
         if 'val_dataloader' in config:
@@ -163,26 +153,59 @@ class Runner:
         self.model.to(device, memory_format=torch.channels_last_3d)  # as the frames come; a third faster on the CPU
         parameters: ParametersCfg = read_section(config, 'parameters', ParametersCfg)
         self.optimizer = build_optimizer(config['optimizer'], self.model, parameters)
+        scale_learning_rate(self.optimizer, self.train_cfg, self.videos_per_iteration)
         self.schedule = build(config['schedule'], SCHEDULES, 'schedule')
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.runtime.amp == 'fp16')
         decay = self.train_cfg.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
+        self.saver = Saver(work_dir, self.runtime.keep_checkpoints, self.runtime.on_save_error)
+        self.meter = Meter()
         self.epoch = 0  # finished epochs
+        self.iteration = 0  # iterations done in the running epoch
         self.validated = True  # whether the last finished epoch has been validated, if it was due
         self.best: dict[str, float] | None = None
+        self.num_worse = 0  # validations since the best one
+        self.num_nonfinite = 0  # iterations left out
+        self._is_settled = distributed.world_size() < 3 or self.runtime.find_unused_parameters
+        self._resumed: dict[str, Any] = {}  # this process's progress within the epoch that is resumed
 
     # -- where the run stands --------------------------------------------------------------------------------------
 
     @property
     def iterations_per_epoch(self) -> int:
-        return len(self.train_loader)
+        return len(self.train_loader) // self.train_cfg.accumulate
 
-    def save(self) -> None:
-        """Write the checkpoint of the last finished epoch and let go of those beyond ``keep_checkpoints``."""
+    @property
+    def videos_per_iteration(self) -> int:
+        """Videos of all processes in one step of the optimiser."""
+        return (self.train_loader.batch_size or 0) * distributed.world_size() * self.train_cfg.accumulate
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations done since the training began."""
+        return self.epoch * self.iterations_per_epoch + self.iteration
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last epoch is done, or the metric has not become better for ``patience`` validations."""
+        patience = self.train_cfg.patience
+        is_stale = patience is not None and self.num_worse >= patience and self.validated and not self.iteration
+        return self.epoch >= self.train_cfg.max_epochs or is_stale
+
+    def save(self, bad_samples: BadSampleLog | None = None) -> None:
+        """Write the checkpoint of where the run stands; all processes together.
+
+        Args:
+            bad_samples: needed within an epoch.
+
+        Raises:
+            RunError: it cannot be written, and ``runtime.on_save_error`` is 'stop'.
+        """
+        progress = []
+        if self.iteration and bad_samples is not None:
+            progress = distributed.gather({'meter': self.meter.state(), 'bad_samples': bad_samples.progress()})
         if self.is_main:
-            save_atomically(self._content(), self.work_dir / f'epoch_{self.epoch}.pth')
-            for file in epoch_files(self.work_dir)[self.runtime.keep_checkpoints :]:
-                file.unlink()
+            self.saver.save({**self._content(), 'progress': progress}, Position(self.epoch, self.iteration))
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -191,8 +214,11 @@ class Runner:
             'optimizer': optimizer_state(self.optimizer, self.model),
             'scaler': self.scaler.state_dict(),
             'epoch': self.epoch,
+            'iteration': self.iteration,
             'validated': self.validated,
             'best': self.best,
+            'num_worse': self.num_worse,
+            'num_nonfinite': self.num_nonfinite,
             'iterations_per_epoch': self.iterations_per_epoch,
             'world_size': distributed.world_size(),
             'seed': self.runtime.seed,
@@ -218,38 +244,47 @@ class Runner:
             file, content = found
         else:
             file, content = Path(source), read_checkpoint(source)
-        if not self._content().keys() - {'ema_state_dict', 'ema_updates'} <= content.keys():
-            raise ValueError(f'{file} holds weights, but not a run to resume; use --load-from to start from weights')
-        epochs = distributed.gather(content['epoch'])
-        if len(set(epochs)) > 1:
-            raise ValueError(f'the processes would resume from different epochs: {epochs}; give all the same files')
-        self._warn_of_changes(content)
+        check_is_of_a_run(file, content)
+        place = position_of(content)
+        places = distributed.gather(tuple(place))
+        if len(set(places)) > 1:
+            raise ValueError(
+                f'the processes would resume from different places (epoch, iteration): {places}; '
+                'give all the same files'
+            )
+        changes = find_changes(content, self.config.to_dict(), self.iterations_per_epoch, distributed.world_size())
         try:
-            self.model.load_state_dict(content['state_dict'])
-            # The present config's options count: those of the checkpoint were saved as the run's.
-            load_optimizer_state(self.optimizer, self.model, content['optimizer'])
-            if self.average is not None:
-                self.average.load(content)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f'{file} is of another model or optimiser: {error}') from error
-        if content['scaler']:  # empty after a run without fp16
-            self.scaler.load_state_dict(content['scaler'])
-        self.epoch = content['epoch']
+            self._load(content)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            text = describe_misfit(content, self.model.state_dict(), changes, error)
+            raise ValueError(f'{file} is of another model or optimiser: {text}') from error
+        for change in changes:
+            LOGGER.warning('%s: the run goes on, but not exactly', change)
+        self.epoch, self.iteration = place
         self.validated = content['validated']
         self.best = content['best']
-        LOGGER.info('resumed from %s, behind epoch %d', file, self.epoch)
+        if self.num_iterations:
+            self._set_rate(self.num_iterations - 1)  # as in the run that was interrupted
+        self.num_worse = content.get('num_worse', 0)
+        self.num_nonfinite = content.get('num_nonfinite', 0)
+        progress = content.get('progress', [])
+        if self.iteration and len(progress) == distributed.world_size():
+            self._resumed = progress[distributed.rank()]
+        if content['iterations_per_epoch'] != self.iterations_per_epoch:
+            # Rather see some videos twice than none of them.
+            self.iteration = self.iteration * self.iterations_per_epoch // content['iterations_per_epoch']
+            self._resumed = {}
+        within = f', {place.iteration} iterations into the next' if place.iteration else ''
+        LOGGER.info('resumed from %s, behind epoch %d%s', file, self.epoch, within)
 
-    def _warn_of_changes(self, content: Mapping[str, Any]) -> None:
-        """Name everything because of which the resumed run cannot end as the interrupted one would have."""
-        was = {name: content[name] for name in ('iterations_per_epoch', 'world_size')}
-        now = {'iterations_per_epoch': self.iterations_per_epoch, 'world_size': distributed.world_size()}
-        for section in ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime'):
-            was |= flatten(content['config'].get(section, {}), section)
-            now |= flatten(self.config.to_dict().get(section, {}), section)
-        for name in sorted(was.keys() | now.keys()):
-            if was.get(name) != now.get(name):
-                text = '%s was %s and is %s: the run goes on, but not exactly'
-                LOGGER.warning(text, name, was.get(name), now.get(name))
+    def _load(self, content: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(content['state_dict'])
+        # The present config's options count: those of the checkpoint were saved as the run's.
+        load_optimizer_state(self.optimizer, self.model, content['optimizer'])
+        if self.average is not None:
+            self.average.load(content)
+        if content['scaler']:  # empty after a run without fp16
+            self.scaler.load_state_dict(content['scaler'])
 
     # -- the loops -------------------------------------------------------------------------------------------------
 
@@ -266,14 +301,20 @@ class Runner:
         """
         if resume is not None:
             self.resume(resume)
-        beyond = [f.name for f in epoch_files(self.work_dir) if int(f.stem.removeprefix('epoch_')) > self.epoch]
-        if beyond:
-            # They would outlive the new, lower epochs, and the next --resume would go on with the other run.
+        here = Position(self.epoch, self.iteration)
+        beyond = [file.name for place, file in run_files(self.work_dir) if place > here]
+        if beyond and resume != 'auto':
+            # They would outlive the new, lower ones, and the next --resume would go on with the other run.
             raise ValueError(
                 f'{self.work_dir} holds {", ".join(beyond)} of a run that is further than this one: use --resume to go '
                 'on with it, another --work-dir, or remove them'
             )
-        if self.epoch == 0:
+        distributed.gather(None)  # so that no process misses a file
+        if self.is_main:
+            for name in beyond:  # damaged, or they would have been taken; they are overwritten soon
+                os.replace(self.work_dir / name, self.work_dir / f'{name}.damaged')
+            self.saver.remove_parts()
+        if here == Position(0):
             if load_from is not None:
                 load_weights(self.model, load_from, allow_pickle=allow_pickle)
             else:
@@ -281,127 +322,231 @@ class Runner:
             if self.average is not None:  # fp16 may leave out the first steps, even all of a short epoch
                 self.average.load({'state_dict': self.model.state_dict()})
 
-    def train(self) -> dict[str, float] | None:
+    def make_stepper(self) -> Stepper:
+        """Return what takes the steps of this run, on one process or many."""
+        if self.runtime.compile:
+            self.model.compile()
+        model = distributed.wrap(self.model, self.device, self.runtime.find_unused_parameters)
+        clip = self.train_cfg.clip_grad_norm
+        return Stepper(model, self.model, self.optimizer, self.scaler, self.average, self.runtime.amp, clip)
+
+    def train(self, profile: int = 0) -> dict[str, float] | None:
         """Train to the last epoch, from wherever :meth:`start` took the run.
+
+        Args:
+            profile: iterations to record in a trace, after a few to warm up; 0 for none.
 
         Returns:
             The best epoch's metrics, or None if nothing was validated.
+
+        Raises:
+            Stopped: SIGTERM or SIGINT came; a checkpoint was written when the iteration was done.
+            RunError: too many bad samples, too many iterations that are not finite, or a checkpoint could not be
+                written.
         """
         self._announce()
-        model = distributed.wrap(self.model, self.device)
-        done = self.epoch * self.iterations_per_epoch
-        with ScalarWriter(self.work_dir, self.is_main, done, self.validated) as writer:
+        stepper = self.make_stepper()
+        done = self.num_iterations
+        share = self.train_loader.dataset.max_bad_share  # type: ignore[attr-defined]
+        samples = len(self.train_loader.sampler)  # type: ignore[arg-type]
+        bad_samples = BadSampleLog(self.work_dir, self.epoch, samples, share, self._resumed.get('bad_samples'))
+        nonfinite = NonFiniteLog(self.work_dir, done, self.train_cfg.max_nonfinite, self.num_nonfinite)
+        if 'meter' in self._resumed:
+            self.meter.load(self._resumed['meter'])
+        clock = Clock(done, self.train_cfg.max_epochs * self.iterations_per_epoch)
+        with (
+            StopRequest() as stop,
+            ScalarWriter(self.work_dir, self.is_main, done, self.validated) as writer,
+            profile_iterations(self.work_dir, profile) as profiler,
+        ):
             if not self.validated and self.val_loader is not None:
-                self._validate(writer)
-            clock = Clock(done, self.train_cfg.max_epochs * self.iterations_per_epoch)
-            share = self.train_loader.dataset.max_bad_share  # type: ignore[attr-defined]
-            bad_samples = BadSampleLog(self.work_dir, self.epoch, len(self.train_loader.sampler), share)  # type: ignore[arg-type]
-            while self.epoch < self.train_cfg.max_epochs:
-                self._train_epoch(model, writer, clock, bad_samples)
-                distributed.broadcast_buffers(self.model)
-                if self.average is not None:
-                    distributed.broadcast_buffers(self.average.model)
-                self.epoch += 1
-                is_last = self.epoch == self.train_cfg.max_epochs
-                is_due = self.epoch % self.train_cfg.val_interval == 0 or is_last
-                self.validated = self.val_loader is None or not is_due
-                self.save()
-                if not self.validated:
-                    self._validate(writer)
+                self._validate(writer, stop)
+            while not self.is_over:
+                self._train_epoch(stepper, writer, clock, stop, bad_samples, nonfinite, profiler)
+                self._end_epoch(writer, stop)
+        if self.epoch < self.train_cfg.max_epochs:
+            text = 'no better %s in %d validations: the training ends behind epoch %d'
+            LOGGER.info(text, self.runtime.save_best, self.num_worse, self.epoch)
+        if self.saver.is_missing:
+            raise RunError(f'the training is over, but its last checkpoint could not be written to {self.work_dir}')
         return self.best
 
     def _announce(self) -> None:
-        processes = distributed.world_size()
-        batch = self.train_loader.batch_size or 0
+        processes, accumulate = distributed.world_size(), self.train_cfg.accumulate
         LOGGER.info(
-            '%s; %d process(es) x batch %d = %d videos an iteration, %d iterations an epoch, epochs %d to %d; %s',
+            '%s; %d process(es) x batch %d%s = %d videos an iteration, %d iterations an epoch, epochs %d to %d; %s',
             torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'CPU',
             processes,
-            batch,
-            processes * batch,
+            self.train_loader.batch_size,
+            f' x {accumulate} batches' if accumulate > 1 else '',
+            self.videos_per_iteration,
             self.iterations_per_epoch,
             self.epoch + 1,
             self.train_cfg.max_epochs,
             self.work_dir,
         )
 
-    def _train_epoch(self, model: nn.Module, writer: ScalarWriter, clock: Clock, bad_samples: BadSampleLog) -> None:
-        """Go once through the training data."""
-        model.train()
-        self.train_loader.sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
-        per_epoch = self.iterations_per_epoch
-        meter = Meter()
+    def _train_epoch(
+        self,
+        stepper: Stepper,
+        writer: ScalarWriter,
+        clock: Clock,
+        stop: StopRequest,
+        bad_samples: BadSampleLog,
+        nonfinite: NonFiniteLog,
+        profiler: Profiler,
+    ) -> None:
+        """Go through what is left of an epoch.
+
+        Raises:
+            Stopped: within the epoch; a signal in its last iteration is seen when the epoch is saved.
+        """
+        self.model.train()
+        accumulate, per_epoch = self.train_cfg.accumulate, self.iterations_per_epoch
+        first = self.iteration * accumulate * (self.train_loader.batch_size or 0)
+        self.train_loader.sampler.set_epoch(self.epoch, first)  # type: ignore[attr-defined]
         text = f'epoch {self.epoch + 1}/{self.train_cfg.max_epochs}'
-        tick = time.perf_counter()
-        for i, batch in enumerate(progress_bar(self.train_loader, text)):
+        started = tick = time.perf_counter()
+        waited = 0.0
+        first_iteration = self.iteration
+        for batches in in_groups(
+            progress_bar(self.train_loader, text, first // (self.train_loader.batch_size or 1)), accumulate
+        ):
             data_time = time.perf_counter() - tick
-            iteration = self.epoch * per_epoch + i
-            bad_samples.add(batch['bad'])
-            factor = self.schedule.factor(iteration / per_epoch, self.train_cfg.max_epochs)
-            rate = set_learning_rate(self.optimizer, factor)
-            seed_iteration(self.runtime.seed, iteration, distributed.rank())
-            scalars = self._step(model, batch)
-            meter.add({**scalars, 'data_time': data_time, 'time': time.perf_counter() - tick})
-            if (i + 1) % self.runtime.log_interval == 0 or i + 1 == per_epoch:
-                means = {**meter.flush(), 'lr': rate, 'memory': self._memory()}
-                num_bad = bad_samples.end_epoch() if i + 1 == per_epoch else 0
-                if num_bad:
-                    means['bad_samples'] = num_bad
-                if not math.isfinite(means['loss']):
-                    raise RuntimeError(
-                        f'the loss became {means["loss"]} at iteration {iteration + 1} or a little before, '
-                        f'at a learning rate of {rate:.4g}; the last checkpoint in {self.work_dir} is from before'
-                    )
-                writer.write('train', means, self.epoch + 1, iteration + 1)
-                numbers = '  '.join(f'{name} {value:.4g}' for name, value in means.items())
-                LOGGER.info('%s [%d/%d]  eta %s  %s', text, i + 1, per_epoch, clock.eta(iteration + 1), numbers)
+            waited += data_time
+            for batch in batches:
+                bad_samples.add(batch['bad'])
+            rate = self._set_rate(self.num_iterations)
+            if not self._is_settled:
+                stepper.settle(batches)
+                self._is_settled = True
+            scalars, request = self._iterate(stepper, batches, stop, nonfinite, rate)
+            self.iteration += 1
+            self.meter.add({**scalars, 'data_time': data_time, 'time': time.perf_counter() - tick})
+            is_end = self.iteration == per_epoch
+            if self.iteration % self.runtime.log_interval == 0 or is_end:
+                num_bad = bad_samples.end_epoch() if is_end else 0
+                self._log(text, rate, num_bad, clock, writer)
                 if num_bad:
                     files, where = bad_samples.num_files, bad_samples.file
                     LOGGER.info('%s: %d bad samples, %d bad files in all, see %s', text, num_bad, files, where)
+            profiler.step()
+            if not is_end:
+                self._save_within_epoch(request, bad_samples)
             tick = time.perf_counter()
+        self._report_epoch(text, self.iteration - first_iteration, time.perf_counter() - started, waited)
 
-    def _step(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Run one iteration; returns its losses and, if gradients are clipped, their norm before.
+    def _set_rate(self, iteration: int) -> float:
+        """Set the learning rate of an iteration, counted from 0 on, and return it."""
+        epoch = iteration / self.iterations_per_epoch
+        return set_learning_rate(self.optimizer, self.schedule.factor(epoch, self.train_cfg.max_epochs))
 
-        Where fp16 made gradients overflow, the scaler leaves the optimiser's step out, and the average does not move.
+    def _iterate(
+        self,
+        stepper: Stepper,
+        batches: Sequence[Mapping[str, Any]],
+        stop: StopRequest,
+        nonfinite: NonFiniteLog,
+        rate: float,
+    ) -> tuple[Mapping[str, Any], int]:
+        """Take one step, or leave it out if its loss or gradient is not finite in any process.
+
+        Returns:
+            What there is to log, and the signal that any process got, 0 for none.
         """
-        with autocast(self.device, self.runtime.amp):
-            scalars = model(batch['inputs'], batch['label'])
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(scalars['loss']).backward()
-        if self.train_cfg.clip_grad_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.train_cfg.clip_grad_norm)
-            scalars = {**scalars, 'grad_norm': norm}
-        self.scaler.step(self.optimizer)
-        if self.average is None:
-            self.scaler.update()
-        else:
-            scale = self.scaler.get_scale()
-            self.scaler.update()
-            if self.scaler.get_scale() >= scale:  # the scale falls after a step left out, only then
-                self.average.update(self.model)
-        return scalars
+        iteration, rank = self.num_iterations, distributed.rank()
+        gradient = stepper.compute(batches, lambda place: seed_iteration(self.runtime.seed, iteration, rank, place))
+        request, is_bad = distributed.largest([stop.number, int(not gradient.is_finite)])
+        if not is_bad:
+            stepper.apply()
+            return gradient.scalars, request
+        stepper.leave_out()
+        self.num_nonfinite += 1
+        numbers = {name: float(gradient.scalars[name]) for name in ('loss', 'grad_norm')}
+        paths = [path for batch in batches for path in batch['path']]
+        nonfinite.add(self.epoch + 1, iteration + 1, numbers, paths, rate)
+        return {}, request
 
-    def _validate(self, writer: ScalarWriter) -> None:
-        """Validate the last finished epoch, keep it if it is the best, and record that this has been done."""
+    def _log(self, text: str, rate: float, num_bad: int, clock: Clock, writer: ScalarWriter) -> None:
+        """Write the means since the last line."""
+        means = {**self.meter.flush(), 'lr': rate, 'memory': self._memory()}
+        if num_bad:
+            means['bad_samples'] = num_bad
+        writer.write('train', means, self.epoch + 1, self.num_iterations)
+        numbers = '  '.join(f'{name} {value:.4g}' for name, value in means.items())
+        per_epoch, eta = self.iterations_per_epoch, clock.eta(self.num_iterations)
+        LOGGER.info('%s [%d/%d]  eta %s  %s', text, self.iteration, per_epoch, eta, numbers)
+
+    def _report_epoch(self, text: str, iterations: int, seconds: float, waited: float) -> None:
+        LOGGER.info(
+            '%s done in %s: %.1f videos a second, %.0f %% of the time waiting for data',
+            text,
+            timedelta(seconds=round(seconds)),
+            iterations * self.videos_per_iteration / seconds,
+            100 * waited / seconds,
+        )
+
+    def _save_within_epoch(self, request: int, bad_samples: BadSampleLog) -> None:
+        """Write a checkpoint if one is due or a signal came.
+
+        Raises:
+            Stopped: a signal came.
+        """
+        interval = self.runtime.checkpoint_interval
+        if request or (interval is not None and self.iteration % interval == 0):
+            self.save(bad_samples)
+        if request:
+            raise Stopped(request, self._standing())
+
+    def _standing(self) -> str:
+        """Say where the run stands and how to go on."""
+        place = Position(self.epoch, self.iteration)
+        within = f'iteration {self.iteration} of epoch {self.epoch + 1}' if self.iteration else f'epoch {self.epoch}'
+        return f'behind {within}; --resume goes on from {self.work_dir / place.file_name}'
+
+    def _end_epoch(self, writer: ScalarWriter, stop: StopRequest) -> None:
+        """Save the epoch that is done, and validate it if that is due.
+
+        Raises:
+            Stopped: a signal came; the next start validates first.
+        """
+        distributed.broadcast_buffers(self.model)
+        if self.average is not None:
+            distributed.broadcast_buffers(self.average.model)
+        self.epoch += 1
+        self.iteration = 0
+        is_due = self.epoch % self.train_cfg.val_interval == 0 or self.epoch == self.train_cfg.max_epochs
+        self.validated = self.val_loader is None or not is_due
+        self.save()
+        if request := distributed.largest([stop.number])[0]:
+            raise Stopped(request, self._standing())
+        if not self.validated:
+            self._validate(writer, stop)
+
+    def _validate(self, writer: ScalarWriter, stop: StopRequest) -> None:
+        """Validate the last finished epoch, keep it if it is the best, and record that this has been done.
+
+        Raises:
+            Stopped: a signal came; the epoch's checkpoint says that its validation is due.
+        """
         assert self.val_loader is not None, 'validation is due only if there are validation data'
         model: Any = self.model if self.average is None else self.average.model
-        predictions = predict(model, self.val_loader, self.device, self.runtime.amp, 'validation')
+        with stop.at_once(self._standing()):
+            predictions = predict(model, self.val_loader, self.device, self.runtime.amp, 'validation')
         metrics = compute_metrics(self.metrics, predictions)
         if model.average_views == 'score':
             scores, labels = (torch.from_numpy(a).to(self.device) for a in (predictions.scores, predictions.labels))
             metrics['loss'] = model.cls_head.loss(scores, labels).item()
-        iteration = self.epoch * self.iterations_per_epoch
-        writer.write('val', metrics, self.epoch, iteration)
+        writer.write('val', metrics, self.epoch, self.num_iterations)
         numbers = '  '.join(f'val/{name} {value:.4g}' for name, value in metrics.items())
         name = self.runtime.save_best
         is_best = self.best is None or metrics[name] > self.best[name]
+        self.num_worse = 0 if is_best else self.num_worse + 1
         if is_best:
             self.best = {'epoch': self.epoch, **metrics}
         self.validated = True
         if is_best and self.is_main:
-            save_atomically(self._content(), self.work_dir / 'best.pth')
+            self.saver.save_best(self._content())
         self.save()
         weights = '' if self.average is None else '  (averaged weights)'
         LOGGER.info('epoch %d  %s%s%s', self.epoch, numbers, weights, f'  (best {name} so far)' if is_best else '')

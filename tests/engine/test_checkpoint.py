@@ -11,7 +11,6 @@ import torchvision
 from torch import nn
 
 from codes.engine.checkpoint import (
-    epoch_files,
     find_state_dict,
     fit,
     inflate,
@@ -19,6 +18,7 @@ from codes.engine.checkpoint import (
     newest_checkpoint,
     read_checkpoint,
     read_weights,
+    run_files,
     save_atomically,
 )
 from codes.models.backbones.resnet import ResNet
@@ -64,12 +64,33 @@ def test_newest_checkpoint_passes_over_damaged_ones(tmp_path: Path, caplog: pyte
     (tmp_path / 'epoch_11.pth.part').write_bytes(b'never finished')
     data = (tmp_path / 'epoch_10.pth').read_bytes()
     (tmp_path / 'epoch_10.pth').write_bytes(data[: len(data) // 2])
-    assert [f.name for f in epoch_files(tmp_path)] == ['epoch_10.pth', 'epoch_9.pth', 'epoch_2.pth']
+    assert [file.name for _, file in run_files(tmp_path)] == ['epoch_10.pth', 'epoch_9.pth', 'epoch_2.pth']
     with caplog.at_level(logging.WARNING, 'codes'):
         file, content = newest_checkpoint(tmp_path)
     assert (file.name, content) == ('epoch_9.pth', {'epoch': 9})
     assert 'passed over' in caplog.text
     assert 'epoch_10.pth' in caplog.text
+
+
+def test_checkpoints_are_sorted_by_epoch_and_iteration(tmp_path: Path) -> None:
+    names = ['epoch_10.pth', 'epoch_9_iter_100.pth', 'epoch_9_iter_20.pth', 'epoch_9.pth', 'epoch_0_iter_5.pth']
+    for name in [*reversed(names), 'epoch_3_iter_.pth', 'epoch_x.pth', 'best.pth']:
+        (tmp_path / name).touch()
+    found = run_files(tmp_path)
+    assert [file.name for _, file in found] == names
+    assert [place.file_name for place, _ in found] == names
+
+
+@pytest.mark.parametrize('share', [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_flipped_bit_is_noticed(tmp_path: Path, share: float) -> None:
+    file = tmp_path / 'x.pth'
+    save_atomically({'weight': torch.rand(1000), 'other': torch.rand(3000)}, file)
+    assert read_checkpoint(file).keys() == {'weight', 'other'}
+    content = bytearray(file.read_bytes())
+    content[int(share * len(content))] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match='x.pth cannot be read as a checkpoint .*damaged'):
+        read_checkpoint(file)
 
 
 def test_newest_checkpoint_of_an_empty_folder_is_none_and_of_damaged_ones_an_error(tmp_path: Path) -> None:

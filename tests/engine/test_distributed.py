@@ -1,5 +1,14 @@
+import json
+import logging
+import os
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from codes.engine import distributed
@@ -51,3 +60,116 @@ def test_a_group_wraps_the_model_and_gathers_in_order(group: torch.device) -> No
     value = torch.tensor(3.0)
     assert distributed.mean_over_processes(value) == 3
     distributed.broadcast_buffers(nn.BatchNorm1d(2))
+    distributed.barrier()
+    distributed.teardown()
+    assert not dist.is_initialized()
+
+
+def test_the_group_waits_as_long_as_it_was_told(group: torch.device) -> None:
+    options = dist.group.WORLD._get_backend(torch.device('cpu')).options
+    assert options._timeout == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(('count', 'expected'), [(None, False), ('0', False), ('2', True)])
+def test_restarts_are_recognised(count: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if count is not None:
+        monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', count)
+    assert distributed.is_restart() is expected
+
+
+# -- when a process fails ----------------------------------------------------------------------------------------------
+
+GLOO = (
+    '[/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.2]:60632. This is typically caused by'
+)
+
+
+@pytest.mark.parametrize(
+    ('error', 'expected'),
+    [
+        (RuntimeError(GLOO), True),
+        (RuntimeError('[..] Timed out waiting 6000ms for recv, Gloo says'), True),
+        (dist.DistBackendError('NCCL error'), True),
+        (RuntimeError('the loss became nan'), False),
+        (ValueError('gloo is no backend'), False),
+    ],
+)
+def test_lost_contact_is_told_from_own_errors(error: Exception, expected: bool) -> None:
+    assert distributed.has_lost_contact(error) is expected
+
+
+@pytest.fixture
+def member(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
+    """The store of process 1 of 4."""
+    store = dist.HashStore()
+    monkeypatch.setattr(distributed, '_STORE', store)
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    monkeypatch.setattr(distributed.signal, 'signal', lambda *_: None)  # it would outlive the test
+    return store
+
+
+def test_who_lost_contact_names_who_failed_and_who_is_silent(member: dist.Store) -> None:
+    member.set('end of 0', 'ValueError: boom')
+    member.set('end of 2', '')
+    text = distributed.explain_lost_contact(RuntimeError(GLOO), patience=0.2)
+    assert text == (
+        'process 1 lost contact with the others: Connection closed by peer [10.0.0.2]:60632; '
+        'process 0 failed: ValueError: boom; no sign of life from process 3'
+    )
+
+
+def test_who_lost_contact_waits_for_the_words_of_others(member: dist.Store) -> None:
+    member.set('end of 0', '')
+    member.set('end of 2', '')
+    threading.Timer(0.3, lambda: member.set('end of 3', 'KeyError: x')).start()
+    started = time.monotonic()
+    assert distributed.last_words(patience=20) == {0: '', 2: '', 3: 'KeyError: x'}
+    assert time.monotonic() - started < 10  # no longer than it takes
+
+
+def test_messages_reach_the_launcher_and_the_other_processes(
+    member: dist.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
+    distributed.leave_message('KeyError: x', 'Traceback ...')
+    message = json.loads((tmp_path / 'error.json').read_text())['message']
+    assert message['message'] == 'KeyError: x'
+    assert message['extraInfo']['py_callstack'] == 'Traceback ...'
+    assert abs(int(message['extraInfo']['timestamp']) - time.time()) < 10
+    assert member.get('end of 1') == b'KeyError: x'
+    distributed.leave_message('lost', lost_contact=True)
+    assert member.get('end of 1') == b''  # the others need not hear of it
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def test_a_single_process_fails_as_python_does(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    with pytest.raises(LookupError, match='boom'):
+        distributed.run_tool(lambda: fail(LookupError('boom')))
+    assert 'Traceback' in caplog.text  # for the log file
+    assert caplog.records[0].file_only
+
+
+@pytest.mark.parametrize(
+    ('error', 'shown', 'lost'),
+    [(LookupError('boom'), 'Traceback', False), (RuntimeError(GLOO), 'process 1 lost contact with the others', True)],
+)
+def test_one_of_many_hands_its_error_over_and_ends(
+    error: Exception, shown: str, lost: bool, member: dist.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
+    monkeypatch.setattr(os, '_exit', lambda status: fail(SystemExit(status)))
+    monkeypatch.setattr(logging, 'shutdown', lambda: None)
+    for other in (0, 2, 3):
+        member.set(f'end of {other}', '')
+    with pytest.raises(SystemExit, match='^1$'):
+        distributed.run_tool(lambda: fail(error))
+    extra = json.loads((tmp_path / 'error.json').read_text())['message']['extraInfo']
+    assert extra['py_callstack'].startswith(shown)
+    assert extra['lost_contact'] is lost

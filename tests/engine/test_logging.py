@@ -1,10 +1,12 @@
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from codes.engine import distributed
 from codes.engine.logging import ScalarWriter, plain_errors, read_scalars, setup_logging
 
 
@@ -49,20 +51,26 @@ def test_validation_that_will_be_repeated_is_written_once(tmp_path: Path) -> Non
         assert len(read_scalars(tmp_path / 'scalars.jsonl')) == left
 
 
-@pytest.mark.parametrize(
-    ('local_rank', 'rank', 'text'),
-    [('0', '0', "error: it's x\n"), ('0', '8', 'error of process 8 on '), ('1', '9', '')],
-)
-def test_mistakes_are_shown_once_a_machine(
-    local_rank: str, rank: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(('rank', 'text'), [('0', "error: it's x\n"), ('8', 'error of process 8 on ')])
+def test_mistakes_are_one_line(
+    rank: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv('LOCAL_RANK', local_rank)
     monkeypatch.setenv('RANK', rank)
-    with pytest.raises(SystemExit), plain_errors():
+    with pytest.raises(SystemExit, match='^2$'), plain_errors():
         raise KeyError("it's x")
     error = capsys.readouterr().err
     assert error.startswith(text)
-    assert bool(error) == bool(text)
+    assert error.count('\n') == 1
+
+
+def test_mistakes_of_one_process_of_many_are_left_to_the_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
+    with pytest.raises(SystemExit, match='^2$'), plain_errors():
+        raise ValueError('so not')
+    assert capsys.readouterr().err == ''
+    assert json.loads((tmp_path / 'error.json').read_text())['message']['message'] == 'error: so not'
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
@@ -72,6 +80,17 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def _leave_no_handlers() -> Iterator[None]:
+    yield
+    logger = logging.getLogger('codes')
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.propagate = True
+
+
+@pytest.mark.usefixtures('_leave_no_handlers')
 def test_log_lines_go_to_the_console_and_to_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(tmp_path, is_main=True)
     logging.getLogger('codes.engine').info('hello')
@@ -83,6 +102,16 @@ def test_log_lines_go_to_the_console_and_to_the_file(tmp_path: Path, capsys: pyt
     assert 'hello' in out
     assert 'warning from rank 1' in out
     assert 'not from rank 1' not in out
-    for handler in list(logging.getLogger('codes').handlers):
-        logging.getLogger('codes').removeHandler(handler)
-    logging.getLogger('codes').propagate = True
+
+
+@pytest.mark.usefixtures('_leave_no_handlers')
+def test_every_process_has_a_file_for_all_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, 'rank', lambda: 3)
+    setup_logging(tmp_path, is_main=False)
+    logging.getLogger('codes.engine').info('from rank 3')
+    logging.getLogger('codes.engine').error('a traceback', extra={'file_only': True})
+    lines = (tmp_path / 'run.rank3.log').read_text().splitlines()
+    assert [line.split('  ')[1] for line in lines] == ['from rank 3', 'a traceback']
+    assert capsys.readouterr().out == ''

@@ -1,7 +1,11 @@
 import argparse
+import errno
+import json
 import logging
+import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +14,16 @@ import pytest
 import torch
 
 from codes.config import Config
-from codes.engine import distributed
-from codes.engine.checkpoint import read_checkpoint, save_atomically
+from codes.datasets.video_datasets import VideoSamples
+from codes.engine import checkpoint, distributed
+from codes.engine import runner as runner_module
+from codes.engine.checkpoint import read_checkpoint, run_files, save_atomically
 from codes.engine.evaluation import predict
 from codes.engine.logging import read_scalars
 from codes.engine.optim import set_learning_rate
-from codes.engine.runner import Meter, Runner, seed_iteration
+from codes.engine.runner import Runner, seed_iteration
+from codes.engine.step import Stepper
+from codes.engine.stopping import RunError, Stopped
 from codes.evaluation.metrics import MeanAveragePrecision
 from codes.models.recognizers.recognizer3d import Recognizer3D
 from tests.engine.conftest import make_config
@@ -109,21 +117,6 @@ def test_averaging_leaves_the_training_alone(straight: Path, averaged: Path) -> 
     assert not torch.equal(two['ema_state_dict'][weight], two['state_dict'][weight])
 
 
-def test_average_follows_the_steps_of_a_run(data: Path, tmp_path: Path) -> None:
-    runner = Runner(make_config(data, train_cfg=EMA), tmp_path, DEVICE)
-    batch = next(iter(runner.train_loader))
-    set_learning_rate(runner.optimizer, 1)
-    names = ('cls_head.fc_cls.weight', 'backbone.bn1.running_mean')
-    seen = []
-    for _ in range(3):
-        runner._step(runner.model, batch)
-        seen.append([runner.model.state_dict()[name].clone() for name in names])
-    for i, name in enumerate(names):
-        first, second, third = (values[i] for values in seen)
-        two = first * 2 / 11 + second * 9 / 11
-        assert torch.allclose(runner.average.model.state_dict()[name], two * 0.25 + third * 0.75, atol=1e-7)
-
-
 def test_validation_uses_the_averaged_weights_and_says_so(
     data: Path, averaged: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,20 +135,6 @@ def test_validation_uses_the_averaged_weights_and_says_so(
     with caplog.at_level(logging.INFO, 'codes'):
         train(make_config(data, train_cfg=EMA), tmp_path, resume='auto')
     assert re.search(r'epoch 4  val/top1 .*  \(averaged weights\)', caplog.text)
-
-
-def test_step_that_fp16_leaves_out_does_not_move_the_average(data: Path, tmp_path: Path) -> None:
-    runner = Runner(make_config(data, runtime={'amp': 'fp16'}, train_cfg=EMA), tmp_path, DEVICE)
-    batch = next(iter(runner.train_loader))
-    set_learning_rate(runner.optimizer, 1)
-    runner._step(runner.model, batch)
-    assert runner.average.num_updates == 1
-    before = [p.clone() for p in runner.average.model.state_dict().values()]
-    runner.scaler = torch.amp.GradScaler('cpu', init_scale=1e38)
-    runner._step(runner.model, batch)
-    assert runner.scaler.get_scale() < 1e38
-    assert runner.average.num_updates == 1
-    assert all(torch.equal(a, b) for a, b in zip(before, runner.average.model.state_dict().values(), strict=True))
 
 
 def test_average_begins_with_the_weights_that_the_run_starts_from(data: Path, straight: Path, tmp_path: Path) -> None:
@@ -368,15 +347,6 @@ def test_mixed_precision_trains_and_stays_close_to_float32(
     assert all(p.dtype == torch.float32 for p in runner.model.parameters())
 
 
-def test_gradients_are_clipped_to_the_limit(data: Path, tmp_path: Path) -> None:
-    runner = Runner(make_config(data, train_cfg={'clip_grad_norm': 0.01}), tmp_path, DEVICE)
-    batch = next(iter(runner.train_loader))
-    scalars = runner._step(runner.model, batch)
-    norm = torch.stack([p.grad.norm() for p in runner.model.parameters()]).norm()
-    assert scalars['grad_norm'] > 0.01
-    assert norm.item() == pytest.approx(0.01, rel=1e-3)
-
-
 def test_adamw_by_name(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['optimizer'] = {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.05}
@@ -413,10 +383,15 @@ def test_resume_auto_without_a_checkpoint_starts_and_says_so(
 
 def test_resume_of_weights_alone_and_of_another_model_are_refused(data: Path, straight: Path, tmp_path: Path) -> None:
     runner = Runner(make_config(data, model={'module_cfg': None}), tmp_path, DEVICE)
-    with pytest.raises(ValueError, match='is of another model or optimiser'):
+    text = (
+        r'epoch_4.pth is of another model or optimiser: 7 keys unexpected \(backbone.layer2.0.dsa.generate.0.weight, .*'
+        r"; model.module_cfg was {'type': 'DSA', 'num_snippets': 2, .*} and is None$"
+    )
+    with pytest.raises(ValueError, match=text) as refused:
         runner.resume(str(straight / 'epoch_4.pth'))
+    assert '\n' not in str(refused.value)
     save_atomically({'state_dict': runner.model.state_dict()}, tmp_path / 'weights.pth')
-    with pytest.raises(ValueError, match='not a run to resume; use --load-from'):
+    with pytest.raises(ValueError, match=r'not a run to resume \(no optimizer, .*\); use --load-from'):
         runner.resume(str(tmp_path / 'weights.pth'))
 
 
@@ -473,12 +448,317 @@ def test_resume_copes_with_other_validation_and_precision(
     assert train(config, tmp_path, resume='auto').epoch == 4
 
 
-def test_exploding_training_stops_and_says_where(data: Path, tmp_path: Path) -> None:
+def poison(monkeypatch: pytest.MonkeyPatch, iterations: set[int], value: float = float('nan')) -> None:
+    """Let the loss of some iterations, counted from 0, be something else."""
+    original = Recognizer3D.forward
+    runs: list[Runner] = []
+    start = Runner.start
+    monkeypatch.setattr(Runner, 'start', lambda self, *a, **k: (runs.append(self), start(self, *a, **k))[1])
+
+    def forward(self: Recognizer3D, inputs: torch.Tensor, label: torch.Tensor | None = None) -> object:
+        result = original(self, inputs, label)
+        if label is not None and runs[-1].num_iterations in iterations:
+            result['loss'] = result['loss'] * value
+        return result
+
+    monkeypatch.setattr(Recognizer3D, 'forward', forward)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_iterations_that_are_not_finite_are_left_out_and_named(
+    data: Path, tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    poison(monkeypatch, {1, 4}, value)
+    with caplog.at_level(logging.WARNING, 'codes'):
+        runner = train(make_config(data, train_cfg={'max_nonfinite': 2}), tmp_path)
+    records = read_scalars(tmp_path / 'nonfinite.jsonl')
+    assert [(r['epoch'], r['iteration']) for r in records] == [(1, 2), (3, 5)]
+    order = [runner.train_loader.dataset.records[i].path for _, i in list(seen_samples(runner, epoch=2))[:4]]
+    assert records[1]['processes'][0]['paths'] == order
+    assert f'iteration 5 (epoch 3, lr 0.0375) is not finite: loss {value}' in caplog.messages[1]
+    assert f'{order[0]}, {order[1]}, ' in caplog.messages[1]
+    assert caplog.messages[1].endswith('left out, 2 of at most 2')
+    assert all(p.isfinite().all() for p in runner.model.state_dict().values())
+    assert [line['iteration'] for line in read_scalars(tmp_path / 'scalars.jsonl') if 'train/loss' in line] == [
+        1, 3, 4, 6, 7, 8
+    ]  # fmt: skip
+    assert read_checkpoint(tmp_path / 'epoch_4.pth')['num_nonfinite'] == 2
+
+
+def seen_samples(runner: Runner, epoch: int) -> Iterator[tuple[int, int]]:
+    """Return the keys of an epoch's samples."""
+    runner.train_loader.sampler.set_epoch(epoch)
+    return iter(runner.train_loader.sampler)
+
+
+def test_too_many_iterations_that_are_not_finite_end_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(data, train_cfg={'max_nonfinite': 1})
+    poison(monkeypatch, {1, 4, 6})
+    text = r'iteration 5 \(epoch 3, .*\) is not finite: .* 2 iterations were not finite, .*max_nonfinite=1 allows'
+    with pytest.raises(RunError, match=text):
+        train(config, tmp_path)
+    assert len(read_scalars(tmp_path / 'nonfinite.jsonl')) == 2
+    # What a resumed run meets again is not counted twice.
+    with pytest.raises(RunError, match=text):
+        train(config, tmp_path, resume='auto')
+    assert [r['iteration'] for r in read_scalars(tmp_path / 'nonfinite.jsonl')] == [2, 5]
+
+
+def test_weights_that_exploded_end_the_run(data: Path, tmp_path: Path) -> None:
     config = make_config(
         data, optimizer={'lr': 1e30}, schedule={'warmup_epochs': 0}, train_cfg={'clip_grad_norm': None}
     )
-    with pytest.raises(RuntimeError, match=r'the loss became (nan|inf) at iteration \d+ or a little before'):
+    with pytest.raises(RuntimeError, match=r'the scores of .* are not finite'):
         train(config, tmp_path)
+    config.pop('val_dataloader')
+    with pytest.raises(RunError, match=r'1 iterations were not finite, more than train_cfg.max_nonfinite=0 allows'):
+        train(Config({**config, 'train_cfg': {**config['train_cfg'], 'max_nonfinite': 0}}), tmp_path / 'other')
+
+
+@pytest.fixture(scope='module')
+def in_small_steps(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work dir of two undisturbed epochs of four iterations, with averaged weights."""
+    work_dir = tmp_path_factory.mktemp('small_steps')
+    train(small_steps(data), work_dir)
+    return work_dir
+
+
+def small_steps(data: Path, num_workers: int = 0, **runtime: object) -> Config:
+    config = make_config(data, num_workers, train_cfg={'max_epochs': 2, 'ema_decay': 0.9})
+    config['train_dataloader']['batch_size'] = 2
+    config['runtime'] = {'log_interval': 3, 'checkpoint_interval': 1, **runtime}
+    return config
+
+
+def numbers_of(work_dir: Path) -> list[dict]:
+    """Return the lines of the curves without those numbers that are about time and memory."""
+    drop = ('data_time', 'time', 'memory')
+    lines = read_scalars(work_dir / 'scalars.jsonl')
+    return [{k: v for k, v in line.items() if k.split('/')[-1] not in drop} for line in lines]
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+@pytest.mark.parametrize('iterations', [1, 3, 6])
+def test_run_that_dies_within_an_epoch_ends_in_the_same_bits(
+    data: Path, in_small_steps: Path, tmp_path: Path, num_workers: int, iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Runner._set_rate
+
+    def die(self: Runner, iteration: int) -> float:
+        if iteration == iterations:
+            raise KeyboardInterrupt
+        return original(self, iteration)
+
+    monkeypatch.setattr(Runner, '_set_rate', die)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_steps(data, num_workers), tmp_path)
+    monkeypatch.undo()
+    name = f'epoch_{iterations // 4}_iter_{iterations % 4}.pth'
+    assert max(run_files(tmp_path))[1].name == name
+    seen: list[tuple] = []
+    replaced = VideoSamples.__getitem__
+    taken_up = Runner(small_steps(data), tmp_path, DEVICE)
+    taken_up.resume('auto')
+    assert_same_run(taken_up._content(), read_checkpoint(max(run_files(tmp_path))[1]))  # the rates, too
+    if num_workers == 0:
+        monkeypatch.setattr(VideoSamples, '__getitem__', lambda self, key: (seen.append(key), replaced(self, key))[1])
+    torch.manual_seed(12345)
+    runner = train(small_steps(data, num_workers), tmp_path, resume='auto')
+    assert_same_run(*(read_checkpoint(d / 'epoch_2.pth') for d in (in_small_steps, tmp_path)))
+    assert numbers_of(tmp_path) == numbers_of(in_small_steps)
+    assert sorted(f.name for f in tmp_path.glob('*.pth')) == ['best.pth', 'epoch_1.pth', 'epoch_2.pth']
+    if num_workers == 0:
+        expected = [key for epoch in (0, 1) for key in seen_samples(runner, epoch)][2 * iterations :]
+        assert [key for key in seen if isinstance(key, tuple)] == expected
+
+
+def test_checkpoints_within_an_epoch_are_kept_in_number_and_go_with_its_end(data: Path, tmp_path: Path) -> None:
+    names = []
+    original = Runner._save_within_epoch
+
+    def look(self: Runner, *args: object) -> None:
+        original(self, *args)
+        names.append(sorted(f.name for f in tmp_path.glob('epoch*')))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, '_save_within_epoch', look)
+        train(small_steps(data), tmp_path)
+    assert names[:3] == [
+        ['epoch_0_iter_1.pth'],
+        ['epoch_0_iter_1.pth', 'epoch_0_iter_2.pth'],
+        ['epoch_0_iter_2.pth', 'epoch_0_iter_3.pth'],
+    ]
+    assert names[3] == ['epoch_1.pth', 'epoch_1_iter_1.pth']
+
+
+def test_resume_passes_over_a_damaged_file_and_puts_it_aside(
+    data: Path, in_small_steps: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(in_small_steps, tmp_path / 'run')
+    damaged = tmp_path / 'run' / 'epoch_2.pth'
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    (tmp_path / 'run' / 'epoch_9.pth.part').write_bytes(b'killed here')
+    with caplog.at_level(logging.WARNING, 'codes'):
+        train(small_steps(data), tmp_path / 'run', resume='auto')
+    assert re.search(r'passed over: .*epoch_2.pth cannot be read .* in it is damaged', caplog.text)
+    assert (tmp_path / 'run' / 'epoch_2.pth.damaged').is_file()
+    assert not list((tmp_path / 'run').glob('*.part'))
+    assert_same_run(*(read_checkpoint(d / 'epoch_2.pth') for d in (in_small_steps, tmp_path / 'run')))
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize('iteration', [2, 3])
+def test_signal_finishes_the_iteration_and_writes_a_checkpoint(
+    data: Path, in_small_steps: Path, tmp_path: Path, number: int, status: int, iteration: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    original = Stepper.compute
+
+    def with_a_signal(self: Stepper, *args: object) -> object:
+        if runs[-1].num_iterations == iteration:
+            os.kill(os.getpid(), number)
+        return original(self, *args)
+
+    runs: list[Runner] = []
+    start = Runner.start
+    monkeypatch.setattr(Runner, 'start', lambda self, **k: (runs.append(self), start(self, **k))[1])
+    monkeypatch.setattr(Stepper, 'compute', with_a_signal)
+    config = small_steps(data, checkpoint_interval=None)
+    with pytest.raises(Stopped, match=f'stopped by {signal.Signals(number).name} behind ') as stopped:
+        train(config, tmp_path)
+    monkeypatch.undo()
+    assert stopped.value.exit_status == status
+    name = 'epoch_0_iter_3.pth' if iteration == 2 else 'epoch_1.pth'
+    assert [f.name for f in tmp_path.glob('*.pth')] == [name]
+    assert str(tmp_path / name) in str(stopped.value)
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    train(config, tmp_path, resume='auto')
+    assert_same_run(*(read_checkpoint(d / 'epoch_2.pth') for d in (in_small_steps, tmp_path)))
+
+
+def test_signal_cuts_a_validation_off_which_is_made_up_for(
+    data: Path, in_small_steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_a_signal(*args: object) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return predict(*args)
+
+    monkeypatch.setattr(runner_module, 'predict', with_a_signal)
+    with pytest.raises(Stopped, match='stopped by SIGTERM behind epoch 1; --resume goes on from .*epoch_1.pth'):
+        train(small_steps(data), tmp_path)
+    monkeypatch.undo()
+    assert not read_checkpoint(tmp_path / 'epoch_1.pth')['validated']
+    train(small_steps(data), tmp_path, resume='auto')
+    assert numbers_of(tmp_path) == numbers_of(in_small_steps)
+
+
+@pytest.mark.parametrize('on_save_error', ['stop', 'continue'])
+def test_checkpoint_that_cannot_be_written_leaves_the_last_good_one(
+    data: Path, in_small_steps: Path, tmp_path: Path, on_save_error: str, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    original, names = checkpoint.os.fsync, []
+
+    def full(number: int) -> None:
+        names.append(os.readlink(f'/proc/self/fd/{number}'))
+        if names[-1].endswith(('epoch_0_iter_2.pth.part', 'epoch_0_iter_3.pth.part')):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(number)
+
+    monkeypatch.setattr(checkpoint.os, 'fsync', full)
+    config = small_steps(data, on_save_error=on_save_error)
+    text = (
+        'epoch_0_iter_2.pth could not be written: No space left on device; the last good checkpoint is epoch_0_iter_1'
+    )
+    if on_save_error == 'stop':
+        with pytest.raises(RunError, match=text):
+            train(config, tmp_path)
+        assert [f.name for f in tmp_path.glob('epoch*')] == ['epoch_0_iter_1.pth']
+        monkeypatch.undo()
+        train(config, tmp_path, resume='auto')
+    else:
+        with caplog.at_level(logging.ERROR, 'codes'):
+            train(config, tmp_path)
+        assert len(caplog.messages) == 2
+        assert re.search(f'{text}.pth; the run goes on', caplog.messages[0])
+    assert_same_run(*(read_checkpoint(d / 'epoch_2.pth') for d in (in_small_steps, tmp_path)))
+
+
+def test_training_ends_when_nothing_gets_better(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = make_config(data, optimizer={'lr': 0.0}, train_cfg={'max_epochs': 9, 'patience': 2})
+    with caplog.at_level(logging.INFO, 'codes'):
+        runner = train(config, tmp_path)
+    top1 = [line['val/top1'] for line in read_scalars(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
+    best = int(np.argmax(top1))
+    assert runner.epoch == len(top1) == best + 3 < 9
+    assert f'no better top1 in 2 validations: the training ends behind epoch {runner.epoch}' in caplog.text
+    again = train(config, tmp_path, resume='auto')
+    assert again.epoch == runner.epoch
+
+
+def test_accumulating_run_takes_whole_steps_and_resumes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def config() -> Config:
+        made = make_config(data, train_cfg={'accumulate': 2})
+        made['train_dataloader']['batch_size'] = 2
+        return made
+
+    (tmp_path / 'a').mkdir()
+    (tmp_path / 'b').mkdir()
+    with caplog.at_level(logging.INFO, 'codes'):
+        runner = train(config(), tmp_path / 'a')
+    assert '1 process(es) x batch 2 x 2 batches = 4 videos an iteration, 2 iterations an epoch' in caplog.text
+    assert runner.iterations_per_epoch == 2  # 8 videos
+    assert [line['iteration'] for line in numbers_of(tmp_path / 'a') if 'train/loss' in line] == list(range(1, 9))
+    train_with_a_stop(config(), tmp_path / 'b', monkeypatch)
+    assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_4.pth') for d in 'ab'))
+    with pytest.raises(ValueError, match=r'batch_size=4 x 1 process\(es\) x accumulate=3 = 12 videos, but .* has 8'):
+        Runner(make_config(data, train_cfg={'accumulate': 3}), tmp_path, DEVICE)
+
+
+def test_learning_rate_is_scaled_when_asked_and_otherwise_the_misfit_is_named(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, 'codes'):
+        runner = train(
+            make_config(data, train_cfg={'base_batch_size': 16, 'scale_lr': True, 'max_epochs': 1}), tmp_path
+        )
+        Runner(make_config(data, train_cfg={'base_batch_size': 16}), tmp_path, DEVICE)
+        Runner(make_config(data, train_cfg={'base_batch_size': 4, 'scale_lr': True}), tmp_path, DEVICE)
+    lines = [message for message in caplog.messages if 'learning rate' in message]
+    assert lines == [
+        'learning rate 0.05 for 16 videos an iteration scaled to 0.0125 for 4 (x 0.25)',
+        'the learning rate 0.05 is for 16 videos an iteration, and here are 4: --scale-lr would make it 0.0125',
+    ]
+    assert numbers_of(tmp_path)[0]['train/lr'] == pytest.approx(0.0125 * 0.01)
+    assert runner.optimizer.param_groups[0]['base_lr'] == 0.0125
+
+
+def test_profile_holds_the_iterations_and_leaves_the_training_alone(
+    data: Path, in_small_steps: Path, tmp_path: Path
+) -> None:
+    runner = Runner(small_steps(data), tmp_path, DEVICE)
+    runner.start()
+    runner.train(profile=2)
+    trace = json.loads((tmp_path / 'profile' / 'rank_0.json').read_text())
+    steps = {event['name'] for event in trace['traceEvents'] if event['name'].startswith('ProfilerStep#')}
+    assert steps == {'ProfilerStep#3', 'ProfilerStep#4'}
+    assert 'aten::' in (tmp_path / 'profile' / 'rank_0.txt').read_text()
+    assert_same_run(*(read_checkpoint(d / 'epoch_2.pth') for d in (in_small_steps, tmp_path)))
+
+
+@pytest.mark.sweep
+def test_compiled_model_trains_alike_under_its_own_names(data: Path, straight: Path, tmp_path: Path) -> None:
+    config = make_config(data, runtime={'compile': True}, train_cfg={'max_epochs': 1})
+    runner = train(config, tmp_path)
+    assert runner.model.state_dict().keys() == read_checkpoint(straight / 'epoch_4.pth')['state_dict'].keys()
+    one, two = (read_scalars(d / 'scalars.jsonl')[0]['train/loss'] for d in (straight, tmp_path))
+    assert one == pytest.approx(two, rel=1e-4)
 
 
 def test_config_and_data_must_fit_the_model(data: Path, tmp_path: Path) -> None:
@@ -518,15 +798,6 @@ def test_iterations_and_processes_have_seeds_of_their_own() -> None:
     assert len(draws) == 4
     seed_iteration(1, 0, 0)
     assert torch.rand(1).item() in draws
-
-
-def test_meter_gives_means_and_starts_anew() -> None:
-    meter = Meter()
-    meter.add({'loss': torch.tensor(1.0), 'time': 2.0})
-    meter.add({'loss': torch.tensor(3.0), 'time': 4.0})
-    assert meter.flush() == {'loss': 2.0, 'time': 3.0}
-    meter.add({'loss': torch.tensor(5.0)})
-    assert meter.flush() == {'loss': 5.0}
 
 
 @pytest.mark.needs_gpu

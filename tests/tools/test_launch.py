@@ -1,54 +1,51 @@
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from codes.engine import launching
 from tools import launch
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_one_machine_takes_a_free_port() -> None:
-    options = launch.torchrun_arguments(2, {})
-    assert '--nproc-per-node=2' in options
-    assert '--rdzv-endpoint=127.0.0.1:0' in options
-
-
-def test_port_is_honoured() -> None:
-    options = launch.torchrun_arguments(2, {'PORT': '4321'})
-    assert options[2:] == ['--node-rank=0', '--master-addr=127.0.0.1', '--master-port=4321']
-
-
-def test_several_machines_meet_at_the_master() -> None:
-    environment = {'NNODES': '3', 'NODE_RANK': '1', 'MASTER_ADDR': '10.0.0.1', 'PORT': '4321'}
-    assert launch.torchrun_arguments(8, environment) == [
-        '--nnodes=3',
-        '--nproc-per-node=8',
-        '--node-rank=1',
-        '--master-addr=10.0.0.1',
-        '--master-port=4321',
-    ]
-
-
-def test_several_machines_without_a_master_are_refused() -> None:
-    for environment in ({'NODE_RANK': '0'}, {'MASTER_ADDR': '10.0.0.1'}):
-        with pytest.raises(ValueError, match='NNODES=2 machines need NODE_RANK, 0 to 1, and MASTER_ADDR'):
-            launch.torchrun_arguments(8, {'NNODES': '2', **environment})
-    with pytest.raises(ValueError, match="PORT='http' must be a whole number"):
-        launch.torchrun_arguments(8, {'PORT': 'http'})
-
-
-def test_more_gpus_than_present_are_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_gpus_than_present_are_refused_with_both_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    with pytest.raises(SystemExit, match='error: 8 GPUs were asked for, but this machine has 2'):
+    with pytest.raises(SystemExit, match='^2$'):
         launch.main(['8', 'tool.py'])
+    assert capsys.readouterr().err == 'error: 8 GPUs were asked for, but this machine has 2\n'
 
 
 @pytest.mark.parametrize('gpus', ['0', '-1', 'two', ''])
-def test_gpus_must_be_a_number(gpus: str) -> None:
-    with pytest.raises(SystemExit, match='GPUS must be a whole number of at least 1'):
+def test_gpus_must_be_a_number(gpus: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match='^2$'):
         launch.main([gpus, 'tool.py'])
+    assert 'GPUS must be a whole number of at least 1' in capsys.readouterr().err
+
+
+def test_the_environment_and_the_command_reach_the_launcher_and_its_words_come_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+    monkeypatch.setattr(launching, 'run', lambda *call: calls.append(call) or (3, 'process 1 was the first to fail'))
+    monkeypatch.setattr(launch, 'setup_logging', lambda *_args, **_options: None)  # it outlives the test
+    monkeypatch.setenv('MAX_RESTARTS', '7')
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    with pytest.raises(SystemExit, match='^3$'):
+        launch.main(['2', 'tool.py', '--seed', '1'])
+    assert capsys.readouterr().err == 'process 1 was the first to fail\n'
+    assert calls == [(launching.LaunchCfg(2, max_restarts=7), [sys.executable, '-u', 'tool.py', '--seed', '1'])]
+
+
+def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    launch.main(['--help'])
+    text = capsys.readouterr().out
+    for name in ('MAX_RESTARTS', 'NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'JOIN_TIMEOUT', 'STOP_TIMEOUT'):
+        assert f'\n  {name} ' in text
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.engine.conftest import make_config
 from tests.engine.test_runner import assert_same_run
 from tests.tools.conftest import ROOT, Run
 from tools import train_recognizer
-from tools.train_recognizer import check_data
+from tools.train_recognizer import check_data, what_to_resume
 
 
 def test_two_processes_stopped_and_resumed_end_in_the_same_bits(
@@ -141,6 +141,23 @@ def test_all_processes_stop_for_data_that_are_not_fit(run: Run, few_videos: Conf
     assert done.returncode != 0
     assert done.stderr.count('not fit to train on') == 1
     assert 'Traceback' not in done.stderr
+
+
+def test_a_restarted_run_goes_on_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_dir, file = tmp_path / 'work', tmp_path / 'elsewhere.pth'
+    work_dir.mkdir()
+    torch.save({'epoch': 3}, file)
+    for asked in (None, 'auto', str(file)):
+        assert what_to_resume(asked, work_dir) == asked
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    for asked in (None, 'auto'):
+        assert what_to_resume(asked, work_dir) == 'auto'
+    # The file counts until the run has gone beyond it, whatever lay in the work dir before.
+    assert what_to_resume(str(file), work_dir) == str(file)
+    torch.save({'epoch': 3}, work_dir / 'epoch_3.pth')
+    assert what_to_resume(str(file), work_dir) == str(file)
+    torch.save({'epoch': 4}, work_dir / 'epoch_4.pth')
+    assert what_to_resume(str(file), work_dir) == 'auto'
 
 
 @pytest.mark.needs_gpu

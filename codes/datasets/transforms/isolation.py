@@ -190,9 +190,10 @@ def _take_process() -> _DecodingProcess:
 def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
     """Answer requests until the other end is closed. Whatever happens, never return into the forked program."""
     try:
-        for number in (signal.SIGALRM, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT, signal.SIGTERM):
+        for number in (signal.SIGALRM, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT):
             signal.signal(number, signal.SIG_DFL)  # that is, die
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; this one ends with its worker
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # they reach all processes of a job; this one ends with its worker
         faulthandler.disable()
         cv2.setNumThreads(0)
         gc.freeze()  # what was forked is not collected, so that its memory stays shared

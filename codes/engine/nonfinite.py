@@ -1,0 +1,64 @@
+"""The record of iterations whose loss or gradient was not finite, in ``nonfinite.jsonl``."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codes.engine import distributed
+from codes.engine.logging import read_scalars
+from codes.engine.stopping import RunError
+
+LOGGER = logging.getLogger(__name__)
+
+
+class NonFiniteLog:
+    """Counts the iterations that were left out, and ends the run when they are too many.
+
+    Args:
+        work_dir: an existing folder.
+        iteration: iterations done. What an interrupted run wrote beyond them is met again, and goes.
+        max_count: how many may be left out.
+        count: how many have been.
+    """
+
+    def __init__(self, work_dir: Path, iteration: int, max_count: int, count: int = 0) -> None:
+        self.file = work_dir / 'nonfinite.jsonl'
+        self.max_count = max_count
+        lines = [line for line in read_scalars(self.file) if line['iteration'] <= iteration]
+        self.count = count
+        if distributed.rank() == 0 and self.file.is_file():
+            part = self.file.with_name(f'{self.file.name}.part')
+            part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+            os.replace(part, self.file)
+
+    def add(self, epoch: int, iteration: int, scalars: Mapping[str, float], paths: Sequence[str], rate: float) -> None:
+        """Record an iteration; all processes together.
+
+        Args:
+            epoch, iteration: the running ones, 1-based; iterations count from the start of the training.
+            scalars: loss and norm of the gradient of this process.
+            paths: the videos of this process.
+            rate: the learning rate.
+
+        Raises:
+            RunError: they are more than ``max_count``.
+        """
+        every = distributed.gather({'scalars': {k: str(v) for k, v in scalars.items()}, 'paths': list(paths)})
+        self.count += 1
+        record: dict[str, Any] = {'epoch': epoch, 'iteration': iteration, 'lr': rate, 'processes': every}
+        if distributed.rank() == 0:
+            with self.file.open('a') as stream:
+                stream.write(json.dumps(record) + '\n')
+        names = [path for process in every for path in process['paths']]
+        numbers = ', '.join(f'{name} {value}' for name, value in every[0]['scalars'].items())
+        text = f'iteration {iteration} (epoch {epoch}, lr {rate:.4g}) is not finite: {numbers}; its videos: '
+        shown = ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
+        if self.count > self.max_count:
+            raise RunError(
+                f'{text}{shown}; see {self.file}. {self.count} iterations were not finite, more than '
+                f'train_cfg.max_nonfinite={self.max_count} allows; a lower learning rate or clip_grad_norm may help'
+            )
+        LOGGER.warning('%s%s; left out, %d of at most %d', text, shown, self.count, self.max_count)

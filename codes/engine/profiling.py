@@ -1,0 +1,56 @@
+"""Traces of where an iteration's time goes."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch.profiler import ProfilerActivity, profile, schedule
+
+from codes.engine import distributed
+
+LOGGER = logging.getLogger(__name__)
+
+_WAIT, _WARMUP = 2, 1  # iterations before the recorded ones: the first ones choose kernels and fill queues
+
+
+class Profiler(Protocol):
+    """What is told of each iteration that is done."""
+
+    def step(self) -> None: ...
+
+
+class _NoProfiler:
+    def step(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def profile_iterations(work_dir: Path, count: int) -> Iterator[Profiler]:
+    """Record ``count`` iterations in a trace for ``chrome://tracing`` or Perfetto, and a table of the costliest calls.
+
+    Both go to ``work_dir/profile``, one of each a process.
+
+    Args:
+        work_dir: an existing folder.
+        count: iterations to record; 0 for none.
+    """
+    if not count:
+        yield _NoProfiler()
+        return
+    folder = work_dir / 'profile'
+    folder.mkdir(exist_ok=True)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+    key = 'self_cuda_time_total' if torch.cuda.is_available() else 'self_cpu_time_total'
+
+    def write(recorded: Any) -> None:
+        trace = folder / f'rank_{distributed.rank()}.json'
+        recorded.export_chrome_trace(str(trace))
+        trace.with_suffix('.txt').write_text(recorded.key_averages().table(sort_by=key, row_limit=30) + '\n')
+        LOGGER.info('profile of %d iterations written to %s', count, trace)
+
+    plan = schedule(wait=_WAIT, warmup=_WARMUP, active=count, repeat=1)
+    with profile(activities=activities, schedule=plan, on_trace_ready=write) as profiler:
+        yield profiler

@@ -1,0 +1,81 @@
+"""Whether a run can go on from a checkpoint, and how it will differ from the one that wrote it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from codes.engine.checkpoint import describe_difference
+
+_NEEDED = ('state_dict', 'optimizer', 'scaler', 'epoch', 'validated', 'best', 'iterations_per_epoch', 'config')
+
+# Sections that decide how a training goes.
+_SECTIONS = ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime')
+
+
+def check_is_of_a_run(file: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that holds no run.
+
+    Raises:
+        ValueError: what it lacks.
+    """
+    if lacking := [key for key in _NEEDED if key not in content]:
+        raise ValueError(
+            f'{file} holds weights, but not a run to resume (no {", ".join(lacking)}); '
+            'use --load-from to start from weights'
+        )
+
+
+def find_changes(
+    content: Mapping[str, Any], config: Mapping[str, Any], iterations_per_epoch: int, world_size: int
+) -> list[str]:
+    """Name everything because of which a resumed run cannot end as the interrupted one would have.
+
+    Args:
+        content: the checkpoint.
+        config: of the run now.
+        iterations_per_epoch, world_size: of the run now.
+
+    Returns:
+        Texts such as ``optimizer.lr was 0.1 and is 0.2``.
+    """
+    numbers = {'iterations_per_epoch': iterations_per_epoch, 'world_size': world_size}
+    changes = list(_differences({name: content.get(name) for name in numbers}, numbers, ''))
+    for section in _SECTIONS:
+        changes += _differences(content['config'].get(section, {}), config.get(section, {}), section)
+    return changes
+
+
+def _differences(was: Any, now: Any, path: str) -> Iterator[str]:
+    """Yield what differs, as deep inside as it can be told."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in sorted(was.keys() | now.keys()):
+            yield from _differences(was.get(key), now.get(key), f'{path}.{key}' if path else key)
+    elif _is_list(was) and _is_list(now) and len(was) == len(now):
+        for i, pair in enumerate(zip(was, now, strict=True)):
+            yield from _differences(*pair, f'{path}.{i}')
+    elif was != now:
+        yield f'{path} was {was} and is {now}'
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def describe_misfit(
+    content: Mapping[str, Any], target: Mapping[str, Tensor], changes: Sequence[str], error: Exception
+) -> str:
+    """Say why a checkpoint does not fit, without torch's own many lines: its weights, then its config.
+
+    Args:
+        content: the checkpoint.
+        target: state dict of the model that it does not fit.
+        changes: from :func:`find_changes`.
+        error: what loading it raised; told where the weights do not differ.
+    """
+    source = content['state_dict']
+    is_state = isinstance(source, Mapping) and all(isinstance(value, Tensor) for value in source.values())
+    weights = describe_difference(source, target) if is_state else ''
+    told = [change for change in changes if change.startswith(('model.', 'optimizer.', 'parameters.'))]
+    return '; '.join([weights or (str(error).strip() or type(error).__name__).splitlines()[0], *told[:4]])

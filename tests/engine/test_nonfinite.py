@@ -1,0 +1,47 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from codes.engine import distributed
+from codes.engine.nonfinite import NonFiniteLog
+from codes.engine.stopping import RunError
+
+SCALARS = {'loss': float('nan'), 'grad_norm': float('inf')}
+
+
+def test_record_has_the_numbers_and_videos_of_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = {'scalars': {'loss': '1.5', 'grad_norm': 'inf'}, 'paths': ['c', 'd', 'e', 'f']}
+    monkeypatch.setattr(distributed, 'gather', lambda value: [value, other])
+    with caplog.at_level(logging.WARNING, 'codes'):
+        NonFiniteLog(tmp_path, 0, 1).add(2, 7, SCALARS, ['a', 'b'], 0.1)
+    assert json.loads((tmp_path / 'nonfinite.jsonl').read_text()) == {
+        'epoch': 2,
+        'iteration': 7,
+        'lr': 0.1,
+        'processes': [{'scalars': {'loss': 'nan', 'grad_norm': 'inf'}, 'paths': ['a', 'b']}, other],
+    }
+    assert caplog.messages == [
+        'iteration 7 (epoch 2, lr 0.1) is not finite: loss nan, grad_norm inf; its videos: a, b, c, d and 2 more; '
+        'left out, 1 of at most 1'
+    ]
+
+
+def test_one_too_many_is_recorded_and_ends_the_run(tmp_path: Path) -> None:
+    log = NonFiniteLog(tmp_path, iteration=9, max_count=3, count=3)
+    with pytest.raises(RunError, match=r'iteration 10 .* 4 iterations were not finite, more than .*max_nonfinite=3'):
+        log.add(1, 10, SCALARS, ['a'], 0.1)
+    assert len((tmp_path / 'nonfinite.jsonl').read_text().splitlines()) == 1
+
+
+def test_resumed_run_drops_what_it_will_meet_again(tmp_path: Path) -> None:
+    log = NonFiniteLog(tmp_path, 0, 9)
+    for iteration in (3, 5):
+        log.add(1, iteration, SCALARS, ['a'], 0.1)
+    with log.file.open('a') as stream:
+        stream.write('{"epoch": 1, "iterat')
+    assert NonFiniteLog(tmp_path, 4, 9, count=1).count == 1
+    assert [json.loads(line)['iteration'] for line in log.file.read_text().splitlines()] == [3]

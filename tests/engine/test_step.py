@@ -1,0 +1,144 @@
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codes.engine.optim import set_learning_rate
+from codes.engine.runner import Runner
+from codes.engine.step import Gradient, Stepper
+from tests.engine.conftest import make_config
+from tests.engine.test_runner import DEVICE, EMA
+
+
+def seed(place: int) -> None:
+    torch.manual_seed(place)
+
+
+def take_step(stepper: Stepper, *batches: Mapping[str, Any]) -> Gradient:
+    gradient = stepper.compute(batches, seed)
+    stepper.apply()
+    return gradient
+
+
+def make_runner(data: Path, work_dir: Path, **changes: dict) -> tuple[Runner, Stepper, Mapping[str, Any]]:
+    """Return a run at its start, with the whole learning rate, and its first batch."""
+    runner = Runner(make_config(data, **changes), work_dir, DEVICE)
+    set_learning_rate(runner.optimizer, 1)
+    return runner, runner.make_stepper(), next(iter(runner.train_loader))
+
+
+def copy_state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def assert_equal(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> None:
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+
+
+def test_average_follows_the_steps_of_a_run(data: Path, tmp_path: Path) -> None:
+    runner, stepper, batch = make_runner(data, tmp_path, train_cfg=EMA)
+    names = ('cls_head.fc_cls.weight', 'backbone.bn1.running_mean')
+    seen = []
+    for _ in range(3):
+        take_step(stepper, batch)
+        seen.append([runner.model.state_dict()[name].clone() for name in names])
+    for i, name in enumerate(names):
+        first, second, third = (values[i] for values in seen)
+        two = first * 2 / 11 + second * 9 / 11
+        assert torch.allclose(runner.average.model.state_dict()[name], two * 0.25 + third * 0.75, atol=1e-7)
+
+
+def test_step_that_fp16_leaves_out_does_not_move_the_average(data: Path, tmp_path: Path) -> None:
+    runner, stepper, batch = make_runner(data, tmp_path, runtime={'amp': 'fp16'}, train_cfg=EMA)
+    take_step(stepper, batch)
+    assert runner.average.num_updates == 1
+    before = copy_state(runner.average.model)
+    stepper.scaler = torch.amp.GradScaler('cpu', init_scale=1e38)
+    assert take_step(stepper, batch).is_finite  # an overflow on the way to the right scale is no fault of the run
+    assert stepper.scaler.get_scale() < 1e38
+    assert runner.average.num_updates == 1
+    assert_equal(before, runner.average.model.state_dict())
+
+
+def test_gradients_are_clipped_to_the_limit(data: Path, tmp_path: Path) -> None:
+    runner, stepper, batch = make_runner(data, tmp_path, train_cfg={'clip_grad_norm': 0.01})
+    gradient = take_step(stepper, batch)
+    norm = torch.stack([p.grad.norm() for p in runner.model.parameters()]).norm()
+    assert gradient.scalars['grad_norm'] > 0.01
+    assert norm.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def halves(batch: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return [{name: batch[name][part] for name in ('inputs', 'label')} for part in (slice(0, 2), slice(2, 4))]
+
+
+def test_accumulated_batches_give_the_gradient_of_the_large_one(data: Path, tmp_path: Path) -> None:
+    runner, stepper, batch = make_runner(data, tmp_path)
+    runner.model.double()
+    runner.model.cls_head.dropout.p = 0.0
+    # Batch norms see one batch at a time, so they would tell the difference while they train.
+    runner.model.eval()
+    runner.model.data_preprocessor.register_forward_hook(lambda _module, _args, frames: frames.double())
+    gradients = []
+    for batches in ([batch], halves(batch)):
+        computed = stepper.compute(batches, seed)
+        gradients.append([p.grad.clone() for p in runner.model.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(*gradients, strict=True))
+    losses = [stepper.compute([half], seed).scalars['loss'].item() for half in halves(batch)]
+    assert computed.scalars['loss'].item() == pytest.approx(sum(losses) / 2, rel=1e-12)
+
+
+def test_each_accumulated_batch_draws_its_own_dropout(data: Path, tmp_path: Path) -> None:
+    _, stepper, batch = make_runner(data, tmp_path)
+    places = []
+    stepper.compute(halves(batch), places.append)
+    assert places == [0, 1]
+
+
+def test_step_left_out_leaves_no_trace(data: Path, tmp_path: Path) -> None:
+    runner, stepper, batch = make_runner(data, tmp_path, train_cfg=EMA)
+    take_step(stepper, batch)
+    before, average = copy_state(runner.model), copy_state(runner.average.model)
+    momentum = [s['momentum_buffer'].clone() for s in runner.optimizer.state.values()]
+    with torch.no_grad():
+        filter_weight = runner.model.backbone.conv1.weight
+        kept = filter_weight.clone()
+        filter_weight.fill_(float('inf'))
+    gradient = stepper.compute([batch], seed)
+    assert not gradient.is_finite
+    assert not runner.model.backbone.bn1.running_mean.isfinite().all()
+    stepper.leave_out()
+    with torch.no_grad():
+        filter_weight.copy_(kept)
+    assert_equal(before, runner.model.state_dict())
+    assert_equal(average, runner.average.model.state_dict())
+    after = [s['momentum_buffer'] for s in runner.optimizer.state.values()]
+    assert all(torch.equal(a, b) for a, b in zip(momentum, after, strict=True))
+    assert all(p.grad is None for p in runner.model.parameters())
+
+
+@pytest.mark.parametrize(('scale', 'is_finite'), [(1.0, False), (2.0**16, True)])
+def test_fp16_gradient_that_no_scale_saves_is_not_finite(
+    data: Path, tmp_path: Path, scale: float, is_finite: bool
+) -> None:
+    runner, stepper, batch = make_runner(data, tmp_path, runtime={'amp': 'fp16'})
+    stepper.scaler = torch.amp.GradScaler('cpu', init_scale=scale)
+    runner.model.backbone.conv1.weight.register_hook(lambda gradient: gradient * float('inf'))
+    assert stepper.compute([batch], seed).is_finite == is_finite
+    stepper.leave_out()
+    assert stepper.scaler.get_scale() == scale
+    stepper.compute([batch], seed)  # the scaler is ready for it
+    stepper.leave_out()
+
+
+def test_settling_changes_nothing(data: Path, tmp_path: Path) -> None:
+    runner, stepper, batch = make_runner(data, tmp_path)
+    before = copy_state(runner.model)
+    stepper.settle([batch])
+    assert_equal(before, runner.model.state_dict())
+    assert not runner.optimizer.state

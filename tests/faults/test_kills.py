@@ -1,0 +1,238 @@
+"""Runs are killed at random and at chosen moments, and must end in the bits of one that was left alone."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from codes.engine.checkpoint import read_checkpoint
+from codes.engine.logging import read_scalars
+from tests.engine.conftest import make_config
+from tests.engine.test_runner import assert_same_run, numbers_of
+from tests.faults.conftest import ROOT, Record
+
+pytestmark = pytest.mark.faults
+
+EPOCHS = 10
+KILLS_A_RUN = 5
+
+
+@pytest.fixture(scope='module')
+def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten epochs with a worker, dropout, averaged weights, and a checkpoint after every third iteration."""
+    made = make_config(data, num_workers=1, train_cfg={'max_epochs': EPOCHS, 'ema_decay': 0.9})
+    made['train_dataloader']['batch_size'] = 2
+    made['runtime'] = {'log_interval': 1, 'checkpoint_interval': 3}
+    file = tmp_path_factory.mktemp('config') / 'killed.py'
+    made.dump(file)
+    return file
+
+
+def command(processes: int, tool: Sequence[str], config: Path, work_dir: Path) -> list[str]:
+    launcher = [] if processes == 1 else ['tools/launch.py', str(processes)]
+    options = ['--work-dir', str(work_dir), '--resume', '--no-check']
+    return [sys.executable, *launcher, *tool, str(config), *options]
+
+
+def start(arguments: list[str], output: Path) -> subprocess.Popen:
+    """Start a job in a session of its own, so that all of it can be killed and nothing else."""
+    with output.open('a') as stream:
+        return subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def finish(processes: int, config: Path, work_dir: Path, output: Path) -> None:
+    job = start(command(processes, ['tools/train_recognizer.py'], config, work_dir), output)
+    assert job.wait(300) == 0, output.read_text()[-3000:]
+
+
+@pytest.fixture(scope='module')
+def left_alone(config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The work dirs of undisturbed runs by number of processes."""
+    folder = tmp_path_factory.mktemp('left_alone')
+    for processes in (1, 2):
+        finish(processes, config, folder / str(processes), folder / f'{processes}.txt')
+    return {processes: folder / str(processes) for processes in (1, 2)}
+
+
+def assert_same(one: Path, two: Path) -> None:
+    """Compare weights, optimiser, averaged weights, metrics and curves, bit by bit."""
+    for name in (f'epoch_{EPOCHS}.pth', 'best.pth'):
+        assert_same_run(read_checkpoint(one / name), read_checkpoint(two / name))
+    assert numbers_of(one) == numbers_of(two)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started, the oldest first."""
+    found = []
+    for folder in Path('/proc').iterdir():
+        if folder.name.isdecimal():
+            try:
+                fields = (folder / 'stat').read_text().rpartition(')')[2].split()
+            except OSError:
+                continue  # it has ended
+            if int(fields[1]) == pid and fields[0] != 'Z':
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def is_rank(pid: int) -> bool:
+    return b'train_recognizer.py' in Path(f'/proc/{pid}/cmdline').read_bytes()
+
+
+def pick(job: subprocess.Popen, processes: int, target: str, rng: random.Random) -> int | None:
+    """Return the process of a job that is to be killed, None if there is none yet."""
+    try:
+        ranks = [job.pid] if processes == 1 else [pid for pid in children(job.pid) if is_rank(pid)]
+        rank = rng.choice(ranks)
+        found = [rank] if target == 'rank' else children(rank)
+        return rng.choice(found)
+    except (IndexError, OSError):
+        return None
+
+
+def reached(work_dir: Path) -> int:
+    """Return the last iteration that a run has logged."""
+    return max((line['iteration'] for line in read_scalars(work_dir / 'scalars.jsonl')), default=0)
+
+
+def wait_for(condition: Callable[[], bool], job: subprocess.Popen) -> None:
+    """Wait until something is true or the job has ended."""
+    for _ in range(12000):
+        if job.poll() is not None or condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError('the run does not go on')
+
+
+def wait_for_training(job: subprocess.Popen, work_dir: Path, started: int, iterations: int) -> None:
+    """Wait until the run says for the ``started``-th time what it is going to do, and some iterations more."""
+    log = work_dir / 'run.log'
+    wait_for(lambda: log.is_file() and log.read_text().count(' videos an iteration, ') >= started, job)
+    last = reached(work_dir) + iterations
+    wait_for(lambda: reached(work_dir) >= last, job)
+
+
+def kill(job: subprocess.Popen, processes: int, target: str, rng: random.Random) -> bool:
+    """Kill a part of a running job; returns whether there was something left to kill."""
+    if job.poll() is not None:
+        return False
+    if target == 'job':
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+        return True
+    victim = None
+    while victim is None:
+        if job.poll() is not None:
+            return False
+        victim = pick(job, processes, target, rng)
+    try:
+        os.kill(victim, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    assert job.wait(120) != 0 or processes > 1, 'the job ends well although a part of it was killed'
+    return True
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / 'output.txt'
+
+
+@pytest.mark.parametrize(
+    ('processes', 'seed'),
+    [
+        (1, 0),
+        (2, 1),
+        *(pytest.param(p, s, marks=pytest.mark.long) for p, s in ((1, 2), (2, 3), (1, 4), (2, 5))),
+    ],
+)
+def test_run_killed_at_random_moments_ends_in_the_same_bits(
+    config: Path,
+    left_alone: dict[int, Path],
+    tmp_path: Path,
+    output: Path,
+    processes: int,
+    seed: int,
+    record_fault: Record,
+) -> None:
+    rng = random.Random(seed)
+    work_dir = tmp_path / 'run'
+    kills: list[str] = []
+    for attempt in range(1, 4 * KILLS_A_RUN):
+        if len(kills) == KILLS_A_RUN:
+            break
+        target = rng.choice(['job', 'rank', 'worker'])
+        job = start(command(processes, ['tools/train_recognizer.py'], config, work_dir), output)
+        wait_for_training(job, work_dir, attempt, rng.randrange(6))
+        time.sleep(rng.uniform(0, 0.1))
+        if kill(job, processes, target, rng):
+            kills.append(f'{target} at {reached(work_dir)}')
+        elif job.wait(120) == 0:
+            break
+    finish(processes, config, work_dir, output)
+    assert_same(left_alone[processes], work_dir)
+    assert len(kills) == KILLS_A_RUN, f'only {kills}: the run is too short for this machine'
+    record_fault(f'killed at random, {processes} process(es), seed {seed}', len(kills), ', '.join(kills))
+
+
+CHOSEN = [
+    ('checkpoint', 3),
+    ('checkpoint', 30),
+    ('rename', 2),
+    ('renamed', 4),
+    ('log', 5),
+    ('validation', 2),
+]
+
+
+@pytest.mark.parametrize('processes', [1, pytest.param(2, marks=pytest.mark.long)])
+def test_run_killed_at_chosen_moments_ends_in_the_same_bits(
+    config: Path, left_alone: dict[int, Path], tmp_path: Path, output: Path, processes: int, record_fault: Record
+) -> None:
+    work_dir = tmp_path / 'run'
+    for moment, number in CHOSEN:
+        tool = ['tests/faults/train_and_die.py', moment, str(number)]
+        status = start(command(processes, tool, config, work_dir), output).wait(300)
+        assert status == (-signal.SIGKILL if processes == 1 else 1), output.read_text()[-3000:]
+    finish(processes, config, work_dir, output)
+    assert_same(left_alone[processes], work_dir)
+    moments = ', '.join(moment for moment, _ in CHOSEN)
+    record_fault(f'killed at chosen moments, {processes} process(es)', len(CHOSEN), moments)
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize('processes', [1, 2])
+def test_signal_to_every_process_of_a_job_stops_it_with_a_checkpoint(
+    config: Path,
+    left_alone: dict[int, Path],
+    tmp_path: Path,
+    output: Path,
+    processes: int,
+    number: int,
+    status: int,
+    record_fault: Record,
+) -> None:
+    work_dir = tmp_path / 'run'
+    job = start(command(processes, ['tools/train_recognizer.py'], config, work_dir), output)
+    wait_for_training(job, work_dir, 1, 2)
+    os.killpg(job.pid, number)  # as a terminal and a scheduler do: data workers get it too
+    assert job.wait(120) == status, output.read_text()[-3000:]
+    log = (work_dir / 'run.log').read_text()
+    assert f'stopped by {signal.Signals(number).name} behind ' in log
+    assert 'bad sample' not in log
+    finish(processes, config, work_dir, output)
+    assert_same(left_alone[processes], work_dir)
+    record_fault(f'{signal.Signals(number).name} to a job of {processes} process(es)', 1, f'exit status {status}')

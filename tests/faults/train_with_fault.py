@@ -1,0 +1,44 @@
+"""tools/train_recognizer.py with a fault in one process: train_with_fault.py FAULT RANK PLACE NUMBER [arguments]
+
+FAULT is raise, kill (SIGKILL), freeze (SIGSTOP) or terminate (SIGTERM to each process). PLACE is iteration, with its
+number in the run from 0, or validation, with how many came before. It happens in the first attempt only.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from codes.engine import distributed, runner  # noqa: E402
+from tools import train_recognizer  # noqa: E402
+
+FAULT, RANK, PLACE, NUMBER = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1), int(sys.argv.pop(1))
+SIGNALS = {'kill': signal.SIGKILL, 'freeze': signal.SIGSTOP, 'terminate': signal.SIGTERM}
+SEED_ITERATION, PREDICT = runner.seed_iteration, runner.predict
+VALIDATIONS = iter(range(1000))
+
+
+def fail(number: int) -> None:
+    if number == NUMBER and not distributed.is_restart() and (distributed.rank() == RANK or FAULT == 'terminate'):
+        if FAULT == 'raise':
+            raise LookupError('this is the fault')
+        os.kill(os.getpid(), SIGNALS[FAULT])
+
+
+def seed_and_fail(seed: int, iteration: int, rank: int) -> None:
+    if PLACE == 'iteration':
+        fail(iteration)
+    SEED_ITERATION(seed, iteration, rank)
+
+
+def predict_and_fail(*args: object, **options: object) -> object:
+    if PLACE == 'validation':
+        fail(next(VALIDATIONS))
+    return PREDICT(*args, **options)
+
+
+runner.seed_iteration = seed_and_fail
+runner.predict = predict_and_fail
+distributed.run_tool(train_recognizer.main)
