@@ -6,7 +6,8 @@ Legend: N videos in a batch, V views, U snippets, T frames a snippet, C channels
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -98,19 +99,42 @@ class EpochSampler(Sampler[tuple[int, ...]]):
 
 
 class ShardSampler(Sampler[int]):
-    """Every sample exactly once over all processes: process ``r`` takes ``r, r + world_size, ...``.
+    """Every sample exactly once over all processes, in whole batches: process ``r`` takes ``r, r + world_size, ...``.
 
-    There is no padding: shards may differ in length by one, and may be empty.
+    Batch ``i`` is always samples ``i * batch_size`` and following, however many processes share the work: kernels round
+    differently in batches of different sizes, and so the scores stay the same to the last bit. There is no padding:
+    processes may differ in length by one batch, and may have none; only the data set's last batch may be smaller.
+
+    Args:
+        num_samples: length of the data set.
+        batch_size: samples in a batch of one process.
+        rank, world_size: this process and the number of processes.
     """
 
-    def __init__(self, num_samples: int, rank: int, world_size: int) -> None:
-        self.indices = range(rank, num_samples, world_size)
+    def __init__(self, num_samples: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.done: frozenset[int] = frozenset()
+
+    def leave_out(self, batches: Iterable[int]) -> None:
+        """Leave out the batches of these numbers from now on; the others are shared anew. The same in all processes."""
+        self.done = frozenset(batches)
+
+    @property
+    def batches(self) -> list[range]:
+        """The samples of each batch of this process."""
+        starts = range(0, self.num_samples, self.batch_size)
+        left = [start for number, start in enumerate(starts) if number not in self.done]
+        mine = left[self.rank :: self.world_size]
+        return [range(start, min(start + self.batch_size, self.num_samples)) for start in mine]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
+        return chain.from_iterable(self.batches)
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return sum(map(len, self.batches))
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -237,7 +261,7 @@ def build_dataloader(
         plan = plan_groups(dataset, sampling)
         sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, repeat, plan, accumulate)
     else:
-        sampler = ShardSampler(len(dataset), rank, world_size)
+        sampler = ShardSampler(len(dataset), batch_size, rank, world_size)
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -1,7 +1,7 @@
 """Scoring whole data sets, on one process or many, and what the metrics say of the scores."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from codes.datasets.transforms.base import BadSample
 from codes.engine import distributed
+from codes.engine.result_parts import ResultParts, ScoredBatch
+
+# Batches between two meetings of the processes. The quicker ones wait there, at most for the group's timeout.
+MEETING_INTERVAL = 4
+
+# What may end a test that is not a mistake of the code's.
+FAILURES = (BadSample, FloatingPointError, OSError)
 
 AMP_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -48,9 +56,17 @@ class Predictions:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, loader: DataLoader[Any], device: torch.device, amp: str | None = None, text: str = 'test'
+    model: nn.Module,
+    loader: DataLoader[Any],
+    device: torch.device,
+    amp: str | None = None,
+    text: str = 'test',
+    parts: ResultParts | None = None,
 ) -> Predictions:
     """Score every video of a data set exactly once, on however many processes.
+
+    The batches are the same on any number of processes. The processes meet every few of them: so one that hangs is
+    noticed as soon as the process group's timeout says, and one that meets a bad video tells the others why all end.
 
     Args:
         model: a recogniser, not wrapped: the processes may have different numbers of batches.
@@ -58,26 +74,75 @@ def predict(
         device: where the model is.
         amp: None, 'bf16' or 'fp16'.
         text: label of the progress bar.
+        parts: where finished batches are written down as they come, and those of an interrupted test are found, when
+            it has been started; None for neither.
 
     Returns:
         The predictions of all processes together, in each of them.
+
+    Raises:
+        FloatingPointError: a score is not finite; names the first video.
+        BadSample: a video cannot be read. From a data worker it has torch's text around its own, see ``own_text``.
+        OSError: a finished batch cannot be written down.
+            These three are raised in all processes, whichever met them.
     """
     was_training = model.training
     model.eval()
-    parts = []
-    for batch in progress_bar(loader, text):
-        with autocast(device, amp):
-            scores = model(batch['inputs'])
-        if not scores.isfinite().all():
-            bad = [path for path, row in zip(batch['path'], scores, strict=True) if not row.isfinite().all()]
-            raise RuntimeError(f'the scores of {bad[0]} and {len(bad) - 1} more videos are not finite')
-        parts.append((batch['index'].numpy(), scores.float().cpu().numpy(), batch['label'].numpy()))
+    finished: list[ScoredBatch] = []
+    if parts is not None:
+        finished.extend(parts.restored)
+        loader.sampler.leave_out(parts.done)  # type: ignore[attr-defined]
+    num_rounds = max(distributed.gather(len(loader)))
+    batches = iter(progress_bar(loader, text))
+    failure: Exception | None = None
+    for i in range(num_rounds):
+        if i % MEETING_INTERVAL == 0:
+            _meet(failure)
+        try:
+            batch = None if failure else next(batches, None)
+            if batch is not None:
+                finished.append(_score(model, batch, device, amp, loader.batch_size or 1))
+                if parts is not None:
+                    parts.add(finished[-1])
+        except FAILURES as error:
+            failure = error
+    _meet(failure)
     model.train(was_training)
-    every = [part for share in distributed.gather(parts) for part in share]
-    index, all_scores, labels = (np.concatenate(column) for column in zip(*every, strict=True))
+    every = [part for share in distributed.gather(finished) for part in share]
+    index, scores, labels = (
+        np.concatenate([getattr(part, name) for part in every]) for name in ('index', 'scores', 'labels')
+    )
     order = np.argsort(index)
-    assert (index[order] == np.arange(len(loader.dataset))).all(), 'evaluation missed or repeated a sample'  # type: ignore[arg-type]
-    return Predictions(all_scores[order], labels[order])
+    assert np.array_equal(index[order], np.arange(len(loader.dataset))), 'evaluation missed or repeated a sample'  # type: ignore[arg-type]
+    return Predictions(scores[order], labels[order])
+
+
+def _meet(failure: Exception | None) -> None:
+    """Wait for all processes, and raise the failure of the first that had one."""
+    for every in distributed.gather(failure):
+        if every is not None:
+            raise every
+
+
+def _score(
+    model: nn.Module, batch: Mapping[str, Any], device: torch.device, amp: str | None, batch_size: int
+) -> ScoredBatch:
+    with autocast(device, amp):
+        scores = model(batch['inputs'])
+    if not scores.isfinite().all():
+        bad = [path for path, row in zip(batch['path'], scores, strict=True) if not row.isfinite().all()]
+        raise FloatingPointError(f'the scores of {bad[0]} and {len(bad) - 1} more videos are not finite')
+    index = batch['index'].numpy()
+    number = int(index[0]) // batch_size
+    return ScoredBatch(number, index, scores.float().cpu().numpy(), batch['label'].numpy())
+
+
+def own_text(error: Exception) -> str:
+    """Return the text of an error as it was raised, without what torch puts around it in a data worker."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
+    # The worker's traceback ends with the error itself, at the beginning of a line.
+    return str(error).rpartition(f'\n{name}: ')[2].strip()
 
 
 def check_metrics(metrics: Sequence[Any], dataset: Any) -> None:

@@ -145,12 +145,28 @@ def test_data_set_smaller_than_a_global_batch_is_refused(dataset):
         build_dataloader(dataset, 4, 0, training=True, world_size=2)
 
 
+@pytest.mark.parametrize('batch_size', [1, 2, 3, 7, 8])
 @pytest.mark.parametrize('world_size', [1, 2, 3, 7, 10])
-def test_evaluation_takes_every_sample_exactly_once(world_size):
-    shards = [list(ShardSampler(NUM_VIDEOS, rank, world_size)) for rank in range(world_size)]
-    assert [len(ShardSampler(NUM_VIDEOS, r, world_size)) for r in range(world_size)] == [len(s) for s in shards]
+def test_evaluation_takes_every_sample_exactly_once_in_the_batches_of_one_process(batch_size, world_size):
+    samplers = [ShardSampler(NUM_VIDEOS, batch_size, rank, world_size) for rank in range(world_size)]
+    shards = [list(sampler) for sampler in samplers]
+    assert [len(sampler) for sampler in samplers] == [len(shard) for shard in shards]
     assert sorted(index for shard in shards for index in shard) == list(range(NUM_VIDEOS))
-    assert shards[0] == list(range(0, NUM_VIDEOS, world_size))
+    order = list(range(NUM_VIDEOS))
+    alone = [order[i : i + batch_size] for i in range(0, NUM_VIDEOS, batch_size)]
+    for rank, shard in enumerate(shards):
+        batches = [shard[i : i + batch_size] for i in range(0, len(shard), batch_size)]  # as the loader cuts it
+        assert batches == alone[rank::world_size]
+
+
+def test_evaluation_shares_what_is_not_done_in_the_same_batches(dataset):
+    loaders = [build_dataloader(dataset, 2, 0, training=False, rank=rank, world_size=2) for rank in range(2)]
+    for loader in loaders:
+        loader.sampler.leave_out({0, 2})  # of [0, 1], [2, 3], [4, 5], [6]
+    assert [[batch['index'].tolist() for batch in loader] for loader in loaders] == [[[2, 3]], [[6]]]
+    assert [len(loader) for loader in loaders] == [1, 1]
+    loaders[0].sampler.leave_out(range(4))
+    assert list(loaders[0]) == []
 
 
 def test_evaluation_keeps_the_last_small_batch_and_allows_an_empty_shard(dataset):

@@ -1,3 +1,8 @@
+import os
+import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -5,14 +10,20 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._utils import ExceptionWrapper
 
 from codes.config import RuntimeCfg
-from codes.engine.evaluation import Predictions, check_metrics, compute_metrics, predict
+from codes.datasets.transforms.base import BadSample, MissingSample
+from codes.engine import evaluation
+from codes.engine.evaluation import Predictions, check_metrics, compute_metrics, own_text, predict
+from codes.engine.result_parts import ResultParts
 from codes.engine.runner import build_loader, read_section
 from codes.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
+from tests.as_processes import as_processes
 from tests.engine.conftest import make_config
 
 DEVICE = torch.device('cpu')
+ROOT = Path(__file__).parents[2]
 
 
 class _Indexed(nn.Module):
@@ -38,8 +49,180 @@ def test_scores_that_are_not_finite_are_no_result(data: Path) -> None:
     loader = build_loader(config['val_dataloader'], 'val_dataloader', RuntimeCfg())
     model = _Indexed()
     model.register_forward_hook(lambda _module, _args, scores: scores * float('nan'))
-    with pytest.raises(RuntimeError, match=r'the scores of .*\.mp4 and 3 more videos are not finite'):
+    with pytest.raises(FloatingPointError, match=r'the scores of .*\.mp4 and 3 more videos are not finite'):
         predict(model, loader, DEVICE)
+
+
+class _Killed(Exception):
+    pass
+
+
+class _OfTheBatch(_Indexed):
+    """Scores that depend on which videos are scored together, much more than those of a network do."""
+
+    def __init__(self, die_in: int | None = None) -> None:
+        super().__init__()
+        self.die_in = die_in
+        self.num_batches = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.num_batches == self.die_in:
+            raise _Killed(f'in batch {self.die_in}')
+        self.num_batches += 1
+        return super().forward(inputs) + inputs.float().mean()
+
+
+def score_on(
+    monkeypatch: pytest.MonkeyPatch, data: Path, world_size: int, batch_size: int = 2
+) -> list[tuple[Predictions, int]]:
+    """Score the validation videos on several processes; returns predictions and number of batches of each."""
+
+    def work(_rank: int) -> tuple[Predictions, int]:
+        model = _OfTheBatch()
+        loader = build_loader(val_section(data, batch_size), 'val_dataloader', RuntimeCfg())
+        return predict(model, loader, DEVICE), model.num_batches
+
+    return as_processes(monkeypatch, world_size, work)
+
+
+def val_section(data: Path, batch_size: int) -> dict:
+    return {**make_config(data)['val_dataloader'], 'batch_size': batch_size}
+
+
+@pytest.mark.parametrize('batch_size', [1, 3, 4])
+def test_scores_are_the_same_to_the_bit_on_any_number_of_processes(
+    data: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    ((alone, num_batches),) = score_on(monkeypatch, data, 1, batch_size)
+    assert alone.scores.shape == (7, 8)
+    monkeypatch.setattr(evaluation, 'MEETING_INTERVAL', 1)
+    for world_size in (2, 3, 8):  # the last more than there are videos
+        every = score_on(monkeypatch, data, world_size, batch_size)
+        assert sum(number for _, number in every) == num_batches
+        for predictions, _ in every:
+            assert np.array_equal(predictions.scores, alone.scores)
+            assert np.array_equal(predictions.labels, alone.labels)
+
+
+def test_processes_meet_every_few_batches(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, 'MEETING_INTERVAL', 3)
+    events: list[str] = []
+    monkeypatch.setattr(evaluation, '_meet', lambda failure: events.append('meet'))
+    model = _Indexed()
+    model.register_forward_hook(lambda *_: events.append('batch'))
+    predict(model, build_loader(val_section(data, 1), 'val_dataloader', RuntimeCfg()), DEVICE)
+    assert events == ['meet', *['batch'] * 3, 'meet', *['batch'] * 3, 'meet', 'batch', 'meet']
+
+
+def test_what_one_process_cannot_score_ends_all_with_its_words(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    caught: list[str] = []
+
+    def work(rank: int) -> None:
+        model = _OfTheBatch()
+        if rank == 1:
+            model.register_forward_hook(lambda _module, _args, scores: scores * float('nan'))
+        loader = build_loader(val_section(data, 1), 'val_dataloader', RuntimeCfg())
+        with pytest.raises(FloatingPointError, match='are not finite') as error:
+            predict(model, loader, DEVICE)
+        assert model.num_batches <= (1 if rank == 1 else evaluation.MEETING_INTERVAL)
+        caught.append(str(error.value))
+
+    as_processes(monkeypatch, 3, work)
+    assert len(caught) == 3
+    assert len(set(caught)) == 1
+
+
+FREEZE = """
+import time, torch
+from torch.utils.data import DataLoader
+from codes.datasets.loader import ShardSampler
+from codes.engine import distributed
+from codes.engine.evaluation import predict
+
+def score(inputs):
+    scored.append(1)
+    if len(scored) == 6 and distributed.rank() == 1:
+        time.sleep(1000)
+    return inputs
+
+device = distributed.setup(timeout_minutes=0.1)
+scored = []
+model = torch.nn.Module()
+model.forward = score
+samples = [{'inputs': torch.zeros(3), 'label': 0, 'index': i, 'path': 'x'} for i in range(200)]
+sampler = ShardSampler(200, 1, distributed.rank(), distributed.world_size())
+try:
+    predict(model, DataLoader(samples, sampler=sampler), device)
+finally:
+    print('batches:', len(scored), flush=True)
+"""
+
+
+@pytest.mark.sweep
+def test_a_process_that_hangs_is_noticed_within_the_timeout() -> None:
+    jobs = []
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    for rank in range(2):
+        place = {'RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+        environment = {**os.environ, **place, 'OMP_NUM_THREADS': '1'}
+        options = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': environment}
+        jobs.append(subprocess.Popen([sys.executable, '-c', FREEZE], cwd=ROOT, **options))
+    try:
+        output, errors = jobs[0].communicate(timeout=90)
+    finally:
+        for job in jobs:
+            job.kill()
+            job.communicate()
+    assert jobs[0].returncode != 0
+    assert output == 'batches: 8\n'  # two meetings went well; at the third the other did not come
+    assert re.search('[Tt]imed out|[Tt]imeout', errors), errors
+
+
+IDENTITY = {'checkpoint': 'abc'}
+
+
+@pytest.mark.parametrize('die_in', [0, 1, 2])
+@pytest.mark.parametrize(('before', 'after'), [(1, 1), (2, 3), (3, 1)])
+def test_an_interrupted_test_goes_on_with_any_number_of_processes_and_ends_in_the_same_bits(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die_in: int, before: int, after: int
+) -> None:
+    ((alone, num_batches),) = score_on(monkeypatch, data, 1, 1)
+    models: list[_OfTheBatch] = []
+
+    def test(die_in: int | None) -> Predictions:
+        models.append(model := _OfTheBatch(die_in))
+        loader = build_loader(val_section(data, 1), 'val_dataloader', RuntimeCfg())
+        parts = ResultParts(tmp_path, IDENTITY)
+        parts.start(resume=die_in is None)
+        return predict(model, loader, DEVICE, parts=parts)
+
+    with pytest.raises(_Killed):
+        as_processes(monkeypatch, before, lambda rank: test(die_in if rank == 0 else 100))
+    num_scored = sum(model.num_batches for model in models)
+    assert die_in <= num_scored < num_batches
+    models.clear()
+    for predictions in as_processes(monkeypatch, after, lambda _rank: test(None)):
+        assert np.array_equal(predictions.scores, alone.scores)
+        assert np.array_equal(predictions.labels, alone.labels)
+    assert sum(model.num_batches for model in models) == num_batches - num_scored
+
+
+@pytest.mark.parametrize('kind', [BadSample, MissingSample, OSError, FileNotFoundError])
+def test_text_of_an_error_is_its_own_without_what_a_data_worker_adds(kind: type[Exception]) -> None:
+    text = 'list.txt:3: no video: x\nat all'
+    assert own_text(kind(text)) == text
+    try:
+        try:
+            raise kind('what it was first')
+        except kind as first:
+            raise kind(text) from first
+    except kind:
+        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')  # what a data worker sends
+    with pytest.raises(kind, match='Caught .* in DataLoader worker process 0') as caught:
+        wrapper.reraise()
+    assert own_text(caught.value) == text
 
 
 def test_metrics_put_their_numbers_together() -> None:

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,42 @@ def test_max_views_per_forward_bounds_the_pass_and_changes_no_score(limit: int) 
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
     assert max(counting.sizes) == min(limit, 6) * 4
     assert sum(counting.sizes) == 6 * 4
+
+
+def peak_memory(model: nn.Module, x: Tensor) -> int:
+    """Return the largest number of bytes that a forward pass has allocated at any moment, inputs not counted."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        model(x)
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == '[memory]']
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(changes))
+
+
+@torch.no_grad()
+def test_memory_of_ten_groups_and_three_crops_does_not_grow_with_the_batch() -> None:
+    one, three = frames(1, 30, 4, 1, 32, 32), frames(3, 30, 4, 1, 32, 32)
+    bounded, unbounded = make_model(max_views_per_forward=8), make_model()
+    eight_views = peak_memory(unbounded, one[:, :8])
+    assert eight_views > one[:, :8].numel() * 4  # the frames as float32, at least
+    assert peak_memory(unbounded, three) > 10 * eight_views
+    for x in (one, three):  # 30 is no multiple of 8
+        assert peak_memory(bounded, x) < 1.05 * eight_views
+
+
+@torch.no_grad()
+def test_windows_of_larger_frames_go_with_few_views_at_once() -> None:
+    x = frames(2, 2, 4, 1, 64, 96)  # features of 2 x 3 pixels
+    expected = make_model(average_views='prob')
+    expected.cls_head.test_window = (1, 1)
+    model = make_model(average_views='prob', max_views_per_forward=3)
+    model.cls_head.test_window = (1, 1)
+    torch.testing.assert_close(model(x), expected(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(x).sum(1), torch.ones(2))
+    # By hand: each of the 4 views and 6 places alone.
+    features = expected.backbone(expected.data_preprocessor(x.flatten(0, 2)))
+    places = expected.cls_head.fc_cls(features.mean(2).movedim(1, -1))  # (N*V*U, H, W, K)
+    prob = places.unflatten(0, (4, 4)).mean(1).softmax(-1).mean((1, 2))  # (N*V, K)
+    torch.testing.assert_close(model(x), prob.unflatten(0, (2, 2)).mean(1), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -1,0 +1,265 @@
+import collections
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codes.evaluation import results as module
+from codes.evaluation.results import (
+    Results,
+    check_result_file,
+    class_table,
+    confident_mistakes,
+    confusion_matrix,
+    fuse,
+    read_results,
+    write_atomically,
+    write_results,
+)
+
+PATHS = ['a.mp4', 'b.mp4', 'c.mp4', 'd.mp4']
+SCORES = np.float32([[3, 1, 0.1], [0, 2, 1], [5, 1, 1], [1, 0, 4]])
+LABELS = np.array([0, 1, 2, 2])
+MULTI_HOT = np.float32([[1, 0, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1]])
+
+
+def make(scores=SCORES, labels=LABELS, paths=PATHS, name='x.pkl') -> Results:
+    return Results(name, list(paths), labels, scores)
+
+
+@pytest.mark.parametrize('suffix', ['.pkl', '.json'])
+@pytest.mark.parametrize('labels', [LABELS, MULTI_HOT])
+def test_results_come_back_in_the_same_bits(tmp_path: Path, suffix: str, labels: np.ndarray) -> None:
+    scores = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    write_results(make(scores, labels), tmp_path / f'x{suffix}')
+    read = read_results(tmp_path / f'x{suffix}')
+    assert read.paths == PATHS
+    for one, other in ((read.scores, scores), (read.labels, labels)):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+    assert read.is_multi_hot == (labels is MULTI_HOT)
+    assert os.listdir(tmp_path) == [f'x{suffix}']
+
+
+def test_a_file_holds_a_dict_a_video_and_plain_values_only(tmp_path: Path) -> None:
+    write_results(make(), tmp_path / 'x.json')
+    write_results(make(), tmp_path / 'x.pkl')
+    entries = json.loads((tmp_path / 'x.json').read_text())
+    assert entries[1] == {'path': 'b.mp4', 'label': 1, 'scores': [0, 2, 1]}
+    assert pickle.loads((tmp_path / 'x.pkl').read_bytes()) == entries
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'x.json').write_text('old')
+
+    def fail(*_: object) -> None:
+        raise OSError('disk full')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, 'fsync', fail)
+        with pytest.raises(OSError, match='disk full'):
+            write_atomically(b'new', tmp_path / 'x.json')
+    assert (tmp_path / 'x.json').read_text() == 'old'
+    write_atomically(b'new', tmp_path / 'x.json')
+    assert (tmp_path / 'x.json').read_text() == 'new'
+
+
+class _Malicious:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ('it_ran',)
+
+
+@pytest.mark.parametrize('value', [_Malicious(), np.float32(1), collections.OrderedDict()])
+def test_a_pickle_that_needs_code_is_refused_before_any_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path('x.pkl').write_bytes(pickle.dumps([{'path': 'a', 'label': 0, 'scores': [value]}]))
+    with pytest.raises(ValueError, match=r'x.pkl cannot be read as results: it holds [\w.]+, and reading that could'):
+        read_results(Path('x.pkl'))
+    assert not Path('it_ran').exists()
+
+
+GOOD = {'path': 'a', 'label': 0, 'scores': [0.5, 1]}
+
+
+@pytest.mark.parametrize(
+    ('entries', 'message'),
+    [
+        ({}, 'must hold a list with an entry a video, and holds {}'),
+        ([], r'holds \[\]'),
+        ([GOOD, 3], 'entry 1 must have path, label and scores, and is 3'),
+        ([{'path': 'a', 'label': 0}], 'entry 0 must have path, label and scores'),
+        ([{**GOOD, 'path': 7}], 'entry 0 must have path'),
+        ([GOOD, {**GOOD, 'scores': [1]}], 'labels or scores of its entries differ in form'),
+        ([GOOD, {**GOOD, 'label': [0, 1]}], 'labels or scores of its entries differ in form'),
+        ([{**GOOD, 'scores': 'high'}], 'labels or scores of its entries differ in form'),
+        ([{**GOOD, 'scores': []}], 'scores must be a list of numbers'),
+        ([{**GOOD, 'scores': [[1, 2]]}], 'scores must be a list of numbers'),
+        ([{**GOOD, 'scores': [1, float('nan')]}], 'all finite'),
+        ([{**GOOD, 'label': 2}], 'labels must be classes from 0 to 1, as there are scores'),
+        ([{**GOOD, 'label': -1}], 'labels must be classes from 0 to 1'),
+        ([{**GOOD, 'label': 0.5}], 'labels must be classes from 0 to 1'),
+        ([{**GOOD, 'label': 'jump'}], 'labels must be classes from 0 to 1'),
+        ([{**GOOD, 'label': [1, 0, 1]}], 'labels must be one class a video, or 2 numbers that are 0 or 1'),
+        ([{**GOOD, 'label': [2, 0]}], 'or 2 numbers that are 0 or 1'),
+    ],
+)
+@pytest.mark.parametrize('suffix', ['.pkl', '.json'])
+def test_files_of_another_form_are_refused(tmp_path: Path, entries: object, message: str, suffix: str) -> None:
+    file = tmp_path / f'x{suffix}'
+    file.write_bytes(pickle.dumps(entries) if suffix == '.pkl' else json.dumps(entries).encode())
+    with pytest.raises(ValueError, match=message):
+        read_results(file)
+
+
+def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
+    write_results(make(), tmp_path / 'x.pkl')
+    content = (tmp_path / 'x.pkl').read_bytes()
+    for length in range(0, len(content) - 1, 5):
+        (tmp_path / 'x.pkl').write_bytes(content[:length])
+        with pytest.raises(ValueError, match='x.pkl cannot be read as results'):
+            read_results(tmp_path / 'x.pkl')
+    with pytest.raises(FileNotFoundError, match='there is no result file .*nowhere.json'):
+        read_results(tmp_path / 'nowhere.json')
+
+
+def test_files_that_cannot_be_written_are_named_and_folders_made(tmp_path: Path) -> None:
+    assert check_result_file(tmp_path / 'new' / 'x.pkl') == tmp_path / 'new' / 'x.pkl'
+    assert os.listdir(tmp_path / 'new') == []
+    for file, message in (
+        (tmp_path / 'x.csv', r'must end in .pkl or .json'),
+        (tmp_path / 'new', r'must end in .pkl or .json'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_result_file(file)
+
+
+def test_probabilities_are_told_from_scores() -> None:
+    softmax = np.float32([[0.2, 0.3, 0.5]] * 4)
+    assert make(softmax).are_probabilities
+    assert not make().are_probabilities
+    assert not make(softmax * 1.1).are_probabilities
+    assert not make(softmax - np.float32([0.3, 0, -0.3])).are_probabilities
+    assert make(softmax * 1.1, MULTI_HOT).are_probabilities
+    assert not make(SCORES, MULTI_HOT).are_probabilities
+
+
+def test_probabilities_by_hand() -> None:
+    e = np.exp(1)
+    scores = np.float32([[0, 1, 0], [1000, 0, 0], [-1000, 0, -1000], [0, 0, 0]])
+    expected = [[1 / (2 + e), e / (2 + e), 1 / (2 + e)], [1, 0, 0], [0, 1, 0], [1 / 3] * 3]
+    np.testing.assert_allclose(make(scores).probabilities(), expected, atol=1e-12)
+    expected = [[0.5, e / (1 + e), 0.5], [1, 0.5, 0.5], [0, 0.5, 0], [0.5] * 3]
+    np.testing.assert_allclose(make(scores, MULTI_HOT).probabilities(), expected, atol=1e-12)
+    prob = np.float32([[0.2, 0.3, 0.5]] * 4)
+    assert np.array_equal(make(prob).probabilities(), prob)
+
+
+def test_fusion_is_the_weighted_mean_matched_by_path() -> None:
+    other_scores = np.float32([[1, 0, 0], [0, 0, 3], [2, 2, 0], [0, 1, 0]])
+    order = [2, 0, 3, 1]
+    other = make(other_scores[order], LABELS[order], [PATHS[i] for i in order])
+    fused = fuse([make(), other], [1, 3], 'score')
+    np.testing.assert_allclose(fused.scores, (SCORES + 3 * other_scores) / 4, rtol=1e-6)
+    assert (fused.paths, fused.labels.tolist()) == (PATHS, LABELS.tolist())
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        return np.array([[np.exp(v) / sum(np.exp(w) for w in row) for v in row] for row in x.astype(float)])
+
+    fused = fuse([make(), other], [2, 1], 'prob')
+    np.testing.assert_allclose(fused.scores, (2 * softmax(SCORES) + softmax(other_scores)) / 3, rtol=1e-6)
+    assert fused.are_probabilities
+    again = fuse([make(softmax(SCORES).astype(np.float32)), other], [2, 1], 'prob')
+    np.testing.assert_allclose(again.scores, fused.scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('other', 'message'),
+    [
+        (make(SCORES[:, :2], LABELS % 2, name='y'), 'x.pkl and y have 3 and 2 classes'),
+        (make(labels=MULTI_HOT, name='y'), 'x.pkl and y differ in the kind of labels'),
+        (make(paths=['a.mp4', *'efg'], name='y'), '3 videos are in x.pkl but not in y: b.mp4, c.mp4, d.mp4'),
+        (make(SCORES[:3], LABELS[:3], PATHS[:3], 'y'), '1 videos are in x.pkl but not in y: d.mp4'),
+        (
+            make(np.vstack([SCORES, SCORES[:1]]), np.append(LABELS, 0), [*PATHS, 'e'], 'y'),
+            '1 .* in y but not in x.pkl: e',
+        ),
+        (make(labels=np.array([0, 2, 2, 1]), name='y'), 'different labels for 2 videos: b.mp4, d.mp4'),
+        (make(paths=['a.mp4', 'b.mp4', 'b.mp4', 'd.mp4'], name='y'), 'y has b.mp4 more than once'),
+    ],
+)
+def test_results_that_do_not_go_together_are_refused_by_the_first_videos(other: Results, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fuse([make(), other], [1, 1], 'prob')
+
+
+def test_labels_of_several_classes_are_compared_too() -> None:
+    changed = MULTI_HOT.copy()
+    changed[2, 0] = 1
+    fuse([make(labels=MULTI_HOT), make(labels=MULTI_HOT)], [1, 1], 'prob')
+    with pytest.raises(ValueError, match='different labels for 1 videos: c.mp4'):
+        fuse([make(labels=MULTI_HOT), make(labels=changed)], [1, 1], 'prob')
+
+
+@pytest.mark.parametrize('weights', [[1], [1, -1], [0, 0], [1, float('nan')], [1, float('inf')]])
+def test_weights_that_do_not_fit_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match=r'weights=.* must be 2 numbers of at least 0'):
+        fuse([make(), make()], weights, 'prob')
+
+
+def test_scores_cannot_be_had_from_probabilities() -> None:
+    with pytest.raises(ValueError, match="y holds probabilities, not scores before softmax: use average='prob'"):
+        fuse([make(), make(np.full((4, 3), 1 / 3, np.float32), name='y')], [1, 1], 'score')
+    with pytest.raises(ValueError, match="average='mean' must be one of prob, score"):
+        fuse([make()], [1], 'mean')
+
+
+def test_confusion_has_labels_in_rows() -> None:
+    assert confusion_matrix(make()).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(50, 4)).astype(np.float32), rng.integers(4, size=50)
+    slow = np.zeros((4, 4), dtype=int)
+    for row, label in zip(scores, labels, strict=True):
+        slow[label, list(row).index(max(row))] += 1
+    assert np.array_equal(confusion_matrix(make(scores, labels, map(str, range(50)))), slow)
+    with pytest.raises(ValueError, match='x.pkl has several labels a video'):
+        confusion_matrix(make(labels=MULTI_HOT))
+
+
+def test_table_of_classes_by_hand() -> None:
+    names = ['run', 'walk', 'jump', 'sit']
+    scores = np.hstack([SCORES, np.zeros((4, 1), np.float32)])
+    expected = [
+        {'class': 0, 'name': 'run', 'videos': 1, 'accuracy': 100, 'confused_with': None, 'confused': 0},
+        {'class': 1, 'name': 'walk', 'videos': 1, 'accuracy': 100, 'confused_with': None, 'confused': 0},
+        {'class': 2, 'name': 'jump', 'videos': 2, 'accuracy': 50, 'confused_with': 'run', 'confused': 1},
+    ]
+    assert class_table(make(scores), names) == expected
+
+
+def test_table_of_several_labels_has_average_precisions() -> None:
+    table = class_table(make(labels=MULTI_HOT), ['run', 'walk', 'jump'])
+    assert [(row['name'], row['videos']) for row in table] == [('run', 2), ('walk', 1), ('jump', 3)]
+    # run: ranks c, a (right, 1/2), d (right, 2/3), b
+    assert table[0]['average_precision'] == pytest.approx((1 / 2 + 2 / 3) / 2 * 100)
+    assert table[1]['average_precision'] == 100
+
+
+def test_mistakes_come_with_the_most_confident_first() -> None:
+    scores = np.float32([[1, 2, 0], [0, 2, 1], [5, 1, 1], [9, 0, 4]])
+    found = confident_mistakes(make(scores), ['run', 'walk', 'jump'], 10)
+    assert [(m['path'], m['label'], m['predicted']) for m in found] == [
+        ('d.mp4', 'jump', 'run'),
+        ('c.mp4', 'jump', 'run'),
+        ('a.mp4', 'run', 'walk'),
+    ]
+    total = np.exp(9) + 1 + np.exp(4)
+    assert found[0]['probability'] == pytest.approx(np.exp(9) / total)
+    assert found[0]['label_probability'] == pytest.approx(np.exp(4) / total)
+    assert confident_mistakes(make(scores), ['run', 'walk', 'jump'], 1) == found[:1]
+    with pytest.raises(ValueError, match='several labels a video'):
+        confident_mistakes(make(labels=MULTI_HOT), ['run', 'walk', 'jump'], 1)
