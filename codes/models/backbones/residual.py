@@ -6,6 +6,7 @@ Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -69,6 +70,8 @@ class ResidualBlock(InsertableBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N*V*U, C, T, H, W) to (N*V*U, C', T', H', W')."""
         if self.activation_checkpointing and self.training:
+            if torch.compiler.is_compiling():  # it recomputes values only, and takes no contexts
+                return checkpoint(self._forward, x, use_reentrant=False)
             # The second forward, in the backward pass, must not count the batch twice in the running statistics.
             contexts = lambda: (nullcontext(), frozen_statistics(self))  # noqa: E731
             return checkpoint(self._forward, x, use_reentrant=False, context_fn=contexts)

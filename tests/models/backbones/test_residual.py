@@ -178,6 +178,23 @@ def test_activation_checkpointing_goes_with_processes(tmp_path: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.sweep
+def test_activation_checkpointing_counts_a_batch_once_when_compiled() -> None:
+    buffers = []
+    for is_compiled in (False, True):
+        torch.manual_seed(0)
+        backbone = ResNet_I3D(10, base_channels=4, stochastic_depth=0.1, activation_checkpointing=True)
+        insert_modules(backbone, [{**DSA, 'blocks': (0, 1, 0, 0)}, {**DSA, 'after': 'layer3.0.conv1'}])
+        if is_compiled:
+            backbone.compile(backend='aot_eager')
+        torch.manual_seed(1)
+        one_step(backbone, torch.randn(2, 3, 2, 32, 32))
+        buffers.append(dict(backbone.named_buffers()))
+    for name, buffer in buffers[0].items():
+        torch.testing.assert_close(buffers[1][name], buffer)
+    torch.compiler.reset()
+
+
 def test_activation_checkpointing_changes_no_name() -> None:
     for make in BACKBONES.values():
         plain, checkpointed = make().state_dict(), make(activation_checkpointing=True).state_dict()
