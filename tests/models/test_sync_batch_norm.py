@@ -154,7 +154,7 @@ def test_bfloat16_is_computed_in_float32_and_keeps_its_type(shares: list[dict[st
     torch.testing.assert_close(parts['grad'].float(), x.grad, rtol=0, atol=2**-6)  # half a unit in the last place of 4
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', ['1d', '2d', '3d', 'no momentum', 'no statistics', 'eval', 'network'])
 def test_one_process_gets_the_bits_of_ordinary_norms(name: str) -> None:
     plain = run_twice(*make_case(name))
     module, x, weight = make_case(name)
