@@ -20,9 +20,10 @@ TRANSFORMS = Registry('transform')
 METRICS = Registry('metric')
 OPTIMIZERS = Registry('optimizer')
 SCHEDULES = Registry('schedule')
+TRACKERS = Registry('tracker')
 
 # Importing these packages fills the registries.
-_HOMES = ('codes.models', 'codes.datasets', 'codes.evaluation', 'codes.engine.optim')
+_HOMES = ('codes.models', 'codes.datasets', 'codes.evaluation', 'codes.engine.optim', 'codes.engine.trackers')
 
 # Constructor arguments that the framework hands over when it builds; a config must not give them.
 _HANDED_OVER = {'in_channels': 'the channels where the module is inserted'}

@@ -49,8 +49,22 @@ def equal_parameters(in_channels: int, out_channels: int, pixels: int = 9) -> in
 class BasicBlock2Plus1d(BasicBlock3d):
     """A basic block of two (2+1)D convolutions; ``style`` as in :class:`R2Plus1D`."""
 
-    def __init__(self, in_channels: int, channels: int, stride: Triple, style: str, stochastic_depth: float) -> None:
-        super().__init__(in_channels, channels, stride, stochastic_depth=stochastic_depth)
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: Triple,
+        style: str,
+        activation_checkpointing: bool,
+        stochastic_depth: float,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            channels,
+            stride,
+            activation_checkpointing=activation_checkpointing,
+            stochastic_depth=stochastic_depth,
+        )
         kernel = (3, 3, 3)
         first = equal_parameters(in_channels, channels)
         second = first if style == 'torchvision' else equal_parameters(channels, channels)
@@ -73,7 +87,8 @@ class R2Plus1D(ResidualBackbone):
             have one width between their parts, 45 in the stem, and nothing is pooled. 'mmaction2': each convolution
             has the width that the paper's formula gives, shortcuts are split too, the stem pools 3x3, and the norms
             behind a convolution have an epsilon of 1e-3.
-        frozen_stages, norm_eval, partial_bn, stochastic_depth, pretrained: see :class:`ResNet_I3D`.
+        frozen_stages, norm_eval, partial_bn, stochastic_depth, activation_checkpointing, pretrained: see
+            :class:`ResNet_I3D`.
 
     Raises:
         ValueError: an argument outside of its range.
@@ -88,6 +103,7 @@ class R2Plus1D(ResidualBackbone):
         norm_eval: bool = False,
         partial_bn: bool = False,
         stochastic_depth: float = 0.0,
+        activation_checkpointing: bool = False,
         pretrained: str | None = None,
     ) -> None:
         super().__init__(frozen_stages, norm_eval, partial_bn, pretrained)
@@ -109,7 +125,9 @@ class R2Plus1D(ResidualBackbone):
             blocks = []
             for j in range(size):
                 stride = (2, 2, 2) if i > 0 and j == 0 else (1, 1, 1)
-                blocks.append(BasicBlock2Plus1d(in_channels, channels, stride, style, next(rates)))
+                blocks.append(
+                    BasicBlock2Plus1d(in_channels, channels, stride, style, activation_checkpointing, next(rates))
+                )
                 in_channels = channels
             self.add_module(f'layer{i + 1}', nn.Sequential(*blocks))
         self.out_channels = in_channels

@@ -6,13 +6,14 @@ Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 from codes.models.backbones.base import Backbone
-from codes.models.modules_maker.block_maker import InsertableBlock
+from codes.models.modules_maker.block_maker import InsertableBlock, run_modules
 
 Triple = tuple[int, int, int]  # time, height, width
 
@@ -69,6 +70,8 @@ class ResidualBlock(InsertableBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N*V*U, C, T, H, W) to (N*V*U, C', T', H', W')."""
         if self.activation_checkpointing and self.training:
+            if torch.compiler.is_compiling():  # it recomputes values only, and takes no contexts
+                return checkpoint(self._forward, x, use_reentrant=False)
             # The second forward, in the backward pass, must not count the batch twice in the running statistics.
             contexts = lambda: (nullcontext(), frozen_statistics(self))  # noqa: E731
             return checkpoint(self._forward, x, use_reentrant=False, context_fn=contexts)
@@ -76,21 +79,24 @@ class ResidualBlock(InsertableBlock):
 
 
 @contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
+def frozen_statistics(block: nn.Module) -> Iterator[None]:
     """Within this context batch norms in training mode leave their running statistics alone.
 
-    They are still read and written, with a momentum of 0: checkpointing compares what both forwards save.
+    They write to copies, which are thrown away. Nothing else is different from the first forward, because checkpointing
+    compares what both save.
+
+    Args:
+        block: with its modules, and with those that hooks run behind them.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    before = [(norm, norm.momentum, norm.state_dict()['num_batches_tracked'].clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
+    norms = [m for m in run_modules(block) if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm, momentum, num_batches in before:
-            norm.momentum = momentum
-            norm.state_dict()['num_batches_tracked'].copy_(num_batches)
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)
 
 
 class ResidualBackbone(Backbone):

@@ -19,7 +19,7 @@ after_block    behind the ReLU after the addition    bottom
 import copy
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -208,6 +208,16 @@ class _Follow:
         if self.channels_last:
             return self.module(output.movedim(-1, 1)).movedim(1, -1)  # (B, T, H, W, C)
         return self.module(output)
+
+
+def run_modules(block: nn.Module) -> Iterator[nn.Module]:
+    """Yield every module that a block's forward runs, those included that were inserted after its submodules."""
+    for module in block.modules():
+        yield module
+        if module is not block:
+            for hook in module._forward_hooks.values():
+                if isinstance(hook, _Follow):
+                    yield from hook.module.modules()
 
 
 @torch.no_grad()

@@ -1,10 +1,17 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from codes.models.backbones.r2plus1d import R2Plus1D
 from codes.models.backbones.residual import ResidualBackbone, ResidualBlock, conv3d, frozen_statistics, linear_rates
+from codes.models.backbones.resnet import ResNet
 from codes.models.backbones.resnet_i3d import BasicBlock3d, Bottleneck3d, ResNet_I3D
+from codes.models.backbones.resnet_tsm import ResNetTSM
 from codes.models.modules_maker.block_maker import insert_modules
 
 
@@ -67,16 +74,131 @@ def test_training_leaves_out_whole_branches_and_scales_the_others(kind: type[Res
     assert 60 < left_out.sum() < 140
 
 
-def test_stochastic_depth_goes_with_activation_checkpointing() -> None:
+def one_step(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """Train a step; returns the loss, the gradients and everything in the state dict."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.manual_seed(1)
+    loss = model(x).square().mean()
+    loss.backward()
+    optimizer.step()
+    return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None), *model.state_dict().values()]
+
+
+def assert_same_with_checkpointing(make: Callable[[bool], nn.Module], x: Tensor) -> None:
+    """Compare a step with and without activation checkpointing, bit by bit, and that it was in use."""
     results = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        backbone = ResNet_I3D(10, base_channels=4, stochastic_depth=0.5, activation_checkpointing=checkpointing)
-        y = backbone(torch.randn(6, 3, 2, 32, 32))
-        y.square().sum().backward()
-        results.append([y, *(p.grad for p in backbone.parameters()), *backbone.buffers()])
-    for plain, checkpointed in zip(*results, strict=True):
-        assert torch.equal(plain, checkpointed)
+        model = make(checkpointing)
+        calls: list[int] = []
+        block = next(module for module in model.modules() if isinstance(module, ResidualBlock) and module.training)
+        block.branch = lambda x, branch=block.branch, calls=calls: (calls.append(1), branch(x))[1]
+        results.append((one_step(model, x), len(calls)))
+    (plain, plain_calls), (checkpointed, calls) = results
+    assert (plain_calls, calls) == (1, 2)
+    assert len(plain) == len(checkpointed)
+    for one, other in zip(plain, checkpointed, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+# Everything that goes into blocks: at every place, and behind submodules of blocks, a norm among them.
+DSA = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0}
+PLACES = ('before_block', 'before_conv1', 'before_conv2', 'before_conv3', 'before_add', 'after_block')
+INSERTED: dict[str, list[dict]] = {
+    'nothing': [],
+    'places': [{**DSA, 'place': place, 'blocks': (0, 1, 0, 0)} for place in PLACES],
+    'after': [{**DSA, 'after': ('layer2.0.conv1', 'layer2.0.bn2', 'layer3.0')}],
+    'others': [
+        {'type': 'TAM', 'frames_per_snippet': 4, 'blocks': (1, 0, 0, 0)},
+        {'type': 'MVF', 'channel_ratio': 1.0, 'blocks': (0, 1, 0, 0)},
+        {'type': 'V4D', 'num_snippets': 2, 'blocks': (0, 0, 1, 0)},
+        {'type': 'NonLocal3d', 'place': 'after_block', 'blocks': (0, 0, 1, 0)},
+        {'type': 'TemporalShift', 'shift_div': 4, 'blocks': (1, 0, 0, 0)},
+    ],
+}
+BACKBONES: dict[str, Callable[..., ResidualBackbone]] = {
+    'ResNet_I3D': lambda **options: ResNet_I3D(50, base_channels=4, **options),
+    'ResNet': lambda **options: ResNet(18, base_channels=4, **options),
+    'ResNetTSM': lambda **options: ResNetTSM(10, base_channels=8, **options),
+    'R2Plus1D': lambda **options: R2Plus1D(10, base_channels=8, **options),
+}
+
+
+@pytest.mark.parametrize(
+    ('name', 'inserted'),
+    [
+        ('ResNet_I3D', 'places'),
+        ('ResNet_I3D', 'others'),
+        ('ResNet', 'after'),
+        ('ResNetTSM', 'places'),
+        ('R2Plus1D', 'nothing'),
+        ('R2Plus1D', 'after'),
+    ],
+)
+def test_activation_checkpointing_changes_no_bit(name: str, inserted: str) -> None:
+    def make(checkpointing: bool) -> nn.Module:
+        backbone = BACKBONES[name](activation_checkpointing=checkpointing)
+        places = backbone.layer1[0].place_channels
+        insert_modules(backbone, [cfg for cfg in INSERTED[inserted] if cfg.get('place', 'before_conv2') in places])
+        return backbone.train()
+
+    assert_same_with_checkpointing(make, torch.randn(2, 3, 4, 32, 32))
+
+
+@pytest.mark.parametrize(
+    'options', [{'stochastic_depth': 0.5}, {'norm_eval': True}, {'partial_bn': True}, {'frozen_stages': 1}]
+)
+def test_activation_checkpointing_goes_with_other_options(options: dict) -> None:
+    def make(checkpointing: bool) -> nn.Module:
+        return with_dsa(activation_checkpointing=checkpointing, **options)
+
+    assert_same_with_checkpointing(make, torch.randn(4, 3, 2, 32, 32))
+
+
+class Dropped(nn.Dropout):
+    """Dropout that can be inserted."""
+
+
+def test_activation_checkpointing_drops_the_same_features_again() -> None:
+    def make(checkpointing: bool) -> nn.Module:
+        backbone = ResNet_I3D(10, base_channels=4, activation_checkpointing=checkpointing)
+        backbone.layer2[0].insert('before_conv2', Dropped())
+        return backbone
+
+    assert_same_with_checkpointing(make, torch.randn(4, 3, 2, 32, 32))
+
+
+def test_activation_checkpointing_goes_with_processes(tmp_path: Path) -> None:
+    dist.init_process_group('gloo', f'file://{tmp_path}/group', rank=0, world_size=1)
+
+    def make(checkpointing: bool) -> nn.Module:
+        return nn.parallel.DistributedDataParallel(with_dsa(activation_checkpointing=checkpointing))
+
+    assert_same_with_checkpointing(make, torch.randn(4, 3, 2, 32, 32))
+    dist.destroy_process_group()
+
+
+@pytest.mark.sweep
+def test_activation_checkpointing_counts_a_batch_once_when_compiled() -> None:
+    buffers = []
+    for is_compiled in (False, True):
+        torch.manual_seed(0)
+        backbone = ResNet_I3D(10, base_channels=4, stochastic_depth=0.1, activation_checkpointing=True)
+        insert_modules(backbone, [{**DSA, 'blocks': (0, 1, 0, 0)}, {**DSA, 'after': 'layer3.0.conv1'}])
+        if is_compiled:
+            backbone.compile(backend='aot_eager')
+        torch.manual_seed(1)
+        one_step(backbone, torch.randn(2, 3, 2, 32, 32))
+        buffers.append(dict(backbone.named_buffers()))
+    for name, buffer in buffers[0].items():
+        torch.testing.assert_close(buffers[1][name], buffer)
+    torch.compiler.reset()
+
+
+def test_activation_checkpointing_changes_no_name() -> None:
+    for make in BACKBONES.values():
+        plain, checkpointed = make().state_dict(), make(activation_checkpointing=True).state_dict()
+        assert list(plain) == list(checkpointed)
 
 
 def with_dsa(**options: object) -> ResNet_I3D:
@@ -129,22 +251,29 @@ def test_without_options_all_norms_train() -> None:
 
 
 def test_frozen_statistics_leaves_statistics_alone_and_puts_everything_back() -> None:
-    module = nn.Sequential(nn.BatchNorm3d(2, momentum=0.3), nn.BatchNorm3d(2), nn.BatchNorm3d(2, momentum=None))
-    before = {k: v.clone() for k, v in module.state_dict().items()}
+    module = nn.Sequential(nn.BatchNorm3d(2), nn.BatchNorm3d(2, momentum=None), nn.BatchNorm3d(2).eval())
+    module.append(nn.BatchNorm3d(2, track_running_stats=False))
+    buffers = dict(module.named_buffers())
+    before = {k: v.clone() for k, v in buffers.items()}
     x = torch.randn(4, 2, 1, 3, 3) + 5
     with frozen_statistics(module):
         frozen = module(x)
-    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
-    assert [norm.momentum for norm in module] == [0.3, 0.1, None]
+    assert all(value is buffers[name] for name, value in module.named_buffers())
+    assert all(torch.equal(v, before[k]) for k, v in buffers.items())
+    with frozen_statistics(module):
+        module(x / 0)
+    assert all(torch.equal(v, before[k]) for k, v in buffers.items())
     assert torch.equal(module(x), frozen)  # of the batch in both cases
     assert (module[0].running_mean != 0).all()
+    assert module[1].num_batches_tracked == 1
 
 
 def test_frozen_statistics_are_free_again_after_an_error() -> None:
-    module = nn.Sequential(nn.BatchNorm3d(2))
+    module = nn.BatchNorm3d(2)
+    before = module.running_mean
     with pytest.raises(RuntimeError, match='broken'), frozen_statistics(module):
         raise RuntimeError('broken')
-    assert module[0].momentum == 0.1
+    assert module.running_mean is before
 
 
 def test_parts_that_a_subclass_must_give_are_asked_for() -> None:

@@ -1,0 +1,300 @@
+"""Trackers against small stand-ins for the packages, which need not be installed."""
+
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from codes.engine import trackers
+from codes.engine.trackers import MlflowTracker, Tracker, WandbTracker
+from codes.registry import TRACKERS, build
+
+CONFIG = {'optimizer': {'type': 'SGD', 'lr': 0.1}, 'metrics': [{'type': 'Accuracy', 'topk': (1, 5)}], 'empty': {}}
+
+
+class FakeWandb(ModuleType):
+    """Remembers runs by their id, with what the service would show of them."""
+
+    def __init__(self) -> None:
+        super().__init__('wandb')
+        self.runs: dict[str, Any] = {}
+        self.given: list[dict] = []
+
+    def init(self, id: str | None, **options: Any) -> Any:
+        self.given.append({'id': id, **options})
+        run = self.runs.setdefault(id or 'abc', SimpleNamespace(id=id or 'abc', lines=[], summary={}, metrics={}))
+
+        def log(scalars: dict[str, float]) -> None:
+            run.lines.append(scalars)
+            run.summary.update(scalars)
+
+        run.log = log
+        run.define_metric = lambda name, step_metric=None: run.metrics.update({name: step_metric})
+        run.finish = lambda: run.lines.append('finished')
+        return run
+
+
+class FakeMlflow(ModuleType):
+    """A store of experiments, runs, parameters and metrics, with the limits of the real one."""
+
+    def __init__(self) -> None:
+        super().__init__('mlflow')
+        self.experiments: dict[str, str] = {}
+        self.params: dict[str, str] = {}
+        self.metrics: list[tuple[str, float, int]] = []
+        self.status: list[str] = []
+        self.names: list[str] = []
+        self.uris: list[str | None] = []
+        self.requests_of_history = 0
+        self.entities = SimpleNamespace(
+            Param=lambda key, value: SimpleNamespace(key=key, value=value),
+            Metric=lambda key, value, timestamp, step: SimpleNamespace(key=key, value=value, step=step),
+        )
+
+    def MlflowClient(self, uri: str | None) -> Any:  # noqa: N802 - mlflow's name
+        self.uris.append(uri)
+        return self
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id=self.experiments[name]) if name in self.experiments else None
+
+    def create_experiment(self, name: str) -> str:
+        return self.experiments.setdefault(name, str(len(self.experiments)))
+
+    def create_run(self, number: str, run_name: str) -> Any:
+        self.names.append(f'{number}/{run_name}')
+        return SimpleNamespace(info=SimpleNamespace(run_id='def'))
+
+    def update_run(self, run_id: str, status: str) -> None:
+        if run_id != 'def':
+            raise LookupError(f'no run {run_id}\nand more text')
+        self.status.append(status)
+
+    def log_batch(self, run_id: str, params: Any = (), metrics: Any = ()) -> None:
+        assert run_id == 'def'
+        assert len(params) <= 100
+        for param in params:
+            assert param.key not in self.params
+            self.params[param.key] = param.value
+        self.metrics += [(metric.key, metric.value, metric.step) for metric in metrics]
+
+    def get_metric_history(self, run_id: str, name: str) -> list[Any]:
+        self.requests_of_history += 1
+        return [SimpleNamespace(step=step) for key, _, step in self.metrics if key == name]
+
+    def set_terminated(self, run_id: str) -> None:
+        self.status.append('FINISHED')
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, 'wandb', fake)
+    return fake
+
+
+@pytest.fixture
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> FakeMlflow:
+    fake = FakeMlflow()
+    monkeypatch.setitem(sys.modules, 'mlflow', fake)
+    for name in trackers.PATIENCE:
+        monkeypatch.setenv(name, '')  # so that what a tracker sets is taken back
+        monkeypatch.delenv(name)
+    return fake
+
+
+def run_and_resume(make: Any, work_dir: Path) -> str:
+    """Train to iteration 4 with a validation, be killed, and go on behind iteration 2, to 6."""
+    tracker = make()
+    run_id = tracker.start(CONFIG, work_dir, None)
+    for i in (1, 2, 3, 4):
+        tracker.log({'train/loss': 1 / i, 'train/lr': 0.1}, i)
+    tracker.log({'val/top1': 40.0}, 4)
+    tracker = make()
+    assert tracker.start({**CONFIG, 'optimizer': {'lr': 9}}, work_dir, run_id) == run_id
+    for i in (3, 4, 5, 6):
+        tracker.log({'train/loss': 1 / i, 'train/lr': 0.1}, i)
+        if i in (4, 6):
+            tracker.log({'val/top1': 10.0 * i}, i)
+    tracker.finish()
+    return run_id
+
+
+def test_wandb_gets_every_line_once(wandb: FakeWandb, tmp_path: Path) -> None:
+    make = lambda: WandbTracker('actions', entity='team')  # noqa: E731
+    assert run_and_resume(make, tmp_path / 'my_run') == 'abc'
+    run = wandb.runs['abc']
+    train = [{'train/loss': 1 / i, 'train/lr': 0.1, 'train/iteration': i} for i in range(1, 7)]
+    val = [{'val/top1': 10.0 * i, 'val/iteration': i} for i in (4, 6)]
+    assert run.lines == [*train[:4], val[0], *train[4:], val[1], 'finished']
+    assert run.metrics['train/*'] == 'train/iteration'
+    assert run.metrics['val/*'] == 'val/iteration'
+    fixed = {'project': 'actions', 'name': 'my_run', 'entity': 'team', 'dir': str(tmp_path / 'my_run')}
+    assert wandb.given[0] == {**fixed, 'id': None, 'resume': None, 'config': CONFIG}
+    assert (wandb.given[1]['id'], wandb.given[1]['resume']) == ('abc', 'allow')
+
+
+def test_mlflow_gets_every_line_once(mlflow: FakeMlflow, tmp_path: Path) -> None:
+    make = lambda: MlflowTracker('actions', 'sqlite:///x.db')  # noqa: E731
+    assert run_and_resume(make, tmp_path / 'my_run') == 'def'
+    for name, values in (
+        ('train/loss', [(1 / i, i) for i in range(1, 7)]),
+        ('train/lr', [(0.1, i) for i in range(1, 7)]),
+        ('val/top1', [(40.0, 4), (60.0, 6)]),
+    ):
+        assert [(value, step) for key, value, step in mlflow.metrics if key == name] == values
+    assert mlflow.params == {
+        'optimizer.type': 'SGD',
+        'optimizer.lr': '0.1',
+        'metrics.0.type': 'Accuracy',
+        'metrics.0.topk.0': '1',
+        'metrics.0.topk.1': '5',
+        'empty': '{}',
+    }
+    assert mlflow.status == ['RUNNING', 'FINISHED']
+    assert mlflow.names == ['0/my_run']
+    assert mlflow.uris == ['sqlite:///x.db'] * 2
+    assert mlflow.requests_of_history == 3  # one a name
+
+
+def test_mlflow_takes_long_configs_and_known_experiments(mlflow: FakeMlflow, tmp_path: Path) -> None:
+    mlflow.create_experiment('other')
+    mlflow.create_experiment('actions')
+    tracker = MlflowTracker('actions', name='mine')
+    tracker.start({'numbers': list(range(250)), 'text': 'x' * 600}, tmp_path, None)
+    assert len(mlflow.params) == 251
+    assert mlflow.params['text'] == 'x' * 500
+    assert mlflow.names == ['1/mine']
+
+
+def test_mlflow_is_told_to_give_up_soon(mlflow: FakeMlflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MLFLOW_HTTP_REQUEST_TIMEOUT', '5')
+    MlflowTracker('actions')
+    assert trackers.os.environ['MLFLOW_HTTP_REQUEST_MAX_RETRIES'] == '1'
+    assert trackers.os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT'] == '5'
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'package'),
+    [
+        ({'type': 'WandbTracker', 'project': 'actions'}, 'wandb'),
+        ({'type': 'MlflowTracker', 'experiment': 'actions'}, 'mlflow'),
+    ],
+)
+def test_a_missing_package_is_named_with_the_cure(
+    cfg: dict, package: str, mlflow: FakeMlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    text = rf'^runtime.trackers.0 \({cfg["type"]}\): needs {package}: pip install {package}$'
+    with pytest.raises(ValueError, match=text):
+        build(cfg, TRACKERS, 'runtime.trackers.0')
+
+
+def test_trackers_are_configured_key_by_key() -> None:
+    with pytest.raises(KeyError, match=r"runtime.trackers.0.projekt is not an argument.* Did you mean 'project'"):
+        build({'type': 'WandbTracker', 'projekt': 'actions'}, TRACKERS, 'runtime.trackers.0')
+
+
+class Unsteady(Tracker):
+    """A service that is away while ``is_away``."""
+
+    def __init__(self) -> None:
+        super().__init__('json')
+        self.is_away = False
+        self.taken: list[int] = []
+        self.tries = 0
+
+    def _answer(self) -> None:
+        self.tries += 1
+        if self.is_away:
+            raise ConnectionError('no route\nto host')
+
+    def open(self, config: Any, work_dir: Path, run_id: str | None) -> str | None:
+        self._answer()
+        return 'id'
+
+    def last_iteration(self, name: str) -> int:
+        return -1
+
+    def send(self, scalars: Any, iteration: int) -> None:
+        self._answer()
+        self.taken.append(iteration)
+
+    def close(self) -> None:
+        self._answer()
+
+
+def test_a_service_that_goes_away_is_warned_of_once_and_gets_its_lines_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(trackers.time, 'monotonic', lambda: now)
+    tracker = Unsteady()
+    tracker.start({}, Path('x'), None)
+    tracker.log({'train/loss': 1}, 1)
+    tracker.is_away = True
+    for i in (2, 3, 4):
+        tracker.log({'train/loss': 1}, i)
+    assert tracker.tries == 3  # the start, 1 and 2; then it is left alone
+    now += trackers.PAUSE
+    tracker.log({'train/loss': 1}, 5)
+    assert tracker.taken == [1]
+    now += trackers.PAUSE
+    tracker.is_away = False
+    tracker.log({'train/loss': 1}, 6)
+    assert tracker.taken == [1, 2, 3, 4, 5, 6]
+    tracker.is_away = True
+    tracker.finish()
+    assert caplog.messages == [
+        'Unsteady failed, and the training goes on; what the service misses is in scalars.jsonl: '
+        'ConnectionError: no route'
+    ]
+
+
+def test_the_end_sends_what_waited() -> None:
+    tracker = Unsteady()
+    tracker.start({}, Path('x'), None)
+    tracker.is_away = True
+    tracker.log({'train/loss': 1}, 1)
+    tracker.is_away = False
+    tracker.finish()
+    assert tracker.taken == [1]
+
+
+def test_a_new_run_that_cannot_start_is_an_error_and_a_resumed_one_goes_on_without(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracker = Unsteady()
+    tracker.is_away = True
+    with pytest.raises(ValueError, match='^Unsteady cannot start: ConnectionError: no route$'):
+        tracker.start({}, Path('x'), None)
+    with caplog.at_level(logging.WARNING):
+        assert tracker.start({}, Path('x'), 'id') == 'id'
+    assert len(caplog.messages) == 1
+    tracker.is_away = False
+    tracker.log({'train/loss': 1}, 1)
+    tracker.finish()
+    assert tracker.taken == []
+
+
+def test_an_unknown_run_is_no_reason_to_stop(
+    mlflow: FakeMlflow, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    MlflowTracker('actions').start({}, tmp_path, 'gone')
+    assert 'MlflowTracker failed' in caplog.text
+    assert 'LookupError: no run gone' in caplog.text
+
+
+def test_parts_that_a_subclass_must_give_are_asked_for() -> None:
+    tracker = Tracker('json')
+    with pytest.raises(ValueError, match='Tracker has no open'):
+        tracker.start({}, Path('x'), None)
+    with pytest.raises(NotImplementedError, match='Tracker has no last_iteration'):
+        tracker.last_iteration('x')
+    with pytest.raises(NotImplementedError, match='Tracker has no send'):
+        tracker.send({}, 1)
+    with pytest.raises(NotImplementedError, match='Tracker has no close'):
+        tracker.close()
