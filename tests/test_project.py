@@ -43,6 +43,7 @@ def test_every_tool_explains_itself(
 ) -> None:
     monkeypatch.setattr(sys, 'argv', [tool, '--help'])
     monkeypatch.setattr(sys, 'path', [*sys.path])
+    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
     try:
         runpy.run_path(str(ROOT / tool), run_name='__main__')
     except SystemExit as end:

@@ -22,6 +22,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_plainly_if_interrupted
+
+    end_plainly_if_interrupted()
+
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

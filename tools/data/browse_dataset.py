@@ -17,6 +17,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_plainly_if_interrupted
+
+    end_plainly_if_interrupted()
+
 import numpy as np  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -255,8 +260,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.stderr.write('interrupted\n')
-        sys.exit(130)
+    sys.exit(main())

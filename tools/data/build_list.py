@@ -25,6 +25,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_plainly_if_interrupted
+
+    end_plainly_if_interrupted()
+
 from tqdm import tqdm  # noqa: E402
 
 from codes.datasets.annotation import read_class_names  # noqa: E402

@@ -16,6 +16,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_plainly_if_interrupted
+
+    end_plainly_if_interrupted('interrupted; the same command goes on where it was')
+
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -154,8 +159,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.stderr.write('interrupted; the same command goes on where it was\n')
-        sys.exit(130)
+    sys.exit(main())

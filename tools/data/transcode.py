@@ -22,6 +22,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_plainly_if_interrupted
+
+    end_plainly_if_interrupted('interrupted; the same command goes on where it was')
+
 from codes.datasets.steady_frames import Resizer, SteadyFrames, parse_rate  # noqa: E402
 from codes.datasets.video_jobs import (  # noqa: E402
     FAILURES_FILE,
@@ -154,9 +159,6 @@ def main(argv: list[str] | None = None) -> int:
         outcome = run_tool(work, args, '.mp4', {'tool': Path(__file__).name, **settings, 'fps': fps})
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         parser.error(str(error))
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here')
-        return 130
     print(summarise(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0
 
