@@ -117,20 +117,15 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
             folders of frames are split as their videos are, and later additions move few of the others.
 
     Raises:
-        ValueError: a video outside of class folders, other folders besides train and val, ``val_fraction`` lacks, is
-            out of range or not needed.
+        ValueError: a video outside of class folders, other folders besides what looks like splits, ``val_fraction``
+            lacks, is out of range or not needed.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise ValueError(f'val_fraction is {val_fraction}, must be from 0 to less than 1')
     tops = {path.split('/')[0] for path in paths}
     others = sorted(top for top in tops if top.casefold() not in SPLITS)
     is_split = not others
-    called = {SPLITS[top.casefold()] for top in tops - set(others)}
-    if others and {'train', 'val'} <= called:
-        raise ValueError(
-            f'besides the folders {", ".join(sorted(tops - set(others)))} there are {", ".join(map(repr, others))}: '
-            'are the first splits, move the others elsewhere; are they classes, call them otherwise'
-        )
+    notes = _doubt(paths, sorted(tops - set(others)), others) if others else []
     depth = 1 if is_split else 0
     by_class: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in sorted(paths):
@@ -151,7 +146,29 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         for path in members:
             video = ListedVideo((path,), (label,), path)
             splits[split or ('val' if path in chosen else 'train')].append(video)
-    return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos})
+    return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos}, notes)
+
+
+def _doubt(paths: Sequence[str], called_like_splits: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Decide whether folders that are called like splits are classes, beside others that are.
+
+    Returns:
+        A note for each that is taken for a class: just one, whose videos lie right in it.
+
+    Raises:
+        ValueError: it is more likely that they are splits: two are there, or one holds folders of videos.
+    """
+    inside = [path for path in paths if path.split('/')[0] in called_like_splits]
+    deep = [path for path in inside if path.count('/') > 1]
+    if len({SPLITS[name.casefold()] for name in called_like_splits}) > 1 or deep:
+        several = len(called_like_splits) > 1
+        example = f' (with {min(deep)})' if deep else ''
+        raise ValueError(
+            f'besides the folder{"s" * several} {", ".join(called_like_splits)}{example} there are '
+            f'{", ".join(map(repr, others))}: are the first splits, move the others elsewhere; are they classes, '
+            'call them otherwise'
+        )
+    return [f'the folder {name!r} is taken for a class, as those beside it are' for name in called_like_splits]
 
 
 def _choose(paths: Sequence[str], fraction: float, seed: int) -> set[str]:

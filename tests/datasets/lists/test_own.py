@@ -142,6 +142,8 @@ def test_tree_of_classes_is_split_by_share_seed_and_path() -> None:
 def test_tree_may_have_a_class_that_is_called_like_a_split() -> None:
     lists = read_class_tree(['train/a.mp4', 'bus/b.mp4'], val_fraction=0)
     assert lists.class_names == ['bus', 'train']
+    assert lists.notes == ["the folder 'train' is taken for a class, as those beside it are"]
+    assert read_class_tree(['clap/a.mp4', 'wave/x/b.mp4'], val_fraction=0).notes == []
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,18 @@ def test_tree_may_have_a_class_that_is_called_like_a_split() -> None:
         (
             ['Training/clap/a.mp4', 'val/clap/b.mp4', 'raw/clap/c.mp4', 'old/d.mp4'],
             0.5,
-            "besides the folders Training, val there are 'old', 'raw': are the first splits, move the others elsewhere",
+            "besides the folders Training, val (with Training/clap/a.mp4) there are 'old', 'raw': are the first "
+            'splits, move the others elsewhere; are they classes, call them otherwise',
+        ),
+        (
+            ['train/clap/a.mp4', 'train/wave/b.mp4', 'raw/c.mp4'],
+            0.5,
+            "besides the folder train (with train/clap/a.mp4) there are 'raw': are the first splits",
+        ),
+        (
+            ['test/a.mp4', 'val/b.mp4', 'raw/c.mp4'],
+            0.5,
+            "besides the folders test, val there are 'raw': are the first splits",
         ),
         (['train/a.mp4'], None, 'train/a.mp4 lies outside of a class folder; expected split/class/video'),
     ],
