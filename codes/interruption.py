@@ -1,27 +1,47 @@
-"""How programs end when their user presses Ctrl-C: with a line, not with a traceback.
+"""How programs end when their user presses Ctrl-C: with a line and status 130, not with a traceback.
 
-Only the standard library is imported here, so that a tool can ask for it before its own imports, which take seconds.
+Only the standard library is imported here, so that a tool can ask for it before its other imports, which take seconds:
+first :func:`end_at_once_if_interrupted`, then the imports, and last ``sys.exit(run_interruptible(main))``.
 """
 
+import os
+import signal
 import sys
-from types import TracebackType
+from collections.abc import Callable
+from types import FrameType
+
+STATUS = 130  # what shells make of it, 128 + SIGINT
 
 
-def end_plainly_if_interrupted(text: str = 'interrupted') -> None:
-    """Make an interruption that nothing catches, from now on, end the program with one line and exit status 130.
+def end_at_once_if_interrupted() -> None:
+    """Make Ctrl-C end the program on the spot, until :func:`run_interruptible`.
 
-    Files are cleaned up as by any other exception, on its way up. A second interruption, during that, ends it as well.
+    For imports, where there is nothing to tidy up: an exception in the middle of them would end some in a crash. Where
+    the signal is ignored, as in programs that a script starts in the background, it stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b'interrupted\n')
+    os._exit(STATUS)
+
+
+def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted') -> int:
+    """Run a program, in which Ctrl-C raises KeyboardInterrupt as usual, so that files are tidied up on its way.
 
     Args:
-        text: the line, such as how to go on.
+        main: the program; returns its exit status, None for 0.
+        text: the line that is written if it was interrupted, such as how to go on.
+
+    Returns:
+        The exit status.
     """
-    usual = sys.excepthook
-
-    def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if not issubclass(kind, KeyboardInterrupt):
-            usual(kind, error, traceback)
-            return
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return main() or 0
+    except KeyboardInterrupt:
         sys.stderr.write(f'{text}\n')
-        raise SystemExit(130)  # the shell's number for it
-
-    sys.excepthook = end
+        return STATUS

@@ -1,83 +1,111 @@
 """An interruption ends a program with a line and status 130, wherever it comes; other errors keep their traceback."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from codes.interruption import end_plainly_if_interrupted
+from codes.interruption import end_at_once_if_interrupted, run_interruptible
 
 ROOT = Path(__file__).parents[1]
 START = f"""
 import signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
-from codes.interruption import end_plainly_if_interrupted
-end_plainly_if_interrupted('interrupted; go on')
+from codes.interruption import end_at_once_if_interrupted, run_interruptible
 """
+INTERRUPT = 'signal.raise_signal(signal.SIGINT)'
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, '-c', START + code], capture_output=True, text=True, check=False)
 
 
-def test_an_interruption_is_a_line_and_status_130() -> None:
-    done = run('try:\n    signal.raise_signal(signal.SIGINT)\nfinally:\n    print("tidied up")')
+def test_during_imports_nothing_is_raised() -> None:
+    done = run(f'end_at_once_if_interrupted()\ntry:\n    {INTERRUPT}\nfinally:\n    print("raised")')
+    assert (done.returncode, done.stdout, done.stderr) == (130, '', 'interrupted\n')
+
+
+MAIN = """
+end_at_once_if_interrupted()
+def main():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        {}
+sys.exit(run_interruptible(main, 'interrupted; go on'))
+"""
+
+
+def test_a_program_tidies_up_and_says_how_to_go_on() -> None:
+    done = run(MAIN.format('print("tidied up")'))
     assert (done.returncode, done.stdout, done.stderr) == (130, 'tidied up\n', 'interrupted; go on\n')
 
 
 def test_a_second_interruption_while_it_tidies_up_is_no_traceback_either() -> None:
-    done = run('try:\n    signal.raise_signal(signal.SIGINT)\nfinally:\n    signal.raise_signal(signal.SIGINT)')
+    done = run(MAIN.format(INTERRUPT))
     assert (done.returncode, done.stderr) == (130, 'interrupted; go on\n')
 
 
-def test_other_errors_keep_their_traceback() -> None:
-    done = run('1 / 0')
-    assert done.returncode == 1
-    assert done.stderr.startswith('Traceback')
-    assert done.stderr.endswith('ZeroDivisionError: division by zero\n')
-    assert run('sys.exit(3)').returncode == 3
+def test_other_endings_stay_as_they_are() -> None:
+    assert run_interruptible(lambda: 3) == 3
+    assert run_interruptible(lambda: None) == 0
+    with pytest.raises(ZeroDivisionError):
+        run_interruptible(lambda: 1 // 0)
+    with pytest.raises(SystemExit, match='2'):
+        run_interruptible(lambda: sys.exit(2))
 
 
-def test_the_usual_line_says_what_happened(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
-    end_plainly_if_interrupted()
-    with pytest.raises(SystemExit, match='130'):
-        sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert capsys.readouterr().err == 'interrupted\n'
+def test_where_the_signal_is_ignored_it_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        end_at_once_if_interrupted()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert run_interruptible(lambda: signal.raise_signal(signal.SIGINT)) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_it_costs_no_import_of_weight() -> None:
-    code = 'assert not {"torch", "numpy", "av", "cv2"} & set(sys.modules), sorted(sys.modules)'
-    done = run(code)
+    done = run('assert not {"torch", "numpy", "av", "cv2"} & set(sys.modules), sorted(sys.modules)')
     assert (done.returncode, done.stderr) == (0, '')
 
 
-TOOLS_THAT_TAKE_LONG = (
-    'analysis/benchmark_decoding.py',
-    'data/browse_dataset.py',
-    'data/build_list.py',
-    'data/check_dataset.py',
-    'data/extract_frames.py',
-    'data/transcode.py',
+@pytest.mark.parametrize(
+    'tool',
+    [
+        'analysis/benchmark_decoding.py',
+        'data/browse_dataset.py',
+        'data/build_list.py',
+        'data/check_dataset.py',
+        'data/extract_frames.py',
+        'data/transcode.py',
+    ],
 )
-
-
-@pytest.mark.parametrize('tool', TOOLS_THAT_TAKE_LONG)
 def test_tools_can_be_interrupted_during_their_imports(tool: str) -> None:
     code = f"""
 import runpy
 class Interrupt:
     def find_spec(self, name, *_):
         if name in ('numpy', 'tqdm', 'cv2', 'av', 'torch'):
-            signal.raise_signal(signal.SIGINT)
-sys.excepthook = sys.__excepthook__
+            {INTERRUPT}
 sys.meta_path.insert(0, Interrupt())
 sys.argv = ['tool']
 runpy.run_path({str(ROOT / 'tools' / tool)!r}, run_name='__main__')
 """
     done = run(code)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.startswith('interrupted')
-    assert done.stderr.count('\n') == 1
+    assert (done.returncode, done.stderr) == (130, 'interrupted\n')
+
+
+def test_tools_can_be_interrupted_at_work(tmp_path: Path) -> None:
+    code = f"""
+import runpy
+sys.argv = ['tool', {str(tmp_path)!r}, {str(tmp_path / 'out')!r}]
+import codes.datasets.video_jobs
+codes.datasets.video_jobs.run_tool = lambda *_: {INTERRUPT}
+runpy.run_path({str(ROOT / 'tools/data/transcode.py')!r}, run_name='__main__')
+"""
+    done = run(code)
+    assert (done.returncode, done.stderr) == (130, 'interrupted; the same command goes on where it was\n')

@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_plainly_if_interrupted
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
 
-    end_plainly_if_interrupted()
+    end_at_once_if_interrupted()
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -336,4 +336,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_interruptible(main))

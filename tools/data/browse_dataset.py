@@ -18,9 +18,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_plainly_if_interrupted
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
 
-    end_plainly_if_interrupted()
+    end_at_once_if_interrupted()
 
 import numpy as np  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
@@ -100,6 +100,19 @@ class WatchedSamples(Dataset[dict[str, Any]]):
 def as_it_is(item: Any) -> Any:
     """Return an item; the loader would turn its arrays into tensors."""
     return item
+
+
+def load(items: DataLoader[Any]) -> Iterator[dict[str, Any]]:
+    """Yield samples with a progress bar.
+
+    Raises:
+        SystemExit: a worker process has ended before its time, such as for want of memory; status 2.
+    """
+    try:
+        yield from tqdm(items, desc='samples', unit='sample', disable=None)
+    except RuntimeError as error:
+        sys.stderr.write(f'error: {error}\n')
+        raise SystemExit(2) from error
 
 
 def choose_keys(loader: DataLoader[Any], args: argparse.Namespace) -> list[Any]:
@@ -233,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = []
     num_failed = 0
     place = f'{args.split}_epoch{args.epoch}' if args.split == 'train' else args.split
-    for item in tqdm(items, desc='samples', unit='sample', disable=None):
+    for item in load(items):
         if 'error' in item:
             num_failed += 1
             tqdm.write(printable(f'error: {item["error"]}'), file=sys.stderr)
@@ -260,4 +273,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_interruptible(main))

@@ -26,9 +26,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_plainly_if_interrupted
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
 
-    end_plainly_if_interrupted()
+    end_at_once_if_interrupted()
 
 from tqdm import tqdm  # noqa: E402
 
@@ -373,4 +373,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_interruptible(main))

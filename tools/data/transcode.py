@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_plainly_if_interrupted
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
 
-    end_plainly_if_interrupted('interrupted; the same command goes on where it was')
+    end_at_once_if_interrupted()
 
 from codes.datasets.steady_frames import Resizer, SteadyFrames, parse_rate  # noqa: E402
 from codes.datasets.video_jobs import (  # noqa: E402
@@ -164,4 +164,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_interruptible(main, 'interrupted; the same command goes on where it was'))
