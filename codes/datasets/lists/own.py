@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from codes.datasets.lists.base import SPLITS, Files, ListedVideo, Lists, alphabetical, read_rows, refuse
 from codes.datasets.lists.media_index import stem
 
+MOST_CLASSES = 100_000  # beyond, a number is taken for a mistake and not for a label
+
 
 def read_csv(
     files: Files,
@@ -33,7 +35,8 @@ def read_csv(
         class_names: the classes in the order of their labels.
 
     Raises:
-        ValueError: a column or field lacks, a split or class is unknown, or a number is out of range, by file and line.
+        ValueError: a column or field lacks, a split or class is unknown, a number is out of range, or some labels are
+            numbers and others are not, by file and line.
     """
     splits: dict[str, list[ListedVideo]] = {}
     for role in ('all', 'train', 'val', 'test'):
@@ -53,7 +56,7 @@ def read_csv(
                 video = ListedVideo((os.path.normpath(row[path_column]),), tuple(labels), f'{file}:{line}')
                 splits.setdefault(split, []).append(video)
     everything = [video for videos in splits.values() for video in videos]
-    if everything and all(re.fullmatch(r'\d+', label) for video in everything for label in video.classes):
+    if _are_numbers(everything, class_names):
         return _name_numbers(splits, first_label, class_names)
     return Lists(list(class_names) if class_names is not None else alphabetical(splits), splits)
 
@@ -81,6 +84,26 @@ def _read_table(file: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
         yield line, {name: row[place[name]].strip() for name in columns}
 
 
+def _are_numbers(videos: Sequence[ListedVideo], class_names: Sequence[str] | None) -> bool:
+    """Return whether labels are numbers of classes, and not their names.
+
+    Raises:
+        ValueError: some are, others are not, and no class file says that all are names: in alphabetical order, '10'
+            would come before '2'.
+    """
+    numbers, names = [], []
+    for video in videos:
+        for label in video.classes:
+            (numbers if re.fullmatch('[0-9]{1,9}', label) else names).append((video.source, label))
+    if numbers and names and class_names is None:
+        (source, name), (other, number) = names[0], numbers[0]
+        raise ValueError(
+            f'{source}: label {name[:200]!r} is no whole number of up to 9 digits, as {number} is ({other}); labels '
+            'must be all numbers or all names. If these are names, give them in their order with --class-file'
+        )
+    return bool(numbers) and not names
+
+
 def _name_numbers(
     splits: Mapping[str, Sequence[ListedVideo]], first_label: int, class_names: Sequence[str] | None
 ) -> Lists:
@@ -91,6 +114,10 @@ def _name_numbers(
             f'no video has the label {first_label}, the smallest is {min(numbers)}: if labels count from there, say '
             f'--first-label {min(numbers)}; if the first classes have no video, name all with --class-file'
         )
+    if class_names is None and max(numbers) - first_label >= MOST_CLASSES:
+        everything = [video for videos in splits.values() for video in videos]
+        source = next(video.source for video in everything if max(numbers) in map(int, video.classes))
+        raise ValueError(f'{source}: label {max(numbers)} would make more than {MOST_CLASSES:,} classes')
     names = list(class_names) if class_names is not None else [str(n) for n in range(max(numbers) - first_label + 1)]
     named: dict[str, list[ListedVideo]] = {}
     for split, videos in splits.items():

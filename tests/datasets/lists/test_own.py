@@ -61,6 +61,33 @@ def test_csv_with_numbers_from_1_needs_to_be_told(tmp_path: Path) -> None:
         read_csv(files, class_names=['clap', 'wave'])
 
 
+@pytest.mark.parametrize(
+    ('label', 'message'),
+    [
+        (
+            '1.0',
+            "train.csv:3: label '1.0' is no whole number of up to 9 digits, as 0 is ({}/train.csv:2); labels must be",
+        ),
+        ('9' * 5000, "train.csv:3: label '9999"),
+        ('\u0661', "train.csv:3: label '\u0661' is no whole number"),
+        ('00999999999', "train.csv:3: label '00999999999' is no whole number"),
+        ('999999999', 'train.csv:3: label 999999999 would make more than 100,000 classes'),
+    ],
+)
+def test_csv_refuses_a_label_that_is_a_number_only_in_part(tmp_path: Path, label: str, message: str) -> None:
+    files = {'train': write(tmp_path, 'train.csv', f'path,label\na.mp4,0\nb.mp4,{label}\nc.mp4,1\n')}
+    with pytest.raises(ValueError, match=re.escape(message.format(tmp_path))):
+        read_csv(files)
+
+
+def test_csv_takes_numbers_for_names_if_a_class_file_has_them(tmp_path: Path) -> None:
+    files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,360\nb.mp4,ollie\n')}
+    assert content(read_csv(files, class_names=['ollie', '360']), 'train') == [
+        ('a.mp4', ('360',)),
+        ('b.mp4', ('ollie',)),
+    ]
+
+
 def test_csv_with_names_takes_the_given_order(tmp_path: Path) -> None:
     files = {'val': write(tmp_path, 'val.csv', 'path,label\na.mp4,clap\n')}
     assert read_csv(files, class_names=['wave', 'clap']).class_names == ['wave', 'clap']
