@@ -91,7 +91,8 @@ def _are_numbers(videos: Sequence[ListedVideo], class_names: Sequence[str] | Non
         ValueError: some are, others are not, and no class file says that all are names: in alphabetical order, '10'
             would come before '2'.
     """
-    numbers, names = [], []
+    numbers: list[tuple[str, str]] = []
+    names: list[tuple[str, str]] = []
     for video in videos:
         for label in video.classes:
             (numbers if re.fullmatch('[0-9]{1,9}', label) else names).append((video.source, label))
