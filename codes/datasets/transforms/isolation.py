@@ -58,6 +58,8 @@ class IsolatedReader(VideoReader):
         ImportError: the decoder's package is missing.
     """
 
+    lends_frames = True
+
     def __init__(self, decoder: str, path: str, time_limit: float) -> None:
         self.path = path
         self.decoder = decoder

@@ -29,10 +29,12 @@ class VideoReader(ABC):
     Attributes:
         path: the file.
         num_frames: frames that can be read, counted by the same decoder that reads them.
+        lends_frames: whether the memory of frames that it gave is taken back when it is closed.
     """
 
     path: str
     num_frames: int
+    lends_frames: bool = False
 
     def read(self, indices: Indices) -> Frames:
         """Decode frames.
