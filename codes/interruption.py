@@ -7,7 +7,8 @@ first :func:`end_at_once_if_interrupted`, then the imports, and last ``sys.exit(
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 STATUS = 130  # what shells make of it, 128 + SIGINT
@@ -26,6 +27,22 @@ def end_at_once_if_interrupted() -> None:
 def _end(_number: int, _frame: FrameType | None) -> None:
     os.write(2, b'interrupted\n')
     os._exit(STATUS)
+
+
+@contextmanager
+def interruptions_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back in processes that are started meanwhile: those just born would answer it with a traceback.
+
+    They stay so until they unblock the signal; the one who started them ends them.
+    """
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted') -> int:

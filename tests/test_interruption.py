@@ -1,13 +1,16 @@
 """An interruption ends a program with a line and status 130, wherever it comes; other errors keep their traceback."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
-from codes.interruption import end_at_once_if_interrupted, run_interruptible
+from codes.interruption import end_at_once_if_interrupted, interruptions_held_back, run_interruptible
 
 ROOT = Path(__file__).parents[1]
 START = f"""
@@ -66,6 +69,22 @@ def test_where_the_signal_is_ignored_it_stays_so() -> None:
         assert run_interruptible(lambda: signal.raise_signal(signal.SIGINT)) == 0
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def be_interrupted_at_birth(connection: Connection) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    connection.send(signal.SIGINT in signal.sigpending())
+
+
+def test_an_interruption_does_not_reach_a_process_that_is_just_born() -> None:
+    mine, other = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=be_interrupted_at_birth, args=(other,))
+    with interruptions_held_back():
+        process.start()
+    assert mine.recv(), 'it is still to come'
+    process.join()
+    assert process.exitcode == 0
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_it_costs_no_import_of_weight() -> None:

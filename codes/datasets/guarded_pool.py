@@ -7,11 +7,12 @@ process takes its place, and the other jobs go on.
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from codes.interruption import interruptions_held_back
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,6 @@ def _serve(function: Callable[[Any], Any], connection: Connection, not_mine: Seq
             return
 
 
-@contextmanager
-def _interruptions_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back in processes that are started meanwhile: those just born would answer it with a traceback."""
-    if not hasattr(signal, 'pthread_sigmask'):  # Windows
-        yield
-        return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
 class _Worker:
     """One process and the job that it is at."""
 
@@ -72,7 +60,7 @@ class _Worker:
         forked = multiprocessing.get_start_method() == 'fork'
         not_mine = [self.connection, *(worker.connection for worker in others)] if forked else []
         self.process = multiprocessing.Process(target=_serve, args=(function, other, not_mine), daemon=True)
-        with _interruptions_held_back():
+        with interruptions_held_back():
             self.process.start()
         other.close()  # so that this end notices when the process dies
         self.number: int | None = None  # of its job

@@ -1,13 +1,10 @@
-import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 
 import pytest
 
-from codes.datasets import guarded_pool
 from codes.datasets.guarded_pool import Failure, run_guarded
 
 
@@ -84,22 +81,6 @@ def test_an_interruption_is_for_the_one_who_asked() -> None:
     (is_blocked, pid), (_, other) = results(interrupt_itself, [0, 1], 1)
     assert pid == other
     assert not is_blocked, 'nor for programs that a job starts'
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-
-
-def be_interrupted_at_birth(connection: Connection) -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-    connection.send(signal.SIGINT in signal.sigpending())
-
-
-def test_an_interruption_does_not_reach_a_process_that_is_just_born() -> None:
-    mine, other = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=be_interrupted_at_birth, args=(other,))
-    with guarded_pool._interruptions_held_back():
-        process.start()
-    assert mine.recv(), 'it is still to come'
-    process.join()
-    assert process.exitcode == 0
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 

@@ -41,6 +41,7 @@ from codes.datasets.pictures import (  # noqa: E402
 from codes.datasets.transforms.base import Record, Transform  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
 from codes.engine.runner import build_loader  # noqa: E402
+from codes.interruption import interruptions_held_back  # noqa: E402
 
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample, however high
 LOOPS = 4  # of a film, because snippets are short
@@ -109,7 +110,9 @@ def load(items: DataLoader[Any]) -> Iterator[dict[str, Any]]:
         SystemExit: a worker process has ended before its time, such as for want of memory; status 2.
     """
     try:
-        yield from tqdm(items, desc='samples', unit='sample', disable=None)
+        with interruptions_held_back():
+            loaded = iter(items)
+        yield from tqdm(loaded, desc='samples', total=len(items), unit='sample', disable=None)
     except RuntimeError as error:
         sys.stderr.write(f'error: {error}\n')
         raise SystemExit(2) from error
