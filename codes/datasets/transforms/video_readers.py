@@ -23,6 +23,10 @@ Frames = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
 
+def _new_array(shape: tuple[int, ...]) -> Frames:
+    return np.empty(shape, np.uint8)
+
+
 class VideoReader(ABC):
     """An open video.
 
@@ -30,11 +34,13 @@ class VideoReader(ABC):
         path: the file.
         num_frames: frames that can be read, counted by the same decoder that reads them.
         lends_frames: whether the memory of frames that it gave is taken back when it is closed.
+        allocate: gives memory for frames of a shape to readers that fill it frame by frame; others use their own.
     """
 
     path: str
     num_frames: int
     lends_frames: bool = False
+    allocate: Callable[[tuple[int, ...]], Frames] = staticmethod(_new_array)
 
     def read(self, indices: Indices) -> Frames:
         """Decode frames.
@@ -172,7 +178,7 @@ class PyAVReader(VideoReader):
         for position, frame in enumerate(frames):
             image = convert(frame)
             if rgb is None:
-                rgb = np.empty((len(indices), *image.shape), np.uint8)
+                rgb = self.allocate((len(indices), *image.shape))
             rgb[position] = image
         assert rgb is not None, 'there are indices'
         return rgb  # (len, H, W, 3)

@@ -162,6 +162,17 @@ def test_stored_rotation_is_applied(tmp_path, decoder):
     assert [read_index(np.rot90(frame)) for frame in frames] == [3, 14]
 
 
+def test_pyav_fills_the_memory_that_it_is_given(videos):
+    reader = PyAVReader(videos['mp4'])
+    memory = np.zeros((2, 72, 128, 3), np.uint8)
+    asked = []
+    reader.allocate = lambda shape: asked.append(shape) or memory
+    assert reader.read(np.array([7, 30])) is memory
+    reader.close()
+    assert asked == [memory.shape]
+    assert [read_index(frame) for frame in memory] == [7, 30]
+
+
 @pytest.mark.parametrize('reader_class', [PyAVReader, OpenCVReader])
 @pytest.mark.parametrize('kind', ['mp4', 'avi'])
 def test_a_reader_can_go_back(videos, reader_class, kind):
