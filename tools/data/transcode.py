@@ -2,10 +2,10 @@
 
 Every video below VIDEO_DIR becomes an .mp4 of the same name at the same place below OUT_DIR, upright, without sound,
 as long as before to within a frame. With --gop 1, the default, every frame is a JPEG of its own inside one file
-(MJPEG): decoder='pyav' then makes a training sample as fast as from a folder of frames, at one file a video. Do set
-it: decord, the default of OpenVideo, decodes far more than is asked for and takes several times as long. With --gop 4
-or more it is H.264 with a key frame every so many, which takes less room and more time. How much faster than the
-originals either is depends on them; tools/analysis/benchmark_decoding.py measures it. Short videos may not gain.
+(MJPEG): decoder='pyav' then makes a training sample about as fast as from a folder of frames, at one file a video. Do
+set it: decord, the default of OpenVideo, decodes far more than is asked for and takes several times as long. With
+--gop 4 or more it is H.264 with a key frame every so many, which takes less room and more time. How much faster than
+the originals either is depends on them; tools/analysis/benchmark_decoding.py measures it. Short videos may not gain.
 
 Safe to interrupt: run it again, and it goes on with the videos that are not there yet. A video that cannot be decoded
 to its end is listed in OUT_DIR/failures.jsonl with the reason, and written only with --keep-damaged; the exit status
