@@ -79,19 +79,35 @@ FATAL_FAULTS = (empty, web_page)
 
 
 def damage_list(text: bytes, rng: random.Random) -> bytes:
-    """Return a list file with one to three faults of the kinds that editors, spreadsheets and scripts make."""
+    """Return a list file, csv or JSON with one to three faults of the kinds that editors and scripts make."""
     for _ in range(rng.randrange(1, 4)):
         lines = text.split(b'\n')
         at = rng.randrange(len(lines))
         odd = [b'9' * 30, b'9' * 5000, b'-1', b'1.0', b'1e3', b'0x1', b'nan', b'', b' ', b'1,', b',1', b'1,1', b'1, 2']
-        odd += [b'\xc2\xb2', b'\xd9\xa1', b'True', b'None', b'\x00', b'\xff', b'label']
+        odd += [
+            b'1e999',
+            b'Infinity',
+            b'[]',
+            b'{}',
+            b'9' * 9,
+            b'\xc2\xb2',
+            b'\xd9\xa1',
+            b'True',
+            b'None',
+            b'\x00',
+            b'\xff',
+            b'label',
+        ]
         kind = rng.randrange(14)
         if kind == 0:
             text = text[: rng.randrange(len(text) + 1)]
         elif kind == 1:
             text = _with_bits_flipped(text, 1 + len(text) // 100, rng) if text else b''
         elif kind == 2:
-            lines[at] = lines[at].rsplit(b' ', 1)[0] + b' ' + rng.choice(odd)
+            between = rng.choice([mark for mark in (b' ', b',', b';', b': ', b'"') if mark in lines[at]] or [b' '])
+            fields = lines[at].split(between)
+            fields[rng.randrange(len(fields))] = rng.choice(odd)
+            lines[at] = between.join(fields)
         elif kind == 3:
             lines[at] = rng.choice(odd) + lines[at][rng.randrange(len(lines[at]) + 1) :]
         elif kind == 4:

@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,10 +44,13 @@ def test_every_tool_explains_itself(
 ) -> None:
     monkeypatch.setattr(sys, 'argv', [tool, '--help'])
     monkeypatch.setattr(sys, 'path', [*sys.path])
+    before = signal.getsignal(signal.SIGINT)
     try:
         runpy.run_path(str(ROOT / tool), run_name='__main__')
     except SystemExit as end:
         assert not end.code, f'{tool} --help ends with {end.code}'  # noqa: PT017
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert 'usage:' in capsys.readouterr().out
 
 

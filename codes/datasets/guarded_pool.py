@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from codes.interruption import interruptions_held_back
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -31,6 +33,8 @@ def _serve(function: Callable[[Any], Any], connection: Connection, not_mine: Seq
     for other in not_mine:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one ends the others
+    if hasattr(signal, 'pthread_sigmask'):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # which was held back at the start
     while True:
         try:
             job = connection.recv()
@@ -56,7 +60,8 @@ class _Worker:
         forked = multiprocessing.get_start_method() == 'fork'
         not_mine = [self.connection, *(worker.connection for worker in others)] if forked else []
         self.process = multiprocessing.Process(target=_serve, args=(function, other, not_mine), daemon=True)
-        self.process.start()
+        with interruptions_held_back():
+            self.process.start()
         other.close()  # so that this end notices when the process dies
         self.number: int | None = None  # of its job
         self.started = 0.0

@@ -5,7 +5,7 @@ findings come out. A finding is an *error* if a run would end in it or be pointl
 than it could, and a *note* if it is only good to know.
 
 The quick form opens no file. It looks for files until its time is up, in an order that spreads over the whole list,
-and says how many it looked for.
+and says how many it looked for. Only of those it knows which are one file under two names; the full form looks for all.
 """
 
 import inspect
@@ -148,6 +148,22 @@ class Split:
         if self.class_names is not None and 0 <= label < len(self.class_names):
             return f'{self.class_names[label]!r} ({label})'
         return f'class {label}'
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the file system says of a split's files, without opening any.
+
+    Args:
+        num_videos: how many were looked for.
+        bad: what is missing or empty.
+        identities: by place in the list, device and number of the file, or of a folder's first frame. Paths that links,
+            symbolic or hard, lead to the same file have the same.
+    """
+
+    num_videos: int
+    bad: Sequence[FileFacts]
+    identities: Mapping[int, tuple[int, int]]
 
 
 @dataclass
@@ -478,10 +494,29 @@ def _repeats(split: Split, groups: Mapping[str, list[VideoRecord]], check: str, 
 
 
 def check_overlap(train: Split, other: Split) -> Iterator[Finding]:
-    """Look for training videos among those of validation or test, which would be judged too well."""
+    """Look for training videos among those of validation or test, by path; they would be judged too well."""
     trained = dict(zip(train.keys, train.records, strict=True))
     both = [(record, trained[key]) for key, record in zip(other.keys, other.records, strict=True) if key in trained]
     yield from _overlap(train, other, both, 'overlap')
+
+
+def check_links(train: Split, other: Split, looked: Mapping[str, Looked]) -> Iterator[Finding]:
+    """Look for training videos among those of validation or test that links, or linked folders, give another path.
+
+    Args:
+        train, other: the splits.
+        looked: at their files, by name of the split. A pair of which one was not looked for is not found.
+    """
+    both = [(other.records[i], train.records[j]) for i, j in _linked(train, other, looked)]
+    yield from _overlap(train, other, both, 'links')
+
+
+def _linked(train: Split, other: Split, looked: Mapping[str, Looked]) -> list[tuple[int, int]]:
+    """Return the places in both lists of files that are the same, but not by path."""
+    paths = set(train.keys)
+    trained = {identity: place for place, identity in looked[train.name].identities.items()}
+    found = sorted(looked[other.name].identities.items())
+    return [(i, trained[identity]) for i, identity in found if identity in trained and other.keys[i] not in paths]
 
 
 def _overlap(
@@ -489,12 +524,14 @@ def _overlap(
 ) -> Iterator[Finding]:
     if both:
         share = 100 * len(both) / len(other.records)
-        same = ' with the same content' if check == 'same_content' else ''
+        same = {'same_content': ' with the same content', 'links': ' under another path (a link)'}.get(check, '')
         text = (
             f'{len(both)} of {len(other.records)} videos ({share:.3g} %) are also trained on{same}, which makes the '
             'accuracy look better than it is'
         )
-        examples = tuple(f'{a.source} and {b.source}: {a.path}' for a, b in both)
+        examples = tuple(
+            f'{a.source} and {b.source}: {a.path}{f" is {b.path}" if check == "links" else ""}' for a, b in both
+        )
         yield Finding('warning', check, f'{train.name} and {other.name}', text, examples)
 
 
@@ -536,7 +573,7 @@ def spread_order(length: int) -> npt.NDArray[np.int64]:
     return np.argsort(np.arange(length) * 0.6180339887498949 % 1, kind='stable')
 
 
-def look_for_files(split: Split, seconds: float | None) -> tuple[list[FileFacts], int]:
+def look_for_files(split: Split, seconds: float | None) -> Looked:
     """Ask the file system for the files of a split, without opening any.
 
     Of a folder of frames the first and the last frame are looked for.
@@ -544,41 +581,51 @@ def look_for_files(split: Split, seconds: float | None) -> tuple[list[FileFacts]
     Args:
         split: whose files.
         seconds: stop after so long; at least 20 files are looked for. None to look for all.
-
-    Returns:
-        What is missing or empty, and how many videos were looked for.
     """
     bad = []
-    looked = 0
+    identities: dict[int, tuple[int, int]] = {}
+    num_videos = 0
     started = time.monotonic()
-    for index in spread_order(len(split.records)):
-        if seconds is not None and looked >= 20 and time.monotonic() - started > seconds:
+    for place in spread_order(len(split.records)).tolist():
+        if seconds is not None and num_videos >= 20 and time.monotonic() - started > seconds:
             break
-        looked += 1
-        record = split.records[index]
-        error = missing_file(record, split.filename_tmpl, split.start_index)
+        num_videos += 1
+        record = split.records[place]
+        identity, error = find_file(record, split.filename_tmpl, split.start_index)
+        if identity is not None:
+            identities[place] = identity
         if error is not None:
             bad.append(FileFacts(record.path, error=error, kind='missing'))
-    return bad, looked
+    return Looked(num_videos, bad, identities)
 
 
-def missing_file(record: VideoRecord, filename_tmpl: str | None = None, start_index: int = 1) -> str | None:
-    """Return why a video cannot be read, as far as the file system knows; None if nothing speaks against it."""
+def find_file(
+    record: VideoRecord, filename_tmpl: str | None = None, start_index: int = 1
+) -> tuple[tuple[int, int] | None, str | None]:
+    """Look for a video's file, or for the first and the last frame of its folder.
+
+    Returns:
+        Device and number of the (first) file, None if it is not there; and why the video cannot be read, as far as the
+        file system knows, None if nothing speaks against it.
+    """
     if filename_tmpl is None:
         files = [record.path]
     else:
         last = start_index + (record.num_frames or 1) - 1
         files = [os.path.join(record.path, filename_tmpl.format(number)) for number in (start_index, last)]
+    identity = None
     for file in files:
         try:
             found = os.stat(file)
         except OSError as error:
-            return f'{file}: {error.strerror}'
+            return identity, f'{file}: {error.strerror}'
         if stat.S_ISDIR(found.st_mode):
-            return f'{file}: a folder, where a file was expected'
+            return identity, f'{file}: a folder, where a file was expected'
+        if identity is None and found.st_ino:  # some network drives do not number their files
+            identity = found.st_dev, found.st_ino
         if found.st_size == 0:
-            return f'{file}: empty file'
-    return None
+            return identity, f'{file}: empty file'
+    return identity, None
 
 
 def check_files(split: Split, bad: Sequence[FileFacts], looked: int) -> Iterator[Finding]:
@@ -664,15 +711,27 @@ def _check_resolutions(split: Split, good: Sequence[tuple[VideoRecord, FileFacts
         yield Finding('note', 'resolution', split.name, text, examples)
 
 
-def check_same_content(train: Split, other: Split, facts: Mapping[Job, FileFacts]) -> Iterator[Finding]:
-    """Look for training videos among those of validation or test by what is in the files, not by name."""
+def check_same_content(
+    train: Split, other: Split, facts: Mapping[Job, FileFacts], looked: Mapping[str, Looked]
+) -> Iterator[Finding]:
+    """Look for training videos among those of validation or test by what is in the files, not by name.
+
+    Args:
+        train, other: the splits.
+        facts: of their files, by ``Split.job_of``.
+        looked: at their files; those that :func:`check_links` finds are left to it.
+    """
     trained = {facts[train.job_of(record)].digest or '': record for record in train.records}
     trained.pop('', None)
     paths = set(train.keys)
+    linked = {place for place, _ in _linked(train, other, looked)}
     both = [
         (record, trained[digest])
-        for key, record in zip(other.keys, other.records, strict=True)
-        if key not in paths and (digest := facts[other.job_of(record)].digest) in trained and digest is not None
+        for place, (key, record) in enumerate(zip(other.keys, other.records, strict=True))
+        if key not in paths
+        and place not in linked
+        and (digest := facts[other.job_of(record)].digest) in trained
+        and digest is not None
     ]
     yield from _overlap(train, other, both, 'same_content')
 
@@ -692,14 +751,16 @@ def quick_report(splits: Sequence[Split], seconds: float | None = 1.0) -> Report
     """
     findings = _check_records(splits)
     notes = []
+    looked: dict[str, Looked] = {}
     for split in splits:
         findings += check_lengths(split, [(r, r.num_frames) for r in split.records if r.num_frames is not None])
-        if split.records:
-            bad, looked = look_for_files(split, None if seconds is None else seconds / len(splits))
-            findings += check_files(split, bad, looked)
-            if looked < len(split.records):
-                share = f'{looked:,} of {len(split.records):,}'
-                notes.append(f'{split.name}: {share} videos were looked for, spread over the list; none was opened')
+        looked[split.name] = of_split = look_for_files(split, None if seconds is None else seconds / len(splits))
+        findings += check_files(split, of_split.bad, of_split.num_videos)
+        if of_split.num_videos < len(split.records):
+            share = f'{of_split.num_videos:,} of {len(split.records):,}'
+            notes.append(f'{split.name}: {share} videos were looked for, spread over the list; none was opened')
+    for train, other in _pairs(splits):
+        findings += check_links(train, other, looked)
     return Report('quick', _numbers(splits), _sorted(findings), notes)
 
 
@@ -713,8 +774,9 @@ def full_report(splits: Sequence[Split], facts: Mapping[Job, FileFacts]) -> Repo
     findings = _check_records(splits)
     for split in splits:
         findings += check_facts(split, facts)
+    looked = {split.name: look_for_files(split, None) for split in splits}
     for train, other in _pairs(splits):
-        findings += check_same_content(train, other, facts)
+        findings += [*check_links(train, other, looked), *check_same_content(train, other, facts, looked)]
     return Report('full', _numbers(splits, facts), _sorted(findings))
 
 

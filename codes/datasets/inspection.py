@@ -206,10 +206,10 @@ def _digest(job: Job) -> str:
     return digest.hexdigest()
 
 
-def _as_raised(text: str) -> ImportError | RuntimeError:
+def _as_raised(text: str, path: str) -> ImportError | RuntimeError:
     """Return the error of a worker process of which only the text is left, 'kind: message'."""
     is_import = text.startswith(('ImportError: ', 'ModuleNotFoundError: '))
-    return ImportError(text) if is_import else RuntimeError(text)
+    return ImportError(text) if is_import else RuntimeError(f'{path}: {text}')
 
 
 def _inspect(job: Job) -> FileFacts:
@@ -269,7 +269,7 @@ class Inspection:
 
         Raises:
             ImportError: the decoder's package is missing.
-            RuntimeError: another error, which is none of the video's.
+            RuntimeError: another error, which is none of the video's; names the video.
         """
         stream = self._file.open('a', encoding='utf-8') if self._file is not None and self.open_jobs else None
         try:
@@ -279,7 +279,7 @@ class Inspection:
                 job = self.open_jobs[number]
                 if isinstance(result, Failure):
                     if result.kind == 'error':  # nothing that the video can help
-                        raise _as_raised(result.text)
+                        raise _as_raised(result.text, job.path)
                     result = FileFacts(job.path, result.kind, f'{job.path}: {result.text}')
                 self._facts[job] = result
                 if stream is not None:

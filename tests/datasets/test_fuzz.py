@@ -1,5 +1,8 @@
 """Damaged lists, videos and pictures: each ends in an error with a name, or as a bad sample that is counted.
 
+So it is in loading and in the tools: official files go through build_list.py, videos through extract_frames.py and
+transcode.py.
+
 The quick tests take a handful of each kind. ``pytest -m long tests/datasets/test_fuzz.py -s`` takes thousands and
 prints what became of them.
 """
@@ -13,6 +16,7 @@ import time
 from collections import Counter
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -21,8 +25,11 @@ from codes.datasets.annotation import read_class_names
 from codes.datasets.transforms import CenterCrop, DecodeRawFrames, DecodeVideo, OpenVideo, PackInputs, SampleSnippets
 from codes.datasets.transforms.base import BadSample
 from codes.datasets.transforms.video_readers import READERS, is_installed
+from codes.datasets.video_jobs import FAILURES_FILE, SETTINGS_FILE, read_failures
 from tests.make_faults import FATAL_FAULTS, FILE_FAULTS, damage_list
 from tests.make_videos import write_frames, write_video
+from tests.tools.data import test_build_list as official
+from tools.data import build_list, extract_frames, transcode
 
 DECODERS = [name for name in READERS if is_installed(name)]
 CODECS = {
@@ -123,6 +130,116 @@ def fuzz_class_files(root, count, seed):
         except ValueError as error:
             must_match(r'classes\.txt(:\d+: .*| names no class)', error)
             outcomes['class file refused, by line'] += 1
+    return outcomes
+
+
+# -- official files ----------------------------------------------------------------------------------------------------
+
+
+def own_csv(out, media):
+    splits = list(enumerate(('train', 'train', 'val', 'test')))
+    rows = [f'{name}/{number}.mp4,{name},{split}' for name in ('clap', 'wave') for number, split in splits]
+    official.write(out / 'annotations/all.csv', '\n'.join(['path,label,split', *rows, '']))
+    official.videos(media, *(row.split(',')[0] for row in rows))
+
+
+def own_numbers(out, media):
+    rows = [f'{number}.mp4;{number % 3}' for number in range(9)]
+    official.write(out / 'annotations/train.csv', '\n'.join(['path;label', *rows, '']))
+    official.videos(media, *(row.split(';')[0] for row in rows))
+
+
+TABLES = ['--file=kinetics_train={}/train.csv', '--file=kinetics_val={}/validate.csv']
+# How a tree is made, the data set's name, its classes, and what else its command says. The lines of the lists are few,
+# so that a fault hits every part of them.
+TREES = (
+    (official.kinetics, 'kinetics400', 3, []),
+    (official.mini_kinetics, 'mini_kinetics200', 3, TABLES),
+    (official.something_v1, 'something_v1', 3, ['--frames']),
+    (official.something_v2, 'something_v2', 3, []),
+    (official.activitynet, 'activitynet', 3, []),
+    (official.ucf101, 'ucf101', 3, []),
+    (official.hmdb51, 'hmdb51', 2, ['--frames']),
+    (own_csv, 'csv', 2, []),
+    (own_numbers, 'csv', 3, []),
+)
+# What is wrong with all of a file, or of several, has no line.
+ABOUT_ALL = 'has [0-9]+ classes, the files name|names no video|no video has the label|holds a line break|differ in case'
+
+
+def with_lines(text):
+    """Return a JSON file's text with a line for each entry, others as they are."""
+    if text[:1] not in (b'{', b'['):
+        return text
+    return re.sub(rb'}, (?={"id"|"[^"]*": {)', b'},\n', text)
+
+
+def read_classes_by_path(out):
+    """Return the names of classes of each line of the lists that were written."""
+    names = out.joinpath('classes.txt').read_bytes().decode('utf-8', 'surrogateescape').split('\n')
+    found = {}
+    for list_file, lines in official.lines_of(out).items():
+        for line in lines:
+            path, *_, labels = line.rsplit(' ', 2 if list_file.endswith('_frames') else 1)
+            found.setdefault(path, set()).update(names[int(label)] for label in labels.split(','))
+    return found
+
+
+def plain(text):
+    return re.sub(r'[\W_]+', '', text).casefold()
+
+
+def must_be_listed(classes_by_path, truth, texts):
+    """Assert that a class that is not a video's stands in a line with it, in a file as it is now."""
+    lines = [plain(line) for text in texts for line in text.decode('utf-8', 'surrogateescape').splitlines()]
+    for path, classes in classes_by_path.items():
+        video = plain(os.path.splitext(os.path.basename(path))[0].removeprefix('v_').split('_0000')[0])
+        for name in classes - truth.get(path, set()):
+            assert any(video in line and plain(name) in line for line in lines), (path, name)
+
+
+def fuzz_official_files(root, count, seed, capsys):
+    """Build lists from damaged official files; return how many ended in which way, by data set."""
+    sys.stderr.reconfigure(errors='backslashreplace')  # as it is outside of pytest
+    rng = random.Random(seed)
+    outcomes = {}
+    for number, (make, name, num_classes, options) in enumerate(TREES):
+        out, media = root / f'{number}', root / f'{number}' / 'videos'
+        folder = out / 'annotations'
+        make(out, media)
+        files = {file: with_lines(file.read_bytes()) for file in sorted(folder.iterdir())}
+        for file, text in files.items():
+            file.write_bytes(text)
+        # As many classes as there are: else every loss of a class would be told by their number alone.
+        words = [name, str(media), str(out), '--skip-missing', '--num-classes', str(num_classes)]
+        words += [option.format(folder) for option in options]
+        assert build_list.main(words) == 0
+        truth = read_classes_by_path(out)
+        ended = outcomes[make.__name__] = Counter()
+        for _ in range(count):
+            for list_file in out.glob('*.txt'):
+                list_file.unlink()
+            file = rng.choice(list(files))
+            text = damage_list(files[file], rng)
+            file.write_bytes(text)
+            capsys.readouterr()
+            try:
+                status = build_list.main(words)
+            except SystemExit as end:
+                status = end.code
+            file.write_bytes(files[file])
+            if status == 2:
+                said = capsys.readouterr().err
+                must_match(r'^error: .*\n$', said)
+                must_match(f'{re.escape(str(folder))}|{ABOUT_ALL}', said)
+                is_located = re.search(re.escape(str(folder)) + '/[^:]*?(:[0-9]+|, id )', said)
+                ended['refused, by line' if is_located else 'refused, by file'] += 1
+            elif status == 1:
+                ended['nothing found'] += 1
+            else:
+                found = read_classes_by_path(out)
+                must_be_listed(found, truth, (files | {file: text}).values())
+                ended['read, all of it' if found == truth else 'read, not all of it'] += 1
     return outcomes
 
 
@@ -239,6 +356,72 @@ def fuzz_frames(good, root, count, seed):
     return outcomes
 
 
+def damaged_folder(good, root, count, rng):
+    """Write damaged videos of every kind; return how many, and the names of those that nothing can read."""
+    root.mkdir()
+    fatal = []
+    for number in range(count):
+        kind = list(CODECS)[number % len(CODECS)]
+        fault = rng.choice(FILE_FAULTS)
+        name = f'{number:05d}.{kind}'
+        (root / name).write_bytes(fault((good / f'a.{kind}').read_bytes(), rng))
+        if fault in FATAL_FAULTS:
+            fatal.append(name)
+    return fatal
+
+
+def fuzz_tools(good, root, count, seed, capsys):
+    """Run damaged videos through the tools that convert; return how many ended in which way, by tool."""
+    rng = random.Random(seed)
+    videos = root / 'videos'
+    fatal = damaged_folder(good, videos, count, rng)
+    outcomes = {}
+    for name, main, options in (
+        ('extract_frames', extract_frames.main, []),
+        ('extract_frames, keep', extract_frames.main, ['--keep-damaged', '--fps', '10']),
+        ('transcode', transcode.main, []),
+        ('transcode, keep', transcode.main, ['--keep-damaged', '--gop', '4', '--fps', '10']),
+    ):
+        out = root / name
+        status = main([str(videos), str(out), '--workers', '2', '--time-limit', str(TIME_LIMIT), *options])
+        said = capsys.readouterr()
+        assert 'Traceback' not in said.out + said.err
+        failures = {failure.path: failure for failure in read_failures(out / FAILURES_FILE)}
+        failed = {path for path, failure in failures.items() if not failure.kept}
+        targets = {file.name for file in out.iterdir()} - {FAILURES_FILE, SETTINGS_FILE}
+        suffix = '' if name.startswith('extract') else '.mp4'
+        written = {path for path in os.listdir(videos) if os.path.splitext(path)[0] + suffix in targets}
+        assert len(targets) == len(written), 'and no parts'
+        assert written.isdisjoint(failed)
+        assert written | failed == set(os.listdir(videos))
+        assert set(fatal) <= failed
+        assert status == bool(failed)
+        assert all(failure.reason for failure in failures.values())
+        for path in written:
+            check_target(out / (os.path.splitext(path)[0] + suffix))
+        outcomes[name] = Counter(
+            failed=len(failed),
+            kept=len(failures) - len(failed),
+            whole=len(written - failures.keys()),
+            crashed=sum('died of' in failure.reason for failure in failures.values()),
+            hung=sum('not done after' in failure.reason for failure in failures.values()),
+        )
+    return outcomes
+
+
+def check_target(target):
+    """Assert that all frames of a folder or of a video can be read."""
+    if target.is_dir():
+        names = sorted(os.listdir(target))
+        assert names == [extract_frames.FILENAME_TMPL.format(number + 1) for number in range(len(names))]
+        shapes = {cv2.imread(str(target / name)).shape for name in names}
+        assert len(shapes) == 1
+        return
+    reader = READERS['pyav'](str(target))
+    assert len(reader.read(np.arange(reader.num_frames))) == reader.num_frames
+    reader.close()
+
+
 def test_damaged_lists_are_refused_by_line_or_read_rightly(good, tmp_path):
     outcomes = fuzz_lists(good, tmp_path, 150, seed=0)
     assert outcomes.total() == 150
@@ -258,6 +441,39 @@ def test_damaged_frames_are_counted(good, tmp_path):
     outcomes = fuzz_frames(good, tmp_path, 40, seed=0)
     assert outcomes['bad, counted'] + outcomes['read'] == 40
     assert outcomes['bad, counted'] >= 20
+
+
+def test_damaged_official_files_are_refused_by_name_or_read_rightly(tmp_path, capsys):
+    outcomes = fuzz_official_files(tmp_path, 20, seed=0, capsys=capsys)
+    assert [ended.total() for ended in outcomes.values()] == [20] * len(TREES)
+    for ended in outcomes.values():
+        assert ended['refused, by line'] + ended['refused, by file'] >= 3
+    assert sum(ended['refused, by line'] for ended in outcomes.values()) >= 30
+    assert sum(ended['read, all of it'] + ended['read, not all of it'] for ended in outcomes.values()) >= 30
+
+
+def test_tools_list_damaged_videos(good, tmp_path, capsys):
+    outcomes = fuzz_tools(good, tmp_path, 28, seed=0, capsys=capsys)
+    for ended in outcomes.values():
+        assert ended['failed'] >= 5
+        assert ended['whole'] >= 2
+    assert outcomes['transcode, keep']['kept'] >= 2
+
+
+@pytest.mark.long
+def test_thousands_of_damaged_official_files(tmp_path, capsys):
+    outcomes = fuzz_official_files(tmp_path, 600, seed=1, capsys=capsys)
+    with capsys.disabled():
+        sys.stdout.write('\n' + ''.join(f'{name}: {dict(ended)}\n' for name, ended in outcomes.items()))
+    assert sum(ended.total() for ended in outcomes.values()) == 600 * len(TREES)
+
+
+@pytest.mark.long
+def test_tools_list_hundreds_of_damaged_videos(good, tmp_path, capsys):
+    outcomes = fuzz_tools(good, tmp_path, 700, seed=1, capsys=capsys)
+    with capsys.disabled():
+        sys.stdout.write('\n' + ''.join(f'{name}: {dict(ended)}\n' for name, ended in outcomes.items()))
+    assert all(ended['failed'] + ended['kept'] + ended['whole'] == 700 for ended in outcomes.values())
 
 
 @pytest.mark.long

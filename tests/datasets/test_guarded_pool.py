@@ -72,6 +72,18 @@ def test_processes_end_with_the_one_who_asked() -> None:
             os.kill(pid, 0)
 
 
+def interrupt_itself(_job: int) -> tuple[bool, int]:
+    os.kill(os.getpid(), signal.SIGINT)
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), os.getpid()
+
+
+def test_an_interruption_is_for_the_one_who_asked() -> None:
+    (is_blocked, pid), (_, other) = results(interrupt_itself, [0, 1], 1)
+    assert pid == other
+    assert not is_blocked, 'nor for programs that a job starts'
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 @pytest.mark.parametrize(('num_workers', 'time_limit'), [(0, 1), (1, 0)])
 def test_impossible_numbers_are_refused(num_workers: int, time_limit: float) -> None:
     with pytest.raises(ValueError, match=f'num_workers={num_workers} must be at least 1 and time_limit={time_limit}'):

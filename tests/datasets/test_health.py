@@ -11,12 +11,13 @@ from codes.datasets import health
 from codes.datasets.annotation import VideoRecord
 from codes.datasets.health import (
     Finding,
+    Looked,
     Report,
     Split,
     announce,
+    find_file,
     full_report,
     look_for_files,
-    missing_file,
     quick_report,
     read_split,
     read_whole_list,
@@ -160,6 +161,55 @@ def test_overlap_is_found_by_path() -> None:
     assert not list(health.check_overlap(train, split([0], 'val')))
 
 
+@pytest.mark.parametrize('kind', ['symbolic link', 'hard link', 'linked folder', 'frames in a linked folder'])
+def test_overlap_is_found_behind_links(tmp_path: Path, kind: str) -> None:
+    (tmp_path / 'train').mkdir()
+    options, frames = {}, None
+    if kind.startswith('frames'):
+        options, frames = {'filename_tmpl': 'img_{:05d}.jpg'}, 2
+        for name in 'ab':
+            write_frames(tmp_path / 'train' / name, 2)
+    else:
+        for name in 'ab':
+            (tmp_path / 'train' / name).write_text(name)
+    if kind.endswith('folder'):
+        (tmp_path / 'val').symlink_to('train')
+    else:
+        (tmp_path / 'val').mkdir()
+        val = tmp_path / 'val' / 'b'
+        link = val.symlink_to if kind == 'symbolic link' else val.hardlink_to
+        link(tmp_path / 'train' / 'b')
+    (tmp_path / 'other').mkdir()
+    if not frames:
+        (tmp_path / 'other' / 'a').write_text('c')
+    else:
+        write_frames(tmp_path / 'other' / 'a', 2)
+    train, val = (
+        Split(
+            name,
+            [VideoRecord(str(tmp_path / p), (n % 2,), f'{name}.txt', n + 1, frames) for n, p in enumerate(paths)],
+            2,
+            **options,
+        )
+        for name, paths in (('train', ['train/a', 'train/b']), ('val', ['other/a', 'val/b']))
+    )
+    digests = {'v0': {'digest': 'x'}, 'v1': {'digest': 'y'}}
+    known = {**facts(train, **digests), **facts(val, v1={'digest': 'y'})}
+    for report in (quick_report([train, val]), full_report([train, val], known)):
+        found = [finding for finding in report.findings if finding.level != 'note']
+        assert [(f.level, f.check, f.split) for f in found] == [('warning', 'links', 'train and val')]
+        assert found[0].text.startswith('1 of 2 videos (50 %) are also trained on under another path (a link), which')
+        assert found[0].examples == (f'val.txt:2 and train.txt:2: {tmp_path}/val/b is {tmp_path}/train/b',)
+
+
+def test_what_one_path_leads_to_is_not_told_twice(tmp_path: Path) -> None:
+    (tmp_path / 'a').write_text('a')
+    train, val = (
+        Split(name, [VideoRecord(str(tmp_path / 'a'), (0,), f'{name}.txt', 1)], 1) for name in ('train', 'val')
+    )
+    assert [f.check for f in quick_report([train, val]).findings] == ['overlap']
+
+
 def test_overlap_is_found_by_content() -> None:
     train, val = split([0, 1]), split([0, 1, 1], 'val')
     known = {**facts(train, v0={'digest': 'x'}, v1={'digest': 'y'}), **facts(val, v1={'digest': 'y'})}
@@ -273,31 +323,31 @@ def test_every_beginning_of_the_order_is_spread() -> None:
 
 def test_files_are_looked_for_as_long_as_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(health, 'missing_file', lambda record, *_: asked.append(time.sleep(0.001)))
-    assert look_for_files(split([0] * 50), seconds=None) == ([], 50)
-    bad, looked = look_for_files(split([0] * 5000), seconds=0.05)
-    assert bad == []
-    assert 20 <= looked < 200
-    assert look_for_files(split([0] * 50), seconds=0) == ([], 20)
-    assert len(asked) == 50 + looked + 20
+    monkeypatch.setattr(health, 'find_file', lambda record, *_: (asked.append(time.sleep(0.001)), None))
+    assert look_for_files(split([0] * 50), seconds=None) == Looked(50, [], {})
+    looked = look_for_files(split([0] * 5000), seconds=0.05)
+    assert looked.bad == []
+    assert 20 <= looked.num_videos < 200
+    assert look_for_files(split([0] * 50), seconds=0).num_videos == 20
+    assert len(asked) == 50 + looked.num_videos + 20
 
 
 def test_missing_and_empty_files_are_told(tmp_path: Path) -> None:
     (tmp_path / 'a.mp4').write_bytes(b'x')
     (tmp_path / 'empty.mp4').touch()
     (tmp_path / 'folder').mkdir()
-    said = {name: missing_file(VideoRecord(str(tmp_path / name), (0,), 'x')) for name in ('a.mp4', 'no', 'folder')}
+    said = {name: find_file(VideoRecord(str(tmp_path / name), (0,), 'x'))[1] for name in ('a.mp4', 'no', 'folder')}
     assert said['a.mp4'] is None
     assert said['no'] == f'{tmp_path}/no: No such file or directory'
     assert said['folder'] == f'{tmp_path}/folder: a folder, where a file was expected'
-    assert 'empty file' in str(missing_file(VideoRecord(str(tmp_path / 'empty.mp4'), (0,), 'x')))
+    assert 'empty file' in str(find_file(VideoRecord(str(tmp_path / 'empty.mp4'), (0,), 'x'))[1])
 
 
 def test_first_and_last_frame_of_a_folder_are_looked_for(tmp_path: Path) -> None:
     write_frames(tmp_path / 'v', 5, start_index=0)
     record = VideoRecord(str(tmp_path / 'v'), (0,), 'x', 1, 5)
-    assert missing_file(record, 'img_{:05d}.jpg', 0) is None
-    assert 'img_00005.jpg: No such file' in str(missing_file(record, 'img_{:05d}.jpg', 1))
+    assert find_file(record, 'img_{:05d}.jpg', 0)[1] is None
+    assert 'img_00005.jpg: No such file' in str(find_file(record, 'img_{:05d}.jpg', 1)[1])
 
 
 def test_bad_files_are_errors_beyond_the_share_that_a_run_takes() -> None:

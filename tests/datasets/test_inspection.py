@@ -72,7 +72,7 @@ def test_a_missing_decoder_is_not_the_fault_of_the_video(video: Path, monkeypatc
 
 def test_another_error_is_not_said_to_be_a_missing_decoder(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, '_inspect', stumble)
-    with pytest.raises(RuntimeError, match='ZeroDivisionError: a mistake of ours'):
+    with pytest.raises(RuntimeError, match=r'a\.mp4: ZeroDivisionError: a mistake of ours'):
         Inspection([Job(str(video), 'pyav')], None, 1, 60).run()
 
 

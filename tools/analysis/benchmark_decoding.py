@@ -4,8 +4,10 @@ A sample is 4 snippets of 8 frames, one frame in two, at random places, cut by R
 pipeline of training, in one process, with every candidate reading the same frames of the same video in turn.
 The videos are generated (340x256, 300 frames, key frames every 12 and every 250 frames), or those of a folder.
 Decoders with threads of their own use more time of the processor than passes; both are in the table, which is Markdown.
+With --in-worker all is measured in a data worker, where decoders have a process of their own, as in training.
 
     python tools/analysis/benchmark_decoding.py
+    python tools/analysis/benchmark_decoding.py --in-worker
     python tools/analysis/benchmark_decoding.py --videos data/my_videos/videos --work-dir /tmp/benchmark
 """
 
@@ -22,12 +24,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+
+    end_at_once_if_interrupted()
+
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from codes.datasets import RawFramesDataset, VideoDataset  # noqa: E402
+from codes.datasets.loader import init_worker  # noqa: E402
 from codes.datasets.transforms.video_readers import READERS, is_installed  # noqa: E402
 from codes.datasets.video_jobs import FAILURES_FILE, VideoJob, find_videos, run_jobs, writing  # noqa: E402
 from codes.registry import TRANSFORMS, build  # noqa: E402
@@ -160,7 +169,9 @@ class Candidate:
         return sum(file.stat().st_size for file in files), len(files)
 
 
-def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int) -> list[Candidate]:
+def prepare(
+    originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int, isolated: bool = False
+) -> list[Candidate]:
     """Convert the videos and return all candidates, the frame folders last.
 
     Args:
@@ -168,6 +179,7 @@ def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, nu
         names: the videos in each of them.
         work_dir: for what is made of them.
         num_workers: processes that convert.
+        isolated: let decoders have a process of their own; only data workers do.
 
     Raises:
         ValueError: a video cannot be converted.
@@ -176,7 +188,7 @@ def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, nu
     folder = next(iter(originals.values()))
     candidates = []
     for source, place in originals.items():
-        candidates += _video_candidates(source, place, names, work_dir)
+        candidates += _video_candidates(source, place, names, work_dir, isolated)
     works: dict[str, Any] = {source: _Transcode(settings) for source, settings in TRANSCODED.items()}
     for number, (source, work) in enumerate((works | {FRAMES: extract_frames}).items()):
         suffix = '' if source == FRAMES else '.mp4'
@@ -187,7 +199,7 @@ def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, nu
             raise ValueError(f'{outcome.failures[0].path} cannot be converted: {outcome.failures[0].reason}')
         targets = [str(job.target.relative_to(place)) for job in jobs]
         if source != FRAMES:
-            candidates += _video_candidates(source, place, targets, work_dir)
+            candidates += _video_candidates(source, place, targets, work_dir, isolated)
             continue
         lines = [f'{name} {len(os.listdir(place / name))} 0\n' for name in targets]
         list_file = work_dir / 'lists' / 'frames.txt'
@@ -208,13 +220,15 @@ class _Transcode:
         return transcode(job, **self._settings)
 
 
-def _video_candidates(source: str, folder: Path, names: Sequence[str], work_dir: Path) -> list[Candidate]:
+def _video_candidates(
+    source: str, folder: Path, names: Sequence[str], work_dir: Path, isolated: bool
+) -> list[Candidate]:
     list_file = work_dir / 'lists' / f'{source}.txt'
     list_file.write_text(''.join(f'{name} 0\n' for name in names))
     candidates = []
     for decoder in filter(is_installed, READERS):
         steps = [
-            {'type': 'OpenVideo', 'decoder': decoder, 'time_limit': None},
+            {'type': 'OpenVideo', 'decoder': decoder, 'time_limit': 60 if isolated else None},
             SAMPLE,
             {'type': 'DecodeVideo'},
             *AUGMENT,
@@ -257,6 +271,51 @@ def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
     return [problems[number] for number in sorted(problems)]
 
 
+class _Measurement(Dataset[tuple[list[str], list[list[float]]]]):
+    """A single sample: what :func:`measure` finds in the process that takes it."""
+
+    def __init__(self, candidates: Sequence[Candidate], num_rounds: int) -> None:
+        self._candidates = candidates
+        self._num_rounds = num_rounds
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _index: int) -> tuple[list[str], list[list[float]]]:
+        problems = measure(self._candidates, self._num_rounds)
+        return problems, [candidate.wall for candidate in self._candidates]
+
+
+def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
+    """Do what :func:`measure` does in a data worker; there are no times of the processor, which two processes share."""
+    measurement = _Measurement(candidates, num_rounds)
+    loader = DataLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=as_it_is)
+    ((problems, walls),) = loader
+    for candidate, wall in zip(candidates, walls, strict=True):
+        candidate.wall[:] = wall
+    return list(problems)
+
+
+def as_it_is(item: Any) -> Any:
+    """Return an item; the loader would turn its numbers into tensors."""
+    return item
+
+
+def compare(candidates: Sequence[Candidate]) -> list[str]:
+    """Return how many times longer originals take than each of the transcoded, every one by its fastest decoder."""
+    fastest: dict[str, Candidate] = {}
+    for one in candidates:
+        if one.wall and (one.source not in fastest or np.median(one.wall) < np.median(fastest[one.source].wall)):
+            fastest[one.source] = one
+    originals = [one for source, one in fastest.items() if source.startswith('original')]
+    return [
+        f'{a.source} ({a.decoder}) / {b.source} ({b.decoder}): {np.median(np.array(a.wall) / np.array(b.wall)):.2f}'
+        for a in originals
+        for source, b in fastest.items()
+        if source in TRANSCODED
+    ]
+
+
 def make_table(candidates: Sequence[Candidate]) -> str:
     """Return the Markdown table; ratios are medians of the ratios of each sample to the same one from frames."""
     lines = [
@@ -290,9 +349,11 @@ def run(args: argparse.Namespace, work_dir: Path) -> None:
         every = find_videos(args.videos)
         step = max(1, len(every) // args.num_videos)
         names, originals = every[::step][: args.num_videos], {'original': args.videos}
-    candidates = prepare(originals, names, work_dir, args.workers)
-    problems = measure(candidates, args.rounds)
+    candidates = prepare(originals, names, work_dir, args.workers, args.in_worker)
+    problems = (measure_in_worker if args.in_worker else measure)(candidates, args.rounds)
     print(make_table(candidates))
+    print('\nTimes of the originals by those of the transcoded, each with its fastest decoder:')
+    print('\n'.join(f'- {line}' for line in compare(candidates)))
     print(f'\n{len(names)} videos, {args.rounds} rounds; medians. Decoders that cannot read a video have no times.')
     for problem in problems:
         print(f'- {problem}')
@@ -304,6 +365,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--videos', type=Path, metavar='DIR', help='measure videos of this folder (default: generated ones)')
     add('--num-videos', type=int, default=4, help='how many, spread over the folder (default: 4)')
     add('--rounds', type=int, default=10, help='samples of each video that count (default: 10)')
+    add('--in-worker', action='store_true', help='measure in a data worker, where decoders have a process of their own')
     add('--work-dir', type=Path, metavar='DIR', help='keep what is generated and converted (default: a temporary one)')
     add('--workers', type=int, default=os.cpu_count() or 1, help='processes that convert (default: one a core)')
     add('--num-frames', type=int, default=300, help='of generated videos (default: 300)')
@@ -331,4 +393,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_interruptible(main))

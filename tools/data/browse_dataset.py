@@ -17,6 +17,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+
+    end_at_once_if_interrupted()
+
 import numpy as np  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -36,6 +41,7 @@ from codes.datasets.pictures import (  # noqa: E402
 from codes.datasets.transforms.base import Record, Transform  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
 from codes.engine.runner import build_loader  # noqa: E402
+from codes.interruption import interruptions_held_back  # noqa: E402
 
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample, however high
 LOOPS = 4  # of a film, because snippets are short
@@ -95,6 +101,21 @@ class WatchedSamples(Dataset[dict[str, Any]]):
 def as_it_is(item: Any) -> Any:
     """Return an item; the loader would turn its arrays into tensors."""
     return item
+
+
+def load(items: DataLoader[Any]) -> Iterator[dict[str, Any]]:
+    """Yield samples with a progress bar.
+
+    Raises:
+        SystemExit: a worker process has ended before its time, such as for want of memory; status 2.
+    """
+    try:
+        with interruptions_held_back():
+            loaded = iter(items)
+        yield from tqdm(loaded, desc='samples', total=len(items), unit='sample', disable=None)
+    except RuntimeError as error:
+        sys.stderr.write(f'error: {error}\n')
+        raise SystemExit(2) from error
 
 
 def choose_keys(loader: DataLoader[Any], args: argparse.Namespace) -> list[Any]:
@@ -228,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = []
     num_failed = 0
     place = f'{args.split}_epoch{args.epoch}' if args.split == 'train' else args.split
-    for item in tqdm(items, desc='samples', unit='sample', disable=None):
+    for item in load(items):
         if 'error' in item:
             num_failed += 1
             tqdm.write(printable(f'error: {item["error"]}'), file=sys.stderr)
@@ -255,8 +276,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.stderr.write('interrupted\n')
-        sys.exit(130)
+    sys.exit(run_interruptible(main))

@@ -25,6 +25,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+
+    end_at_once_if_interrupted()
+
 from tqdm import tqdm  # noqa: E402
 
 from codes.datasets.annotation import read_class_names  # noqa: E402
@@ -368,4 +373,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_interruptible(main))

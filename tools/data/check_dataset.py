@@ -16,6 +16,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+
+    end_at_once_if_interrupted()
+
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -23,7 +28,15 @@ from tqdm import tqdm  # noqa: E402
 from codes.config import LOADERS, load_config  # noqa: E402
 from codes.datasets.annotation import VideoRecord  # noqa: E402
 from codes.datasets.guarded_pool import Failure, run_guarded  # noqa: E402
-from codes.datasets.health import Report, Split, full_report, quick_report, read_split, spread_order  # noqa: E402
+from codes.datasets.health import (  # noqa: E402
+    Report,
+    Split,
+    full_report,
+    printable,
+    quick_report,
+    read_split,
+    spread_order,
+)
 from codes.datasets.inspection import FileFacts, Inspection, Job, read_frames  # noqa: E402
 from codes.datasets.pictures import Image, draw_classes, draw_report, fit_into, pages, save_png  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
@@ -102,7 +115,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='Exit status: 0 if the data are fit to train on, 1 if not, 2 for a wrong call, 130 if interrupted.',
+        epilog='Exit status: 0 if the data are fit to train on, 1 if not, 2 if they cannot be checked, such as for a '
+        'wrong call, 130 if interrupted.',
     )
     add = parser.add_argument
     add('config', help='a config such as configs/custom/small_from_scratch.py')
@@ -141,7 +155,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             facts = inspect(splits, args)
         except ImportError as error:
-            sys.exit(f'error: the decoder of the config cannot be imported: {error}')
+            sys.stderr.write(f'error: the decoder of the config cannot be imported: {error}\n')
+            return 2
+        except (OSError, RuntimeError) as error:  # such as a full disk, or no memory for a worker
+            sys.stderr.write(f'error: the videos cannot be inspected: {printable(str(error))}\n')
+            return 2
         report = full_report(splits, facts)
     write_report(report, args.out)
     save_png(draw_report(report, splits, facts, title), args.out / 'report.png')
@@ -154,8 +172,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.stderr.write('interrupted; the same command goes on where it was\n')
-        sys.exit(130)
+    sys.exit(run_interruptible(main, 'interrupted; the same command goes on where it was'))

@@ -17,6 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+
+    end_at_once_if_interrupted()
+
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
@@ -106,12 +111,9 @@ def main(argv: list[str] | None = None) -> int:
         outcome = run_tool(work, args, '', {'tool': Path(__file__).name, **settings})
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         parser.error(str(error))
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here')
-        return 130
     print(summarise(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_interruptible(main, 'interrupted; the same command goes on where it was'))

@@ -2,10 +2,10 @@
 
 Every video below VIDEO_DIR becomes an .mp4 of the same name at the same place below OUT_DIR, upright, without sound,
 as long as before to within a frame. With --gop 1, the default, every frame is a JPEG of its own inside one file
-(MJPEG): decoder='pyav' then makes a training sample as fast as from a folder of frames, at one file a video. Do set
-it: decord, the default of OpenVideo, decodes far more than is asked for and takes several times as long. With --gop 4
-or more it is H.264 with a key frame every so many, which takes less room and more time. How much faster than the
-originals either is depends on them; tools/analysis/benchmark_decoding.py measures it. Short videos may not gain.
+(MJPEG): decoder='pyav' then makes a training sample about as fast as from a folder of frames, at one file a video. Do
+set it: decord, the default of OpenVideo, decodes far more than is asked for and takes several times as long. With
+--gop 4 or more it is H.264 with a key frame every so many, which takes less room and more time. How much faster than
+the originals either is depends on them; tools/analysis/benchmark_decoding.py measures it. Short videos may not gain.
 
 Safe to interrupt: run it again, and it goes on with the videos that are not there yet. A video that cannot be decoded
 to its end is listed in OUT_DIR/failures.jsonl with the reason, and written only with --keep-damaged; the exit status
@@ -21,6 +21,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+if __name__ == '__main__':  # before the imports, which take seconds
+    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+
+    end_at_once_if_interrupted()
 
 from codes.datasets.steady_frames import Resizer, SteadyFrames, parse_rate  # noqa: E402
 from codes.datasets.video_jobs import (  # noqa: E402
@@ -154,12 +159,9 @@ def main(argv: list[str] | None = None) -> int:
         outcome = run_tool(work, args, '.mp4', {'tool': Path(__file__).name, **settings, 'fps': fps})
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         parser.error(str(error))
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here')
-        return 130
     print(summarise(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_interruptible(main, 'interrupted; the same command goes on where it was'))

@@ -1,6 +1,7 @@
 """The annotations of ActivityNet v1.3, for classifying whole videos."""
 
 import json
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -57,7 +58,9 @@ def _read_segments(file: str, video: str, entry: Any) -> tuple[str, dict[str, fl
             if not isinstance(label, str) or not label.strip():
                 raise TypeError('a label is a name')
             seconds[label] += float(end) - float(start)
-    except (KeyError, TypeError, ValueError):
+        if not all(map(math.isfinite, seconds.values())):
+            raise ValueError('a segment has no end')
+    except (KeyError, OverflowError, TypeError, ValueError):
         line = line_of(file, json.dumps(video))
         raise ValueError(
             f'{file}:{line}: video {video} is {json.dumps(entry)[:200]}, must have a subset (training, validation or '

@@ -180,7 +180,8 @@ def read_json(file: str, kind: type, expected: str) -> Any:
         expected: the content in words.
 
     Raises:
-        ValueError: it is no JSON, by file and line; or it is no UTF-8, nested too deeply, or of another type.
+        ValueError: it is no JSON, by file and line; or it is no UTF-8, nested too deeply, of another type, or has a
+            number of thousands of digits.
     """
     with open(file, encoding='utf-8-sig') as stream:
         try:
@@ -191,6 +192,8 @@ def read_json(file: str, kind: type, expected: str) -> Any:
             raise ValueError(f'{file}: must be UTF-8, byte {error.start} is none: {error.reason}') from None
         except RecursionError:
             raise ValueError(f'{file}: lists or objects are nested too deeply to read; expected {expected}') from None
+        except ValueError as error:  # Python refuses numbers of thousands of digits
+            raise ValueError(f'{file}: cannot be read ({error}); expected {expected}') from None
     if not isinstance(content, kind):
         raise ValueError(f'{file}: expected {expected}, found a {type(content).__name__}')
     return content

@@ -66,7 +66,7 @@ def _read_clips(file: str, split: str | None) -> list[_Clip] | None:
             refuse(file, line, text, f'a clip for {split}, not for {own}')
         try:
             start, end = int(float(value['time_start'])), int(float(value['time_end']))
-        except ValueError:
+        except (OverflowError, ValueError):
             refuse(file, line, text, 'time_start and time_end in seconds')
         clips.append(_Clip(value['label'], value['youtube_id'], start, end, f'{file}:{line}'))
     return clips

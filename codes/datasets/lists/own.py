@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from codes.datasets.lists.base import SPLITS, Files, ListedVideo, Lists, alphabetical, read_rows, refuse
 from codes.datasets.lists.media_index import stem
 
+MOST_CLASSES = 100_000  # beyond, a number is taken for a mistake and not for a label
+
 
 def read_csv(
     files: Files,
@@ -33,7 +35,8 @@ def read_csv(
         class_names: the classes in the order of their labels.
 
     Raises:
-        ValueError: a column or field lacks, a split or class is unknown, or a number is out of range, by file and line.
+        ValueError: a column or field lacks, a split or class is unknown, a number is out of range, or some labels are
+            numbers and others are not, by file and line.
     """
     splits: dict[str, list[ListedVideo]] = {}
     for role in ('all', 'train', 'val', 'test'):
@@ -53,7 +56,7 @@ def read_csv(
                 video = ListedVideo((os.path.normpath(row[path_column]),), tuple(labels), f'{file}:{line}')
                 splits.setdefault(split, []).append(video)
     everything = [video for videos in splits.values() for video in videos]
-    if everything and all(re.fullmatch(r'\d+', label) for video in everything for label in video.classes):
+    if _are_numbers(everything, class_names):
         return _name_numbers(splits, first_label, class_names)
     return Lists(list(class_names) if class_names is not None else alphabetical(splits), splits)
 
@@ -81,6 +84,27 @@ def _read_table(file: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
         yield line, {name: row[place[name]].strip() for name in columns}
 
 
+def _are_numbers(videos: Sequence[ListedVideo], class_names: Sequence[str] | None) -> bool:
+    """Return whether labels are numbers of classes, and not their names.
+
+    Raises:
+        ValueError: some are, others are not, and no class file says that all are names: in alphabetical order, '10'
+            would come before '2'.
+    """
+    numbers: list[tuple[str, str]] = []
+    names: list[tuple[str, str]] = []
+    for video in videos:
+        for label in video.classes:
+            (numbers if re.fullmatch('[0-9]{1,9}', label) else names).append((video.source, label))
+    if numbers and names and class_names is None:
+        (source, name), (other, number) = names[0], numbers[0]
+        raise ValueError(
+            f'{source}: label {name[:200]!r} is no whole number of up to 9 digits, as {number} is ({other}); labels '
+            'must be all numbers or all names. If these are names, give them in their order with --class-file'
+        )
+    return bool(numbers) and not names
+
+
 def _name_numbers(
     splits: Mapping[str, Sequence[ListedVideo]], first_label: int, class_names: Sequence[str] | None
 ) -> Lists:
@@ -91,6 +115,10 @@ def _name_numbers(
             f'no video has the label {first_label}, the smallest is {min(numbers)}: if labels count from there, say '
             f'--first-label {min(numbers)}; if the first classes have no video, name all with --class-file'
         )
+    if class_names is None and max(numbers) - first_label >= MOST_CLASSES:
+        everything = [video for videos in splits.values() for video in videos]
+        source = next(video.source for video in everything if max(numbers) in map(int, video.classes))
+        raise ValueError(f'{source}: label {max(numbers)} would make more than {MOST_CLASSES:,} classes')
     names = list(class_names) if class_names is not None else [str(n) for n in range(max(numbers) - first_label + 1)]
     named: dict[str, list[ListedVideo]] = {}
     for split, videos in splits.items():
@@ -117,20 +145,15 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
             folders of frames are split as their videos are, and later additions move few of the others.
 
     Raises:
-        ValueError: a video outside of class folders, other folders besides train and val, ``val_fraction`` lacks, is
-            out of range or not needed.
+        ValueError: a video outside of class folders, other folders besides what looks like splits, ``val_fraction``
+            lacks, is out of range or not needed.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise ValueError(f'val_fraction is {val_fraction}, must be from 0 to less than 1')
     tops = {path.split('/')[0] for path in paths}
     others = sorted(top for top in tops if top.casefold() not in SPLITS)
     is_split = not others
-    called = {SPLITS[top.casefold()] for top in tops - set(others)}
-    if others and {'train', 'val'} <= called:
-        raise ValueError(
-            f'besides the folders {", ".join(sorted(tops - set(others)))} there are {", ".join(map(repr, others))}: '
-            'are the first splits, move the others elsewhere; are they classes, call them otherwise'
-        )
+    notes = _doubt(paths, sorted(tops - set(others)), others) if others else []
     depth = 1 if is_split else 0
     by_class: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in sorted(paths):
@@ -151,7 +174,29 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         for path in members:
             video = ListedVideo((path,), (label,), path)
             splits[split or ('val' if path in chosen else 'train')].append(video)
-    return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos})
+    return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos}, notes)
+
+
+def _doubt(paths: Sequence[str], called_like_splits: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Decide whether folders that are called like splits are classes, beside others that are.
+
+    Returns:
+        A note for each that is taken for a class: just one, whose videos lie right in it.
+
+    Raises:
+        ValueError: it is more likely that they are splits: two are there, or one holds folders of videos.
+    """
+    inside = [path for path in paths if path.split('/')[0] in called_like_splits]
+    deep = [path for path in inside if path.count('/') > 1]
+    if len({SPLITS[name.casefold()] for name in called_like_splits}) > 1 or deep:
+        several = len(called_like_splits) > 1
+        example = f' (with {min(deep)})' if deep else ''
+        raise ValueError(
+            f'besides the folder{"s" * several} {", ".join(called_like_splits)}{example} there are '
+            f'{", ".join(map(repr, others))}: are the first splits, move the others elsewhere; are they classes, '
+            'call them otherwise'
+        )
+    return [f'the folder {name!r} is taken for a class, as those beside it are' for name in called_like_splits]
 
 
 def _choose(paths: Sequence[str], fraction: float, seed: int) -> set[str]:

@@ -40,7 +40,7 @@ def read_ucf101(files: Files) -> Lists:
 
 
 def _read_ucf_line(file: str, line: int, text: str, find_class: ClassFinder, needs_number: bool) -> ListedVideo:
-    found = re.fullmatch(r'(?P<path>(?P<label>[^/]+)/(?P<name>[^/]+?\.\w+))(\s+(?P<number>\d+))?', text)
+    found = re.fullmatch(r'(?P<path>(?P<label>[^/]+)/(?P<name>[^/]+?\.\w+))(\s+(?P<number>[0-9]{1,9}))?', text)
     if found is None or (needs_number and found['number'] is None):
         refuse(file, line, text, f'class/video.avi{" number" if needs_number else ""}')
     name = find_class(found['label'], f'{file}:{line}')

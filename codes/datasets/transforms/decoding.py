@@ -93,7 +93,7 @@ class DecodeVideo(Transform):
             frames = reader.read(distinct)
             if len(frames) != len(distinct):
                 raise ValueError(f'it gave {len(frames)}')
-            record['frames'] = frames[place]  # a copy: closing the reader may take the frames back
+            record['frames'] = _arrange(frames, place, reader.lends_frames)
         except Exception as error:
             decoder = getattr(reader, 'decoder', type(reader).__name__)
             reason = (
@@ -120,8 +120,8 @@ class DecodeRawFrames(Transform):
 
     def __call__(self, record: Record) -> Record:
         distinct, place = _distinct(record['frame_indices'])
-        images: list[Frames] = []
-        for index in distinct.tolist():
+        frames: Frames | None = None
+        for number, index in enumerate(distinct.tolist()):
             name = record['filename_tmpl'].format(index + record['start_index'])
             file = os.path.join(record['path'], name)
             if not os.path.isfile(file):
@@ -129,13 +129,16 @@ class DecodeRawFrames(Transform):
                 raise MissingSample(text, record['path'], text)
             try:
                 image = _read_image(file)
-                if images and image.shape != images[0].shape:
-                    raise ValueError(f'is {image.shape[:2]} (height, width), frames before {images[0].shape[:2]}')
+                if frames is None:
+                    frames = np.empty((len(distinct), *image.shape), np.uint8)
+                if image.shape != frames.shape[1:]:
+                    raise ValueError(f'is {image.shape[:2]} (height, width), frames before {frames.shape[1:3]}')
             except (OSError, ValueError, cv2.error) as error:
                 reason = f'{file} {describe_error(error)}'
                 raise BadSample(reason, record['path'], reason) from error
-            images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
-        record['frames'] = np.stack(images)[place]  # (V*U*T, H, W, 3)
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=frames[number])
+        assert frames is not None, 'there are indices'
+        record['frames'] = _arrange(frames, place)  # (V*U*T, H, W, 3)
         return record
 
 
@@ -164,6 +167,13 @@ def _distinct(frame_indices: Indices) -> tuple[Indices, Indices]:
     """Return the distinct indices, ascending, and for each of the V*U*T its place among them."""
     flat = frame_indices.reshape(-1)  # (V*U*T,)
     return np.unique(flat, return_inverse=True)
+
+
+def _arrange(frames: Frames, place: Indices, are_lent: bool = False) -> Frames:
+    """Return the frame of each place (V*U*T,); no copy if every frame is at its place already, and is ours to keep."""
+    if not are_lent and np.array_equal(place, np.arange(len(frames))):
+        return frames
+    return frames[place]
 
 
 def _describe_missing(file: str, index: int, record: Record) -> str:

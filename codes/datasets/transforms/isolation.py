@@ -58,6 +58,8 @@ class IsolatedReader(VideoReader):
         ImportError: the decoder's package is missing.
     """
 
+    lends_frames = True
+
     def __init__(self, decoder: str, path: str, time_limit: float) -> None:
         self.path = path
         self.decoder = decoder
@@ -206,10 +208,13 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                 if job == 'open':
                     decoder, path = arguments
                     reader = READERS[decoder](path)
+                    reader.allocate = memory.array
                     answer = reader.num_frames
                 elif reader is not None and job == 'read':
                     frames = reader.read(arguments[0])
-                    memory.array(frames.shape)[:] = frames
+                    shared = memory.array(frames.shape)
+                    if not np.may_share_memory(frames, shared):  # else the reader has put them there
+                        shared[:] = frames
                     answer = frames.shape
                     del frames
                 elif reader is not None:

@@ -55,6 +55,14 @@ def resize_frames(frames: Frames, height: int, width: int) -> Frames:
     return resized
 
 
+def mirror_frames(frames: Frames) -> Frames:
+    """Mirror all frames left to right; OpenCV does it many times faster than NumPy copies a reversed view."""
+    mirrored = np.empty(frames.shape, np.uint8)
+    for frame, target in zip(frames, mirrored, strict=True):
+        cv2.flip(frame, 1, dst=target)
+    return mirrored
+
+
 def _size_pair(size: int | Sequence[int]) -> tuple[int, int]:
     """Return (height, width) of a side or of such a pair."""
     pair = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
@@ -192,7 +200,7 @@ class Flip(_RandomFramesTransform):
 
     def __call__(self, record: Record) -> Record:
         if record['rng'].random() < self.prob:
-            record['frames'] = np.ascontiguousarray(record['frames'][:, :, ::-1])
+            record['frames'] = mirror_frames(record['frames'])
             if self._partner:
                 record['label'] = self._mirrored(record['label'])
         return record
@@ -275,6 +283,5 @@ class TenCrop(_FixedCrop):
 
     def __call__(self, record: Record) -> Record:
         crops = self._cut(record['frames'], five_boxes)
-        mirrored = [crop[:, :, ::-1] for crop in crops]
-        record['frames'] = np.concatenate([*crops, *mirrored])  # (10*V*U*T, H, W, 3)
+        record['frames'] = np.concatenate([*crops, *map(mirror_frames, crops)])  # (10*V*U*T, H, W, 3)
         return record

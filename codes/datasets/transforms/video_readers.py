@@ -23,16 +23,24 @@ Frames = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
 
+def _new_array(shape: tuple[int, ...]) -> Frames:
+    return np.empty(shape, np.uint8)
+
+
 class VideoReader(ABC):
     """An open video.
 
     Attributes:
         path: the file.
         num_frames: frames that can be read, counted by the same decoder that reads them.
+        lends_frames: whether the memory of frames that it gave is taken back when it is closed.
+        allocate: gives memory for frames of a shape to readers that fill it frame by frame; others use their own.
     """
 
     path: str
     num_frames: int
+    lends_frames: bool = False
+    allocate: Callable[[tuple[int, ...]], Frames] = staticmethod(_new_array)
 
     def read(self, indices: Indices) -> Frames:
         """Decode frames.
@@ -63,8 +71,8 @@ class VideoReader(ABC):
 class DecordReader(VideoReader):
     """decord 0.6, or decord2.
 
-    It fails on rotated videos (phones), and is a frame off in an MP4 that was cut without encoding it again;
-    PyAV reads both.
+    It applies the rotation that a phone stores, but fails where that leaves less than 80 pixels or so of width, and it
+    is a frame off in an MP4 that was cut without encoding it again; PyAV reads both.
     """
 
     def __init__(self, path: str) -> None:
@@ -75,7 +83,9 @@ class DecordReader(VideoReader):
 
         self.path = path
         self._reader: Any = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
-        self._can_jump = _stores_frame_times(path)
+        # It counts a key frame where it is decoded. If frames that are shown before it come behind it in the file, a
+        # jump ends that many frames off.
+        self._can_jump = _stores_frame_times(path) and not _has_open_groups(path)
         self._position = 0
         self.num_frames = len(self._reader)
 
@@ -168,7 +178,7 @@ class PyAVReader(VideoReader):
         for position, frame in enumerate(frames):
             image = convert(frame)
             if rgb is None:
-                rgb = np.empty((len(indices), *image.shape), np.uint8)
+                rgb = self.allocate((len(indices), *image.shape))
             rgb[position] = image
         assert rgb is not None, 'there are indices'
         return rgb  # (len, H, W, 3)
@@ -309,6 +319,29 @@ def _stores_frame_times(path: str) -> bool:
     return (
         head[4:8] in (b'ftyp', b'moov', b'mdat', b'wide', b'free') or head[:4] == b'\x1aE\xdf\xa3' or head[:3] == b'FLV'
     )
+
+
+def _has_open_groups(path: str) -> bool:
+    """Say whether a frame that is shown before a key frame lies behind it: open groups of pictures, frequent in H.265.
+
+    The list of packets tells; nothing is decoded.
+    """
+    import av
+
+    try:
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            if not stream.codec_context.has_b_frames:
+                return False
+            key_time = None
+            for packet in container.demux(stream):
+                if packet.size and packet.pts is not None:
+                    if key_time is not None and packet.pts < key_time:
+                        return True
+                    key_time = packet.pts if packet.is_keyframe else key_time
+    except (av.error.FFmpegError, IndexError):  # damaged; decord shall say what it thinks of it
+        pass
+    return False
 
 
 def _is_transport_stream(path: str) -> bool:

@@ -62,6 +62,8 @@ def test_validation_videos_have_all_classes_and_training_videos_the_longest(tmp_
         {'subset': 'training', 'annotations': [{'label': None, 'segment': [1, 2]}]},
         {'subset': 'training', 'annotations': [{'label': ['Zumba'], 'segment': [1, 2]}]},
         {'subset': 'training', 'annotations': [{'label': ' ', 'segment': [1, 2]}]},
+        {'subset': 'training', 'annotations': [{'label': 'Zumba', 'segment': [1, float('nan')]}]},
+        {'subset': 'training', 'annotations': [{'label': 'Zumba', 'segment': [1, 10**400]}]},
     ],
 )
 def test_a_wrong_entry_is_named_by_file_and_line(tmp_path: Path, entry: Any) -> None:
@@ -80,6 +82,10 @@ def test_another_json_is_refused(tmp_path: Path) -> None:
     ('data', 'message'),
     [
         (b'{"database": "\xff"}', r'v1-3.min.json: must be UTF-8, byte 14 is none: invalid start byte'),
+        (
+            b'{"version": ' + b'9' * 5000 + b'}',
+            r'v1-3.min.json: cannot be read \(Exceeds the limit .*; expected',
+        ),
         (b'[' * 100_000, r'v1-3.min.json: lists or objects are nested too deeply to read; expected an object with the'),
     ],
 )

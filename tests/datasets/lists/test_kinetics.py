@@ -70,6 +70,10 @@ def test_a_test_file_without_labels_gives_a_note_and_one_with_labels_a_list(tmp_
             HEADER + 'zumba,aaaaaaaaaaa,1,x,train,0\n',
             'is not what is expected here: time_start and time_end in seconds',
         ),
+        (
+            HEADER + 'zumba,aaaaaaaaaaa,1,1e999,train,0\n',
+            "train.csv:2: 'zumba,aaaaaaaaaaa,1,1e999,train,0' is not what is expected here: time_start and time_end",
+        ),
         (HEADER + 'zumba,aaaaaaaaaaa,1,11,val,0\n', 'is not what is expected here: a clip for train, not for val'),
     ],
 )

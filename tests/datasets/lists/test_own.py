@@ -61,6 +61,33 @@ def test_csv_with_numbers_from_1_needs_to_be_told(tmp_path: Path) -> None:
         read_csv(files, class_names=['clap', 'wave'])
 
 
+@pytest.mark.parametrize(
+    ('label', 'message'),
+    [
+        (
+            '1.0',
+            "train.csv:3: label '1.0' is no whole number of up to 9 digits, as 0 is ({}/train.csv:2); labels must be",
+        ),
+        ('9' * 5000, "train.csv:3: label '9999"),
+        ('\u0661', "train.csv:3: label '\u0661' is no whole number"),
+        ('00999999999', "train.csv:3: label '00999999999' is no whole number"),
+        ('999999999', 'train.csv:3: label 999999999 would make more than 100,000 classes'),
+    ],
+)
+def test_csv_refuses_a_label_that_is_a_number_only_in_part(tmp_path: Path, label: str, message: str) -> None:
+    files = {'train': write(tmp_path, 'train.csv', f'path,label\na.mp4,0\nb.mp4,{label}\nc.mp4,1\n')}
+    with pytest.raises(ValueError, match=re.escape(message.format(tmp_path))):
+        read_csv(files)
+
+
+def test_csv_takes_numbers_for_names_if_a_class_file_has_them(tmp_path: Path) -> None:
+    files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,360\nb.mp4,ollie\n')}
+    assert content(read_csv(files, class_names=['ollie', '360']), 'train') == [
+        ('a.mp4', ('360',)),
+        ('b.mp4', ('ollie',)),
+    ]
+
+
 def test_csv_with_names_takes_the_given_order(tmp_path: Path) -> None:
     files = {'val': write(tmp_path, 'val.csv', 'path,label\na.mp4,clap\n')}
     assert read_csv(files, class_names=['wave', 'clap']).class_names == ['wave', 'clap']
@@ -142,6 +169,8 @@ def test_tree_of_classes_is_split_by_share_seed_and_path() -> None:
 def test_tree_may_have_a_class_that_is_called_like_a_split() -> None:
     lists = read_class_tree(['train/a.mp4', 'bus/b.mp4'], val_fraction=0)
     assert lists.class_names == ['bus', 'train']
+    assert lists.notes == ["the folder 'train' is taken for a class, as those beside it are"]
+    assert read_class_tree(['clap/a.mp4', 'wave/x/b.mp4'], val_fraction=0).notes == []
 
 
 @pytest.mark.parametrize(
@@ -154,7 +183,18 @@ def test_tree_may_have_a_class_that_is_called_like_a_split() -> None:
         (
             ['Training/clap/a.mp4', 'val/clap/b.mp4', 'raw/clap/c.mp4', 'old/d.mp4'],
             0.5,
-            "besides the folders Training, val there are 'old', 'raw': are the first splits, move the others elsewhere",
+            "besides the folders Training, val (with Training/clap/a.mp4) there are 'old', 'raw': are the first "
+            'splits, move the others elsewhere; are they classes, call them otherwise',
+        ),
+        (
+            ['train/clap/a.mp4', 'train/wave/b.mp4', 'raw/c.mp4'],
+            0.5,
+            "besides the folder train (with train/clap/a.mp4) there are 'raw': are the first splits",
+        ),
+        (
+            ['test/a.mp4', 'val/b.mp4', 'raw/c.mp4'],
+            0.5,
+            "besides the folders test, val there are 'raw': are the first splits",
         ),
         (['train/a.mp4'], None, 'train/a.mp4 lies outside of a class folder; expected split/class/video'),
     ],

@@ -41,6 +41,7 @@ def test_ucf101_classes_keep_their_numbers_but_from_0_on(tmp_path: Path) -> None
             "trainlist01.txt:1: 'Archery/v.avi' is not what is expected here: class/video.avi number",
         ),
         ('v.avi 1\n', '1 Archery\n', "trainlist01.txt:1: 'v.avi 1' is not"),
+        (f'Archery/v.avi {"9" * 5000}\n', '1 Archery\n', "trainlist01.txt:1: 'Archery/v.avi 999"),
         (
             'Archery/v.avi 1\nArchery/w.avi 2\n',
             '1 Archery\n2 YoYo\n',

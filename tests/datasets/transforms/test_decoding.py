@@ -78,6 +78,19 @@ def test_each_distinct_frame_is_decoded_once_and_the_reader_closed():
     assert reader.closed
 
 
+@pytest.mark.parametrize('is_lent', [False, True])
+def test_frames_are_copied_only_if_they_are_lent_or_not_at_their_places(is_lent):
+    for indices, is_in_order in (([0, 2, 4], True), ([2, 0, 4], False), ([1, 1, 4], False)):
+        reader = FakeReader()
+        given = []
+        real = reader._read
+        reader._read = lambda wanted, real=real, given=given: given.append(real(wanted)) or given[-1]
+        reader.lends_frames = is_lent
+        frames = DecodeVideo()({'reader': reader, 'frame_indices': np.array(indices).reshape(1, 1, -1)})['frames']
+        assert frames[:, 0, 0, 0].tolist() == indices
+        assert np.shares_memory(frames, given[0]) == (is_in_order and not is_lent)
+
+
 def test_failing_decoder_names_the_file_and_is_closed():
     reader = FakeReader(error=OSError('bad packet'))
     message = 'fake.mp4: FakeReader cannot decode 2 frames from 1 to 3 of 5: bad packet'

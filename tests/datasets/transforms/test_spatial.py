@@ -128,6 +128,10 @@ def test_flip_mirrors_all_frames_or_none():
     frames = numbered_frames(3, 4, 5)
     assert (apply(Flip(prob=1), frames) == frames[:, :, ::-1]).all()
     assert apply(Flip(prob=0), frames) is frames
+    part = np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), np.uint8)[:, 2:8, 3:10]  # as crops leave it
+    mirrored = apply(Flip(prob=1), part)
+    assert (mirrored == part[:, :, ::-1]).all()
+    assert mirrored.flags.c_contiguous
     flipped = sum(apply(Flip(), frames, seed)[0, 0, 0, 2] == 4 for seed in range(1000))
     assert 430 < flipped < 570
 

@@ -43,7 +43,13 @@ def videos(tmp_path_factory):
         'ts': 'libx264',
         'flv': 'libx264',
     }
-    return {kind: write_video(folder / f'a.{kind}', NUM_FRAMES, codec=codec) for kind, codec in codecs.items()}
+    paths = {kind: write_video(folder / f'a.{kind}', NUM_FRAMES, codec=codec) for kind, codec in codecs.items()}
+    # Frames shown before a key frame lie behind it: MPEG-4 does so of itself, H.264 and H.265 may.
+    paths['open mpeg4'] = write_video(folder / 'mpeg4.mp4', NUM_FRAMES, codec='mpeg4')
+    paths['open h264'] = write_video(
+        folder / 'h264.mp4', NUM_FRAMES, **{'x264-params': 'open-gop=1:b-adapt=0:scenecut=0'}
+    )
+    return paths
 
 
 def read(decoder, path, indices):
@@ -54,7 +60,7 @@ def read(decoder, path, indices):
         reader.close()
 
 
-@pytest.mark.parametrize('kind', ['mp4', 'mkv', 'flv', 'avi', 'mpg'])
+@pytest.mark.parametrize('kind', ['mp4', 'mkv', 'flv', 'avi', 'mpg', 'open mpeg4', 'open h264'])
 @pytest.mark.parametrize('decoder', DECODERS)
 def test_frames_are_counted_and_exactly_those_asked_for(videos, decoder, kind):
     if decoder == 'torchcodec' and kind in ('avi', 'mpg'):
@@ -146,14 +152,25 @@ def test_frames_are_rgb(tmp_path, decoder):
     assert frame.mean(axis=(0, 1)) == pytest.approx([255, 0, 0], abs=8)
 
 
-@pytest.mark.parametrize('decoder', ['pyav', 'opencv'])
+@pytest.mark.parametrize('decoder', ['decord', 'pyav', 'opencv'])
 def test_stored_rotation_is_applied(tmp_path, decoder):
-    path = write_video(tmp_path / 'phone.mp4', 15)
+    path = write_video(tmp_path / 'phone.mp4', 15, 144, 256)
     rotate_video(path)
     frames = read(decoder, path, [3, 14])
-    assert frames.shape == (2, 128, 72, 3)
+    assert frames.shape == (2, 256, 144, 3)
     # The player turns clockwise, so turning back counter-clockwise gives the frame as it was drawn.
     assert [read_index(np.rot90(frame)) for frame in frames] == [3, 14]
+
+
+def test_pyav_fills_the_memory_that_it_is_given(videos):
+    reader = PyAVReader(videos['mp4'])
+    memory = np.zeros((2, 72, 128, 3), np.uint8)
+    asked = []
+    reader.allocate = lambda shape: asked.append(shape) or memory
+    assert reader.read(np.array([7, 30])) is memory
+    reader.close()
+    assert asked == [memory.shape]
+    assert [read_index(frame) for frame in memory] == [7, 30]
 
 
 @pytest.mark.parametrize('reader_class', [PyAVReader, OpenCVReader])

@@ -1,5 +1,6 @@
 """The side-by-side of decoders: what is measured is the same, and the table says what was measured."""
 
+import time
 from pathlib import Path
 
 import av
@@ -7,17 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from codes.datasets.transforms.isolation import can_isolate
 from codes.datasets.transforms.video_readers import READERS, is_installed
 from tests.make_videos import write_video
 from tools.analysis.benchmark_decoding import (
     FRAMES,
     TRANSCODED,
     Candidate,
+    compare,
     draw_texture,
     draw_video,
     main,
     make_table,
     measure,
+    measure_in_worker,
     prepare,
     write_original,
 )
@@ -126,6 +130,37 @@ def test_the_table_has_medians_of_ratios(tmp_path):
     ]
 
 
+def test_originals_are_compared_with_the_transcoded_by_the_fastest_decoders(tmp_path):
+    one, other, broken = 'original, GOP 12', next(iter(TRANSCODED)), 'original, GOP 250'
+    candidates = [
+        Candidate(one, 'decord', None, tmp_path, ['a'], wall=[0.9, 0.9, 0.9]),
+        Candidate(one, 'pyav', None, tmp_path, ['a'], wall=[0.2, 0.4, 0.9]),
+        Candidate(broken, 'pyav', None, tmp_path, ['a']),
+        Candidate(other, 'pyav', None, tmp_path, ['a'], wall=[0.1, 0.1, 0.6]),
+        Candidate(FRAMES, '-', None, tmp_path, ['a'], wall=[0.1, 0.1, 0.1]),
+    ]
+    assert compare(candidates) == [f'{one} (pyav) / {other} (pyav): 2.00']
+
+
+class Where(Samples):
+    """Notes whether it is asked in a data worker, and takes so long."""
+
+    def __getitem__(self, key: tuple[int, int]) -> None:
+        assert can_isolate()
+        time.sleep(0.01)
+
+
+def test_measuring_in_a_worker(tmp_path):
+    candidates = [
+        Candidate('a', 'pyav', Where([], 'a'), tmp_path, ['1', '2']),
+        Candidate('b', 'pyav', Samples([], 'b', broken=True), tmp_path, ['1', '2']),
+    ]
+    assert measure_in_worker(candidates, 3) == ['b, pyav: no such frame']
+    assert len(candidates[0].wall) == 6
+    assert min(candidates[0].wall) >= 0.01
+    assert candidates[0].cpu == candidates[1].wall == []
+
+
 def test_it_runs_on_generated_videos(tmp_path, capsys):
     words = '--num-videos 1 --rounds 1 --workers 0 --num-frames 40 --height 64 --width 96'.split()
     for _ in range(2):  # the second time on what the first one has kept
@@ -137,9 +172,13 @@ def test_it_runs_on_generated_videos(tmp_path, capsys):
 
 
 def test_it_runs_on_a_folder(originals, capsys):
-    main(['--videos', str(originals), '--num-videos', '1', '--rounds', '1', '--workers', '0'])
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')][2:]
+    main(['--videos', str(originals), '--num-videos', '1', '--rounds', '1', '--workers', '0', '--in-worker'])
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if line.startswith('|')][2:]
     assert len(rows) == len(DECODERS) * (1 + len(TRANSCODED)) + 1
+    assert all(row.split(' | ')[4:6] == ['-', '-'] for row in rows), 'no times of the processor'
+    assert not any(' | - | - | - | -' in row for row in rows)
+    assert printed.count('- original (') == len(TRANSCODED)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import av
@@ -100,6 +101,15 @@ def test_a_bad_video_does_not_cost_the_others(
     assert main([*words, '--index', '1']) == 1
     assert ': nothing' in capsys.readouterr().out
     assert main([*words, '--index', '0']) == 0
+
+
+def test_a_worker_that_ends_before_its_time_is_one_line(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(browse_dataset.Watch, '__call__', lambda *_: os._exit(3))
+    with pytest.raises(SystemExit, match='2'):
+        browse(config, '--num', '2', '--workers', '1')
+    assert 'error: DataLoader worker' in capsys.readouterr().err
 
 
 def test_frames_are_named_by_their_numbers(config: str, seen: list[dict], capsys: pytest.CaptureFixture) -> None:

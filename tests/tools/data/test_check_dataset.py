@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from codes.config import Config
+from codes.datasets import inspection
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 from tools.data import check_dataset
@@ -170,6 +171,40 @@ def test_a_file_as_out_is_one_line(config: str, capsys: pytest.CaptureFixture) -
             main([config, '--quick', '--out', out])
         assert ended.value.code == 2
         assert f'--out {out} must be a folder, or a new name for one: ' in capsys.readouterr().err
+
+
+def stumble(_job: object) -> None:
+    raise ZeroDivisionError('a mistake of ours')
+
+
+def lack_a_package(_job: object) -> None:
+    raise ModuleNotFoundError('No module named decord')
+
+
+@pytest.mark.parametrize(
+    ('work', 'said'),
+    [
+        (stumble, '/train0.mp4: ZeroDivisionError: a mistake of ours'),
+        (lack_a_package, 'the decoder of the config cannot be imported: ModuleNotFoundError: No module named decord'),
+    ],
+)
+def test_what_is_no_fault_of_a_video_is_one_line(
+    config: str, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, work: object, said: str
+) -> None:
+    monkeypatch.setattr(inspection, '_inspect', work)
+    assert main([config, '--out', str(data / 'out'), '--workers', '1']) == 2
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith('error: ')
+    assert error.endswith(f'{said}\n')
+    assert not (data / 'out' / 'report.json').exists(), 'nothing is known about the data'
+
+
+def test_results_that_cannot_be_kept_are_one_line(
+    config: str, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (data / 'out' / 'files.jsonl').mkdir(parents=True)
+    assert main([config, '--out', str(data / 'out'), '--workers', '1']) == 2
+    assert 'error: the videos cannot be inspected: ' in capsys.readouterr().err
 
 
 @pytest.mark.sweep

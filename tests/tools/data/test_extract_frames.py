@@ -12,7 +12,6 @@ from codes.datasets.transforms.video_readers import PyAVReader
 from codes.datasets.video_datasets import RawFramesDataset
 from codes.datasets.video_jobs import FAILURES_FILE, VideoJob
 from tests.make_videos import read_index, rotate_video, write_video
-from tools.data import extract_frames as tool
 from tools.data.extract_frames import extract_frames, main
 
 
@@ -175,15 +174,6 @@ def test_other_settings_need_another_folder(videos, out, capsys):
     with pytest.raises(SystemExit):
         run(videos, out, '--quality', '80')
     assert 'was begun with other settings (quality 90 instead of 80)' in capsys.readouterr().err
-
-
-def test_an_interruption_says_how_to_go_on(videos, out, capsys, monkeypatch):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(tool, 'run_tool', interrupt)
-    assert run(videos, out) == 130
-    assert 'the same command goes on from here' in capsys.readouterr().out
 
 
 def test_the_function_can_be_used_alone(videos, out):

@@ -13,7 +13,6 @@ from codes.datasets.transforms.video_readers import READERS, is_installed, one_t
 from codes.datasets.video_jobs import FAILURES_FILE
 from tests.datasets.test_steady_frames import write_timed
 from tests.make_videos import draw_frame, read_index, rotate_video, write_video
-from tools.data import transcode as tool
 from tools.data.transcode import main
 
 
@@ -276,12 +275,3 @@ def test_other_settings_need_another_folder(videos, out, capsys):
         run(videos, out, '--gop', '4', '--fps', '30')
     message = 'codec mjpeg instead of h264, crf None instead of 18, fps None instead of 30, gop 1 instead of 4'
     assert message in capsys.readouterr().err
-
-
-def test_an_interruption_says_how_to_go_on(videos, out, capsys, monkeypatch):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(tool, 'run_tool', interrupt)
-    assert run(videos, out) == 130
-    assert 'the same command goes on from here' in capsys.readouterr().out
