@@ -13,7 +13,7 @@ the nearest one, and so is a setting that nothing refers to.
 import ast
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from mmengine.config import Config
 
 from codes.datasets.loader import build_dataloader
-from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, SCHEDULES, check, check_arguments, nearest
+from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, SCHEDULES, TRACKERS, check, check_arguments, nearest
 
 REFERENCE = re.compile(r'\$\{(\w+)\}')
 
@@ -134,6 +134,7 @@ class RuntimeCfg:
         find_unused_parameters: look for parameters without a gradient in each iteration, for models that do not use
             all of them every time; slower (``DistributedDataParallel``).
         compile: compile the model with ``torch.compile``.
+        trackers: services that also get the curves, dicts with the type ``WandbTracker`` or ``MlflowTracker``.
     """
 
     seed: int = 0
@@ -147,6 +148,7 @@ class RuntimeCfg:
     timeout_minutes: float = 10
     find_unused_parameters: bool = False
     compile: bool = False
+    trackers: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         if self.amp not in (None, 'bf16', 'fp16'):
@@ -313,7 +315,9 @@ def check_config(config: Mapping[str, Any]) -> None:
     for i, metric in enumerate(config['metrics']):
         check(metric, METRICS, f'metrics.{i}')
     read_section(config, 'parameters', ParametersCfg)
-    read_section(config, 'runtime', RuntimeCfg)
+    runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
+    for i, tracker in enumerate(runtime.trackers):
+        check(tracker, TRACKERS, f'runtime.trackers.{i}')
     if 'train_cfg' in config:
         read_section(config, 'train_cfg', TrainCfg)
 

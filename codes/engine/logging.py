@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from typing import Any
 from tqdm import tqdm
 
 from codes.engine import distributed
+from codes.engine.trackers import Tracker
+
+LOGGER = logging.getLogger(__name__)
 
 
 class _BarHandler(logging.Handler):
@@ -52,17 +55,30 @@ def setup_logging(work_dir: Path | None, is_main: bool, file_name: str = 'run.lo
 
 
 class ScalarWriter:
-    """Writes scalars to TensorBoard and to ``scalars.jsonl``; does nothing on ranks other than 0.
+    """Writes scalars to TensorBoard, ``scalars.jsonl`` and trackers; does nothing on ranks other than 0.
+
+    A full disk costs lines and is said once; it does not end the run.
 
     Args:
         work_dir: an existing folder.
         is_main: whether to write at all.
         iteration: where the run starts. What an interrupted run wrote beyond it will be written again, and goes.
         validated: whether the validation of that iteration is done; if not, its lines go too.
+        trackers: get every line, too, and are finished at the end.
     """
 
-    def __init__(self, work_dir: Path, is_main: bool, iteration: int = 0, validated: bool = True) -> None:
+    def __init__(
+        self,
+        work_dir: Path,
+        is_main: bool,
+        iteration: int = 0,
+        validated: bool = True,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
         self.is_main = is_main
+        self._trackers = trackers
+        self._has_warned = False
+        self._is_cut = False  # whether the last line may be incomplete
         if is_main:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -75,7 +91,7 @@ class ScalarWriter:
                     if line['iteration'] <= iteration and not again:
                         stream.write(json.dumps(line) + '\n')
             os.replace(part, file)
-            self._lines = file.open('a')
+            self._lines = file.open('ab', buffering=0)
 
     def write(self, prefix: str, scalars: Mapping[str, Any], epoch: int, iteration: int) -> None:
         """Write named numbers under ``train/`` or ``val/``.
@@ -89,16 +105,38 @@ class ScalarWriter:
         if not self.is_main:
             return
         named = {f'{prefix}/{name}': value for name, value in scalars.items()}
-        for name, value in named.items():
-            self._board.add_scalar(name, value, iteration)
-        self._lines.write(json.dumps({'epoch': epoch, 'iteration': iteration, **named}) + '\n')
-        self._lines.flush()
+        with self._going_on():
+            self._write_line(json.dumps({'epoch': epoch, 'iteration': iteration, **named}))
+        with self._going_on():
+            for name, value in named.items():
+                self._board.add_scalar(name, value, iteration)
+        for tracker in self._trackers:
+            tracker.log(named, iteration)
+
+    def _write_line(self, text: str) -> None:
+        data = f'{chr(10) * self._is_cut}{text}\n'.encode()
+        self._is_cut = True
+        if self._lines.write(data) == len(data):  # a disk that is nearly full takes a part of them
+            self._is_cut = False
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Say once that something could not be written."""
+        try:
+            yield
+        except OSError as error:
+            if not self._has_warned:
+                LOGGER.warning('the curves have gaps: %s', error)
+            self._has_warned = True
 
     def close(self) -> None:
         """Finish the files."""
         if self.is_main:
-            self._board.close()
+            with self._going_on():
+                self._board.close()
             self._lines.close()
+        for tracker in self._trackers:
+            tracker.finish()
 
     def __enter__(self) -> 'ScalarWriter':
         return self

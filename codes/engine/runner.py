@@ -50,7 +50,9 @@ from codes.engine.resuming import check_is_of_a_run, describe_misfit, find_chang
 from codes.engine.saving import Saver
 from codes.engine.step import Stepper
 from codes.engine.stopping import RunError, Stopped, StopRequest
-from codes.registry import DATASETS, METRICS, MODELS, SCHEDULES, build
+from codes.engine.trackers import start_trackers
+from codes.models.sync_batch_norm import convert_sync_batch_norm
+from codes.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, build
 
 LOGGER = logging.getLogger(__name__)
 
@@ -134,7 +136,11 @@ class Runner:
         avoid_broken_kernels(device, self.runtime.amp)
         torch.manual_seed(self.runtime.seed)
 
+        # Before any data are read: a missing package is told at once.
+        self.trackers = [build(cfg, TRACKERS, f'runtime.trackers.{i}') for i, cfg in enumerate(self.runtime.trackers)]
         self.model = build(config['model'], MODELS, 'model')
+        if self.train_cfg.sync_bn:
+            self.model = convert_sync_batch_norm(self.model, device)
         self.train_loader = build_loader(
             config['train_dataloader'], 'train_dataloader', self.runtime, self.train_cfg.accumulate
         )
@@ -354,9 +360,10 @@ class Runner:
         if 'meter' in self._resumed:
             self.meter.load(self._resumed['meter'])
         clock = Clock(done, self.train_cfg.max_epochs * self.iterations_per_epoch)
+        trackers = start_trackers(self.trackers, self.config.to_dict(), self.work_dir) if self.is_main else []
         with (
             StopRequest() as stop,
-            ScalarWriter(self.work_dir, self.is_main, done, self.validated) as writer,
+            ScalarWriter(self.work_dir, self.is_main, done, self.validated, trackers) as writer,
             profile_iterations(self.work_dir, profile) as profiler,
         ):
             if not self.validated and self.val_loader is not None:
@@ -531,8 +538,11 @@ class Runner:
         """
         assert self.val_loader is not None, 'validation is due only if there are validation data'
         model: Any = self.model if self.average is None else self.average.model
-        with stop.at_once(self._standing()):
-            predictions = predict(model, self.val_loader, self.device, self.runtime.amp, 'validation')
+        try:
+            with stop.at_once(self._standing()):
+                predictions = predict(model, self.val_loader, self.device, self.runtime.amp, 'validation')
+        except FloatingPointError as error:
+            raise RunError(f'epoch {self.epoch}: {error}; the weights have exploded') from error
         metrics = compute_metrics(self.metrics, predictions)
         if model.average_views == 'score':
             scores, labels = (torch.from_numpy(a).to(self.device) for a in (predictions.scores, predictions.labels))

@@ -4,10 +4,11 @@ The numbers also stand in ``scalars.jsonl`` and TensorBoard, so a service that i
 """
 
 import importlib
+import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,29 @@ class MlflowTracker(Tracker):
 
     def close(self) -> None:
         self._client.set_terminated(self._run_id)
+
+
+def start_trackers(trackers: Sequence[Tracker], config: Mapping[str, Any], work_dir: Path) -> Sequence[Tracker]:
+    """Start trackers; those of a work dir that has been trained in go on with their runs.
+
+    Args:
+        trackers: from the config, in its order.
+        config: the resolved config.
+        work_dir: where ``trackers.json`` keeps what the services call their runs.
+
+    Raises:
+        ValueError: as :meth:`Tracker.start`.
+    """
+    file = work_dir / 'trackers.json'
+    known: dict[str, str | None] = json.loads(file.read_text()) if file.is_file() else {}
+    for i, tracker in enumerate(trackers):
+        name = f'{i} {type(tracker).__name__}'
+        known[name] = tracker.start(config, work_dir, known.get(name))
+    if trackers:
+        part = file.with_name(f'{file.name}.part')
+        part.write_text(json.dumps(known))
+        os.replace(part, file)
+    return trackers
 
 
 def _describe(error: Exception) -> str:

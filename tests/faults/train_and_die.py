@@ -48,8 +48,7 @@ def replace(source: object, target: object) -> None:
 
 def log_half(self: ScalarWriter, *arguments: object) -> None:
     if is_now('log'):
-        self._lines.write('{"epoch": 1, "iterat')
-        self._lines.flush()
+        self._lines.write(b'{"epoch": 1, "iterat')
         die()
     SCALARS(self, *arguments)
 
