@@ -37,6 +37,14 @@ def rows_of_table() -> dict[tuple[str, str], str]:
     return {(fields[1].strip(), fields[2].strip()): line for line in lines if (fields := line.split('|'))}
 
 
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_note_and_config_agree_on_the_batch(page: Path) -> None:
+    note = re.search(r'^Batch +(\d+) (?:GPU|process)(?:e?s)? x (\d+) videos', page.read_text(), re.M)
+    config = load_config(page)
+    assert config.train_dataloader['batch_size'] == int(note[2])
+    assert config.train_cfg['base_batch_size'] == int(note[1]) * int(note[2])
+
+
 def test_pages_have_different_names() -> None:
     """The work dir is called after the page, so two pages of one name would write into each other's."""
     stems = [page.stem for page in PAGES]

@@ -10,7 +10,7 @@ Train      bash dist_train_recognizer.sh configs/custom/finetune_videos.py 1 --c
            with --load-from CHECKPOINT to start from a model of a larger data set instead of ImageNet
 Test       bash dist_test_recognizer.sh configs/custom/finetune_videos.py work_dirs/finetune_videos/best.pth 1 \
                --cfg-options num_classes=12
-Batch      1 GPU x 8 videos; multiply optimizer.lr with the number of GPUs
+Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
 Expected   depends on the videos; top-1 and mean class accuracy are reported
 """
 
@@ -46,4 +46,4 @@ model = dict(
 metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
 optimizer = dict(type='SGD', lr=0.00125, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
-train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40)
+train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40, base_batch_size=8)

@@ -7,7 +7,7 @@ Train      bash dist_train_recognizer.sh configs/custom/imbalanced_videos.py 1 \
                --cfg-options num_classes=3 'class_weights=(1,2,4)'
 Test       bash dist_test_recognizer.sh configs/custom/imbalanced_videos.py work_dirs/imbalanced_videos/best.pth 1 \
                --cfg-options num_classes=3 'class_weights=(1,2,4)'
-Batch      1 GPU x 8 videos; multiply optimizer.lr with the number of GPUs
+Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
 Expected   depends on the videos; mean class accuracy chooses the best epoch
 Source     arXiv 1708.02002 for the loss; the settings are ours
 """
@@ -49,4 +49,4 @@ metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
 runtime = dict(save_best='mean_class_accuracy')
 optimizer = dict(type='SGD', lr=0.00125, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
-train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40)
+train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40, base_batch_size=8)

@@ -6,7 +6,7 @@ Data       as in finetune_videos.py, with lines of the form `path 3,17`: labels 
 Train      bash dist_train_recognizer.sh configs/custom/multi_label_videos.py 1 --cfg-options num_classes=12
 Test       bash dist_test_recognizer.sh configs/custom/multi_label_videos.py work_dirs/multi_label_videos/best.pth 1 \
                --cfg-options num_classes=12
-Batch      1 GPU x 8 videos; multiply optimizer.lr with the number of GPUs
+Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
 Expected   depends on the videos; mean average precision is reported
 Source     arXiv 2105.12085 for the model; the settings are ours
 """
@@ -50,4 +50,4 @@ metrics = [dict(type='MeanAveragePrecision')]
 runtime = dict(save_best='mAP')
 optimizer = dict(type='SGD', lr=0.00125, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
-train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40)
+train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40, base_batch_size=8)

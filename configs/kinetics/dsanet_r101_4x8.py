@@ -39,3 +39,4 @@ model = dict(
 )
 train_dataloader = dict(batch_size=6)
 optimizer = dict(lr=0.0075)
+train_cfg = dict(base_batch_size=48)

@@ -59,4 +59,4 @@ train_dataloader = dict(
 optimizer = dict(type='SGD', lr=0.03, momentum=0.9, nesterov=True, weight_decay=5e-5)
 parameters = dict(lr_multipliers={'cls_head': 2, 'dsa': 2}, decay_norms=False, decay_biases=False)
 schedule = dict(type='CosineSchedule', warmup_epochs=10, warmup_start_factor=0.01)
-train_cfg = dict(max_epochs=200, val_interval=10, clip_grad_norm=40, ema_decay=0.9999)
+train_cfg = dict(max_epochs=200, val_interval=10, clip_grad_norm=40, ema_decay=0.9999, base_batch_size=96)

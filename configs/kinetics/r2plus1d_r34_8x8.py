@@ -29,4 +29,4 @@ model = dict(
 )
 optimizer = dict(type='SGD', lr=0.015, momentum=0.9, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', final_factor=0.0)
-train_cfg = dict(max_epochs=180, val_interval=10, clip_grad_norm=40)
+train_cfg = dict(max_epochs=180, val_interval=10, clip_grad_norm=40, base_batch_size=96)

@@ -21,3 +21,4 @@ num_snippets = 1
 frames_per_snippet = 8
 
 optimizer = dict(lr=0.015, weight_decay=1e-4)
+train_cfg = dict(base_batch_size=96)

@@ -2,4 +2,4 @@
 
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
-train_cfg = dict(max_epochs=30, val_interval=2, clip_grad_norm=40)
+train_cfg = dict(max_epochs=30, val_interval=2, clip_grad_norm=40, base_batch_size=96)
