@@ -53,13 +53,14 @@ def run(code: str, launch: LaunchCfg) -> tuple[int, str]:
     return launching.run(launch, [sys.executable, '-c', START + code])
 
 
-def send_soon(number: signal.Signals, sign: Path) -> None:
-    """Send this process a signal when its programs are under way."""
+def send_soon(number: signal.Signals, sign: Path, delay: float = 0) -> None:
+    """Send this process a signal when its programs are under way, and so many seconds later."""
 
     def send() -> None:
         deadline = time.monotonic() + 30
         while not sign.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+        time.sleep(delay)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=send, daemon=True).start()
@@ -223,6 +224,26 @@ time.sleep(60)"""
     started = time.monotonic()
     assert run(code, LaunchCfg(1, stop_timeout=1)) == (143, 'stopped by SIGTERM')
     assert time.monotonic() - started < 20
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / 'started').read_text()), 0)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('heeds', [True, False])
+def test_a_second_signal_is_passed_on_as_sigterm_and_a_third_one_kills(heeds: bool, tmp_path: Path) -> None:
+    code = f"""
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda *_: {heeds} and sys.exit(0))
+open('{tmp_path}/started', 'w').write(str(os.getpid()))
+while True:
+    time.sleep(0.1)"""
+    send_soon(signal.SIGINT, tmp_path / 'started')
+    send_soon(signal.SIGINT, tmp_path / 'started', delay=1)
+    if not heeds:
+        send_soon(signal.SIGINT, tmp_path / 'started', delay=2)
+    started = time.monotonic()
+    assert run(code, LaunchCfg(1)) == (130, 'stopped by SIGINT')
+    assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / 'started').read_text()), 0)
 
