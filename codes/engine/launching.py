@@ -301,8 +301,11 @@ class Agent(LocalElasticAgent):
         join = super()._rendezvous
         try:
             in_time(lambda: join(worker_group), self._launch.join_timeout + REACH)
+        except TimeoutError as error:
+            raise RendezvousConnectionError(str(error)) from None
         except RendezvousTimeoutError as error:
-            numbers = [n for n in range(self._launch.num_nodes) if not self._is_waiting(n)]
+            machines = range(self._launch.num_nodes)
+            numbers = in_time(lambda: [n for n in machines if not self._is_waiting(n)], FAREWELL)
             raise TimeoutError(
                 f'machine {", ".join(map(str, numbers))} of {self._launch.num_nodes} (NNODES) did not join within '
                 f'JOIN_TIMEOUT={self._launch.join_timeout} seconds'
@@ -338,15 +341,17 @@ class Agent(LocalElasticAgent):
         statuses = self._statuses()
         failed = {rank: status for rank, status in statuses.items() if status}
         if failed:
-            asked_to_stop = STOPPED.issuperset(failed.values())
+            asked_to_stop = not STOPPED.isdisjoint(failed.values())
             if asked_to_stop or MISTAKE in failed.values():
                 self._remaining_restarts = 0
             # Who fails without being asked has broken the group, and there is little left to do for the others.
             self._failed = set(failed)
             patience = self._launch.stop_timeout
             self._shutdown(timeout=patience if asked_to_stop else min(patience, LEFT_BEHIND))
-        elif 0 in statuses.values():
-            self._check_stragglers(statuses)
+        elif None in statuses.values():
+            if 0 in statuses.values():
+                self._check_stragglers(statuses)
+            return RunResult(state=WorkerState.HEALTHY)
         result = super()._monitor_workers(worker_group)
         if failed and self._remaining_restarts > 0:
             text = describe(self.own_failures(result), in_full=False)

@@ -197,6 +197,19 @@ open('{tmp_path}/log', 'a').write('x')
     assert (tmp_path / 'log').read_text() == 'x'
 
 
+def test_who_was_asked_to_stop_decides_for_those_who_lost_it(tmp_path: Path) -> None:
+    code = f"""{LEAVE_MESSAGE}
+open('{tmp_path}/' + str(rank), 'w')
+while not os.path.exists('{tmp_path}/' + str(1 - rank)):
+    time.sleep(0.01)
+if rank == 0:
+    sys.exit(143)
+time.sleep(0.05)  # not before, for then it would be a failure like any other
+leave('process 1 lost contact', lost_contact=True)
+sys.exit(1)"""
+    assert run(code, LaunchCfg(2, max_restarts=1)) == (143, 'stopped by SIGTERM')
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.faults)])
 def test_signals_reach_the_processes_which_have_time_to_end_by_themselves(
     number: signal.Signals, tmp_path: Path
