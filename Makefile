@@ -2,13 +2,14 @@
 # make demo          DSANet against its baseline on generated videos: about four minutes on two CPU cores
 # make demo-models   five ways of relating the snippets of a video, on the same videos: under 15 minutes
 # make test          linter, type checker and tests: a few minutes
+# make faults        processes and machines of whole runs killed, frozen, cut off and restarted: eight minutes
 # make test-all      what is too slow for that: each config's network is built and trained a step
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-dev demo demo-models test test-all lint
+.PHONY: setup setup-dev demo demo-models test test-all faults lint
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
 
@@ -31,9 +32,13 @@ lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck *.sh tools/*.sh pretrained/*.sh .ci/run
 
 test: lint
 	$(BIN)/python -m pytest
 
 test-all: test
 	$(BIN)/python -m pytest -m sweep
+
+faults: setup-dev
+	$(BIN)/python -m pytest -m faults $(FAULTS)

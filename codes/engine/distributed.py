@@ -7,15 +7,17 @@ import ctypes
 import json
 import logging
 import os
+import queue
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from codes.engine.stopping import RunError, Stopped
 
+T = TypeVar('T')
 LOGGER = logging.getLogger(__name__)
 
 _STORE: dist.Store | None = None  # what the processes of this attempt know of each other
@@ -187,17 +190,48 @@ def leave_message(text: str, traceback_text: str | None = None, lost_contact: bo
             'lost_contact': lost_contact,
         }
         Path(file).write_text(json.dumps({'message': {'message': text, 'extraInfo': extra}}))
-    if _STORE is not None:
+    if not lost_contact:
         try:
-            _STORE.set(f'end of {_own_rank()}', '' if lost_contact else text)
-        except RuntimeError as error:
+            _tell_the_others(text)
+        except (RuntimeError, TimeoutError) as error:
             _log_to_file(f'the other processes could not be told: {error}')
+
+
+def _tell_the_others(text: str) -> None:
+    store = _STORE
+    if store is not None:
+        in_time(lambda: store.set(f'end of {_own_rank()}', text), PATIENCE)
 
 
 def _log_to_file(text: str) -> None:
     """Log something that the console is to show in another way, or not at all (see codes.engine.logging)."""
     if LOGGER.hasHandlers():
         LOGGER.error('%s', text, extra={'file_only': True})
+
+
+def in_time(call: Callable[[], T], seconds: float) -> T:
+    """Return what a call to a store returns, or give up: torch's store waits for a quarter of an hour, until the
+    system gives up, for a machine that is cut off without a farewell.
+
+    Raises:
+        TimeoutError: there is no answer. The call goes on in a thread, which does not keep the process from ending.
+    """
+    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        value, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f'no answer within {seconds:g} seconds') from None
+    if error is not None:
+        raise error
+    return value
 
 
 def last_words(patience: float = PATIENCE) -> Mapping[int, str | None]:
@@ -207,24 +241,29 @@ def last_words(patience: float = PATIENCE) -> Mapping[int, str | None]:
         patience: seconds to wait for them; less if the launcher ends this process with SIGTERM.
 
     Raises:
-        RuntimeError: the machine of process 0 is out of reach.
+        RuntimeError, TimeoutError: the machine of process 0 is out of reach.
     """
-    assert _STORE is not None, 'only for members of a process group'
+    store = _STORE
+    assert store is not None, 'only for members of a process group'
     called: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: called.append(number))
     others = [other for other in range(int(os.environ['WORLD_SIZE'])) if other != _own_rank()]
-    _STORE.set_timeout(timedelta(seconds=PATIENCE))
     deadline = time.monotonic() + patience
-    while True:
-        silent = {other for other in others if not _STORE.check([f'end of {other}'])}
-        if not silent or called or time.monotonic() > deadline:
-            break
-        time.sleep(0.1)
-    return {other: None if other in silent else _STORE.get(f'end of {other}').decode() for other in others}
+
+    def collect() -> dict[int, str | None]:
+        while True:
+            silent = {other for other in others if not store.check([f'end of {other}'])}
+            if not silent or called or time.monotonic() > deadline:
+                return {other: None if other in silent else store.get(f'end of {other}').decode() for other in others}
+            time.sleep(0.1)
+
+    return in_time(collect, patience + PATIENCE)
 
 
 def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> str:
     """Return one line on an error for which :func:`has_lost_contact` holds: who is to blame, as far as is known.
+
+    Tells the other processes, too, that this one is still there.
 
     Args:
         error: what torch raised.
@@ -235,8 +274,9 @@ def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> st
     parts = [f'process {_own_rank()} lost contact with the others: {reason}']
     if _STORE is not None:
         try:
+            _tell_the_others('')  # they may look for this process while it looks for them
             words = last_words(patience)
-        except RuntimeError:
+        except (RuntimeError, TimeoutError):
             return f'{parts[0]}; the machine of process 0 is out of reach'
         parts += [f'process {other} failed: {text}' for other, text in words.items() if text]
         silent = [str(other) for other, text in words.items() if text is None]
@@ -283,7 +323,6 @@ def run_tool(main: Callable[[], None]) -> None:
             raise
         if has_lost_contact(error):
             _log_to_file(traceback.format_exc())
-            leave_message(text, lost_contact=True)  # the others may look for it while we look for theirs
             leave_message(explain_lost_contact(error), lost_contact=True)
         else:
             leave_message(text, traceback.format_exc())

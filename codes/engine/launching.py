@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,12 +33,15 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, RendezvousTimeout
 
+from codes.engine.distributed import in_time
+
 LOGGER = logging.getLogger(__name__)
 
 RUN_ID = 'dsanet'  # one store, on a port of its own, serves one run
 MISTAKE = 2  # exit status of a process whose user made a mistake: starting it again would not help
 STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT}
 FAREWELL = 10  # seconds that machine 0 stays after its end, unless all others have left before
+REACH = 60  # seconds in which machine 0 must answer
 LEFT_BEHIND = 30  # seconds for processes to end of which another has failed
 
 
@@ -213,6 +217,37 @@ def _wait_for_machine_0(launch: LaunchCfg) -> None:
 # -- keeping the processes together ------------------------------------------------------------------------------------
 
 
+class Rendezvous(DynamicRendezvousHandler):
+    """torch's meeting of machines, which notices that machine 0 is cut off."""
+
+    _answers: list[int]
+    _asked: float | None = None
+
+    def num_nodes_waiting(self) -> int:
+        """Return how many machines wait for a new attempt, without waiting for the answer: 0 until it comes.
+
+        Raises:
+            RendezvousConnectionError: machine 0 does not answer.
+        """
+        if self._asked is None:
+            self._asked, self._answers = time.monotonic(), []
+            threading.Thread(target=self._ask, args=(self._answers,), daemon=True).start()
+        elif self._answers:
+            self._asked = None
+            if self._answers[0] < 0:
+                raise RendezvousConnectionError('its store has closed')
+            return self._answers[0]
+        elif time.monotonic() - self._asked > REACH:
+            raise RendezvousConnectionError(f'no answer within {REACH} seconds')
+        return 0
+
+    def _ask(self, answers: list[int]) -> None:
+        try:
+            answers.append(super().num_nodes_waiting())
+        except RendezvousConnectionError:
+            answers.append(-1)
+
+
 class Agent(LocalElasticAgent):
     """torch's agent, which starts processes and starts them again, with our rules.
 
@@ -230,7 +265,7 @@ class Agent(LocalElasticAgent):
     """
 
     def __init__(self, launch: LaunchCfg, store: TCPStore, host: str, address: str, command: Sequence[str]) -> None:
-        handler = DynamicRendezvousHandler.from_backend(
+        handler = Rendezvous.from_backend(
             RUN_ID,
             store,
             C10dRendezvousBackend(store, RUN_ID),
@@ -263,10 +298,14 @@ class Agent(LocalElasticAgent):
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
         """Meet the other machines for an attempt."""
         self._meeting.set(f'waiting {self._attempt} {self._launch.node_rank}', platform.node())
+        join = super()._rendezvous
         try:
-            super()._rendezvous(worker_group)
+            in_time(lambda: join(worker_group), self._launch.join_timeout + REACH)
+        except TimeoutError as error:
+            raise RendezvousConnectionError(str(error)) from None
         except RendezvousTimeoutError as error:
-            numbers = [n for n in range(self._launch.num_nodes) if not self._is_waiting(n)]
+            machines = range(self._launch.num_nodes)
+            numbers = in_time(lambda: [n for n in machines if not self._is_waiting(n)], FAREWELL)
             raise TimeoutError(
                 f'machine {", ".join(map(str, numbers))} of {self._launch.num_nodes} (NNODES) did not join within '
                 f'JOIN_TIMEOUT={self._launch.join_timeout} seconds'
@@ -302,15 +341,17 @@ class Agent(LocalElasticAgent):
         statuses = self._statuses()
         failed = {rank: status for rank, status in statuses.items() if status}
         if failed:
-            asked_to_stop = STOPPED.issuperset(failed.values())
+            asked_to_stop = not STOPPED.isdisjoint(failed.values())
             if asked_to_stop or MISTAKE in failed.values():
                 self._remaining_restarts = 0
             # Who fails without being asked has broken the group, and there is little left to do for the others.
             self._failed = set(failed)
             patience = self._launch.stop_timeout
             self._shutdown(timeout=patience if asked_to_stop else min(patience, LEFT_BEHIND))
-        elif 0 in statuses.values():
-            self._check_stragglers(statuses)
+        elif None in statuses.values():
+            if 0 in statuses.values():
+                self._check_stragglers(statuses)
+            return RunResult(state=WorkerState.HEALTHY)
         result = super()._monitor_workers(worker_group)
         if failed and self._remaining_restarts > 0:
             text = describe(self.own_failures(result), in_full=False)
@@ -352,19 +393,21 @@ class Agent(LocalElasticAgent):
         Args:
             tell: whether the run is over for them, too, and must not wait for this machine.
         """
+        try:
+            in_time(lambda: self._part(tell), 2 * FAREWELL)
+        except (RuntimeError, TimeoutError) as error:
+            LOGGER.debug('machine 0 has left before: %s', error)
+
+    def _part(self, tell: bool) -> None:
         if tell:
             self._handler.shutdown()
-        try:
-            others = [n for n in range(1, self._launch.num_nodes) if self._meeting.check([f'here {n}'])]
-            if self._launch.node_rank:
-                self._meeting.set(f'left {self._launch.node_rank}', '')
-            deadline = time.monotonic() + FAREWELL
-            while self._launch.node_rank == 0 and time.monotonic() < deadline:
-                if all(self._meeting.check([f'left {n}']) for n in others):
-                    break
-                time.sleep(0.1)
-        except RuntimeError as error:
-            LOGGER.debug('machine 0 has left before: %s', error)
+        if self._launch.node_rank:
+            self._meeting.set(f'left {self._launch.node_rank}', '')
+            return
+        others = [n for n in range(1, self._launch.num_nodes) if self._meeting.check([f'here {n}'])]
+        deadline = time.monotonic() + FAREWELL
+        while time.monotonic() < deadline and not all(self._meeting.check([f'left {n}']) for n in others):
+            time.sleep(0.1)
 
 
 def handle_signals() -> None:

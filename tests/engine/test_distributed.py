@@ -117,6 +117,28 @@ def test_who_lost_contact_names_who_failed_and_who_is_silent(member: dist.Store)
         'process 1 lost contact with the others: Connection closed by peer [10.0.0.2]:60632; '
         'process 0 failed: ValueError: boom; no sign of life from process 3'
     )
+    assert member.get('end of 1') == b''  # a sign of life for the others
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(member: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class CutOff:
+        def set(self, *_: object) -> None:
+            time.sleep(20)
+
+    monkeypatch.setattr(distributed, '_STORE', CutOff())
+    monkeypatch.setattr(distributed, 'PATIENCE', 0.2)
+    started = time.monotonic()
+    text = distributed.explain_lost_contact(RuntimeError(GLOO))
+    assert time.monotonic() - started < 10
+    assert text.endswith('; the machine of process 0 is out of reach')
+
+
+def test_calls_give_their_value_or_their_error_or_are_given_up() -> None:
+    assert distributed.in_time(lambda: 3, seconds=20) == 3
+    with pytest.raises(LookupError, match='boom'):
+        distributed.in_time(lambda: fail(LookupError('boom')), seconds=20)
+    with pytest.raises(TimeoutError, match='no answer within 0.1 seconds'):
+        distributed.in_time(lambda: time.sleep(5), seconds=0.1)
 
 
 def test_who_lost_contact_waits_for_the_words_of_others(member: dist.Store) -> None:
@@ -138,8 +160,6 @@ def test_messages_reach_the_launcher_and_the_other_processes(
     assert message['extraInfo']['py_callstack'] == 'Traceback ...'
     assert abs(int(message['extraInfo']['timestamp']) - time.time()) < 10
     assert member.get('end of 1') == b'KeyError: x'
-    distributed.leave_message('lost', lost_contact=True)
-    assert member.get('end of 1') == b''  # the others need not hear of it
 
 
 def fail(error: Exception) -> None:

@@ -53,13 +53,14 @@ def run(code: str, launch: LaunchCfg) -> tuple[int, str]:
     return launching.run(launch, [sys.executable, '-c', START + code])
 
 
-def send_soon(number: signal.Signals, sign: Path) -> None:
-    """Send this process a signal when its programs are under way."""
+def send_soon(number: signal.Signals, sign: Path, delay: float = 0) -> None:
+    """Send this process a signal when its programs are under way, and so many seconds later."""
 
     def send() -> None:
         deadline = time.monotonic() + 30
         while not sign.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+        time.sleep(delay)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=send, daemon=True).start()
@@ -196,6 +197,19 @@ open('{tmp_path}/log', 'a').write('x')
     assert (tmp_path / 'log').read_text() == 'x'
 
 
+def test_who_was_asked_to_stop_decides_for_those_who_lost_it(tmp_path: Path) -> None:
+    code = f"""{LEAVE_MESSAGE}
+open('{tmp_path}/' + str(rank), 'w')
+while not os.path.exists('{tmp_path}/' + str(1 - rank)):
+    time.sleep(0.01)
+if rank == 0:
+    sys.exit(143)
+time.sleep(0.05)  # not before, for then it would be a failure like any other
+leave('process 1 lost contact', lost_contact=True)
+sys.exit(1)"""
+    assert run(code, LaunchCfg(2, max_restarts=1)) == (143, 'stopped by SIGTERM')
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.faults)])
 def test_signals_reach_the_processes_which_have_time_to_end_by_themselves(
     number: signal.Signals, tmp_path: Path
@@ -223,6 +237,26 @@ time.sleep(60)"""
     started = time.monotonic()
     assert run(code, LaunchCfg(1, stop_timeout=1)) == (143, 'stopped by SIGTERM')
     assert time.monotonic() - started < 20
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / 'started').read_text()), 0)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('heeds', [True, False])
+def test_a_second_signal_is_passed_on_as_sigterm_and_a_third_one_kills(heeds: bool, tmp_path: Path) -> None:
+    code = f"""
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda *_: {heeds} and sys.exit(0))
+open('{tmp_path}/started', 'w').write(str(os.getpid()))
+while True:
+    time.sleep(0.1)"""
+    send_soon(signal.SIGINT, tmp_path / 'started')
+    send_soon(signal.SIGINT, tmp_path / 'started', delay=1)
+    if not heeds:
+        send_soon(signal.SIGINT, tmp_path / 'started', delay=2)
+    started = time.monotonic()
+    assert run(code, LaunchCfg(1)) == (130, 'stopped by SIGINT')
+    assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / 'started').read_text()), 0)
 

@@ -1,16 +1,34 @@
-"""What the fault tests share: data, and a table at the end of how often each fault was tried."""
+"""What the tests of faults share: a tiny data set and run, started jobs, and a table of what was survived."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tools.data.make_ordered_actions import make_dataset
+from tests.faults.jobs import Job
+from tests.tools.conftest import config, data, run, straight  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
+Start = Callable[..., Job]
 Record = Callable[[str, int, str], None]
 
 _RECORDS: list[tuple[str, int, str]] = []
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start commands, which are ended with the test."""
+    jobs: list[Job] = []
+    numbers = count()
+
+    def start(*command: object, **environment: object) -> Job:
+        jobs.append(Job(command, tmp_path / f'console{next(numbers)}.log', **environment))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.stop()
 
 
 @pytest.fixture
@@ -24,13 +42,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section('faults survived')
         for what, times, details in _RECORDS:
             terminalreporter.write_line(f'{times:3d} x {what}: {details}')
-
-
-@pytest.fixture(scope='session')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen training and seven validation videos."""
-    root = tmp_path_factory.mktemp('data') / 'ordered'
-    make_dataset(root, num_videos=32, seed=0, val_fraction=0.5, size=32)
-    lines = (root / 'val.txt').read_text().splitlines()
-    (root / 'val.txt').write_text('\n'.join(lines[:7]) + '\n')
-    return root

@@ -3,10 +3,9 @@
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ from codes.engine.checkpoint import read_checkpoint
 from codes.engine.logging import read_scalars
 from tests.engine.conftest import make_config
 from tests.engine.test_runner import assert_same_run, numbers_of
-from tests.faults.conftest import ROOT, Record
+from tests.faults.conftest import Record, Start
+from tests.faults.jobs import Job, wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -40,22 +40,9 @@ def command(processes: int, tool: Sequence[str], config: Path, work_dir: Path) -
     return [sys.executable, *launcher, *tool, str(config), *options]
 
 
-def start(arguments: list[str], output: Path) -> subprocess.Popen:
-    """Start a job in a session of its own, so that all of it can be killed and nothing else."""
-    with output.open('a') as stream:
-        return subprocess.Popen(
-            arguments,
-            cwd=ROOT,
-            env={**os.environ, 'OMP_NUM_THREADS': '1'},
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
 def finish(processes: int, config: Path, work_dir: Path, output: Path) -> None:
-    job = start(command(processes, ['tools/train_recognizer.py'], config, work_dir), output)
-    assert job.wait(300) == 0, output.read_text()[-3000:]
+    job = Job(command(processes, ['tools/train_recognizer.py'], config, work_dir), output)
+    assert job.wait() == 0, output.read_text()[-3000:]
 
 
 @pytest.fixture(scope='module')
@@ -88,17 +75,11 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
-def is_rank(pid: int) -> bool:
-    return b'train_recognizer.py' in Path(f'/proc/{pid}/cmdline').read_bytes()
-
-
-def pick(job: subprocess.Popen, processes: int, target: str, rng: random.Random) -> int | None:
+def pick(job: Job, processes: int, target: str, rng: random.Random) -> int | None:
     """Return the process of a job that is to be killed, None if there is none yet."""
     try:
-        ranks = [job.pid] if processes == 1 else [pid for pid in children(job.pid) if is_rank(pid)]
-        rank = rng.choice(ranks)
-        found = [rank] if target == 'rank' else children(rank)
-        return rng.choice(found)
+        rank = job.process.pid if processes == 1 else rng.choice(sorted(job.workers().values()))
+        return rank if target == 'rank' else rng.choice(children(rank))
     except (IndexError, OSError):
         return None
 
@@ -108,42 +89,36 @@ def reached(work_dir: Path) -> int:
     return max((line['iteration'] for line in read_scalars(work_dir / 'scalars.jsonl')), default=0)
 
 
-def wait_for(condition: Callable[[], bool], job: subprocess.Popen) -> None:
-    """Wait until something is true or the job has ended."""
-    for _ in range(12000):
-        if job.poll() is not None or condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError('the run does not go on')
-
-
-def wait_for_training(job: subprocess.Popen, work_dir: Path, started: int, iterations: int) -> None:
+def wait_for_training(job: Job, work_dir: Path, started: int, iterations: int) -> None:
     """Wait until the run says for the ``started``-th time what it is going to do, and some iterations more."""
     log = work_dir / 'run.log'
-    wait_for(lambda: log.is_file() and log.read_text().count(' videos an iteration, ') >= started, job)
+
+    def has_ended() -> bool:
+        return job.process.poll() is not None
+
+    wait_until(lambda: has_ended() or (log.is_file() and log.read_text().count(' videos an iteration, ') >= started))
     last = reached(work_dir) + iterations
-    wait_for(lambda: reached(work_dir) >= last, job)
+    wait_until(lambda: has_ended() or reached(work_dir) >= last)
 
 
-def kill(job: subprocess.Popen, processes: int, target: str, rng: random.Random) -> bool:
+def kill(job: Job, processes: int, target: str, rng: random.Random) -> bool:
     """Kill a part of a running job; returns whether there was something left to kill."""
-    if job.poll() is not None:
-        return False
     if target == 'job':
-        os.killpg(job.pid, signal.SIGKILL)
+        if job.process.poll() is not None:
+            return False
+        os.killpg(job.process.pid, signal.SIGKILL)
         job.wait()
         return True
     victim = None
     while victim is None:
-        if job.poll() is not None:
+        if job.process.poll() is not None:
             return False
         victim = pick(job, processes, target, rng)
     try:
         os.kill(victim, signal.SIGKILL)
     except ProcessLookupError:
         return False
-    assert job.wait(120) != 0 or processes > 1, 'the job ends well although a part of it was killed'
-    return True
+    return job.wait() != 0
 
 
 @pytest.fixture
@@ -166,6 +141,7 @@ def test_run_killed_at_random_moments_ends_in_the_same_bits(
     output: Path,
     processes: int,
     seed: int,
+    start: Start,
     record_fault: Record,
 ) -> None:
     rng = random.Random(seed)
@@ -175,12 +151,12 @@ def test_run_killed_at_random_moments_ends_in_the_same_bits(
         if len(kills) == KILLS_A_RUN:
             break
         target = rng.choice(['job', 'rank', 'worker'])
-        job = start(command(processes, ['tools/train_recognizer.py'], config, work_dir), output)
+        job = start(*command(processes, ['tools/train_recognizer.py'], config, work_dir))
         wait_for_training(job, work_dir, attempt, rng.randrange(6))
         time.sleep(rng.uniform(0, 0.1))
         if kill(job, processes, target, rng):
             kills.append(f'{target} at {reached(work_dir)}')
-        elif job.wait(120) == 0:
+        elif job.wait() == 0:
             break
     finish(processes, config, work_dir, output)
     assert_same(left_alone[processes], work_dir)
@@ -200,13 +176,19 @@ CHOSEN = [
 
 @pytest.mark.parametrize('processes', [1, pytest.param(2, marks=pytest.mark.long)])
 def test_run_killed_at_chosen_moments_ends_in_the_same_bits(
-    config: Path, left_alone: dict[int, Path], tmp_path: Path, output: Path, processes: int, record_fault: Record
+    config: Path,
+    left_alone: dict[int, Path],
+    tmp_path: Path,
+    output: Path,
+    processes: int,
+    start: Start,
+    record_fault: Record,
 ) -> None:
     work_dir = tmp_path / 'run'
     for moment, number in CHOSEN:
         tool = ['tests/faults/train_and_die.py', moment, str(number)]
-        status = start(command(processes, tool, config, work_dir), output).wait(300)
-        assert status == (-signal.SIGKILL if processes == 1 else 1), output.read_text()[-3000:]
+        job = start(*command(processes, tool, config, work_dir))
+        assert job.wait() == (-signal.SIGKILL if processes == 1 else 1), job.lines()[-30:]
     finish(processes, config, work_dir, output)
     assert_same(left_alone[processes], work_dir)
     moments = ', '.join(moment for moment, _ in CHOSEN)
@@ -223,13 +205,14 @@ def test_signal_to_every_process_of_a_job_stops_it_with_a_checkpoint(
     processes: int,
     number: int,
     status: int,
+    start: Start,
     record_fault: Record,
 ) -> None:
     work_dir = tmp_path / 'run'
-    job = start(command(processes, ['tools/train_recognizer.py'], config, work_dir), output)
+    job = start(*command(processes, ['tools/train_recognizer.py'], config, work_dir))
     wait_for_training(job, work_dir, 1, 2)
-    os.killpg(job.pid, number)  # as a terminal and a scheduler do: data workers get it too
-    assert job.wait(120) == status, output.read_text()[-3000:]
+    os.killpg(job.process.pid, number)  # as a terminal and a scheduler do: data workers get it too
+    assert job.wait() == status, job.lines()[-30:]
     log = (work_dir / 'run.log').read_text()
     assert f'stopped by {signal.Signals(number).name} behind ' in log
     assert 'bad sample' not in log

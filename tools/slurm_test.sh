@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Tests a recogniser under Slurm: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [args of tools/test_recognizer.py]
+# Environment: see tools/slurm_run.sh and tools/launch.py.
+set -euo pipefail
+if [[ $# -lt 4 ]]; then
+    echo "usage: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [args]" >&2
+    exit 2
+fi
+partition=$1
+job=$2
+config=$3
+checkpoint=$4
+shift 4
+tools=$(dirname "${BASH_SOURCE[0]}")
+exec bash "$tools/slurm_run.sh" "$partition" "$job" "$tools/test_recognizer.py" "$config" "$checkpoint" "$@"
