@@ -51,11 +51,14 @@ def test_validation_that_will_be_repeated_is_written_once(tmp_path: Path) -> Non
         assert len(read_scalars(tmp_path / 'scalars.jsonl')) == left
 
 
-@pytest.mark.parametrize(('rank', 'text'), [('0', "error: it's x\n"), ('8', 'error of process 8 on ')])
+@pytest.mark.parametrize(
+    ('rank', 'text'), [('0', "error: it's x\n"), ('1', "error: it's x\n"), ('2', 'error of process 2 on ')]
+)
 def test_mistakes_are_one_line(
     rank: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv('RANK', rank)
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
     with pytest.raises(SystemExit, match='^2$'), plain_errors():
         raise KeyError("it's x")
     error = capsys.readouterr().err
