@@ -90,6 +90,7 @@ def _leave_no_handlers() -> Iterator[None]:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
+    logger.setLevel(logging.NOTSET)
     logger.propagate = True
 
 
