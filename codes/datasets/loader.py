@@ -3,9 +3,9 @@
 Legend: N videos in a batch, V views, U snippets, T frames a snippet, C channels, H and W pixels.
 """
 
-import os
+import multiprocessing
+import multiprocessing.util
 import signal
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -175,26 +175,25 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def init_worker(worker_id: int) -> None:
-    """Keep a worker process to one thread for its work: there is a worker a core, and more threads only fight.
+    """Keep a worker process to one thread: there is a worker a core, and more threads only fight.
 
     Ctrl-C in a terminal and a scheduler's SIGTERM reach all processes of a job. The main process answers them when its
     iteration is done, for which it needs its workers; they end with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
-        # Blocked in all threads, which get this from the one that starts them, SIGTERM waits for the thread that looks
-        # whom it is from. So this comes first: torch starts threads in order to have fewer of them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_for_the_parent, args=(os.getppid(),), daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
 
-def _end_for_the_parent(parent: int) -> None:
-    """End this process when its parent says so, as it does with workers that are stuck, and for nobody else."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
+def _kill_workers() -> None:
+    """Kill what multiprocessing is about to send SIGTERM to, and would then wait for, when a process ends."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+multiprocessing.util.Finalize(None, _kill_workers, exitpriority=0)
 
 
 def start_workers(loader: DataLoader[Any]) -> None:

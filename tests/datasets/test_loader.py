@@ -1,5 +1,8 @@
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +23,7 @@ from codes.datasets.transforms import (
 from tests.make_videos import write_video
 
 NUM_VIDEOS = 7
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -229,25 +233,46 @@ class InsideOfWorkers(torch.utils.data.Dataset):
         return 4
 
     def __getitem__(self, index):
-        os.kill(os.getpid(), signal.SIGTERM)  # from somebody else than the main process
+        os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         return os.getpid(), torch.get_num_threads(), cv2.getNumThreads()
 
 
-def test_workers_have_one_thread_and_end_with_the_main_process_alone(dataset):
+def test_workers_have_one_thread_and_leave_signals_to_the_main_process(dataset):
     assert build_dataloader(dataset, 1, 1, training=False).persistent_workers
     assert not build_dataloader(dataset, 1, 0, training=False).persistent_workers
     loader = DataLoader(
         InsideOfWorkers(), batch_size=None, num_workers=1, worker_init_fn=init_worker, persistent_workers=True
     )
-    seen = list(loader) + list(loader)
+    seen = [tuple(sample) for sample in [*loader, *loader]]
     assert len(set(seen)) == 1
     worker, *threads = seen[0]
     assert threads == [1, 1]
     assert worker != os.getpid()
-    loader._iterator._workers[0].terminate()
-    loader._iterator._workers[0].join(10)
-    assert loader._iterator._workers[0].exitcode == 0
+
+
+LEAVE_WORKERS = """
+import torch
+from codes.datasets.loader import init_worker
+
+class Stuck(torch.utils.data.Dataset):
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        while index:
+            pass
+        return index
+
+loader = torch.utils.data.DataLoader(Stuck(), num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
+next(iter(loader))
+import ctypes
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))  # so that nothing shuts the worker down
+"""
+
+
+def test_a_process_ends_although_its_workers_are_stuck():
+    subprocess.run([sys.executable, '-c', LEAVE_WORKERS], cwd=ROOT, timeout=60, check=True)
 
 
 @pytest.mark.parametrize('training', [True, False])
