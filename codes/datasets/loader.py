@@ -6,6 +6,7 @@ Legend: N videos in a batch, V views, U snippets, T frames a snippet, C channels
 import multiprocessing
 import multiprocessing.util
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -188,6 +189,8 @@ def init_worker(worker_id: int) -> None:
 
 def _kill_workers() -> None:
     """Kill what multiprocessing is about to send SIGTERM to, and would then wait for, when a process ends."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call it an error
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

@@ -27,10 +27,10 @@ def fail(number: int) -> None:
         os.kill(os.getpid(), SIGNALS[FAULT])
 
 
-def seed_and_fail(seed: int, iteration: int, rank: int) -> None:
+def seed_and_fail(seed: int, iteration: int, *place: int) -> None:
     if PLACE == 'iteration':
         fail(iteration)
-    SEED_ITERATION(seed, iteration, rank)
+    SEED_ITERATION(seed, iteration, *place)
 
 
 def predict_and_fail(*args: object, **options: object) -> object:
