@@ -2,8 +2,8 @@
 # make demo          DSANet against its baseline on generated videos: about four minutes on two CPU cores
 # make demo-models   five ways of relating the snippets of a video, on the same videos: under 15 minutes
 # make test          linter, type checker and tests: a few minutes
-# make faults        processes and machines of whole runs killed, frozen, cut off and restarted: four minutes
 # make test-all      what is too slow for that: each config's network is built and trained a step
+# make faults        runs killed, frozen, cut off, stopped and filled up, restarted and resumed: about 12 minutes
 
 PYTHON ?= python3
 VENV := .venv
@@ -40,5 +40,6 @@ test: lint
 test-all: test
 	$(BIN)/python -m pytest -m sweep
 
+FAULTS ?= faults
 faults: setup-dev
-	$(BIN)/python -m pytest -m faults $(FAULTS)
+	$(BIN)/python -m pytest -rs -m "$(FAULTS)"
