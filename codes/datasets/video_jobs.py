@@ -1,15 +1,20 @@
 """Work through many videos: find them, share them among processes, list what fails, go on after an interruption.
 
-A job makes one target, a file or a folder, from one video. It is written under another name and renamed when it is
-complete (:func:`writing`), so what bears the target's name is whole, and a second run skips it. A decoder that crashes
-on a damaged video takes its process with it; that video is listed as failed and another process goes on.
+A job makes one target, a file or a folder, from one video. It is written under another name, of its process alone, and
+renamed when it is complete (:func:`writing`), so what bears the target's name is whole, and a second run skips it. A
+decoder that crashes on a damaged video takes its process with it; that video is listed as failed and another process
+goes on. Processes end with the one that started them, and what they leave is removed by the next run.
 """
 
 import argparse
+import errno
 import json
+import logging
 import os
+import platform
+import re
 import shutil
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,10 +23,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from codes.datasets import guarded_pool
 from codes.datasets.annotation import VIDEO_EXTENSIONS, parse_list_file
-from codes.datasets.guarded_pool import run_guarded
+from codes.datasets.guarded_pool import Failure, run_guarded
+from codes.processes import is_alive
 
+LOGGER = logging.getLogger(__name__)
 FAILURES_FILE = 'failures.jsonl'
 SETTINGS_FILE = 'settings.json'
 TIME_LIMIT = 3600.0  # seconds; a long film takes minutes
@@ -43,7 +49,7 @@ class VideoJob:
 
 
 @dataclass
-class Failure:
+class JobFailure:
     """Why a video could not be used, or not all of it.
 
     Args:
@@ -69,7 +75,7 @@ class Outcome:
 
     num_done: int = 0
     num_skipped: int = 0
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[JobFailure] = field(default_factory=list)
 
     @property
     def num_failed(self) -> int:
@@ -257,11 +263,11 @@ def _read_settings(file: Path) -> dict[str, Any]:
 def writing(target: Path) -> Iterator[Path]:
     """Give another name to write a file or folder under, and rename it to ``target`` if all goes well.
 
-    What an interrupted run left under that name is removed first, and so is what an error leaves.
+    The name is this process's own: two that write one target cannot mix. What an error leaves is removed.
     """
-    part = _part_of(target)
+    part = target.with_name(f'.{target.name}.{platform.node()}-{os.getpid()}.part')
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove(part)
+    _remove(part)  # of an earlier process with this one's number
     try:
         yield part
         os.replace(part, target)
@@ -270,8 +276,15 @@ def writing(target: Path) -> Iterator[Path]:
         raise
 
 
-def _part_of(target: Path) -> Path:
-    return target.with_name(f'.{target.name}.part')
+def clear_parts(folders: Iterable[Path]) -> None:
+    """Remove what processes of this machine were writing in some folders when they died."""
+    pattern = re.compile(rf'\..*\.{re.escape(platform.node())}-(\d+)\.part', re.DOTALL)
+    for folder in folders:
+        if folder.is_dir():
+            for name in os.listdir(folder):
+                match = pattern.fullmatch(name)
+                if match and not is_alive(int(match[1])):
+                    _remove(folder / name)
 
 
 def _remove(path: Path) -> None:
@@ -296,7 +309,7 @@ def run_jobs(
         work: makes a job's target. An exception means that it failed; a text that the target was written, but not
             from the whole video, and why. With workers it must be a function of a module, or a partial of one.
         jobs: what to do.
-        failures_file: a JSON line for each :class:`Failure`, written while the jobs run. Jobs that failed in an
+        failures_file: a JSON line for each :class:`JobFailure`, written while the jobs run. Jobs that failed in an
             earlier run are done again, so their lines go; lines with ``kept`` stay.
         num_workers: processes; 0 works in this one.
         time_limit: seconds that a job may take, with workers; it fails then.
@@ -311,6 +324,7 @@ def run_jobs(
         KeyboardInterrupt: the user's, when all workers are stopped.
     """
     _check_limits(num_workers, time_limit)
+    clear_parts({failures_file.parent, *(job.target.parent for job in jobs)})
     waiting = [job for job in jobs if not job.target.exists()]
     names = {job.name for job in jobs}
     written = names - {job.name for job in waiting}
@@ -343,12 +357,12 @@ def _check_limits(num_workers: int, time_limit: float) -> None:
         raise ValueError(f'time_limit is {time_limit:g}, must be above 0')
 
 
-def read_failures(failures_file: Path) -> list[Failure]:
+def read_failures(failures_file: Path) -> list[JobFailure]:
     """Read a file of failures; a line that was cut off by an interruption is left out, and so is a missing file."""
     failures = []
     for line in failures_file.read_text().splitlines() if failures_file.exists() else ():
         try:
-            failures.append(Failure(**json.loads(line)))
+            failures.append(JobFailure(**json.loads(line)))
         except (ValueError, TypeError):
             continue
     return failures
@@ -367,26 +381,26 @@ def summarise(outcome: Outcome, failures_file: Path) -> str:
     return '\n'.join(lines)
 
 
-def _as_line(failure: Failure) -> str:
+def _as_line(failure: JobFailure) -> str:
     return json.dumps(asdict(failure)) + '\n'
 
 
 def _run(
-    attempt: Callable[[VideoJob], Failure | None], jobs: Sequence[VideoJob], num_workers: int, time_limit: float
-) -> Generator[Failure | None, None, None]:
+    attempt: Callable[[VideoJob], JobFailure | None], jobs: Sequence[VideoJob], num_workers: int, time_limit: float
+) -> Generator[JobFailure | None, None, None]:
     """Yield the result of each job, in the order of finishing."""
     if num_workers == 0:
         for job in jobs:
             yield attempt(job)
         return
     for number, result in run_guarded(attempt, jobs, num_workers, time_limit):
-        if isinstance(result, guarded_pool.Failure):
-            _remove(_part_of(jobs[number].target))
-            result = Failure(jobs[number].name, result.text)
+        if isinstance(result, Failure):
+            clear_parts([jobs[number].target.parent])
+            result = JobFailure(jobs[number].name, result.text)
         yield result
 
 
-def _try(work: Callable[[VideoJob], str | None], job: VideoJob) -> Failure | None:
+def _try(work: Callable[[VideoJob], str | None], job: VideoJob) -> JobFailure | None:
     """Do one job and return what went wrong."""
     try:
         if not job.source.is_file():
@@ -395,5 +409,5 @@ def _try(work: Callable[[VideoJob], str | None], job: VideoJob) -> Failure | Non
     except Exception as error:
         # One line, and the kind where the text alone says little ('7', '').
         text = ' '.join(str(error).split())
-        return Failure(job.name, text if len(text) > 10 else f'{type(error).__name__}: {text}')
-    return None if damage is None else Failure(job.name, damage, kept=True)
+        return JobFailure(job.name, text if len(text) > 10 else f'{type(error).__name__}: {text}')
+    return None if damage is None else JobFailure(job.name, damage, kept=True)

@@ -4,6 +4,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import platform
 import signal
 import time
 from functools import partial
@@ -14,7 +15,7 @@ import pytest
 from codes.datasets.video_jobs import (
     FAILURES_FILE,
     SETTINGS_FILE,
-    Failure,
+    JobFailure,
     Outcome,
     VideoJob,
     add_job_arguments,
@@ -179,19 +180,42 @@ def test_writing_leaves_nothing_behind_an_error(out, error):
         assert list(out.iterdir()) == []
 
 
-def test_writing_removes_what_an_interrupted_run_left(out):
-    touch(out, '.x.part/00001.jpg')
+def test_two_processes_write_one_target_apart(out):
     with writing(out / 'x') as part:
-        assert not part.exists()
-        part.mkdir()
-    assert list((out / 'x').iterdir()) == []
+        other = multiprocessing.get_context('fork').Process(target=_write_at_once, args=(out / 'x',))
+        part.write_text('half')
+        other.start()
+        other.join()
+        assert (out / 'x').read_text() == 'whole'
+        part.write_text('whole, too')
+    assert (out / 'x').read_text() == 'whole, too'
+
+
+def _write_at_once(target: Path) -> None:
+    with writing(target) as part:
+        part.write_text('whole')
+
+
+def test_a_run_removes_what_dead_processes_left_and_nothing_else(videos, out):
+    dead = multiprocessing.get_context('fork').Process(target=int)
+    dead.start()
+    dead.join()
+    here = platform.node()
+    left = [f'.a.{here}-{dead.pid}.part/img_00001.jpg', f'b/.c.{here}-{dead.pid}.part', f'.x.{here}-{dead.pid}.part']
+    theirs = [f'b/.c.{here}-{os.getpid()}.part', f'.a.elsewhere-{dead.pid}.part', '.mine.part']
+    touch(out, *left, *theirs)
+    run(videos, out)
+    assert sorted(path.relative_to(out).as_posix() for path in hidden(out)) == sorted(theirs[1:])
 
 
 @pytest.mark.parametrize('num_workers', [0, 1, 2, 9])
 def test_jobs_are_done_and_failures_listed(videos, out, num_workers):
     outcome = run(videos, out, num_workers)
     assert (outcome.num_done, outcome.num_skipped, outcome.num_failed) == (4, 0, 1)
-    expected = [Failure('b/broken.avi', 'it is broken in two lines'), Failure('d/damaged.webm', 'a scratch', True)]
+    expected = [
+        JobFailure('b/broken.avi', 'it is broken in two lines'),
+        JobFailure('d/damaged.webm', 'a scratch', True),
+    ]
     assert outcome.failures == expected
     assert sorted(read_failures(out / FAILURES_FILE), key=lambda failure: failure.path) == expected
     assert (out / 'b/c/text').read_text() == 'b/c.MKV'
@@ -208,7 +232,7 @@ def test_a_second_run_does_what_is_left(videos, out):
     assert [failure.path for failure in outcome.failures] == ['b/broken.avi', 'd/damaged.webm']
     assert (out / 'a/text').read_text() == 'kept'
     (videos / 'b/broken.avi').rename(videos / 'b/repaired.avi')
-    assert run(videos, out).failures == [Failure('d/damaged.webm', 'a scratch', kept=True)]
+    assert run(videos, out).failures == [JobFailure('d/damaged.webm', 'a scratch', kept=True)]
 
 
 def test_failures_of_other_lists_stay_listed(videos, out, tmp_path):
@@ -225,7 +249,7 @@ def test_failures_of_other_lists_stay_listed(videos, out, tmp_path):
 def test_a_missing_video_is_a_failure(videos, out, tmp_path):
     (tmp_path / 'list.txt').write_text('a.mp4 0\ngone.mp4 0\n')
     outcome = run_jobs(copy, plan_jobs(videos, out, tmp_path / 'list.txt'), out / FAILURES_FILE, 0)
-    assert outcome.failures == [Failure('gone.mp4', f'there is no file {videos / "gone.mp4"}')]
+    assert outcome.failures == [JobFailure('gone.mp4', f'there is no file {videos / "gone.mp4"}')]
 
 
 @pytest.mark.parametrize('lines', ['gone.mp4 0\n', 'videos/a.mp4 0\n', 'a.mp4 40 0\nb/c.MKV 30 1\n'])
@@ -239,14 +263,14 @@ def test_a_list_without_a_video_that_is_there_is_an_error(videos, out, tmp_path,
 
 def test_errors_that_say_little_are_named(videos, out):
     touch(videos, 'short.mp4')
-    assert Failure('short.mp4', 'KeyError: 7') in run(videos, out).failures
+    assert JobFailure('short.mp4', 'KeyError: 7') in run(videos, out).failures
 
 
 def test_a_crash_costs_one_video(videos, out):
     touch(videos, 'a crash.mp4', 'z.mp4')
     outcome = run(videos, out, 1)
     assert outcome.num_done == 5
-    assert outcome.failures[0] == Failure('a crash.mp4', 'the process died of SIGKILL')
+    assert outcome.failures[0] == JobFailure('a crash.mp4', 'the process died of SIGKILL')
     assert hidden(out) == []
 
 
@@ -254,7 +278,7 @@ def test_a_video_that_takes_too_long_fails(videos, out):
     touch(videos, 'hang.mp4')
     outcome = run(videos, out, 2, time_limit=1)
     assert outcome.num_done == 4
-    assert Failure('hang.mp4', 'not done after 1 s') in outcome.failures
+    assert JobFailure('hang.mp4', 'not done after 1 s') in outcome.failures
     assert hidden(out) == []
 
 
@@ -267,7 +291,7 @@ def test_options_out_of_range_are_refused(videos, out):
 
 def test_a_line_that_was_cut_off_is_no_failure(out):
     touch(out, FAILURES_FILE).joinpath(FAILURES_FILE).write_text('{"path": "a", "reason": "b", "kept": true}\n{"pa')
-    assert read_failures(out / FAILURES_FILE) == [Failure('a', 'b', kept=True)]
+    assert read_failures(out / FAILURES_FILE) == [JobFailure('a', 'b', kept=True)]
 
 
 def test_an_interruption_ends_the_run(videos, out):
@@ -292,7 +316,7 @@ def test_what_was_interrupted_goes_on(tmp_path, out, by, capfd):
         time.sleep(0.01)
     os.kill(process.pid, by)
     process.join()
-    time.sleep(0.5)  # a worker may finish the job that it is at
+    time.sleep(0.5)
     done = sorted(out.glob('[0-9]*'))
     assert 3 <= len(done) < 40
     assert all((folder / 'text').exists() for folder in done)
@@ -303,15 +327,35 @@ def test_what_was_interrupted_goes_on(tmp_path, out, by, capfd):
     assert hidden(out) == []
 
 
+def _run_one_slowly(videos: Path, out: Path) -> None:
+    run_jobs(partial(copy, seconds=3), plan_jobs(videos, out), out / FAILURES_FILE, 1)
+
+
+@pytest.mark.parametrize('by', [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_ends_its_workers_in_the_middle_of_a_job(tmp_path, out, by):
+    videos = touch(tmp_path / 'videos', 'a.mp4')
+    process = multiprocessing.get_context('fork').Process(target=_run_one_slowly, args=(videos, out))
+    process.start()
+    while not [path for path in hidden(out) if (path / 'begun').exists()]:
+        time.sleep(0.01)
+    os.kill(process.pid, by)
+    process.join()
+    time.sleep(3.5)
+    assert not (out / 'a').exists(), 'its worker went on alone'
+    assert run(videos, out).num_done == 1
+    assert (out / 'a/text').exists()
+    assert hidden(out) == []
+
+
 def test_the_summary_names_failures(tmp_path):
-    outcome = Outcome(5, 2, [Failure('a', 'bad'), Failure('b', 'scratched', kept=True)])
+    outcome = Outcome(5, 2, [JobFailure('a', 'bad'), JobFailure('b', 'scratched', kept=True)])
     assert summarise(outcome, tmp_path).splitlines() == [
         '5 written, 2 there already, 1 failed, 1 damaged but kept',
         '  a: bad',
         '  b: scratched',
         f'listed in {tmp_path}',
     ]
-    many = Outcome(0, 0, [Failure(str(number), 'bad') for number in range(12)])
+    many = Outcome(0, 0, [JobFailure(str(number), 'bad') for number in range(12)])
     assert len(summarise(many, tmp_path).splitlines()) == 12
     assert summarise(many, tmp_path).endswith(f'..., all in {tmp_path}')
     assert summarise(Outcome(1, 0), tmp_path) == '1 written, 0 there already, 0 failed'
