@@ -1,6 +1,7 @@
 """Many videos: which ones, in parallel, with failures listed, and what an interrupted run leaves behind."""
 
 import argparse
+import errno
 import json
 import multiprocessing
 import os
@@ -50,6 +51,8 @@ def copy(job: VideoJob, seconds: float = 0.0) -> str | None:
             raise KeyError(7)
         if 'crash' in job.name:
             os.kill(os.getpid(), signal.SIGKILL)  # SIGSEGV is the same, but pytest reports it
+        if 'full' in job.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'img_00001.jpg')
         if 'hang' in job.name:
             time.sleep(60)
         if 'interrupt' in job.name:
@@ -88,9 +91,37 @@ def test_linked_folders_are_searched_once(tmp_path):
     assert find_videos(root) == ['a.mp4', 'link/x.mp4']
 
 
+def test_folders_that_are_left_out_are_failures(tmp_path, out, monkeypatch):
+    root = touch(tmp_path / 'root', 'a.mp4', 'secret/b.mp4', 'z/c.mp4')
+    (root / 'z' / 'again').symlink_to(root / 'z')
+    scandir = os.scandir
+
+    def refuse(path):  # root may read everything, so permissions would not do
+        if str(path).endswith('secret'):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    parser = argparse.ArgumentParser()
+    add_job_arguments(parser)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'scandir', refuse)
+        outcome = run_tool(copy, parser.parse_args([str(root), str(out), '--workers', '0']), '', {})
+    assert (outcome.num_done, outcome.num_failed) == (2, 2)
+    assert outcome.failures == [
+        JobFailure('secret', 'the folder cannot be read: Permission denied'),
+        JobFailure('z/again', 'a link makes it the same folder as z, which is searched'),
+    ]
+    assert sorted(read_failures(out / FAILURES_FILE), key=lambda one: one.path) == outcome.failures
+
+
 def test_a_list_says_which_videos(videos, tmp_path):
     (tmp_path / 'list.txt').write_text('d/e.mov 3\n./a.mp4 0\nd/e.mov 1,2\nnot/there yet.mp4 1\n')
     assert find_videos(videos, tmp_path / 'list.txt') == ['a.mp4', 'd/e.mov', 'not/there yet.mp4']
+
+
+def test_names_may_begin_with_dots(videos, tmp_path):
+    (tmp_path / 'list.txt').write_text('..x.mp4 0\n..y/a.mp4 1\n')
+    assert find_videos(videos, tmp_path / 'list.txt') == ['..x.mp4', '..y/a.mp4']
 
 
 @pytest.mark.parametrize('path', ['../x.mp4', '/x.mp4'])
@@ -123,6 +154,17 @@ def test_targets_lie_where_the_videos_lie(videos, out):
 def test_two_videos_cannot_have_one_target(videos, out):
     touch(videos, 'a.avi')
     with pytest.raises(ValueError, match=r'a\.avi and a\.mp4 would both become .*out/a; rename one'):
+        plan_jobs(videos, out)
+
+
+def test_a_target_cannot_lie_in_that_of_another(videos, out):
+    touch(videos, 'd.mp4')
+    with pytest.raises(ValueError, match=r'd\.mp4 would become .*out/d, which is also the folder of d/damaged\.webm;'):
+        plan_jobs(videos, out)
+    assert len(plan_jobs(videos, out, suffix='.mp4')) == 6
+    touch(videos, 'x/y/z.mp4', 'x.avi')
+    (videos / 'd.mp4').unlink()
+    with pytest.raises(ValueError, match=r'x\.avi would become .*out/x, which is also the folder of x/y/z\.mp4;'):
         plan_jobs(videos, out)
 
 
@@ -279,6 +321,15 @@ def test_a_video_that_takes_too_long_fails(videos, out):
     outcome = run(videos, out, 2, time_limit=1)
     assert outcome.num_done == 4
     assert JobFailure('hang.mp4', 'not done after 1 s') in outcome.failures
+    assert hidden(out) == []
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_a_full_disk_ends_the_run(videos, out, num_workers):
+    touch(videos, 'b/full.mp4', *(f'z/{number}.mp4' for number in range(20)))
+    with pytest.raises(OSError, match=r'^no room for .*b/full: .*No space left.*; run it again when there is room'):
+        run(videos, out, num_workers)
+    assert not (out / 'z/19').exists()
     assert hidden(out) == []
 
 
