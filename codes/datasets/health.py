@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names
-from codes.datasets.inspection import FileFacts, Job
+from codes.datasets.inspection import FileFacts, Identity, Job
 from codes.datasets.loader import build_dataloader
 from codes.datasets.transforms.base import Transform
 from codes.datasets.transforms.decoding import OpenVideo
@@ -163,7 +163,7 @@ class Looked:
 
     num_videos: int
     bad: Sequence[FileFacts]
-    identities: Mapping[int, tuple[int, int]]
+    identities: Mapping[int, Identity]
 
 
 @dataclass
@@ -500,22 +500,22 @@ def check_overlap(train: Split, other: Split) -> Iterator[Finding]:
     yield from _overlap(train, other, both, 'overlap')
 
 
-def check_links(train: Split, other: Split, looked: Mapping[str, Looked]) -> Iterator[Finding]:
+def check_links(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> Iterator[Finding]:
     """Look for training videos among those of validation or test that links, or linked folders, give another path.
 
     Args:
         train, other: the splits.
-        looked: at their files, by name of the split. A pair of which one was not looked for is not found.
+        identities: of their files, as of :class:`Looked`, by name of the split. A pair of which one lacks is not found.
     """
-    both = [(other.records[i], train.records[j]) for i, j in _linked(train, other, looked)]
+    both = [(other.records[i], train.records[j]) for i, j in _linked(train, other, identities)]
     yield from _overlap(train, other, both, 'links')
 
 
-def _linked(train: Split, other: Split, looked: Mapping[str, Looked]) -> list[tuple[int, int]]:
+def _linked(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> list[tuple[int, int]]:
     """Return the places in both lists of files that are the same, but not by path."""
     paths = set(train.keys)
-    trained = {identity: place for place, identity in looked[train.name].identities.items()}
-    found = sorted(looked[other.name].identities.items())
+    trained = {identity: place for place, identity in identities[train.name].items()}
+    found = sorted(identities[other.name].items())
     return [(i, trained[identity]) for i, identity in found if identity in trained and other.keys[i] not in paths]
 
 
@@ -712,19 +712,22 @@ def _check_resolutions(split: Split, good: Sequence[tuple[VideoRecord, FileFacts
 
 
 def check_same_content(
-    train: Split, other: Split, facts: Mapping[Job, FileFacts], looked: Mapping[str, Looked]
+    train: Split,
+    other: Split,
+    facts: Mapping[Job, FileFacts],
+    identities: Mapping[str, Mapping[int, Identity]],
 ) -> Iterator[Finding]:
     """Look for training videos among those of validation or test by what is in the files, not by name.
 
     Args:
         train, other: the splits.
         facts: of their files, by ``Split.job_of``.
-        looked: at their files; those that :func:`check_links` finds are left to it.
+        identities: as of :func:`check_links`; what that finds is left to it.
     """
     trained = {facts[train.job_of(record)].digest or '': record for record in train.records}
     trained.pop('', None)
     paths = set(train.keys)
-    linked = {place for place, _ in _linked(train, other, looked)}
+    linked = {place for place, _ in _linked(train, other, identities)}
     both = [
         (record, trained[digest])
         for place, (key, record) in enumerate(zip(other.keys, other.records, strict=True))
@@ -751,33 +754,43 @@ def quick_report(splits: Sequence[Split], seconds: float | None = 1.0) -> Report
     """
     findings = _check_records(splits)
     notes = []
-    looked: dict[str, Looked] = {}
+    identities = {}
     for split in splits:
         findings += check_lengths(split, [(r, r.num_frames) for r in split.records if r.num_frames is not None])
-        looked[split.name] = of_split = look_for_files(split, None if seconds is None else seconds / len(splits))
+        of_split = look_for_files(split, None if seconds is None else seconds / len(splits))
+        identities[split.name] = of_split.identities
         findings += check_files(split, of_split.bad, of_split.num_videos)
         if of_split.num_videos < len(split.records):
             share = f'{of_split.num_videos:,} of {len(split.records):,}'
             notes.append(f'{split.name}: {share} videos were looked for, spread over the list; none was opened')
     for train, other in _pairs(splits):
-        findings += check_links(train, other, looked)
+        findings += check_links(train, other, identities)
     return Report('quick', _numbers(splits), _sorted(findings), notes)
 
 
-def full_report(splits: Sequence[Split], facts: Mapping[Job, FileFacts]) -> Report:
+def full_report(
+    splits: Sequence[Split], facts: Mapping[Job, FileFacts], identities: Mapping[Job, Identity] | None = None
+) -> Report:
     """Check records and files.
 
     Args:
         splits: training, validation and test.
         facts: of every file of theirs, by ``Split.job_of``, from ``inspection.Inspection``.
+        identities: of the files, from there; None for not knowing which paths links make the same.
     """
     findings = _check_records(splits)
     for split in splits:
         findings += check_facts(split, facts)
-    looked = {split.name: look_for_files(split, None) for split in splits}
+    by_split = {split.name: _by_place(split, identities or {}) for split in splits}
     for train, other in _pairs(splits):
-        findings += [*check_links(train, other, looked), *check_same_content(train, other, facts, looked)]
+        findings += [*check_links(train, other, by_split), *check_same_content(train, other, facts, by_split)]
     return Report('full', _numbers(splits, facts), _sorted(findings))
+
+
+def _by_place(split: Split, identities: Mapping[Job, Identity]) -> dict[int, Identity]:
+    """Return identities by place in a split's list."""
+    jobs = map(split.job_of, split.records)
+    return {place: identities[job] for place, job in enumerate(jobs) if job in identities}
 
 
 def announce(report: Report) -> None:

@@ -195,7 +195,13 @@ def test_overlap_is_found_behind_links(tmp_path: Path, kind: str) -> None:
     )
     digests = {'v0': {'digest': 'x'}, 'v1': {'digest': 'y'}}
     known = {**facts(train, **digests), **facts(val, v1={'digest': 'y'})}
-    for report in (quick_report([train, val]), full_report([train, val], known)):
+    identities = {
+        one.job_of(record): found
+        for one in (train, val)
+        for record in one.records
+        if (found := find_file(record, one.filename_tmpl)[0]) is not None
+    }
+    for report in (quick_report([train, val]), full_report([train, val], known, identities)):
         found = [finding for finding in report.findings if finding.level != 'note']
         assert [(f.level, f.check, f.split) for f in found] == [('warning', 'links', 'train and val')]
         assert found[0].text.startswith('1 of 2 videos (50 %) are also trained on under another path (a link), which')

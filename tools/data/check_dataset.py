@@ -1,9 +1,10 @@
 """Check whether the data of a config are fit to train on, before hours are spent on them.
 
-Reads every line of the lists, compares labels with the number of classes, looks for duplicates and for training videos
-among those of validation or test, opens every file as in training, and decodes some of its frames. Writes report.txt,
-report.json, report.png (histograms) and classes_*.png (samples of each class). The results of the files are kept in
-files.jsonl: a run that was interrupted goes on where it was, and a later one looks at changed files only.
+Reads every line of the lists, compares labels with the number of classes, looks for duplicates and for training
+videos among those of validation or test, opens every file as in training, and decodes some of its frames. Writes
+report.txt, report.json, report.png (histograms) and classes_*.png (samples of each class). The results of the files
+are kept in files.jsonl: a run that was interrupted goes on where it was, and a later one opens only what is new, was
+changed or could not be read.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from codes.datasets.health import (  # noqa: E402
     read_split,
     spread_order,
 )
-from codes.datasets.inspection import FileFacts, Inspection, Job, read_frames  # noqa: E402
+from codes.datasets.inspection import FileFacts, Identity, Inspection, Job, read_frames  # noqa: E402
 from codes.datasets.pictures import Image, draw_classes, draw_report, fit_into, pages, save_png  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
 
@@ -51,14 +52,17 @@ def read_splits(config: Mapping[str, Any]) -> list[Split]:
     return [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
 
 
-def inspect(splits: Sequence[Split], args: argparse.Namespace) -> Mapping[Job, FileFacts]:
-    """Inspect the files of all splits, with a progress bar."""
+def inspect(
+    splits: Sequence[Split], args: argparse.Namespace
+) -> tuple[Mapping[Job, FileFacts], Mapping[Job, Identity]]:
+    """Inspect the files of all splits, with progress bars; returns also which file each path leads to."""
     jobs = [split.job_of(record, args.every_frame, args.hash) for split in splits for record in split.records]
-    inspection = Inspection(jobs, args.out / 'files.jsonl', args.workers, args.time_limit)
+    with tqdm(total=len(set(jobs)), desc='looking', unit='video', disable=None) as bar:
+        inspection = Inspection(jobs, args.out / 'files.jsonl', args.workers, args.time_limit, bar.update)
     if inspection.known:
         print(f'{inspection.known:,} videos are known from {args.out / "files.jsonl"}')
     with tqdm(total=len(inspection.open_jobs), desc='videos', unit='video', disable=None) as bar:
-        return inspection.run(bar.update)
+        return inspection.run(bar.update), inspection.identities
 
 
 def shrink_middle_frame(job: tuple[Job, int]) -> Image:
@@ -153,14 +157,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = quick_report(splits)
     else:
         try:
-            facts = inspect(splits, args)
+            facts, identities = inspect(splits, args)
         except ImportError as error:
             sys.stderr.write(f'error: the decoder of the config cannot be imported: {error}\n')
             return 2
         except (OSError, RuntimeError) as error:  # such as a full disk, or no memory for a worker
             sys.stderr.write(f'error: the videos cannot be inspected: {printable(str(error))}\n')
             return 2
-        report = full_report(splits, facts)
+        report = full_report(splits, facts, identities)
     write_report(report, args.out)
     save_png(draw_report(report, splits, facts, title), args.out / 'report.png')
     files = []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codes.config import Config
-from codes.datasets import inspection
+from codes.datasets import health, inspection
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 from tools.data import check_dataset
@@ -94,6 +94,18 @@ def test_copies_are_found_on_request(config: str, data: Path) -> None:
     assert checks(run(config, '--hash')[1], 'warning') == ['same_content']
 
 
+def test_links_are_found_without_asking_for_each_file_again(
+    config: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, 'find_file', None)
+    (data / 'val3.mp4').unlink()
+    (data / 'val3.mp4').hardlink_to(data / 'train3.mp4')
+    for _ in ('inspected', 'known'):
+        _, report, _ = run(config)
+        assert checks(report, 'warning') == ['links']
+        assert 'val3.mp4 is ' in next(f for f in report['findings'] if f['check'] == 'links')['examples'][0]
+
+
 def test_second_run_inspects_what_is_new(config: str, data: Path, capsys: pytest.CaptureFixture) -> None:
     run(config)
     capsys.readouterr()
@@ -120,7 +132,7 @@ def test_every_frame_and_the_time_limit_are_options(config: str, data: Path, mon
     real = check_dataset.Inspection
     monkeypatch.setattr(check_dataset, 'Inspection', lambda *a: asked.append(a) or real(*a))
     run(config, '--every-frame', '--time-limit', '7')
-    jobs, _, workers, limit = asked[0]
+    jobs, _, workers, limit, _ = asked[0]
     assert (all(job.every_frame for job in jobs), workers, limit) == (True, 2, 7)
 
 
