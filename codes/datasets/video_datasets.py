@@ -42,7 +42,7 @@ class VideoSamples(Dataset[Record]):
         gives: keys that every sample has.
         seed: first of the numbers that a sample is made from; ``build_dataloader`` sets it, and the next two.
         on_error: 'raise' or 'resample', what to do with a bad sample.
-        max_bad_share: largest share of an epoch's samples that may be bad.
+        max_bad_share: largest share of an epoch's samples of one process that may be bad.
     """
 
     records: list[VideoRecord]
