@@ -171,6 +171,11 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def as_it_is(item: Any) -> Any:
+    """Return an item, for loaders that give items and not batches: by default they turn arrays into tensors."""
+    return item
+
+
 def init_worker(worker_id: int) -> None:
     """Keep a worker process to one thread for its work: there is a worker a core, and more threads only fight.
 

@@ -8,6 +8,7 @@ What happens to a video that cannot be read is decided by ``on_error``: an error
 is again a function of the same numbers and says so.
 """
 
+import operator
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ class VideoSamples(Dataset[Record]):
 
         Args:
             key: (epoch, index), or an index alone for epoch 0; or (epoch, index, repetition) in an epoch that takes
-                videos more than once: 0 for the first time.
+                videos more than once: 0 for the first time. Python's numbers or NumPy's.
 
         Returns:
             What the pipeline leaves; after PackInputs ``inputs``, ``label``, ``path`` and ``index``. A sample that
@@ -89,7 +90,8 @@ class VideoSamples(Dataset[Record]):
             Exception: of the pipeline's type if that is a built-in one or BadSample, else RuntimeError; names the
                 video and its line in the list.
         """
-        epoch, index, repetition = (0, key, 0) if isinstance(key, int) else (*key, 0)[:3]
+        # Whole numbers may also be NumPy's.
+        epoch, index, repetition = (*map(operator.index, key if isinstance(key, tuple) else (0, key)), 0)[:3]
         index = range(len(self))[index]
         try:
             return self.make_sample(index, self._generator(epoch, index, 0, repetition))

@@ -143,6 +143,17 @@ def test_samples_are_a_function_of_seed_epoch_and_index(root):
     assert dataset[-1]['drawn'] == drawn[0, 0, 1]
 
 
+def test_an_index_may_be_of_numpy(root):
+    dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'))
+    one, *others = (dataset[key] for key in (1, np.int64(1), (0, np.int64(1)), np.array(1)))
+    for other in others:
+        assert (other['index'], other['path']) == (1, one['path'])
+        assert (other['inputs'] == one['inputs']).all()
+    assert type(others[0]['index']) is int
+    with pytest.raises(TypeError, match='float'):
+        dataset[1.5]
+
+
 def test_index_beyond_the_end_is_refused(root):
     dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'))
     with pytest.raises(IndexError):

@@ -28,7 +28,7 @@ from tqdm import tqdm  # noqa: E402
 
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.datasets.health import printable  # noqa: E402
-from codes.datasets.loader import init_worker  # noqa: E402
+from codes.datasets.loader import as_it_is, init_worker  # noqa: E402
 from codes.datasets.pictures import (  # noqa: E402
     SeenSample,
     draw_moments,
@@ -96,11 +96,6 @@ class WatchedSamples(Dataset[dict[str, Any]]):
         except Exception as error:  # one bad video shall not cost the sheets of the others
             return {'error': str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)}
         return {**sample, **self.seen}
-
-
-def as_it_is(item: Any) -> Any:
-    """Return an item; the loader would turn its arrays into tensors."""
-    return item
 
 
 def load(items: DataLoader[Any]) -> Iterator[dict[str, Any]]:
