@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codes.datasets.frame_names import FrameNames
+
 VIDEO_EXTENSIONS = (
     '.3gp',
     '.avi',
@@ -128,13 +130,13 @@ def read_class_names(class_file: str) -> list[str]:
 
 
 def scan_class_folders(
-    root: str, filename_tmpl: str | None = None, class_names: Sequence[str] | None = None
+    root: str, frame_names: FrameNames | None = None, class_names: Sequence[str] | None = None
 ) -> tuple[list[VideoRecord], list[str]]:
     """Find the videos of a data set without a list, one folder a class: ``root/class/video``.
 
     Args:
         root: folder of the class folders. Hidden files and folders are skipped.
-        filename_tmpl: how frames are called; given, videos are folders of frames, else they are video files.
+        frame_names: how frames are called; given, videos are folders of frames, else they are video files.
         class_names: the classes in the order of their labels; by default the folders sorted by name. A split
             that lacks a class needs them, otherwise its labels differ from those of the other splits.
 
@@ -143,7 +145,8 @@ def scan_class_folders(
 
     Raises:
         FileNotFoundError: ``root`` is no folder.
-        ValueError: no class folder, a folder that is no class, or a class folder without a video.
+        ValueError: no class folder, a folder that is no class, a class folder without a video, or a folder that lacks
+            frames or does not begin with the number that it should.
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'no folder {os.path.abspath(root)!r}; looked for class folders in it')
@@ -157,12 +160,12 @@ def scan_class_folders(
         folder = os.path.join(root, name)
         if name not in label_of:
             raise ValueError(f'folder {folder!r} is none of the {len(names)} classes: {", ".join(names)}')
-        if filename_tmpl is None:
+        if frame_names is None:
             wanted = f'video ending in {", ".join(VIDEO_EXTENSIONS)}'
             found = _video_files(folder)
         else:
-            wanted = f'folder of frames called {filename_tmpl!r}'
-            found = _frame_folders(folder, filename_tmpl)
+            wanted = f'folder of frames called {frame_names.template!r}'
+            found = _frame_folders(folder, frame_names)
         if not found:
             raise ValueError(f'class folder {folder!r} has no {wanted}')
         labels = (label_of[name],)
@@ -212,14 +215,19 @@ def _video_files(folder: str) -> list[tuple[str, int | None]]:
     return [(name, None) for name in _visible(folder) if name.lower().endswith(VIDEO_EXTENSIONS)]
 
 
-def _frame_folders(folder: str, filename_tmpl: str) -> list[tuple[str, int | None]]:
-    """Return (name, number of frames) of the folders that hold frames called like ``filename_tmpl``."""
-    prefix, suffix = filename_tmpl.split('{')[0], filename_tmpl.rsplit('}')[-1]
+def _frame_folders(folder: str, frame_names: FrameNames) -> list[tuple[str, int | None]]:
+    """Return (name, number of frames) of the folders that hold frames of such names.
+
+    Raises:
+        ValueError: frames lack, by folder.
+    """
     found: list[tuple[str, int | None]] = []
     for name in _visible(folder):
         path = os.path.join(folder, name)
         if os.path.isdir(path):
-            num_frames = sum(file.startswith(prefix) and file.endswith(suffix) for file in os.listdir(path))
+            num_frames, problem = frame_names.count(os.listdir(path))
+            if problem is not None:
+                raise ValueError(f'{path!r}: {problem} (frames called {frame_names.template!r})')
             if num_frames:
                 found.append((name, num_frames))
     return found

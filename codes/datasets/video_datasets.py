@@ -20,6 +20,7 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
+from codes.datasets.frame_names import FrameNames
 from codes.datasets.transforms.base import BadSample, Record, Transform, check_count
 from codes.datasets.transforms.compose import Compose
 from codes.registry import DATASETS, nearest
@@ -144,7 +145,7 @@ class _LabelledVideos(VideoSamples):
         list_file: str | None,
         data_root: str | None,
         class_file: str | None,
-        filename_tmpl: str | None,
+        frame_names: FrameNames | None,
         multi_hot: int | None,
         classes: Sequence[str | int] | None,
     ) -> None:
@@ -154,9 +155,9 @@ class _LabelledVideos(VideoSamples):
         self.class_names = read_class_names(class_file) if class_file else None
         self._classes_from = class_file
         if list_file is not None:
-            self.records = parse_list_file(list_file, data_root, with_num_frames=filename_tmpl is not None)
+            self.records = parse_list_file(list_file, data_root, with_num_frames=frame_names is not None)
         elif data_root is not None:
-            self.records, self.class_names = scan_class_folders(data_root, filename_tmpl, self.class_names)
+            self.records, self.class_names = scan_class_folders(data_root, frame_names, self.class_names)
             self._classes_from = class_file or data_root
         else:
             raise ValueError('list_file and data_root are both None: give a list, or a folder of class folders')
@@ -340,10 +341,10 @@ class RawFramesDataset(_LabelledVideos):
         multi_hot: int | None = None,
         classes: Sequence[str | int] | None = None,
     ) -> None:
-        _check_template(filename_tmpl)
+        frame_names = FrameNames(filename_tmpl, start_index)
         self.filename_tmpl = filename_tmpl
         self.start_index = start_index
-        super().__init__(pipeline, list_file, data_root, class_file, filename_tmpl, multi_hot, classes)
+        super().__init__(pipeline, list_file, data_root, class_file, frame_names, multi_hot, classes)
 
     def _start(self, record: VideoRecord) -> Record:
         frames: dict[str, Any] = {
@@ -408,12 +409,3 @@ class MixedDataset(VideoSamples):
     def alike(self, index: int) -> npt.NDArray[np.int64]:
         number, begin = self._place(index)
         return self.datasets[number].alike(index - begin) + begin
-
-
-def _check_template(filename_tmpl: str) -> None:
-    try:
-        numbered = filename_tmpl.format(1) != filename_tmpl.format(2)
-    except (ValueError, IndexError, KeyError):
-        numbered = False
-    if not numbered:
-        raise ValueError(f"filename_tmpl={filename_tmpl!r} needs one field for the number, as in 'img_{{:05d}}.jpg'")

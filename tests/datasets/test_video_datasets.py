@@ -312,7 +312,7 @@ def test_missing_data_root_is_refused_at_once(root):
 
 @pytest.mark.parametrize('filename_tmpl', ['img.jpg', 'img_{:05d}_{:d}.jpg', 'img_{name}.jpg', 'img_{:x.jpg'])
 def test_template_needs_one_number(root, filename_tmpl):
-    with pytest.raises(ValueError, match=re.escape(f'filename_tmpl={filename_tmpl!r} needs one field')):
+    with pytest.raises(ValueError, match=re.escape(f'filename_tmpl={filename_tmpl!r} must have one field')):
         RawFramesDataset(frames_pipeline(), data_root=str(root / 'frames'), filename_tmpl=filename_tmpl)
 
 

@@ -33,10 +33,11 @@ if __name__ == '__main__':  # before the imports, which take seconds
 from tqdm import tqdm  # noqa: E402
 
 from codes.datasets.annotation import read_class_names  # noqa: E402
+from codes.datasets.frame_names import FrameNames  # noqa: E402
 from codes.datasets.lists.base import DataSet, Lists, Role, has_line_break  # noqa: E402
 from codes.datasets.lists.catalogue import DATA_SETS  # noqa: E402
 from codes.datasets.lists.matching import BuiltList, find_overlaps, match, order_classes, path_prefix  # noqa: E402
-from codes.datasets.lists.media_index import FrameNames, MediaIndex, index_media  # noqa: E402
+from codes.datasets.lists.media_index import MediaIndex, index_media  # noqa: E402
 from codes.datasets.lists.own import read_class_tree, read_csv  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
 from codes.writable import check_writable  # noqa: E402
