@@ -7,9 +7,10 @@ are split from the right, so a path may contain spaces. A video of several class
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codes.datasets.frame_names import FrameNames
+from codes.registry import nearest
 
 VIDEO_EXTENSIONS = (
     '.3gp',
@@ -127,6 +128,51 @@ def read_class_names(class_file: str) -> list[str]:
     if not names:
         raise ValueError(f'{class_file} names no class; expected one name a line')
     return names
+
+
+def choose_classes(
+    records: Sequence[VideoRecord], class_names: Sequence[str] | None, classes: Sequence[str | int]
+) -> tuple[list[VideoRecord], list[str] | None]:
+    """Leave the other classes out, and number these as they stand in ``classes``.
+
+    Args:
+        records: at least one.
+        class_names: names in the order of the labels, or None if they are not known.
+        classes: classes by name or number.
+
+    Returns:
+        The videos of these classes, and the names of the classes if they are known.
+
+    Raises:
+        ValueError: ``classes`` is empty, names a class twice or one that there is not, or nothing is left.
+    """
+    numbers = [_class_number(name, class_names) for name in classes]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f'classes={list(classes)!r} must name at least one class, and none twice')
+    label_of = {number: label for label, number in enumerate(numbers)}
+    kept = []
+    for record in records:
+        labels = tuple(label_of[label] for label in record.labels if label in label_of)
+        if labels:
+            kept.append(replace(record, labels=labels))
+    found = {label for record in kept for label in record.labels}
+    # Without names a class that does not occur is most likely a slip; with names it is known to be a class.
+    missing = [name for name, number in zip(classes, numbers, strict=True) if label_of[number] not in found]
+    if not kept or (missing and class_names is None):
+        raise ValueError(f'{records[0].list_file} has no video of the classes {missing!r}')
+    return kept, None if class_names is None else [class_names[number] for number in numbers]
+
+
+def _class_number(name: str | int, names: Sequence[str] | None) -> int:
+    if isinstance(name, int):
+        if name < 0 or (names is not None and name >= len(names)):
+            raise ValueError(f'classes has {name}, but the classes are 0 to {len(names or ()) - 1}')
+        return name
+    if names is None:
+        raise ValueError(f'classes has the name {name!r}, but names are known with class_file only; use numbers')
+    if name not in names:
+        raise ValueError(f'classes has {name!r}, which is none of the {len(names)} classes.{nearest(name, names)}')
+    return names.index(name)
 
 
 def scan_class_folders(

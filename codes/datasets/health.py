@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names
+from codes.datasets.annotation import VideoRecord, choose_classes, parse_list_file, read_class_names
 from codes.datasets.inspection import FileFacts, Identity, Job
 from codes.datasets.loader import build_dataloader
 from codes.datasets.transforms.base import Transform
@@ -235,7 +235,7 @@ def describe(numbers: Mapping[str, Any]) -> str:
         text += f', {_span(low, high)} frames (median {median:,})'
     if 'seconds' in numbers:
         text += ', {:.1f} to {:.1f} s (median {:.1f})'.format(*numbers['seconds'])
-    return text
+    return f'{text}, decoder {numbers["decoder"]}' if 'decoder' in numbers else text
 
 
 def _span(low: int, high: int) -> str:
@@ -299,15 +299,22 @@ def read_split(section_name: str, section: Mapping[str, Any], num_classes: int |
     on_error = section.get('on_error') or ('resample' if name == 'train' else 'raise')  # as build_dataloader decides
     usual = inspect.signature(build_dataloader).parameters['max_bad_share'].default
     share = section.get('max_bad_share', usual) if on_error == 'resample' else 0.0
+    sampling = section.get('sampling', 'uniform')
     try:
         dataset = build(section['dataset'], DATASETS, path)
     except (FileNotFoundError, ValueError) as error:
-        return _read_apart(name, section['dataset'], path, num_classes, share, str(error))
-    return splits_of(name, dataset, num_classes, section.get('sampling', 'uniform'), share)
+        return _read_apart(name, section['dataset'], path, num_classes, sampling, share, str(error))
+    return splits_of(name, dataset, num_classes, sampling, share)
 
 
 def _read_apart(
-    name: str, cfg: Mapping[str, Any], path: str, num_classes: int | None, max_bad_share: float, reason: str
+    name: str,
+    cfg: Mapping[str, Any],
+    path: str,
+    num_classes: int | None,
+    sampling: str,
+    max_bad_share: float,
+    reason: str,
 ) -> list[Split]:
     """Return as much as can be read of a data set that cannot be built for some ``reason``."""
     if 'datasets' in cfg:
@@ -316,9 +323,9 @@ def _read_apart(
             where = f'{path}.datasets.{i}'
             try:
                 dataset = build(part, DATASETS, where)
-                splits += splits_of(f'{name}.{i}', dataset, num_classes, max_bad_share=max_bad_share)
+                splits += splits_of(f'{name}.{i}', dataset, num_classes, sampling, max_bad_share)
             except (FileNotFoundError, ValueError) as error:
-                splits += _read_apart(f'{name}.{i}', part, where, num_classes, max_bad_share, str(error))
+                splits += _read_apart(f'{name}.{i}', part, where, num_classes, sampling, max_bad_share, str(error))
         return splits
     steps = [build(step, TRANSFORMS, f'{path}.pipeline.{i}') for i, step in enumerate(cfg['pipeline'])]
     of_frames = find_class(cfg, DATASETS, path) is RawFramesDataset
@@ -330,6 +337,12 @@ def _read_apart(
     if cfg.get('class_file') is not None:
         with suppress(FileNotFoundError, ValueError):  # then that is the reason, unless the list is wrong too
             class_names = read_class_names(cfg['class_file'])
+    if cfg.get('classes') is not None:
+        try:
+            records, class_names = choose_classes(records, class_names, cfg['classes']) if records else ([], None)
+        except ValueError as error:  # the other checks would be about other classes
+            records, class_names = [], None
+            findings = [*findings, Finding('error', 'list', name, str(error))]
     return [
         Split(
             name,
@@ -341,6 +354,7 @@ def _read_apart(
             filename_tmpl=cfg.get('filename_tmpl', 'img_{:05d}.jpg') if of_frames else None,
             start_index=cfg.get('start_index', 1),
             max_bad_share=max_bad_share,
+            sampling=sampling,
             findings=tuple(findings) or (Finding('error', 'list', name, reason),),
         )
     ]
@@ -857,6 +871,8 @@ def _numbers(splits: Sequence[Split], facts: Mapping[Job, FileFacts] | None = No
             'videos_per_class': (min(counts.values(), default=0), max(counts.values(), default=0)),
             'histogram': {str(label): counts[label] for label in sorted(counts)},
         }
+        if split.decoder is not None:
+            of_split['decoder'] = split.decoder
         if lengths:
             of_split['frames'] = (min(lengths), max(lengths), int(np.median(lengths)))
         if seconds:

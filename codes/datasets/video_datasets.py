@@ -12,18 +12,23 @@ import operator
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
+from codes.datasets.annotation import (
+    VideoRecord,
+    choose_classes,
+    parse_list_file,
+    read_class_names,
+    scan_class_folders,
+)
 from codes.datasets.frame_names import FrameNames
 from codes.datasets.transforms.base import BadSample, Record, Transform, check_count
 from codes.datasets.transforms.compose import Compose
-from codes.registry import DATASETS, nearest
+from codes.registry import DATASETS
 
 # An error keeps its type if the type can be made from a text alone; any other becomes a RuntimeError.
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
@@ -162,45 +167,13 @@ class _LabelledVideos(VideoSamples):
         else:
             raise ValueError('list_file and data_root are both None: give a list, or a folder of class folders')
         if classes is not None:
-            self._keep_classes(classes)
+            self.records, self.class_names = choose_classes(self.records, self.class_names, classes)
+            self._classes_from = f'classes={list(classes)!r}'
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
         self.gives = self.pipeline.gives
         self.labels = self._read_labels()
         base = f'data_root={data_root!r}' if data_root else f'the working directory {os.getcwd()!r}'
         self._relative_to = f'relative paths are joined to {base}'
-
-    def _keep_classes(self, classes: Sequence[str | int]) -> None:
-        """Leave the other classes out, and number these as they stand in ``classes``."""
-        numbers = [self._class_number(name) for name in classes]
-        if not numbers or len(set(numbers)) < len(numbers):
-            raise ValueError(f'classes={list(classes)!r} must name at least one class, and none twice')
-        label_of = {number: label for label, number in enumerate(numbers)}
-        kept = []
-        for record in self.records:
-            labels = tuple(label_of[label] for label in record.labels if label in label_of)
-            if labels:
-                kept.append(replace(record, labels=labels))
-        found = {label for record in kept for label in record.labels}
-        # Without names a class that does not occur is most likely a slip; with names it is known to be a class.
-        missing = [name for name, number in zip(classes, numbers, strict=True) if label_of[number] not in found]
-        if not kept or (missing and self.class_names is None):
-            raise ValueError(f'{self.records[0].list_file} has no video of the classes {missing!r}')
-        self.records = kept
-        if self.class_names is not None:
-            self.class_names = [self.class_names[number] for number in numbers]
-            self._classes_from = f'classes={list(classes)!r}'
-
-    def _class_number(self, name: str | int) -> int:
-        names = self.class_names
-        if isinstance(name, int):
-            if name < 0 or (names is not None and name >= len(names)):
-                raise ValueError(f'classes has {name}, but the classes are 0 to {len(names or ()) - 1}')
-            return name
-        if names is None:
-            raise ValueError(f'classes has the name {name!r}, but names are known with class_file only; use numbers')
-        if name not in names:
-            raise ValueError(f'classes has {name!r}, which is none of the {len(names)} classes.{nearest(name, names)}')
-        return names.index(name)
 
     def _read_labels(self) -> npt.NDArray[np.int64] | npt.NDArray[np.bool_]:
         """Return the records' labels as one array."""
