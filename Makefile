@@ -2,7 +2,7 @@
 # make demo          DSANet against its baseline on generated videos: about four minutes on two CPU cores
 # make demo-models   five ways of relating the snippets of a video, on the same videos: under 15 minutes
 # make test          linter, type checker and tests: a few minutes
-# make faults        processes and machines of whole runs killed, frozen, cut off and restarted: eight minutes
+# make faults        processes and machines of whole runs killed, frozen, cut off and restarted: four minutes
 # make test-all      what is too slow for that: each config's network is built and trained a step
 
 PYTHON ?= python3

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch  # noqa: E402
 
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
+from codes.datasets.loader import start_workers  # noqa: E402
 from codes.datasets.transforms.base import BadSample  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
@@ -96,12 +97,14 @@ def main() -> None:
                 config['model'][key] = value
         runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
         amp = args.amp or runtime.amp
-        device = distributed.setup(runtime.timeout_minutes)
+        device = distributed.find_device()
         setup_logging(None, is_main=distributed.rank() == 0)
         model = build(config['model'], MODELS, 'model')
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)
+        start_workers(loader)
+        distributed.join(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, allow_pickle=args.allow_pickle)
         metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
         check_metrics(metrics, dataset)

@@ -102,11 +102,13 @@ def main() -> None:
         if args.no_validate:
             config.pop('val_dataloader', None)
         runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
-        device = distributed.setup(runtime.timeout_minutes)
+        device = distributed.find_device()
         is_main = distributed.rank() == 0
         work_dir.mkdir(parents=True, exist_ok=True)
         setup_logging(work_dir, is_main)
         runner = Runner(config, work_dir, device)
+        runner.start_workers()
+        distributed.join(runtime.timeout_minutes)
         if not args.no_check:
             check_data(runner)
         runner.start(what_to_resume(args.resume, work_dir), args.load_from, args.allow_pickle)

@@ -3,7 +3,8 @@
 Legend: N videos in a batch, V views, U snippets, T frames a snippet, C channels, H and W pixels.
 """
 
-import os
+import multiprocessing
+import multiprocessing.util
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,6 +70,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         self.world_size = world_size
         self.epoch = 0
         self.first = 0
+        self.is_asleep = False  # gives nothing, for start_workers
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
         """Choose what the next iteration gives.
@@ -82,6 +84,8 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         self.first = first
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
+        if self.is_asleep:
+            return
         rng = np.random.default_rng((self.seed, self.epoch))
         length = self.num_samples * self.repeat
         order = rng.permutation(length) % self.num_samples if self.plan is None else draw_epoch(*self.plan, length, rng)
@@ -117,6 +121,7 @@ class ShardSampler(Sampler[int]):
         self.rank = rank
         self.world_size = world_size
         self.done: frozenset[int] = frozenset()
+        self.is_asleep = False  # gives nothing, for start_workers
 
     def leave_out(self, batches: Iterable[int]) -> None:
         """Leave out the batches of these numbers from now on; the others are shared anew. The same in all processes."""
@@ -131,7 +136,7 @@ class ShardSampler(Sampler[int]):
         return [range(start, min(start + self.batch_size, self.num_samples)) for start in mine]
 
     def __iter__(self) -> Iterator[int]:
-        return chain.from_iterable(self.batches)
+        return chain.from_iterable(() if self.is_asleep else self.batches)
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -177,25 +182,44 @@ def as_it_is(item: Any) -> Any:
 
 
 def init_worker(worker_id: int) -> None:
-    """Keep a worker process to one thread for its work: there is a worker a core, and more threads only fight.
+    """Keep a worker process to one thread: there is a worker a core, and more threads only fight.
 
     Ctrl-C in a terminal and a scheduler's SIGTERM reach all processes of a job. The main process answers them when its
     iteration is done, for which it needs its workers; they end with it.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
-        # Blocked everywhere, SIGTERM waits for the thread that looks whom it is from.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_for_the_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_for_the_parent(parent: int) -> None:
-    """End this process when its parent says so, as it does with workers that are stuck, and for nobody else."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
+def _kill_workers() -> None:
+    """Kill what multiprocessing is about to send SIGTERM to, and would then wait for, when a process ends."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call it an error
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+multiprocessing.util.Finalize(None, _kill_workers, exitpriority=0)
+
+
+def start_workers(loader: DataLoader[Any]) -> None:
+    """Start a loader's worker processes before they have anything to do.
+
+    They are forked, and a fork copies no other thread, but the locks that other threads hold at that moment. The
+    threads of a process group take such locks at any time (CPython's own list of threads has one), so workers that were
+    forked beside them would now and then wait for ever.
+
+    Args:
+        loader: from :func:`build_dataloader`.
+    """
+    if loader.num_workers:
+        sampler: Any = loader.sampler
+        sampler.is_asleep = True
+        iter(loader)
+        sampler.is_asleep = False
 
 
 def build_dataloader(

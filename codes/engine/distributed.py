@@ -33,13 +33,13 @@ PATIENCE = 5.0  # seconds in which a process that lost the others learns which o
 
 
 def rank() -> int:
-    """Return this process's number, 0 in a single process."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    """Return this process's number, 0 in a single process; known before :func:`join`."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get('RANK', 0))
 
 
 def world_size() -> int:
-    """Return the number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """Return the number of processes; known before :func:`join`."""
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get('WORLD_SIZE', 1))
 
 
 def is_restart() -> bool:
@@ -57,35 +57,39 @@ def check_device_count(asked: int, present: int) -> None:
         raise ValueError(f'{asked} GPUs were asked for, but this machine has {present}')
 
 
-def setup(timeout_minutes: float = 10) -> torch.device:
-    """Join the process group that the launcher announces in the environment, if there is one.
-
-    Args:
-        timeout_minutes: how long a collective operation waits for a process before all give up.
-
-    Returns:
-        The device of this process: its GPU, or the CPU (gloo) if there is none.
+def find_device() -> torch.device:
+    """Return the device of this process: its GPU, or the CPU if the machine has none.
 
     Raises:
         ValueError: more processes than GPUs.
     """
-    global _STORE
-    local_rank = int(os.environ.get('LOCAL_RANK', 0))
     check_device_count(int(os.environ.get('LOCAL_WORLD_SIZE', 1)), torch.cuda.device_count())
-    has_gpu = torch.cuda.is_available()
-    device = torch.device('cuda', local_rank) if has_gpu else torch.device('cpu')
-    if has_gpu:
-        torch.cuda.set_device(device)
-    if 'WORLD_SIZE' in os.environ and not dist.is_initialized():
-        timeout = timedelta(minutes=timeout_minutes)
-        store, number, processes = next(dist.rendezvous('env://', timeout=timeout))
-        store.set_timeout(timeout)
-        # The launcher's store outlives a failed attempt, and holds the addresses of processes that are gone.
-        _STORE = dist.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
-        # The CPU half of the group carries objects such as file names, so that they need not pass through the GPU.
-        backend = 'cpu:gloo,cuda:nccl' if has_gpu else 'gloo'
-        dist.init_process_group(backend, store=_STORE, rank=number, world_size=processes, timeout=timeout)
+    if not torch.cuda.is_available():
+        return torch.device('cpu')
+    device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
+    torch.cuda.set_device(device)
     return device
+
+
+def join(timeout_minutes: float = 10) -> None:
+    """Join the process group that the launcher announces in the environment, if there is one.
+
+    It brings threads along, so data workers start before (``datasets.loader.start_workers``).
+
+    Args:
+        timeout_minutes: how long a collective operation waits for a process before all give up.
+    """
+    global _STORE
+    if 'WORLD_SIZE' not in os.environ or dist.is_initialized():
+        return
+    timeout = timedelta(minutes=timeout_minutes)
+    store, number, processes = next(dist.rendezvous('env://', timeout=timeout))
+    store.set_timeout(timeout)
+    # The launcher's store outlives a failed attempt, and holds the addresses of processes that are gone.
+    _STORE = dist.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
+    # The CPU half of the group carries objects such as file names, so that they need not pass through the GPU.
+    backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
+    dist.init_process_group(backend, store=_STORE, rank=number, world_size=processes, timeout=timeout)
 
 
 def teardown() -> None:
@@ -162,11 +166,6 @@ def barrier() -> None:
 # -- when a process fails ----------------------------------------------------------------------------------------------
 
 
-def _own_rank() -> int:
-    """Return this process's number, also while it has not joined the group yet."""
-    return int(os.environ.get('RANK', 0))
-
-
 def has_lost_contact(error: BaseException) -> bool:
     """Say whether an error is about reaching other processes, and so more likely their fault than this one's."""
     network = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
@@ -200,7 +199,7 @@ def leave_message(text: str, traceback_text: str | None = None, lost_contact: bo
 def _tell_the_others(text: str) -> None:
     store = _STORE
     if store is not None:
-        in_time(lambda: store.set(f'end of {_own_rank()}', text), PATIENCE)
+        in_time(lambda: store.set(f'end of {rank()}', text), PATIENCE)
 
 
 def _log_to_file(text: str) -> None:
@@ -247,7 +246,7 @@ def last_words(patience: float = PATIENCE) -> Mapping[int, str | None]:
     assert store is not None, 'only for members of a process group'
     called: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: called.append(number))
-    others = [other for other in range(int(os.environ['WORLD_SIZE'])) if other != _own_rank()]
+    others = [other for other in range(int(os.environ['WORLD_SIZE'])) if other != rank()]
     deadline = time.monotonic() + patience
 
     def collect() -> dict[int, str | None]:
@@ -271,7 +270,7 @@ def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> st
     """
     reason = re.sub(r'^\[[^]]*\] ', '', str(error)).split('\n')[0]
     reason = re.sub(r'\. This is typically caused by.*', '', reason)
-    parts = [f'process {_own_rank()} lost contact with the others: {reason}']
+    parts = [f'process {rank()} lost contact with the others: {reason}']
     if _STORE is not None:
         try:
             _tell_the_others('')  # they may look for this process while it looks for them

@@ -322,7 +322,7 @@ class Agent(LocalElasticAgent):
         """Number this machine's processes by NODE_RANK, and agree with the other machines on the attempt.
 
         A machine whose processes did not fail would not count a restart; all must, because the number also tells the
-        addresses of this attempt's processes from those of earlier ones (``distributed.setup``).
+        addresses of this attempt's processes from those of earlier ones (``distributed.join``).
         """
         store.set(f'machine {group_rank}', f'{self._launch.node_rank} {self._attempt} {spec.max_restarts}')
         told = [store.get(f'machine {n}').decode().split() for n in range(group_world_size)]

@@ -167,8 +167,9 @@ def plain_errors() -> Iterator[None]:
         yield
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        rank = os.environ.get('RANK', '0')
-        line = f'error{f" of process {rank} on {platform.node()}" if rank != "0" else ""}: {text}'
+        rank = int(os.environ.get('RANK', 0))
+        is_elsewhere = rank >= int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # than on the first machine
+        line = f'error{f" of process {rank} on {platform.node()}" if is_elsewhere else ""}: {text}'
         distributed.leave_message(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
             sys.stderr.write(f'{line}\n')

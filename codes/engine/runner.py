@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from codes.config import Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
-from codes.datasets.loader import build_dataloader
+from codes.datasets.loader import build_dataloader, start_workers
 from codes.engine import distributed
 from codes.engine.bad_samples import BadSampleLog
 from codes.engine.checkpoint import (
@@ -115,7 +115,7 @@ class Runner:
     Args:
         config: a checked config with ``train_dataloader``, ``optimizer``, ``schedule`` and ``train_cfg``.
         work_dir: an existing folder for checkpoints, logs and curves.
-        device: from ``distributed.setup``.
+        device: from ``distributed.find_device``.
 
     Raises:
         KeyError, ValueError: the config lacks a section, or data and model do not fit together.
@@ -291,6 +291,12 @@ class Runner:
             self.average.load(content)
         if content['scaler']:  # empty after a run without fp16
             self.scaler.load_state_dict(content['scaler'])
+
+    def start_workers(self) -> None:
+        """Start the data workers; on several processes before ``distributed.join``."""
+        for loader in (self.train_loader, self.val_loader):
+            if loader is not None:
+                start_workers(loader)
 
     # -- the loops -------------------------------------------------------------------------------------------------
 

@@ -34,8 +34,9 @@ class Stopped(Exception):  # noqa: N818 - not an error
 class StopRequest:
     """Notes SIGTERM and SIGINT instead of ending the process in the middle of something, inside of a ``with``.
 
-    A second signal of the kind ends the process at once, as usual, for people who do not want to wait. Outside of the
-    main thread, where Python allows no handlers, nothing is noted.
+    A second Ctrl-C ends the process at once, as usual, for people who do not want to wait; SIGTERM may come from the
+    scheduler and from the launcher, and twice means the same. Outside of the main thread, where Python allows no
+    handlers, nothing is noted.
 
     Attributes:
         number: the signal that came, 0 if none.
@@ -78,6 +79,7 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        signal.signal(number, self._before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
         if self._text is not None:
             raise Stopped(number, self._text)

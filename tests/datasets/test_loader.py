@@ -1,10 +1,17 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from codes.datasets import MixedDataset, VideoDataset, build_dataloader
-from codes.datasets.loader import EpochSampler, ShardSampler, collate, init_worker
+from codes.datasets.loader import EpochSampler, ShardSampler, collate, init_worker, start_workers
 from codes.datasets.transforms import (
     DecodeVideo,
     Flip,
@@ -16,6 +23,7 @@ from codes.datasets.transforms import (
 from tests.make_videos import write_video
 
 NUM_VIDEOS = 7
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -218,19 +226,83 @@ def test_rank_out_of_range_is_refused(dataset):
         build_dataloader(dataset, 1, 0, training=False, rank=2, world_size=2)
 
 
-def test_workers_stay_alive_between_epochs_and_use_one_thread(dataset):
+class InsideOfWorkers(torch.utils.data.Dataset):
+    """Tells of the process that a sample is made in."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        return os.getpid(), torch.get_num_threads(), cv2.getNumThreads()
+
+
+def test_workers_have_one_thread_and_leave_signals_to_the_main_process(dataset):
     assert build_dataloader(dataset, 1, 1, training=False).persistent_workers
     assert not build_dataloader(dataset, 1, 0, training=False).persistent_workers
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    try:
-        torch.set_num_threads(2)
-        cv2.setNumThreads(2)
-        init_worker(0)
-        assert torch.get_num_threads() == 1
-        assert cv2.getNumThreads() == 1
-    finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
+    loader = DataLoader(
+        InsideOfWorkers(), batch_size=None, num_workers=1, worker_init_fn=init_worker, persistent_workers=True
+    )
+    seen = [tuple(sample) for sample in [*loader, *loader]]
+    assert len(set(seen)) == 1
+    worker, *threads = seen[0]
+    assert threads == [1, 1]
+    assert worker != os.getpid()
+
+
+LEAVE_WORKERS = """
+import torch
+from codes.datasets.loader import init_worker
+
+class Stuck(torch.utils.data.Dataset):
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        while index:
+            pass
+        return index
+
+loader = torch.utils.data.DataLoader(Stuck(), num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
+next(iter(loader))
+import ctypes
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))  # so that nothing shuts the worker down
+"""
+
+
+def test_a_process_ends_although_its_workers_are_stuck():
+    subprocess.run([sys.executable, '-c', LEAVE_WORKERS], cwd=ROOT, timeout=60, check=True)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_workers_that_start_early_have_nothing_to_do_until_they_are_asked(dataset, training):
+    loaders = [build_dataloader(dataset, 2, 1, training=training) for _ in range(2)]
+    start_workers(loaders[1])
+    workers = list(loaders[1]._iterator._workers)
+    assert all(worker.is_alive() for worker in workers)
+    assert not loaders[1]._iterator._tasks_outstanding
+    for epoch in range(2):
+        if training:
+            for loader in loaders:
+                loader.sampler.set_epoch(epoch)
+        one, two = ([batch['inputs'] for batch in loader] for loader in loaders)
+        assert len(one) == len(two) > 1
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert loaders[1]._iterator._workers == workers
+    start_workers(build_dataloader(dataset, 2, 0, training=training))  # none to start
+
+
+@pytest.mark.parametrize('first', [0, 2, 4])
+def test_an_epoch_is_taken_up_in_its_middle(first):
+    for rank in range(2):
+        sampler = EpochSampler(13, 1, seed=3, rank=rank, world_size=2, accumulate=2)
+        sampler.set_epoch(4)
+        whole = list(sampler)
+        assert len(whole) == len(sampler) == 6  # 12 of 13 make three steps of two batches of two processes
+        sampler.set_epoch(4, first)
+        assert list(sampler) == whole[first:]
+        assert len(sampler) == 6
 
 
 def keys_of(dataset, epoch=0, rank=0, world_size=1, batch_size=2, seed=5, **options):

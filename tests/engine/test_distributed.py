@@ -28,11 +28,18 @@ def test_setup_refuses_too_many_processes(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
     with pytest.raises(ValueError, match='4 GPUs were asked for, but this machine has 1'):
-        distributed.setup()
+        distributed.find_device()
+
+
+def test_number_of_processes_is_known_before_they_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {'WORLD_SIZE': '4', 'RANK': '3'}.items():
+        monkeypatch.setenv(name, value)
+    assert (distributed.rank(), distributed.world_size()) == (3, 4)
 
 
 def test_one_process_needs_no_group() -> None:
-    device = distributed.setup()
+    device = distributed.find_device()
+    distributed.join()
     model = nn.Linear(2, 2)
     assert device.type in ('cpu', 'cuda')
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
@@ -48,8 +55,8 @@ def group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> object:
     """A process group of one, so that the code of many runs in this process."""
     for name, value in {'WORLD_SIZE': '1', 'RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}.items():
         monkeypatch.setenv(name, value)
-    device = distributed.setup(timeout_minutes=1)
-    yield device
+    distributed.join(timeout_minutes=1)
+    yield distributed.find_device()
     distributed.teardown()
 
 

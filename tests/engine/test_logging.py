@@ -1,5 +1,7 @@
+import errno
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,11 +53,14 @@ def test_validation_that_will_be_repeated_is_written_once(tmp_path: Path) -> Non
         assert len(read_scalars(tmp_path / 'scalars.jsonl')) == left
 
 
-@pytest.mark.parametrize(('rank', 'text'), [('0', "error: it's x\n"), ('8', 'error of process 8 on ')])
+@pytest.mark.parametrize(
+    ('rank', 'text'), [('0', "error: it's x\n"), ('1', "error: it's x\n"), ('2', 'error of process 2 on ')]
+)
 def test_mistakes_are_one_line(
     rank: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv('RANK', rank)
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
     with pytest.raises(SystemExit, match='^2$'), plain_errors():
         raise KeyError("it's x")
     error = capsys.readouterr().err
@@ -87,6 +92,7 @@ def _leave_no_handlers() -> Iterator[None]:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
+    logger.setLevel(logging.NOTSET)
     logger.propagate = True
 
 
@@ -115,3 +121,35 @@ def test_every_process_has_a_file_for_all_it_says(
     lines = (tmp_path / 'run.rank3.log').read_text().splitlines()
     assert [line.split('  ')[1] for line in lines] == ['from rank 3', 'a traceback']
     assert capsys.readouterr().out == ''
+
+
+class NearlyFull:
+    """A file on a disk that takes half a line, then nothing, then all again."""
+
+    def __init__(self, file: object) -> None:
+        self.file = file
+        self.writes = 0
+
+    def write(self, data: bytes) -> int:
+        self.writes += 1
+        if self.writes == 1:
+            return self.file.write(data[: len(data) // 2])
+        if self.writes == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.file.write(data)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def test_full_disk_costs_lines_and_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    with ScalarWriter(tmp_path, is_main=True) as writer:
+        writer.write('train', {'loss': 1.0}, 1, 1)
+        writer._lines = NearlyFull(writer._lines)
+        for iteration in range(2, 6):
+            writer.write('train', {'loss': float(iteration)}, 1, iteration)
+    assert [line['iteration'] for line in read_scalars(tmp_path / 'scalars.jsonl')] == [1, 4, 5]
+    assert sum('the curves have gaps: ' in message for message in caplog.messages) == 1

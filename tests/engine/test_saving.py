@@ -13,7 +13,7 @@ from codes.engine.checkpoint import Position, read_checkpoint
 from codes.engine.saving import Saver
 from codes.engine.stopping import RunError
 
-CONTENT = {'weight': torch.arange(300_000, dtype=torch.float32)}  # 1.2 MB
+CONTENT = {'weight': torch.arange(1_300_000, dtype=torch.float32)}  # 5.2 MB
 
 
 def names(folder: Path) -> list[str]:
@@ -38,11 +38,11 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of two megabytes."""
+    """A real file system of eight megabytes."""
     folder = tmp_path / 'disk'
     folder.mkdir()
     mounted = shutil.which('mount') and os.geteuid() == 0
-    command = ['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(folder)]
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', str(folder)]
     if not mounted or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip('this user cannot mount a small file system')
     yield folder

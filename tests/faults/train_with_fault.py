@@ -1,7 +1,7 @@
 """tools/train_recognizer.py with a fault in one process: train_with_fault.py FAULT RANK PLACE NUMBER [arguments]
 
-FAULT is raise, kill (SIGKILL), freeze (SIGSTOP) or terminate (SIGTERM to each process). PLACE is iteration, with its
-number in the run from 0, or validation, with how many came before. It happens in the first attempt only.
+FAULT is raise, kill (SIGKILL) or freeze (SIGSTOP). PLACE is iteration, with its number in the run from 0, or
+validation, with how many came before. It happens in the first attempt only.
 """
 
 import os
@@ -15,22 +15,22 @@ from codes.engine import distributed, runner  # noqa: E402
 from tools import train_recognizer  # noqa: E402
 
 FAULT, RANK, PLACE, NUMBER = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1), int(sys.argv.pop(1))
-SIGNALS = {'kill': signal.SIGKILL, 'freeze': signal.SIGSTOP, 'terminate': signal.SIGTERM}
+SIGNALS = {'kill': signal.SIGKILL, 'freeze': signal.SIGSTOP}
 SEED_ITERATION, PREDICT = runner.seed_iteration, runner.predict
 VALIDATIONS = iter(range(1000))
 
 
 def fail(number: int) -> None:
-    if number == NUMBER and not distributed.is_restart() and (distributed.rank() == RANK or FAULT == 'terminate'):
+    if number == NUMBER and not distributed.is_restart() and distributed.rank() == RANK:
         if FAULT == 'raise':
             raise LookupError('this is the fault')
         os.kill(os.getpid(), SIGNALS[FAULT])
 
 
-def seed_and_fail(seed: int, iteration: int, rank: int) -> None:
+def seed_and_fail(seed: int, iteration: int, *place: int) -> None:
     if PLACE == 'iteration':
         fail(iteration)
-    SEED_ITERATION(seed, iteration, rank)
+    SEED_ITERATION(seed, iteration, *place)
 
 
 def predict_and_fail(*args: object, **options: object) -> object:

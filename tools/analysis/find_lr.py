@@ -71,7 +71,7 @@ def make_runner(config: Config, work_dir: Path) -> Runner:
     config.pop('val_dataloader', None)
     if 'train_cfg' in config:
         config['train_cfg'] = {**config['train_cfg'], 'ema_decay': None}
-    runner = Runner(config, work_dir, distributed.setup())
+    runner = Runner(config, work_dir, distributed.find_device())
     base = runner.optimizer.defaults['lr']
     if base <= 0:
         raise ValueError(f'optimizer.lr={base} must be above 0: the rates of all parameters are multiples of it')
