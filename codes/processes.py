@@ -10,7 +10,7 @@ def die_with_parent(parent: int | None = None) -> None:
     """Let the kernel kill this process when the one that started it is gone, even without a word, as of SIGKILL.
 
     A process that is left alone would work on, and write to the files of the run that is started in its place. On Linux
-    only; elsewhere nothing happens.
+    only; elsewhere nothing happens. The thread that started it must last as long as its process: the kernel goes by it.
 
     Args:
         parent: id of the process that started this one, which may be dead already; then this one ends at once. None

@@ -297,7 +297,8 @@ def writing(target: Path) -> Iterator[Path]:
 
     The name is this process's own: two that write one target cannot mix. What an error leaves is removed.
     """
-    part = target.with_name(f'.{target.name}.{platform.node()}-{os.getpid()}.part')
+    # Cut, since a name that is as long as names may be must not become longer.
+    part = target.with_name(f'.{target.name[:40]}.{platform.node()}-{os.getpid()}.part')
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove(part)  # of an earlier process with this one's number
     try:

@@ -209,6 +209,13 @@ def test_writing_renames_what_is_complete(out):
     assert (out / 'folder' / 'file').read_text() == 'newer'
 
 
+def test_a_name_may_be_as_long_as_names_may_be(out):
+    for name in ('x' * 255, 'ü' * 127):
+        with writing(out / name) as part:
+            part.touch()
+        assert (out / name).is_file()
+
+
 @pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
 def test_writing_leaves_nothing_behind_an_error(out, error):
     def fail(is_folder: bool) -> None:
