@@ -7,7 +7,10 @@ are split from the right, so a path may contain spaces. A video of several class
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from codes.datasets.frame_names import FrameNames
+from codes.registry import nearest
 
 VIDEO_EXTENSIONS = (
     '.3gp',
@@ -127,14 +130,59 @@ def read_class_names(class_file: str) -> list[str]:
     return names
 
 
+def choose_classes(
+    records: Sequence[VideoRecord], class_names: Sequence[str] | None, classes: Sequence[str | int]
+) -> tuple[list[VideoRecord], list[str] | None]:
+    """Leave the other classes out, and number these as they stand in ``classes``.
+
+    Args:
+        records: at least one.
+        class_names: names in the order of the labels, or None if they are not known.
+        classes: classes by name or number.
+
+    Returns:
+        The videos of these classes, and the names of the classes if they are known.
+
+    Raises:
+        ValueError: ``classes`` is empty, names a class twice or one that there is not, or nothing is left.
+    """
+    numbers = [_class_number(name, class_names) for name in classes]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f'classes={list(classes)!r} must name at least one class, and none twice')
+    label_of = {number: label for label, number in enumerate(numbers)}
+    kept = []
+    for record in records:
+        labels = tuple(label_of[label] for label in record.labels if label in label_of)
+        if labels:
+            kept.append(replace(record, labels=labels))
+    found = {label for record in kept for label in record.labels}
+    # Without names a class that does not occur is most likely a slip; with names it is known to be a class.
+    missing = [name for name, number in zip(classes, numbers, strict=True) if label_of[number] not in found]
+    if not kept or (missing and class_names is None):
+        raise ValueError(f'{records[0].list_file} has no video of the classes {missing!r}')
+    return kept, None if class_names is None else [class_names[number] for number in numbers]
+
+
+def _class_number(name: str | int, names: Sequence[str] | None) -> int:
+    if isinstance(name, int):
+        if name < 0 or (names is not None and name >= len(names)):
+            raise ValueError(f'classes has {name}, but the classes are 0 to {len(names or ()) - 1}')
+        return name
+    if names is None:
+        raise ValueError(f'classes has the name {name!r}, but names are known with class_file only; use numbers')
+    if name not in names:
+        raise ValueError(f'classes has {name!r}, which is none of the {len(names)} classes.{nearest(name, names)}')
+    return names.index(name)
+
+
 def scan_class_folders(
-    root: str, filename_tmpl: str | None = None, class_names: Sequence[str] | None = None
+    root: str, frame_names: FrameNames | None = None, class_names: Sequence[str] | None = None
 ) -> tuple[list[VideoRecord], list[str]]:
     """Find the videos of a data set without a list, one folder a class: ``root/class/video``.
 
     Args:
         root: folder of the class folders. Hidden files and folders are skipped.
-        filename_tmpl: how frames are called; given, videos are folders of frames, else they are video files.
+        frame_names: how frames are called; given, videos are folders of frames, else they are video files.
         class_names: the classes in the order of their labels; by default the folders sorted by name. A split
             that lacks a class needs them, otherwise its labels differ from those of the other splits.
 
@@ -143,7 +191,8 @@ def scan_class_folders(
 
     Raises:
         FileNotFoundError: ``root`` is no folder.
-        ValueError: no class folder, a folder that is no class, or a class folder without a video.
+        ValueError: no class folder, a folder that is no class, a class folder without a video, or a folder that lacks
+            frames or does not begin with the number that it should.
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'no folder {os.path.abspath(root)!r}; looked for class folders in it')
@@ -157,12 +206,12 @@ def scan_class_folders(
         folder = os.path.join(root, name)
         if name not in label_of:
             raise ValueError(f'folder {folder!r} is none of the {len(names)} classes: {", ".join(names)}')
-        if filename_tmpl is None:
+        if frame_names is None:
             wanted = f'video ending in {", ".join(VIDEO_EXTENSIONS)}'
             found = _video_files(folder)
         else:
-            wanted = f'folder of frames called {filename_tmpl!r}'
-            found = _frame_folders(folder, filename_tmpl)
+            wanted = f'folder of frames called {frame_names.template!r}'
+            found = _frame_folders(folder, frame_names)
         if not found:
             raise ValueError(f'class folder {folder!r} has no {wanted}')
         labels = (label_of[name],)
@@ -212,14 +261,19 @@ def _video_files(folder: str) -> list[tuple[str, int | None]]:
     return [(name, None) for name in _visible(folder) if name.lower().endswith(VIDEO_EXTENSIONS)]
 
 
-def _frame_folders(folder: str, filename_tmpl: str) -> list[tuple[str, int | None]]:
-    """Return (name, number of frames) of the folders that hold frames called like ``filename_tmpl``."""
-    prefix, suffix = filename_tmpl.split('{')[0], filename_tmpl.rsplit('}')[-1]
+def _frame_folders(folder: str, frame_names: FrameNames) -> list[tuple[str, int | None]]:
+    """Return (name, number of frames) of the folders that hold frames of such names.
+
+    Raises:
+        ValueError: frames lack, by folder.
+    """
     found: list[tuple[str, int | None]] = []
     for name in _visible(folder):
         path = os.path.join(folder, name)
         if os.path.isdir(path):
-            num_frames = sum(file.startswith(prefix) and file.endswith(suffix) for file in os.listdir(path))
+            num_frames, problem = frame_names.count(os.listdir(path))
+            if problem is not None:
+                raise ValueError(f'{path!r}: {problem} (frames called {frame_names.template!r})')
             if num_frames:
                 found.append((name, num_frames))
     return found

@@ -5,6 +5,7 @@ process takes its place, and the other jobs go on.
 """
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -13,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from codes.interruption import interruptions_held_back
+from codes.processes import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,11 @@ class Failure:
     text: str
 
 
-def _serve(function: Callable[[Any], Any], connection: Connection, not_mine: Sequence[Connection]) -> None:
-    """Do jobs until the other end is closed."""
+def _serve(
+    function: Callable[[Any], Any], connection: Connection, not_mine: Sequence[Connection], parent: int | None
+) -> None:
+    """Do jobs until the other end is closed, or the parent is gone, even in the middle of a job."""
+    die_with_parent(parent)
     for other in not_mine:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one ends the others
@@ -57,9 +62,10 @@ class _Worker:
         self.connection, other = multiprocessing.Pipe()
         # A forked process gets copies of this process's ends, which would keep the other workers waiting for ever if
         # this process were killed.
-        forked = multiprocessing.get_start_method() == 'fork'
-        not_mine = [self.connection, *(worker.connection for worker in others)] if forked else []
-        self.process = multiprocessing.Process(target=_serve, args=(function, other, not_mine), daemon=True)
+        method = multiprocessing.get_start_method()
+        not_mine = [self.connection, *(worker.connection for worker in others)] if method == 'fork' else []
+        parent = None if method == 'forkserver' else os.getpid()  # a fork server's process is the server's child
+        self.process = multiprocessing.Process(target=_serve, args=(function, other, not_mine, parent), daemon=True)
         with interruptions_held_back():
             self.process.start()
         other.close()  # so that this end notices when the process dies

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names
-from codes.datasets.inspection import FileFacts, Job
+from codes.datasets.annotation import VideoRecord, choose_classes, parse_list_file, read_class_names
+from codes.datasets.inspection import FileFacts, Identity, Job
 from codes.datasets.loader import build_dataloader
 from codes.datasets.transforms.base import Transform
 from codes.datasets.transforms.decoding import OpenVideo
@@ -163,7 +163,7 @@ class Looked:
 
     num_videos: int
     bad: Sequence[FileFacts]
-    identities: Mapping[int, tuple[int, int]]
+    identities: Mapping[int, Identity]
 
 
 @dataclass
@@ -235,7 +235,7 @@ def describe(numbers: Mapping[str, Any]) -> str:
         text += f', {_span(low, high)} frames (median {median:,})'
     if 'seconds' in numbers:
         text += ', {:.1f} to {:.1f} s (median {:.1f})'.format(*numbers['seconds'])
-    return text
+    return f'{text}, decoder {numbers["decoder"]}' if 'decoder' in numbers else text
 
 
 def _span(low: int, high: int) -> str:
@@ -299,15 +299,22 @@ def read_split(section_name: str, section: Mapping[str, Any], num_classes: int |
     on_error = section.get('on_error') or ('resample' if name == 'train' else 'raise')  # as build_dataloader decides
     usual = inspect.signature(build_dataloader).parameters['max_bad_share'].default
     share = section.get('max_bad_share', usual) if on_error == 'resample' else 0.0
+    sampling = section.get('sampling', 'uniform')
     try:
         dataset = build(section['dataset'], DATASETS, path)
     except (FileNotFoundError, ValueError) as error:
-        return _read_apart(name, section['dataset'], path, num_classes, share, str(error))
-    return splits_of(name, dataset, num_classes, section.get('sampling', 'uniform'), share)
+        return _read_apart(name, section['dataset'], path, num_classes, sampling, share, str(error))
+    return splits_of(name, dataset, num_classes, sampling, share)
 
 
 def _read_apart(
-    name: str, cfg: Mapping[str, Any], path: str, num_classes: int | None, max_bad_share: float, reason: str
+    name: str,
+    cfg: Mapping[str, Any],
+    path: str,
+    num_classes: int | None,
+    sampling: str,
+    max_bad_share: float,
+    reason: str,
 ) -> list[Split]:
     """Return as much as can be read of a data set that cannot be built for some ``reason``."""
     if 'datasets' in cfg:
@@ -316,9 +323,9 @@ def _read_apart(
             where = f'{path}.datasets.{i}'
             try:
                 dataset = build(part, DATASETS, where)
-                splits += splits_of(f'{name}.{i}', dataset, num_classes, max_bad_share=max_bad_share)
+                splits += splits_of(f'{name}.{i}', dataset, num_classes, sampling, max_bad_share)
             except (FileNotFoundError, ValueError) as error:
-                splits += _read_apart(f'{name}.{i}', part, where, num_classes, max_bad_share, str(error))
+                splits += _read_apart(f'{name}.{i}', part, where, num_classes, sampling, max_bad_share, str(error))
         return splits
     steps = [build(step, TRANSFORMS, f'{path}.pipeline.{i}') for i, step in enumerate(cfg['pipeline'])]
     of_frames = find_class(cfg, DATASETS, path) is RawFramesDataset
@@ -330,6 +337,12 @@ def _read_apart(
     if cfg.get('class_file') is not None:
         with suppress(FileNotFoundError, ValueError):  # then that is the reason, unless the list is wrong too
             class_names = read_class_names(cfg['class_file'])
+    if cfg.get('classes') is not None:
+        try:
+            records, class_names = choose_classes(records, class_names, cfg['classes']) if records else ([], None)
+        except ValueError as error:  # the other checks would be about other classes
+            records, class_names = [], None
+            findings = [*findings, Finding('error', 'list', name, str(error))]
     return [
         Split(
             name,
@@ -341,6 +354,7 @@ def _read_apart(
             filename_tmpl=cfg.get('filename_tmpl', 'img_{:05d}.jpg') if of_frames else None,
             start_index=cfg.get('start_index', 1),
             max_bad_share=max_bad_share,
+            sampling=sampling,
             findings=tuple(findings) or (Finding('error', 'list', name, reason),),
         )
     ]
@@ -500,22 +514,22 @@ def check_overlap(train: Split, other: Split) -> Iterator[Finding]:
     yield from _overlap(train, other, both, 'overlap')
 
 
-def check_links(train: Split, other: Split, looked: Mapping[str, Looked]) -> Iterator[Finding]:
+def check_links(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> Iterator[Finding]:
     """Look for training videos among those of validation or test that links, or linked folders, give another path.
 
     Args:
         train, other: the splits.
-        looked: at their files, by name of the split. A pair of which one was not looked for is not found.
+        identities: of their files, as of :class:`Looked`, by name of the split. A pair of which one lacks is not found.
     """
-    both = [(other.records[i], train.records[j]) for i, j in _linked(train, other, looked)]
+    both = [(other.records[i], train.records[j]) for i, j in _linked(train, other, identities)]
     yield from _overlap(train, other, both, 'links')
 
 
-def _linked(train: Split, other: Split, looked: Mapping[str, Looked]) -> list[tuple[int, int]]:
+def _linked(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> list[tuple[int, int]]:
     """Return the places in both lists of files that are the same, but not by path."""
     paths = set(train.keys)
-    trained = {identity: place for place, identity in looked[train.name].identities.items()}
-    found = sorted(looked[other.name].identities.items())
+    trained = {identity: place for place, identity in identities[train.name].items()}
+    found = sorted(identities[other.name].items())
     return [(i, trained[identity]) for i, identity in found if identity in trained and other.keys[i] not in paths]
 
 
@@ -712,19 +726,22 @@ def _check_resolutions(split: Split, good: Sequence[tuple[VideoRecord, FileFacts
 
 
 def check_same_content(
-    train: Split, other: Split, facts: Mapping[Job, FileFacts], looked: Mapping[str, Looked]
+    train: Split,
+    other: Split,
+    facts: Mapping[Job, FileFacts],
+    identities: Mapping[str, Mapping[int, Identity]],
 ) -> Iterator[Finding]:
     """Look for training videos among those of validation or test by what is in the files, not by name.
 
     Args:
         train, other: the splits.
         facts: of their files, by ``Split.job_of``.
-        looked: at their files; those that :func:`check_links` finds are left to it.
+        identities: as of :func:`check_links`; what that finds is left to it.
     """
     trained = {facts[train.job_of(record)].digest or '': record for record in train.records}
     trained.pop('', None)
     paths = set(train.keys)
-    linked = {place for place, _ in _linked(train, other, looked)}
+    linked = {place for place, _ in _linked(train, other, identities)}
     both = [
         (record, trained[digest])
         for place, (key, record) in enumerate(zip(other.keys, other.records, strict=True))
@@ -751,33 +768,43 @@ def quick_report(splits: Sequence[Split], seconds: float | None = 1.0) -> Report
     """
     findings = _check_records(splits)
     notes = []
-    looked: dict[str, Looked] = {}
+    identities = {}
     for split in splits:
         findings += check_lengths(split, [(r, r.num_frames) for r in split.records if r.num_frames is not None])
-        looked[split.name] = of_split = look_for_files(split, None if seconds is None else seconds / len(splits))
+        of_split = look_for_files(split, None if seconds is None else seconds / len(splits))
+        identities[split.name] = of_split.identities
         findings += check_files(split, of_split.bad, of_split.num_videos)
         if of_split.num_videos < len(split.records):
             share = f'{of_split.num_videos:,} of {len(split.records):,}'
             notes.append(f'{split.name}: {share} videos were looked for, spread over the list; none was opened')
     for train, other in _pairs(splits):
-        findings += check_links(train, other, looked)
+        findings += check_links(train, other, identities)
     return Report('quick', _numbers(splits), _sorted(findings), notes)
 
 
-def full_report(splits: Sequence[Split], facts: Mapping[Job, FileFacts]) -> Report:
+def full_report(
+    splits: Sequence[Split], facts: Mapping[Job, FileFacts], identities: Mapping[Job, Identity] | None = None
+) -> Report:
     """Check records and files.
 
     Args:
         splits: training, validation and test.
         facts: of every file of theirs, by ``Split.job_of``, from ``inspection.Inspection``.
+        identities: of the files, from there; None for not knowing which paths links make the same.
     """
     findings = _check_records(splits)
     for split in splits:
         findings += check_facts(split, facts)
-    looked = {split.name: look_for_files(split, None) for split in splits}
+    by_split = {split.name: _by_place(split, identities or {}) for split in splits}
     for train, other in _pairs(splits):
-        findings += [*check_links(train, other, looked), *check_same_content(train, other, facts, looked)]
+        findings += [*check_links(train, other, by_split), *check_same_content(train, other, facts, by_split)]
     return Report('full', _numbers(splits, facts), _sorted(findings))
+
+
+def _by_place(split: Split, identities: Mapping[Job, Identity]) -> dict[int, Identity]:
+    """Return identities by place in a split's list."""
+    jobs = map(split.job_of, split.records)
+    return {place: identities[job] for place, job in enumerate(jobs) if job in identities}
 
 
 def announce(report: Report) -> None:
@@ -844,6 +871,8 @@ def _numbers(splits: Sequence[Split], facts: Mapping[Job, FileFacts] | None = No
             'videos_per_class': (min(counts.values(), default=0), max(counts.values(), default=0)),
             'histogram': {str(label): counts[label] for label in sorted(counts)},
         }
+        if split.decoder is not None:
+            of_split['decoder'] = split.decoder
         if lengths:
             of_split['frames'] = (min(lengths), max(lengths), int(np.median(lengths)))
         if seconds:

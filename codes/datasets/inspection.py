@@ -1,14 +1,16 @@
 """What is in the files of a data set: each one is opened as in training, and some of its frames are decoded.
 
 Results are kept in a file, a line a video, so that an interrupted inspection goes on where it was. A video is inspected
-again when it has changed, or when other things are asked about it.
+again when it has changed, when other things are asked about it, or when it could not be read: the cause may have been
+the disk, its permissions or a lack of memory.
 """
 
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from codes.datasets.transforms.base import Record
 from codes.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 
 NUM_DECODED = 8  # frames of a video that are decoded, unless every frame is
+_NUM_LOOKING = 8  # threads that ask the file system for the state of files, which is waiting for the disk
+
+Identity = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -73,26 +78,34 @@ class Job:
     every_frame: bool = field(default=False, compare=False)
     digest: bool = field(default=False, compare=False)
 
-    @property
-    def key(self) -> str:
-        """What a result is valid for: the question, and the state of the file."""
-        try:
-            state = _folder_state(self.path) if self.decoder is None else _file_state(self.path)
-        except OSError:
-            state = []
-        return json.dumps([*asdict(self).values(), *state])
+
+def look_at(job: Job) -> tuple[str, Identity | None]:
+    """Ask the file system for the state of a video, without opening it.
+
+    Returns:
+        What a result is valid for, the question and the state of the file; and device and number of the file, or of a
+        folder's first frame, which paths that links lead to the same file have in common. None for the latter if it is
+        not there, or on a network drive that does not number its files.
+    """
+    try:
+        state, identity = _folder_state(job) if job.decoder is None else _file_state(job.path)
+    except OSError:
+        state, identity = [], None
+    return json.dumps([*asdict(job).values(), *state]), identity
 
 
-def _file_state(path: str) -> list[int]:
-    """Return what changes with a file: its size and the time of its last change."""
+def _file_state(path: str) -> tuple[list[int], Identity | None]:
+    """Return what changes with a file, its size and the time of its last change, and which file it is."""
     found = os.stat(path)
-    return [found.st_size, found.st_mtime_ns]
+    return [found.st_size, found.st_mtime_ns], _identity(found)
 
 
-def _folder_state(path: str) -> list[int]:
+def _folder_state(job: Job) -> tuple[list[int], Identity | None]:
     """Return what changes with the files of a folder; the folder's own time stays if one is written over in place."""
     number, size, newest = 0, 0, 0
-    with os.scandir(path) as entries:
+    first = job.filename_tmpl.format(job.start_index)
+    identity = None
+    with os.scandir(job.path) as entries:
         for entry in entries:
             number += 1
             try:
@@ -101,7 +114,13 @@ def _folder_state(path: str) -> list[int]:
                 continue
             size += found.st_size
             newest = max(newest, found.st_mtime_ns)
-    return [number, size, newest]
+            if entry.name == first:
+                identity = _identity(found)
+    return [number, size, newest], identity
+
+
+def _identity(found: os.stat_result) -> Identity | None:
+    return (found.st_dev, found.st_ino) if found.st_ino else None
 
 
 def inspect_video(job: Job) -> FileFacts:
@@ -239,17 +258,35 @@ class Inspection:
         file: where results are kept, and looked up; None to keep none.
         num_workers: number of processes.
         time_limit: seconds that a video may take before it counts as 'hung'.
+        progress: called without arguments after each video whose state was looked at, which is the first thing done.
 
     Attributes:
         known: number of videos whose results are taken from the file.
         open_jobs: what is left to do.
+        identities: of the videos' files, as of :func:`look_at`, where they are known.
     """
 
-    def __init__(self, jobs: Iterable[Job], file: Path | None, num_workers: int, time_limit: float) -> None:
-        distinct = {job: job.key for job in dict.fromkeys(jobs)}
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        file: Path | None,
+        num_workers: int,
+        time_limit: float,
+        progress: Callable[[], object] | None = None,
+    ) -> None:
+        distinct: dict[Job, str] = {}
+        self.identities: dict[Job, Identity] = {}
+        every = list(dict.fromkeys(jobs))
+        with ThreadPoolExecutor(_NUM_LOOKING) as pool:
+            for job, (key, identity) in zip(every, pool.map(look_at, every), strict=True):
+                distinct[job] = key
+                if identity is not None:
+                    self.identities[job] = identity
+                if progress is not None:
+                    progress()
         kept = read_facts(file) if file is not None else {}
-        # A video that hung or crashed gets another chance: the machine may have been busy.
-        usable = {key: facts for key, facts in kept.items() if facts.kind not in ('hung', 'crashed')}
+        # What could not be read gets another chance: the machine may have been busy, the disk away, the memory short.
+        usable = {key: facts for key, facts in kept.items() if facts.kind == 'ok'}
         self._facts = {job: usable[key] for job, key in distinct.items() if key in usable}
         self.known = len(self._facts)
         self.open_jobs: Sequence[Job] = [job for job, key in distinct.items() if key not in usable]

@@ -103,7 +103,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
 
 
 class ShardSampler(Sampler[int]):
-    """Every sample exactly once over all processes, in whole batches: process ``r`` takes ``r, r + world_size, ...``.
+    """Every sample exactly once, in whole batches, of which process ``r`` takes ``r, r + world_size, ...``.
 
     Batch ``i`` is always samples ``i * batch_size`` and following, however many processes share the work: kernels round
     differently in batches of different sizes, and so the scores stay the same to the last bit. There is no padding:
@@ -150,8 +150,9 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         ``inputs`` uint8 (N, V, U, C, T, H, W) with the channels last in memory, as in the samples;
-        ``label`` (N,) int64, or float32 (N, K) of multi-hot labels; ``index`` (N,) int64; ``path`` a list; ``bad`` a
-        list of the samples that others stand in for, empty unless ``on_error`` is 'resample'.
+        ``label`` (N,) int64, or float32 (N, K) of multi-hot labels; ``index`` (N,) int64; ``path`` a list; ``bad`` has
+        for each sample that stands in for bad ones the list of those, the one that was wanted first; it is empty unless
+        ``on_error`` is 'resample'.
 
     Raises:
         ValueError: the samples differ in shape; names two of them.
@@ -171,8 +172,13 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         'label': torch.from_numpy(np.stack([s['label'] for s in samples])),
         'index': torch.tensor([s['index'] for s in samples], dtype=torch.int64),
         'path': [s['path'] for s in samples],
-        'bad': [bad for s in samples for bad in s.get('bad', ())],
+        'bad': [s['bad'] for s in samples if 'bad' in s],
     }
+
+
+def as_it_is(item: Any) -> Any:
+    """Return an item, for loaders that give items and not batches: by default they turn arrays into tensors."""
+    return item
 
 
 def init_worker(worker_id: int) -> None:
@@ -244,7 +250,7 @@ def build_dataloader(
         repeat: how many times an epoch of training goes through the data, each time augmented anew.
         on_error: what to do with a video that cannot be read: 'raise', or 'resample', in training only: take another
             one of the same class instead, and report it in the batch. None for 'resample' in training.
-        max_bad_share: training stops when a larger share of an epoch's samples was bad.
+        max_bad_share: training stops when a larger share of the samples that an epoch gives to one process was bad.
         training: shuffled full batches (call ``loader.sampler.set_epoch`` before each epoch); otherwise
             every sample exactly once, in order.
         seed: decides the order and the augmentation, together with epoch and index.

@@ -10,8 +10,10 @@ from codes.datasets.transforms.video_readers import one_thread
 
 # Above, a jump in the time stamps is taken for an error and not for a picture that stands still.
 MAX_GAP_SECONDS = 60
-# Missing time that headers may claim by mistake: cut videos often do.
+# Missing time that headers may claim by mistake, as those of cut videos often do: so many seconds, or the tenth part of
+# so much of the whole, up to a second.
 CLAIM_TOLERANCE_SECONDS = 0.5
+MAX_CLAIM_TOLERANCE_SECONDS = 1.0
 # Above, a header's rate is the resolution of its time stamps.
 MAX_OWN_RATE = 240
 
@@ -23,7 +25,9 @@ class SteadyFrames:
     video that has that rate already, every frame comes once, though its time stamps are rounded; of others, frames
     are repeated and left out so that the motion keeps its pace.
 
-    A damaged video gives what can be decoded; a gap shows the frame before it. Afterwards ``damage`` tells.
+    A damaged video gives what can be decoded; a gap shows the frame before it. Afterwards ``damage`` tells. A video is
+    whole if it ends up to half a second before its header says, or 5 % of its length up to a second; up to a second
+    where only the whole file has a length, which may be the sound's.
 
     Args:
         path: the video.
@@ -158,7 +162,7 @@ class SteadyFrames:
         else:
             claim = (self._container.duration or 0) / 1_000_000
             tolerance *= min(2, len(self._container.streams))  # the claim may be the sound's
-        if claim - seconds > max(tolerance, claim * tolerance / 10):
+        if claim - seconds > max(tolerance, min(claim * tolerance / 10, MAX_CLAIM_TOLERANCE_SECONDS)):
             self._note(f'it ends after {float(seconds):.2f} of {claim:.2f} seconds')
 
     def _note(self, damage: str) -> None:

@@ -8,20 +8,27 @@ What happens to a video that cannot be read is decided by ``on_error``: an error
 is again a function of the same numbers and says so.
 """
 
+import operator
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
+from codes.datasets.annotation import (
+    VideoRecord,
+    choose_classes,
+    parse_list_file,
+    read_class_names,
+    scan_class_folders,
+)
+from codes.datasets.frame_names import FrameNames
 from codes.datasets.transforms.base import BadSample, Record, Transform, check_count
 from codes.datasets.transforms.compose import Compose
-from codes.registry import DATASETS, nearest
+from codes.registry import DATASETS
 
 # An error keeps its type if the type can be made from a text alone; any other becomes a RuntimeError.
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
@@ -42,7 +49,7 @@ class VideoSamples(Dataset[Record]):
         gives: keys that every sample has.
         seed: first of the numbers that a sample is made from; ``build_dataloader`` sets it, and the next two.
         on_error: 'raise' or 'resample', what to do with a bad sample.
-        max_bad_share: largest share of an epoch's samples that may be bad.
+        max_bad_share: largest share of an epoch's samples of one process that may be bad.
     """
 
     records: list[VideoRecord]
@@ -78,7 +85,7 @@ class VideoSamples(Dataset[Record]):
 
         Args:
             key: (epoch, index), or an index alone for epoch 0; or (epoch, index, repetition) in an epoch that takes
-                videos more than once: 0 for the first time.
+                videos more than once: 0 for the first time. Python's numbers or NumPy's.
 
         Returns:
             What the pipeline leaves; after PackInputs ``inputs``, ``label``, ``path`` and ``index``. A sample that
@@ -89,7 +96,8 @@ class VideoSamples(Dataset[Record]):
             Exception: of the pipeline's type if that is a built-in one or BadSample, else RuntimeError; names the
                 video and its line in the list.
         """
-        epoch, index, repetition = (0, key, 0) if isinstance(key, int) else (*key, 0)[:3]
+        # Whole numbers may also be NumPy's.
+        epoch, index, repetition = (*map(operator.index, key if isinstance(key, tuple) else (0, key)), 0)[:3]
         index = range(len(self))[index]
         try:
             return self.make_sample(index, self._generator(epoch, index, 0, repetition))
@@ -142,7 +150,7 @@ class _LabelledVideos(VideoSamples):
         list_file: str | None,
         data_root: str | None,
         class_file: str | None,
-        filename_tmpl: str | None,
+        frame_names: FrameNames | None,
         multi_hot: int | None,
         classes: Sequence[str | int] | None,
     ) -> None:
@@ -152,52 +160,20 @@ class _LabelledVideos(VideoSamples):
         self.class_names = read_class_names(class_file) if class_file else None
         self._classes_from = class_file
         if list_file is not None:
-            self.records = parse_list_file(list_file, data_root, with_num_frames=filename_tmpl is not None)
+            self.records = parse_list_file(list_file, data_root, with_num_frames=frame_names is not None)
         elif data_root is not None:
-            self.records, self.class_names = scan_class_folders(data_root, filename_tmpl, self.class_names)
+            self.records, self.class_names = scan_class_folders(data_root, frame_names, self.class_names)
             self._classes_from = class_file or data_root
         else:
             raise ValueError('list_file and data_root are both None: give a list, or a folder of class folders')
         if classes is not None:
-            self._keep_classes(classes)
+            self.records, self.class_names = choose_classes(self.records, self.class_names, classes)
+            self._classes_from = f'classes={list(classes)!r}'
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
         self.gives = self.pipeline.gives
         self.labels = self._read_labels()
         base = f'data_root={data_root!r}' if data_root else f'the working directory {os.getcwd()!r}'
         self._relative_to = f'relative paths are joined to {base}'
-
-    def _keep_classes(self, classes: Sequence[str | int]) -> None:
-        """Leave the other classes out, and number these as they stand in ``classes``."""
-        numbers = [self._class_number(name) for name in classes]
-        if not numbers or len(set(numbers)) < len(numbers):
-            raise ValueError(f'classes={list(classes)!r} must name at least one class, and none twice')
-        label_of = {number: label for label, number in enumerate(numbers)}
-        kept = []
-        for record in self.records:
-            labels = tuple(label_of[label] for label in record.labels if label in label_of)
-            if labels:
-                kept.append(replace(record, labels=labels))
-        found = {label for record in kept for label in record.labels}
-        # Without names a class that does not occur is most likely a slip; with names it is known to be a class.
-        missing = [name for name, number in zip(classes, numbers, strict=True) if label_of[number] not in found]
-        if not kept or (missing and self.class_names is None):
-            raise ValueError(f'{self.records[0].list_file} has no video of the classes {missing!r}')
-        self.records = kept
-        if self.class_names is not None:
-            self.class_names = [self.class_names[number] for number in numbers]
-            self._classes_from = f'classes={list(classes)!r}'
-
-    def _class_number(self, name: str | int) -> int:
-        names = self.class_names
-        if isinstance(name, int):
-            if name < 0 or (names is not None and name >= len(names)):
-                raise ValueError(f'classes has {name}, but the classes are 0 to {len(names or ()) - 1}')
-            return name
-        if names is None:
-            raise ValueError(f'classes has the name {name!r}, but names are known with class_file only; use numbers')
-        if name not in names:
-            raise ValueError(f'classes has {name!r}, which is none of the {len(names)} classes.{nearest(name, names)}')
-        return names.index(name)
 
     def _read_labels(self) -> npt.NDArray[np.int64] | npt.NDArray[np.bool_]:
         """Return the records' labels as one array."""
@@ -338,10 +314,10 @@ class RawFramesDataset(_LabelledVideos):
         multi_hot: int | None = None,
         classes: Sequence[str | int] | None = None,
     ) -> None:
-        _check_template(filename_tmpl)
+        frame_names = FrameNames(filename_tmpl, start_index)
         self.filename_tmpl = filename_tmpl
         self.start_index = start_index
-        super().__init__(pipeline, list_file, data_root, class_file, filename_tmpl, multi_hot, classes)
+        super().__init__(pipeline, list_file, data_root, class_file, frame_names, multi_hot, classes)
 
     def _start(self, record: VideoRecord) -> Record:
         frames: dict[str, Any] = {
@@ -406,12 +382,3 @@ class MixedDataset(VideoSamples):
     def alike(self, index: int) -> npt.NDArray[np.int64]:
         number, begin = self._place(index)
         return self.datasets[number].alike(index - begin) + begin
-
-
-def _check_template(filename_tmpl: str) -> None:
-    try:
-        numbered = filename_tmpl.format(1) != filename_tmpl.format(2)
-    except (ValueError, IndexError, KeyError):
-        numbered = False
-    if not numbered:
-        raise ValueError(f"filename_tmpl={filename_tmpl!r} needs one field for the number, as in 'img_{{:05d}}.jpg'")

@@ -1,15 +1,20 @@
 """Work through many videos: find them, share them among processes, list what fails, go on after an interruption.
 
-A job makes one target, a file or a folder, from one video. It is written under another name and renamed when it is
-complete (:func:`writing`), so what bears the target's name is whole, and a second run skips it. A decoder that crashes
-on a damaged video takes its process with it; that video is listed as failed and another process goes on.
+A job makes one target, a file or a folder, from one video. It is written under another name, of its process alone, and
+renamed when it is complete (:func:`writing`), so what bears the target's name is whole, and a second run skips it. A
+decoder that crashes on a damaged video takes its process with it; that video is listed as failed and another process
+goes on. Processes end with the one that started them, and what they leave is removed by the next run.
 """
 
 import argparse
+import errno
 import json
+import logging
 import os
+import platform
+import re
 import shutil
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,10 +23,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from codes.datasets import guarded_pool
 from codes.datasets.annotation import VIDEO_EXTENSIONS, parse_list_file
-from codes.datasets.guarded_pool import run_guarded
+from codes.datasets.guarded_pool import Failure, run_guarded
+from codes.processes import is_alive
+from codes.writable import check_writable
 
+LOGGER = logging.getLogger(__name__)
 FAILURES_FILE = 'failures.jsonl'
 SETTINGS_FILE = 'settings.json'
 TIME_LIMIT = 3600.0  # seconds; a long film takes minutes
@@ -43,7 +50,7 @@ class VideoJob:
 
 
 @dataclass
-class Failure:
+class JobFailure:
     """Why a video could not be used, or not all of it.
 
     Args:
@@ -69,11 +76,11 @@ class Outcome:
 
     num_done: int = 0
     num_skipped: int = 0
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[JobFailure] = field(default_factory=list)
 
     @property
     def num_failed(self) -> int:
-        """Videos without a target."""
+        """Videos without a target, and folders that were left out."""
         return sum(not failure.kept for failure in self.failures)
 
 
@@ -128,22 +135,33 @@ def run_tool(
         settings: what the targets depend on; kept in ``settings.json`` in the folder of the targets.
 
     Raises:
-        FileNotFoundError, ValueError, FileExistsError: as :func:`plan_jobs`, :func:`claim_folder`, :func:`run_jobs`.
-        KeyboardInterrupt: the user's.
+        FileNotFoundError, ValueError: as :func:`plan_jobs`, :func:`check_writable`, :func:`claim_folder`.
+        OSError, KeyboardInterrupt: as :func:`run_jobs`.
     """
     # Before the folder is claimed: a wrong call must not leave its settings there.
     _check_limits(args.workers, args.time_limit)
-    jobs = plan_jobs(args.videos, args.out, args.list, suffix)
+    check_writable(args.out, 'OUT_DIR')
+    left_out: list[JobFailure] = []
+    jobs = plan_jobs(args.videos, args.out, args.list, suffix, left_out.append)
     claim_folder(args.out, SETTINGS_FILE, settings)
-    return run_jobs(work, jobs, args.out / FAILURES_FILE, args.workers, args.time_limit, is_part=args.list is not None)
+    is_part = args.list is not None
+    return run_jobs(work, jobs, args.out / FAILURES_FILE, args.workers, args.time_limit, is_part, left_out=left_out)
 
 
-def find_videos(root: Path, list_file: Path | None = None) -> list[str]:
+def _warn(failure: JobFailure) -> None:
+    LOGGER.warning('%s: %s', failure.path, failure.reason)
+
+
+def find_videos(
+    root: Path, list_file: Path | None = None, on_left_out: Callable[[JobFailure], object] = _warn
+) -> list[str]:
     """Find video files.
 
     Args:
         root: folder of the videos, searched with its folders; hidden ones are skipped.
         list_file: list with lines ``path label``; given, only its videos are meant, there or not.
+        on_left_out: called for each folder that cannot be read, or that a link leads to a second time; by default
+            these are logged.
 
     Returns:
         Paths relative to ``root``, sorted, each once.
@@ -157,14 +175,21 @@ def find_videos(root: Path, list_file: Path | None = None) -> list[str]:
     if list_file is not None:
         return _read_list(list_file)
     names = []
-    seen = set()  # symbolic links can make a circle
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        subfolders[:] = [] if real in seen else sorted(name for name in subfolders if not name.startswith('.'))
-        if real not in seen:
-            found = [name for name in files if name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith('.')]
-            names += [os.path.relpath(os.path.join(folder, name), root) for name in found]
-        seen.add(real)
+    seen: dict[str, str] = {}  # symbolic links can make a circle
+
+    def leave_out(error: OSError) -> None:
+        on_left_out(JobFailure(os.path.relpath(error.filename, root), f'the folder cannot be read: {error.strerror}'))
+
+    for folder, subfolders, files in os.walk(root, onerror=leave_out, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+        path = os.path.relpath(folder, root)
+        first = seen.setdefault(os.path.realpath(folder), path)
+        if first != path:
+            subfolders[:] = []
+            on_left_out(JobFailure(path, f'a link makes it the same folder as {first}, which is searched'))
+            continue
+        found = [name for name in files if name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith('.')]
+        names += [os.path.normpath(os.path.join(path, name)) for name in found]
     if not names:
         raise ValueError(f'{root} has no video; looked in all its folders for {", ".join(VIDEO_EXTENSIONS)}')
     return sorted(names)
@@ -174,32 +199,45 @@ def _read_list(list_file: Path) -> list[str]:
     names = set()
     for record in parse_list_file(str(list_file)):
         name = os.path.normpath(record.path)
-        if os.path.isabs(name) or name.startswith('..'):
+        if os.path.isabs(name) or name.split(os.sep)[0] == os.pardir:
             raise ValueError(f'{record.source}: {record.path!r} must lie below the folder of the videos')
         names.add(name)
     return sorted(names)
 
 
-def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str = '') -> list[VideoJob]:
+def plan_jobs(
+    root: Path,
+    out: Path,
+    list_file: Path | None = None,
+    suffix: str = '',
+    on_left_out: Callable[[JobFailure], object] = _warn,
+) -> list[VideoJob]:
     """Give each video below a folder a target at the same place below another folder.
 
     Args:
-        root, list_file: as of :func:`find_videos`.
+        root, list_file, on_left_out: as of :func:`find_videos`.
         out: folder of the targets.
         suffix: replaces the end of the video's name.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`find_videos`; or ``out`` lies in ``root``, where a second run would
-            take targets for videos; or two videos have one target; or none of the list's videos is there.
+            take targets for videos; or two videos have one target, or one has a target in which another's lies; or
+            none of the list's videos is there.
     """
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f'{out} lies in {root}, the folder of the videos; choose another one')
     jobs: dict[Path, VideoJob] = {}
-    for name in find_videos(root, list_file):
+    for name in find_videos(root, list_file, on_left_out):
         target = (out / name).with_suffix(suffix)
         if target in jobs:
             raise ValueError(f'{jobs[target].name} and {name} would both become {target}; rename one')
         jobs[target] = VideoJob(name, root / name, target)
+    for target, job in jobs.items():
+        above = next((jobs[folder] for folder in target.parents if folder in jobs), None)
+        if above is not None:
+            raise ValueError(
+                f'{above.name} would become {above.target}, which is also the folder of {job.name}; rename one'
+            )
     if list_file is not None and jobs and not any(job.source.is_file() for job in jobs.values()):
         first = next(iter(jobs.values())).source
         raise FileNotFoundError(
@@ -257,11 +295,12 @@ def _read_settings(file: Path) -> dict[str, Any]:
 def writing(target: Path) -> Iterator[Path]:
     """Give another name to write a file or folder under, and rename it to ``target`` if all goes well.
 
-    What an interrupted run left under that name is removed first, and so is what an error leaves.
+    The name is this process's own: two that write one target cannot mix. What an error leaves is removed.
     """
-    part = _part_of(target)
+    # Cut, since a name that is as long as names may be must not become longer.
+    part = target.with_name(f'.{target.name[:40]}.{platform.node()}-{os.getpid()}.part')
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove(part)
+    _remove(part)  # of an earlier process with this one's number
     try:
         yield part
         os.replace(part, target)
@@ -270,8 +309,15 @@ def writing(target: Path) -> Iterator[Path]:
         raise
 
 
-def _part_of(target: Path) -> Path:
-    return target.with_name(f'.{target.name}.part')
+def clear_parts(folders: Iterable[Path]) -> None:
+    """Remove what processes of this machine were writing in some folders when they died."""
+    pattern = re.compile(rf'\..*\.{re.escape(platform.node())}-(\d+)\.part', re.DOTALL)
+    for folder in folders:
+        if folder.is_dir():
+            for name in os.listdir(folder):
+                match = pattern.fullmatch(name)
+                if match and not is_alive(int(match[1])):
+                    _remove(folder / name)
 
 
 def _remove(path: Path) -> None:
@@ -289,6 +335,7 @@ def run_jobs(
     time_limit: float = TIME_LIMIT,
     is_part: bool = False,
     description: str = 'videos',
+    left_out: Sequence[JobFailure] = (),
 ) -> Outcome:
     """Do the jobs whose target is not there yet, with a progress bar.
 
@@ -296,27 +343,30 @@ def run_jobs(
         work: makes a job's target. An exception means that it failed; a text that the target was written, but not
             from the whole video, and why. With workers it must be a function of a module, or a partial of one.
         jobs: what to do.
-        failures_file: a JSON line for each :class:`Failure`, written while the jobs run. Jobs that failed in an
+        failures_file: a JSON line for each :class:`JobFailure`, written while the jobs run. Jobs that failed in an
             earlier run are done again, so their lines go; lines with ``kept`` stay.
         num_workers: processes; 0 works in this one.
         time_limit: seconds that a job may take, with workers; it fails then.
         is_part: there are other jobs with lines in ``failures_file``, which stay.
         description: what the progress bar counts.
+        left_out: what failed before, such as folders that cannot be read; it is listed with the other failures.
 
     Returns:
         What was done. The failures are sorted by path.
 
     Raises:
         ValueError: ``num_workers`` is negative, or ``time_limit`` not above 0.
+        OSError: there is no room left for targets, or the failures cannot be written; all workers are stopped.
         KeyboardInterrupt: the user's, when all workers are stopped.
     """
     _check_limits(num_workers, time_limit)
+    clear_parts({failures_file.parent, *(job.target.parent for job in jobs)})
     waiting = [job for job in jobs if not job.target.exists()]
     names = {job.name for job in jobs}
     written = names - {job.name for job in waiting}
     outcome = Outcome(num_skipped=len(written))
     known = read_failures(failures_file)
-    outcome.failures = [failure for failure in known if failure.kept and failure.path in written]
+    outcome.failures = [failure for failure in known if failure.kept and failure.path in written] + list(left_out)
     lines_to_keep = [failure for failure in known if is_part and failure.path not in names] + outcome.failures
     with writing(failures_file) as part:
         part.write_text(''.join(_as_line(failure) for failure in lines_to_keep))
@@ -343,12 +393,12 @@ def _check_limits(num_workers: int, time_limit: float) -> None:
         raise ValueError(f'time_limit is {time_limit:g}, must be above 0')
 
 
-def read_failures(failures_file: Path) -> list[Failure]:
+def read_failures(failures_file: Path) -> list[JobFailure]:
     """Read a file of failures; a line that was cut off by an interruption is left out, and so is a missing file."""
     failures = []
     for line in failures_file.read_text().splitlines() if failures_file.exists() else ():
         try:
-            failures.append(Failure(**json.loads(line)))
+            failures.append(JobFailure(**json.loads(line)))
         except (ValueError, TypeError):
             continue
     return failures
@@ -367,26 +417,45 @@ def summarise(outcome: Outcome, failures_file: Path) -> str:
     return '\n'.join(lines)
 
 
-def _as_line(failure: Failure) -> str:
+def _as_line(failure: JobFailure) -> str:
     return json.dumps(asdict(failure)) + '\n'
 
 
+@dataclass(frozen=True)
+class _NoRoom:
+    """The target's disk, or the user's share of it, is full: the next videos would fail as this one did."""
+
+    text: str
+
+
+def _no_room(found: _NoRoom) -> OSError:
+    return OSError(f'{found.text}; run it again when there is room, and it goes on with what is left')
+
+
 def _run(
-    attempt: Callable[[VideoJob], Failure | None], jobs: Sequence[VideoJob], num_workers: int, time_limit: float
-) -> Generator[Failure | None, None, None]:
+    attempt: Callable[[VideoJob], JobFailure | _NoRoom | None],
+    jobs: Sequence[VideoJob],
+    num_workers: int,
+    time_limit: float,
+) -> Generator[JobFailure | None, None, None]:
     """Yield the result of each job, in the order of finishing."""
     if num_workers == 0:
         for job in jobs:
-            yield attempt(job)
+            outcome = attempt(job)
+            if isinstance(outcome, _NoRoom):
+                raise _no_room(outcome)
+            yield outcome
         return
     for number, result in run_guarded(attempt, jobs, num_workers, time_limit):
-        if isinstance(result, guarded_pool.Failure):
-            _remove(_part_of(jobs[number].target))
-            result = Failure(jobs[number].name, result.text)
+        if isinstance(result, _NoRoom):
+            raise _no_room(result)
+        if isinstance(result, Failure):
+            clear_parts([jobs[number].target.parent])
+            result = JobFailure(jobs[number].name, result.text)
         yield result
 
 
-def _try(work: Callable[[VideoJob], str | None], job: VideoJob) -> Failure | None:
+def _try(work: Callable[[VideoJob], str | None], job: VideoJob) -> JobFailure | _NoRoom | None:
     """Do one job and return what went wrong."""
     try:
         if not job.source.is_file():
@@ -395,5 +464,7 @@ def _try(work: Callable[[VideoJob], str | None], job: VideoJob) -> Failure | Non
     except Exception as error:
         # One line, and the kind where the text alone says little ('7', '').
         text = ' '.join(str(error).split())
-        return Failure(job.name, text if len(text) > 10 else f'{type(error).__name__}: {text}')
-    return None if damage is None else Failure(job.name, damage, kept=True)
+        if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):  # FFmpeg's errors have such a number, too
+            return _NoRoom(f'no room for {job.target}: {text}')
+        return JobFailure(job.name, text if len(text) > 10 else f'{type(error).__name__}: {text}')
+    return None if damage is None else JobFailure(job.name, damage, kept=True)

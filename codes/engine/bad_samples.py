@@ -1,4 +1,4 @@
-"""The record of samples that could not be read: each file once in ``bad_samples.jsonl``, each case in the log."""
+"""The record of samples that could not be read: each file once in the log and in ``bad_samples.jsonl``."""
 
 import json
 import logging
@@ -24,7 +24,8 @@ class BadSampleLog:
         work_dir: an existing folder.
         finished: epochs that are done.
         samples: how many samples an epoch gives to this process.
-        max_share: largest share of them that may be bad.
+        max_share: largest share of them that may be bad. Each process judges its own samples, so that it need not wait
+            for the others.
         progress: what :meth:`progress` gave this process within the running epoch; None at its beginning.
     """
 
@@ -52,22 +53,27 @@ class BadSampleLog:
             part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
             os.replace(part, self.file)
 
-    def add(self, bad: Sequence[Mapping[str, str]]) -> None:
-        """Take up the bad samples of a batch: dicts of ``path``, ``reason`` and ``source``.
+    def add(self, bad: Sequence[Sequence[Mapping[str, str]]]) -> None:
+        """Take up the bad samples of a batch.
+
+        Args:
+            bad: for each sample of the batch that stands in for bad ones the list of those, dicts of ``path``,
+                ``reason`` and ``source``. It counts as one bad sample, however many stand-ins were bad as well.
 
         Raises:
             RunError: more samples of the epoch were bad than are allowed.
         """
-        for case in bad:
-            self._count += 1
+        self._count += len(bad)
+        for case in (case for cases in bad for case in cases):
             self._first = self._first or f'{case["source"]}: {case["path"]!r}: {case["reason"]}'
             if case['path'] not in self._known:
                 LOGGER.warning('bad sample %s: %r: %s', case['source'], case['path'], case['reason'])
                 self._found.append({**case, 'epoch': self.epoch})
                 self._note(self._found[-1])
         if self._count > self.max_share * self.samples:
+            of = ' of one process' if distributed.world_size() > 1 else ''
             raise RunError(
-                f'{self._count} of {self.samples} samples of epoch {self.epoch} could not be read, more than '
+                f'{self._count} of {self.samples} samples{of} of epoch {self.epoch} could not be read, more than '
                 f'max_bad_share={self.max_share:g} allows; see {self.file}. The first: {self._first}'
             )
 

@@ -4,6 +4,7 @@ import re
 import pytest
 
 from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
+from codes.datasets.frame_names import FrameNames
 from tests.make_videos import write_frames
 
 
@@ -175,9 +176,19 @@ def test_given_class_names_decide_the_labels_of_class_folders(tmp_path):
 def test_frame_folders_are_counted_by_their_file_names(tmp_path):
     folder = write_frames(tmp_path / 'walk' / 'clip 1', num_frames=3)
     touch(tmp_path / 'walk' / 'clip 1' / 'flow_x_00001.jpg')
+    touch(tmp_path / 'walk' / 'clip 1' / 'img_cover.jpg')
     (tmp_path / 'walk' / 'no frames').mkdir()
-    (record,), names = scan_class_folders(str(tmp_path), filename_tmpl='img_{:05d}.jpg')
+    (record,), names = scan_class_folders(str(tmp_path), FrameNames('img_{:05d}.jpg'))
     assert (record.path, record.num_frames, record.label, names) == (folder, 3, 0, ['walk'])
+
+
+def test_a_folder_that_lacks_frames_is_named(tmp_path):
+    folder = write_frames(tmp_path / 'walk' / 'clip', num_frames=5)
+    with pytest.raises(ValueError, match=rf"'{folder}': the first frame is number 1, not 0 \(frames called 'img_"):
+        scan_class_folders(str(tmp_path), FrameNames('img_{:05d}.jpg', start_index=0))
+    (tmp_path / 'walk' / 'clip' / 'img_00003.jpg').unlink()
+    with pytest.raises(ValueError, match=rf"'{folder}': frames 1 to 5 are there but for 3"):
+        scan_class_folders(str(tmp_path), FrameNames('img_{:05d}.jpg'))
 
 
 def test_missing_videos_in_class_folders_say_what_was_looked_for(tmp_path):
@@ -187,7 +198,7 @@ def test_missing_videos_in_class_folders_say_what_was_looked_for(tmp_path):
     with pytest.raises(ValueError, match=r"walk' has no video ending in .*\.avi"):
         scan_class_folders(str(tmp_path))
     with pytest.raises(ValueError, match="walk' has no folder of frames called 'f_{:d}.png'"):
-        scan_class_folders(str(tmp_path), filename_tmpl='f_{:d}.png')
+        scan_class_folders(str(tmp_path), FrameNames('f_{:d}.png'))
     with pytest.raises(FileNotFoundError, match='no folder .*looked for class folders'):
         scan_class_folders(str(tmp_path / 'nowhere'))
 

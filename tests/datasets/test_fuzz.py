@@ -266,7 +266,7 @@ def drain(dataset, root, fatal, outcomes):
         assert (batch['path'], batch['label'].item()) == ([record.path], record.label)
         assert batch['inputs'].shape == (1, 1, 2, 3, 2, 32, 32)
         seen.add(batch['path'][0])
-        for case in batch['bad']:
+        for case in (case for cases in batch['bad'] for case in cases):
             assert case['source'] == source_of[case['path']]
             assert case['reason']
             for kind, text in (('cut off', 'time_limit'), ('crash', 'crashed')):

@@ -195,7 +195,13 @@ def test_overlap_is_found_behind_links(tmp_path: Path, kind: str) -> None:
     )
     digests = {'v0': {'digest': 'x'}, 'v1': {'digest': 'y'}}
     known = {**facts(train, **digests), **facts(val, v1={'digest': 'y'})}
-    for report in (quick_report([train, val]), full_report([train, val], known)):
+    identities = {
+        one.job_of(record): found
+        for one in (train, val)
+        for record in one.records
+        if (found := find_file(record, one.filename_tmpl)[0]) is not None
+    }
+    for report in (quick_report([train, val]), full_report([train, val], known, identities)):
         found = [finding for finding in report.findings if finding.level != 'note']
         assert [(f.level, f.check, f.split) for f in found] == [('warning', 'links', 'train and val')]
         assert found[0].text.startswith('1 of 2 videos (50 %) are also trained on under another path (a link), which')
@@ -462,6 +468,24 @@ def test_a_data_set_whose_list_is_wrong_is_read_as_far_as_it_is_right(tmp_path: 
     (none,) = read_split('val_dataloader', {'dataset': cfg}, 2)
     assert none.records == []
     assert 'no list file' in none.findings[0].text
+
+
+def test_what_is_left_of_a_wrong_list_has_the_classes_and_the_sampling_that_training_has(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a.mp4 0\nb.mp4 1\nc.mp4 2\nd.mp4 7\ne.mp4\n')
+    (tmp_path / 'names.txt').write_text(''.join(f'{name}\n' for name in 'stuvwxyz'))
+    cfg = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': PIPELINE, 'classes': ['z', 't']}
+    cfg['class_file'] = str(tmp_path / 'names.txt')
+    (one,) = read_split('train_dataloader', {'dataset': cfg, 'sampling': 'balanced'}, 2)
+    assert [(r.path, r.label) for r in one.records] == [('b.mp4', 1), ('d.mp4', 0)]
+    assert (one.class_names, one.sampling) == (['z', 't'], 'balanced')
+    assert [f.check for f in quick_report([one], seconds=0).findings] == ['files_missing', 'list'][::-1]
+    (none,) = read_split('train_dataloader', {'dataset': {**cfg, 'classes': ['zz']}}, 2)
+    assert (none.records, [f.check for f in none.findings]) == ([], ['list', 'list'])
+    assert "classes has 'zz', which is none of the 8 classes" in none.findings[1].text
+    mixed = {'type': 'MixedDataset', 'datasets': [cfg, {**cfg, 'list_file': str(tmp_path / 'good.txt')}]}
+    (tmp_path / 'good.txt').write_text('f.mp4 1\n')
+    splits = read_split('train_dataloader', {'dataset': mixed, 'sampling': 'square_root'}, 2)
+    assert [(s.sampling, len(s.records)) for s in splits] == [('square_root', 2), ('square_root', 1)]
 
 
 def test_bad_videos_are_judged_as_the_loader_treats_them(tmp_path: Path) -> None:

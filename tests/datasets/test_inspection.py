@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import time
@@ -210,6 +211,38 @@ def test_a_video_is_another_one_to_another_decoder(tmp_path: Path, video: Path) 
         assert [facts[job].num_frames for job in jobs[2:]] == [8, 5]
     # How thoroughly it was asked does not matter for finding the answer.
     assert facts[replace(jobs[0], digest=True, every_frame=True)] is facts[jobs[0]]
+
+
+def test_what_could_not_be_read_is_looked_at_again(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    jobs, kept = [Job(str(video), 'pyav')], tmp_path / 'files.jsonl'
+    with monkeypatch.context() as patch:
+        patch.setattr(inspection, 'OpenVideo', fail)
+        assert Inspection(jobs, kept, 1, 60).run()[jobs[0]].error == '[Errno 24] Too many open files'
+    again = Inspection(jobs, kept, 1, 60)
+    assert again.known == 0
+    assert again.run()[jobs[0]].kind == 'ok'
+    assert Inspection(jobs, kept, 1, 60).known == 1
+
+
+def test_states_are_looked_at_under_a_bar_and_tell_which_file_it_is(tmp_path: Path, video: Path) -> None:
+    (tmp_path / 'link.mp4').symlink_to(video)
+    folder = write_frames(tmp_path / 'v', 3)
+    (tmp_path / 'w').mkdir()
+    os.link(tmp_path / 'v/img_00001.jpg', tmp_path / 'w/img_00001.jpg')
+    paths = [str(video), str(tmp_path / 'link.mp4'), str(tmp_path / 'nowhere.mp4')]
+    jobs = [Job(path, 'pyav') for path in paths]
+    jobs += [Job(path, None, 3, 'img_{:05d}.jpg', 1) for path in (folder, str(tmp_path / 'w'))]
+    ticks: list[int] = []
+    found = Inspection([*jobs, jobs[0]], None, 1, 60, lambda: ticks.append(1)).identities
+    assert len(ticks) == 5
+    assert found[jobs[0]] == found[jobs[1]] == (video.stat().st_dev, video.stat().st_ino)
+    assert jobs[2] not in found
+    assert found[jobs[3]] == found[jobs[4]] != found[jobs[0]]
 
 
 def test_a_hanging_and_a_crashing_decoder_cost_one_video_each(

@@ -392,7 +392,7 @@ def test_training_replaces_a_bad_sample_and_the_batch_tells(root, tmp_path, num_
     dataset = damaged(root, tmp_path)
     batches = list(build_dataloader(dataset, 2, num_workers, training=True))
     assert sorted(len(batch['bad']) for batch in batches) == [0, 0, 1]
-    (bad,) = (bad for batch in batches for bad in batch['bad'])
+    ((bad,),) = (bad for batch in batches for bad in batch['bad'])
     assert bad['path'] == str(tmp_path / 'bad.mp4')
     assert bad['source'] == f'{tmp_path}/list.txt:2'
     assert "cannot be opened with decoder='decord'" in bad['reason']

@@ -159,6 +159,23 @@ def test_a_video_that_breaks_off_is_damaged(tmp_path, kind, codec, message):
         raise ValueError(damage)
 
 
+@pytest.mark.parametrize(('num_missing', 'is_damaged'), [(2, False), (3, True)])
+def test_of_a_long_video_no_more_than_a_second_may_lack(tmp_path, num_missing, is_damaged):
+    path = tmp_path / 'a.mkv'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mjpeg', rate=2)
+        stream.width, stream.height, stream.pix_fmt = 128, 72, 'yuvj420p'
+        for index in range(120):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(index), format='rgb24')))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        positions = [packet.pos for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: positions[120 - num_missing]])
+    found, damage = numbers(path, own_rate=True)
+    assert found == list(range(120 - num_missing))
+    assert damage == ('it ends after 58.50 of 60.00 seconds' if is_damaged else None)
+
+
 def test_a_hole_in_a_video_shows_the_frame_before_it(tmp_path):
     path = tmp_path / 'a.mp4'
     write_video(path, 60, g='1', bf='0')

@@ -143,6 +143,17 @@ def test_samples_are_a_function_of_seed_epoch_and_index(root):
     assert dataset[-1]['drawn'] == drawn[0, 0, 1]
 
 
+def test_an_index_may_be_of_numpy(root):
+    dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'))
+    one, *others = (dataset[key] for key in (1, np.int64(1), (0, np.int64(1)), np.array(1)))
+    for other in others:
+        assert (other['index'], other['path']) == (1, one['path'])
+        assert (other['inputs'] == one['inputs']).all()
+    assert type(others[0]['index']) is int
+    with pytest.raises(TypeError, match='float'):
+        dataset[1.5]
+
+
 def test_index_beyond_the_end_is_refused(root):
     dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'))
     with pytest.raises(IndexError):
@@ -301,7 +312,7 @@ def test_missing_data_root_is_refused_at_once(root):
 
 @pytest.mark.parametrize('filename_tmpl', ['img.jpg', 'img_{:05d}_{:d}.jpg', 'img_{name}.jpg', 'img_{:x.jpg'])
 def test_template_needs_one_number(root, filename_tmpl):
-    with pytest.raises(ValueError, match=re.escape(f'filename_tmpl={filename_tmpl!r} needs one field')):
+    with pytest.raises(ValueError, match=re.escape(f'filename_tmpl={filename_tmpl!r} must have one field')):
         RawFramesDataset(frames_pipeline(), data_root=str(root / 'frames'), filename_tmpl=filename_tmpl)
 
 

@@ -1,9 +1,11 @@
 """Many videos: which ones, in parallel, with failures listed, and what an interrupted run leaves behind."""
 
 import argparse
+import errno
 import json
 import multiprocessing
 import os
+import platform
 import signal
 import time
 from functools import partial
@@ -14,7 +16,7 @@ import pytest
 from codes.datasets.video_jobs import (
     FAILURES_FILE,
     SETTINGS_FILE,
-    Failure,
+    JobFailure,
     Outcome,
     VideoJob,
     add_job_arguments,
@@ -49,6 +51,8 @@ def copy(job: VideoJob, seconds: float = 0.0) -> str | None:
             raise KeyError(7)
         if 'crash' in job.name:
             os.kill(os.getpid(), signal.SIGKILL)  # SIGSEGV is the same, but pytest reports it
+        if 'full' in job.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'img_00001.jpg')
         if 'hang' in job.name:
             time.sleep(60)
         if 'interrupt' in job.name:
@@ -87,9 +91,37 @@ def test_linked_folders_are_searched_once(tmp_path):
     assert find_videos(root) == ['a.mp4', 'link/x.mp4']
 
 
+def test_folders_that_are_left_out_are_failures(tmp_path, out, monkeypatch):
+    root = touch(tmp_path / 'root', 'a.mp4', 'secret/b.mp4', 'z/c.mp4')
+    (root / 'z' / 'again').symlink_to(root / 'z')
+    scandir = os.scandir
+
+    def refuse(path):  # root may read everything, so permissions would not do
+        if str(path).endswith('secret'):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    parser = argparse.ArgumentParser()
+    add_job_arguments(parser)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'scandir', refuse)
+        outcome = run_tool(copy, parser.parse_args([str(root), str(out), '--workers', '0']), '', {})
+    assert (outcome.num_done, outcome.num_failed) == (2, 2)
+    assert outcome.failures == [
+        JobFailure('secret', 'the folder cannot be read: Permission denied'),
+        JobFailure('z/again', 'a link makes it the same folder as z, which is searched'),
+    ]
+    assert sorted(read_failures(out / FAILURES_FILE), key=lambda one: one.path) == outcome.failures
+
+
 def test_a_list_says_which_videos(videos, tmp_path):
     (tmp_path / 'list.txt').write_text('d/e.mov 3\n./a.mp4 0\nd/e.mov 1,2\nnot/there yet.mp4 1\n')
     assert find_videos(videos, tmp_path / 'list.txt') == ['a.mp4', 'd/e.mov', 'not/there yet.mp4']
+
+
+def test_names_may_begin_with_dots(videos, tmp_path):
+    (tmp_path / 'list.txt').write_text('..x.mp4 0\n..y/a.mp4 1\n')
+    assert find_videos(videos, tmp_path / 'list.txt') == ['..x.mp4', '..y/a.mp4']
 
 
 @pytest.mark.parametrize('path', ['../x.mp4', '/x.mp4'])
@@ -122,6 +154,17 @@ def test_targets_lie_where_the_videos_lie(videos, out):
 def test_two_videos_cannot_have_one_target(videos, out):
     touch(videos, 'a.avi')
     with pytest.raises(ValueError, match=r'a\.avi and a\.mp4 would both become .*out/a; rename one'):
+        plan_jobs(videos, out)
+
+
+def test_a_target_cannot_lie_in_that_of_another(videos, out):
+    touch(videos, 'd.mp4')
+    with pytest.raises(ValueError, match=r'd\.mp4 would become .*out/d, which is also the folder of d/damaged\.webm;'):
+        plan_jobs(videos, out)
+    assert len(plan_jobs(videos, out, suffix='.mp4')) == 6
+    touch(videos, 'x/y/z.mp4', 'x.avi')
+    (videos / 'd.mp4').unlink()
+    with pytest.raises(ValueError, match=r'x\.avi would become .*out/x, which is also the folder of x/y/z\.mp4;'):
         plan_jobs(videos, out)
 
 
@@ -166,6 +209,13 @@ def test_writing_renames_what_is_complete(out):
     assert (out / 'folder' / 'file').read_text() == 'newer'
 
 
+def test_a_name_may_be_as_long_as_names_may_be(out):
+    for name in ('x' * 255, 'ü' * 127):
+        with writing(out / name) as part:
+            part.touch()
+        assert (out / name).is_file()
+
+
 @pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
 def test_writing_leaves_nothing_behind_an_error(out, error):
     def fail(is_folder: bool) -> None:
@@ -179,19 +229,43 @@ def test_writing_leaves_nothing_behind_an_error(out, error):
         assert list(out.iterdir()) == []
 
 
-def test_writing_removes_what_an_interrupted_run_left(out):
-    touch(out, '.x.part/00001.jpg')
+def test_two_processes_write_one_target_apart(out):
     with writing(out / 'x') as part:
-        assert not part.exists()
-        part.mkdir()
-    assert list((out / 'x').iterdir()) == []
+        other = multiprocessing.get_context('fork').Process(target=_write_at_once, args=(out / 'x',))
+        part.write_text('half')
+        other.start()
+        other.join()
+        assert (out / 'x').read_text() == 'whole'
+        with part.open('a') as file:
+            file.write(' and the rest')
+    assert (out / 'x').read_text() == 'half and the rest'
+
+
+def _write_at_once(target: Path) -> None:
+    with writing(target) as part:
+        part.write_text('whole')
+
+
+def test_a_run_removes_what_dead_processes_left_and_nothing_else(videos, out):
+    dead = multiprocessing.get_context('fork').Process(target=int)
+    dead.start()
+    dead.join()
+    here = platform.node()
+    left = [f'.a.{here}-{dead.pid}.part/img_00001.jpg', f'b/.c.{here}-{dead.pid}.part', f'.x.{here}-{dead.pid}.part']
+    theirs = [f'b/.c.{here}-{os.getpid()}.part', f'.a.elsewhere-{dead.pid}.part', '.mine.part']
+    touch(out, *left, *theirs)
+    run(videos, out)
+    assert sorted(path.relative_to(out).as_posix() for path in hidden(out)) == sorted(theirs[1:])
 
 
 @pytest.mark.parametrize('num_workers', [0, 1, 2, 9])
 def test_jobs_are_done_and_failures_listed(videos, out, num_workers):
     outcome = run(videos, out, num_workers)
     assert (outcome.num_done, outcome.num_skipped, outcome.num_failed) == (4, 0, 1)
-    expected = [Failure('b/broken.avi', 'it is broken in two lines'), Failure('d/damaged.webm', 'a scratch', True)]
+    expected = [
+        JobFailure('b/broken.avi', 'it is broken in two lines'),
+        JobFailure('d/damaged.webm', 'a scratch', True),
+    ]
     assert outcome.failures == expected
     assert sorted(read_failures(out / FAILURES_FILE), key=lambda failure: failure.path) == expected
     assert (out / 'b/c/text').read_text() == 'b/c.MKV'
@@ -208,7 +282,7 @@ def test_a_second_run_does_what_is_left(videos, out):
     assert [failure.path for failure in outcome.failures] == ['b/broken.avi', 'd/damaged.webm']
     assert (out / 'a/text').read_text() == 'kept'
     (videos / 'b/broken.avi').rename(videos / 'b/repaired.avi')
-    assert run(videos, out).failures == [Failure('d/damaged.webm', 'a scratch', kept=True)]
+    assert run(videos, out).failures == [JobFailure('d/damaged.webm', 'a scratch', kept=True)]
 
 
 def test_failures_of_other_lists_stay_listed(videos, out, tmp_path):
@@ -225,7 +299,7 @@ def test_failures_of_other_lists_stay_listed(videos, out, tmp_path):
 def test_a_missing_video_is_a_failure(videos, out, tmp_path):
     (tmp_path / 'list.txt').write_text('a.mp4 0\ngone.mp4 0\n')
     outcome = run_jobs(copy, plan_jobs(videos, out, tmp_path / 'list.txt'), out / FAILURES_FILE, 0)
-    assert outcome.failures == [Failure('gone.mp4', f'there is no file {videos / "gone.mp4"}')]
+    assert outcome.failures == [JobFailure('gone.mp4', f'there is no file {videos / "gone.mp4"}')]
 
 
 @pytest.mark.parametrize('lines', ['gone.mp4 0\n', 'videos/a.mp4 0\n', 'a.mp4 40 0\nb/c.MKV 30 1\n'])
@@ -239,14 +313,14 @@ def test_a_list_without_a_video_that_is_there_is_an_error(videos, out, tmp_path,
 
 def test_errors_that_say_little_are_named(videos, out):
     touch(videos, 'short.mp4')
-    assert Failure('short.mp4', 'KeyError: 7') in run(videos, out).failures
+    assert JobFailure('short.mp4', 'KeyError: 7') in run(videos, out).failures
 
 
 def test_a_crash_costs_one_video(videos, out):
     touch(videos, 'a crash.mp4', 'z.mp4')
     outcome = run(videos, out, 1)
     assert outcome.num_done == 5
-    assert outcome.failures[0] == Failure('a crash.mp4', 'the process died of SIGKILL')
+    assert outcome.failures[0] == JobFailure('a crash.mp4', 'the process died of SIGKILL')
     assert hidden(out) == []
 
 
@@ -254,7 +328,16 @@ def test_a_video_that_takes_too_long_fails(videos, out):
     touch(videos, 'hang.mp4')
     outcome = run(videos, out, 2, time_limit=1)
     assert outcome.num_done == 4
-    assert Failure('hang.mp4', 'not done after 1 s') in outcome.failures
+    assert JobFailure('hang.mp4', 'not done after 1 s') in outcome.failures
+    assert hidden(out) == []
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_a_full_disk_ends_the_run(videos, out, num_workers):
+    touch(videos, 'b/full.mp4', *(f'z/{number}.mp4' for number in range(20)))
+    with pytest.raises(OSError, match=r'^no room for .*b/full: .*No space left.*; run it again when there is room'):
+        run(videos, out, num_workers)
+    assert not (out / 'z/19').exists()
     assert hidden(out) == []
 
 
@@ -267,7 +350,7 @@ def test_options_out_of_range_are_refused(videos, out):
 
 def test_a_line_that_was_cut_off_is_no_failure(out):
     touch(out, FAILURES_FILE).joinpath(FAILURES_FILE).write_text('{"path": "a", "reason": "b", "kept": true}\n{"pa')
-    assert read_failures(out / FAILURES_FILE) == [Failure('a', 'b', kept=True)]
+    assert read_failures(out / FAILURES_FILE) == [JobFailure('a', 'b', kept=True)]
 
 
 def test_an_interruption_ends_the_run(videos, out):
@@ -292,7 +375,7 @@ def test_what_was_interrupted_goes_on(tmp_path, out, by, capfd):
         time.sleep(0.01)
     os.kill(process.pid, by)
     process.join()
-    time.sleep(0.5)  # a worker may finish the job that it is at
+    time.sleep(0.5)
     done = sorted(out.glob('[0-9]*'))
     assert 3 <= len(done) < 40
     assert all((folder / 'text').exists() for folder in done)
@@ -303,15 +386,35 @@ def test_what_was_interrupted_goes_on(tmp_path, out, by, capfd):
     assert hidden(out) == []
 
 
+def _run_one_slowly(videos: Path, out: Path) -> None:
+    run_jobs(partial(copy, seconds=3), plan_jobs(videos, out), out / FAILURES_FILE, 1)
+
+
+@pytest.mark.parametrize('by', [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_ends_its_workers_in_the_middle_of_a_job(tmp_path, out, by):
+    videos = touch(tmp_path / 'videos', 'a.mp4')
+    process = multiprocessing.get_context('fork').Process(target=_run_one_slowly, args=(videos, out))
+    process.start()
+    while not [path for path in hidden(out) if (path / 'begun').exists()]:
+        time.sleep(0.01)
+    os.kill(process.pid, by)
+    process.join()
+    time.sleep(3.5)
+    assert not (out / 'a').exists(), 'its worker went on alone'
+    assert run(videos, out).num_done == 1
+    assert (out / 'a/text').exists()
+    assert hidden(out) == []
+
+
 def test_the_summary_names_failures(tmp_path):
-    outcome = Outcome(5, 2, [Failure('a', 'bad'), Failure('b', 'scratched', kept=True)])
+    outcome = Outcome(5, 2, [JobFailure('a', 'bad'), JobFailure('b', 'scratched', kept=True)])
     assert summarise(outcome, tmp_path).splitlines() == [
         '5 written, 2 there already, 1 failed, 1 damaged but kept',
         '  a: bad',
         '  b: scratched',
         f'listed in {tmp_path}',
     ]
-    many = Outcome(0, 0, [Failure(str(number), 'bad') for number in range(12)])
+    many = Outcome(0, 0, [JobFailure(str(number), 'bad') for number in range(12)])
     assert len(summarise(many, tmp_path).splitlines()) == 12
     assert summarise(many, tmp_path).endswith(f'..., all in {tmp_path}')
     assert summarise(Outcome(1, 0), tmp_path) == '1 written, 0 there already, 0 failed'

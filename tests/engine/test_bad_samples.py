@@ -37,14 +37,14 @@ def test_a_file_is_written_and_logged_once_and_counted_every_time(
     log = BadSampleLog(tmp_path, finished=0, samples=10, max_share=1)
     log.add([])
     assert not log.file.exists()
-    log.add([case('a'), case('b', 7)])
-    log.add([case('a')])
+    log.add([[case('a')], [case('b', 7)]])
+    log.add([[case('a')]])
     assert log.file.read_text() == (
         '{"path": "a", "reason": "is bad", "source": "l.txt:1", "epoch": 1}\n'
         '{"path": "b", "reason": "is bad", "source": "l.txt:7", "epoch": 1}\n'
     )
     assert log.end_epoch() == 3
-    log.add([case('b', 7), case('c')])
+    log.add([[case('b', 7)], [case('c')]])
     assert log.end_epoch() == 2
     assert log.end_epoch() == 0
     assert recorded(tmp_path) == [('a', 1), ('b', 1), ('c', 2)]
@@ -58,21 +58,21 @@ def test_a_file_is_written_and_logged_once_and_counted_every_time(
 
 def test_a_name_that_is_no_text_is_recorded(tmp_path: Path) -> None:
     name = b'caf\xe9.mp4'.decode('utf-8', 'surrogateescape')
-    BadSampleLog(tmp_path, 0, 10, 1).add([case(name)])
+    BadSampleLog(tmp_path, 0, 10, 1).add([[case(name)]])
     assert recorded(tmp_path) == [(name, 1)]
 
 
 def test_a_resumed_run_keeps_the_record_of_finished_epochs(tmp_path: Path) -> None:
     log = BadSampleLog(tmp_path, 0, 10, 1)
-    log.add([case('a')])
+    log.add([[case('a')]])
     log.end_epoch()
-    log.add([case('b')])
+    log.add([[case('b')]])
     log.end_epoch()
     with log.file.open('a') as file:
         file.write('{"path": "c", "rea')  # killed here
     resumed = BadSampleLog(tmp_path, 1, 10, 1)
     assert recorded(tmp_path) == [('a', 1)]
-    resumed.add([case('a'), case('b')])
+    resumed.add([[case('a')], [case('b')]])
     assert recorded(tmp_path) == [('a', 1), ('b', 2)]
     BadSampleLog(tmp_path, 0, 10, 1)
     assert recorded(tmp_path) == []
@@ -80,20 +80,38 @@ def test_a_resumed_run_keeps_the_record_of_finished_epochs(tmp_path: Path) -> No
 
 def test_too_many_bad_samples_end_the_run(tmp_path: Path) -> None:
     log = BadSampleLog(tmp_path, 0, samples=10, max_share=0.2)
-    log.add([case('a', 4), case('b')])
+    log.add([[case('a', 4)], [case('b')]])
     message = (
         r"3 of 10 samples of epoch 1 could not be read, more than max_bad_share=0.2 .*The first: l.txt:4: 'a': is bad"
     )
     with pytest.raises(RuntimeError, match=message):
-        log.add([case('c')])
+        log.add([[case('c')]])
     assert [path for path, _ in recorded(tmp_path)] == ['a', 'b', 'c']
     log = BadSampleLog(tmp_path, 0, samples=10, max_share=0)
     with pytest.raises(RuntimeError, match='max_bad_share=0 allows'):
-        log.add([case('a')])
+        log.add([[case('a')]])
     for _ in range(3):  # the share is that of an epoch
         log = BadSampleLog(tmp_path, 0, samples=10, max_share=0.1)
-        log.add([case('a')])
+        log.add([[case('a')]])
         log.end_epoch()
+
+
+def test_stand_ins_that_were_bad_as_well_are_no_samples_of_their_own(tmp_path: Path) -> None:
+    log = BadSampleLog(tmp_path, 0, samples=10, max_share=0.2)
+    log.add([[case('a'), case('b'), case('c'), case('d')]])
+    log.add([])
+    assert log.progress()['count'] == 1
+    log = BadSampleLog(tmp_path, 0, 10, 0.2, log.progress())
+    log.add([[case('e'), case('a')]])
+    assert [path for path, _ in recorded(tmp_path)] == ['a', 'b', 'c', 'd', 'e']
+    with pytest.raises(RuntimeError, match=r"3 of 10 samples of epoch 1 could not be read.*The first: l.txt:1: 'a'"):
+        log.add([[case('e'), case('a')]])
+
+
+def test_a_process_says_that_it_judges_its_own_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, 'world_size', lambda: 4)
+    with pytest.raises(RuntimeError, match='1 of 10 samples of one process of epoch 1 could not be read'):
+        BadSampleLog(tmp_path, 0, 10, 0).add([[case('a')]])
 
 
 def test_files_of_other_processes_are_recorded_at_the_end_of_the_epoch(
@@ -103,8 +121,8 @@ def test_files_of_other_processes_are_recorded_at_the_end_of_the_epoch(
     for rank in (0, 1):
         monkeypatch.setattr(distributed, 'rank', lambda rank=rank: rank)
         logs.append(BadSampleLog(tmp_path, 0, 10, 1))
-    logs[1].add([case('b'), case('a')])
-    logs[0].add([case('a')])
+    logs[1].add([[case('b')], [case('a')]])
+    logs[0].add([[case('a')]])
     assert recorded(tmp_path) == [('a', 1)]
     parts = [(log._count, log._found) for log in logs]
     monkeypatch.setattr(distributed, 'gather', lambda value: parts)

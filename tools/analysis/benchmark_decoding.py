@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from codes.datasets import RawFramesDataset, VideoDataset  # noqa: E402
-from codes.datasets.loader import init_worker  # noqa: E402
+from codes.datasets.loader import as_it_is, init_worker  # noqa: E402
 from codes.datasets.transforms.video_readers import READERS, is_installed  # noqa: E402
 from codes.datasets.video_jobs import FAILURES_FILE, VideoJob, find_videos, run_jobs, writing  # noqa: E402
 from codes.registry import TRANSFORMS, build  # noqa: E402
@@ -294,11 +294,6 @@ def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[
     for candidate, wall in zip(candidates, walls, strict=True):
         candidate.wall[:] = wall
     return list(problems)
-
-
-def as_it_is(item: Any) -> Any:
-    """Return an item; the loader would turn its numbers into tensors."""
-    return item
 
 
 def compare(candidates: Sequence[Candidate]) -> list[str]:

@@ -28,7 +28,7 @@ from tqdm import tqdm  # noqa: E402
 
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.datasets.health import printable  # noqa: E402
-from codes.datasets.loader import init_worker  # noqa: E402
+from codes.datasets.loader import as_it_is, init_worker  # noqa: E402
 from codes.datasets.pictures import (  # noqa: E402
     SeenSample,
     draw_moments,
@@ -39,9 +39,11 @@ from codes.datasets.pictures import (  # noqa: E402
     save_png,
 )
 from codes.datasets.transforms.base import Record, Transform  # noqa: E402
+from codes.datasets.transforms.decoding import OpenVideo  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
 from codes.engine.runner import build_loader  # noqa: E402
 from codes.interruption import interruptions_held_back  # noqa: E402
+from codes.writable import check_writable  # noqa: E402
 
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample, however high
 LOOPS = 4  # of a film, because snippets are short
@@ -96,11 +98,6 @@ class WatchedSamples(Dataset[dict[str, Any]]):
         except Exception as error:  # one bad video shall not cost the sheets of the others
             return {'error': str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)}
         return {**sample, **self.seen}
-
-
-def as_it_is(item: Any) -> Any:
-    """Return an item; the loader would turn its arrays into tensors."""
-    return item
 
 
 def load(items: DataLoader[Any]) -> Iterator[dict[str, Any]]:
@@ -211,36 +208,36 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('config', help='a config such as configs/custom/small_from_scratch.py')
     add('--split', choices=('train', 'val', 'test'), default='train', help='which data (default: train)')
-    add('--num', type=int, default=6, metavar='N', help='samples, the first ones that the epoch takes (default: 6)')
+    add('--num', type=int, metavar='N', help='samples, the first ones that the epoch takes (default: 6)')
     add('--index', type=int, nargs='+', metavar='I', help='these samples of the data set instead, from 0 on')
     add('--classes', nargs='+', default=[], metavar='CLASS', help='only these classes, by name or number')
-    add('--epoch', type=int, default=1, metavar='E', help='whose draw, as in the log, from 1 on (default: 1)')
+    add('--epoch', type=int, metavar='E', help='whose draw, as in the log, from 1 on (default: 1)')
     add('--clips', action='store_true', help='write an MP4 a sample, its snippets side by side, instead of sheets')
-    add('--fps', type=float, default=4, help='frames a second of the clips (default: 4)')
+    add('--fps', type=float, help='frames a second of the clips (default: 4)')
     add('--cell', type=int, default=112, metavar='PIXELS', help='size of a frame on a sheet (default: 112)')
     add('--out', type=Path, metavar='DIR', help='default work_dirs/<name of the config>/browse')
     add('--workers', type=int, default=min(4, os.cpu_count() or 1), metavar='N', help='processes that load samples')
     add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override values of the config')
     args = parser.parse_args(argv)
+    for option, is_given, other, is_useless in (
+        ('--num', args.num is not None, 'with --index', args.index),
+        ('--classes', args.classes, 'with --index', args.index),
+        ('--fps', args.fps is not None, 'without --clips', not args.clips),
+        ('--epoch', args.epoch is not None, f'with --split {args.split}', args.split != 'train'),
+    ):
+        if is_given and is_useless:
+            parser.error(f'{option} is of no use {other}')
+    args.num = 6 if args.num is None else args.num
+    args.epoch = 1 if args.epoch is None else args.epoch
+    args.fps = 4.0 if args.fps is None else args.fps
     if args.num < 1 or args.epoch < 1 or args.workers < 0 or args.fps <= 0 or args.cell < 16:
         parser.error('--num and --epoch must be at least 1, --workers at least 0, --cell at least 16, --fps above 0')
     args.out = args.out or Path('work_dirs') / Path(args.config).stem / 'browse'
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool and return the exit status."""
-    args = parse_args(argv)
-    with plain_errors():
-        config = load_config(args.config, args.cfg_options)
-        name = f'{args.split}_dataloader'
-        if name not in config:
-            raise KeyError(f'{args.config} has no {name}')
-        runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
-        # Batches decide only how many samples an epoch leaves out at its end; fewer videos than a batch can be shown.
-        loader = build_loader({**config[name], 'num_workers': 0, 'batch_size': 1}, name, runtime)
-        keys = choose_keys(loader, args)
-        args.out.mkdir(parents=True, exist_ok=True)
+def show(loader: DataLoader[Any], keys: Sequence[Any], args: argparse.Namespace, seed: int) -> int:
+    """Write sheets or clips of samples and say what is on them; returns how many samples cannot be shown."""
     dataset: Any = loader.dataset
     watched = WatchedSamples(dataset, keys, args.cell)
     workers = min(args.workers, len(keys))
@@ -254,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_failed += 1
             tqdm.write(printable(f'error: {item["error"]}'), file=sys.stderr)
             continue
-        sample = as_seen(item, describe(item, dataset, args, runtime.seed))
+        sample = as_seen(item, describe(item, dataset, args, seed))
         tqdm.write('')
         print_indices(sample)
         if args.clips:
@@ -269,6 +266,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     if num_failed:
         sys.stderr.write(f'{num_failed} of {len(keys)} samples cannot be shown\n')
     print(f'\nwritten to {args.out}: {" ".join(file.name for file in files) or "nothing"}')
+    steps = [step for part in getattr(dataset, 'datasets', [dataset]) for step in part.pipeline.transforms]
+    decoders = dict.fromkeys(step.decoder for step in steps if isinstance(step, OpenVideo))
+    if decoders:
+        print(f'decoder: {", ".join(decoders)}')
+    return num_failed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return the exit status."""
+    args = parse_args(argv)
+    with plain_errors():
+        config = load_config(args.config, args.cfg_options)
+        check_writable(args.out, '--out')
+        name = f'{args.split}_dataloader'
+        if name not in config:
+            raise KeyError(f'{args.config} has no {name}')
+        runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
+        # Batches decide only how many samples an epoch leaves out at its end; fewer videos than a batch can be shown.
+        loader = build_loader({**config[name], 'num_workers': 0, 'batch_size': 1}, name, runtime)
+        keys = choose_keys(loader, args)
+        args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        num_failed = show(loader, keys, args, runtime.seed)
+    except OSError as error:  # such as a full disk
+        sys.stderr.write(f'error: the pictures cannot be written: {printable(str(error))}\n')
+        return 2
     if config['model'].get('batch_augment') is not None:
         kind = config['model']['batch_augment'].get('type')
         print(f'not shown: {kind}, which mixes whole batches inside the model')

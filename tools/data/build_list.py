@@ -33,12 +33,14 @@ if __name__ == '__main__':  # before the imports, which take seconds
 from tqdm import tqdm  # noqa: E402
 
 from codes.datasets.annotation import read_class_names  # noqa: E402
+from codes.datasets.frame_names import FrameNames  # noqa: E402
 from codes.datasets.lists.base import DataSet, Lists, Role, has_line_break  # noqa: E402
 from codes.datasets.lists.catalogue import DATA_SETS  # noqa: E402
 from codes.datasets.lists.matching import BuiltList, find_overlaps, match, order_classes, path_prefix  # noqa: E402
-from codes.datasets.lists.media_index import FrameNames, MediaIndex, index_media  # noqa: E402
+from codes.datasets.lists.media_index import MediaIndex, index_media  # noqa: E402
 from codes.datasets.lists.own import read_class_tree, read_csv  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
+from codes.writable import check_writable  # noqa: E402
 
 _CSV_ROLES = {split: Role((f'{split}.csv',)) for split in ('train', 'val', 'test')} | {'all': Role(('all.csv',))}
 _OWN = {
@@ -46,17 +48,18 @@ _OWN = {
     'csv': DataSet('csv files', None, read_csv, _CSV_ROLES),
 }
 NUM_EXAMPLES = 3
+_LIST_NAME = re.compile(r'(train|val|test)(_split\d+)?(_frames)?\.txt')
 # Options that only some calls use, by what they are for, and their defaults. The parser's own default of them is None,
-# which tells those that were given.
+# which tells those that were given; some are used by some data only, so their readers need to know that, too.
 _OPTIONS: dict[str, dict[str, Any]] = {
     '--frames': {'filename_tmpl': None, 'start_index': 1},
-    'folders': {'val_fraction': None, 'seed': 0},
+    'folders': {'val_fraction': None, 'seed': None},
     'csv': {
         'path_column': 'path',
         'label_column': 'label',
-        'split_column': 'split',
+        'split_column': None,
         'label_separator': None,
-        'first_label': 0,
+        'first_label': None,
     },
 }
 
@@ -302,6 +305,34 @@ def check_lists(lists: Lists, args: argparse.Namespace, data_set: DataSet) -> Li
     return lists
 
 
+def check_numbering(out: Path, lists: Lists, suffix: str) -> None:
+    """Refuse to number classes otherwise than lists of earlier calls do that stay in the same folder.
+
+    Args:
+        out: the folder.
+        lists: what is going to be written.
+        suffix: of the lists' names.
+
+    Raises:
+        ValueError: ``classes.txt`` would be wrong about a list; names the lists.
+    """
+    file = out / 'classes.txt'
+    if not file.is_file():
+        return
+    before = file.read_text(encoding='utf-8', errors='surrogateescape').splitlines()
+    if lists.class_names[: len(before)] == before:
+        return  # as it was, or with more classes at the end
+    written = {f'{split}{suffix}.txt' for split in lists.splits}
+    staying = sorted(
+        one.name for one in out.glob('*.txt') if _LIST_NAME.fullmatch(one.name) and one.name not in written
+    )
+    if staying:
+        raise ValueError(
+            f'{", ".join(staying)} in {out} number the classes as {file} does, which would change; number them alike '
+            f'with --class-file {file}, or choose another OUT'
+        )
+
+
 def index_with_bar(args: argparse.Namespace, data_set: DataSet) -> MediaIndex:
     """Read the tree of the videos, with a progress bar where a person watches."""
     names = FrameNames(args.filename_tmpl or data_set.filename_tmpl, args.start_index) if args.frames else None
@@ -327,7 +358,10 @@ def main(argv: list[str] | None = None) -> int:
         data_set = (DATA_SETS | _OWN)[args.data_set]
         if not 0 <= args.skip_missing <= 1:
             raise ValueError(f'--skip-missing {args.skip_missing} must be a share from 0 to 1')
+        if args.num_classes is not None and args.num_classes < 1:
+            raise ValueError(f'--num-classes {args.num_classes} must be at least 1')
         settle_options(args)
+        check_writable(args.out, 'OUT')
         # Mistakes in lists show before the tree is read, which may take minutes.
         if args.data_set == 'folders':
             if args.file or args.annotations:
@@ -338,7 +372,8 @@ def main(argv: list[str] | None = None) -> int:
             lists = check_lists(read_lists(args, data_set), args, data_set)
             media = index_with_bar(args, data_set)
         prefix = path_prefix(args.media, args.relative_to or str(args.out))
-    suffix = '_frames' if args.frames else ''
+        suffix = '_frames' if args.frames else ''
+        check_numbering(args.out, lists, suffix)
     built = [
         match(f'{split}{suffix}', videos, media, lists.class_names, prefix) for split, videos in lists.splits.items()
     ]
@@ -354,14 +389,18 @@ def main(argv: list[str] | None = None) -> int:
         texts |= {f'{one.name}.txt': ''.join(f'{line}\n' for line in one.lines) for one in built}
     texts |= {f'{one.name}.missing.txt': ''.join(map(missing_line, one.skipped)) for one in built}
     texts[f'build_list{suffix}.json'] = json.dumps(summary, indent=2) + '\n'
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        file = args.out / name
-        if text:
-            print(f'{file}: {write_text(file, text)}')
-        elif file.exists():
-            file.unlink()
-            print(f'{file}: removed, nothing is missing any more')
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            file = args.out / name
+            if text:
+                print(f'{file}: {write_text(file, text)}')
+            elif file.exists():
+                file.unlink()
+                print(f'{file}: removed, nothing is missing any more')
+    except OSError as error:  # such as a full disk
+        sys.stderr.write(f'error: {error}\n')
+        return 2
     if refused:
         share = max(len(one.skipped) / one.num_listed for one in refused)
         print(

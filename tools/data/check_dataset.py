@@ -1,9 +1,10 @@
 """Check whether the data of a config are fit to train on, before hours are spent on them.
 
-Reads every line of the lists, compares labels with the number of classes, looks for duplicates and for training videos
-among those of validation or test, opens every file as in training, and decodes some of its frames. Writes report.txt,
-report.json, report.png (histograms) and classes_*.png (samples of each class). The results of the files are kept in
-files.jsonl: a run that was interrupted goes on where it was, and a later one looks at changed files only.
+Reads every line of the lists, compares labels with the number of classes, looks for duplicates and for training
+videos among those of validation or test, opens every file as in training, and decodes some of its frames. Writes
+report.txt, report.json, report.png (histograms) and classes_*.png (training samples of each class). The results of
+the files are kept in files.jsonl: a run that was interrupted goes on where it was, and a later one opens only what is
+new, was changed or could not be read.
 """
 
 import argparse
@@ -37,9 +38,10 @@ from codes.datasets.health import (  # noqa: E402
     read_split,
     spread_order,
 )
-from codes.datasets.inspection import FileFacts, Inspection, Job, read_frames  # noqa: E402
+from codes.datasets.inspection import FileFacts, Identity, Inspection, Job, read_frames  # noqa: E402
 from codes.datasets.pictures import Image, draw_classes, draw_report, fit_into, pages, save_png  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
+from codes.writable import check_writable  # noqa: E402
 
 CELL = (144, 108)  # pixels of a sample, width and height
 CLASSES_A_PAGE = 24
@@ -51,14 +53,17 @@ def read_splits(config: Mapping[str, Any]) -> list[Split]:
     return [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
 
 
-def inspect(splits: Sequence[Split], args: argparse.Namespace) -> Mapping[Job, FileFacts]:
-    """Inspect the files of all splits, with a progress bar."""
+def inspect(
+    splits: Sequence[Split], args: argparse.Namespace
+) -> tuple[Mapping[Job, FileFacts], Mapping[Job, Identity]]:
+    """Inspect the files of all splits, with progress bars; returns also which file each path leads to."""
     jobs = [split.job_of(record, args.every_frame, args.hash) for split in splits for record in split.records]
-    inspection = Inspection(jobs, args.out / 'files.jsonl', args.workers, args.time_limit)
+    with tqdm(total=len(set(jobs)), desc='looking', unit='video', disable=None) as bar:
+        inspection = Inspection(jobs, args.out / 'files.jsonl', args.workers, args.time_limit, bar.update)
     if inspection.known:
         print(f'{inspection.known:,} videos are known from {args.out / "files.jsonl"}')
     with tqdm(total=len(inspection.open_jobs), desc='videos', unit='video', disable=None) as bar:
-        return inspection.run(bar.update)
+        return inspection.run(bar.update), inspection.identities
 
 
 def shrink_middle_frame(job: tuple[Job, int]) -> Image:
@@ -81,7 +86,10 @@ def choose_samples(split: Split, facts: Mapping[Job, FileFacts], number: int) ->
 
 
 def draw_samples(split: Split, facts: Mapping[Job, FileFacts], args: argparse.Namespace, title: str) -> list[Path]:
-    """Write contact sheets with the middle frames of some videos of each class; returns the files."""
+    """Write contact sheets with the middle frames of some videos of each class; returns the files.
+
+    They are called ``classes_<page>.png``, or ``classes_<part>_<page>.png`` of a part of a mixed data set.
+    """
     chosen = choose_samples(split, facts, args.samples)
     questions = dict.fromkeys(split.job_of(record) for records in chosen.values() for record in records)
     jobs = [(question, facts[question].num_frames) for question in questions]
@@ -97,7 +105,7 @@ def draw_samples(split: Split, facts: Mapping[Job, FileFacts], args: argparse.Na
             of_label = [(frames.get(split.job_of(r)), os.path.basename(r.source)) for r in chosen[label]]
             shown = [(frame, source) for frame, source in of_label if frame is not None]
             blocks.append((f'{split.class_name(label)}: {split.counts[label]:,} videos', shown))
-        file = args.out / f'classes_{page}.png'
+        file = args.out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{page}.png'
         save_png(draw_classes(blocks, title, args.samples, CELL), file)
         files.append(file)
     return files
@@ -143,29 +151,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts: Mapping[Job, FileFacts] = {}
     with plain_errors():
         config = load_config(args.config, args.cfg_options)
+        check_writable(args.out, '--out')
         splits = read_splits(config)
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(f'--out {args.out} must be a folder, or a new name for one: {error.strerror}') from error
+        args.out.mkdir(parents=True, exist_ok=True)
     title = Path(args.config).stem
     if args.quick:
         report = quick_report(splits)
     else:
         try:
-            facts = inspect(splits, args)
+            facts, identities = inspect(splits, args)
         except ImportError as error:
             sys.stderr.write(f'error: the decoder of the config cannot be imported: {error}\n')
             return 2
         except (OSError, RuntimeError) as error:  # such as a full disk, or no memory for a worker
             sys.stderr.write(f'error: the videos cannot be inspected: {printable(str(error))}\n')
             return 2
-        report = full_report(splits, facts)
-    write_report(report, args.out)
-    save_png(draw_report(report, splits, facts, title), args.out / 'report.png')
-    files = []
-    if not args.quick and args.samples and splits[0].records:
-        files = draw_samples(splits[0], facts, args, f'{title}, {splits[0].name}: middle frames')
+        report = full_report(splits, facts, identities)
+    files: list[Path] = []
+    try:
+        write_report(report, args.out)
+        save_png(draw_report(report, splits, facts, title), args.out / 'report.png')
+        if not args.quick and args.samples:
+            for split in [split for split in splits if split.is_training and split.records]:
+                files += draw_samples(split, facts, args, f'{title}, {split.name}: middle frames')
+    except OSError as error:  # such as a full disk
+        sys.stderr.write(f'error: the report cannot be written: {printable(str(error))}\n')
+        return 2
     print(report.text())
     print(f'\nwritten to {args.out}: report.txt, report.json, report.png {" ".join(f.name for f in files)}')
     return 0 if report.is_fit and not (args.strict and report.of_level('warning')) else 1

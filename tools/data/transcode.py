@@ -8,8 +8,10 @@ set it: decord, the default of OpenVideo, decodes far more than is asked for and
 the originals either is depends on them; tools/analysis/benchmark_decoding.py measures it. Short videos may not gain.
 
 Safe to interrupt: run it again, and it goes on with the videos that are not there yet. A video that cannot be decoded
-to its end is listed in OUT_DIR/failures.jsonl with the reason, and written only with --keep-damaged; the exit status
-is 1 if a video failed. No ffmpeg program is needed.
+to its end is listed in OUT_DIR/failures.jsonl with the reason, and written only with --keep-damaged. The end may lie
+half a second before that of the header, or 5 % of the length up to a second: headers of cut videos claim too much.
+Exit status: 0 all is there, 1 a video failed or a folder was left out, 2 a wrong call, or no room left to write. No
+ffmpeg program is needed.
 """
 
 import argparse
@@ -157,8 +159,11 @@ def main(argv: list[str] | None = None) -> int:
         work = partial(transcode, keep_damaged=args.keep_damaged, **settings)
         fps = None if settings['fps'] is None else str(settings['fps'])
         outcome = run_tool(work, args, '.mp4', {'tool': Path(__file__).name, **settings, 'fps': fps})
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
+    except OSError as error:  # such as a full disk
+        sys.stderr.write(f'error: {error}\n')
+        return 2
     print(summarise(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0
 

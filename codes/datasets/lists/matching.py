@@ -1,9 +1,11 @@
 """From what lists name and what is there to the lines of list files."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from codes.datasets.annotation import read_class_names
 from codes.datasets.lists.base import ListedVideo, Lists
@@ -110,12 +112,16 @@ def path_prefix(media: str, relative_to: str) -> str:
 
 
 def find_overlaps(built: Sequence[BuiltList]) -> list[str]:
-    """Say which training and validation lists share videos, a line for each pair that does."""
-    by_name = {one.name: one for one in built}
+    """Say which lists of training, validation and test share videos, a line for each pair that does.
+
+    Of data sets with several splits, lists of one split are compared: others share videos by design.
+    """
     notes = []
-    for name, one in by_name.items():
-        other = by_name.get(name.replace('train', 'val'))
-        shared = sorted(one.paths.keys() & other.paths.keys()) if other is not None and other is not one else []
-        if other is not None and shared:
-            notes.append(f'{len(shared)} videos are in both {name}.txt and {other.name}.txt, such as {shared[0]}')
+    for one, other in combinations(built, 2):
+        parts = [re.fullmatch(r'(train|val|test)(.*)', each.name) for each in (one, other)]
+        if len({part and part[2] for part in parts}) > 1:
+            continue
+        shared = sorted(one.paths.keys() & other.paths.keys())
+        if shared:
+            notes.append(f'{len(shared)} videos are in both {one.name}.txt and {other.name}.txt, such as {shared[0]}')
     return notes

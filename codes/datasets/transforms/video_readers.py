@@ -11,8 +11,8 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +21,8 @@ import numpy.typing as npt
 LOGGER = logging.getLogger(__name__)
 Frames = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
+
+_NUM_REMEMBERED = 10_000  # videos of which a process remembers what it found in their list of packets
 
 
 def _new_array(shape: tuple[int, ...]) -> Frames:
@@ -71,8 +73,8 @@ class VideoReader(ABC):
 class DecordReader(VideoReader):
     """decord 0.6, or decord2.
 
-    It applies the rotation that a phone stores, but fails where that leaves less than 80 pixels or so of width, and it
-    is a frame off in an MP4 that was cut without encoding it again; PyAV reads both.
+    It applies the rotation that a phone stores, but fails where that leaves less than 80 pixels or so of width; PyAV
+    reads these.
     """
 
     def __init__(self, path: str) -> None:
@@ -83,11 +85,13 @@ class DecordReader(VideoReader):
 
         self.path = path
         self._reader: Any = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
-        # It counts a key frame where it is decoded. If frames that are shown before it come behind it in the file, a
-        # jump ends that many frames off.
-        self._can_jump = _stores_frame_times(path) and not _has_open_groups(path)
+        # It counts a key frame where it is decoded. If frames that are shown before it come behind it in the file, or
+        # others are never shown, a jump ends that many frames off; and the latter are among those that it counts.
+        has_times = _stores_frame_times(path)
+        packets = _find_oddities(path, *_state(path)) if has_times else _Oddities()
+        self._can_jump = has_times and not packets.open_groups and not packets.num_hidden
         self._position = 0
-        self.num_frames = len(self._reader)
+        self.num_frames = len(self._reader) - packets.num_hidden
 
     def _read(self, indices: Indices) -> Frames:
         if self._can_jump:
@@ -321,27 +325,51 @@ def _stores_frame_times(path: str) -> bool:
     )
 
 
-def _has_open_groups(path: str) -> bool:
-    """Say whether a frame that is shown before a key frame lies behind it: open groups of pictures, frequent in H.265.
+class _Oddities(NamedTuple):
+    """What makes jumps in a file end elsewhere than they should.
 
-    The list of packets tells; nothing is decoded.
+    Args:
+        open_groups: a frame that is shown before a key frame lies behind it: open groups of pictures, frequent in
+            H.265.
+        num_hidden: frames that are there and never shown: an MP4 that was cut without encoding it again begins with
+            those between a key frame and the cut.
+    """
+
+    open_groups: bool = False
+    num_hidden: int = 0
+
+
+def _state(path: str) -> tuple[int, int]:
+    """Return what changes with a file."""
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(_NUM_REMEMBERED)
+def _find_oddities(path: str, _size: int, _changed: int) -> _Oddities:
+    """Look for oddities in the list of a file's packets; nothing is decoded.
+
+    It opens the file once more and, if frames are stored in another order than they are shown, reads it to its end: so
+    what was found is remembered, as long as size and time of the file stay.
     """
     import av
 
+    open_groups, num_hidden = False, 0
     try:
         with av.open(path) as container:
             stream = container.streams.video[0]
-            if not stream.codec_context.has_b_frames:
-                return False
+            if not stream.codec_context.has_b_frames and _major_version() >= 17:
+                # An index tells as much, and is there without reading the file.
+                return _Oddities(False, sum(entry.is_discard for entry in stream.index_entries))
             key_time = None
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
-                    if key_time is not None and packet.pts < key_time:
-                        return True
+                    num_hidden += packet.is_discard
+                    open_groups |= key_time is not None and packet.pts < key_time
                     key_time = packet.pts if packet.is_keyframe else key_time
     except (av.error.FFmpegError, IndexError):  # damaged; decord shall say what it thinks of it
-        pass
-    return False
+        return _Oddities()
+    return _Oddities(open_groups, num_hidden)
 
 
 def _is_transport_stream(path: str) -> bool:

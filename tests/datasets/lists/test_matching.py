@@ -89,10 +89,16 @@ def test_classes_may_be_numbered_as_in_a_file(tmp_path: Path) -> None:
         order_classes(lists, str(tmp_path / 'classes.txt'))
 
 
-def test_videos_in_training_and_validation_are_told() -> None:
+def test_videos_in_several_lists_of_a_split_are_told() -> None:
     def built(name: str, *paths: str) -> BuiltList:
         return BuiltList(name, len(paths), paths=dict.fromkeys(paths, 'x'))
 
     lists = [built('train_split1', 'a', 'b', 'c'), built('val_split1', 'c', 'b'), built('train_split2', 'c')]
     assert find_overlaps(lists) == ['2 videos are in both train_split1.txt and val_split1.txt, such as b']
-    assert find_overlaps([built('train', 'a'), built('val', 'b'), built('test', 'a')]) == []
+    lists = [built('train_frames', 'a', 'b'), built('val_frames', 'b', 'c'), built('test_frames', 'a', 'c')]
+    assert find_overlaps(lists) == [
+        '1 videos are in both train_frames.txt and val_frames.txt, such as b',
+        '1 videos are in both train_frames.txt and test_frames.txt, such as a',
+        '1 videos are in both val_frames.txt and test_frames.txt, such as c',
+    ]
+    assert find_overlaps([built('train', 'a'), built('val', 'b'), built('test', 'c')]) == []

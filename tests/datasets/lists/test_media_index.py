@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from codes.datasets.lists.media_index import FrameNames, MediaIndex, index_media, simplify, stem
+from codes.datasets.frame_names import FrameNames
+from codes.datasets.lists.media_index import MediaIndex, index_media, simplify, stem
 
 
 def touch(root: Path, *paths: str) -> Path:
@@ -46,32 +47,6 @@ def test_frames_are_counted_and_gaps_are_told(tmp_path: Path) -> None:
     }
     assert media.example == 'img_00001.jpg'
     assert 'zero' not in index_media(str(tmp_path), FrameNames('img_{:05d}.jpg', start_index=0)).problems
-
-
-@pytest.mark.parametrize(
-    ('template', 'name', 'number'),
-    [
-        ('img_{:05d}.jpg', 'img_00012.jpg', 12),
-        ('img_{:05d}.jpg', 'img_123456.jpg', 123456),
-        ('img_{:05d}.jpg', 'img_012345.jpg', None),
-        ('{:05}.jpg', '00003.jpg', 3),
-        ('{:05}.jpg', '000003.jpg', None),
-        ('{:05}.jpg', '.jpg', None),
-        ('frame{}_x.png', 'frame7_x.png', 7),
-        ('frame{}_x.png', 'frame07_x.png', None),
-        ('frame{}_x.png', 'frame7_x.jpg', None),
-    ],
-)
-def test_frames_are_recognised_by_their_exact_name(template: str, name: str, number: int | None) -> None:
-    assert FrameNames(template).number(name) == number
-
-
-@pytest.mark.parametrize('template', ['img.jpg', '{:05d}_{:02d}.jpg', 'img_{:zz}.jpg', 'img_{number}.jpg', 'img_{'])
-def test_a_template_needs_one_field_for_a_number(template: str) -> None:
-    with pytest.raises(
-        ValueError, match=r'filename_tmpl=.* must have one field for the number, as in img_\{:05d\}.jpg'
-    ):
-        FrameNames(template)
 
 
 def test_links_are_followed_once_and_circles_end(tmp_path: Path) -> None:

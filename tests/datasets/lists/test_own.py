@@ -202,3 +202,9 @@ def test_tree_may_have_a_class_that_is_called_like_a_split() -> None:
 def test_tree_refuses_what_it_cannot_read(paths: list[str], fraction: float | None, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         read_class_tree(paths, fraction)
+
+
+@pytest.mark.parametrize(('path', 'val_fraction'), [('train/clap/1.mp4', None), ('clap/1.mp4', 0)])
+def test_a_seed_without_a_choice_is_refused(path: str, val_fraction: float | None) -> None:
+    with pytest.raises(ValueError, match='seed=0 has no use: no validation videos are chosen'):
+        read_class_tree([path], val_fraction, seed=0)

@@ -213,7 +213,7 @@ def test_training_goes_on_and_names_the_file(faulty, tmp_path, where, what):
     dataset = make_dataset(tmp_path, ['good', 'fine', f'{where}-{what}'], 'faulty', 0.3)
     batches = list(build_dataloader(dataset, 1, 1, training=True))
     assert len(batches) == 3
-    (bad,) = (case for batch in batches for case in batch['bad'])
+    ((bad,),) = (cases for batch in batches for cases in batch['bad'])
     assert bad['path'] == dataset.records[2].path
     assert bad['source'] == f'{tmp_path}/list.txt:3'
     assert ('time_limit=0.3' if what == 'hang' else 'SIGSEGV') in bad['reason']

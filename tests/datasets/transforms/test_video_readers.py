@@ -1,5 +1,7 @@
 import logging
+import shutil
 import sys
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -73,6 +75,59 @@ def test_frames_are_counted_and_exactly_those_asked_for(videos, decoder, kind):
         assert frames.shape == (len(indices), 72, 128, 3)
         assert frames.dtype == np.uint8
         assert [read_index(frame) for frame in frames] == indices
+
+
+@pytest.fixture(scope='module')
+def cut_videos(tmp_path_factory):
+    """Return videos of frames 20 to 79, cut without encoding them again: from key frame 16 on, 4 frames are hidden."""
+    folder = tmp_path_factory.mktemp('cut')
+    paths = {}
+    for kind, options in (('B-frames', {'bf': '2'}), ('no B-frames', {'bf': '0'})):
+        whole = write_video(folder / f'{kind}.mp4', 100, g='16', **options, **{'x264-params': 'scenecut=0'})
+        paths[kind] = str(folder / f'{kind} cut.mp4')
+        with av.open(whole) as source, av.open(paths[kind], 'w') as container:
+            video = source.streams.video[0]
+            stream = container.add_stream_from_template(video)
+            offset = int(Fraction(20, 25) / video.time_base)
+            for packet in source.demux(video):
+                if packet.size and 16 <= packet.pts * video.time_base * 25 < 80:
+                    packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
+                    packet.stream = stream
+                    container.mux(packet)
+    return paths
+
+
+@pytest.mark.parametrize('kind', ['B-frames', 'no B-frames'])
+@pytest.mark.parametrize('decoder', DECODERS)
+def test_frames_that_a_cut_hides_do_not_count(cut_videos, decoder, kind):
+    reader = READERS[decoder](cut_videos[kind])
+    assert reader.num_frames == 60
+    reader.close()
+    for indices in INDICES:
+        frames = read(decoder, cut_videos[kind], indices)
+        assert [read_index(frame) for frame in frames] == [index + 20 for index in indices]
+
+
+def test_an_older_pyav_finds_hidden_frames_for_decord(cut_videos, monkeypatch):
+    monkeypatch.setattr(video_readers, '_major_version', lambda: 16)
+    video_readers._find_oddities.cache_clear()
+    for path in cut_videos.values():
+        assert [read_index(frame) for frame in read('decord', path, [3, 30])] == [23, 50]
+    video_readers._find_oddities.cache_clear()
+
+
+def test_decord_needs_the_packets_of_a_file_once(videos, tmp_path, monkeypatch):
+    path = tmp_path / 'a.mp4'
+    shutil.copy(videos['open h264'], path)
+    opened = []
+    real = av.open
+    monkeypatch.setattr(av, 'open', lambda *args: opened.append(args) or real(*args))
+    for _ in range(3):
+        assert read_index(read('decord', str(path), [13])[0]) == 13
+    assert len(opened) == 1
+    shutil.copy(videos['mp4'], path)
+    assert read_index(read('decord', str(path), [13])[0]) == 13
+    assert len(opened) == 2
 
 
 @pytest.mark.parametrize('decoder', ['pyav', 'opencv'])

@@ -158,6 +158,10 @@ def test_samples_can_be_chosen(config: str, seen: list[dict]) -> None:
         (['--index', '9'], r'--index 9 must be from 0 to 8'),
         (['--classes', 'wav'], r"--classes 'wav' is no class: wave, clap, jump"),
         (['--classes', '7'], r'no sample of 7 in this epoch'),
+        (['--index', '1', '--num', '2'], r'--num is of no use with --index'),
+        (['--index', '1', '--classes', 'wave'], r'--classes is of no use with --index'),
+        (['--fps', '5'], r'--fps is of no use without --clips'),
+        (['--split', 'test', '--epoch', '1'], r'--epoch is of no use with --split test'),
         (['--epoch', '0'], r'--num and --epoch must be at least 1'),
     ],
 )
@@ -166,6 +170,30 @@ def test_mistakes_are_one_line(config: str, options: list[str], text: str, capsy
         browse(config, *options)
     assert ended.value.code == 2
     assert text in capsys.readouterr().err
+
+
+def test_the_decoder_that_auto_chose_is_named(
+    config: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('codes.datasets.transforms.decoding.first_installed', lambda: 'pyav')
+    browse(config, '--num', '1', '--cfg-options', 'train_dataloader.dataset.pipeline.0.decoder=auto')
+    assert '\ndecoder: pyav\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('options', [[], ['--clips']])
+def test_pictures_that_cannot_be_written_are_one_line(
+    config: str, options: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    out = Path(config).parent / 'out'
+    for number in range(9):
+        (out / f'train_epoch1_{number:05d}.mp4').mkdir(parents=True)
+    (out / 'train_epoch1_1.png').mkdir()
+    assert main([config, '--out', str(out), '--workers', '0', '--num', '1', *options]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith('error: the pictures cannot be written: ')
+    for below in (config, f'{config}/below'):
+        with pytest.raises(SystemExit, match='2'):
+            main([config, '--out', below])
+        assert f'--out {below} must be a folder to write to' in capsys.readouterr().err
 
 
 def test_clips_play_the_snippets_side_by_side(config: str, seen: list[dict]) -> None:

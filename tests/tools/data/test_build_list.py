@@ -430,6 +430,9 @@ def test_names_that_are_not_utf8_get_into_lists_and_summaries(
             r'--val-fraction, --seed: of no use for csv, only for folders',
         ),
         (['folders', 'videos', '.', '--first-label', '1'], r'--first-label: of no use for folders, only for csv'),
+        (['kinetics400', 'videos', '.', '--num-classes', '0'], r'--num-classes 0 must be at least 1'),
+        (['kinetics400', 'videos', 'empty.csv'], r'OUT empty.csv must be a folder to write to'),
+        (['kinetics400', 'videos', 'empty.csv/x'], r'OUT empty.csv/x must be a folder to write to'),
         (['kinetics400', 'videos', '.', '--filename-tmpl', '{}.jpg'], r'--filename-tmpl: of no use without --frames'),
         (['kinetics400', 'videos', '.', '--start-index', '1'], r'--start-index: of no use without --frames'),
     ],
@@ -452,6 +455,61 @@ def test_mistakes_end_with_one_line_and_status_2(
     shown = capsys.readouterr().err
     assert re.search(f'^error: .*{message}', shown), shown
     assert sorted(tmp_path.rglob('*')) == before
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--first-label', '1'], "first_label=1 has no use: the labels are names, such as 'clap'"),
+        (['--split-column', 'split'], "split_column='split' has no use: there is no all.csv"),
+        (['--label-separator', ''], 'label_separator is empty'),
+    ],
+)
+def test_options_of_csv_that_its_files_do_not_use_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    videos(tmp_path / 'videos', 'a.mp4')
+    write(tmp_path / 'annotations/train.csv', 'path,label\na.mp4,clap\n')
+    with pytest.raises(SystemExit, match='2'):
+        main(['csv', str(tmp_path / 'videos'), str(tmp_path), *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_lists_of_an_earlier_call_keep_their_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', 'a/1.mp4', 'b/1.mp4', 'c/1.mp4')
+    frames(tmp_path / 'frames', b__1=2, c__1=2)
+    of_videos = ['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']
+    of_frames = ['folders', str(tmp_path / 'frames'), str(tmp_path), '--val-fraction', '0', '--frames']
+    assert main(of_videos) == 0
+    before = {file: file.read_bytes() for file in tmp_path.glob('*.*')}
+    with pytest.raises(SystemExit, match='2'):
+        main(of_frames)
+    file = tmp_path / 'classes.txt'
+    assert (
+        f'error: train.txt in {tmp_path} number the classes as {file} does, which would change; number them alike with '
+        f'--class-file {file}, or choose another OUT\n'
+    ) in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.glob('*.*')} == before
+    assert main([*of_frames, '--class-file', str(file)]) == 0
+    assert lines_of(tmp_path) == {
+        'train': ['videos/a/1.mp4 0', 'videos/b/1.mp4 1', 'videos/c/1.mp4 2'],
+        'train_frames': ['frames/b/1 2 1', 'frames/c/1 2 2'],
+    }
+    videos(tmp_path / 'videos', 'd/1.mp4')  # more classes at the end leave the other numbers alone
+    assert main(of_videos) == 0
+    videos(tmp_path / 'videos', 'aa/1.mp4')
+    with pytest.raises(SystemExit, match='2'):
+        main(of_videos)
+    (tmp_path / 'train_frames.txt').unlink()
+    assert main(of_videos) == 0
+    assert read_class_names(str(file)) == ['a', 'aa', 'b', 'c', 'd']
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', 'a/1.mp4')
+    (tmp_path / 'train.txt').mkdir()
+    assert main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith('error: [Errno 21] Is a directory')
 
 
 def test_official_files_are_found_by_name_and_doubt_is_an_error(tmp_path: Path) -> None:

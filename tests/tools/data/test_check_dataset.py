@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codes.config import Config
-from codes.datasets import inspection
+from codes.datasets import health, inspection
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 from tools.data import check_dataset
@@ -94,6 +94,18 @@ def test_copies_are_found_on_request(config: str, data: Path) -> None:
     assert checks(run(config, '--hash')[1], 'warning') == ['same_content']
 
 
+def test_links_are_found_without_asking_for_each_file_again(
+    config: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, 'find_file', None)
+    (data / 'val3.mp4').unlink()
+    (data / 'val3.mp4').hardlink_to(data / 'train3.mp4')
+    for _ in ('inspected', 'known'):
+        _, report, _ = run(config)
+        assert checks(report, 'warning') == ['links']
+        assert 'val3.mp4 is ' in next(f for f in report['findings'] if f['check'] == 'links')['examples'][0]
+
+
 def test_second_run_inspects_what_is_new(config: str, data: Path, capsys: pytest.CaptureFixture) -> None:
     run(config)
     capsys.readouterr()
@@ -115,12 +127,39 @@ def test_samples_of_each_class_are_shown(config: str, data: Path, monkeypatch: p
     assert not list(out.glob('classes_*.png'))
 
 
+def test_every_part_of_a_mixture_has_sheets(config: str, data: Path) -> None:
+    page = Config.fromfile(config)
+    dataset = page.train_dataloader.dataset.to_dict()
+    (data / 'half.txt').write_text('train1.mp4 1\n')
+    parts = [dataset, {**dataset, 'list_file': str(data / 'half.txt')}]
+    page.train_dataloader.dataset = {'_delete_': True, 'type': 'MixedDataset', 'datasets': parts}
+    page.train_dataloader.dataset.pop('_delete_')
+    page.dump(data / 'mixed.py')
+    *_, out = run(str(data / 'mixed.py'), '--samples', '1')
+    assert sorted(file.name for file in out.glob('classes_*.png')) == ['classes_0_1.png', 'classes_1_1.png']
+
+
+def test_a_report_that_cannot_be_written_is_one_line(config: str, data: Path, capsys: pytest.CaptureFixture) -> None:
+    (data / 'out/report.json').mkdir(parents=True)
+    assert main([config, '--quick', '--out', str(data / 'out')]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith('error: the report cannot be written: [Errno 21]')
+
+
+def test_the_decoder_that_auto_chose_is_named(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('codes.datasets.transforms.decoding.first_installed', lambda: 'pyav')
+    auto = ['--cfg-options', 'train_dataloader.dataset.pipeline.0.decoder=auto']
+    for options in (auto, ['--quick', *auto]):
+        _, report, out = run(config, *options)
+        assert report['splits']['train']['decoder'] == 'pyav'
+        assert ', decoder pyav\n' in (out / 'report.txt').read_text()
+
+
 def test_every_frame_and_the_time_limit_are_options(config: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     real = check_dataset.Inspection
     monkeypatch.setattr(check_dataset, 'Inspection', lambda *a: asked.append(a) or real(*a))
     run(config, '--every-frame', '--time-limit', '7')
-    jobs, _, workers, limit = asked[0]
+    jobs, _, workers, limit, _ = asked[0]
     assert (all(job.every_frame for job in jobs), workers, limit) == (True, 2, 7)
 
 
@@ -170,7 +209,7 @@ def test_a_file_as_out_is_one_line(config: str, capsys: pytest.CaptureFixture) -
         with pytest.raises(SystemExit) as ended:
             main([config, '--quick', '--out', out])
         assert ended.value.code == 2
-        assert f'--out {out} must be a folder, or a new name for one: ' in capsys.readouterr().err
+        assert f'--out {out} must be a folder to write to, or a new name for one: ' in capsys.readouterr().err
 
 
 def stumble(_job: object) -> None:
