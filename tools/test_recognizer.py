@@ -21,10 +21,12 @@ from codes.datasets.transforms.base import BadSample  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
 from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, own_text, predict  # noqa: E402
+from codes.engine.files import write_atomically  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.result_parts import ResultParts, flatten  # noqa: E402
 from codes.engine.runner import build_loader  # noqa: E402
-from codes.evaluation.results import Results, check_result_file, write_atomically, write_results  # noqa: E402
+from codes.engine.stopping import RunError  # noqa: E402
+from codes.evaluation.results import Results, check_result_file, write_results  # noqa: E402
 from codes.registry import METRICS, MODELS, build  # noqa: E402
 
 
@@ -123,6 +125,8 @@ def main() -> None:
     started = time.monotonic()
     try:
         predictions = predict(model, loader, device, amp, parts=parts)
+    except OSError as error:
+        raise RunError(f'a finished batch could not be written down: {error}') from error
     except FAILURES as error:
         text = own_text(error)
         if isinstance(error, BadSample):
@@ -140,13 +144,16 @@ def main() -> None:
         '%d videos scored in %s, %.1f videos/s', num_scored, timedelta(seconds=round(seconds)), num_scored / seconds
     )
     if distributed.rank() == 0:
-        if args.out is not None:
-            paths = [record.path for record in dataset.records]
-            write_results(Results(str(args.out), paths, predictions.labels, predictions.scores), args.out)
-            logger.info('scores written to %s', args.out)
-        if args.metrics_out is not None:
-            content = {'config': args.config, 'checkpoint': args.checkpoint, 'num_videos': len(dataset), **numbers}
-            write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.metrics_out)
+        try:
+            if args.out is not None:
+                paths = [record.path for record in dataset.records]
+                write_results(Results(str(args.out), paths, predictions.labels, predictions.scores), args.out)
+                logger.info('scores written to %s', args.out)
+            if args.metrics_out is not None:
+                content = {'config': args.config, 'checkpoint': args.checkpoint, 'num_videos': len(dataset), **numbers}
+                write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.metrics_out)
+        except OSError as error:
+            raise RunError(f'the results could not be written: {error}') from error
     if parts is not None:
         parts.remove()
     distributed.teardown()

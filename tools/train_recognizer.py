@@ -11,6 +11,7 @@ from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.datasets.health import announce, quick_report, splits_of  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, newest_checkpoint, position_of, read_checkpoint  # noqa: E402
+from codes.engine.files import write_atomically  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import Runner  # noqa: E402
 
@@ -90,6 +91,14 @@ def what_to_resume(asked: str | None, work_dir: Path) -> str | None:
     return 'auto'
 
 
+def keep_config(runner: Runner, file: Path) -> None:
+    """Write the resolved config into the work dir; a full disk must not keep a run from going on."""
+    try:
+        write_atomically(runner.config_text.encode(), file)
+    except OSError as error:
+        logging.getLogger('codes').warning('the config could not be written: %s', error)
+
+
 def main() -> None:
     args = parse_args()
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
@@ -111,9 +120,9 @@ def main() -> None:
         distributed.join(runtime.timeout_minutes)
         if not args.no_check:
             check_data(runner)
+        if is_main:
+            keep_config(runner, work_dir / 'config.py')
         runner.start(what_to_resume(args.resume, work_dir), args.load_from, args.allow_pickle)
-    if is_main:
-        (work_dir / 'config.py').write_text(runner.config_text)
     best = runner.train(args.profile)
     if best is not None:
         numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')

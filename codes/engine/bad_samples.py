@@ -1,14 +1,12 @@
 """The record of samples that could not be read: each file once in the log and in ``bad_samples.jsonl``."""
 
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from codes.engine import distributed
-from codes.engine.logging import read_scalars
+from codes.engine.files import RecordFile, read_lines
 from codes.engine.stopping import RunError
 
 LOGGER = logging.getLogger(__name__)
@@ -46,12 +44,11 @@ class BadSampleLog:
         self._count: int = progress['count']
         self._first: str = progress['first']
         self._found: list[dict[str, Any]] = list(progress['found'])
-        lines = [line for line in read_scalars(self.file) if line['epoch'] <= finished] + self._found
+        lines = [line for line in read_lines(self.file) if line['epoch'] <= finished] + self._found
         self._known = {line['path'] for line in lines}
-        if self._is_main and (lines or self.file.is_file()):
-            part = self.file.with_name(f'{self.file.name}.part')
-            part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-            os.replace(part, self.file)
+        self._record = RecordFile(self.file) if self._is_main else None
+        if self._record is not None and (lines or self.file.is_file()):
+            self._record.rewrite(lines)
 
     def add(self, bad: Sequence[Sequence[Mapping[str, str]]]) -> None:
         """Take up the bad samples of a batch.
@@ -103,6 +100,5 @@ class BadSampleLog:
 
     def _note(self, case: Mapping[str, Any]) -> None:
         self._known.add(case['path'])
-        if self._is_main:
-            with self.file.open('a') as stream:
-                stream.write(json.dumps(case) + '\n')
+        if self._record is not None:
+            self._record.append(case)

@@ -4,24 +4,31 @@ A checkpoint holds tensors and plain Python types only, so it loads with ``weigh
 Whose weights a file holds is told by its keys (``layouts``).
 """
 
+import errno
 import logging
-import os
 import re
 import zipfile
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from codes.engine.files import write_atomically
 from codes.engine.layouts import BACKBONE, HEAD, Layout, find_layout, strip_wrappers
 from codes.registry import MODELS
 
 LOGGER = logging.getLogger(__name__)
 
 RUN_FILE = re.compile(r'epoch_(\d+)(?:_iter_(\d+))?\.pth')
+
+# The system or the disk is at fault, not what is in the file.
+_NOT_THE_FILES_FAULT = {
+    getattr(errno, name) for name in ('EACCES', 'EPERM', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM', 'ESTALE')
+}
 
 # The flag of the tools that lets a file run code while it is read.
 ALLOW_PICKLE = '--allow-pickle'
@@ -55,21 +62,7 @@ def save_atomically(content: Mapping[str, Any], file: Path) -> None:
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
-    part = file.with_name(f'{file.name}.part')
-    try:
-        with part.open('wb') as stream:
-            _write(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomically(partial(_write, content), file)
 
 
 class _Stream:
@@ -109,6 +102,7 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, is no checkpoint, or needs code to be read.
+        OSError, MemoryError: it cannot be read now, whatever is in it.
     """
     file = Path(file)
     if not file.is_file():
@@ -117,6 +111,8 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
         _compare_checksums(file)
         content = torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # damaged bytes make torch raise nearly anything
+        if isinstance(error, MemoryError) or getattr(error, 'errno', None) in _NOT_THE_FILES_FAULT:
+            raise
         foreign = re.search(r'GLOBAL ([\w.]+)', str(error))
         if foreign is None or not allow_pickle:
             text = f'{file} cannot be read as a checkpoint of tensors and plain types: {_why(file, error, foreign)}'

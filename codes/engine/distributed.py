@@ -3,7 +3,7 @@
 Everything works the same in a single process without a process group.
 """
 
-import ctypes
+import contextlib
 import json
 import logging
 import os
@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from codes.engine.stopping import RunError, Stopped
+from codes.processes import die_with_parent
 
 T = TypeVar('T')
 LOGGER = logging.getLogger(__name__)
@@ -169,7 +170,8 @@ def barrier() -> None:
 def has_lost_contact(error: BaseException) -> bool:
     """Say whether an error is about reaching other processes, and so more likely their fault than this one's."""
     network = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
-    return isinstance(error, network) or (isinstance(error, RuntimeError) and 'gloo' in str(error).lower())
+    is_of_gloo = isinstance(error, RuntimeError) and re.search(r'/gloo/|\bGloo\b', str(error)) is not None
+    return is_of_gloo or isinstance(error, network)
 
 
 def leave_message(text: str, traceback_text: str | None = None, lost_contact: bool = False) -> None:
@@ -180,7 +182,7 @@ def leave_message(text: str, traceback_text: str | None = None, lost_contact: bo
         traceback_text: what the log file and, last of all on the console, the launcher show instead of it.
         lost_contact: whether the reason lies in another process.
     """
-    _log_to_file(traceback_text or text)
+    log_to_file(traceback_text or text)
     file = os.environ.get('TORCHELASTIC_ERROR_FILE')
     if file is not None:  # the format of torch.distributed.elastic.multiprocessing.errors
         extra = {
@@ -188,12 +190,13 @@ def leave_message(text: str, traceback_text: str | None = None, lost_contact: bo
             'timestamp': str(int(time.time())),
             'lost_contact': lost_contact,
         }
-        Path(file).write_text(json.dumps({'message': {'message': text, 'extraInfo': extra}}))
+        with contextlib.suppress(OSError):  # a full disk must not keep this process from ending
+            Path(file).write_text(json.dumps({'message': {'message': text, 'extraInfo': extra}}))
     if not lost_contact:
         try:
             _tell_the_others(text)
         except (RuntimeError, TimeoutError) as error:
-            _log_to_file(f'the other processes could not be told: {error}')
+            log_to_file(f'the other processes could not be told: {error}')
 
 
 def _tell_the_others(text: str) -> None:
@@ -202,7 +205,7 @@ def _tell_the_others(text: str) -> None:
         in_time(lambda: store.set(f'end of {rank()}', text), PATIENCE)
 
 
-def _log_to_file(text: str) -> None:
+def log_to_file(text: str) -> None:
     """Log something that the console is to show in another way, or not at all (see codes.engine.logging)."""
     if LOGGER.hasHandlers():
         LOGGER.error('%s', text, extra={'file_only': True})
@@ -284,16 +287,6 @@ def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> st
     return '; '.join(parts)
 
 
-def die_with_launcher() -> None:
-    """Let the kernel kill this process when its launcher dies without a word, as of SIGKILL.
-
-    A process left alone would train on, and write to the same folder as the run that is started in its place.
-    """
-    if sys.platform == 'linux':
-        set_death_signal = 1  # PR_SET_PDEATHSIG in linux/prctl.h
-        ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
-
-
 def run_tool(main: Callable[[], None]) -> None:
     """Run a tool's main function, and see to it that a process that fails says why and ends.
 
@@ -303,11 +296,13 @@ def run_tool(main: Callable[[], None]) -> None:
     :class:`RunError`, exit status 1, and :class:`Stopped`, with the status of its signal.
     """
     if 'TORCHELASTIC_ERROR_FILE' in os.environ:
-        die_with_launcher()
+        die_with_parent()
     try:
         main()
     except Stopped as stop:
         LOGGER.warning('%s', stop)
+        if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+            _end_now(stop.exit_status)
         sys.exit(stop.exit_status)
     except RunError as error:
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
@@ -318,19 +313,19 @@ def run_tool(main: Callable[[], None]) -> None:
     except Exception as error:
         text = f'{type(error).__name__}: {error}'
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
-            _log_to_file(traceback.format_exc())
+            log_to_file(traceback.format_exc())
             raise
         if has_lost_contact(error):
-            _log_to_file(traceback.format_exc())
+            log_to_file(traceback.format_exc())
             leave_message(explain_lost_contact(error), lost_contact=True)
         else:
             leave_message(text, traceback.format_exc())
         _end_now()
 
 
-def _end_now() -> NoReturn:
+def _end_now(status: int = 1) -> NoReturn:
     """End this process without its destructors, which may wait for other processes."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status)

@@ -1,21 +1,21 @@
 """What people watch: console lines with a progress bar, TensorBoard curves, and numbers as JSON lines."""
 
-import json
 import logging
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from codes.engine import distributed
+from codes.engine.files import RecordFile, read_lines
 from codes.engine.trackers import Tracker
-
-LOGGER = logging.getLogger(__name__)
 
 
 class _BarHandler(logging.Handler):
@@ -62,7 +62,8 @@ class ScalarWriter:
     Args:
         work_dir: an existing folder.
         is_main: whether to write at all.
-        iteration: where the run starts. What an interrupted run wrote beyond it will be written again, and goes.
+        iteration: where the run starts, by the count of the lines that are there. What an interrupted run wrote beyond
+            it will be written again, and goes.
         validated: whether the validation of that iteration is done; if not, its lines go too.
         trackers: get every line, too, and are finished at the end.
     """
@@ -77,21 +78,20 @@ class ScalarWriter:
     ) -> None:
         self.is_main = is_main
         self._trackers = trackers
-        self._has_warned = False
-        self._is_cut = False  # whether the last line may be incomplete
         if is_main:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(work_dir / 'tensorboard'), purge_step=iteration + 1)
-            file = work_dir / 'scalars.jsonl'
-            part = file.with_name(f'{file.name}.part')  # so that a crash right now does not take the old lines
-            with part.open('w') as stream:
-                for line in read_scalars(file):
-                    again = not validated and line['iteration'] == iteration and any(k.startswith('val/') for k in line)
-                    if line['iteration'] <= iteration and not again:
-                        stream.write(json.dumps(line) + '\n')
-            os.replace(part, file)
-            self._lines = file.open('ab', buffering=0)
+            def is_done(line: Mapping[str, Any]) -> bool:
+                again = not validated and line['iteration'] == iteration and any(k.startswith('val/') for k in line)
+                return line['iteration'] <= iteration and not again
+
+            self._record = RecordFile(work_dir / 'scalars.jsonl', is_done)
+            self._board: Any = None
+
+            def open_board() -> None:
+                self._board = SummaryWriter(str(work_dir / 'tensorboard'), purge_step=iteration + 1)
+
+            self._record.attempt(open_board)
 
     def write(self, prefix: str, scalars: Mapping[str, Any], epoch: int, iteration: int) -> None:
         """Write named numbers under ``train/`` or ``val/``.
@@ -105,36 +105,17 @@ class ScalarWriter:
         if not self.is_main:
             return
         named = {f'{prefix}/{name}': value for name, value in scalars.items()}
-        with self._going_on():
-            self._write_line(json.dumps({'epoch': epoch, 'iteration': iteration, **named}))
-        with self._going_on():
+        self._record.append({'epoch': epoch, 'iteration': iteration, **named})
+        if self._board is not None:
             for name, value in named.items():
-                self._board.add_scalar(name, value, iteration)
+                self._record.attempt(partial(self._board.add_scalar, name, value, iteration))
         for tracker in self._trackers:
             tracker.log(named, iteration)
 
-    def _write_line(self, text: str) -> None:
-        data = f'{chr(10) * self._is_cut}{text}\n'.encode()
-        self._is_cut = True
-        if self._lines.write(data) == len(data):  # a disk that is nearly full takes a part of them
-            self._is_cut = False
-
-    @contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """Say once that something could not be written."""
-        try:
-            yield
-        except OSError as error:
-            if not self._has_warned:
-                LOGGER.warning('the curves have gaps: %s', error)
-            self._has_warned = True
-
     def close(self) -> None:
         """Finish the files."""
-        if self.is_main:
-            with self._going_on():
-                self._board.close()
-            self._lines.close()
+        if self.is_main and self._board is not None:
+            self._record.attempt(self._board.close)
         for tracker in self._trackers:
             tracker.finish()
 
@@ -147,13 +128,7 @@ class ScalarWriter:
 
 def read_scalars(file: Path) -> list[dict[str, Any]]:
     """Return the lines of a ``scalars.jsonl``; none if there is no file. A line cut off by a crash is left out."""
-    lines = []
-    for text in file.read_text().splitlines() if file.is_file() else ():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return lines
+    return read_lines(file)
 
 
 @contextmanager
@@ -165,7 +140,9 @@ def plain_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        # Most likely a slip of the user's; should it be a defect after all, here is where it was.
+        distributed.log_to_file(traceback.format_exc())
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         rank = int(os.environ.get('RANK', 0))
         is_elsewhere = rank >= int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # than on the first machine

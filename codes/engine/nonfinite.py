@@ -1,14 +1,12 @@
 """The record of iterations whose loss or gradient was not finite, in ``nonfinite.jsonl``."""
 
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from codes.engine import distributed
-from codes.engine.logging import read_scalars
+from codes.engine.files import RecordFile
 from codes.engine.stopping import RunError
 
 LOGGER = logging.getLogger(__name__)
@@ -27,12 +25,9 @@ class NonFiniteLog:
     def __init__(self, work_dir: Path, iteration: int, max_count: int, count: int = 0) -> None:
         self.file = work_dir / 'nonfinite.jsonl'
         self.max_count = max_count
-        lines = [line for line in read_scalars(self.file) if line['iteration'] <= iteration]
         self.count = count
-        if distributed.rank() == 0 and self.file.is_file():
-            part = self.file.with_name(f'{self.file.name}.part')
-            part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-            os.replace(part, self.file)
+        is_main = distributed.rank() == 0
+        self._record = RecordFile(self.file, lambda line: line['iteration'] <= iteration) if is_main else None
 
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float], paths: Sequence[str], rate: float) -> None:
         """Record an iteration; all processes together.
@@ -49,9 +44,8 @@ class NonFiniteLog:
         every = distributed.gather({'scalars': {k: str(v) for k, v in scalars.items()}, 'paths': list(paths)})
         self.count += 1
         record: dict[str, Any] = {'epoch': epoch, 'iteration': iteration, 'lr': rate, 'processes': every}
-        if distributed.rank() == 0:
-            with self.file.open('a') as stream:
-                stream.write(json.dumps(record) + '\n')
+        if self._record is not None:
+            self._record.append(record)
         names = [path for process in every for path in process['paths']]
         numbers = ', '.join(f'{name} {value}' for name, value in every[0]['scalars'].items())
         text = f'iteration {iteration} (epoch {epoch}, lr {rate:.4g}) is not finite: {numbers}; its videos: '

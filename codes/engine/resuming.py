@@ -8,7 +8,16 @@ from torch import Tensor
 
 from codes.engine.checkpoint import describe_difference
 
-_NEEDED = ('state_dict', 'optimizer', 'scaler', 'epoch', 'validated', 'best', 'iterations_per_epoch', 'config')
+_NEEDED: dict[str, type | tuple[type, ...]] = {
+    'state_dict': Mapping,
+    'optimizer': Mapping,
+    'scaler': Mapping,
+    'epoch': int,
+    'validated': bool,
+    'best': (Mapping, type(None)),
+    'iterations_per_epoch': int,
+    'config': Mapping,
+}
 
 # Sections that decide how a training goes.
 _SECTIONS = ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime')
@@ -18,13 +27,18 @@ def check_is_of_a_run(file: Path, content: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that holds no run.
 
     Raises:
-        ValueError: what it lacks.
+        ValueError: what it lacks, or what is no such thing.
     """
     if lacking := [key for key in _NEEDED if key not in content]:
         raise ValueError(
             f'{file} holds weights, but not a run to resume (no {", ".join(lacking)}); '
             'use --load-from to start from weights'
         )
+    wrong = [key for key, kind in _NEEDED.items() if not isinstance(content[key], kind)]
+    wrong += [key for key in ('epoch', 'iteration') if content.get(key, 0) < 0] if not wrong else []
+    if wrong or content['iterations_per_epoch'] < 1:
+        names = ', '.join(f'{key}={str(content[key])[:40]!r}' for key in wrong or ['iterations_per_epoch'])
+        raise ValueError(f'{file} is no checkpoint of a run: {names} cannot be')
 
 
 def find_changes(

@@ -34,7 +34,7 @@ from codes.engine.checkpoint import (
     run_files,
 )
 from codes.engine.ema import WeightAverage
-from codes.engine.evaluation import check_metrics, compute_metrics, predict, progress_bar
+from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, own_text, predict, progress_bar
 from codes.engine.logging import ScalarWriter
 from codes.engine.meters import Clock, Meter
 from codes.engine.nonfinite import NonFiniteLog
@@ -173,6 +173,8 @@ class Runner:
         self.num_worse = 0  # validations since the best one
         self.num_nonfinite = 0  # iterations left out
         self._is_settled = distributed.world_size() < 3 or self.runtime.find_unused_parameters
+        self._resumed_from: Position | None = None
+        self._num_logged = 0  # iterations until there, as the run that was interrupted counted them
         self._resumed: dict[str, Any] = {}  # this process's progress within the epoch that is resumed
 
     # -- where the run stands --------------------------------------------------------------------------------------
@@ -242,22 +244,20 @@ class Runner:
         Raises:
             FileNotFoundError, ValueError: the file is missing, damaged or not a checkpoint of this kind of run.
         """
-        if source == 'auto':
-            found = newest_checkpoint(self.work_dir)
-            if found is None:
-                LOGGER.info('no checkpoint to resume from in %s: starting from the beginning', self.work_dir)
-                return
-            file, content = found
-        else:
-            file, content = Path(source), read_checkpoint(source)
-        check_is_of_a_run(file, content)
-        place = position_of(content)
-        places = distributed.gather(tuple(place))
+        found = newest_checkpoint(self.work_dir) if source == 'auto' else (Path(source), read_checkpoint(source))
+        if found is not None:
+            check_is_of_a_run(*found)
+        places = distributed.gather(None if found is None else tuple(position_of(found[1])))
         if len(set(places)) > 1:
             raise ValueError(
                 f'the processes would resume from different places (epoch, iteration): {places}; '
                 'give all the same files'
             )
+        if found is None:
+            LOGGER.info('no checkpoint to resume from in %s: starting from the beginning', self.work_dir)
+            return
+        file, content = found
+        place = position_of(content)
         changes = find_changes(content, self.config.to_dict(), self.iterations_per_epoch, distributed.world_size())
         try:
             self._load(content)
@@ -267,6 +267,8 @@ class Runner:
         for change in changes:
             LOGGER.warning('%s: the run goes on, but not exactly', change)
         self.epoch, self.iteration = place
+        self._resumed_from = place
+        self._num_logged = place.epoch * content['iterations_per_epoch'] + place.iteration
         self.validated = content['validated']
         self.best = content['best']
         if self.num_iterations:
@@ -313,7 +315,7 @@ class Runner:
         """
         if resume is not None:
             self.resume(resume)
-        here = Position(self.epoch, self.iteration)
+        here = self._resumed_from or Position(0)
         beyond = [file.name for place, file in run_files(self.work_dir) if place > here]
         if beyond and resume != 'auto':
             # They would outlive the new, lower ones, and the next --resume would go on with the other run.
@@ -321,12 +323,13 @@ class Runner:
                 f'{self.work_dir} holds {", ".join(beyond)} of a run that is further than this one: use --resume to go '
                 'on with it, another --work-dir, or remove them'
             )
-        distributed.gather(None)  # so that no process misses a file
+        distributed.barrier()  # so that no process misses a file
         if self.is_main:
             for name in beyond:  # damaged, or they would have been taken; they are overwritten soon
                 os.replace(self.work_dir / name, self.work_dir / f'{name}.damaged')
             self.saver.remove_parts()
-        if here == Position(0):
+            start_trackers(self.trackers, self.config.to_dict(), self.work_dir)
+        if self._resumed_from is None:
             if load_from is not None:
                 load_weights(self.model, load_from, allow_pickle=allow_pickle)
             else:
@@ -362,14 +365,14 @@ class Runner:
         share = self.train_loader.dataset.max_bad_share  # type: ignore[attr-defined]
         samples = len(self.train_loader.sampler)  # type: ignore[arg-type]
         bad_samples = BadSampleLog(self.work_dir, self.epoch, samples, share, self._resumed.get('bad_samples'))
-        nonfinite = NonFiniteLog(self.work_dir, done, self.train_cfg.max_nonfinite, self.num_nonfinite)
+        logged = done if self._resumed_from is None else self._num_logged
+        nonfinite = NonFiniteLog(self.work_dir, logged, self.train_cfg.max_nonfinite, self.num_nonfinite)
         if 'meter' in self._resumed:
             self.meter.load(self._resumed['meter'])
         clock = Clock(done, self.train_cfg.max_epochs * self.iterations_per_epoch)
-        trackers = start_trackers(self.trackers, self.config.to_dict(), self.work_dir) if self.is_main else []
         with (
             StopRequest() as stop,
-            ScalarWriter(self.work_dir, self.is_main, done, self.validated, trackers) as writer,
+            ScalarWriter(self.work_dir, self.is_main, logged, self.validated, self.trackers) as writer,
             profile_iterations(self.work_dir, profile) as profiler,
         ):
             if not self.validated and self.val_loader is not None:
@@ -380,8 +383,9 @@ class Runner:
         if self.epoch < self.train_cfg.max_epochs:
             text = 'no better %s in %d validations: the training ends behind epoch %d'
             LOGGER.info(text, self.runtime.save_best, self.num_worse, self.epoch)
-        if self.saver.is_missing:
-            raise RunError(f'the training is over, but its last checkpoint could not be written to {self.work_dir}')
+        if self.saver.is_missing or self.saver.is_best_missing:
+            which = 'last' if self.saver.is_missing else 'best'
+            raise RunError(f'the training is over, but its {which} checkpoint could not be written to {self.work_dir}')
         return self.best
 
     def _announce(self) -> None:
@@ -509,13 +513,15 @@ class Runner:
         if request or (interval is not None and self.iteration % interval == 0):
             self.save(bad_samples)
         if request:
+            distributed.barrier()  # behind rank 0, which has written
             raise Stopped(request, self._standing())
 
     def _standing(self) -> str:
         """Say where the run stands and how to go on."""
         place = Position(self.epoch, self.iteration)
         within = f'iteration {self.iteration} of epoch {self.epoch + 1}' if self.iteration else f'epoch {self.epoch}'
-        return f'behind {within}; --resume goes on from {self.work_dir / place.file_name}'
+        name = self.saver.newest() if self.saver.is_missing else place.file_name
+        return f'behind {within}; --resume goes on from {self.work_dir / name}'
 
     def _end_epoch(self, writer: ScalarWriter, stop: StopRequest) -> None:
         """Save the epoch that is done, and validate it if that is due.
@@ -531,7 +537,7 @@ class Runner:
         is_due = self.epoch % self.train_cfg.val_interval == 0 or self.epoch == self.train_cfg.max_epochs
         self.validated = self.val_loader is None or not is_due
         self.save()
-        if request := distributed.largest([stop.number])[0]:
+        if request := distributed.largest([stop.number])[0]:  # and so behind rank 0, which has written
             raise Stopped(request, self._standing())
         if not self.validated:
             self._validate(writer, stop)
@@ -548,7 +554,9 @@ class Runner:
             with stop.at_once(self._standing()):
                 predictions = predict(model, self.val_loader, self.device, self.runtime.amp, 'validation')
         except FloatingPointError as error:
-            raise RunError(f'epoch {self.epoch}: {error}; the weights have exploded') from error
+            raise RunError(f'validation of epoch {self.epoch}: {error}; the weights have exploded') from error
+        except FAILURES as error:
+            raise RunError(f'validation of epoch {self.epoch}: {own_text(error)}') from error
         metrics = compute_metrics(self.metrics, predictions)
         if model.average_views == 'score':
             scores, labels = (torch.from_numpy(a).to(self.device) for a in (predictions.scores, predictions.labels))
@@ -562,7 +570,7 @@ class Runner:
             self.best = {'epoch': self.epoch, **metrics}
         self.validated = True
         if is_best and self.is_main:
-            self.saver.save_best(self._content())
+            self.saver.save_best(self._content())  # one that cannot be written is missing until there is a better one
         self.save()
         weights = '' if self.average is None else '  (averaged weights)'
         LOGGER.info('epoch %d  %s%s%s', self.epoch, numbers, weights, f'  (best {name} so far)' if is_best else '')

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class Saver:
 
     Attributes:
         is_missing: whether the last checkpoint could not be written.
+        is_best_missing: the same of ``best.pth``.
     """
 
     def __init__(self, work_dir: Path, keep: int, on_error: str) -> None:
@@ -31,6 +33,7 @@ class Saver:
         self.keep = keep
         self.on_error = on_error
         self.is_missing = False
+        self.is_best_missing = False
 
     def save(self, content: Mapping[str, Any], position: Position) -> None:
         """Write the checkpoint of a place, then remove what is too old. Those within an epoch go with its end.
@@ -38,14 +41,16 @@ class Saver:
         Raises:
             RunError: it cannot be written, and ``on_error`` is 'stop'.
         """
-        self._write(content, self.work_dir / position.file_name)
+        self.is_missing = True
+        self.is_missing = not self._write(content, self.work_dir / position.file_name)
         if self.is_missing:
             return
         files = run_files(self.work_dir)
         ends = [file for place, file in files if not place.iteration]
         within = [file for place, file in files if place.iteration]
         for file in ends[self.keep :] + within[self.keep if position.iteration else 0 :]:
-            file.unlink()
+            with suppress(OSError):  # on a disk that has become read-only they stay
+                file.unlink()
 
     def save_best(self, content: Mapping[str, Any]) -> None:
         """Write ``best.pth``.
@@ -53,25 +58,30 @@ class Saver:
         Raises:
             RunError: as :meth:`save`.
         """
-        self._write(content, self.work_dir / 'best.pth')
+        self.is_best_missing = True
+        self.is_best_missing = not self._write(content, self.work_dir / 'best.pth')
 
     def remove_parts(self) -> None:
         """Remove what a run that was killed while it wrote has left."""
         for file in self.work_dir.glob('*.pth.part'):
             file.unlink()
 
-    def _write(self, content: Mapping[str, Any], file: Path) -> None:
+    def newest(self) -> str:
+        """Return the name of the furthest checkpoint that is there, or 'none'."""
+        return next((file.name for _, file in run_files(self.work_dir)), 'none')
+
+    def _write(self, content: Mapping[str, Any], file: Path) -> bool:
+        """Write a file; returns whether it is there."""
         started = time.monotonic()
         try:
             save_atomically(content, file)
         except OSError as error:
-            self.is_missing = True
-            last = next((f.name for _, f in run_files(self.work_dir)), 'none')
-            text = f'{file} could not be written: {error.strerror or error}; the last good checkpoint is {last}'
+            reason = error.strerror or error
+            text = f'{file} could not be written: {reason}; the last good checkpoint is {self.newest()}'
             if self.on_error == 'stop':
                 raise RunError(f"{text}. runtime.on_save_error='continue' goes on nevertheless") from error
             LOGGER.error('%s; the run goes on', text)
-            return
-        self.is_missing = False
+            return False
         if (seconds := time.monotonic() - started) > _SLOW:
             LOGGER.warning('writing %s took %.0f s; the disk is slow', file, seconds)
+        return True

@@ -87,6 +87,8 @@ class Stepper:
             nn.utils.clip_grads_with_norm_(self.bare.parameters(), self.clip_grad_norm, norm)
         overflows_first = self.scaler.is_enabled() and self.scaler.get_scale() > 1
         looked_at = means['loss'] if overflows_first else torch.stack([means['loss'].float(), norm.float()])
+        if overflows_first and not norm.isfinite():
+            return Gradient(means, bool(looked_at.isfinite().all()))  # a step that the scaler leaves out has no norm
         return Gradient({**means, 'grad_norm': norm}, bool(looked_at.isfinite().all()))
 
     def _communicating(self, is_last: bool) -> contextlib.AbstractContextManager[Any]:

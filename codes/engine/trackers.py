@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from codes.engine.files import read_lines, write_atomically
 from codes.registry import TRACKERS
 
 LOGGER = logging.getLogger(__name__)
@@ -249,15 +250,14 @@ def start_trackers(trackers: Sequence[Tracker], config: Mapping[str, Any], work_
     Raises:
         ValueError: as :meth:`Tracker.start`.
     """
+    if not trackers:
+        return trackers
     file = work_dir / 'trackers.json'
-    known: dict[str, str | None] = json.loads(file.read_text()) if file.is_file() else {}
+    known: dict[str, str | None] = next(iter(read_lines(file)), {})
     for i, tracker in enumerate(trackers):
         name = f'{i} {type(tracker).__name__}'
         known[name] = tracker.start(config, work_dir, known.get(name))
-    if trackers:
-        part = file.with_name(f'{file.name}.part')
-        part.write_text(json.dumps(known))
-        os.replace(part, file)
+    write_atomically(json.dumps(known).encode(), file)
     return trackers
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codes.engine.files import write_atomically
 from codes.evaluation.metrics import average_precision
 
 # How results of several tests become one: the mean of their scores, or of their probabilities.
@@ -86,16 +87,6 @@ def write_results(results: Results, file: Path) -> None:
     rows = zip(results.paths, results.labels, results.scores, strict=True)
     entries = [{'path': path, 'label': label.tolist(), 'scores': scores.tolist()} for path, label, scores in rows]
     write_atomically(json.dumps(entries).encode() if file.suffix == '.json' else pickle.dumps(entries), file)
-
-
-def write_atomically(content: bytes, file: Path) -> None:
-    """Write a file beside its place and put it there when it is complete."""
-    part = file.with_name(f'{file.name}.part')
-    with part.open('wb') as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, file)
 
 
 def read_results(file: Path) -> Results:

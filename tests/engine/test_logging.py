@@ -1,7 +1,5 @@
-import errno
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,35 +119,3 @@ def test_every_process_has_a_file_for_all_it_says(
     lines = (tmp_path / 'run.rank3.log').read_text().splitlines()
     assert [line.split('  ')[1] for line in lines] == ['from rank 3', 'a traceback']
     assert capsys.readouterr().out == ''
-
-
-class NearlyFull:
-    """A file on a disk that takes half a line, then nothing, then all again."""
-
-    def __init__(self, file: object) -> None:
-        self.file = file
-        self.writes = 0
-
-    def write(self, data: bytes) -> int:
-        self.writes += 1
-        if self.writes == 1:
-            return self.file.write(data[: len(data) // 2])
-        if self.writes == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self.file.write(data)
-
-    def close(self) -> None:
-        self.file.close()
-
-
-def test_full_disk_costs_lines_and_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
-    with ScalarWriter(tmp_path, is_main=True) as writer:
-        writer.write('train', {'loss': 1.0}, 1, 1)
-        writer._lines = NearlyFull(writer._lines)
-        for iteration in range(2, 6):
-            writer.write('train', {'loss': float(iteration)}, 1, iteration)
-    assert [line['iteration'] for line in read_scalars(tmp_path / 'scalars.jsonl')] == [1, 4, 5]
-    assert sum('the curves have gaps: ' in message for message in caplog.messages) == 1

@@ -15,7 +15,7 @@ import torch
 
 from codes.config import Config
 from codes.datasets.video_datasets import VideoSamples
-from codes.engine import checkpoint, distributed
+from codes.engine import distributed
 from codes.engine import runner as runner_module
 from codes.engine.checkpoint import read_checkpoint, run_files, save_atomically
 from codes.engine.evaluation import predict
@@ -610,6 +610,116 @@ def test_resume_passes_over_a_damaged_file_and_puts_it_aside(
     assert_same_run(*(read_checkpoint(d / 'epoch_2.pth') for d in (in_small_steps, tmp_path / 'run')))
 
 
+@pytest.mark.parametrize('died_at', [1, 7])
+def test_run_goes_on_with_other_iterations_an_epoch(
+    data: Path, in_small_steps: Path, tmp_path: Path, died_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Runner._set_rate
+
+    def die(self: Runner, iteration: int) -> float:
+        if iteration == died_at:
+            raise KeyboardInterrupt
+        return original(self, iteration)
+
+    monkeypatch.setattr(Runner, '_set_rate', die)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_steps(data, log_interval=1), tmp_path)
+    monkeypatch.undo()
+    checkpoint_before = max(run_files(tmp_path))[1]
+    lines = numbers_of(tmp_path)
+    weights = read_checkpoint(checkpoint_before)['state_dict']
+    config = small_steps(data, log_interval=1)
+    config['train_dataloader']['batch_size'] = 4  # 2 iterations an epoch instead of 4
+    runner = Runner(config, tmp_path, DEVICE)
+    runner.start(resume='auto')
+    assert (runner.epoch, runner.iteration) == (died_at // 4, died_at % 4 // 2)
+    assert all(torch.equal(value, weights[name]) for name, value in runner.model.state_dict().items())
+    assert checkpoint_before.is_file()
+    runner.train()
+    assert numbers_of(tmp_path)[: len(lines)] == lines
+    assert read_checkpoint(tmp_path / 'epoch_2.pth')['epoch'] == 2
+
+
+def test_processes_without_the_same_checkpoint_are_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, 'gather', lambda value: [value, (3, 0)])
+    with pytest.raises(ValueError, match=r'resume from different places \(epoch, iteration\): \[None, \(3, 0\)\]'):
+        Runner(make_config(data), tmp_path, DEVICE).resume('auto')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'text'),
+    [
+        ('config', 3, 'config=.3. cannot be'),
+        ('iterations_per_epoch', 0, 'iterations_per_epoch=.0. cannot be'),
+        ('epoch', -1, 'epoch=.-1. cannot be'),
+        ('optimizer', [], 'optimizer=.*cannot be'),
+    ],
+)
+def test_checkpoint_with_wrong_entries_is_a_sentence(
+    data: Path, straight: Path, tmp_path: Path, key: str, value: object, text: str
+) -> None:
+    content = read_checkpoint(straight / 'epoch_4.pth')
+    save_atomically({**content, key: value}, tmp_path / 'odd.pth')
+    with pytest.raises(ValueError, match=f'odd.pth is no checkpoint of a run: {text}'):
+        Runner(make_config(data), tmp_path, DEVICE).resume(str(tmp_path / 'odd.pth'))
+
+
+def test_disk_that_cannot_be_read_is_not_taken_for_a_damaged_file(
+    data: Path, in_small_steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    shutil.copytree(in_small_steps, tmp_path / 'run')
+    monkeypatch.setattr(torch, 'load', fail)
+    with pytest.raises(OSError, match='Input/output error'):
+        Runner(small_steps(data), tmp_path / 'run', DEVICE).start(resume='auto')
+    assert (tmp_path / 'run' / 'epoch_2.pth').is_file()
+
+
+def test_lost_best_checkpoint_is_not_forgotten(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = os.fsync
+
+    def full(number: int) -> None:
+        if 'best.pth' in os.readlink(f'/proc/self/fd/{number}'):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(number)
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(RunError, match='the training is over, but its best checkpoint could not be written'):
+        train(small_steps(data, on_save_error='continue'), tmp_path)
+
+
+def test_bad_video_of_a_validation_is_a_reason_and_not_a_defect(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / 'data')
+    config = make_config(tmp_path / 'data')
+    video = (tmp_path / 'data' / 'val.txt').read_text().split()[0]
+    (tmp_path / 'data' / video).write_bytes(b'no video')
+    with pytest.raises(RunError, match=rf'validation of epoch 1: .*val.txt:1: .*{re.escape(video)}'):
+        train(config, tmp_path / 'run')
+
+
+def test_batch_norms_are_synchronised_when_asked(data: Path, straight: Path, tmp_path: Path) -> None:
+    runner = train(make_config(data, train_cfg={'sync_bn': True}), tmp_path)
+    assert type(runner.model.backbone.bn1).__name__ == 'SyncBatchNorm3d'
+    # One process has all statistics anyway.
+    assert_same_run(*(read_checkpoint(folder / 'epoch_4.pth') for folder in (straight, tmp_path)))
+
+
+@pytest.mark.parametrize('find', [False, True])
+def test_unused_parameters_are_looked_for_when_asked(
+    data: Path, tmp_path: Path, find: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(distributed, 'wrap', lambda model, device, find: (given.append(find), model)[1])
+    Runner(make_config(data, runtime={'find_unused_parameters': find}), tmp_path, DEVICE).make_stepper()
+    assert given == [find]
+
+
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize('iteration', [2, 3])
 def test_signal_finishes_the_iteration_and_writes_a_checkpoint(
@@ -661,7 +771,7 @@ def test_checkpoint_that_cannot_be_written_leaves_the_last_good_one(
     data: Path, in_small_steps: Path, tmp_path: Path, on_save_error: str, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    original, names = checkpoint.os.fsync, []
+    original, names = os.fsync, []
 
     def full(number: int) -> None:
         names.append(os.readlink(f'/proc/self/fd/{number}'))
@@ -669,7 +779,7 @@ def test_checkpoint_that_cannot_be_written_leaves_the_last_good_one(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(number)
 
-    monkeypatch.setattr(checkpoint.os, 'fsync', full)
+    monkeypatch.setattr(os, 'fsync', full)
     config = small_steps(data, on_save_error=on_save_error)
     text = (
         'epoch_0_iter_2.pth could not be written: No space left on device; the last good checkpoint is epoch_0_iter_1'

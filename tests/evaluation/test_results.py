@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codes.engine.files import write_atomically
 from codes.evaluation import results as module
 from codes.evaluation.results import (
     Results,
@@ -16,7 +17,6 @@ from codes.evaluation.results import (
     confusion_matrix,
     fuse,
     read_results,
-    write_atomically,
     write_results,
 )
 

@@ -48,7 +48,8 @@ def replace(source: object, target: object) -> None:
 
 def log_half(self: ScalarWriter, *arguments: object) -> None:
     if is_now('log'):
-        self._lines.write(b'{"epoch": 1, "iterat')
+        with self._record.file.open('ab', buffering=0) as stream:
+            stream.write(b'{"epoch": 1, "iterat')
         die()
     SCALARS(self, *arguments)
 

@@ -52,13 +52,13 @@ def run(script: str, *arguments: object, environment: dict[str, str]) -> subproc
 
 
 def test_training_starts_one_launcher_on_each_machine(slurm: dict[str, str], tmp_path: Path) -> None:
-    environment = slurm | {'GPUS': '4', 'GPUS_PER_NODE': '2', 'CPUS_PER_TASK': '3', 'SRUN_ARGS': '--time=5 --requeue'}
+    environment = slurm | {'GPUS': '4', 'GPUS_PER_NODE': '2', 'CPUS_PER_TASK': '3', 'SRUN_ARGS': '--time=5 --account=x'}
     done = run('slurm_train.sh', 'video', 'name', 'a config.py', '--seed', '1', environment=environment)
     assert done.returncode == 0, done.stderr
     asked = (tmp_path / 'asked').read_text()
     for option in ('--partition=video', '--job-name=name', '--nodes=2', '--ntasks=2', '--ntasks-per-node=1'):
         assert option in asked
-    for option in ('--gres=gpu:2', '--cpus-per-task=6', '--signal=TERM@180', '--time=5 --requeue bash '):
+    for option in ('--gres=gpu:2', '--cpus-per-task=6', '--signal=TERM@180', '--time=5 --account=x bash '):
         assert option in asked
     for node in (0, 1):
         lines = (tmp_path / f'launch{node}').read_text().splitlines()

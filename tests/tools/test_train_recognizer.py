@@ -107,7 +107,7 @@ def test_data_are_looked_at_before_training(
     monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
     with caplog.at_level(logging.INFO, logger='codes'):
         check_data(Runner(few_videos, tmp_path, torch.device('cpu')))
-    assert 'train: 16 videos of 8 classes, 2 a class' in caplog.messages
+    assert 'train: 16 videos of 8 classes, 2 a class, decoder decord' in caplog.messages
     assert any(message.startswith('val: 7 videos of ') for message in caplog.messages)
     remove_a_video(tmp_path / 'copy')
     with pytest.raises(ValueError, match='not fit to train on; --no-check trains nevertheless\n.*1 of .* are missing'):

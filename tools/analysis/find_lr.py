@@ -71,6 +71,8 @@ def make_runner(config: Config, work_dir: Path) -> Runner:
     config.pop('val_dataloader', None)
     if 'train_cfg' in config:
         config['train_cfg'] = {**config['train_cfg'], 'ema_decay': None}
+    if 'runtime' in config:
+        config['runtime'] = {**config['runtime'], 'trackers': []}
     runner = Runner(config, work_dir, distributed.find_device())
     base = runner.optimizer.defaults['lr']
     if base <= 0:
@@ -88,6 +90,8 @@ def endless(runner: Runner) -> Iterator[list[Any]]:
 def take_step(runner: Runner, stepper: Stepper, batches: Sequence[Any], iteration: int) -> float:
     """Take one step as a training does; returns its loss, or NaN if the loss or the gradient is not finite."""
     seed, rank = runner.runtime.seed, distributed.rank()
+    for cases in (cases for batch in batches for cases in batch['bad']):
+        tqdm.write(f'bad sample, another one stands in for it: {cases[0]["source"]}: {cases[0]["reason"]}')
     gradient = stepper.compute(batches, lambda place: seed_iteration(seed, iteration, rank, place))
     if not gradient.is_finite:
         stepper.leave_out()

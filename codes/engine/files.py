@@ -1,0 +1,93 @@
+"""Files that survive crashes, power cuts and full disks."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+LOGGER = logging.getLogger(__name__)
+
+
+def write_atomically(write: Callable[[BinaryIO], object] | bytes, file: Path) -> None:
+    """Write a file so that it is at any moment either the old one or the new one, complete.
+
+    Args:
+        write: the content, or what writes it into an open file.
+        file: where to; its folder exists.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    part = file.with_name(f'{file.name}.part')
+    try:
+        with part.open('wb') as stream:
+            if isinstance(write, bytes):
+                stream.write(write)
+            else:
+                write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file of JSON lines; none if there is no file. A line cut off by a crash is left out."""
+    lines = []
+    for text in file.read_text().splitlines() if file.is_file() else ():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+class RecordFile:
+    """A file of JSON lines that a run adds to. A full disk costs lines and is said once; it does not end the run.
+
+    Args:
+        file: its folder exists.
+        keep: says which lines of an earlier run stay; the others go. A file without any is not made.
+    """
+
+    def __init__(self, file: Path, keep: Callable[[Mapping[str, Any]], bool] = lambda line: True) -> None:
+        self.file = file
+        self._has_warned = False
+        self._is_cut = False  # whether the last line may be incomplete
+        if file.is_file():
+            self.rewrite(line for line in read_lines(file) if keep(line))
+
+    def rewrite(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Put these lines in the place of all others."""
+        text = ''.join(json.dumps(line) + '\n' for line in lines)
+        self.attempt(lambda: write_atomically(text.encode(), self.file))
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Add a line."""
+        data = f'{chr(10) * self._is_cut}{json.dumps(line)}\n'.encode()
+
+        def write() -> None:
+            self._is_cut = True
+            with self.file.open('ab', buffering=0) as stream:
+                if stream.write(data) == len(data):  # a disk that is nearly full takes a part of them
+                    self._is_cut = False
+
+        self.attempt(write)
+
+    def attempt(self, write: Callable[[], None]) -> None:
+        """Write something that a run can do without; says once that it could not be written."""
+        try:
+            write()
+        except OSError as error:
+            if not self._has_warned:
+                LOGGER.warning('%s has gaps: %s', self.file, error)
+            self._has_warned = True
