@@ -209,8 +209,8 @@ def start_workers(loader: DataLoader[Any]) -> None:
     """Start a loader's worker processes before they have anything to do.
 
     They are forked, and a fork copies no other thread, but the locks that other threads hold at that moment. The
-    threads of a process group take such locks at any time (CPython's own list of threads has one), and workers that were
-    forked beside them did now and then wait for ever.
+    threads of a process group take such locks at any time, CPython's own among them, and workers that were forked
+    beside them did now and then wait for ever.
 
     Args:
         loader: from :func:`build_dataloader`.

@@ -3,7 +3,7 @@
 Every video below VIDEO_DIR becomes an .mp4 of the same name at the same place below OUT_DIR, upright, without sound,
 as long as before to within a frame. With --gop 1, the default, every frame is a JPEG of its own inside one file
 (MJPEG): decoder='pyav' then makes a training sample about as fast as from a folder of frames, at one file a video. Do
-set it: decord, the default of OpenVideo, decodes far more than is asked for and takes several times as long. With
+set it: decord, the default of OpenVideo, takes more than twice as long (docs/decoding_speed.md). With
 --gop 4 or more it is H.264 with a key frame every so many, which takes less room and more time. How much faster than
 the originals either is depends on them; tools/analysis/benchmark_decoding.py measures it. Short videos may not gain.
 
