@@ -7,7 +7,7 @@ from codes.apis import inference_recognizer, init_recognizer
 from codes.config import Config, RuntimeCfg
 from codes.engine.checkpoint import save_atomically
 from codes.engine.evaluation import predict
-from codes.engine.runner import build_loader
+from codes.engine.preparation import build_loader
 from codes.registry import MODELS, build
 from tests.engine.test_runner import make_config
 from tools.data.make_ordered_actions import make_dataset

@@ -23,8 +23,8 @@ from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
 from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, own_text, predict  # noqa: E402
 from codes.engine.files import write_atomically  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
+from codes.engine.preparation import build_loader  # noqa: E402
 from codes.engine.result_parts import ResultParts, flatten  # noqa: E402
-from codes.engine.runner import build_loader  # noqa: E402
 from codes.engine.stopping import RunError  # noqa: E402
 from codes.evaluation.results import Results, check_result_file, write_results  # noqa: E402
 from codes.registry import METRICS, MODELS, build  # noqa: E402

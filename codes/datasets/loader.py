@@ -5,6 +5,7 @@ Legend: N videos in a batch, V views, U snippets, T frames a snippet, C channels
 
 import multiprocessing
 import multiprocessing.util
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -182,15 +183,24 @@ def as_it_is(item: Any) -> Any:
 
 
 def init_worker(worker_id: int) -> None:
-    """Keep a worker process to one thread: there is a worker a core, and more threads only fight.
+    """Keep a worker process to one thread for its work: there is a worker a core, and more threads only fight.
 
     Ctrl-C in a terminal and a scheduler's SIGTERM reach all processes of a job. The main process answers them when its
-    iteration is done, for which it needs its workers; they end with it.
+    iteration is done, for which it needs its workers, so they leave such signals to it: Ctrl-C always, SIGTERM if they
+    were started by :func:`start_workers`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        threading.Thread(target=_end_for_the_parent, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+
+
+def _end_for_the_parent(parent: int) -> None:
+    """End this process when its parent sends SIGTERM, as it does with workers that are stuck, and for nobody else."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _kill_workers() -> None:
@@ -205,6 +215,17 @@ def _kill_workers() -> None:
 multiprocessing.util.Finalize(None, _kill_workers, exitpriority=0)
 
 
+def in_groups(batches: Any, size: int) -> Iterator[list[Any]]:
+    """Yield lists of ``size`` batches, which divides their number."""
+    group: list[Any] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    assert not group, 'the sampler gives whole steps'
+
+
 def start_workers(loader: DataLoader[Any]) -> None:
     """Start a loader's worker processes before they have anything to do.
 
@@ -215,11 +236,18 @@ def start_workers(loader: DataLoader[Any]) -> None:
     Args:
         loader: from :func:`build_dataloader`.
     """
-    if loader.num_workers:
-        sampler: Any = loader.sampler
-        sampler.is_asleep = True
+    if not loader.num_workers:
+        return
+    sampler: Any = loader.sampler
+    sampler.is_asleep = True
+    # All threads of a worker must block SIGTERM for init_worker; libraries start some in the middle of a fork.
+    to_block = {signal.SIGTERM} if hasattr(signal, 'sigwaitinfo') else set()  # not on macOS
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, to_block)
+    try:
         iter(loader)
-        sampler.is_asleep = False
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    sampler.is_asleep = False
 
 
 def build_dataloader(

@@ -12,17 +12,17 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from codes.config import Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
-from codes.datasets.loader import build_dataloader, start_workers
+from codes.datasets.loader import in_groups, start_workers
 from codes.engine import distributed
 from codes.engine.bad_samples import BadSampleLog
 from codes.engine.checkpoint import (
@@ -45,6 +45,7 @@ from codes.engine.optim import (
     scale_learning_rate,
     set_learning_rate,
 )
+from codes.engine.preparation import avoid_broken_kernels, build_loader, seed_iteration, set_determinism
 from codes.engine.profiling import Profiler, profile_iterations
 from codes.engine.resuming import check_is_of_a_run, describe_misfit, find_changes
 from codes.engine.saving import Saver
@@ -52,61 +53,31 @@ from codes.engine.step import Stepper
 from codes.engine.stopping import RunError, Stopped, StopRequest
 from codes.engine.trackers import start_trackers
 from codes.models.sync_batch_norm import convert_sync_batch_norm
-from codes.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, build
+from codes.registry import METRICS, MODELS, SCHEDULES, TRACKERS, build
 
 LOGGER = logging.getLogger(__name__)
 
 
-def seed_iteration(seed: int, iteration: int, rank: int, place: int = 0) -> None:
-    """Seed torch for one iteration of one process, and the batch at a place in it; different for each."""
-    # Zeros at the end would not always make another generator, so the usual, first batch has no fourth number.
-    entropy = (seed, iteration, rank, place) if place else (seed, iteration, rank)
-    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
-    torch.manual_seed(int(state[0]))
+@dataclass(frozen=True)
+class Session:
+    """What accompanies a training while it runs, and ends with it.
 
-
-def set_determinism(deterministic: bool) -> None:
-    """Choose between reproducible algorithms and the fastest ones on the GPU. On the CPU all are reproducible."""
-    if deterministic:
-        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is reproducible only with a fixed one
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.benchmark = not deterministic
-
-
-def avoid_broken_kernels(device: torch.device, amp: str | None) -> None:
-    """Switch oneDNN off for training in bfloat16 on the CPU.
-
-    Its weight gradient of a 3D convolution is garbage where there are fewer frames than the kernel is long: with torch
-    2.15, ``Conv3d(32, 32, (3, 1, 1), padding=(1, 0, 0))`` on two frames gives NaN. Slower, but right.
+    Attributes:
+        stepper: takes the steps.
+        writer: of the curves.
+        clock: tells how much time is left.
+        stop: whether a signal came.
+        bad_samples, nonfinite: records of what was replaced and of what was left out.
+        profiler: is told of each iteration.
     """
-    if device.type == 'cpu' and amp == 'bf16':
-        torch.backends.mkldnn.set_flags(False)
 
-
-def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> DataLoader[Any]:
-    """Build the data set and the loader of a config section for this process."""
-    dataset = build(section['dataset'], DATASETS, f'{name}.dataset')
-    options = {k: v for k, v in section.items() if k != 'dataset'}
-    return build_dataloader(
-        dataset,
-        **options,
-        training=name == 'train_dataloader',
-        seed=runtime.seed,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-        accumulate=accumulate,
-    )
-
-
-def in_groups(batches: Any, size: int) -> Iterator[list[Any]]:
-    """Yield lists of ``size`` batches, which divides their number."""
-    group: list[Any] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    assert not group, 'the sampler gives whole steps'
+    stepper: Stepper
+    writer: ScalarWriter
+    clock: Clock
+    stop: StopRequest
+    bad_samples: BadSampleLog
+    nonfinite: NonFiniteLog
+    profiler: Profiler
 
 
 class Runner:
@@ -375,11 +346,12 @@ class Runner:
             ScalarWriter(self.work_dir, self.is_main, logged, self.validated, self.trackers) as writer,
             profile_iterations(self.work_dir, profile) as profiler,
         ):
+            session = Session(stepper, writer, clock, stop, bad_samples, nonfinite, profiler)
             if not self.validated and self.val_loader is not None:
-                self._validate(writer, stop)
+                self._validate(session)
             while not self.is_over:
-                self._train_epoch(stepper, writer, clock, stop, bad_samples, nonfinite, profiler)
-                self._end_epoch(writer, stop)
+                self._train_epoch(session)
+                self._end_epoch(session)
         if self.epoch < self.train_cfg.max_epochs:
             text = 'no better %s in %d validations: the training ends behind epoch %d'
             LOGGER.info(text, self.runtime.save_best, self.num_worse, self.epoch)
@@ -403,16 +375,7 @@ class Runner:
             self.work_dir,
         )
 
-    def _train_epoch(
-        self,
-        stepper: Stepper,
-        writer: ScalarWriter,
-        clock: Clock,
-        stop: StopRequest,
-        bad_samples: BadSampleLog,
-        nonfinite: NonFiniteLog,
-        profiler: Profiler,
-    ) -> None:
+    def _train_epoch(self, session: Session) -> None:
         """Go through what is left of an epoch.
 
         Raises:
@@ -420,38 +383,29 @@ class Runner:
         """
         self.model.train()
         accumulate, per_epoch = self.train_cfg.accumulate, self.iterations_per_epoch
-        first = self.iteration * accumulate * (self.train_loader.batch_size or 0)
-        self.train_loader.sampler.set_epoch(self.epoch, first)  # type: ignore[attr-defined]
+        batches_done = self.iteration * accumulate
+        samples_done = batches_done * (self.train_loader.batch_size or 0)
+        self.train_loader.sampler.set_epoch(self.epoch, samples_done)  # type: ignore[attr-defined]
         text = f'epoch {self.epoch + 1}/{self.train_cfg.max_epochs}'
+        first = self.iteration
         started = tick = time.perf_counter()
         waited = 0.0
-        first_iteration = self.iteration
-        for batches in in_groups(
-            progress_bar(self.train_loader, text, first // (self.train_loader.batch_size or 1)), accumulate
-        ):
+        for batches in in_groups(progress_bar(self.train_loader, text, batches_done), accumulate):
             data_time = time.perf_counter() - tick
             waited += data_time
             for batch in batches:
-                bad_samples.add(batch['bad'])
+                session.bad_samples.add(batch['bad'])
             rate = self._set_rate(self.num_iterations)
-            if not self._is_settled:
-                stepper.settle(batches)
-                self._is_settled = True
-            scalars, request = self._iterate(stepper, batches, stop, nonfinite, rate)
+            scalars, request = self._iterate(session, batches, rate)
             self.iteration += 1
             self.meter.add({**scalars, 'data_time': data_time, 'time': time.perf_counter() - tick})
-            is_end = self.iteration == per_epoch
-            if self.iteration % self.runtime.log_interval == 0 or is_end:
-                num_bad = bad_samples.end_epoch() if is_end else 0
-                self._log(text, rate, num_bad, clock, writer)
-                if num_bad:
-                    files, where = bad_samples.num_files, bad_samples.file
-                    LOGGER.info('%s: %d bad samples, %d bad files in all, see %s', text, num_bad, files, where)
-            profiler.step()
-            if not is_end:
-                self._save_within_epoch(request, bad_samples)
+            if self.iteration % self.runtime.log_interval == 0 or self.iteration == per_epoch:
+                self._log(session, text, rate)
+            session.profiler.step()
+            if self.iteration < per_epoch:
+                self._save_within_epoch(session, request)
             tick = time.perf_counter()
-        self._report_epoch(text, self.iteration - first_iteration, time.perf_counter() - started, waited)
+        self._report_epoch(text, self.iteration - first, time.perf_counter() - started, waited)
 
     def _set_rate(self, iteration: int) -> float:
         """Set the learning rate of an iteration, counted from 0 on, and return it."""
@@ -459,40 +413,45 @@ class Runner:
         return set_learning_rate(self.optimizer, self.schedule.factor(epoch, self.train_cfg.max_epochs))
 
     def _iterate(
-        self,
-        stepper: Stepper,
-        batches: Sequence[Mapping[str, Any]],
-        stop: StopRequest,
-        nonfinite: NonFiniteLog,
-        rate: float,
+        self, session: Session, batches: Sequence[Mapping[str, Any]], rate: float
     ) -> tuple[Mapping[str, Any], int]:
         """Take one step, or leave it out if its loss or gradient is not finite in any process.
 
         Returns:
             What there is to log, and the signal that any process got, 0 for none.
         """
-        iteration, rank = self.num_iterations, distributed.rank()
+        stepper, iteration, rank = session.stepper, self.num_iterations, distributed.rank()
+        if not self._is_settled:
+            stepper.settle(batches)
+            self._is_settled = True
         gradient = stepper.compute(batches, lambda place: seed_iteration(self.runtime.seed, iteration, rank, place))
-        request, is_bad = distributed.largest([stop.number, int(not gradient.is_finite)])
+        request, is_bad = distributed.largest([session.stop.number, int(not gradient.is_finite)])
         if not is_bad:
             stepper.apply()
             return gradient.scalars, request
         stepper.leave_out()
         self.num_nonfinite += 1
-        numbers = {name: float(gradient.scalars[name]) for name in ('loss', 'grad_norm')}
+        numbers: dict[str, float] = {
+            name: float(gradient.scalars[name]) for name in ('loss', 'grad_norm') if name in gradient.scalars
+        }
         paths = [path for batch in batches for path in batch['path']]
-        nonfinite.add(self.epoch + 1, iteration + 1, numbers, paths, rate)
+        session.nonfinite.add(self.epoch + 1, iteration + 1, numbers, paths, rate)
         return {}, request
 
-    def _log(self, text: str, rate: float, num_bad: int, clock: Clock, writer: ScalarWriter) -> None:
-        """Write the means since the last line."""
+    def _log(self, session: Session, text: str, rate: float) -> None:
+        """Write the means since the last line; at the end of an epoch also what was bad in it."""
         means = {**self.meter.flush(), 'lr': rate, 'memory': self._memory()}
+        bad_samples = session.bad_samples
+        num_bad = bad_samples.end_epoch() if self.iteration == self.iterations_per_epoch else 0
         if num_bad:
             means['bad_samples'] = num_bad
-        writer.write('train', means, self.epoch + 1, self.num_iterations)
+        session.writer.write('train', means, self.epoch + 1, self.num_iterations)
         numbers = '  '.join(f'{name} {value:.4g}' for name, value in means.items())
-        per_epoch, eta = self.iterations_per_epoch, clock.eta(self.num_iterations)
+        per_epoch, eta = self.iterations_per_epoch, session.clock.eta(self.num_iterations)
         LOGGER.info('%s [%d/%d]  eta %s  %s', text, self.iteration, per_epoch, eta, numbers)
+        if num_bad:
+            files, where = bad_samples.num_files, bad_samples.file
+            LOGGER.info('%s: %d bad samples, %d bad files in all, see %s', text, num_bad, files, where)
 
     def _report_epoch(self, text: str, iterations: int, seconds: float, waited: float) -> None:
         LOGGER.info(
@@ -503,7 +462,7 @@ class Runner:
             100 * waited / seconds,
         )
 
-    def _save_within_epoch(self, request: int, bad_samples: BadSampleLog) -> None:
+    def _save_within_epoch(self, session: Session, request: int) -> None:
         """Write a checkpoint if one is due or a signal came.
 
         Raises:
@@ -511,7 +470,7 @@ class Runner:
         """
         interval = self.runtime.checkpoint_interval
         if request or (interval is not None and self.iteration % interval == 0):
-            self.save(bad_samples)
+            self.save(session.bad_samples)
         if request:
             distributed.barrier()  # behind rank 0, which has written
             raise Stopped(request, self._standing())
@@ -523,7 +482,7 @@ class Runner:
         name = self.saver.newest() if self.saver.is_missing else place.file_name
         return f'behind {within}; --resume goes on from {self.work_dir / name}'
 
-    def _end_epoch(self, writer: ScalarWriter, stop: StopRequest) -> None:
+    def _end_epoch(self, session: Session) -> None:
         """Save the epoch that is done, and validate it if that is due.
 
         Raises:
@@ -537,12 +496,12 @@ class Runner:
         is_due = self.epoch % self.train_cfg.val_interval == 0 or self.epoch == self.train_cfg.max_epochs
         self.validated = self.val_loader is None or not is_due
         self.save()
-        if request := distributed.largest([stop.number])[0]:  # and so behind rank 0, which has written
+        if request := distributed.largest([session.stop.number])[0]:  # and so behind rank 0, which has written
             raise Stopped(request, self._standing())
         if not self.validated:
-            self._validate(writer, stop)
+            self._validate(session)
 
-    def _validate(self, writer: ScalarWriter, stop: StopRequest) -> None:
+    def _validate(self, session: Session) -> None:
         """Validate the last finished epoch, keep it if it is the best, and record that this has been done.
 
         Raises:
@@ -551,7 +510,7 @@ class Runner:
         assert self.val_loader is not None, 'validation is due only if there are validation data'
         model: Any = self.model if self.average is None else self.average.model
         try:
-            with stop.at_once(self._standing()):
+            with session.stop.at_once(self._standing()):
                 predictions = predict(model, self.val_loader, self.device, self.runtime.amp, 'validation')
         except FloatingPointError as error:
             raise RunError(f'validation of epoch {self.epoch}: {error}; the weights have exploded') from error
@@ -561,7 +520,7 @@ class Runner:
         if model.average_views == 'score':
             scores, labels = (torch.from_numpy(a).to(self.device) for a in (predictions.scores, predictions.labels))
             metrics['loss'] = model.cls_head.loss(scores, labels).item()
-        writer.write('val', metrics, self.epoch, self.num_iterations)
+        session.writer.write('val', metrics, self.epoch, self.num_iterations)
         numbers = '  '.join(f'val/{name} {value:.4g}' for name, value in metrics.items())
         name = self.runtime.save_best
         is_best = self.best is None or metrics[name] > self.best[name]

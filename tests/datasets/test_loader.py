@@ -244,11 +244,23 @@ def test_workers_have_one_thread_and_leave_signals_to_the_main_process(dataset):
     loader = DataLoader(
         InsideOfWorkers(), batch_size=None, num_workers=1, worker_init_fn=init_worker, persistent_workers=True
     )
+    start_workers(loader)
     seen = [tuple(sample) for sample in [*loader, *loader]]
     assert len(set(seen)) == 1
     worker, *threads = seen[0]
     assert threads == [1, 1]
     assert worker != os.getpid()
+
+
+def test_a_worker_ends_when_its_parent_says_so():
+    loader = DataLoader(InsideOfWorkers(), num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
+    start_workers(loader)
+    next(iter(loader))
+    worker = loader._iterator._workers[0]
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 LEAVE_WORKERS = """

@@ -13,7 +13,8 @@ from codes.engine.bad_samples import BadSampleLog
 from codes.engine.checkpoint import read_checkpoint
 from codes.engine.evaluation import predict
 from codes.engine.logging import read_scalars
-from codes.engine.runner import Runner, build_loader
+from codes.engine.preparation import build_loader
+from codes.engine.runner import Runner
 from tests.engine.conftest import make_config
 from tests.engine.test_runner import assert_same_run, train
 from tests.make_faults import cut_off, empty, noise, web_page

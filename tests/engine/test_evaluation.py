@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch._utils import ExceptionWrapper
 
-from codes.config import RuntimeCfg
+from codes.config import RuntimeCfg, read_section
 from codes.datasets.transforms.base import BadSample, MissingSample
 from codes.engine import evaluation
 from codes.engine.evaluation import Predictions, check_metrics, compute_metrics, own_text, predict
+from codes.engine.preparation import build_loader
 from codes.engine.result_parts import ResultParts
-from codes.engine.runner import build_loader, read_section
 from codes.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
 from tests.as_processes import as_processes
 from tests.engine.conftest import make_config

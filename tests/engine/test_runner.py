@@ -21,7 +21,7 @@ from codes.engine.checkpoint import read_checkpoint, run_files, save_atomically
 from codes.engine.evaluation import predict
 from codes.engine.logging import read_scalars
 from codes.engine.optim import set_learning_rate
-from codes.engine.runner import Runner, seed_iteration
+from codes.engine.runner import Runner
 from codes.engine.step import Stepper
 from codes.engine.stopping import RunError, Stopped
 from codes.evaluation.metrics import MeanAveragePrecision
@@ -831,6 +831,33 @@ def test_accumulating_run_takes_whole_steps_and_resumes(
         Runner(make_config(data, train_cfg={'accumulate': 3}), tmp_path, DEVICE)
 
 
+def test_accumulating_and_repeating_run_is_taken_up_within_an_epoch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def config() -> Config:
+        made = small_steps(data)
+        made['train_cfg']['accumulate'] = 2
+        made['train_dataloader'] |= {'repeat': 2, 'sampling': 'balanced'}
+        return made
+
+    original = Runner._set_rate
+
+    def die(self: Runner, iteration: int) -> float:
+        if iteration == 3:
+            raise KeyboardInterrupt
+        return original(self, iteration)
+
+    train(config(), tmp_path / 'straight')
+    monkeypatch.setattr(Runner, '_set_rate', die)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), tmp_path / 'killed')
+    monkeypatch.undo()
+    assert max(run_files(tmp_path / 'killed'))[1].name == 'epoch_0_iter_3.pth'  # of 4: 16 samples in steps of 2 x 2
+    train(config(), tmp_path / 'killed', resume='auto')
+    assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_2.pth') for d in ('straight', 'killed')))
+    assert numbers_of(tmp_path / 'straight') == numbers_of(tmp_path / 'killed')
+
+
 def test_learning_rate_is_scaled_when_asked_and_otherwise_the_misfit_is_named(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -898,16 +925,6 @@ def test_checkpoint_holds_only_tensors_and_plain_types(straight: Path) -> None:
     assert content['epoch'] == 4
     assert content['config']['model']['type'] == 'Recognizer3D'
     assert content['class_names'] is None
-
-
-def test_iterations_and_processes_have_seeds_of_their_own() -> None:
-    draws = set()
-    for seed, iteration, rank in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]:
-        seed_iteration(seed, iteration, rank)
-        draws.add(torch.rand(1).item())
-    assert len(draws) == 4
-    seed_iteration(1, 0, 0)
-    assert torch.rand(1).item() in draws
 
 
 @pytest.mark.needs_gpu

@@ -20,6 +20,7 @@ from tools import train_recognizer
 from tools.train_recognizer import check_data, what_to_resume
 
 
+@pytest.mark.sweep
 def test_two_processes_stopped_and_resumed_end_in_the_same_bits(
     run: Run, config: Path, straight: Path, tmp_path: Path
 ) -> None:

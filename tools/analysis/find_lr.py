@@ -21,11 +21,13 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from codes.config import Config, load_config  # noqa: E402
+from codes.datasets.loader import in_groups  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.optim import set_learning_rate  # noqa: E402
-from codes.engine.runner import Runner, in_groups, seed_iteration  # noqa: E402
+from codes.engine.preparation import seed_iteration  # noqa: E402
+from codes.engine.runner import Runner  # noqa: E402
 from codes.engine.step import Stepper  # noqa: E402
 
 MEMORY = 10  # iterations that the average of the loss reaches back; also the least that a slope is trusted after

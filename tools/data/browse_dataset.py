@@ -41,7 +41,7 @@ from codes.datasets.pictures import (  # noqa: E402
 from codes.datasets.transforms.base import Record, Transform  # noqa: E402
 from codes.datasets.transforms.decoding import OpenVideo  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
-from codes.engine.runner import build_loader  # noqa: E402
+from codes.engine.preparation import build_loader  # noqa: E402
 from codes.interruption import interruptions_held_back  # noqa: E402
 from codes.writable import check_writable  # noqa: E402
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codes.config import Config, RuntimeCfg, load_config
-from codes.engine.runner import build_loader
+from codes.engine.preparation import build_loader
 from tests.engine.conftest import make_config
 from tests.make_videos import read_index, write_video
 from tools.data import browse_dataset
