@@ -125,10 +125,10 @@ def main() -> None:
     started = time.monotonic()
     try:
         predictions = predict(model, loader, device, amp, parts=parts)
-    except OSError as error:
-        raise RunError(f'a finished batch could not be written down: {error}') from error
     except FAILURES as error:
         text = own_text(error)
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise RunError(f'the test cannot go on: {text}') from error
         if isinstance(error, BadSample):
             text += (
                 '. A test leaves no video out: repair it or take it out of the list; '

@@ -890,12 +890,15 @@ def test_profile_holds_the_iterations_and_leaves_the_training_alone(
 
 
 @pytest.mark.sweep
-def test_compiled_model_trains_alike_under_its_own_names(data: Path, straight: Path, tmp_path: Path) -> None:
-    config = make_config(data, runtime={'compile': True}, train_cfg={'max_epochs': 1})
-    runner = train(config, tmp_path)
-    assert runner.model.state_dict().keys() == read_checkpoint(straight / 'epoch_4.pth')['state_dict'].keys()
-    one, two = (read_scalars(d / 'scalars.jsonl')[0]['train/loss'] for d in (straight, tmp_path))
-    assert one == pytest.approx(two, rel=1e-4)
+def test_compiled_model_trains_alike_under_its_own_names(data: Path, tmp_path: Path) -> None:
+    runs = []
+    for is_compiled in (False, True):
+        config = make_config(data, runtime={'compile': is_compiled}, train_cfg={'max_epochs': 1})
+        config['model']['cls_head']['dropout'] = 0.0  # which compiled code draws in its own way
+        runs.append(train(config, tmp_path / str(is_compiled)))
+    assert runs[0].model.state_dict().keys() == runs[1].model.state_dict().keys()
+    losses = [numbers_of(tmp_path / name)[0]['train/loss'] for name in ('False', 'True')]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_config_and_data_must_fit_the_model(data: Path, tmp_path: Path) -> None:
