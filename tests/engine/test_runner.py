@@ -941,3 +941,20 @@ def test_training_on_a_gpu_is_reproducible_in_deterministic_mode(data: Path, tmp
         runner.train()
         states.append(runner.model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+@pytest.mark.needs_gpu
+@pytest.mark.parametrize(
+    'changes', [{'runtime': {'amp': 'fp16'}}, {'runtime': {'amp': 'bf16'}}, {'train_cfg': {'sync_bn': True}}]
+)
+def test_training_on_a_gpu_stays_close_to_the_cpu(data: Path, tmp_path: Path, changes: dict) -> None:
+    losses = []
+    for name, device, options in (('cpu', DEVICE, {}), ('gpu', torch.device('cuda', 0), changes)):
+        config = make_config(data, **options)
+        config['model']['cls_head']['dropout'] = 0.0  # drawn in another way there
+        (tmp_path / name).mkdir()
+        runner = Runner(config, tmp_path / name, device)
+        runner.start()
+        runner.train()
+        losses.append(numbers_of(tmp_path / name)[0]['train/loss'])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
