@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from codes.config import load_config  # noqa: E402
-from codes.engine.logging import read_scalars  # noqa: E402
+from codes.engine.files import read_lines  # noqa: E402
 from tools.analysis.model_summary import find_input_shape, summarise  # noqa: E402
 from tools.analysis.plot_curves import plot_curves  # noqa: E402
 
@@ -73,7 +73,7 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
     right = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
     config = load_config(ROOT / config)
     cost = summarise(config['model'], find_input_shape(config.to_dict()))
-    steps = [row['train/time'] for row in read_scalars(work_dir / 'scalars.jsonl') if 'train/time' in row]
+    steps = [row['train/time'] for row in read_lines(work_dir / 'scalars.jsonl') if 'train/time' in row]
     # The median, because the first steps are slow, and so are those while the computer does something else.
     step_ms = 1000 * statistics.median(steps)
     return Result(name, seed, cost['params'], cost['gmacs'], step_ms, seconds, 100 * right / len(rows), work_dir)
@@ -107,7 +107,7 @@ def main() -> None:
     run(f'{shlex.quote(sys.executable)} tools/data/make_ordered_actions.py data/ordered_actions')
     names = MODELS if args.all else PAIR
     results = [train_and_test(name, seed, args.out) for seed in args.seeds for name in names]
-    curves = {f'{r.name}, seed {r.seed}': read_scalars(r.work_dir / 'scalars.jsonl') for r in results}
+    curves = {f'{r.name}, seed {r.seed}': read_lines(r.work_dir / 'scalars.jsonl') for r in results}
     picture = args.out / 'curves.png'
     plot_curves(curves, picture, ['train/loss', 'val/top1'])
     print('\nOrdered actions: 4 directions of motion x 2 orders of events; guessing the order gives 50 %.')

@@ -295,24 +295,25 @@ def run_tool(main: Callable[[], None]) -> None:
     process group may wait for processes that will not come. A reason that is no defect is told in one line: a
     :class:`RunError`, exit status 1, and :class:`Stopped`, with the status of its signal.
     """
-    if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+    is_launched = 'TORCHELASTIC_ERROR_FILE' in os.environ
+    if is_launched:
         die_with_parent()
     try:
         main()
     except Stopped as stop:
         LOGGER.warning('%s', stop)
-        if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+        if is_launched:
             _end_now(stop.exit_status)
         sys.exit(stop.exit_status)
     except RunError as error:
-        if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
+        if not is_launched:
             LOGGER.error('error: %s', error)
             sys.exit(1)
         leave_message(str(error))
         _end_now()
     except Exception as error:
         text = f'{type(error).__name__}: {error}'
-        if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
+        if not is_launched:
             log_to_file(traceback.format_exc())
             raise
         if has_lost_contact(error):

@@ -56,14 +56,14 @@ class RecordFile:
 
     Args:
         file: its folder exists.
-        keep: says which lines of an earlier run stay; the others go. A file without any is not made.
+        keep: says which lines of an earlier run stay; the others go. None leaves the file as it is.
     """
 
-    def __init__(self, file: Path, keep: Callable[[Mapping[str, Any]], bool] = lambda line: True) -> None:
+    def __init__(self, file: Path, keep: Callable[[Mapping[str, Any]], bool] | None = None) -> None:
         self.file = file
         self._has_warned = False
         self._is_cut = False  # whether the last line may be incomplete
-        if file.is_file():
+        if keep is not None and file.is_file():
             self.rewrite(line for line in read_lines(file) if keep(line))
 
     def rewrite(self, lines: Iterable[Mapping[str, Any]]) -> None:

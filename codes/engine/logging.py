@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from codes.engine import distributed
-from codes.engine.files import RecordFile, read_lines
+from codes.engine.files import RecordFile
 from codes.engine.trackers import Tracker
 
 
@@ -124,11 +124,6 @@ class ScalarWriter:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def read_scalars(file: Path) -> list[dict[str, Any]]:
-    """Return the lines of a ``scalars.jsonl``; none if there is no file. A line cut off by a crash is left out."""
-    return read_lines(file)
 
 
 @contextmanager

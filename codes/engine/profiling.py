@@ -27,18 +27,6 @@ class _NoProfiler:
         pass
 
 
-class _Counting:
-    """Counts what it tells a profiler of."""
-
-    def __init__(self, profiler: Profiler, done: list[int]) -> None:
-        self.profiler = profiler
-        self.done = done
-
-    def step(self) -> None:
-        self.done[0] += 1
-        self.profiler.step()
-
-
 @contextlib.contextmanager
 def profile_iterations(work_dir: Path, count: int) -> Iterator[Profiler]:
     """Record ``count`` iterations in a trace for ``chrome://tracing`` or Perfetto, and a table of the costliest calls.
@@ -56,7 +44,6 @@ def profile_iterations(work_dir: Path, count: int) -> Iterator[Profiler]:
     folder.mkdir(exist_ok=True)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
     key = 'self_cuda_time_total' if torch.cuda.is_available() else 'self_cpu_time_total'
-
     written: list[Path] = []
 
     def write(recorded: Any) -> None:
@@ -64,11 +51,11 @@ def profile_iterations(work_dir: Path, count: int) -> Iterator[Profiler]:
         recorded.export_chrome_trace(str(trace))
         trace.with_suffix('.txt').write_text(recorded.key_averages().table(sort_by=key, row_limit=30) + '\n')
         written.append(trace)
-        LOGGER.info('profile of %d iterations written to %s', min(count, max(0, done[0] - _WAIT - _WARMUP)), trace)
+        num_recorded = min(count, recorded.step_num - _WAIT - _WARMUP)  # a short run has fewer
+        LOGGER.info('profile of %d iterations written to %s', num_recorded, trace)
 
     plan = schedule(wait=_WAIT, warmup=_WARMUP, active=count, repeat=1)
-    done = [0]
     with profile(activities=activities, schedule=plan, on_trace_ready=write) as profiler:
-        yield _Counting(profiler, done)
+        yield profiler
     if not written:
         LOGGER.warning('no profile: the run ended before the first %d iterations were done', _WAIT + _WARMUP + 1)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.engine.logging import read_scalars
+from codes.engine.files import read_lines
 from tests.make_videos import rotate_video
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def test_every_command_of_the_page_works(folder: Path) -> None:
     assert sum(file.suffix == '.mp4' for file in (out / 'browse').iterdir()) == 2
     assert len(list((out / 'browse').glob('*.png'))) >= 2
     assert (out / 'curves.png').is_file()
-    accuracies = [line['val/top1'] for line in read_scalars(out / 'scalars.jsonl') if 'val/top1' in line]
+    accuracies = [line['val/top1'] for line in read_lines(out / 'scalars.jsonl') if 'val/top1' in line]
     assert len(accuracies) == 10
     scores = json.loads((out / 'scores.json').read_text())
     assert len(scores) == 9

@@ -12,7 +12,7 @@ from codes.engine import distributed
 from codes.engine.bad_samples import BadSampleLog
 from codes.engine.checkpoint import read_checkpoint
 from codes.engine.evaluation import predict
-from codes.engine.logging import read_scalars
+from codes.engine.files import read_lines
 from codes.engine.preparation import build_loader
 from codes.engine.runner import Runner
 from tests.engine.conftest import make_config
@@ -28,7 +28,7 @@ def case(name: str, line: int = 1) -> dict[str, str]:
 
 
 def recorded(work_dir: Path) -> list[tuple[str, int]]:
-    return [(line['path'], line['epoch']) for line in read_scalars(work_dir / 'bad_samples.jsonl')]
+    return [(line['path'], line['epoch']) for line in read_lines(work_dir / 'bad_samples.jsonl')]
 
 
 def test_a_file_is_written_and_logged_once_and_counted_every_time(
@@ -173,13 +173,13 @@ def test_training_on_broken_videos_ends_and_names_exactly_those(
     monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
     caplog.set_level(logging.INFO)
     runner = train(one_epoch(broken, num_workers=2), tmp_path / 'run')
-    lines = read_scalars(tmp_path / 'run' / 'bad_samples.jsonl')
+    lines = read_lines(tmp_path / 'run' / 'bad_samples.jsonl')
     assert {line['path'] for line in lines} == broken[1]
     assert len(lines) == len(broken[1]) == NUM_VIDEOS // 10
     for line in lines:
         assert line['source'] == f'{broken[0]}/train.txt:{int(Path(line["path"]).stem) + 1}'
         assert line['reason']
-    (total,) = [s['train/bad_samples'] for s in read_scalars(tmp_path / 'run' / 'scalars.jsonl') if 'train/loss' in s]
+    (total,) = [s['train/bad_samples'] for s in read_lines(tmp_path / 'run' / 'scalars.jsonl') if 'train/loss' in s]
     assert total >= 30  # a bad one may have been drawn in place of another
     assert any(f'bad_samples {total}' in text and 'epoch 1/1' in text for text in caplog.messages)
     assert any(f'epoch 1/1: {total} bad samples, 30 bad files in all, see ' in text for text in caplog.messages)

@@ -7,7 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from codes.engine import distributed
-from codes.engine.logging import ScalarWriter, plain_errors, read_scalars, setup_logging
+from codes.engine.files import read_lines
+from codes.engine.logging import ScalarWriter, plain_errors, setup_logging
 
 
 def test_scalars_reach_tensorboard_and_json_lines_with_their_prefix(tmp_path: Path) -> None:
@@ -15,7 +16,7 @@ def test_scalars_reach_tensorboard_and_json_lines_with_their_prefix(tmp_path: Pa
     writer.write('train', {'loss': 2.0, 'lr': 0.1}, epoch=1, iteration=20)
     writer.write('val', {'top1': 50.0}, epoch=1, iteration=30)
     writer.close()
-    assert read_scalars(tmp_path / 'scalars.jsonl') == [
+    assert read_lines(tmp_path / 'scalars.jsonl') == [
         {'epoch': 1, 'iteration': 20, 'train/loss': 2.0, 'train/lr': 0.1},
         {'epoch': 1, 'iteration': 30, 'val/top1': 50.0},
     ]
@@ -48,7 +49,7 @@ def test_validation_that_will_be_repeated_is_written_once(tmp_path: Path) -> Non
         writer.write('val', {'top1': 50.0}, epoch=1, iteration=10)
     for validated, left in ((True, 2), (False, 1)):
         ScalarWriter(tmp_path, is_main=True, iteration=10, validated=validated).close()
-        assert len(read_scalars(tmp_path / 'scalars.jsonl')) == left
+        assert len(read_lines(tmp_path / 'scalars.jsonl')) == left
 
 
 @pytest.mark.parametrize(

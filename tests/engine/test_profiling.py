@@ -1,6 +1,9 @@
 import json
+import logging
+import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from codes.engine.profiling import profile_iterations
@@ -20,3 +23,18 @@ def test_wanted_number_of_iterations_is_recorded_behind_the_first_ones(tmp_path:
     events = json.loads((tmp_path / 'profile' / 'rank_0.json').read_text())['traceEvents']
     assert sum(event['name'] == 'aten::add' for event in events) == 2
     assert 'aten::add' in (tmp_path / 'profile' / 'rank_0.txt').read_text()
+
+
+@pytest.mark.parametrize(
+    ('iterations', 'text'),
+    [(8, 'profile of 5 iterations written to .*rank_0.json'), (2, 'no profile: the run ended before the first 4')],
+)
+def test_short_run_says_how_much_of_it_was_recorded(
+    tmp_path: Path, iterations: int, text: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    with caplog.at_level(logging.INFO, 'codes'), profile_iterations(tmp_path, 20) as profiler:
+        for _ in range(iterations):
+            torch.ones(1) + 1
+            profiler.step()
+    assert re.search(text, caplog.text)

@@ -19,7 +19,7 @@ from codes.engine import distributed
 from codes.engine import runner as runner_module
 from codes.engine.checkpoint import read_checkpoint, run_files, save_atomically
 from codes.engine.evaluation import predict
-from codes.engine.logging import read_scalars
+from codes.engine.files import read_lines
 from codes.engine.optim import set_learning_rate
 from codes.engine.runner import Runner
 from codes.engine.step import Stepper
@@ -81,7 +81,7 @@ def test_stopped_and_resumed_run_ends_in_the_same_bits(
     assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), read_checkpoint(tmp_path / 'epoch_4.pth'))
     drop = ('data_time', 'time', 'memory')
     lines = [
-        [{k: v for k, v in line.items() if k.split('/')[-1] not in drop} for line in read_scalars(d / 'scalars.jsonl')]
+        [{k: v for k, v in line.items() if k.split('/')[-1] not in drop} for line in read_lines(d / 'scalars.jsonl')]
         for d in (straight, tmp_path)
     ]
     assert lines[0] == lines[1]
@@ -128,7 +128,7 @@ def test_validation_uses_the_averaged_weights_and_says_so(
         predictions = predict(runner.model, runner.val_loader, DEVICE)
         scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
         losses[name] = torch.nn.functional.cross_entropy(scores, labels).item()
-    logged = [line['val/loss'] for line in read_scalars(averaged / 'scalars.jsonl') if 'val/loss' in line][-1]
+    logged = [line['val/loss'] for line in read_lines(averaged / 'scalars.jsonl') if 'val/loss' in line][-1]
     assert logged == pytest.approx(losses['ema_state_dict'], rel=1e-6)
     assert logged != pytest.approx(losses['state_dict'], rel=1e-4)
     save_atomically({**content, 'validated': False}, tmp_path / 'epoch_4.pth')
@@ -197,7 +197,7 @@ def test_parameters_have_the_rates_and_decay_that_the_config_says(
         assert options[name]['lr'] == pytest.approx(0.05 * multiplier * factor)
         assert options[name]['weight_decay'] == decay
     assert {options[name]['base_lr'] for name in options if '.dsa.' in name} <= {0.1, 0.2}
-    assert read_scalars(tmp_path / 'scalars.jsonl')[-2]['train/lr'] == pytest.approx(0.05 * factor)
+    assert read_lines(tmp_path / 'scalars.jsonl')[-2]['train/lr'] == pytest.approx(0.05 * factor)
     (tmp_path / 'again').mkdir()
     train_with_a_stop(config, tmp_path / 'again', monkeypatch)
     assert_same_run(*(read_checkpoint(folder / 'epoch_4.pth') for folder in (tmp_path, tmp_path / 'again')))
@@ -262,7 +262,7 @@ def test_videos_may_have_several_labels(
     assert (predictions.labels.shape, predictions.labels.dtype) == ((7, 8), np.float32)
     assert (predictions.labels.sum(axis=1) == 2).all()
     assert best['mAP'] == MeanAveragePrecision()(predictions.scores, predictions.labels)['mAP']
-    logged = read_scalars(tmp_path / 'scalars.jsonl')
+    logged = read_lines(tmp_path / 'scalars.jsonl')
     assert not any('train/top1' in line for line in logged)
     assert ('val/loss' in logged[-1]) == (average_views == 'score')
     if average_views == 'score':
@@ -277,21 +277,21 @@ def test_resume_from_a_checkpoint_without_validation_makes_up_for_it(
     content = read_checkpoint(straight / 'epoch_3.pth')
     save_atomically({**content, 'validated': False}, tmp_path / 'epoch_3.pth')
     runner = train(make_config(data), tmp_path, resume=str(tmp_path / 'epoch_3.pth'))
-    epochs = [line['epoch'] for line in read_scalars(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
+    epochs = [line['epoch'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
     assert epochs == [3, 4]
     assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), runner._content())
 
 
 def test_other_seed_gives_another_run(data: Path, straight: Path, tmp_path: Path) -> None:
     runner = train(make_config(data, runtime={'seed': 1}, train_cfg={'max_epochs': 1}), tmp_path)
-    first = read_scalars(straight / 'scalars.jsonl')[0]['train/loss']
-    assert read_scalars(tmp_path / 'scalars.jsonl')[0]['train/loss'] != first
+    first = read_lines(straight / 'scalars.jsonl')[0]['train/loss']
+    assert read_lines(tmp_path / 'scalars.jsonl')[0]['train/loss'] != first
     assert runner.epoch == 1
 
 
 def test_work_dir_holds_the_last_and_the_best_checkpoint(straight: Path) -> None:
     assert sorted(f.name for f in straight.glob('*.pth')) == ['best.pth', 'epoch_3.pth', 'epoch_4.pth']
-    lines = [line for line in read_scalars(straight / 'scalars.jsonl') if 'val/top1' in line]
+    lines = [line for line in read_lines(straight / 'scalars.jsonl') if 'val/top1' in line]
     assert [line['epoch'] for line in lines] == [1, 2, 3, 4]
     best = read_checkpoint(straight / 'best.pth')
     top = max(line['val/top1'] for line in lines)
@@ -303,11 +303,11 @@ def test_keep_checkpoints_and_validation_interval_are_honoured(data: Path, tmp_p
     config = make_config(data, train_cfg={'max_epochs': 3, 'val_interval': 2}, runtime={'keep_checkpoints': 1})
     train(config, tmp_path)
     assert sorted(f.name for f in tmp_path.glob('epoch*')) == ['epoch_3.pth']
-    assert [x['epoch'] for x in read_scalars(tmp_path / 'scalars.jsonl') if 'val/top1' in x] == [2, 3]
+    assert [x['epoch'] for x in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in x] == [2, 3]
 
 
 def test_log_has_the_schedules_rate_and_every_scalar(straight: Path) -> None:
-    lines = [line for line in read_scalars(straight / 'scalars.jsonl') if 'train/loss' in line]
+    lines = [line for line in read_lines(straight / 'scalars.jsonl') if 'train/loss' in line]
     assert [line['iteration'] for line in lines] == list(range(1, 9))  # 8 videos in batches of 4, 4 epochs
     cosine = [0.5 * (1 + np.cos(np.pi * (i / 2 - 1) / 3)) for i in range(2, 8)]
     rates = [0.01, 0.505, *cosine]
@@ -323,7 +323,7 @@ def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
     config['model']['cls_head']['dropout'] = 0.0
     config.pop('val_dataloader')
     train(config, tmp_path)
-    losses = [line['train/loss'] for line in read_scalars(tmp_path / 'scalars.jsonl')]
+    losses = [line['train/loss'] for line in read_lines(tmp_path / 'scalars.jsonl')]
     assert np.mean(losses[-10:]) < 0.25 * np.mean(losses[:2])
 
 
@@ -341,7 +341,7 @@ def test_mixed_precision_trains_and_stays_close_to_float32(
     config = make_config(data, runtime={'amp': amp}, train_cfg={'max_epochs': 1})
     runner = train(config, tmp_path)
     for name in ('train/loss', 'train/grad_norm'):
-        exact, mixed = (read_scalars(d / 'scalars.jsonl')[0][name] for d in (straight, tmp_path))
+        exact, mixed = (read_lines(d / 'scalars.jsonl')[0][name] for d in (straight, tmp_path))
         assert exact != mixed
         assert exact == pytest.approx(mixed, rel=0.05)
     assert all(p.dtype == torch.float32 for p in runner.model.parameters())
@@ -433,7 +433,7 @@ def test_fresh_or_rewound_run_does_not_mix_with_a_further_one(data: Path, straig
         runner.start()
     with pytest.raises(ValueError, match='holds epoch_4.pth of a run'):
         runner.start(resume=str(tmp_path / 'used' / 'epoch_3.pth'))
-    assert len(read_scalars(tmp_path / 'used' / 'scalars.jsonl')) == len(read_scalars(straight / 'scalars.jsonl'))
+    assert len(read_lines(tmp_path / 'used' / 'scalars.jsonl')) == len(read_lines(straight / 'scalars.jsonl'))
 
 
 @pytest.mark.parametrize('then', ['no validation', 'fp16'])
@@ -471,7 +471,7 @@ def test_iterations_that_are_not_finite_are_left_out_and_named(
     poison(monkeypatch, {1, 4}, value)
     with caplog.at_level(logging.WARNING, 'codes'):
         runner = train(make_config(data, train_cfg={'max_nonfinite': 2}), tmp_path)
-    records = read_scalars(tmp_path / 'nonfinite.jsonl')
+    records = read_lines(tmp_path / 'nonfinite.jsonl')
     assert [(r['epoch'], r['iteration']) for r in records] == [(1, 2), (3, 5)]
     order = [runner.train_loader.dataset.records[i].path for _, i in list(seen_samples(runner, epoch=2))[:4]]
     assert records[1]['processes'][0]['paths'] == order
@@ -479,7 +479,7 @@ def test_iterations_that_are_not_finite_are_left_out_and_named(
     assert f'{order[0]}, {order[1]}, ' in caplog.messages[1]
     assert caplog.messages[1].endswith('left out, 2 of at most 2')
     assert all(p.isfinite().all() for p in runner.model.state_dict().values())
-    assert [line['iteration'] for line in read_scalars(tmp_path / 'scalars.jsonl') if 'train/loss' in line] == [
+    assert [line['iteration'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'train/loss' in line] == [
         1, 3, 4, 6, 7, 8
     ]  # fmt: skip
     assert read_checkpoint(tmp_path / 'epoch_4.pth')['num_nonfinite'] == 2
@@ -499,11 +499,11 @@ def test_too_many_iterations_that_are_not_finite_end_the_run(
     text = r'iteration 5 \(epoch 3, .*\) is not finite: .* 2 iterations were not finite, .*max_nonfinite=1 allows'
     with pytest.raises(RunError, match=text):
         train(config, tmp_path)
-    assert len(read_scalars(tmp_path / 'nonfinite.jsonl')) == 2
+    assert len(read_lines(tmp_path / 'nonfinite.jsonl')) == 2
     # What a resumed run meets again is not counted twice.
     with pytest.raises(RunError, match=text):
         train(config, tmp_path, resume='auto')
-    assert [r['iteration'] for r in read_scalars(tmp_path / 'nonfinite.jsonl')] == [2, 5]
+    assert [r['iteration'] for r in read_lines(tmp_path / 'nonfinite.jsonl')] == [2, 5]
 
 
 def test_weights_that_exploded_end_the_run(data: Path, tmp_path: Path) -> None:
@@ -535,7 +535,7 @@ def small_steps(data: Path, num_workers: int = 0, **runtime: object) -> Config:
 def numbers_of(work_dir: Path) -> list[dict]:
     """Return the lines of the curves without those numbers that are about time and memory."""
     drop = ('data_time', 'time', 'memory')
-    lines = read_scalars(work_dir / 'scalars.jsonl')
+    lines = read_lines(work_dir / 'scalars.jsonl')
     return [{k: v for k, v in line.items() if k.split('/')[-1] not in drop} for line in lines]
 
 
@@ -802,7 +802,7 @@ def test_training_ends_when_nothing_gets_better(data: Path, tmp_path: Path, capl
     config = make_config(data, optimizer={'lr': 0.0}, train_cfg={'max_epochs': 9, 'patience': 2})
     with caplog.at_level(logging.INFO, 'codes'):
         runner = train(config, tmp_path)
-    top1 = [line['val/top1'] for line in read_scalars(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
+    top1 = [line['val/top1'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
     best = int(np.argmax(top1))
     assert runner.epoch == len(top1) == best + 3 < 9
     assert f'no better top1 in 2 validations: the training ends behind epoch {runner.epoch}' in caplog.text

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codes.engine.checkpoint import read_checkpoint
-from codes.engine.logging import read_scalars
+from codes.engine.files import read_lines
 from tests.engine.conftest import make_config
 from tests.engine.test_runner import assert_same_run, numbers_of
 from tests.faults.conftest import Record, Start
@@ -92,7 +92,7 @@ def pick(job: Job, processes: int, target: str, rng: random.Random) -> int | Non
 
 def reached(work_dir: Path) -> int:
     """Return the last iteration that a run has logged."""
-    return max((line['iteration'] for line in read_scalars(work_dir / 'scalars.jsonl')), default=0)
+    return max((line['iteration'] for line in read_lines(work_dir / 'scalars.jsonl')), default=0)
 
 
 def wait_for_training(job: Job, work_dir: Path, started: int, iterations: int) -> None:

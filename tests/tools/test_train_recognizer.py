@@ -11,7 +11,7 @@ import torch
 
 from codes.config import Config, load_config
 from codes.engine.checkpoint import read_checkpoint
-from codes.engine.logging import read_scalars
+from codes.engine.files import read_lines
 from codes.engine.runner import Runner
 from tests.engine.conftest import make_config
 from tests.engine.test_runner import assert_same_run
@@ -57,7 +57,7 @@ def test_options_of_the_train_command_take_effect(run: Run, config: Path, straig
     assert resolved.runtime == {**load_config(config).runtime, 'seed': 3, 'deterministic': True, 'amp': 'bf16'}
     assert 'val_dataloader' not in resolved
     assert f'weights from {straight / "best.pth"}: ' in done.stdout
-    lines = read_scalars(tmp_path / 'scalars.jsonl')
+    lines = read_lines(tmp_path / 'scalars.jsonl')
     assert [line['train/lr'] for line in lines[:1]] == [0.25]
     assert not any('val/top1' in line for line in lines)
     assert sorted(f.name for f in tmp_path.glob('*.pth')) == ['epoch_1.pth']

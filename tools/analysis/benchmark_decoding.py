@@ -8,7 +8,7 @@ With --in-worker all is measured in a data worker, where decoders have a process
 
     python tools/analysis/benchmark_decoding.py
     python tools/analysis/benchmark_decoding.py --in-worker
-    python tools/analysis/benchmark_decoding.py --videos data/my_videos/videos --work-dir /tmp/benchmark
+    python tools/analysis/benchmark_decoding.py --videos data/my_videos/videos --work-dir work_dirs/benchmark
 """
 
 import argparse

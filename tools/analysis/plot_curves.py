@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from codes.engine.logging import read_scalars  # noqa: E402
+from codes.engine.files import read_lines  # noqa: E402
 
 
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, names: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ def main() -> None:
         if not (work_dir / 'scalars.jsonl').is_file():
             parser.error(f'{work_dir} has no scalars.jsonl; it is written by tools/train_recognizer.py')
     try:
-        runs = {str(d): read_scalars(d / 'scalars.jsonl') for d in args.work_dirs}
+        runs = {str(d): read_lines(d / 'scalars.jsonl') for d in args.work_dirs}
         plot_curves(runs, args.out, args.scalars)
     except ValueError as error:
         parser.error(str(error))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from codes.config import load_config
-from codes.engine.logging import read_scalars
+from codes.engine.files import read_lines
 from codes.engine.runner import Runner
 from codes.engine.step import Stepper
 from codes.registry import MODELS, build
@@ -92,7 +92,7 @@ def test_losses_are_those_of_a_training(runner: Runner, config: Path, tmp_path: 
     straight = Runner(loaded, tmp_path, torch.device('cpu'))
     straight.start()
     straight.train()
-    lines = read_scalars(tmp_path / 'scalars.jsonl')
+    lines = read_lines(tmp_path / 'scalars.jsonl')
     assert len(lines) == 4
     assert [point.loss for point in points] == pytest.approx([line['train/loss'] for line in lines], rel=1e-6)
 
