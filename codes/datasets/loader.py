@@ -197,7 +197,11 @@ def init_worker(worker_id: int) -> None:
 
 
 def _end_for_the_parent(parent: int) -> None:
-    """End this process when its parent sends SIGTERM, as it does with workers that are stuck, and for nobody else."""
+    """End this process when its parent sends SIGTERM, as it does with workers that are stuck, and for nobody else.
+
+    Of two signals that are pending at once the kernel keeps the first, so the parent's is lost if it comes in the
+    instant before somebody else's is taken. Such a worker ends with the parent, see :func:`_kill_workers`.
+    """
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

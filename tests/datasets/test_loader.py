@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -252,11 +253,26 @@ def test_workers_have_one_thread_and_leave_signals_to_the_main_process(dataset):
     assert worker != os.getpid()
 
 
-def test_a_worker_ends_when_its_parent_says_so():
-    loader = DataLoader(InsideOfWorkers(), num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
+class OneSignal(torch.utils.data.Dataset):
+    """Sends its worker SIGTERM once and waits until that is taken: of two that are pending the kernel keeps one."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while signal.SIGTERM in signal.sigpending():
+                time.sleep(0.001)
+        return index
+
+
+def test_a_worker_ends_when_its_parent_says_so_and_for_nobody_else():
+    loader = DataLoader(OneSignal(), num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
     start_workers(loader)
     next(iter(loader))
     worker = loader._iterator._workers[0]
+    assert worker.is_alive()
     worker.terminate()
     worker.join(10)
     assert worker.exitcode == 0
