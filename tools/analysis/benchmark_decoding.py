@@ -4,6 +4,7 @@ A sample is 4 snippets of 8 frames, one frame in two, at random places, cut by R
 pipeline of training, in one process, with every candidate reading the same frames of the same video in turn.
 The videos are generated (340x256, 300 frames, key frames every 12 and every 250 frames), or those of a folder.
 Decoders with threads of their own use more time of the processor than passes; both are in the table, which is Markdown.
+PSNR says how much of the originals' pictures is left, where size and length are: 40 dB is an error of 2.6 grey levels.
 With --in-worker all is measured in a data worker, where decoders have a process of their own, as in training.
 
     python tools/analysis/benchmark_decoding.py
@@ -31,6 +32,7 @@ if __name__ == '__main__':  # before the imports, which take seconds
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+import numpy.typing as npt  # noqa: E402
 import torch  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -65,6 +67,7 @@ NOISE = 1.2  # standard deviation of the camera's noise, in grey levels
 # What videos are made into, by the name in the table.
 TRANSCODED: dict[str, dict[str, Any]] = {
     'transcoded, GOP 1 (mjpeg)': {'gop': 1, 'codec': 'mjpeg'},
+    'transcoded, GOP 1 (mjpeg, qscale 5)': {'gop': 1, 'codec': 'mjpeg', 'qscale': 5},
     'transcoded, GOP 1 (h264)': {'gop': 1, 'codec': 'h264'},
     'transcoded, GOP 8 (h264)': {'gop': 8, 'codec': 'h264'},
 }
@@ -148,6 +151,7 @@ class Candidate:
         dataset: gives the samples.
         folder: where the files lie.
         names: files or folders in it.
+        psnr: dB, see :func:`compare_pictures`; None for originals.
         wall, cpu: seconds of each sample so far, (rounds * videos,).
     """
 
@@ -156,6 +160,7 @@ class Candidate:
     dataset: VideoDataset | RawFramesDataset
     folder: Path
     names: Sequence[str]
+    psnr: float | None = None
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
@@ -198,16 +203,54 @@ def prepare(
         if outcome.failures:
             raise ValueError(f'{outcome.failures[0].path} cannot be converted: {outcome.failures[0].reason}')
         targets = [str(job.target.relative_to(place)) for job in jobs]
+        psnr = compare_pictures([job.source for job in jobs], [job.target for job in jobs])
         if source != FRAMES:
-            candidates += _video_candidates(source, place, targets, work_dir, isolated)
+            candidates += _video_candidates(source, place, targets, work_dir, isolated, psnr)
             continue
         lines = [f'{name} {len(os.listdir(place / name))} 0\n' for name in targets]
         list_file = work_dir / 'lists' / 'frames.txt'
         list_file.write_text(''.join(lines))
         pipeline = _build_pipeline([SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT])
         dataset = RawFramesDataset(pipeline, str(list_file), str(place))
-        candidates.append(Candidate(source, '-', dataset, place, targets))
+        candidates.append(Candidate(source, '-', dataset, place, targets, psnr))
     return candidates
+
+
+def compare_pictures(originals: Sequence[Path], converted: Sequence[Path], num_pictures: int = 5) -> float | None:
+    """Return the peak signal-to-noise ratio of converted videos, or frame folders, against their originals.
+
+    Args:
+        originals, converted: videos of the same content, or folders of frames.
+        num_pictures: frames of each video to look at, spread over it.
+
+    Returns:
+        dB, from the mean squared error over all of them; infinite if they are equal. None if one has other sizes or
+        another length than its original, so that its pictures have no counterparts.
+    """
+    errors = []
+    for original, other in zip(originals, converted, strict=True):
+        wanted, found = (_read_pictures(path, num_pictures) for path in (original, other))
+        if wanted[0] != found[0] or wanted[1].shape != found[1].shape:
+            return None
+        errors.append(np.square(wanted[1] - found[1]).mean())
+    return float(10 * np.log10(255**2 / np.mean(errors))) if np.any(errors) else float('inf')
+
+
+def _read_pictures(path: Path, num_pictures: int) -> tuple[int, npt.NDArray[np.float32]]:
+    """Return the number of frames, and some of them, float32 RGB (num_pictures, H, W, 3)."""
+    if path.is_dir():
+        files = sorted(path.iterdir())
+        images = [np.asarray(cv2.imread(str(files[k]))) for k in _spread(len(files), num_pictures)]
+        return len(files), np.stack(images)[..., ::-1].astype(np.float32)  # BGR to RGB
+    reader = READERS['pyav'](str(path))
+    try:
+        return reader.num_frames, reader.read(_spread(reader.num_frames, num_pictures)).astype(np.float32)
+    finally:
+        reader.close()
+
+
+def _spread(length: int, number: int) -> npt.NDArray[np.int64]:
+    return np.unique(np.linspace(0, length - 1, number).astype(np.int64))
 
 
 class _Transcode:
@@ -221,7 +264,7 @@ class _Transcode:
 
 
 def _video_candidates(
-    source: str, folder: Path, names: Sequence[str], work_dir: Path, isolated: bool
+    source: str, folder: Path, names: Sequence[str], work_dir: Path, isolated: bool, psnr: float | None = None
 ) -> list[Candidate]:
     list_file = work_dir / 'lists' / f'{source}.txt'
     list_file.write_text(''.join(f'{name} 0\n' for name in names))
@@ -234,7 +277,7 @@ def _video_candidates(
             *AUGMENT,
         ]
         dataset = VideoDataset(_build_pipeline(steps), str(list_file), str(folder))
-        candidates.append(Candidate(source, decoder, dataset, folder, names))
+        candidates.append(Candidate(source, decoder, dataset, folder, names, psnr))
     return candidates
 
 
@@ -314,8 +357,8 @@ def compare(candidates: Sequence[Candidate]) -> list[str]:
 def make_table(candidates: Sequence[Candidate]) -> str:
     """Return the Markdown table; ratios are medians of the ratios of each sample to the same one from frames."""
     lines = [
-        '| source | decoder | ms a sample | x frames | CPU ms | x frames | MB | files |',
-        '|---|---|---:|---:|---:|---:|---:|---:|',
+        '| source | decoder | ms a sample | x frames | CPU ms | x frames | MB | files | PSNR, dB |',
+        '|---|---|---:|---:|---:|---:|---:|---:|---:|',
     ]
     frames = candidates[-1]
     for candidate in candidates:
@@ -326,7 +369,8 @@ def make_table(candidates: Sequence[Candidate]) -> str:
                 cells += [f'{1000 * np.median(times):.1f}', f'{np.median(np.array(times) / np.array(base)):.2f}']
             else:
                 cells += ['-', '-']
-        lines.append(f'| {" | ".join([*cells, f"{size / 1e6:.1f}", str(num_files)])} |')
+        psnr = '-' if candidate.psnr is None else f'{candidate.psnr:.1f}'
+        lines.append(f'| {" | ".join([*cells, f"{size / 1e6:.1f}", str(num_files), psnr])} |')
     return '\n'.join(lines)
 
 

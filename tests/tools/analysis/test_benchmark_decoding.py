@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tools.analysis.benchmark_decoding import (
     TRANSCODED,
     Candidate,
     compare,
+    compare_pictures,
     draw_texture,
     draw_video,
     main,
@@ -81,8 +83,30 @@ def test_all_candidates_see_the_same(originals, tmp_path):
     for candidate in candidates:
         difference = (candidate.dataset[3, 1]['inputs'].float() - reference).abs().mean()
         assert difference < 6, (candidate.source, candidate.decoder)
+    assert candidates[0].psnr is None
+    # Small videos keep their size; the coarser JPEGs are the worse ones.
+    fine, coarse = (next(c.psnr for c in candidates if c.source == source) for source in list(TRANSCODED)[:2])
+    assert 30 < coarse < fine
     assert candidates[-1].weigh()[1] == 80
     assert candidates[0].weigh() == (sum((originals / name).stat().st_size for name in names), 2)
+
+
+def write_grey(folder: Path, levels: list[int], size: tuple[int, int] = (16, 24)) -> Path:
+    """Write a folder of frames of one grey level each; PNG keeps them as they are."""
+    folder.mkdir()
+    for number, level in enumerate(levels):
+        cv2.imwrite(str(folder / f'img_{number:05d}.png'), np.full((*size, 3), level, np.uint8))
+    return folder
+
+
+def test_pictures_are_compared_with_those_of_the_original(tmp_path):
+    one, other = (write_grey(tmp_path / name, [10, 20, 30, 40, 50]) for name in 'ab')
+    off = write_grey(tmp_path / 'off', [13, 20, 30, 40, 54])
+    assert compare_pictures([one], [other]) == float('inf')
+    # Squared errors: 9 and 16 of 10 frames, mean 2.5.
+    assert compare_pictures([one, one], [other, off]) == pytest.approx(10 * np.log10(255**2 / 2.5))
+    assert compare_pictures([one, one], [other, write_grey(tmp_path / 'short', [10, 20, 30, 40])]) is None
+    assert compare_pictures([one], [write_grey(tmp_path / 'large', [10, 20, 30, 40, 50], (32, 48))]) is None
 
 
 def test_what_cannot_be_converted_is_named(originals, tmp_path):
@@ -122,11 +146,11 @@ def test_the_table_has_medians_of_ratios(tmp_path):
     (tmp_path / 'a.mp4').write_bytes(bytes(1_500_000))
     slow = Candidate('slow', 'pyav', None, tmp_path, ['a.mp4'], wall=[0.02, 0.04, 0.09], cpu=[0.01, 0.01, 0.01])
     broken = Candidate('broken', 'decord', None, tmp_path, ['a.mp4'])
-    frames = Candidate('frames', '-', None, tmp_path, ['a.mp4'], wall=[0.01, 0.01, 0.03], cpu=[0.01, 0.02, 0.05])
+    frames = Candidate('frames', '-', None, tmp_path, ['a.mp4'], 41.26, wall=[0.01, 0.01, 0.03], cpu=[0.01, 0.02, 0.05])
     assert make_table([slow, broken, frames]).splitlines()[2:] == [
-        '| slow | pyav | 40.0 | 3.00 | 10.0 | 0.50 | 1.5 | 1 |',
-        '| broken | decord | - | - | - | - | 1.5 | 1 |',
-        '| frames | - | 10.0 | 1.00 | 20.0 | 1.00 | 1.5 | 1 |',
+        '| slow | pyav | 40.0 | 3.00 | 10.0 | 0.50 | 1.5 | 1 | - |',
+        '| broken | decord | - | - | - | - | 1.5 | 1 | - |',
+        '| frames | - | 10.0 | 1.00 | 20.0 | 1.00 | 1.5 | 1 | 41.3 |',
     ]
 
 
@@ -167,7 +191,9 @@ def test_it_runs_on_generated_videos(tmp_path, capsys):
         main([*words, '--work-dir', str(tmp_path)])
         rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')][2:]
         assert len(rows) == len(DECODERS) * (2 + len(TRANSCODED)) + 1
-        assert rows[-1].endswith('| 40 |')
+        *_, num_files, psnr = rows[-1].strip(' |').split(' | ')
+        assert num_files == '40'
+        assert 30 < float(psnr) < 50
         assert not any('| - | - | - | - |' in row for row in rows)
 
 
