@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from codes.datasets.health import LEVELS, Report, Split, describe, printable
+from codes.datasets.health.report import LEVELS, Report, describe, printable
+from codes.datasets.health.splits import Split
 from codes.datasets.inspection import FileFacts, Job
 
 Image = npt.NDArray[np.uint8]

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from codes.datasets.annotation import VideoRecord
-from codes.datasets.health import Finding, Report, Split, full_report, quick_report
+from codes.datasets.health.forms import full_report, quick_report
+from codes.datasets.health.report import Finding, Report
+from codes.datasets.health.splits import Split
 from codes.datasets.inspection import FileFacts, Job
 from codes.datasets.pictures import (
     SNIPPET_COLOURS,

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
-from codes.datasets.health import printable  # noqa: E402
+from codes.datasets.health.report import printable  # noqa: E402
 from codes.datasets.loader import as_it_is, init_worker  # noqa: E402
 from codes.datasets.pictures import (  # noqa: E402
     SeenSample,

@@ -29,15 +29,11 @@ from tqdm import tqdm  # noqa: E402
 from codes.config import LOADERS, load_config  # noqa: E402
 from codes.datasets.annotation import VideoRecord  # noqa: E402
 from codes.datasets.guarded_pool import Failure, run_guarded  # noqa: E402
-from codes.datasets.health import (  # noqa: E402
-    Report,
-    Split,
-    full_report,
-    printable,
-    quick_report,
-    read_split,
-    spread_order,
-)
+from codes.datasets.health.forms import full_report, quick_report  # noqa: E402
+from codes.datasets.health.presence import spread_order  # noqa: E402
+from codes.datasets.health.reading import read_split  # noqa: E402
+from codes.datasets.health.report import Report, printable  # noqa: E402
+from codes.datasets.health.splits import Split  # noqa: E402
 from codes.datasets.inspection import FileFacts, Identity, Inspection, Job, read_frames  # noqa: E402
 from codes.datasets.pictures import Image, draw_classes, draw_report, fit_into, pages, save_png  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402

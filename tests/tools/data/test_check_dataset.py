@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from codes.config import Config
-from codes.datasets import health, inspection
+from codes.datasets import inspection
+from codes.datasets.health import presence
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 from tools.data import check_dataset
@@ -97,7 +98,7 @@ def test_copies_are_found_on_request(config: str, data: Path) -> None:
 def test_links_are_found_without_asking_for_each_file_again(
     config: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, 'find_file', None)
+    monkeypatch.setattr(presence, 'find_file', None)
     (data / 'val3.mp4').unlink()
     (data / 'val3.mp4').hardlink_to(data / 'train3.mp4')
     for _ in ('inspected', 'known'):

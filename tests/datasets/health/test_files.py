@@ -1,0 +1,103 @@
+from pathlib import Path
+
+from codes.datasets.health.files import check_files
+from codes.datasets.health.forms import full_report, quick_report
+from codes.datasets.health.splits import Split
+from codes.datasets.inspection import FileFacts
+from codes.datasets.transforms import CenterCrop, Resize, SampleSnippets
+from tests.datasets.health.conftest import facts, records, split
+
+
+def test_bad_files_are_errors_beyond_the_share_that_a_run_takes() -> None:
+    bad = [FileFacts('train/1.mp4', 'missing', 'gone'), FileFacts('train/2.mp4', 'hung', 'slow')]
+    for share, level, said in (
+        (0.0, 'error', ', which ends a run'),
+        (0.4, 'error', '; that is too much for max_bad_share=0.4'),
+        (0.5, 'warning', '; training takes others instead'),
+    ):
+        found = list(check_files(split([0] * 4, max_bad_share=share), bad, 4))
+        assert [f.level for f in found] == [level, level]
+        assert [f.check for f in found] == ['files_missing', 'files_hung']
+        assert found[0].text == f'1 of 4 videos are missing or empty{said}'
+    assert found[0].examples == ('train.txt:2: gone',)
+
+
+def test_a_wrong_data_root_is_suspected_where_nothing_is_there(tmp_path: Path) -> None:
+    report = quick_report([split([0, 1, 2])])
+    assert 'none of the 3 videos looked for is there; is data_root right?' in report.text()
+    assert not report.is_fit
+
+
+def test_crashed_unreadable_and_odd_files_are_findings() -> None:
+    train = split([0, 1, 2, 0])
+    known = facts(
+        train,
+        v0={'kind': 'crashed', 'error': 'SIGSEGV'},
+        v1={'kind': 'unreadable', 'error': 'no video'},
+        v2={'warning': 'two frames are missing'},
+    )
+    found = [f for f in full_report([train], known).findings if f.check.startswith('files')]
+    assert [f.check for f in found] == ['files_unreadable', 'files_crashed', 'files_odd']
+    assert found[2].examples == ('train.txt:3: train/2.mp4: two frames are missing',)
+
+
+def test_short_videos_are_a_warning_if_they_are_many() -> None:
+    train = split([0, 1] * 10, steps=[SampleSnippets(4, 4, 4)])
+    few = facts(train, v3={'num_frames': 18}, v4={'num_frames': 19})
+    found = [f for f in full_report([train], few).findings if f.check == 'length']
+    assert [(f.level, f.examples) for f in found] == [('note', ('train.txt:4: train/3.mp4: 18 frames',))]
+    many = facts(train, **{f'v{i}': {'num_frames': 5} for i in range(3)})
+    assert [f.level for f in full_report([train], many).findings if f.check == 'length'] == ['warning']
+
+
+def test_lengths_of_frame_folders_need_no_inspection() -> None:
+    frames = Split('train', records([0, 1, 0], num_frames=10), 3, steps=[SampleSnippets(4, 4, 4)])
+    report = quick_report([frames], seconds=0)
+    assert [f.text[:31] for f in report.findings if f.check == 'length'] == ['3 of 3 videos have fewer than t']
+    assert report.splits['train']['frames'] == (10, 10, 10)
+
+
+def test_splits_may_open_the_same_video_differently() -> None:
+    steps = [SampleSnippets(4, 4, 4)]
+    train, val = (
+        Split(name, records([0, 1, 0], num_frames=n), 3, steps=steps, filename_tmpl='{}.jpg')
+        for name, n in (('train', 10), ('val', 40))
+    )
+    for both in ([train, val], [val, train]):
+        reports = [quick_report(both, seconds=0)]
+        reports.append(
+            full_report(
+                both,
+                {
+                    **facts(train, **dict.fromkeys(('v0', 'v1', 'v2'), {'num_frames': 10})),
+                    **facts(val, **dict.fromkeys(('v0', 'v1', 'v2'), {'num_frames': 40})),
+                },
+            )
+        )
+        for report in reports:
+            assert [f.split for f in report.findings if f.check == 'length'] == ['train']
+            assert report.splits['train']['frames'] == (10, 10, 10)
+            assert report.splits['val']['frames'] == (40, 40, 40)
+
+
+def test_odd_resolutions_are_named() -> None:
+    train = split([0, 1, 2, 0], steps=[Resize(256), CenterCrop(224)])
+    known = facts(
+        train,
+        v0={'height': 100},
+        v1={'height': 500, 'width': 300},
+        v2={'height': 300, 'width': 900},
+        v3={'height': 256},
+    )
+    found = {f.text: (f.level, f.examples) for f in full_report([train], known).findings if f.check == 'resolution'}
+    assert found == {
+        '1 of 4 videos are smaller than the 256 pixels that they are enlarged to': (
+            'warning',
+            ('train.txt:1: train/0.mp4: 320x100',),
+        ),
+        '2 of 4 videos are so long or so high that a centre crop sees little of them': (
+            'warning',
+            ('train.txt:1: train/0.mp4: 320x100', 'train.txt:3: train/2.mp4: 900x300'),
+        ),
+        '1 of 4 videos are upright, the others are not': ('note', ('train.txt:2: train/1.mp4: 300x500',)),
+    }
