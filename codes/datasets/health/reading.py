@@ -91,6 +91,9 @@ def _read_dataset(name: str, cfg: Mapping[str, Any], path: str) -> list[Split]:
         name: of the split.
         cfg: of the data set.
         path: of ``cfg`` in the config.
+
+    Raises:
+        KeyError, ValueError: an argument is wrong, of a mixed data set one of its own, and not a list.
     """
     try:
         return splits_of(name, build(cfg, DATASETS, path), None)
@@ -98,7 +101,10 @@ def _read_dataset(name: str, cfg: Mapping[str, Any], path: str) -> list[Split]:
         if 'datasets' not in cfg:
             return [_read_apart(name, cfg, path, str(error))]
         parts = enumerate(cfg['datasets'])
-        return [split for i, part in parts for split in _read_dataset(f'{name}.{i}', part, f'{path}.datasets.{i}')]
+        splits = [split for i, part in parts for split in _read_dataset(f'{name}.{i}', part, f'{path}.datasets.{i}')]
+        if not any(split.findings for split in splits):  # the parts are right, so it is the mixture
+            raise
+        return splits
 
 
 def _read_apart(name: str, cfg: Mapping[str, Any], path: str, reason: str) -> Split:

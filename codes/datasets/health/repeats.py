@@ -31,23 +31,24 @@ def check_copies(split: Split, facts: Mapping[Job, FileFacts]) -> Iterator[Findi
     by_content: dict[str, list[VideoRecord]] = defaultdict(list)
     for record, one in good.values():
         by_content[one.digest or record.path].append(record)
-    yield from _repeats(split, by_content, 'same_content', 'that is there again under another name')
+    yield from _repeats(split, by_content, 'same_content', 'found again under another name')
 
 
 def _repeats(split: Split, groups: Mapping[str, list[VideoRecord]], check: str, what: str) -> Iterator[Finding]:
     """Tell groups of one video that agree about its labels from those that do not."""
-    several = [group for group in groups.values() if len(group) > 1]
-    contradicting = [group for group in several if len({frozenset(record.labels) for record in group}) > 1]
-    for level, chosen, text in (
-        ('warning', contradicting, f'{what}, with different labels'),
-        ('warning', [group for group in several if group not in contradicting], what),
-    ):
+    agreeing: list[list[VideoRecord]] = []
+    contradicting: list[list[VideoRecord]] = []
+    for group in groups.values():
+        if len(group) > 1:
+            labels = {frozenset(record.labels) for record in group}
+            (agreeing if len(labels) == 1 else contradicting).append(group)
+    for chosen, text in ((contradicting, f'{what}, with different labels'), (agreeing, what)):
         if chosen:
             examples = tuple(
                 ', '.join(f'{record.source} (label {_labels(record)})' for record in group) + f': {group[0].path}'
                 for group in chosen
             )
-            yield Finding(level, check, split.name, f'{count_videos(chosen)} {text}', examples)
+            yield Finding('warning', check, split.name, f'{count_videos(chosen)} {text}', examples)
 
 
 def _labels(record: VideoRecord) -> str:

@@ -72,6 +72,17 @@ def test_what_is_left_of_a_wrong_list_has_the_classes_and_the_sampling_that_trai
     assert [(s.sampling, len(s.records)) for s in splits] == [('square_root', 2), ('square_root', 1)]
 
 
+def test_a_mixture_that_is_wrong_itself_is_refused_although_its_parts_are_right(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a.mp4 0\nb.mp4 1\n')
+    part = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': PIPELINE}
+    mixed = {'type': 'MixedDataset', 'datasets': [part, part], 'weights': [1, 2, 3]}
+    with pytest.raises(ValueError, match='weights'):
+        read_split('train_dataloader', {'dataset': mixed}, 2)
+    wrong = {**part, 'list_file': str(tmp_path / 'nowhere.txt')}
+    splits = read_split('train_dataloader', {'dataset': {**mixed, 'datasets': [part, wrong]}}, 2)
+    assert [len(split.findings) for split in splits] == [0, 1], 'a list that is wrong is a finding'
+
+
 def test_bad_videos_are_judged_as_the_loader_treats_them(tmp_path: Path) -> None:
     (tmp_path / 'list.txt').write_text('a.mp4 0\nb.mp4 1\n')
     cfg = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': PIPELINE}

@@ -107,4 +107,4 @@ def test_copies_inside_a_split_are_found_by_content() -> None:
     train = split([0, 1, 1, 0])
     known = facts(train, v0={'digest': 'x'}, v1={'digest': 'x'}, v2={'digest': 'z'}, v3={'digest': None})
     found = [f for f in full_report([train], known).findings if f.check == 'same_content']
-    assert [f.text for f in found] == ['1 video that is there again under another name, with different labels']
+    assert [f.text for f in found] == ['1 video found again under another name, with different labels']
