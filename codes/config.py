@@ -341,3 +341,36 @@ def read_section(config: Mapping[str, Any], name: str, cls: type) -> Any:
         return cls(**section)
     except (TypeError, ValueError) as error:
         raise ValueError(f'{name}: {error}') from error
+
+
+def find_differences(was: Any, now: Any, path: str = '') -> dict[str, str]:
+    """Compare two configs, or what stands at one place in them, as deep inside as it can be told.
+
+    Lists of different lengths, and dicts in the place of something else, are told as a whole. A key that is missing
+    counts as None.
+
+    Args:
+        was: the earlier one.
+        now: the later one, whose order the result has.
+        path: of the place, such as ``model.backbone``.
+
+    Returns:
+        By path, texts such as ``optimizer.lr was 0.1 and is 0.2``.
+    """
+    if was == now:
+        return {}
+    pairs: Iterable[tuple[Any, Any, Any]]
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        pairs = ((key, was.get(key), now.get(key)) for key in {**now, **was})
+    elif _is_list(was) and _is_list(now) and len(was) == len(now):
+        pairs = zip(range(len(now)), was, now, strict=True)
+    else:
+        return {path: f'{path} was {was} and is {now}'}
+    found: dict[str, str] = {}
+    for key, before, after in pairs:
+        found |= find_differences(before, after, f'{path}.{key}' if path else str(key))
+    return found
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

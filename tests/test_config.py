@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from codes.config import ParametersCfg, RuntimeCfg, TrainCfg, load_config, parse_option, read_section
+from codes.config import (
+    ParametersCfg,
+    RuntimeCfg,
+    TrainCfg,
+    find_differences,
+    load_config,
+    parse_option,
+    read_section,
+)
 from codes.registry import MODELS, build
 
 PAGE = """
@@ -297,3 +305,27 @@ def test_loading_and_building_leave_the_config_alone(page: Path) -> None:
     before = repr(config.to_dict())
     build(config.model, MODELS)
     assert repr(config.to_dict()) == before
+
+
+@pytest.mark.parametrize(
+    ('was', 'now', 'told'),
+    [
+        ({'a': {'b': [1, {'c': 2}]}, 'd': (1, 2)}, {'d': [1, 2], 'a': {'b': (1, {'c': 3})}}, 'a.b.1.c was 2 and is 3'),
+        ({'lr': 0.1}, {'lr': 0.1, 'momentum': 0.9}, 'momentum was None and is 0.9'),
+        ({'lr': 0.1, 'momentum': 0.9}, {'lr': 0.1}, 'momentum was 0.9 and is None'),
+        ({'lr': 0.1, 'momentum': None}, {'lr': 0.1}, None),
+        ({'module_cfg': {'type': 'DSA'}}, {'module_cfg': None}, "module_cfg was {'type': 'DSA'} and is None"),
+        ({'size': [1, 2]}, {'size': [1, 2, 3]}, 'size was [1, 2] and is [1, 2, 3]'),
+        ({'name': 'abc'}, {'name': 'abd'}, 'name was abc and is abd'),
+    ],
+)
+def test_difference_of_two_configs_is_told_as_deep_inside_as_it_can_be(was: dict, now: dict, told: str | None) -> None:
+    differences = find_differences(was, now)
+    assert differences == ({told.split(' was ')[0]: told} if told else {})
+    below = find_differences(was, now, 'model')
+    assert below == {f'model.{path}': f'model.{text}' for path, text in differences.items()}
+
+
+def test_differences_stand_in_the_order_of_the_later_config() -> None:
+    differences = find_differences({'gone': 1, 'a': 1, 'b': {'y': 1, 'x': 1}}, {'b': {'x': 2, 'y': 2}, 'a': 2})
+    assert list(differences) == ['b.x', 'b.y', 'a', 'gone']

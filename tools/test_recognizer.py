@@ -15,16 +15,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
 
+from codes.atomic_files import write_atomically  # noqa: E402
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.datasets.loader import start_workers  # noqa: E402
 from codes.datasets.transforms.base import BadSample  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
 from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, own_text, predict  # noqa: E402
-from codes.engine.files import write_atomically  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.preparation import build_loader  # noqa: E402
-from codes.engine.result_parts import ResultParts, flatten  # noqa: E402
+from codes.engine.result_parts import ResultParts  # noqa: E402
 from codes.engine.stopping import RunError  # noqa: E402
 from codes.evaluation.results import Results, check_result_file, write_results  # noqa: E402
 from codes.registry import METRICS, MODELS, build  # noqa: E402
@@ -80,8 +80,8 @@ def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, d
     records = [(record.path, record.labels, record.num_frames) for record in dataset.records]
     loader = {key: value for key, value in config['test_dataloader'].items() if key != 'num_workers'}
     return {
-        **flatten(config['model'], 'model'),
-        **flatten(loader, 'test_dataloader'),
+        'model': config['model'],
+        'test_dataloader': loader,
         'amp': amp,
         'runtime.seed': config.get('runtime', {}).get('seed', 0),
         'the SHA-256 of the checkpoint': digest.hexdigest()[:16],

@@ -7,12 +7,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from codes.atomic_files import write_atomically  # noqa: E402
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.datasets.health.forms import announce, quick_report  # noqa: E402
 from codes.datasets.health.reading import splits_of  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, newest_checkpoint, position_of, read_checkpoint  # noqa: E402
-from codes.engine.files import write_atomically  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.runner import Runner  # noqa: E402
 

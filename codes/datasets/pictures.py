@@ -5,7 +5,6 @@ A sheet is drawn pixel by pixel, so that frames show as the network sees them; m
 
 import itertools
 import math
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from codes.atomic_files import replacing, write_atomically
 from codes.datasets.health.report import LEVELS, Report, describe, printable
 from codes.datasets.health.splits import Split
 from codes.datasets.inspection import FileFacts, Job
@@ -78,11 +78,15 @@ class Sheet:
 
 
 def save_png(image: Image, file: Path) -> None:
-    """Write an RGB image, as a whole or not at all."""
-    part = file.with_name(f'.{file.stem}.part.png')
-    if not cv2.imwrite(str(part), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'cannot write {part}')
-    os.replace(part, file)
+    """Write an RGB image (H, W, 3) as a PNG, as a whole or not at all.
+
+    Raises:
+        OSError: it cannot be written, or has more pixels than a PNG may have.
+    """
+    is_encoded, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not is_encoded:
+        raise OSError(f'cannot write {file}: {image.shape[1]} x {image.shape[0]} pixels are no PNG')
+    write_atomically(data.tobytes(), file)
 
 
 def _escape(text: str) -> str:
@@ -482,13 +486,15 @@ def save_clip(pictures: Sequence[Image], file: Path, fps: float, loops: int) -> 
         file: where to.
         fps: pictures a second.
         loops: how often they are shown.
+
+    Raises:
+        OSError: it cannot be written; or another error of the encoder.
     """
     from fractions import Fraction
 
     import av
 
-    part = file.with_name(f'.{file.stem}.part.mp4')
-    with av.open(str(part), 'w') as container:
+    with replacing(file) as target, av.open(target, 'w', format='mp4') as container:
         stream: Any = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = 'yuv420p'
@@ -496,4 +502,3 @@ def save_clip(pictures: Sequence[Image], file: Path, fps: float, loops: int) -> 
         for picture in [*pictures] * loops:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
         container.mux(stream.encode(None))
-    os.replace(part, file)

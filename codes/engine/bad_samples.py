@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codes.engine import distributed
-from codes.engine.files import RecordFile, read_lines
+from codes.engine.json_lines import RecordFile, read_lines
 from codes.engine.stopping import RunError
 
 LOGGER = logging.getLogger(__name__)

@@ -10,14 +10,13 @@ import re
 import zipfile
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from codes.engine.files import write_atomically
+from codes.atomic_files import replacing
 from codes.engine.layouts import BACKBONE, HEAD, Layout, find_layout, strip_wrappers
 from codes.registry import MODELS
 
@@ -62,7 +61,8 @@ def save_atomically(content: Mapping[str, Any], file: Path) -> None:
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
-    write_atomically(partial(_write, content), file)
+    with replacing(file) as stream:
+        _write(content, stream)
 
 
 class _Stream:

@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from codes.engine import distributed
-from codes.engine.files import RecordFile
+from codes.engine.json_lines import RecordFile
 from codes.engine.trackers import Tracker
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codes.config import find_differences
 from codes.engine import distributed
 
 LOGGER = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class ResultParts:
 
     Args:
         folder: where the files are; made when the first batch is written.
-        identity: name to value of everything that the scores depend on; plain values.
+        identity: everything that the scores depend on, by name; plain values, dicts and lists of them.
 
     Attributes:
         done: numbers of the batches that an earlier start finished, in all processes.
@@ -138,23 +139,13 @@ class ResultParts:
         return found
 
     def _check(self, identity: Mapping[str, Any]) -> None:
-        names = [n for n in {**self.identity, **identity} if self.identity.get(n) != identity.get(n)]
-        if names:
-            name = names[0]
-            more = f', and {len(names) - 1} more things differ ({", ".join(names[1:4])})' if len(names) > 1 else ''
+        if differences := find_differences(identity, self.identity):
+            first, *others = differences
+            more = f', and {len(others)} more things differ ({", ".join(others[:3])})' if others else ''
             raise ValueError(
-                f'{self.folder} holds results of another test: {name} was {identity.get(name)} and is '
-                f'{self.identity.get(name)}{more}; remove the folder, or choose another --out'
+                f'{self.folder} holds results of another test: {differences[first]}{more}; '
+                'remove the folder, or choose another --out'
             )
-
-
-def flatten(value: Any, path: str) -> dict[str, Any]:
-    """Return the leaves of nested dicts and lists by their path, such as ``model.backbone.depth``."""
-    if isinstance(value, Mapping):
-        return {k: v for key, item in value.items() for k, v in flatten(item, f'{path}.{key}').items()}
-    if isinstance(value, list | tuple):
-        return {k: v for i, item in enumerate(value) for k, v in flatten(item, f'{path}.{i}').items()}
-    return {path: value}
 
 
 def _encode(content: Mapping[str, Any]) -> bytes:

@@ -1,11 +1,12 @@
 """Whether a run can go on from a checkpoint, and how it will differ from the one that wrote it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from codes.config import find_differences
 from codes.engine.checkpoint import describe_difference
 
 _NEEDED: dict[str, type | tuple[type, ...]] = {
@@ -55,26 +56,10 @@ def find_changes(
         Texts such as ``optimizer.lr was 0.1 and is 0.2``.
     """
     numbers = {'iterations_per_epoch': iterations_per_epoch, 'world_size': world_size}
-    changes = list(_differences({name: content.get(name) for name in numbers}, numbers, ''))
+    changes = find_differences({name: content.get(name) for name in numbers}, numbers)
     for section in _SECTIONS:
-        changes += _differences(content['config'].get(section, {}), config.get(section, {}), section)
-    return changes
-
-
-def _differences(was: Any, now: Any, path: str) -> Iterator[str]:
-    """Yield what differs, as deep inside as it can be told."""
-    if isinstance(was, Mapping) and isinstance(now, Mapping):
-        for key in sorted(was.keys() | now.keys()):
-            yield from _differences(was.get(key), now.get(key), f'{path}.{key}' if path else key)
-    elif _is_list(was) and _is_list(now) and len(was) == len(now):
-        for i, pair in enumerate(zip(was, now, strict=True)):
-            yield from _differences(*pair, f'{path}.{i}')
-    elif was != now:
-        yield f'{path} was {was} and is {now}'
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+        changes |= find_differences(content['config'].get(section, {}), config.get(section, {}), section)
+    return list(changes.values())
 
 
 def describe_misfit(

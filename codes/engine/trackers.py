@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codes.engine.files import read_lines, write_atomically
+from codes.atomic_files import write_atomically
+from codes.engine.json_lines import read_lines
 from codes.registry import TRACKERS
 
 LOGGER = logging.getLogger(__name__)

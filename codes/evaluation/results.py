@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codes.engine.files import write_atomically
+from codes.atomic_files import write_atomically
 from codes.evaluation.metrics import average_precision
 
 # How results of several tests become one: the mean of their scores, or of their probabilities.

@@ -62,8 +62,11 @@ def test_a_picture_is_written_as_a_whole(tmp_path: Path) -> None:
     save_png(picture, tmp_path / 'x.png')
     assert cv2.imread(str(tmp_path / 'x.png'))[0, 0].tolist() == [0, 100, 250]  # OpenCV's order
     assert [file.name for file in tmp_path.iterdir()] == ['x.png']
-    with pytest.raises(OSError, match='cannot write'):
+    with pytest.raises(FileNotFoundError, match='nowhere/x.png'):
         save_png(picture, tmp_path / 'nowhere' / 'x.png')
+    with pytest.raises(OSError, match=r'cannot write .*x.png: 1 x 1000001 pixels are no PNG'):
+        save_png(block(1_000_001, 1, RED), tmp_path / 'x.png')
+    assert cv2.imread(str(tmp_path / 'x.png')).shape == (8, 8, 3)
     Sheet(20, 10).save(tmp_path / 'x.png')
     assert cv2.imread(str(tmp_path / 'x.png')).shape == (10, 20, 3)
 
@@ -200,3 +203,17 @@ def test_a_film_has_a_picture_for_each_frame_of_a_snippet(tmp_path: Path) -> Non
     assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (5, 9)
     capture.release()
     assert [file.name for file in tmp_path.iterdir()] == ['x.mp4']
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='no /dev/full')
+def test_a_film_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    picture = block(64, 64, RED)
+    save_clip([picture] * 2, tmp_path / 'x.mp4', 5, 1)
+    old = (tmp_path / 'x.mp4').read_bytes()
+    with pytest.raises(ValueError, match='array shape'):
+        save_clip([picture, picture[..., :1]], tmp_path / 'x.mp4', 5, 1)
+    (tmp_path / 'x.mp4.part').symlink_to('/dev/full')
+    with pytest.raises(OSError, match='No space left on device'):
+        save_clip([picture] * 2, tmp_path / 'x.mp4', 5, 1)
+    assert [file.name for file in tmp_path.iterdir()] == ['x.mp4']
+    assert (tmp_path / 'x.mp4').read_bytes() == old

@@ -12,7 +12,7 @@ from codes.engine import distributed
 from codes.engine.bad_samples import BadSampleLog
 from codes.engine.checkpoint import read_checkpoint
 from codes.engine.evaluation import predict
-from codes.engine.files import read_lines
+from codes.engine.json_lines import read_lines
 from codes.engine.preparation import build_loader
 from codes.engine.runner import Runner
 from tests.engine.conftest import make_config

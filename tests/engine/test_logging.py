@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from codes.engine import distributed
-from codes.engine.files import read_lines
+from codes.engine.json_lines import read_lines
 from codes.engine.logging import ScalarWriter, plain_errors, setup_logging
 
 

@@ -7,7 +7,7 @@ import pytest
 from codes.engine.result_parts import ResultParts, ScoredBatch
 from tests.as_processes import as_processes
 
-IDENTITY = {'checkpoint': 'abc', 'model.blocks': (0, 1), 'amp': None}
+IDENTITY = {'checkpoint': 'abc', 'model': {'blocks': (0, 1)}, 'amp': None}
 
 
 def make_batch(number: int, multi_hot: bool = False) -> ScoredBatch:
@@ -92,8 +92,9 @@ def test_results_are_neither_removed_nor_mixed_with_others_unasked(tmp_path: Pat
     [
         ({'checkpoint': 'def'}, 'another test: checkpoint was abc and is def; remove the folder'),
         ({'amp': 'bf16'}, 'amp was None and is bf16'),
-        ({'model.blocks': (0, 2)}, r'model.blocks was \[0, 1\] and is \[0, 2\]'),
-        ({'model.depth': 18}, 'model.depth was None and is 18'),
+        ({'model': {'blocks': (0, 2)}}, 'model.blocks.1 was 1 and is 2'),
+        ({'model': {'blocks': (0, 1), 'depth': 18}}, 'model.depth was None and is 18'),
+        ({'seed': 1}, 'another test: seed was None and is 1; remove'),
         ({'amp': 'bf16', 'checkpoint': 'x'}, r'checkpoint was abc and is x, and 1 more things differ \(amp\)'),
     ],
 )

@@ -19,7 +19,7 @@ from codes.engine import distributed
 from codes.engine import runner as runner_module
 from codes.engine.checkpoint import read_checkpoint, run_files, save_atomically
 from codes.engine.evaluation import predict
-from codes.engine.files import read_lines
+from codes.engine.json_lines import read_lines
 from codes.engine.optim import set_learning_rate
 from codes.engine.runner import Runner
 from codes.engine.step import Stepper

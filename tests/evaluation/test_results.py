@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codes.engine.files import write_atomically
-from codes.evaluation import results as module
 from codes.evaluation.results import (
     Results,
     check_result_file,
@@ -53,18 +51,20 @@ def test_a_file_holds_a_dict_a_video_and_plain_values_only(tmp_path: Path) -> No
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / 'x.json').write_text('old')
+    results, file = make(), tmp_path / 'x.json'
+    file.write_text('old')
 
     def fail(*_: object) -> None:
         raise OSError('disk full')
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, 'fsync', fail)
+        patch.setattr(os, 'fsync', fail)
         with pytest.raises(OSError, match='disk full'):
-            write_atomically(b'new', tmp_path / 'x.json')
-    assert (tmp_path / 'x.json').read_text() == 'old'
-    write_atomically(b'new', tmp_path / 'x.json')
-    assert (tmp_path / 'x.json').read_text() == 'new'
+            write_results(results, file)
+    assert file.read_text() == 'old'
+    write_results(results, file)
+    assert [entry['path'] for entry in json.loads(file.read_text())] == PATHS
+    assert os.listdir(tmp_path) == ['x.json']
 
 
 class _Malicious:

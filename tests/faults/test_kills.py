@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codes.engine.checkpoint import read_checkpoint
-from codes.engine.files import read_lines
+from codes.engine.json_lines import read_lines
 from tests.engine.conftest import make_config
 from tests.engine.test_runner import assert_same_run, numbers_of
 from tests.faults.conftest import Record, Start

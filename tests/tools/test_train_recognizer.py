@@ -11,7 +11,7 @@ import torch
 
 from codes.config import Config, load_config
 from codes.engine.checkpoint import read_checkpoint
-from codes.engine.files import read_lines
+from codes.engine.json_lines import read_lines
 from codes.engine.runner import Runner
 from tests.engine.conftest import make_config
 from tests.engine.test_runner import assert_same_run

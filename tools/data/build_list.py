@@ -32,6 +32,7 @@ if __name__ == '__main__':  # before the imports, which take seconds
 
 from tqdm import tqdm  # noqa: E402
 
+from codes.atomic_files import write_atomically  # noqa: E402
 from codes.datasets.annotation import read_class_names  # noqa: E402
 from codes.datasets.frame_names import FrameNames  # noqa: E402
 from codes.datasets.lists.base import DataSet, Lists, Role, has_line_break  # noqa: E402
@@ -149,9 +150,7 @@ def write_text(file: Path, text: str) -> str:
     old = file.read_bytes() if file.exists() else None
     if old == data:
         return 'unchanged'
-    part = file.with_name(f'{file.name}.part')
-    part.write_bytes(data)
-    os.replace(part, file)
+    write_atomically(data, file)
     if old is None:
         return 'new'
     before, after = Counter(old.splitlines()), Counter(data.splitlines())

@@ -26,6 +26,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from codes.atomic_files import write_atomically  # noqa: E402
 from codes.config import LOADERS, load_config  # noqa: E402
 from codes.datasets.annotation import VideoRecord  # noqa: E402
 from codes.datasets.guarded_pool import Failure, run_guarded  # noqa: E402
@@ -110,9 +111,7 @@ def draw_samples(split: Split, facts: Mapping[Job, FileFacts], args: argparse.Na
 def write_report(report: Report, out: Path) -> None:
     """Write the report as text and as JSON."""
     for name, text in (('report.txt', report.text() + '\n'), ('report.json', json.dumps(report.to_dict(), indent=1))):
-        part = out / f'.{name}.part'
-        part.write_text(text, encoding='utf-8')
-        os.replace(part, out / name)
+        write_atomically(text.encode(), out / name)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

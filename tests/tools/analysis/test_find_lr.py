@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from codes.config import load_config
-from codes.engine.files import read_lines
+from codes.engine.json_lines import read_lines
 from codes.engine.runner import Runner
 from codes.engine.step import Stepper
 from codes.registry import MODELS, build

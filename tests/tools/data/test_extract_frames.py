@@ -1,8 +1,6 @@
 """Frame folders: the right frames in order, and every option."""
 
-import errno
 import json
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -169,26 +167,6 @@ def test_wrong_options_are_explained(videos, out, capsys, options, message):
         run(videos, out, *options)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_a_folder_below_a_file_is_one_line(videos, tmp_path, capsys):
-    (tmp_path / 'file').touch()
-    for out in (tmp_path / 'file', tmp_path / 'file/out'):
-        with pytest.raises(SystemExit, match='2'):
-            run(videos, out)
-        assert f'error: OUT_DIR {out} must be a folder to write to' in capsys.readouterr().err
-
-
-def test_a_full_disk_is_one_line(videos, out, capsys, monkeypatch):
-    def write(*_args: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr('tools.data.extract_frames.Resizer.__call__', write)
-    assert run(videos, out) == 2
-    error = capsys.readouterr().err
-    assert 'Traceback' not in error
-    assert error.splitlines()[-1].startswith(f'error: no room for {out}')
-    assert error.endswith('run it again when there is room, and it goes on with what is left\n')
 
 
 def test_other_settings_need_another_folder(videos, out, capsys):

@@ -4,24 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from codes.engine.files import RecordFile, read_lines, write_atomically
+from codes.engine.json_lines import RecordFile, read_lines
 from tests.engine.test_saving import small_disk  # noqa: F401
-
-
-def test_file_is_the_old_or_the_new_one(tmp_path: Path) -> None:
-    file = tmp_path / 'x'
-    write_atomically(b'old', file)
-
-    def fail(stream: object) -> None:
-        stream.write(b'half of the n')
-        raise ValueError('stopped here')
-
-    with pytest.raises(ValueError, match='stopped here'):
-        write_atomically(fail, file)
-    assert [f.name for f in tmp_path.iterdir()] == ['x']
-    assert file.read_bytes() == b'old'
-    write_atomically(lambda stream: stream.write(b'new'), file)
-    assert file.read_bytes() == b'new'
 
 
 def test_record_keeps_what_it_is_told_to_and_goes_on_behind_a_torn_line(tmp_path: Path) -> None:

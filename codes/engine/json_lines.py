@@ -1,43 +1,14 @@
-"""Files that survive crashes, power cuts and full disks."""
+"""Files of JSON lines that a run adds to; a crash or a full disk costs lines, and neither the run nor the file."""
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from codes.atomic_files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
-
-
-def write_atomically(write: Callable[[BinaryIO], object] | bytes, file: Path) -> None:
-    """Write a file so that it is at any moment either the old one or the new one, complete.
-
-    Args:
-        write: the content, or what writes it into an open file.
-        file: where to; its folder exists.
-
-    Raises:
-        OSError: it cannot be written; nothing of it is left.
-    """
-    part = file.with_name(f'{file.name}.part')
-    try:
-        with part.open('wb') as stream:
-            if isinstance(write, bytes):
-                stream.write(write)
-            else:
-                write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
