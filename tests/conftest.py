@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 torch.set_num_threads(2)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a script in the background; tests send it to themselves
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -233,12 +233,14 @@ class Weights:
         layout: the layout that they were found in.
         is_average: whether they are averaged ones (EMA).
         class_names: names by class number, if the file has any.
+        strides: temporal strides of the network that they come from, by our option; empty if they cannot be told.
     """
 
     state: dict[str, Tensor]
     layout: Layout
     is_average: bool
     class_names: list[str] | None
+    strides: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -266,11 +268,12 @@ def read_weights(file: str | Path, target: Set[str] = frozenset(), allow_pickle:
         found = strip_wrappers(found)
         layout = find_layout(found)
         state = layout.translate(found, target)
+        strides = layout.find_strides(found) if layout.find_strides is not None else {}
     except ValueError as error:
         raise ValueError(f'{file}: {error}') from error
     names = content.get('class_names')
     has_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return Weights(state, layout, is_average, names if has_names else None)
+    return Weights(state, layout, is_average, names if has_names else None, strides)
 
 
 def inflate(weight: Tensor, length: int) -> Tensor:
@@ -391,7 +394,34 @@ def load_weights(model: nn.Module, file: str | Path, strict: bool = False, allow
     module = weights.layout.module
     if module and not any(type(part).__name__ == module for part in model.modules()):
         LOGGER.warning('the network of %s has a %s, this one has none', file, module)
+    for text in find_misfits(model, weights):
+        LOGGER.warning('%s: %s', file, text)
     return report
+
+
+def find_misfits(model: nn.Module, weights: Weights) -> list[str]:
+    """Say where a model treats its input otherwise than the network that weights of another layout come from.
+
+    No shape of a weight shows it: such a model loads without a word, and answers badly.
+
+    Args:
+        model: a recogniser or a backbone; only the former can tell its normalisation.
+        weights: from :func:`read_weights`.
+    """
+    texts = []
+    expected, preprocessor = weights.layout.expects, getattr(model, 'data_preprocessor', None)
+    if expected is not None and preprocessor is not None:
+        has = torch.stack([preprocessor.mean.cpu(), 1 / preprocessor.scale.cpu()])
+        if not torch.allclose(has, torch.tensor(expected), atol=0.1):
+            mean, std = (tuple(round(v, 3) for v in row) for row in has.tolist())
+            texts.append(f'trained with data_preprocessor {expected}, this model has {mean=}, {std=}')
+    backbone = getattr(model, 'backbone', model)
+    options = {'conv1_stride_t': 'conv1', 'pool1_stride_t': 'maxpool', 'pool2_stride_t': 'pool2'}
+    for option, wanted in weights.strides.items():
+        stride = getattr(getattr(backbone, options[option], None), 'stride', (1, 1, 1))
+        if len(stride) == 3 and stride[0] != wanted:
+            texts.append(f'its network has backbone.{option}={wanted}, this one {stride[0]}')
+    return texts
 
 
 def _is_of_inserted_module(key: str) -> bool:

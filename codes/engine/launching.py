@@ -413,11 +413,10 @@ class Agent(LocalElasticAgent):
 def handle_signals() -> None:
     """Let the signals that end a run raise SignalException, and torch's agent do the same later.
 
-    SIGHUP is left alone where it is ignored, as under nohup.
+    One that is ignored is left alone: SIGHUP under nohup, SIGINT and SIGQUIT in what a script starts in the background.
     """
-    names = ['SIGTERM', 'SIGINT', 'SIGQUIT']
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        names.append('SIGHUP')
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+    names = [number.name for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] = ','.join(names)
     _set_handlers(_raise)
 

@@ -15,6 +15,7 @@ the model that they go into (``checkpoint``).
 import re
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -23,6 +24,16 @@ Translation = Callable[[State, Set[str]], dict[str, Tensor]]
 
 BACKBONE = 'backbone.'
 HEAD = 'cls_head.'
+
+
+class Normalisation(NamedTuple):
+    """Mean and standard deviation of R, G, B in grey levels, as ``DataPreprocessor`` takes them."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __str__(self) -> str:
+        return f'mean={self.mean}, std={self.std}'
 
 
 @dataclass(frozen=True)
@@ -35,14 +46,18 @@ class Layout:
         translate: gives weights our keys; also told the keys of the model that they go into, if it is known, because
             some networks exist here twice. Keys that begin with neither ``backbone.`` nor ``cls_head.`` have no place
             in our models. Raises ValueError where our models are built otherwise.
-        expects: the ``data_preprocessor`` that the networks were trained with, if it is not our default.
+        expects: mean and standard deviation of the ``data_preprocessor`` that the networks were trained with, if they
+            are not our defaults.
+        find_strides: reads off the temporal strides that the networks were built with, by our name of the option: no
+            weight shows them, so that the weights would also fit networks with others. None where nothing tells.
         module: a class without weights that the networks hold, so that no key would be missing without it.
     """
 
     name: str
     recognise: Callable[[State], bool]
     translate: Translation
-    expects: str = ''
+    expects: Normalisation | None = None
+    find_strides: Callable[[State], dict[str, int]] | None = None
     module: str = ''
 
 
@@ -117,13 +132,25 @@ def from_torchvision_video(classifier: str, as_r2plus1d: Translation | None = No
 
 def from_pytorchvideo(state: State, target: Set[str]) -> dict[str, Tensor]:
     """Translate PyTorchVideo's ResNets: blocks of a stem, four stages and a head, and in I3D a pooling among them."""
-    stages = sorted({int(key.split('.')[1]) for key in state if '.res_blocks.' in key})
+    stages = _pytorchvideo_stages(state)
     numbers = {f'blocks.{place}.': f'layer{i + 1}.' for i, place in enumerate(stages)}
     staged = {}
     for key, value in state.items():
         prefix = '.'.join(key.split('.')[:2]) + '.'
         staged[numbers.get(prefix, prefix) + key.removeprefix(prefix)] = value
     return PYTORCHVIDEO(staged, target)
+
+
+def _pytorchvideo_stages(state: State) -> list[int]:
+    """Return which of the ``blocks`` are the stages."""
+    return sorted({int(key.split('.')[1]) for key in state if '.res_blocks.' in key})
+
+
+def find_pytorchvideo_strides(state: State) -> dict[str, int]:
+    """Read off the temporal strides of ``create_resnet``: 1 in the stem, 2 in the pooling behind the first stage."""
+    stages = _pytorchvideo_stages(state)
+    has_pool = stages[1:2] == [stages[0] + 2]
+    return {'conv1_stride_t': 1, 'pool1_stride_t': 1, 'pool2_stride_t': 2 if has_pool else 1}
 
 
 PYTORCHVIDEO = rename(
@@ -218,8 +245,8 @@ def is_ours(state: State) -> bool:
 
 
 # Means and deviations in grey levels: of Kinetics, as torchvision uses them, and 0.45 and 0.225 of the range.
-KINETICS = 'mean=(110.2008, 100.63983, 95.99475), std=(58.14765, 56.46975, 55.332195)'
-GREY = 'mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375)'
+KINETICS = Normalisation((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
+GREY = Normalisation((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
 
 # In order: the first that recognises a file has it, so those of few traits stand last.
 LAYOUTS = (
@@ -259,6 +286,7 @@ LAYOUTS = (
         holds(r'^blocks\.\d+\.res_blocks\.0\.branch2\.conv_a\.weight$'),
         from_pytorchvideo,
         GREY,
+        find_pytorchvideo_strides,
     ),
     Layout(
         "torchvision's R(2+1)D",

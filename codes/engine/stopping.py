@@ -35,8 +35,8 @@ class StopRequest:
     """Notes SIGTERM and SIGINT instead of ending the process in the middle of something, inside of a ``with``.
 
     A second Ctrl-C ends the process at once, as usual, for people who do not want to wait; SIGTERM may come from the
-    scheduler and from the launcher, and twice means the same. Outside of the main thread, where Python allows no
-    handlers, nothing is noted.
+    scheduler and from the launcher, and twice means the same. A signal that is ignored stays so, as Ctrl-C is in what a
+    script starts in the background. Outside of the main thread, where Python allows no handlers, nothing is noted.
 
     Attributes:
         number: the signal that came, 0 if none.
@@ -50,7 +50,8 @@ class StopRequest:
     def __enter__(self) -> 'StopRequest':
         try:
             for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         except ValueError:  # not the main thread
             pass
         return self

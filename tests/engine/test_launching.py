@@ -261,14 +261,17 @@ while True:
         os.kill(int((tmp_path / 'started').read_text()), 0)
 
 
-def test_hang_ups_are_ignored_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize('name', ['SIGHUP', 'SIGINT'])
+def test_signals_are_ignored_where_they_were(name: str) -> None:
+    number = signal.Signals[name]
+    signal.signal(number, signal.SIG_IGN)
     launching.handle_signals()
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    assert os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] == 'SIGTERM,SIGINT,SIGQUIT'
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert signal.getsignal(number) == signal.SIG_IGN
+    handled = os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'].split(',')
+    assert handled == [other.name for other in CATCHABLE if other != number]
+    signal.signal(number, signal.SIG_DFL)
     launching.handle_signals()
-    assert 'SIGHUP' in os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE']
+    assert name in os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE']
 
 
 # -- where machines meet -----------------------------------------------------------------------------------------------

@@ -28,6 +28,19 @@ def test_second_ctrl_c_ends_at_once() -> None:
             send(signal.SIGINT)
 
 
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            send(signal.SIGINT)
+            assert stop.number == 0
+            send(signal.SIGTERM)
+            assert stop.number == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_second_sigterm_means_the_same() -> None:
     with StopRequest() as stop:
         send(signal.SIGTERM)
