@@ -75,9 +75,9 @@ class TrainCfg:
 class ParametersCfg:
     """Which parameters learn at another rate than the optimiser's, and which do not decay.
 
-    Norm parameters are the weights and biases of normalisation layers. Biases are those of all other layers. TSM's
-    recipe (arXiv 1811.08383, published code) is ``dict(lr_multipliers={'cls_head': 5}, bias_lr_multiplier=2,
-    decay_norms=False, decay_biases=False)``.
+    Norm parameters are the weights and biases of normalisation layers. Biases are those of all other layers, and the
+    tables of position biases in Swin's attention. TSM's recipe (arXiv 1811.08383, published code) is
+    ``dict(lr_multipliers={'cls_head': 5}, bias_lr_multiplier=2, decay_norms=False, decay_biases=False)``.
 
     Args:
         lr_multipliers: by part of a parameter's name, what its learning rate is multiplied with. A key is one or more

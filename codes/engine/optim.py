@@ -92,7 +92,7 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGrou
         multiplier, decays = float(max((e for e in ends if e[0]), default=(0, 0, 1.0))[2]), True
         if id(parameter) in of_norms:
             decays = cfg.decay_norms
-        elif name.endswith(('.bias', '_bias')):  # attention has an in_proj_bias
+        elif name.endswith(('.bias', '_bias', '_bias_table')):  # attention's in_proj_bias, Swin's biases by position
             multiplier, decays = multiplier * cfg.bias_lr_multiplier, cfg.decay_biases
         groups.setdefault((multiplier, decays), ParameterGroup(multiplier, decays)).names.append(name)
     return list(groups.values())

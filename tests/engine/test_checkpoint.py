@@ -372,3 +372,47 @@ def test_weights_trained_with_shifts_want_a_network_with_shifts(
     assert 'TemporalShift' not in caplog.text
     load_weights(ResNet(10, base_channels=8), file)
     assert 'tsm.pth has a TemporalShift, this one has none' in caplog.text
+
+
+def as_pytorchvideo(state: dict[str, torch.Tensor], stages: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Give a ResNet_I3D's weights the names of ``create_resnet``, whose stages are these of its blocks."""
+    theirs = {}
+    for key, value in state.items():
+        key = re.sub(r'^conv1\.', 'blocks.0.conv.', re.sub(r'^bn1\.', 'blocks.0.norm.', key))
+        key = re.sub(r'^layer(\d)\.', lambda match: f'blocks.{stages[int(match[1]) - 1]}.res_blocks.', key)
+        key = key.replace('downsample.0.', 'branch1_conv.').replace('downsample.1.', 'branch1_norm.')
+        key = re.sub(r'\.(conv|bn)([123])\.', lambda m: f'.branch2.{m[1]}_{"abc"[int(m[2]) - 1]}.', key)
+        theirs[key.replace('.bn_', '.norm_')] = value
+    return theirs
+
+
+def test_weights_of_networks_with_other_strides_or_normalisation_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = ResNet_I3D(50, base_channels=4, conv1_kernel_t=5).state_dict()
+    pooled = save(as_pytorchvideo(weights, (1, 3, 4, 5)), tmp_path / 'pooled.pth')
+    straight = save(as_pytorchvideo(weights, (1, 2, 3, 4)), tmp_path / 'straight.pth')
+
+    def warnings(file: Path, mean: tuple[float, ...], **strides: int) -> list[str]:
+        backbone = {'type': 'ResNet_I3D', 'depth': 50, 'base_channels': 4, 'conv1_kernel_t': 5, **strides}
+        preprocessor = {'type': 'DataPreprocessor', 'mean': mean, 'std': (57.375,) * 3}
+        head = {'type': 'I3DClsHead', 'num_classes': 3, 'in_channels': 128}
+        model = {'type': 'Recognizer3D', 'backbone': backbone, 'cls_head': head, 'data_preprocessor': preprocessor}
+        caplog.clear()
+        load_weights(build(model, MODELS), file)
+        return [record.message for record in caplog.records if record.levelno == logging.WARNING]
+
+    grey = (114.75,) * 3
+    assert warnings(pooled, grey, pool2_stride_t=2) == warnings(straight, grey) == []
+    assert warnings(pooled, grey, conv1_stride_t=2, pool1_stride_t=2, pool2_stride_t=2) == [
+        f'{pooled}: its network has backbone.conv1_stride_t=1, this one 2',
+        f'{pooled}: its network has backbone.pool1_stride_t=1, this one 2',
+    ]
+    assert warnings(straight, grey, pool2_stride_t=2) == [
+        f'{straight}: its network has backbone.pool2_stride_t=1, this one 2'
+    ]
+    assert warnings(pooled, (120, 110, 100)) == [
+        f'{pooled}: trained with data_preprocessor mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375), this '
+        'model has mean=(120.0, 110.0, 100.0), std=(57.375, 57.375, 57.375)',
+        f'{pooled}: its network has backbone.pool2_stride_t=2, this one 1',
+    ]

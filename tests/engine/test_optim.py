@@ -3,6 +3,7 @@ import logging
 import pytest
 import torch
 from torch import nn
+from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
 from codes.config import ParametersCfg
 from codes.engine.optim import (
@@ -103,6 +104,9 @@ def test_norms_and_biases_are_told_apart() -> None:
     assert no_biases == ['layer1.1.conv.bias', 'layer1.1.dsa.0.bias', 'cls_head.fc_cls.bias']
     attention = as_dict(nn.MultiheadAttention(2, 1), ParametersCfg(bias_lr_multiplier=3))
     assert attention[3, True] == ['in_proj_bias', 'out_proj.bias']
+    shifted = ShiftedWindowAttention3d(4, [1, 2, 2], [0, 0, 0], 2)
+    without_decay = as_dict(shifted, ParametersCfg(decay_biases=False))[1, False]
+    assert without_decay == ['relative_position_bias_table', 'qkv.bias', 'proj.bias']
 
 
 @pytest.mark.parametrize('norm', NORMS)
