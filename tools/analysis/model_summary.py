@@ -32,7 +32,8 @@ def find_input_shape(config: dict[str, Any]) -> tuple[int, ...]:
     Raises:
         ValueError: the pipeline does not say; give --input-shape then.
     """
-    pipeline = config.get('train_dataloader', config['test_dataloader'])['dataset']['pipeline']
+    dataset = config.get('train_dataloader', config['test_dataloader'])['dataset']
+    pipeline = dataset.get('datasets', [dataset])[0]['pipeline']  # the parts of a mixture give samples of one shape
     sample = next((step for step in pipeline if step['type'] in ('SampleSnippets', 'SampleSegments')), None)
     sizes = [step['size'] for step in pipeline if 'size' in step]
     if sample is None or not sizes:

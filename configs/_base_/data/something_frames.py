@@ -20,7 +20,7 @@ train_dataloader = dict(
         pipeline=[
             dict(**_sample, random=True),
             dict(type='DecodeRawFrames'),
-            dict(type='MultiScaleCrop', size=224, scales=(1, 0.875, 0.75, 0.66)),
+            dict(type='MultiScaleCrop', size=224, scales=(1, 0.875, 0.75, 0.66), max_distort=1),
             dict(type='PackInputs'),
         ],
     ),

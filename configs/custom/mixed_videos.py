@@ -1,0 +1,99 @@
+r"""DSANet-R50 on one's own videos beside some classes of a public data set.
+
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
+           166.96 GMACs a view. Three of four training samples are one's own, whatever the sizes of the two; validation
+           and tests are on one's own.
+Data       as in finetune_videos.py, and beside them
+           data/kinetics400/train_frames.txt   a line a folder of frames: folder, number of frames, label
+           data/kinetics400/classes.txt        a class name a line
+           Both have the classes of class_file: one's own by their lists, the others by shared_classes, which are those
+           classes in that order, by name or by number.
+Train      bash dist_train_recognizer.sh configs/custom/mixed_videos.py 1 \
+               --cfg-options num_classes=2 "shared_classes=['clapping','waving hand']"
+Test       bash dist_test_recognizer.sh configs/custom/mixed_videos.py work_dirs/mixed_videos/best.pth 1 \
+               --cfg-options num_classes=2 "shared_classes=['clapping','waving hand']"
+Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
+Expected   depends on the videos; top-1 and mean class accuracy are reported
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/videos.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/my_videos'
+train_dir = '${data_root}/videos'
+val_dir = '${data_root}/videos'
+train_list = '${data_root}/train.txt'
+val_list = '${data_root}/val.txt'
+class_file = '${data_root}/classes.txt'
+decoder = 'pyav'  # reads what any phone records; the fastest for what tools/data/transcode.py writes
+public_root = 'data/kinetics400'
+shared_classes = ('clapping', 'waving hand')
+num_classes = 2
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 4
+short_side = 256
+crop_size = 224
+
+_sample = dict(
+    type='SampleSnippets',
+    num_snippets='${num_snippets}',
+    frames_per_snippet='${frames_per_snippet}',
+    frame_interval='${frame_interval}',
+    random=True,
+)
+_augment = [
+    dict(type='RandomResizedCrop', size='${crop_size}', area_range=(0.3, 1.0), aspect_ratio_range=(0.75, 1.333)),
+    dict(type='Flip', prob=0.5),
+    dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05),
+    dict(type='PackInputs'),
+]
+
+model = dict(
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        kernel_size=3,
+        expansion=2,
+        channel_ratio=1 / 8,
+        place='before_conv2',
+        blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
+    ),
+)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='MixedDataset',
+        weights=(3, 1),
+        datasets=[
+            dict(
+                type='VideoDataset',
+                list_file='${train_list}',
+                data_root='${train_dir}',
+                class_file='${class_file}',
+                pipeline=[
+                    dict(type='OpenVideo', decoder='${decoder}', time_limit=60),
+                    _sample,
+                    dict(type='DecodeVideo'),
+                    *_augment,
+                ],
+            ),
+            dict(
+                type='RawFramesDataset',
+                list_file='${public_root}/train_frames.txt',
+                data_root='${public_root}',
+                class_file='${public_root}/classes.txt',
+                classes='${shared_classes}',
+                start_index=1,
+                pipeline=[_sample, dict(type='DecodeRawFrames'), *_augment],
+            ),
+        ],
+    )
+)
+metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
+optimizer = dict(type='SGD', lr=0.00125, momentum=0.9, nesterov=True, weight_decay=1e-4)
+schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
+train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40, patience=10, base_batch_size=8)

@@ -1,0 +1,41 @@
+r"""DSANet-R50 on Kinetics-400 on a single GPU: the main experiment with eight batches a step.
+
+What       The network and the schedule of r50_e100_s1_8.py. A step of the optimiser sees 96 videos as there, in eight
+           batches one after the other, and batch norms see 12 at a time, as there. Mixed precision and activations
+           that are computed twice make room; within the long epochs there are checkpoints. 32.45 M parameters,
+           166.97 GMACs a view.
+Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_r50_4x8_one_gpu.py 1
+Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_r50_4x8_one_gpu.py \
+               work_dirs/dsanet_r50_4x8_one_gpu/best.pth 1
+Batch      1 GPU x 12 videos x 8 batches
+Expected   not measured here.
+Source     as r50_e100_s1_8.py; what makes it fit one GPU is ours
+"""
+
+_base_ = [
+    '../_base_/models/i3d_r50.py',
+    '../_base_/data/kinetics400_frames.py',
+    '../_base_/schedules/sgd_step_e100.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/kinetics400'
+num_classes = 400
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 8
+
+model = dict(
+    backbone=dict(activation_checkpointing=True),
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        kernel_size=3,
+        expansion=2,
+        channel_ratio=1 / 8,
+        place='before_conv2',
+        blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
+    ),
+)
+train_cfg = dict(accumulate=8)
+runtime = dict(amp='bf16', checkpoint_interval=500)
