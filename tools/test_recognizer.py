@@ -25,7 +25,7 @@ from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, ow
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
 from codes.engine.preparation import build_loader  # noqa: E402
 from codes.engine.result_parts import ResultParts  # noqa: E402
-from codes.engine.stopping import RunError  # noqa: E402
+from codes.engine.stopping import RunError, StopRequest  # noqa: E402
 from codes.evaluation.results import Results, check_result_file, write_results  # noqa: E402
 from codes.registry import METRICS, MODELS, build  # noqa: E402
 
@@ -123,8 +123,10 @@ def main() -> None:
     elif args.resume_test:
         logger.info('no interrupted test to continue beside %s: testing from the beginning', args.out)
     started = time.monotonic()
+    how = '' if parts is None else f'; --resume-test goes on with the results in {parts.folder}'
     try:
-        predictions = predict(model, loader, device, amp, parts=parts)
+        with StopRequest() as stop, stop.at_once(f'within the test{how}'):
+            predictions = predict(model, loader, device, amp, parts=parts)
     except FAILURES as error:
         text = own_text(error)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):

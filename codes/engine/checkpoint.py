@@ -385,7 +385,12 @@ def load_weights(model: nn.Module, file: str | Path, strict: bool = False, allow
     except ValueError as error:
         raise ValueError(f'{file}: {error} ({weights.origin})') from error
     if strict and (report.missing or report.unexpected or report.reinitialised):
-        raise ValueError(f'{file} does not fit the model: {report} ({weights.origin})')
+        sizes = ''.join(
+            f'; {key} is {tuple(weights.state[key].shape)} there, {tuple(target[key].shape)} in the model'
+            for key in report.reinitialised[:1]
+        )
+        hint = ': is num_classes of the config the one it was trained with?' if sizes else ''
+        raise ValueError(f'{file} does not fit the model: {report}{sizes}{hint} ({weights.origin})')
     model.load_state_dict(loaded, strict=False)
     LOGGER.info('weights from %s: %s (%s)', file, report, weights.origin)
     random = [key for key in report.missing if not key.startswith(HEAD) and not _is_of_inserted_module(key)]

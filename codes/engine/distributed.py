@@ -293,7 +293,7 @@ def run_tool(main: Callable[[], None]) -> None:
     A single process ends with Python's traceback. One of many writes it to its log file and hands it to the launcher;
     one that merely lost contact with the others hands over one line. Then it ends at once: destructors of a broken
     process group may wait for processes that will not come. A reason that is no defect is told in one line: a
-    :class:`RunError`, exit status 1, and :class:`Stopped`, with the status of its signal.
+    :class:`RunError`, exit status 1, and :class:`Stopped` or Ctrl-C, with the status of the signal.
     """
     is_launched = 'TORCHELASTIC_ERROR_FILE' in os.environ
     if is_launched:
@@ -305,6 +305,11 @@ def run_tool(main: Callable[[], None]) -> None:
         if is_launched:
             _end_now(stop.exit_status)
         sys.exit(stop.exit_status)
+    except KeyboardInterrupt:
+        LOGGER.warning('stopped by SIGINT')
+        if is_launched:
+            _end_now(128 + signal.SIGINT)
+        sys.exit(128 + signal.SIGINT)
     except RunError as error:
         if not is_launched:
             LOGGER.error('error: %s', error)

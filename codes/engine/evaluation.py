@@ -1,6 +1,8 @@
 """Scoring whole data sets, on one process or many, and what the metrics say of the scores."""
 
+import logging
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,8 +19,12 @@ from codes.datasets.transforms.base import BadSample
 from codes.engine import distributed
 from codes.engine.result_parts import ResultParts, ScoredBatch
 
+LOGGER = logging.getLogger(__name__)
+
 # Batches between two meetings of the processes. The quicker ones wait there, at most for the group's timeout.
 MEETING_INTERVAL = 4
+# Seconds between two lines of the log about how far it is.
+TELLING_INTERVAL = 60
 
 # What may end a test that is not a mistake of the code's.
 FAILURES = (BadSample, FloatingPointError, OSError)
@@ -95,9 +101,13 @@ def predict(
     num_rounds = max(distributed.gather(len(loader)))
     batches = iter(progress_bar(loader, text))
     failure: Exception | None = None
+    told = time.monotonic()
     for i in range(num_rounds):
         if i % MEETING_INTERVAL == 0:
             _meet(failure)
+        if time.monotonic() > told + TELLING_INTERVAL and not sys.stderr.isatty():  # where there is no progress bar
+            LOGGER.info('%s [%d/%d]', text, i, num_rounds)
+            told = time.monotonic()
         try:
             batch = None if failure else next(batches, None)
             if batch is not None:

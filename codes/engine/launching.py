@@ -442,6 +442,8 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
         the program did; 2 for the user's mistake; 1 for any other failure.
     """
     handle_signals()
+    # What it says of processes that end is said here, once, and with their reason.
+    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     agent: Agent | None = None
     stopped = False
     try:
@@ -517,8 +519,8 @@ def describe(failures: Mapping[int, ProcessFailure], in_full: bool = True) -> st
     """
     rank, failure = first_failure(failures)
     details = _details(failure)
-    if failure.exitcode == MISTAKE and details:
-        return str(details['message'])
+    if failure.exitcode == MISTAKE:
+        return str(details.get('message', ''))  # without one the program has told it, as argparse does
     if details.get('lost_contact'):
         return str(details['message'])
     start = f'process {rank} was the first to fail'

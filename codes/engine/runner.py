@@ -361,6 +361,10 @@ class Runner:
         return self.best
 
     def _announce(self) -> None:
+        if self.epoch >= self.train_cfg.max_epochs and self.validated:
+            text = '%s has the %d epochs of train_cfg.max_epochs=%d: nothing is left to train; a larger number goes on'
+            LOGGER.info(text, self.work_dir, self.epoch, self.train_cfg.max_epochs)
+            return
         processes, accumulate = distributed.world_size(), self.train_cfg.accumulate
         LOGGER.info(
             '%s; %d process(es) x batch %d%s = %d videos an iteration, %d iterations an epoch, epochs %d to %d; %s',

@@ -6,6 +6,7 @@ Data       data/my_videos/videos/...           the files
            data/my_videos/train.txt, val.txt   a line a video: path below videos/, space, label from 0
            data/my_videos/classes.txt          a class name a line
            or elsewhere: --cfg-options data_root=/where, and train_dir, val_dir, train_list, val_list, class_file
+Weights    bash pretrained/download_imgnet.sh 50
 Train      bash dist_train_recognizer.sh configs/custom/finetune_videos.py 1 --cfg-options num_classes=12
            with --load-from CHECKPOINT to start from a model of a larger data set instead of ImageNet
 Test       bash dist_test_recognizer.sh configs/custom/finetune_videos.py work_dirs/finetune_videos/best.pth 1 \

@@ -331,6 +331,13 @@ def test_strict_loading_refuses_missing_weights_but_not_missing_batch_counters(t
         load_weights(make_model(), save(state, tmp_path / 'x.pth'), strict=True)
 
 
+def test_strict_loading_tells_the_sizes_of_another_classifier(tmp_path: Path) -> None:
+    file = save(make_model(num_classes=5).state_dict(), tmp_path / 'x.pth')
+    text = r'cls_head.fc_cls.weight is \(5, 32\) there, \(3, 32\) in the model: is num_classes of the config'
+    with pytest.raises(ValueError, match=text):
+        load_weights(make_model(), file, strict=True)
+
+
 def test_without_the_first_filter_it_is_another_network(tmp_path: Path) -> None:
     state = make_model().state_dict()
     del state['backbone.conv1.weight']
@@ -369,7 +376,7 @@ def test_weights_trained_with_shifts_want_a_network_with_shifts(
         state[f'backbone.{key}'] = value.squeeze(2) if value.dim() == 5 else value
     file = save(state, tmp_path / 'tsm.pth')
     load_weights(ResNetTSM(10, base_channels=8), file)
-    assert 'TemporalShift' not in caplog.text
+    assert 'has a TemporalShift' not in caplog.text
     load_weights(ResNet(10, base_channels=8), file)
     assert 'tsm.pth has a TemporalShift, this one has none' in caplog.text
 

@@ -183,6 +183,18 @@ def test_a_single_process_fails_as_python_does(
     assert caplog.records[0].file_only
 
 
+def test_ctrl_c_is_a_line_and_its_status(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        distributed.run_tool(interrupt)
+    assert end.value.code == 130
+    assert caplog.messages == ['stopped by SIGINT']
+
+
 @pytest.mark.parametrize(
     ('error', 'shown', 'lost'),
     [(LookupError('boom'), 'Traceback', False), (RuntimeError(GLOO), 'process 1 lost contact with the others', True)],

@@ -1,3 +1,4 @@
+import logging
 import os
 import re
 import socket
@@ -42,6 +43,19 @@ def test_predictions_come_in_the_order_of_the_data_set(data: Path) -> None:
         sample = loader.dataset[i]
         assert np.array_equal(predictions.scores[i], sample['inputs'].flatten()[:8].float())
         assert predictions.labels[i] == sample['label']
+
+
+def test_where_there_is_no_progress_bar_the_log_tells_how_far_it_is(
+    data: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 25))
+    monkeypatch.setattr(evaluation, 'time', SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    section = {**make_config(data)['val_dataloader'], 'batch_size': 1, 'num_workers': 0}
+    with caplog.at_level(logging.INFO, 'codes'):
+        predict(_Indexed(), build_loader(section, 'val_dataloader', RuntimeCfg()), DEVICE, text='validation')
+    # It looks at the clock before each of 7 batches, and once more when it tells.
+    assert caplog.messages == ['validation [2/7]', 'validation [5/7]']
 
 
 def test_scores_that_are_not_finite_are_no_result(data: Path) -> None:

@@ -181,6 +181,7 @@ def test_restarts_come_to_an_end(tmp_path: Path) -> None:
 
 
 def test_mistakes_of_the_user_are_not_tried_again(tmp_path: Path) -> None:
+    assert run('sys.exit(2)', LaunchCfg(1)) == (2, ''), 'as argparse ends, which has told the mistake'
     code = f"{LEAVE_MESSAGE}\nopen('{tmp_path}/log', 'a').write('x'); leave('error: no such key'); sys.exit(2)"
     assert run(code, LaunchCfg(1, max_restarts=3)) == (2, 'error: no such key')
     assert (tmp_path / 'log').read_text() == 'x'

@@ -810,6 +810,15 @@ def test_training_ends_when_nothing_gets_better(data: Path, tmp_path: Path, capl
     assert again.epoch == runner.epoch
 
 
+def test_run_that_is_done_says_so(data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copy(straight / 'epoch_4.pth', tmp_path)
+    with caplog.at_level(logging.INFO, 'codes'):
+        train(make_config(data), tmp_path, resume='auto')
+    text = f'{tmp_path} has the 4 epochs of train_cfg.max_epochs=4: nothing is left to train; a larger number goes on'
+    assert text in caplog.messages
+    assert 'iterations an epoch' not in caplog.text
+
+
 def test_accumulating_run_takes_whole_steps_and_resumes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 
 from codes.config import load_config
 from codes.engine.checkpoint import read_checkpoint
+from codes.engine.stopping import Stopped
 from codes.models.recognizers.recognizer3d import Recognizer3D
 from codes.registry import MODELS, build
 from tests.engine.conftest import make_config
@@ -126,6 +128,31 @@ def test_an_interrupted_test_goes_on_behind_the_last_finished_batch(
     assert f'{7 - 2 * die_in} videos scored in' in output
     assert out.read_bytes() == straight.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ['straight.pkl', 'x.pkl']
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_test_at_once_and_tells_how_to_go_on(
+    test_here: Test, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    forward = Recognizer3D.forward
+    batches = []
+
+    def send(self: Recognizer3D, inputs: torch.Tensor) -> object:
+        batches.append(len(inputs))
+        if len(batches) == 2:
+            os.kill(os.getpid(), number)
+        return forward(self, inputs)
+
+    monkeypatch.setattr(Recognizer3D, 'forward', send)
+    text = f'stopped by {signal.Signals(number).name} within the test'
+    with pytest.raises(Stopped, match=f'{text}; --resume-test goes on with the results in .*x.pkl.parts$'):
+        test_here('--out', tmp_path / 'x.pkl')
+    assert '2 of 7 videos were scored before the interruption' in test_here(
+        '--out', tmp_path / 'x.pkl', '--resume-test'
+    )
+    batches.clear()
+    with pytest.raises(Stopped, match=f'{text}$'):
+        test_here()
 
 
 def test_a_test_that_the_launcher_starts_once_more_goes_on(

@@ -72,7 +72,8 @@ def make_runner(config: Config, work_dir: Path) -> Runner:
     """
     config.pop('val_dataloader', None)
     if 'train_cfg' in config:
-        config['train_cfg'] = {**config['train_cfg'], 'ema_decay': None}
+        # Nothing is averaged, and no rate is too large for the batch: all of them are tried.
+        config['train_cfg'] = {**config['train_cfg'], 'ema_decay': None, 'base_batch_size': None, 'scale_lr': False}
     if 'runtime' in config:
         config['runtime'] = {**config['runtime'], 'trackers': []}
     runner = Runner(config, work_dir, distributed.find_device())
@@ -211,7 +212,9 @@ def check_picture(file: Path) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config')
-    parser.add_argument('--out', type=Path, default=Path('lr.png'), help='the picture; default lr.png')
+    parser.add_argument(
+        '--out', type=Path, metavar='FILE', help='the picture; default work_dirs/<name of config>/lr.png'
+    )
     parser.add_argument('--start', type=float, default=1e-5, help='first learning rate; default 1e-5')
     parser.add_argument('--end', type=float, default=1.0, help='last one; default 1')
     parser.add_argument('--iterations', type=int, default=100, help='from the first to the last; default 100')
@@ -235,7 +238,9 @@ def main() -> None:
     args = parse_args()
     with tempfile.TemporaryDirectory() as folder:
         with plain_errors():
-            check_picture(args.out)
+            out = args.out or Path('work_dirs', Path(args.config).stem, 'lr.png')
+            if args.out is not None:
+                check_picture(out)
             setup_logging(None, is_main=True)
             config = load_config(args.config, args.cfg_options)
             if args.amp is not None:
@@ -247,8 +252,10 @@ def main() -> None:
         sys.exit(f'error: the loss is not finite at a learning rate of {args.start}')
     suggestion = suggest(points)
     print(describe(points, suggestion, args.iterations))
-    draw(points, suggestion, args.out)
-    print(f'picture written to {args.out}')
+    if args.out is None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    draw(points, suggestion, out)
+    print(f'picture written to {out}')
 
 
 if __name__ == '__main__':

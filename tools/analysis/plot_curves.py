@@ -48,18 +48,19 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, nam
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', nargs='+', type=Path)
-    parser.add_argument('--out', type=Path, default=Path('curves.png'))
+    parser.add_argument('--out', type=Path, help='the picture; default curves.png in the first work dir')
     parser.add_argument('--scalars', nargs='+', default=['train/loss', 'val/top1'])
     args = parser.parse_args()
     for work_dir in args.work_dirs:
         if not (work_dir / 'scalars.jsonl').is_file():
             parser.error(f'{work_dir} has no scalars.jsonl; it is written by tools/train_recognizer.py')
+    out = args.out or args.work_dirs[0] / 'curves.png'
     try:
         runs = {str(d): read_lines(d / 'scalars.jsonl') for d in args.work_dirs}
-        plot_curves(runs, args.out, args.scalars)
+        plot_curves(runs, out, args.scalars)
     except ValueError as error:
         parser.error(str(error))
-    print(f'curves written to {args.out}')
+    print(f'curves written to {out}')
 
 
 if __name__ == '__main__':

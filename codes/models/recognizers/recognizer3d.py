@@ -78,11 +78,21 @@ class Recognizer3D(nn.Module):
         return self.cls_head.num_classes
 
     def init_weights(self) -> None:
-        """Load the weights that the backbone's ``pretrained`` names, if any; report what matched."""
+        """Load the weights that the backbone's ``pretrained`` names, if any; report what matched.
+
+        Raises:
+            FileNotFoundError, ValueError: as ``load_weights``.
+        """
         if self.backbone.pretrained is not None:
             from codes.engine.checkpoint import load_weights
 
-            load_weights(self.backbone, self.backbone.pretrained)
+            try:
+                load_weights(self.backbone, self.backbone.pretrained)
+            except FileNotFoundError as error:
+                raise FileNotFoundError(
+                    f'model.backbone.pretrained: {error}. `bash pretrained/download_imgnet.sh DEPTH` fetches the '
+                    'ImageNet ResNets; --cfg-options model.backbone.pretrained=None starts without'
+                ) from error
 
     def forward(self, inputs: Tensor, label: Tensor | None = None) -> Tensor | dict[str, Tensor]:
         """Score videos, or compute the loss if labels are given.

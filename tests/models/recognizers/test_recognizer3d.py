@@ -145,7 +145,10 @@ def test_init_weights_loads_what_pretrained_names(tmp_path: Path) -> None:
     model.init_weights()
     assert torch.equal(backbone.layer3[0].conv1.weight, source.layer3[0].conv1.weight)
     backbone.pretrained = str(tmp_path / 'missing.pth')
-    with pytest.raises(FileNotFoundError, match='there is no checkpoint .*missing.pth'):
+    text = (
+        r'model.backbone.pretrained: there is no checkpoint .*missing.pth. `bash pretrained/download_imgnet.sh DEPTH`'
+    )
+    with pytest.raises(FileNotFoundError, match=text):
         model.init_weights()
 
 

@@ -111,14 +111,18 @@ def test_it_ends_where_the_loss_diverges(
 
 
 def test_command_prints_a_table_and_a_suggestion_and_leaves_a_picture_alone(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     here, scratch = tmp_path / 'here', tmp_path / 'scratch'
     here.mkdir()
     scratch.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setattr(tempfile, 'tempdir', str(scratch))
-    options = ['train_dataloader.num_workers=0', 'model.cls_head.dropout=0.0']
+    options = ['train_dataloader.num_workers=0', 'model.cls_head.dropout=0.0', 'train_cfg.base_batch_size=999']
     arguments = ['--start', '1e-4', '--end', '3', '--iterations', '30', '--cfg-options', *options]
     monkeypatch.setattr(sys, 'argv', ['find_lr.py', str(config), *arguments])
     find_lr.main()
@@ -131,8 +135,10 @@ def test_command_prints_a_table_and_a_suggestion_and_leaves_a_picture_alone(
     suggested = [float(number) for number in re.findall(r'(?:rate of|lowest:) ([\d.e+-]+)$', out, re.M)]
     assert len(suggested) == 2
     assert all(1e-5 <= rate <= 3 for rate in suggested)
-    assert [file.name for file in here.iterdir()] == ['lr.png']
-    assert cv2.imread('lr.png').std() > 5  # something is drawn
+    picture = Path('work_dirs', config.stem, 'lr.png')
+    assert [file for file in Path().rglob('*') if file.is_file()] == [picture]
+    assert cv2.imread(str(picture)).std() > 5  # something is drawn
+    assert '--scale-lr' not in caplog.text, 'which this command has not'
     assert list(scratch.iterdir()) == []
 
 

@@ -35,6 +35,10 @@ def test_command_reads_work_dirs(
     monkeypatch.setattr(sys, 'argv', ['plot_curves.py', str(tmp_path), '--out', str(out)])
     plot_curves.main()
     assert out.is_file()
+    out.unlink()
+    monkeypatch.setattr(sys, 'argv', ['plot_curves.py', str(tmp_path), str(tmp_path)])
+    plot_curves.main()
+    assert out.is_file(), 'by default beside the first run'
     monkeypatch.setattr(sys, 'argv', ['plot_curves.py', str(tmp_path / 'nowhere')])
     with pytest.raises(SystemExit):
         plot_curves.main()
