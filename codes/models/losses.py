@@ -32,7 +32,13 @@ def one_hot(label: Tensor, num_classes: int) -> Tensor:
 
 
 class Loss(nn.Module):
-    """A loss of scores (N, K); it also knows what makes probabilities of the scores."""
+    """A loss of scores (N, K); it also knows what makes probabilities of the scores.
+
+    Attributes:
+        activation: 'softmax' for probabilities of one class a video, 'sigmoid' for one of each class on its own.
+    """
+
+    activation = 'softmax'
 
     def check_num_classes(self, num_classes: int) -> None:
         """Check that the options fit K classes.
@@ -42,8 +48,8 @@ class Loss(nn.Module):
         """
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Turn scores (..., K) into probabilities: of one class a video, which sum to 1."""
-        return scores.softmax(dim=-1)
+        """Turn scores (..., K) into probabilities, by ``activation``."""
+        return scores.sigmoid() if self.activation == 'sigmoid' else scores.softmax(dim=-1)
 
 
 class _WeightedLoss(Loss):
@@ -143,6 +149,7 @@ class BinaryCrossEntropyLoss(Loss):
         ValueError: a factor of 0 or less.
     """
 
+    activation = 'sigmoid'
     positive: Tensor
 
     def __init__(self, positive_weight: float = 1.0) -> None:
@@ -156,7 +163,3 @@ class BinaryCrossEntropyLoss(Loss):
         check_targets(scores, label)
         target = one_hot(label, scores.shape[1])  # (N, K)
         return nn.functional.binary_cross_entropy_with_logits(scores, target, pos_weight=self.positive)
-
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Turn scores (..., K) into the probability of each class, on its own."""
-        return scores.sigmoid()
