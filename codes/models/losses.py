@@ -36,9 +36,11 @@ class Loss(nn.Module):
 
     Attributes:
         activation: 'softmax' for probabilities of one class a video, 'sigmoid' for one of each class on its own.
+        takes_multi_hot: whether videos may have several labels, each of them whole, and not shares that sum to 1.
     """
 
     activation = 'softmax'
+    takes_multi_hot = False
 
     def check_num_classes(self, num_classes: int) -> None:
         """Check that the options fit K classes.
@@ -150,6 +152,7 @@ class BinaryCrossEntropyLoss(Loss):
     """
 
     activation = 'sigmoid'
+    takes_multi_hot = True
     positive: Tensor
 
     def __init__(self, positive_weight: float = 1.0) -> None:
