@@ -85,6 +85,6 @@ def inference_recognizer(recognizer: LoadedRecognizer, path: str | Path) -> list
     record = {'path': str(path), 'label': -1, 'index': 0, 'rng': np.random.default_rng(0)}
     batch = collate([recognizer.pipeline(record)])
     scores = recognizer.model(batch['inputs'])[0]  # (K,)
-    prob = scores if recognizer.model.average_views == 'prob' else recognizer.model.cls_head.probabilities(scores)
+    prob = scores if recognizer.model.activation == 'none' else recognizer.model.cls_head.probabilities(scores)
     order = prob.argsort(descending=True).tolist()
     return [(recognizer.class_names[k], prob[k].item()) for k in order]

@@ -128,6 +128,19 @@ def test_every_option_is_set_by_a_page_or_has_a_reason() -> None:
     assert {name for registry in OURS for name in registry.module_dict} - used.keys() == USED_BY_NO_PAGE
 
 
+def test_mean_average_precision_ranks_videos_by_what_compares_them() -> None:
+    """Not by scores before softmax, to which any number may be added for a whole video."""
+    ranking = []
+    for page in PAGES:
+        config = load_config(page).to_dict()
+        if any(metric['type'] == 'MeanAveragePrecision' for metric in config['metrics']):
+            loss = MODELS.get(config['model']['cls_head'].get('loss', {}).get('type', 'CrossEntropyLoss'))
+            averages_prob = config['model'].get('average_views') == 'prob'
+            assert averages_prob or loss.activation == 'sigmoid', f"{page.name} needs average_views='prob'"
+            ranking.append(page.parent.name)
+    assert sorted(ranking) == ['activitynet', 'activitynet', 'custom']
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize(('page', 'options'), VARIATIONS, ids=NAMES)
 def test_costs_are_those_of_the_table(page: Path, options: list[str]) -> None:

@@ -149,7 +149,8 @@ def main() -> None:
         try:
             if args.out is not None:
                 paths = [record.path for record in dataset.records]
-                write_results(Results(str(args.out), paths, predictions.labels, predictions.scores), args.out)
+                name, labels, scores = str(args.out), predictions.labels, predictions.scores
+                write_results(Results(name, paths, labels, scores, model.activation), args.out)
                 logger.info('scores written to %s', args.out)
             if args.metrics_out is not None:
                 content = {'config': args.config, 'checkpoint': args.checkpoint, 'num_videos': len(dataset), **numbers}

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from codes.config import RuntimeCfg
 from codes.datasets.loader import build_dataloader
 from codes.engine import distributed
+from codes.models.losses import Loss
 from codes.registry import DATASETS, build
 
 
@@ -38,6 +39,19 @@ def avoid_broken_kernels(device: torch.device, amp: str | None) -> None:
     """
     if device.type == 'cpu' and amp == 'bf16':
         torch.backends.mkldnn.set_flags(False)
+
+
+def check_loss(loss: Loss, dataset: Any) -> None:
+    """Check before anything is decoded that the training loss can use the training labels.
+
+    Raises:
+        ValueError: videos may have several labels, and the loss is of one.
+    """
+    if dataset.multi_hot is not None and not loss.takes_multi_hot:
+        raise ValueError(
+            f'model.cls_head.loss ({type(loss).__name__}) needs one label a video, but the training data have '
+            f"multi_hot={dataset.multi_hot}: use model.cls_head.loss=dict(type='BinaryCrossEntropyLoss')"
+        )
 
 
 def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> DataLoader[Any]:

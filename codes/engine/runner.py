@@ -45,7 +45,7 @@ from codes.engine.optim import (
     scale_learning_rate,
     set_learning_rate,
 )
-from codes.engine.preparation import avoid_broken_kernels, build_loader, seed_iteration, set_determinism
+from codes.engine.preparation import avoid_broken_kernels, build_loader, check_loss, seed_iteration, set_determinism
 from codes.engine.profiling import Profiler, profile_iterations
 from codes.engine.resuming import check_is_of_a_run, describe_misfit, find_changes
 from codes.engine.saving import Saver
@@ -116,6 +116,7 @@ class Runner:
             config['train_dataloader'], 'train_dataloader', self.runtime, self.train_cfg.accumulate
         )
         self.train_loader.dataset.check_labels(self.model.num_classes)  # type: ignore[attr-defined]
+        check_loss(self.model.cls_head.criterion, self.train_loader.dataset)
         self.val_loader: DataLoader[Any] | None = None
         if 'val_dataloader' in config:
             self.val_loader = build_loader(config['val_dataloader'], 'val_dataloader', self.runtime)
@@ -521,7 +522,9 @@ class Runner:
         except FAILURES as error:
             raise RunError(f'validation of epoch {self.epoch}: {own_text(error)}') from error
         metrics = compute_metrics(self.metrics, predictions)
-        if model.average_views == 'score':
+        # Of several labels a loss of one would be the sum, which is not what is trained.
+        fits = predictions.labels.ndim == 1 or model.cls_head.criterion.takes_multi_hot
+        if model.average_views == 'score' and fits:
             scores, labels = (torch.from_numpy(a).to(self.device) for a in (predictions.scores, predictions.labels))
             metrics['loss'] = model.cls_head.loss(scores, labels).item()
         session.writer.write('val', metrics, self.epoch, self.num_iterations)

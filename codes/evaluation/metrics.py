@@ -66,10 +66,13 @@ class MeanClassAccuracy:
 class MeanAveragePrecision:
     """Mean over the classes of the average precision, for one or several labels a video (ActivityNet, Charades).
 
-    The videos are ranked by their score for a class. The average precision is the sum over the ranking of precision
-    times the recall that is gained there. Videos with equal scores have one rank together: precision and recall are
-    taken behind the last of them, so the order of the list does not matter. Nothing is interpolated. Classes without
-    videos do not count.
+    The videos are ranked by what they have for a class in ``scores``. Scores before softmax compare the classes of one
+    video; what compares videos are the probabilities, so a model with such a loss needs ``average_views='prob'``.
+    Scores before sigmoid compare videos, too.
+
+    The average precision is the sum over the ranking of precision times the recall that is gained there. Videos with
+    equal scores have one rank together: precision and recall are taken behind the last of them, so the order of the
+    list does not matter. Nothing is interpolated. Classes without videos do not count.
     """
 
     names = ('mAP',)
@@ -79,7 +82,7 @@ class MeanAveragePrecision:
         """Return the metric.
 
         Args:
-            scores: (n, K), finite; compared within a class only, so views may be averaged as scores or probabilities.
+            scores: (n, K), finite; compared within a class, between the videos.
             labels: classes (n,) int64, or multi-hot (n, K).
 
         Raises:

@@ -18,6 +18,9 @@ from codes.evaluation.metrics import average_precision
 # How results of several tests become one: the mean of their scores, or of their probabilities.
 FUSIONS = ('prob', 'score')
 
+# What makes probabilities of scores: a model's ``activation``; 'none' where they are probabilities.
+ACTIVATIONS = ('softmax', 'sigmoid', 'none')
+
 
 @dataclass(frozen=True)
 class Results:
@@ -27,32 +30,27 @@ class Results:
         name: where they come from, for messages.
         paths: of the videos, n of them.
         labels: classes (n,) int64; or multi-hot (n, K) float32, where a video may have several.
-        scores: (n, K) float32, before softmax, or probabilities.
+        scores: (n, K) float32, as the network gave them, or probabilities.
+        activation: what makes probabilities of the scores, one of ``ACTIVATIONS``.
     """
 
     name: str
     paths: list[str]
     labels: NDArray[np.int64] | NDArray[np.float32]
     scores: NDArray[np.float32]
+    activation: str
 
     @property
     def is_multi_hot(self) -> bool:
         """Whether a video may have several labels."""
         return self.labels.ndim > 1
 
-    @property
-    def are_probabilities(self) -> bool:
-        """Whether the scores can only be probabilities: of one label a video they then sum to 1."""
-        if self.scores.min() < 0 or self.scores.max() > 1 + 1e-5:
-            return False
-        return self.is_multi_hot or bool(np.allclose(self.scores.sum(axis=1), 1, atol=1e-2))
-
     def probabilities(self) -> NDArray[np.float64]:
-        """Return the scores as probabilities (n, K): of one label a video by softmax, of several by sigmoid."""
+        """Return the scores as probabilities (n, K), by ``activation``."""
         scores = self.scores.astype(np.float64)
-        if self.are_probabilities:
+        if self.activation == 'none':
             return scores
-        if self.is_multi_hot:
+        if self.activation == 'sigmoid':
             return np.exp(-np.logaddexp(0, -scores))
         scores -= scores.max(axis=1, keepdims=True)
         return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
@@ -83,9 +81,15 @@ def check_result_file(file: Path, suffixes: Sequence[str] = ('.pkl', '.json')) -
 
 
 def write_results(results: Results, file: Path) -> None:
-    """Write one entry a video, ``path``, ``label`` and ``scores``, so that ``file`` is at any moment old or new."""
+    """Write one entry a video, ``path``, ``label``, ``scores`` and ``activation``, the same in all.
+
+    The ``file`` is at any moment old or new.
+    """
     rows = zip(results.paths, results.labels, results.scores, strict=True)
-    entries = [{'path': path, 'label': label.tolist(), 'scores': scores.tolist()} for path, label, scores in rows]
+    entries = [
+        {'path': path, 'label': label.tolist(), 'scores': scores.tolist(), 'activation': results.activation}
+        for path, label, scores in rows
+    ]
     write_atomically(json.dumps(entries).encode() if file.suffix == '.json' else pickle.dumps(entries), file)
 
 
@@ -126,10 +130,33 @@ def _to_results(entries: Any, file: Path) -> Results:
     if labels.ndim == 1:
         if labels.dtype.kind != 'i' or labels.min() < 0 or labels.max() >= num_classes:
             raise ValueError(f'{file}: labels must be classes from 0 to {num_classes - 1}, as there are scores')
-        return Results(str(file), paths, labels.astype(np.int64), scores)
-    if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f'{file}: labels must be one class a video, or {num_classes} numbers that are 0 or 1')
-    return Results(str(file), paths, labels.astype(np.float32), scores)
+        labels = labels.astype(np.int64)
+    else:
+        if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
+            raise ValueError(f'{file}: labels must be one class a video, or {num_classes} numbers that are 0 or 1')
+        labels = labels.astype(np.float32)
+    activations = [entry.get('activation') for entry in entries]
+    first = activations[0]
+    if first not in (None, *ACTIVATIONS) or activations.count(first) != len(entries):
+        different = next((value for value in activations if value != first), first)
+        raise ValueError(
+            f'{file}: activation must be one of {", ".join(ACTIVATIONS)} and the same in all entries, and is '
+            f'{_shown(different)}'
+        )
+    return Results(str(file), paths, labels, scores, first or likely_activation(labels, scores))
+
+
+def likely_activation(labels: NDArray[Any], scores: NDArray[np.float32]) -> str:
+    """Judge by labels and scores what makes probabilities of the scores, for files that do not tell it.
+
+    What looks like probabilities is taken for them, of one label a video if they sum to 1. Scores are taken for those
+    before softmax with one label a video, and before sigmoid with several, though a network may be trained with softmax
+    and tested with several labels.
+    """
+    is_in_range = scores.min() >= 0 and scores.max() <= 1 + 1e-5
+    if is_in_range and (labels.ndim > 1 or np.allclose(scores.sum(axis=1), 1, atol=1e-2)):
+        return 'none'
+    return 'softmax' if labels.ndim == 1 else 'sigmoid'
 
 
 def _shown(value: Any) -> str:
@@ -143,11 +170,11 @@ def fuse(every: Sequence[Results], weights: Sequence[float], average: str) -> Re
     Args:
         every: the results; the videos come in the order of the first.
         weights: one a test, relative to each other.
-        average: 'prob', the mean of the probabilities, or 'score', of the scores before softmax.
+        average: 'prob', the mean of the probabilities, or 'score', of the scores as the networks gave them.
 
     Raises:
         ValueError: the videos, labels or numbers of classes differ, a path occurs twice, weights do not fit, or scores
-            are asked of results that hold probabilities.
+            are asked of results that hold probabilities, or scores of different kinds.
     """
     if average not in FUSIONS:
         raise ValueError(f'average={average!r} must be one of {", ".join(FUSIONS)}')
@@ -156,12 +183,16 @@ def fuse(every: Sequence[Results], weights: Sequence[float], average: str) -> Re
     first = every[0]
     fused = np.zeros(first.scores.shape, dtype=np.float64)
     for results, weight in zip(every, weights, strict=True):
-        if average == 'score' and results.are_probabilities:
-            raise ValueError(f"{results.name} holds probabilities, not scores before softmax: use average='prob'")
+        if average == 'score' and results.activation == 'none':
+            raise ValueError(f"{results.name} holds probabilities, not scores: use average='prob'")
+        if average == 'score' and results.activation != first.activation:
+            kinds = f'{first.activation} and {results.activation}'
+            raise ValueError(f"{first.name} and {results.name} hold scores before {kinds}: use average='prob'")
         places = _match(first, results)
         values = results.probabilities() if average == 'prob' else results.scores.astype(np.float64)
         fused += values[places] * (weight / sum(weights))
-    return Results(' + '.join(r.name for r in every), first.paths, first.labels, fused.astype(np.float32))
+    activation = 'none' if average == 'prob' else first.activation
+    return Results(' + '.join(r.name for r in every), first.paths, first.labels, fused.astype(np.float32), activation)
 
 
 def _match(first: Results, other: Results) -> list[int]:

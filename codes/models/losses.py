@@ -32,7 +32,15 @@ def one_hot(label: Tensor, num_classes: int) -> Tensor:
 
 
 class Loss(nn.Module):
-    """A loss of scores (N, K); it also knows what makes probabilities of the scores."""
+    """A loss of scores (N, K); it also knows what makes probabilities of the scores.
+
+    Attributes:
+        activation: 'softmax' for probabilities of one class a video, 'sigmoid' for one of each class on its own.
+        takes_multi_hot: whether videos may have several labels, each of them whole, and not shares that sum to 1.
+    """
+
+    activation = 'softmax'
+    takes_multi_hot = False
 
     def check_num_classes(self, num_classes: int) -> None:
         """Check that the options fit K classes.
@@ -42,12 +50,12 @@ class Loss(nn.Module):
         """
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Turn scores (..., K) into probabilities: of one class a video, which sum to 1."""
-        return scores.softmax(dim=-1)
+        """Turn scores (..., K) into probabilities, by ``activation``."""
+        return scores.sigmoid() if self.activation == 'sigmoid' else scores.softmax(dim=-1)
 
 
 class _WeightedLoss(Loss):
-    """A loss with a weight for each class."""
+    """A loss with a weight for each class, which multiplies the losses of its videos; the mean is over the videos."""
 
     class_weights: Tensor | None
 
@@ -71,11 +79,16 @@ class _WeightedLoss(Loss):
 
 @MODELS.register_module()
 class CrossEntropyLoss(_WeightedLoss):
-    """Cross entropy, averaged over the batch.
+    """Cross entropy, averaged over the videos::
+
+        loss = -mean over videos of (sum over classes k of weight_k * share of k in the label * log p_k)
 
     Args:
         label_smoothing: share of a label that is spread evenly over all classes (arXiv 1512.00567, section 7).
-        class_weights: K factors, for data sets with rare classes; the average over videos is weighted with them.
+        class_weights: K factors, for data sets with rare classes; None for 1. The sum is divided by the number of
+            videos, unlike with torch's ``weight``, which divides by the sum of their weights; so parts of a batch add
+            up. Weights whose mean over the training videos is 1 keep the scale of the loss, such as all videos /
+            (K * videos of the class).
 
     Raises:
         ValueError: an argument outside of its range.
@@ -90,11 +103,9 @@ class CrossEntropyLoss(_WeightedLoss):
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
         """Return the loss of scores (N, K) and classes (N,), or weights of the classes (N, K)."""
         check_targets(scores, label)
-        loss = nn.functional.cross_entropy(scores, label, self.class_weights, label_smoothing=self.label_smoothing)
-        if self.class_weights is not None and label.dim() == 2:
-            # torch divides by the number of videos here, by the sum of their weights for classes only.
-            loss = loss * len(scores) / (label * self.class_weights).sum().clamp(min=1e-8)
-        return loss
+        if self.class_weights is not None:
+            label = one_hot(label, scores.shape[1])  # torch then divides by N, not by the sum of weights
+        return nn.functional.cross_entropy(scores, label, self.class_weights, label_smoothing=self.label_smoothing)
 
 
 @MODELS.register_module()
@@ -105,7 +116,7 @@ class FocalLoss(_WeightedLoss):
 
     Args:
         gamma: 0 is the cross entropy; the paper's choice is 2.
-        class_weights: K factors (alpha in the paper); the average over videos is weighted with them.
+        class_weights: K factors (alpha in the paper), as of :class:`CrossEntropyLoss`.
 
     Raises:
         ValueError: an argument outside of its range.
@@ -126,8 +137,7 @@ class FocalLoss(_WeightedLoss):
         log_prob = scores.log_softmax(dim=1)
         # Not quite zero: its power's slope is infinite for a gamma below 1.
         rest = (1 - log_prob.exp()).clamp(min=1e-8)
-        loss = -(target * rest**self.gamma * log_prob).sum()
-        return loss / (len(scores) if self.class_weights is None else target.sum().clamp(min=1e-8))
+        return -(target * rest**self.gamma * log_prob).sum() / len(scores)
 
 
 @MODELS.register_module()
@@ -141,6 +151,8 @@ class BinaryCrossEntropyLoss(Loss):
         ValueError: a factor of 0 or less.
     """
 
+    activation = 'sigmoid'
+    takes_multi_hot = True
     positive: Tensor
 
     def __init__(self, positive_weight: float = 1.0) -> None:
@@ -154,7 +166,3 @@ class BinaryCrossEntropyLoss(Loss):
         check_targets(scores, label)
         target = one_hot(label, scores.shape[1])  # (N, K)
         return nn.functional.binary_cross_entropy_with_logits(scores, target, pos_weight=self.positive)
-
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Turn scores (..., K) into the probability of each class, on its own."""
-        return scores.sigmoid()

@@ -25,6 +25,7 @@ frames_per_snippet = 8
 frame_interval = 8
 
 model = dict(
+    average_views='prob',  # mean average precision ranks videos, which scores before softmax do not compare
     module_cfg=dict(
         type='DSA',
         num_snippets='${num_snippets}',

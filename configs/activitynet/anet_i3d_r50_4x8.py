@@ -23,6 +23,9 @@ num_snippets = 4
 frames_per_snippet = 8
 frame_interval = 8
 
-model = dict(module_cfg=None)
+model = dict(
+    average_views='prob',  # mean average precision ranks videos, which scores before softmax do not compare
+    module_cfg=None,
+)
 metrics = [dict(type='MeanAveragePrecision')]
 runtime = dict(save_best='mAP')

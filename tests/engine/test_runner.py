@@ -234,27 +234,23 @@ def test_frozen_parameters_are_not_trained(data: Path, tmp_path: Path) -> None:
     assert all(id(p) in trained for p in runner.model.backbone.layer2.parameters())
 
 
-@pytest.mark.parametrize('average_views', ['score', 'prob'])
-def test_videos_may_have_several_labels(
-    data: Path, tmp_path: Path, average_views: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = Recognizer3D.forward
-
-    def with_loss_alone(self: Recognizer3D, inputs: torch.Tensor, label: torch.Tensor | None = None) -> object:
-        scores = original(self, inputs)
-        return scores if label is None else {'loss': torch.nn.functional.cross_entropy(scores, label)}
-
-    monkeypatch.setattr(Recognizer3D, 'forward', with_loss_alone)
-    config = make_config(
-        data, model={'average_views': average_views}, train_cfg={'max_epochs': 1}, runtime={'save_best': 'mAP'}
-    )
+def with_several_labels(data: Path, folder: Path, *loaders: str, **model: object) -> Config:
+    """A run of one epoch whose ``loaders``, 'train' or 'val', have two labels a video."""
+    config = make_config(data, model=model, train_cfg={'max_epochs': 1}, runtime={'save_best': 'mAP'})
     config['metrics'] = [{'type': 'MeanAveragePrecision'}]
-    for name in ('train', 'val'):
+    for name in loaders:
         lines = (data / f'{name}.txt').read_text().splitlines()
         pairs = [f'{line},{(int(line.split()[-1]) + 1) % 8}' for line in lines]
-        (tmp_path / f'{name}.txt').write_text('\n'.join(pairs))
+        (folder / f'{name}.txt').write_text('\n'.join(pairs))
         dataset = config[f'{name}_dataloader']['dataset']
-        dataset['list_file'], dataset['multi_hot'] = str(tmp_path / f'{name}.txt'), 8
+        dataset['list_file'], dataset['multi_hot'] = str(folder / f'{name}.txt'), 8
+    return config
+
+
+@pytest.mark.parametrize('average_views', ['score', 'prob'])
+def test_videos_may_have_several_labels(data: Path, tmp_path: Path, average_views: str) -> None:
+    config = with_several_labels(data, tmp_path, 'train', 'val', average_views=average_views)
+    config['model']['cls_head']['loss'] = {'type': 'BinaryCrossEntropyLoss'}
     runner = Runner(config, tmp_path, DEVICE)
     runner.start()
     best = runner.train()
@@ -267,8 +263,27 @@ def test_videos_may_have_several_labels(
     assert ('val/loss' in logged[-1]) == (average_views == 'score')
     if average_views == 'score':
         scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
-        expected = -(labels * scores.log_softmax(dim=1)).sum(dim=1).mean().item()
-        assert logged[-1]['val/loss'] == pytest.approx(expected)
+        yes, no = labels * scores.sigmoid().log(), (1 - labels) * (-scores).sigmoid().log()
+        assert logged[-1]['val/loss'] == pytest.approx(-(yes + no).mean().item())
+
+
+def test_several_labels_are_refused_by_a_loss_of_one_before_anything_is_decoded(data: Path, tmp_path: Path) -> None:
+    config = with_several_labels(data, tmp_path, 'train', 'val')
+    (tmp_path / 'train.txt').write_text('nowhere.mp4 0,1\n' * 8)
+    message = r'model.cls_head.loss \(CrossEntropyLoss\) needs one label a video, but .* have multi_hot=8: use .*Binary'
+    with pytest.raises(ValueError, match=message):
+        Runner(config, tmp_path, DEVICE)
+
+
+def test_one_label_is_trained_and_several_validated_without_a_loss_of_one(data: Path, tmp_path: Path) -> None:
+    config = with_several_labels(data, tmp_path, 'val')
+    runner = Runner(config, tmp_path, DEVICE)
+    runner.start()
+    assert 'mAP' in runner.train()
+    logged = read_lines(tmp_path / 'scalars.jsonl')
+    assert any('train/loss' in line for line in logged)
+    assert 'val/mAP' in logged[-1]
+    assert 'val/loss' not in logged[-1]
 
 
 def test_resume_from_a_checkpoint_without_validation_makes_up_for_it(

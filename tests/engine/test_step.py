@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -6,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from codes.engine import distributed
 from codes.engine.optim import set_learning_rate
 from codes.engine.runner import Runner
 from codes.engine.step import Gradient, Stepper
 from tests.engine.conftest import make_config
 from tests.engine.test_runner import DEVICE, EMA
+from tests.models.test_sync_batch_norm import run_processes
 
 
 def seed(place: int) -> None:
@@ -77,20 +80,64 @@ def halves(batch: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return [{name: batch[name][part] for name in ('inputs', 'label')} for part in (slice(0, 2), slice(2, 4))]
 
 
-def test_accumulated_batches_give_the_gradient_of_the_large_one(data: Path, tmp_path: Path) -> None:
-    runner, stepper, batch = make_runner(data, tmp_path)
+# Weights that are unlike in the two halves of the batch below, which has the classes 0, 2, 1, 1.
+CLASS_WEIGHTS = (1.0, 1.0, 10.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+LOSSES = {
+    'plain': {'type': 'CrossEntropyLoss'},
+    'weights': {'type': 'CrossEntropyLoss', 'class_weights': CLASS_WEIGHTS},
+    'weights and smoothing': {'type': 'CrossEntropyLoss', 'label_smoothing': 0.1, 'class_weights': CLASS_WEIGHTS},
+    'focal': {'type': 'FocalLoss', 'class_weights': CLASS_WEIGHTS},
+}
+
+
+def make_exact(data: Path, work_dir: Path, loss: str) -> tuple[Runner, Stepper, Mapping[str, Any]]:
+    """Return a run in float64 whose loss adds up over videos, clipped nowhere, and a batch of four."""
+    cls_head = {'type': 'I3DClsHead', 'num_classes': 8, 'in_channels': 32, 'dropout': 0.0, 'loss': LOSSES[loss]}
+    config = make_config(data, model={'cls_head': cls_head}, train_cfg={'clip_grad_norm': None})
+    runner = Runner(config, work_dir, DEVICE)
     runner.model.double()
-    runner.model.cls_head.dropout.p = 0.0
+    runner.model.cls_head.criterion.float()  # as the scores are
     # Batch norms see one batch at a time, so they would tell the difference while they train.
     runner.model.eval()
     runner.model.data_preprocessor.register_forward_hook(lambda _module, _args, frames: frames.double())
-    gradients = []
-    for batches in ([batch], halves(batch)):
-        computed = stepper.compute(batches, seed)
-        gradients.append([p.grad.clone() for p in runner.model.parameters()])
-    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(*gradients, strict=True))
-    losses = [stepper.compute([half], seed).scalars['loss'].item() for half in halves(batch)]
-    assert computed.scalars['loss'].item() == pytest.approx(sum(losses) / 2, rel=1e-12)
+    batch = next(iter(runner.train_loader))
+    return runner, runner.make_stepper(), {**batch, 'label': torch.tensor([0, 2, 1, 1])}
+
+
+def gradients_of(runner: Runner, stepper: Stepper, *batches: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the mean gradient of some batches by name, and their mean loss."""
+    loss = stepper.compute(batches, seed).scalars['loss']
+    return {'loss': loss, **{name: p.grad.clone() for name, p in runner.model.named_parameters()}}
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+def test_accumulated_batches_give_the_gradient_of_the_large_one(data: Path, tmp_path: Path, loss: str) -> None:
+    runner, stepper, batch = make_exact(data, tmp_path, loss)
+    whole = gradients_of(runner, stepper, batch)
+    torch.testing.assert_close(gradients_of(runner, stepper, *halves(batch)), whole, rtol=1e-6, atol=1e-9)
+
+
+def half_of_a_process(data: Path, work_dir: Path, inputs: Tensor) -> dict[str, dict[str, Tensor]]:
+    """Return the gradients of one of two processes, which has half of the batch, with each loss."""
+    found = {}
+    for loss in LOSSES:
+        runner, stepper, batch = make_exact(data, work_dir, loss)
+        half = halves({**batch, 'inputs': inputs})[distributed.rank()]
+        found[loss] = gradients_of(runner, stepper, half)
+    return found
+
+
+@pytest.mark.sweep
+def test_two_processes_have_the_gradient_of_the_large_batch(data: Path, tmp_path: Path) -> None:
+    inputs = make_exact(data, tmp_path, 'plain')[2]['inputs']
+    shares = run_processes(2, tmp_path / 'run', partial(half_of_a_process, data, tmp_path, inputs))
+    for loss in LOSSES:
+        runner, stepper, batch = make_exact(data, tmp_path, loss)
+        whole = gradients_of(runner, stepper, {**batch, 'inputs': inputs})
+        mean = (shares[0][loss].pop('loss') + shares[1][loss].pop('loss')) / 2
+        torch.testing.assert_close(mean, whole.pop('loss'), rtol=1e-6, atol=1e-9)
+        for share in shares:
+            torch.testing.assert_close(share[loss], whole, rtol=1e-6, atol=1e-9)
 
 
 def test_each_accumulated_batch_draws_its_own_dropout(data: Path, tmp_path: Path) -> None:

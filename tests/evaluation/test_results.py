@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from codes.evaluation.results import (
+    ACTIVATIONS,
     Results,
     check_result_file,
     class_table,
@@ -24,17 +25,18 @@ LABELS = np.array([0, 1, 2, 2])
 MULTI_HOT = np.float32([[1, 0, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1]])
 
 
-def make(scores=SCORES, labels=LABELS, paths=PATHS, name='x.pkl') -> Results:
-    return Results(name, list(paths), labels, scores)
+def make(scores=SCORES, labels=LABELS, paths=PATHS, name='x.pkl', activation='softmax') -> Results:
+    return Results(name, list(paths), labels, scores, activation)
 
 
 @pytest.mark.parametrize('suffix', ['.pkl', '.json'])
 @pytest.mark.parametrize('labels', [LABELS, MULTI_HOT])
-def test_results_come_back_in_the_same_bits(tmp_path: Path, suffix: str, labels: np.ndarray) -> None:
+@pytest.mark.parametrize('activation', ACTIVATIONS)
+def test_results_come_back_in_the_same_bits(tmp_path: Path, suffix: str, labels: np.ndarray, activation: str) -> None:
     scores = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    write_results(make(scores, labels), tmp_path / f'x{suffix}')
+    write_results(make(scores, labels, activation=activation), tmp_path / f'x{suffix}')
     read = read_results(tmp_path / f'x{suffix}')
-    assert read.paths == PATHS
+    assert (read.paths, read.activation) == (PATHS, activation)
     for one, other in ((read.scores, scores), (read.labels, labels)):
         assert one.dtype == other.dtype
         assert np.array_equal(one, other)
@@ -46,7 +48,7 @@ def test_a_file_holds_a_dict_a_video_and_plain_values_only(tmp_path: Path) -> No
     write_results(make(), tmp_path / 'x.json')
     write_results(make(), tmp_path / 'x.pkl')
     entries = json.loads((tmp_path / 'x.json').read_text())
-    assert entries[1] == {'path': 'b.mp4', 'label': 1, 'scores': [0, 2, 1]}
+    assert entries[1] == {'path': 'b.mp4', 'label': 1, 'scores': [0, 2, 1], 'activation': 'softmax'}
     assert pickle.loads((tmp_path / 'x.pkl').read_bytes()) == entries
 
 
@@ -106,6 +108,9 @@ GOOD = {'path': 'a', 'label': 0, 'scores': [0.5, 1]}
         ([{**GOOD, 'label': 'jump'}], 'labels must be classes from 0 to 1'),
         ([{**GOOD, 'label': [1, 0, 1]}], 'labels must be one class a video, or 2 numbers that are 0 or 1'),
         ([{**GOOD, 'label': [2, 0]}], 'or 2 numbers that are 0 or 1'),
+        ([{**GOOD, 'activation': 'relu'}], "activation must be one of softmax, sigmoid, none .* and is 'relu'"),
+        ([{**GOOD, 'activation': 'softmax'}, GOOD], 'the same in all entries, and is None'),
+        ([GOOD, {**GOOD, 'activation': 'softmax'}], "the same in all entries, and is 'softmax'"),
     ],
 )
 @pytest.mark.parametrize('suffix', ['.pkl', '.json'])
@@ -138,25 +143,32 @@ def test_files_that_cannot_be_written_are_named_and_folders_made(tmp_path: Path)
             check_result_file(file)
 
 
-def test_probabilities_are_told_from_scores() -> None:
+def test_where_a_file_does_not_say_labels_and_scores_tell_what_the_scores_are(tmp_path: Path) -> None:
     softmax = np.float32([[0.2, 0.3, 0.5]] * 4)
-    assert make(softmax).are_probabilities
-    assert not make().are_probabilities
-    assert not make(softmax * 1.1).are_probabilities
-    assert not make(softmax - np.float32([0.3, 0, -0.3])).are_probabilities
-    assert make(softmax * 1.1, MULTI_HOT).are_probabilities
-    assert not make(SCORES, MULTI_HOT).are_probabilities
+    for scores, labels, expected in (
+        (softmax, LABELS, 'none'),
+        (SCORES, LABELS, 'softmax'),
+        (softmax * 1.1, LABELS, 'softmax'),
+        (softmax - np.float32([0.3, 0, -0.3]), LABELS, 'softmax'),
+        (softmax * 1.1, MULTI_HOT, 'none'),
+        (SCORES, MULTI_HOT, 'sigmoid'),
+    ):
+        pairs = zip(labels.tolist(), scores.tolist(), strict=True)
+        entries = [{'path': 'a', 'label': label, 'scores': row} for label, row in pairs]
+        (tmp_path / 'old.json').write_text(json.dumps(entries))
+        assert read_results(tmp_path / 'old.json').activation == expected
 
 
 def test_probabilities_by_hand() -> None:
     e = np.exp(1)
     scores = np.float32([[0, 1, 0], [1000, 0, 0], [-1000, 0, -1000], [0, 0, 0]])
     expected = [[1 / (2 + e), e / (2 + e), 1 / (2 + e)], [1, 0, 0], [0, 1, 0], [1 / 3] * 3]
-    np.testing.assert_allclose(make(scores).probabilities(), expected, atol=1e-12)
+    for labels in (LABELS, MULTI_HOT):  # labels do not tell how the network was trained
+        np.testing.assert_allclose(make(scores, labels).probabilities(), expected, atol=1e-12)
     expected = [[0.5, e / (1 + e), 0.5], [1, 0.5, 0.5], [0, 0.5, 0], [0.5] * 3]
-    np.testing.assert_allclose(make(scores, MULTI_HOT).probabilities(), expected, atol=1e-12)
-    prob = np.float32([[0.2, 0.3, 0.5]] * 4)
-    assert np.array_equal(make(prob).probabilities(), prob)
+    for labels in (LABELS, MULTI_HOT):
+        np.testing.assert_allclose(make(scores, labels, activation='sigmoid').probabilities(), expected, atol=1e-12)
+    assert np.array_equal(make(activation='none').probabilities(), SCORES)
 
 
 def test_fusion_is_the_weighted_mean_matched_by_path() -> None:
@@ -165,6 +177,7 @@ def test_fusion_is_the_weighted_mean_matched_by_path() -> None:
     other = make(other_scores[order], LABELS[order], [PATHS[i] for i in order])
     fused = fuse([make(), other], [1, 3], 'score')
     np.testing.assert_allclose(fused.scores, (SCORES + 3 * other_scores) / 4, rtol=1e-6)
+    assert fused.activation == 'softmax'
     assert (fused.paths, fused.labels.tolist()) == (PATHS, LABELS.tolist())
 
     def softmax(x: np.ndarray) -> np.ndarray:
@@ -172,8 +185,8 @@ def test_fusion_is_the_weighted_mean_matched_by_path() -> None:
 
     fused = fuse([make(), other], [2, 1], 'prob')
     np.testing.assert_allclose(fused.scores, (2 * softmax(SCORES) + softmax(other_scores)) / 3, rtol=1e-6)
-    assert fused.are_probabilities
-    again = fuse([make(softmax(SCORES).astype(np.float32)), other], [2, 1], 'prob')
+    assert fused.activation == 'none'
+    again = fuse([make(softmax(SCORES).astype(np.float32), activation='none'), other], [2, 1], 'prob')
     np.testing.assert_allclose(again.scores, fused.scores, rtol=1e-6)
 
 
@@ -212,10 +225,20 @@ def test_weights_that_do_not_fit_are_refused(weights: list[float]) -> None:
 
 
 def test_scores_cannot_be_had_from_probabilities() -> None:
-    with pytest.raises(ValueError, match="y holds probabilities, not scores before softmax: use average='prob'"):
-        fuse([make(), make(np.full((4, 3), 1 / 3, np.float32), name='y')], [1, 1], 'score')
+    prob = make(np.full((4, 3), 1 / 3, np.float32), name='y', activation='none')
+    with pytest.raises(ValueError, match="y holds probabilities, not scores: use average='prob'"):
+        fuse([make(), prob], [1, 1], 'score')
     with pytest.raises(ValueError, match="average='mean' must be one of prob, score"):
         fuse([make()], [1], 'mean')
+
+
+def test_fusion_of_networks_with_softmax_and_sigmoid_is_of_probabilities() -> None:
+    one, other = make(), make(name='y', activation='sigmoid')
+    expected = (one.probabilities() + 1 / (1 + np.exp(-SCORES.astype(float)))) / 2
+    np.testing.assert_allclose(fuse([one, other], [1, 1], 'prob').scores, expected, rtol=1e-6)
+    message = "x.pkl and y hold scores before softmax and sigmoid: use average='prob'"
+    with pytest.raises(ValueError, match=message):
+        fuse([one, other], [1, 1], 'score')
 
 
 def test_confusion_has_labels_in_rows() -> None:

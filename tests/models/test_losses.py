@@ -30,10 +30,52 @@ def test_label_smoothing_by_hand() -> None:
     assert value(CrossEntropyLoss(label_smoothing=0.2)) == pytest.approx(-(first + second) / 2)
 
 
-def test_class_weights_by_hand() -> None:
+def test_class_weights_multiply_the_losses_of_videos_by_hand() -> None:
     label = torch.tensor([0, 1])
-    expected = -(2 * math.log(0.75) + 6 * math.log(0.9)) / 8
+    expected = -(2 * math.log(0.75) + 6 * math.log(0.9)) / 2
     assert value(CrossEntropyLoss(class_weights=[2, 6]), label) == pytest.approx(expected)
+
+
+def test_class_weights_of_smoothed_and_of_mixed_labels_by_hand() -> None:
+    """Each class's share of a label counts with the weight of that class."""
+    first = 2 * 0.9 * math.log(0.75) + 6 * 0.1 * math.log(0.25)
+    second = 2 * 0.9 * math.log(0.1) + 6 * 0.1 * math.log(0.9)
+    loss = CrossEntropyLoss(label_smoothing=0.2, class_weights=[2, 6])
+    assert value(loss) == pytest.approx(-(first + second) / 2)
+    mixed = torch.tensor([[0.9, 0.1], [0.9, 0.1]])
+    assert value(CrossEntropyLoss(class_weights=[2, 6]), mixed) == pytest.approx(-(first + second) / 2)
+
+
+def test_weights_whose_mean_over_the_videos_is_1_keep_the_scale() -> None:
+    """Three videos of class 0 and one of class 1, each with the loss log 2: 4 / (2 * 3) and 4 / (2 * 1)."""
+    scores, label = torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])
+    for loss in (CrossEntropyLoss(class_weights=[2 / 3, 2]), FocalLoss(gamma=0.0, class_weights=[2 / 3, 2])):
+        assert loss(scores, label).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        CrossEntropyLoss(class_weights=[1, 1, 10]),
+        CrossEntropyLoss(label_smoothing=0.1, class_weights=[1, 1, 10]),
+        FocalLoss(class_weights=[1, 1, 10]),
+        BinaryCrossEntropyLoss(positive_weight=3.0),
+    ],
+)
+def test_parts_of_a_batch_add_up_to_it(loss: nn.Module) -> None:
+    scores, label = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    for target in (label, torch.rand(4, 3).softmax(1)):
+        parts = [loss(*part) for part in zip(scores.split(2), target.split(2), strict=True)]
+        torch.testing.assert_close(sum(parts) / 2, loss(scores, target))
+
+
+@pytest.mark.parametrize('kind', [CrossEntropyLoss, FocalLoss])
+def test_a_batch_of_classes_without_weight_has_the_loss_0(kind: type[nn.Module]) -> None:
+    scores = torch.randn(2, 2, requires_grad=True)
+    loss = kind(class_weights=[0, 1])(scores, CLASSES)
+    loss.backward()
+    assert loss.item() == 0
+    assert not scores.grad.any()
 
 
 def test_mixed_labels_by_hand() -> None:
@@ -49,7 +91,7 @@ def test_focal_loss_by_hand(gamma: float) -> None:
 
 
 def test_focal_loss_with_class_weights_by_hand() -> None:
-    expected = -(2 * 0.25**2 * math.log(0.75) + 6 * 0.1**2 * math.log(0.9)) / 8
+    expected = -(2 * 0.25**2 * math.log(0.75) + 6 * 0.1**2 * math.log(0.9)) / 2
     assert value(FocalLoss(class_weights=[2, 6]), torch.tensor([0, 1])) == pytest.approx(expected)
 
 
@@ -84,11 +126,11 @@ def test_focal_loss_of_a_sure_network_has_a_gradient(gamma: float) -> None:
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 @pytest.mark.parametrize('class_weights', [None, [0.5, 1, 2, 0, 3]])
-def test_cross_entropy_is_torchs(smoothing: float, class_weights: list | None) -> None:
+def test_cross_entropy_is_torchs_without_its_division_by_weights(smoothing: float, class_weights: list | None) -> None:
     scores, label = torch.randn(6, 5), torch.randint(5, (6,))
     weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-    expected = functional.cross_entropy(scores, label, weight, label_smoothing=smoothing)
-    torch.testing.assert_close(CrossEntropyLoss(smoothing, class_weights)(scores, label), expected)
+    summed = functional.cross_entropy(scores, label, weight, label_smoothing=smoothing, reduction='sum')
+    torch.testing.assert_close(CrossEntropyLoss(smoothing, class_weights)(scores, label), summed / 6)
 
 
 @pytest.mark.parametrize(

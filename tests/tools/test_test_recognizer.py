@@ -85,6 +85,7 @@ def test_results_have_path_label_and_scores_of_each_video_in_order(test_here: Te
     lines = [line.rsplit(maxsplit=1) for line in (data / 'val.txt').read_text().splitlines()]
     assert [(e['path'], e['label']) for e in entries] == [(str(data / path), int(label)) for path, label in lines]
     assert [len(e['scores']) for e in entries] == [8] * 7
+    assert {e['activation'] for e in entries} == {'softmax'}
     top1 = np.mean([np.argmax(e['scores']) == e['label'] for e in entries]) * 100
     metrics = json.loads((tmp_path / 'm.json').read_text())
     assert (metrics['num_videos'], metrics['top1']) == (7, top1)
@@ -93,6 +94,8 @@ def test_results_have_path_label_and_scores_of_each_video_in_order(test_here: Te
     assert sorted(file.name for file in tmp_path.rglob('*') if file.is_file()) == ['m.json', 'x.json']
     test_here('--out', tmp_path / 'x.pkl')
     assert pickle.loads((tmp_path / 'x.pkl').read_bytes()) == entries
+    test_here('--out', tmp_path / 'y.json', '--average-views', 'prob')
+    assert {e['activation'] for e in json.loads((tmp_path / 'y.json').read_text())} == {'none'}
 
 
 @pytest.mark.parametrize('die_in', [0, 2])

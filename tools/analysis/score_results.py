@@ -95,7 +95,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('results', nargs='+', type=Path, metavar='RESULT', help='a .pkl or .json of test_recognizer.py')
     parser.add_argument('--weights', nargs='+', type=float, metavar='W', help='one for each result; by default equal')
     parser.add_argument(
-        '--average', choices=FUSIONS, default='prob', help='average probabilities (default) or scores before softmax'
+        '--average', choices=FUSIONS, default='prob', help='average probabilities (default) or scores before that'
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--metrics', nargs='+', choices=sorted(METRICS.module_dict), help='by default all that fit')
@@ -141,9 +141,7 @@ def score(args: argparse.Namespace) -> dict[str, Any]:
         configs = load_config(args.config)['metrics']
     every = [read_results(file) for file in args.results]
     for results in every:
-        kind = 'probabilities' if results.are_probabilities else 'scores before softmax'
-        if results.is_multi_hot and not results.are_probabilities:
-            kind = 'scores before sigmoid'
+        kind = 'probabilities' if results.activation == 'none' else f'scores before {results.activation}'
         print(f'{results.name}: {len(results.paths)} videos, {results.scores.shape[1]} classes, {kind}')
     final = every[0]
     if len(every) > 1:

@@ -30,6 +30,11 @@ class ClsHead(nn.Module):
         self.criterion = loss or CrossEntropyLoss()
         self.criterion.check_num_classes(num_classes)
 
+    @property
+    def activation(self) -> str:
+        """What makes probabilities of the scores, 'softmax' or 'sigmoid', as the loss understands them."""
+        return self.criterion.activation
+
     def forward(self, features: Tensor, num_snippets: int) -> Tensor:
         """Score each view.
 

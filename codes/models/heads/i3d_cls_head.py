@@ -29,7 +29,7 @@ class I3DClsHead(ClsHead):
         init_std: standard deviation of the normal distribution that the weights start from.
         test_window: (height, width) of the feature map in training, (7, 7) for crops of 224 pixels and a stride of 32.
             In eval mode each window of this size is classified and the windows' probabilities are averaged; the scores
-            are their logarithms. Goes with ``average_views='prob'``. None for one pooling.
+            are their logarithms. Goes with ``average_views='prob'`` and losses over softmax. None for one pooling.
         loss: the training loss; None for plain cross entropy.
 
     Raises:
@@ -48,6 +48,10 @@ class I3DClsHead(ClsHead):
         super().__init__(num_classes, in_channels, dropout, loss)
         if test_window is not None and (len(test_window) != 2 or min(test_window) < 1):
             raise ValueError(f'test_window={test_window!r} must be (height, width), both at least 1, or None')
+        if test_window is not None and self.activation != 'softmax':
+            raise ValueError(
+                f'test_window averages probabilities by softmax and does not go with {type(self.criterion).__name__}'
+            )
         self.test_window = test_window
         self.fc_cls = nn.Linear(in_channels, num_classes)
         init_linear(self.fc_cls, init_std)

@@ -77,6 +77,11 @@ class Recognizer3D(nn.Module):
         """K."""
         return self.cls_head.num_classes
 
+    @property
+    def activation(self) -> str:
+        """What still makes probabilities of the results in eval mode: 'softmax', 'sigmoid', or 'none' if they are."""
+        return 'none' if self.average_views == 'prob' else self.cls_head.activation
+
     def init_weights(self) -> None:
         """Load the weights that the backbone's ``pretrained`` names, if any; report what matched.
 

@@ -3,7 +3,8 @@
 Needs the settings data_root, num_classes, num_snippets, frames_per_snippet and frame_interval.
 Lists: `<folder> <number of frames> <label>`, folders relative to data_root. A validation video may have several labels,
 joined by commas, as mean average precision counts them all; a training video has one.
-The page needs metrics=[dict(type='MeanAveragePrecision')] and runtime=dict(save_best='mAP').
+The page needs metrics=[dict(type='MeanAveragePrecision')], runtime=dict(save_best='mAP') and, with a loss over softmax,
+model.average_views='prob', so that probabilities are ranked.
 """
 
 _sample = dict(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from codes.models.heads.i3d_cls_head import I3DClsHead
-from codes.models.losses import FocalLoss
+from codes.models.losses import BinaryCrossEntropyLoss, FocalLoss
 
 
 def test_scores_are_the_mean_over_snippets_of_each_snippets_scores() -> None:
@@ -98,6 +98,12 @@ def test_a_window_as_large_as_the_map_gives_the_probabilities_of_the_plain_head(
 
 
 @torch.no_grad()
+def test_windows_are_for_losses_over_softmax() -> None:
+    I3DClsHead(num_classes=5, in_channels=6, test_window=(1, 1), loss=FocalLoss())
+    with pytest.raises(ValueError, match='test_window averages .* by softmax and does not go with BinaryCrossEntropy'):
+        I3DClsHead(num_classes=5, in_channels=6, test_window=(1, 1), loss=BinaryCrossEntropyLoss())
+
+
 def test_windows_are_for_testing_only() -> None:
     head = I3DClsHead(num_classes=5, in_channels=6, dropout=0.0, init_std=1.0, test_window=(1, 1))
     plain = I3DClsHead(num_classes=5, in_channels=6, dropout=0.0)

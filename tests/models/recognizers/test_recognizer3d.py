@@ -11,7 +11,7 @@ from codes.models.batch_augment import MixupCutmix
 from codes.models.data_preprocessor import DataPreprocessor
 from codes.models.heads.i3d_cls_head import I3DClsHead
 from codes.models.heads.trn_head import TRNHead
-from codes.models.losses import BinaryCrossEntropyLoss
+from codes.models.losses import BinaryCrossEntropyLoss, Loss
 from codes.models.recognizers.recognizer3d import Recognizer3D
 
 DSA = {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 0.5, 'blocks': (0, 1, 1, 0)}
@@ -295,3 +295,11 @@ def test_probabilities_of_several_labels_do_not_compete() -> None:
     model = Recognizer3D(backbone, I3DClsHead(5, 64, loss=BinaryCrossEntropyLoss()), average_views='prob').eval()
     nn.init.constant_(model.cls_head.fc_cls.bias, 4.0)
     assert (model(torch.zeros(1, 2, 1, 3, 2, 32, 32, dtype=torch.uint8)) > 0.9).all()
+
+
+@pytest.mark.parametrize(('loss', 'activation'), [(None, 'softmax'), (BinaryCrossEntropyLoss(), 'sigmoid')])
+def test_model_tells_what_makes_probabilities_of_its_results(loss: Loss | None, activation: str) -> None:
+    for average_views, expected in (('score', activation), ('prob', 'none')):
+        head = I3DClsHead(5, 64, loss=loss)
+        model = Recognizer3D(ResNet_I3D(10, base_channels=8), head, average_views=average_views)
+        assert model.activation == expected

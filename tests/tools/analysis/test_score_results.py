@@ -23,11 +23,12 @@ Command = Callable[..., tuple[str, str, int]]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_results(Results('one', PATHS, LABELS, ONE), tmp_path / 'one.pkl')
-    write_results(Results('two', PATHS[::-1], LABELS[::-1], TWO[::-1]), tmp_path / 'two.json')
+    write_results(Results('one', PATHS, LABELS, ONE, 'softmax'), tmp_path / 'one.pkl')
+    write_results(Results('two', PATHS[::-1], LABELS[::-1], TWO[::-1], 'softmax'), tmp_path / 'two.json')
     multi_hot = np.eye(4, dtype=np.float32)[LABELS]
     multi_hot[:5] = 1
-    write_results(Results('multi', PATHS, multi_hot, ONE), tmp_path / 'multi.pkl')
+    write_results(Results('multi', PATHS, multi_hot, ONE, 'sigmoid'), tmp_path / 'multi.pkl')
+    write_results(Results('trained', PATHS, multi_hot, TWO, 'softmax'), tmp_path / 'trained_with_one.pkl')
     (tmp_path / 'classes.txt').write_text('run\nwalk\njump\nsit\n')
     return tmp_path
 
@@ -101,6 +102,17 @@ def test_several_labels_have_mean_average_precision(command: Command, folder: Pa
     assert np.mean(values) == pytest.approx(expected, abs=0.01)
 
 
+def test_a_network_trained_with_softmax_is_not_taken_for_one_with_sigmoid(command: Command, folder: Path) -> None:
+    output, _, status = command('multi.pkl trained_with_one.pkl --out both.json')
+    assert status == 0
+    assert 'multi.pkl: 30 videos, 4 classes, scores before sigmoid' in output
+    assert 'trained_with_one.pkl: 30 videos, 4 classes, scores before softmax' in output
+    softmax = np.exp(TWO) / np.exp(TWO).sum(axis=1, keepdims=True)
+    both = read_results(folder / 'both.json')
+    np.testing.assert_allclose(both.scores, (1 / (1 + np.exp(-ONE)) + softmax) / 2, rtol=1e-5)
+    assert both.activation == 'none'
+
+
 def test_table_of_classes_has_the_worst_first_and_mistakes_are_listed(command: Command) -> None:
     output, _, _ = command('one.pkl --per-class --mistakes 3 --class-file classes.txt')
     lines = output.splitlines()
@@ -119,7 +131,7 @@ def test_table_of_classes_has_the_worst_first_and_mistakes_are_listed(command: C
 
 
 def test_a_perfect_result_has_no_mistakes(command: Command, folder: Path) -> None:
-    write_results(Results('x', PATHS, LABELS, np.eye(4, dtype=np.float32)[LABELS]), folder / 'perfect.json')
+    write_results(Results('x', PATHS, LABELS, np.eye(4, dtype=np.float32)[LABELS], 'none'), folder / 'perfect.json')
     output, _, status = command('perfect.json --mistakes 3')
     assert (output.splitlines()[-1], status) == ('no mistakes', 0)
 
