@@ -1,3 +1,4 @@
+import logging
 import math
 import re
 import sys
@@ -50,6 +51,14 @@ def test_nothing_is_suggested_where_nothing_falls(losses: list[float]) -> None:
     points = points_of([*[9.0] * MEMORY, *losses])
     assert suggest(points) is None
     assert 'no suggestion: the average does not fall' in find_lr.describe(points, None, len(points))
+
+
+@pytest.fixture(autouse=True)
+def _logger_of_each_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give back what the command sets up for its log."""
+    logger = logging.getLogger('codes')
+    for name, value in {'handlers': [], 'propagate': True, 'level': logger.level}.items():
+        monkeypatch.setattr(logger, name, value)
 
 
 @pytest.fixture
