@@ -114,14 +114,51 @@ def test_processes_have_numbers_and_a_network_and_end_well(tmp_path: Path) -> No
     assert names == [launching.interface_of('127.0.0.1') or ''] * 2
 
 
-def test_the_traceback_of_the_first_failure_is_shown_and_not_of_those_who_lost_contact() -> None:
+def test_the_traceback_of_the_first_failure_is_shown_and_not_of_those_who_lost_contact(tmp_path: Path) -> None:
     code = f"""{LEAVE_MESSAGE}
 if rank == 1:
     leave('Traceback ...\\nValueError: boom')
-else:
-    leave('process 0 lost contact', lost_contact=True)
+    open('{tmp_path}/left', 'w')
+    time.sleep(0.5)  # the others end before
+    sys.exit(1)
+while not os.path.exists('{tmp_path}/left'):
+    time.sleep(0.01)
+leave(f'process {{rank}} lost contact', lost_contact=True)
 sys.exit(1)"""
     assert run(code, LaunchCfg(3)) == (1, 'process 1 was the first to fail:\nTraceback ...\nValueError: boom')
+
+
+def test_mistake_is_known_as_such_though_others_end_before_who_made_it(tmp_path: Path) -> None:
+    code = f"""{LEAVE_MESSAGE}
+if rank == 1:
+    open('{tmp_path}/log', 'a').write('x')
+    leave('error: no such key')
+    open('{tmp_path}/left', 'w')
+    time.sleep(0.5)
+    sys.exit(2)
+while not os.path.exists('{tmp_path}/left'):
+    time.sleep(0.01)
+leave('process 0 lost contact', lost_contact=True)
+sys.exit(1)"""
+    assert run(code, LaunchCfg(2, max_restarts=3)) == (2, 'error: no such key')
+    assert (tmp_path / 'log').read_text() == 'x'
+
+
+def test_who_has_left_a_message_and_hangs_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, 'LEAVING', 0.2)
+    code = f"""{LEAVE_MESSAGE}
+if rank == 1:
+    leave('process 1 lost contact', lost_contact=True)
+    open('{tmp_path}/left', 'w')
+    time.sleep(60)
+while not os.path.exists('{tmp_path}/left'):
+    time.sleep(0.01)
+sys.exit(4)"""
+    started = time.monotonic()
+    assert run(code, LaunchCfg(2)) == (1, 'process 0 was the first to fail, with exit status 4')
+    assert time.monotonic() - started < 20
 
 
 def test_who_only_lost_contact_says_so_where_nobody_else_failed() -> None:
