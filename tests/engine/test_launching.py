@@ -26,7 +26,10 @@ LEAVE_MESSAGE = """
 import json
 def leave(text, **extra):
     message = {'message': text, 'extraInfo': {'py_callstack': text, 'timestamp': str(int(time.time())), **extra}}
-    open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write(json.dumps({'message': message}))
+    file = os.environ['TORCHELASTIC_ERROR_FILE']
+    with open(file + '.part', 'w') as stream:
+        stream.write(json.dumps({'message': message}))
+    os.replace(file + '.part', file)
 """
 
 
@@ -240,7 +243,7 @@ open('{tmp_path}/' + str(rank), 'w')
 while not os.path.exists('{tmp_path}/' + str(1 - rank)):
     time.sleep(0.01)
 if rank == 0:
-    sys.exit(143)
+    os._exit(143)  # as run_tool does, at once
 time.sleep(0.05)  # not before, for then it would be a failure like any other
 leave('process 1 lost contact', lost_contact=True)
 sys.exit(1)"""
