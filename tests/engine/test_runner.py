@@ -1,5 +1,6 @@
 import argparse
 import errno
+import functools
 import json
 import logging
 import os
@@ -345,6 +346,46 @@ def test_mixed_precision_trains_and_stays_close_to_float32(
         assert exact != mixed
         assert exact == pytest.approx(mixed, rel=0.05)
     assert all(p.dtype == torch.float32 for p in runner.model.parameters())
+
+
+@pytest.fixture
+def overflowing(onednn: None) -> Iterator[None]:
+    """Let fp16 begin with a scale that overflows twice, and grow behind three good steps, which overflows again."""
+    with pytest.MonkeyPatch.context() as patch:  # its own, that a test's monkeypatch.undo() leaves alone
+        scaler = functools.partial(torch.amp.GradScaler, init_scale=2.0**18, growth_interval=3)
+        patch.setattr(torch.amp, 'GradScaler', scaler)
+        yield
+
+
+def test_steps_that_fp16_leaves_out_are_counted_and_the_scale_is_in_the_curves(
+    data: Path, straight: Path, tmp_path: Path, overflowing: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, 'codes'):
+        train(make_config(data, runtime={'amp': 'fp16'}, train_cfg={'max_epochs': 2}), tmp_path)
+    scales = [line['train/scale'] for line in numbers_of(tmp_path) if 'train/loss' in line]
+    assert scales == [2.0**17, 2.0**16, 2.0**16, 2.0**16]
+    reports = [message for message in caplog.messages if ' done in ' in message]
+    assert reports[0].endswith('waiting for data; 2 steps left out, where fp16 overflowed')
+    assert reports[1].endswith('waiting for data')
+    assert 'scale 6.554e+04' in caplog.text
+    assert not any('train/scale' in line for line in numbers_of(straight))
+
+
+def test_stopped_and_resumed_fp16_run_ends_in_the_same_bits(
+    data: Path, tmp_path: Path, overflowing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(data, runtime={'amp': 'fp16'}, train_cfg={**EMA, 'max_epochs': 3})
+    config.pop('val_dataloader')
+    train(config, tmp_path / 'straight')
+    train_with_a_stop(config, tmp_path / 'stopped', monkeypatch)
+    one, two = (read_checkpoint(tmp_path / name / 'epoch_3.pth') for name in ('straight', 'stopped'))
+    assert_same_run(one, two)
+    assert one['scaler'] == two['scaler']
+    assert one['ema_updates'] == two['ema_updates']
+    numbers = numbers_of(tmp_path / 'straight')
+    assert numbers == numbers_of(tmp_path / 'stopped')
+    # The stop lies behind two good steps: the scale grows behind the next one.
+    assert [line['train/scale'] for line in numbers if 'train/loss' in line][3:6] == [2.0**16, 2.0**17, 2.0**16]
 
 
 def test_adamw_by_name(data: Path, tmp_path: Path) -> None:
