@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from codes.atomic_files import write_atomically
 from codes.engine.stopping import RunError, Stopped
 from codes.processes import die_with_parent
 
@@ -191,7 +192,8 @@ def leave_message(text: str, traceback_text: str | None = None, lost_contact: bo
             'lost_contact': lost_contact,
         }
         with contextlib.suppress(OSError):  # a full disk must not keep this process from ending
-            Path(file).write_text(json.dumps({'message': {'message': text, 'extraInfo': extra}}))
+            # Never a part of it, which the launcher could not read: this process may be ended at any moment.
+            write_atomically(json.dumps({'message': {'message': text, 'extraInfo': extra}}).encode(), Path(file))
     if not lost_contact:
         try:
             _tell_the_others(text)

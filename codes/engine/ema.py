@@ -1,11 +1,12 @@
 """An exponential moving average of a model's weights, which is validated instead of the weights themselves."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
@@ -19,34 +20,29 @@ class WeightAverage:
     Args:
         model: the model, whose present weights are also the average until the first update.
         decay: share of the old average that stays in the long run; 0.999 averages over about 1000 steps.
+
+    Attributes:
+        model: a model of the same kind with the averaged weights.
+        num_updates: n, how often the average was updated.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._averaged = AveragedModel(model, multi_avg_fn=self._move, use_buffers=True).requires_grad_(False)
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        # A plain number: torch's AveragedModel has a tensor, and copies it to the GPU in each update, which waits.
+        self.num_updates = 0
 
-    @property
-    def model(self) -> nn.Module:
-        """A model of the same kind with the averaged weights."""
-        return self._averaged.module
-
-    @property
-    def num_updates(self) -> int:
-        """n, how often the average was updated."""
-        return int(self._averaged.n_averaged)  # lies on the CPU, so that no one waits for the GPU
-
+    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Count in the model's weights and buffers as they are now."""
-        self._averaged.update_parameters(model)
-
-    def _move(self, averaged: Sequence[Tensor], current: Sequence[Tensor], _num_updates: Any) -> None:
-        """Move tensors of one type towards the current ones."""
-        if averaged[0].is_floating_point():
-            n = self.num_updates
-            decay = min(self.decay, (1 + n) / (10 + n))
-            get_ema_multi_avg_fn(decay)(list(averaged), list(current), n)
-        else:
-            torch._foreach_copy_(list(averaged), list(current))
+        n = self.num_updates
+        decay = min(self.decay, (1 + n) / (10 + n))
+        for averaged, current in _pairs_by_type(self.model, model):
+            if n and averaged[0].is_floating_point():
+                get_ema_multi_avg_fn(decay)(averaged, current, n)
+            else:
+                torch._foreach_copy_(averaged, current)
+        self.num_updates += 1
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs: ``ema_state_dict``, with the model's keys, and ``ema_updates``."""
@@ -59,4 +55,18 @@ class WeightAverage:
             RuntimeError: the weights are of another model.
         """
         self.model.load_state_dict(content.get('ema_state_dict', content['state_dict']))
-        self._averaged.n_averaged.fill_(content.get('ema_updates', 0))
+        self.num_updates = content.get('ema_updates', 0)
+
+
+def _pairs_by_type(averaged: nn.Module, current: nn.Module) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
+    """Return parameters and buffers of two models, those of one data type in lists of their own."""
+    groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for one, two in zip(_tensors_of(averaged), _tensors_of(current), strict=True):
+        group = groups.setdefault(one.dtype, ([], []))
+        group[0].append(one)
+        group[1].append(two)
+    return groups.values()
+
+
+def _tensors_of(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

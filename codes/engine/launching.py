@@ -43,6 +43,7 @@ STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM,
 FAREWELL = 10  # seconds that machine 0 stays after its end, unless all others have left before
 REACH = 60  # seconds in which machine 0 must answer
 LEFT_BEHIND = 30  # seconds for processes to end of which another has failed
+LEAVING = 10  # seconds for a process to end by itself that has said why
 
 
 @dataclass(frozen=True)
@@ -341,6 +342,7 @@ class Agent(LocalElasticAgent):
         statuses = self._statuses()
         failed = {rank: status for rank, status in statuses.items() if status}
         if failed:
+            failed = self._await_leaving()
             asked_to_stop = not STOPPED.isdisjoint(failed.values())
             if asked_to_stop or MISTAKE in failed.values():
                 self._remaining_restarts = 0
@@ -357,6 +359,22 @@ class Agent(LocalElasticAgent):
             text = describe(self.own_failures(result), in_full=False)
             LOGGER.warning('%s; restart %d of %d', text, self._attempt, worker_group.spec.max_restarts)
         return result
+
+    def _await_leaving(self) -> dict[int, int]:
+        """Return the exit status of each failed process by rank, when those have ended that have left a message.
+
+        Such a process has failed before it was asked to end, and may be the reason why others did. A signal now would
+        hide its own exit status, or cut its message off.
+        """
+        assert self._pcontext is not None, 'processes are looked after when they have been started'
+        files = {w.global_rank: self._pcontext.error_files[w.local_rank] for w in self._worker_group.workers}
+        deadline = time.monotonic() + min(LEAVING, self._launch.stop_timeout)
+        while True:
+            statuses = self._statuses()
+            is_leaving = any(status is None and os.path.exists(files[rank]) for rank, status in statuses.items())
+            if not is_leaving or time.monotonic() > deadline:
+                return {rank: status for rank, status in statuses.items() if status}
+            time.sleep(0.02)
 
     def own_failures(self, result: RunResult) -> dict[int, ProcessFailure]:
         """Return the failed processes by rank, without those that were ended because others had failed."""

@@ -1,6 +1,7 @@
 """The record of iterations whose loss or gradient was not finite, in ``nonfinite.jsonl``."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,8 @@ class NonFiniteLog:
         record: dict[str, Any] = {'epoch': epoch, 'iteration': iteration, 'lr': rate, 'processes': every}
         if self._record is not None:
             self._record.append(record)
-        names = [path for process in every for path in process['paths']]
-        numbers = ', '.join(f'{name} {value}' for name, value in every[0]['scalars'].items())
-        text = f'iteration {iteration} (epoch {epoch}, lr {rate:.4g}) is not finite: {numbers}; its videos: '
+        where, numbers, names = _find_cause(every)
+        text = f'iteration {iteration} (epoch {epoch}, lr {rate:.4g}) is not finite{where}: {numbers}; its videos: '
         shown = ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
         if self.count > self.max_count:
             raise RunError(
@@ -56,3 +56,21 @@ class NonFiniteLog:
                 f'train_cfg.max_nonfinite={self.max_count} allows; a lower learning rate or clip_grad_norm may help'
             )
         LOGGER.warning('%s%s; left out, %d of at most %d', text, shown, self.count, self.max_count)
+
+
+def _find_cause(every: Sequence[Mapping[str, Any]]) -> tuple[str, str, list[str]]:
+    """Return which processes it lies with, what is not finite there, and their videos.
+
+    A gradient is the mean over all processes, and tells of none. So those count whose loss is not finite; all of them
+    if the gradient alone is not.
+    """
+    ranks = [rank for rank, process in enumerate(every) if not math.isfinite(float(process['scalars']['loss']))]
+    where = f' in process {", ".join(map(str, ranks))}' if 0 < len(ranks) < len(every) else ''
+    chosen = [every[rank] for rank in ranks or range(len(every))]
+    numbers = [
+        f'{name} {value}'
+        for process in chosen
+        for name, value in process['scalars'].items()
+        if not math.isfinite(float(value))
+    ]
+    return where, ', '.join(dict.fromkeys(numbers)), [path for process in chosen for path in process['paths']]

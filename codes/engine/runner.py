@@ -144,6 +144,7 @@ class Runner:
         self.best: dict[str, float] | None = None
         self.num_worse = 0  # validations since the best one
         self.num_nonfinite = 0  # iterations left out
+        self._num_overflows = 0  # steps of the running epoch that the scaler left out
         self._is_settled = distributed.world_size() < 3 or self.runtime.find_unused_parameters
         self._resumed_from: Position | None = None
         self._num_logged = 0  # iterations until there, as the run that was interrupted counted them
@@ -393,6 +394,7 @@ class Runner:
         self.train_loader.sampler.set_epoch(self.epoch, samples_done)  # type: ignore[attr-defined]
         text = f'epoch {self.epoch + 1}/{self.train_cfg.max_epochs}'
         first = self.iteration
+        self._num_overflows = 0
         started = tick = time.perf_counter()
         waited = 0.0
         for batches in in_groups(progress_bar(self.train_loader, text, batches_done), accumulate):
@@ -433,6 +435,7 @@ class Runner:
         request, is_bad = distributed.largest([session.stop.number, int(not gradient.is_finite)])
         if not is_bad:
             stepper.apply()
+            self._num_overflows += gradient.overflows
             return gradient.scalars, request
         stepper.leave_out()
         self.num_nonfinite += 1
@@ -446,6 +449,8 @@ class Runner:
     def _log(self, session: Session, text: str, rate: float) -> None:
         """Write the means since the last line; at the end of an epoch also what was bad in it."""
         means = {**self.meter.flush(), 'lr': rate, 'memory': self._memory()}
+        if self.scaler.is_enabled():
+            means['scale'] = self.scaler.get_scale()
         bad_samples = session.bad_samples
         num_bad = bad_samples.end_epoch() if self.iteration == self.iterations_per_epoch else 0
         if num_bad:
@@ -460,11 +465,12 @@ class Runner:
 
     def _report_epoch(self, text: str, iterations: int, seconds: float, waited: float) -> None:
         LOGGER.info(
-            '%s done in %s: %.1f videos a second, %.0f %% of the time waiting for data',
+            '%s done in %s: %.1f videos a second, %.0f %% of the time waiting for data%s',
             text,
             timedelta(seconds=round(seconds)),
             iterations * self.videos_per_iteration / seconds,
             100 * waited / seconds,
+            f'; {self._num_overflows} steps left out, where fp16 overflowed' if self._num_overflows else '',
         )
 
     def _save_within_epoch(self, session: Session, request: int) -> None:

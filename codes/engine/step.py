@@ -21,10 +21,12 @@ class Gradient:
             gradient before clipping.
         is_finite: whether the weights may follow the gradient. Gradients that overflow in fp16 count as finite: the
             scaler leaves such a step out and lowers its scale, which is how it finds the largest scale that works.
+        overflows: whether they did.
     """
 
     scalars: dict[str, Tensor]
     is_finite: bool
+    overflows: bool = False
 
 
 class Stepper:
@@ -88,7 +90,8 @@ class Stepper:
         overflows_first = self.scaler.is_enabled() and self.scaler.get_scale() > 1
         looked_at = means['loss'] if overflows_first else torch.stack([means['loss'].float(), norm.float()])
         if overflows_first and not norm.isfinite():
-            return Gradient(means, bool(looked_at.isfinite().all()))  # a step that the scaler leaves out has no norm
+            # A step that the scaler leaves out has no norm.
+            return Gradient(means, bool(looked_at.isfinite().all()), overflows=True)
         return Gradient({**means, 'grad_norm': norm}, bool(looked_at.isfinite().all()))
 
     def _communicating(self, is_last: bool) -> contextlib.AbstractContextManager[Any]:

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -167,6 +168,18 @@ def test_messages_reach_the_launcher_and_the_other_processes(
     assert message['extraInfo']['py_callstack'] == 'Traceback ...'
     assert abs(int(message['extraInfo']['timestamp']) - time.time()) < 10
     assert member.get('end of 1') == b'KeyError: x'
+
+
+def test_message_that_does_not_fit_the_disk_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
+    monkeypatch.setattr(os, 'fsync', fail)
+    distributed.leave_message('KeyError: x', 'Traceback ...')
+    assert os.listdir(tmp_path) == []
 
 
 def fail(error: Exception) -> None:

@@ -1,6 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from codes.engine.ema import WeightAverage
 
@@ -83,6 +88,49 @@ def test_average_without_a_state_starts_anew_from_the_weights() -> None:
     set_numbers(model, 8)
     average.update(model)
     assert average.model[0].weight.item() == 8
+
+
+def test_average_is_torchs_own_in_the_same_bits() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Conv1d(3, 5, 3), nn.BatchNorm1d(5), nn.Linear(4, 7).double())
+    average = WeightAverage(model, decay=0.25)
+    theirs = AveragedModel(model, use_buffers=True)
+    for decay in (0.0, 2 / 11, 0.25, 0.25):  # min(0.25, (1 + n) / (10 + n)) from n = 1 on
+        for value in model.state_dict().values():
+            value.copy_(100 * torch.randn(value.shape))
+        theirs.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        theirs.update_parameters(model)
+        average.update(model)
+    expected = theirs.module.state_dict()
+    assert average.model.state_dict().keys() == expected.keys()
+    for name, value in average.model.state_dict().items():
+        if value.is_floating_point():
+            assert torch.equal(value, expected[name]), name
+        else:
+            assert torch.equal(value, model.state_dict()[name])
+
+
+class Devices(TorchDispatchMode):
+    """Records where the tensors are that operations get and give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, result))
+        self.seen |= {leaf.device.type for leaf in leaves if isinstance(leaf, Tensor)}
+        return result
+
+
+def test_update_takes_nothing_to_the_device_or_from_it() -> None:
+    model = make_model().to('meta')  # stands for any device that is not the CPU
+    average = WeightAverage(model, decay=0.9)
+    with Devices() as devices:
+        for _ in range(3):
+            average.update(model)
+    assert devices.seen == {'meta'}
 
 
 def test_average_of_another_model_is_refused() -> None:

@@ -26,7 +26,10 @@ LEAVE_MESSAGE = """
 import json
 def leave(text, **extra):
     message = {'message': text, 'extraInfo': {'py_callstack': text, 'timestamp': str(int(time.time())), **extra}}
-    open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write(json.dumps({'message': message}))
+    file = os.environ['TORCHELASTIC_ERROR_FILE']
+    with open(file + '.part', 'w') as stream:
+        stream.write(json.dumps({'message': message}))
+    os.replace(file + '.part', file)
 """
 
 
@@ -114,14 +117,51 @@ def test_processes_have_numbers_and_a_network_and_end_well(tmp_path: Path) -> No
     assert names == [launching.interface_of('127.0.0.1') or ''] * 2
 
 
-def test_the_traceback_of_the_first_failure_is_shown_and_not_of_those_who_lost_contact() -> None:
+def test_the_traceback_of_the_first_failure_is_shown_and_not_of_those_who_lost_contact(tmp_path: Path) -> None:
     code = f"""{LEAVE_MESSAGE}
 if rank == 1:
     leave('Traceback ...\\nValueError: boom')
-else:
-    leave('process 0 lost contact', lost_contact=True)
+    open('{tmp_path}/left', 'w')
+    time.sleep(0.5)  # the others end before
+    sys.exit(1)
+while not os.path.exists('{tmp_path}/left'):
+    time.sleep(0.01)
+leave(f'process {{rank}} lost contact', lost_contact=True)
 sys.exit(1)"""
     assert run(code, LaunchCfg(3)) == (1, 'process 1 was the first to fail:\nTraceback ...\nValueError: boom')
+
+
+def test_mistake_is_known_as_such_though_others_end_before_who_made_it(tmp_path: Path) -> None:
+    code = f"""{LEAVE_MESSAGE}
+if rank == 1:
+    open('{tmp_path}/log', 'a').write('x')
+    leave('error: no such key')
+    open('{tmp_path}/left', 'w')
+    time.sleep(0.5)
+    sys.exit(2)
+while not os.path.exists('{tmp_path}/left'):
+    time.sleep(0.01)
+leave('process 0 lost contact', lost_contact=True)
+sys.exit(1)"""
+    assert run(code, LaunchCfg(2, max_restarts=3)) == (2, 'error: no such key')
+    assert (tmp_path / 'log').read_text() == 'x'
+
+
+def test_who_has_left_a_message_and_hangs_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, 'LEAVING', 0.2)
+    code = f"""{LEAVE_MESSAGE}
+if rank == 1:
+    leave('process 1 lost contact', lost_contact=True)
+    open('{tmp_path}/left', 'w')
+    time.sleep(60)
+while not os.path.exists('{tmp_path}/left'):
+    time.sleep(0.01)
+sys.exit(4)"""
+    started = time.monotonic()
+    assert run(code, LaunchCfg(2)) == (1, 'process 0 was the first to fail, with exit status 4')
+    assert time.monotonic() - started < 20
 
 
 def test_who_only_lost_contact_says_so_where_nobody_else_failed() -> None:
@@ -204,7 +244,7 @@ open('{tmp_path}/' + str(rank), 'w')
 while not os.path.exists('{tmp_path}/' + str(1 - rank)):
     time.sleep(0.01)
 if rank == 0:
-    sys.exit(143)
+    os._exit(143)  # as run_tool does, at once
 time.sleep(0.05)  # not before, for then it would be a failure like any other
 leave('process 1 lost contact', lost_contact=True)
 sys.exit(1)"""

@@ -1,10 +1,11 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from codes.engine import distributed
@@ -145,6 +146,30 @@ def test_each_accumulated_batch_draws_its_own_dropout(data: Path, tmp_path: Path
     places = []
     stepper.compute(halves(batch), places.append)
     assert places == [0, 1]
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """A process group of this process alone."""
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_processes_exchange_gradients_behind_the_last_batch_only(data: Path, tmp_path: Path, group: None) -> None:
+    _, stepper, batch = make_runner(data, tmp_path)
+    places, exchanges = [], []
+
+    def exchange(_state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        exchanges.append(places[-1])
+        done: torch.futures.Future[Tensor] = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    stepper.model.register_comm_hook(None, exchange)
+    stepper.compute([*halves(batch), *halves(batch)], places.append)
+    assert places == [0, 1, 2, 3]
+    assert set(exchanges) == {3}
 
 
 def test_step_left_out_leaves_no_trace(data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -164,6 +165,8 @@ def test_a_restarted_run_goes_on_where_it_stood(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.needs_gpu
 def test_training_on_every_gpu_of_the_machine(run: Run, config: Path, tmp_path: Path) -> None:
     gpus = torch.cuda.device_count()
-    override = ['--cfg-options', 'train_cfg.max_epochs=1', f'train_dataloader.batch_size={max(1, 8 // gpus)}']
-    done = run('dist_train_recognizer.sh', config, gpus, '--work-dir', tmp_path, '--amp', 'bf16', *override)
+    override = ['train_cfg.max_epochs=1', 'train_cfg.sync_bn=True', f'train_dataloader.batch_size={max(1, 8 // gpus)}']
+    options = ['--work-dir', tmp_path, '--amp', 'bf16', '--cfg-options', *override]
+    done = run('dist_train_recognizer.sh', config, gpus, *options)
     assert f'{gpus} process(es)' in done.stdout
+    assert np.isfinite(read_lines(tmp_path / 'scalars.jsonl')[0]['train/grad_norm'])

@@ -83,6 +83,7 @@ class TAM(nn.Module):
             raise ValueError(f'features of {frames} frames do not fit frames_per_snippet={self.frames_per_snippet}')
         pooled = x.mean(dim=(3, 4))  # (N*V*U, C, T)
         kernel = self.generate(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])  # (N*V*U, C, L)
+        kernel = kernel.to(x.dtype)  # autocast's softmax gives float32 on CUDA, and the products below would follow
         gated = self.gate(pooled)[..., None, None] * x  # (N*V*U, C, T, H, W)
         padded = nn.functional.pad(gated, (0, 0, 0, 0, reach, reach))  # (N*V*U, C, T + L - 1, H, W)
         taps = (kernel[:, :, k, None, None, None] * padded[:, :, k : k + frames] for k in range(self.kernel_size))

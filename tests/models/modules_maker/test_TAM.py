@@ -96,6 +96,14 @@ def test_tam_kernel_and_gate_differ_between_inputs() -> None:
     assert not torch.allclose(module(2 * x), 2 * module(x), rtol=1e-3, atol=1e-4)
 
 
+def test_tam_keeps_the_type_of_its_input_where_softmax_gives_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As under autocast on CUDA.
+    monkeypatch.setattr(nn.Softmax, 'forward', lambda self, values: values.float().softmax(self.dim))
+    module = make_tam()
+    with torch.autocast('cpu', torch.bfloat16):
+        assert module(torch.randn(2, 8, 4, 3, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize('training', [True, False])
 def test_tam_gradients_are_right_in_float64(training: bool) -> None:
     module = make_tam(4, frames_per_snippet=2).double().train(training)
