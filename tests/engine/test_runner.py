@@ -347,6 +347,19 @@ def test_mixed_precision_trains_and_stays_close_to_float32(
     assert all(p.dtype == torch.float32 for p in runner.model.parameters())
 
 
+def test_models_with_convolutions_of_other_dimensions_train(data: Path, tmp_path: Path) -> None:
+    """A non-local block that compares by concatenation has a 2D convolution, TAM has 1D ones."""
+    config = make_config(data, train_cfg={'max_epochs': 1})
+    config['model']['module_cfg'] = [
+        {'type': 'NonLocal3d', 'mode': 'concatenation', 'place': 'after_block', 'blocks': (0, 1, 0, 0)},
+        {'type': 'TAM', 'frames_per_snippet': 2, 'place': 'before_conv1', 'blocks': (0, 1, 0, 0)},
+    ]
+    model = train(config, tmp_path).model
+    assert {p.dim() for p in model.parameters()} == {1, 2, 3, 4, 5}
+    assert all(p.grad is not None for p in model.parameters())
+    assert model.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
 def test_adamw_by_name(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['optimizer'] = {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.05}
