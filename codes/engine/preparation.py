@@ -52,6 +52,24 @@ def place_model(model: nn.Module, device: torch.device) -> None:
             parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
 
 
+def check_batch_size(model: nn.Module, batch_size: int) -> None:
+    """Refuse training batches that are too small for what the model does with them.
+
+    Args:
+        model: a recogniser.
+        batch_size: videos in a batch of one process.
+
+    Raises:
+        ValueError: the videos of a batch are mixed, and there are too few; states both.
+    """
+    augment: Any = model.batch_augment
+    if augment is not None and batch_size < augment.min_batch_size:
+        raise ValueError(
+            f'train_dataloader.batch_size={batch_size} is too small for model.batch_augment: {type(augment).__name__} '
+            f'mixes the videos of a batch of one process and needs at least {augment.min_batch_size}'
+        )
+
+
 def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> DataLoader[Any]:
     """Build the data set and the loader of a config section for this process."""
     dataset = build(section['dataset'], DATASETS, f'{name}.dataset')

@@ -45,7 +45,14 @@ from codes.engine.optim import (
     scale_learning_rate,
     set_learning_rate,
 )
-from codes.engine.preparation import avoid_broken_kernels, build_loader, place_model, seed_iteration, set_determinism
+from codes.engine.preparation import (
+    avoid_broken_kernels,
+    build_loader,
+    check_batch_size,
+    place_model,
+    seed_iteration,
+    set_determinism,
+)
 from codes.engine.profiling import Profiler, profile_iterations
 from codes.engine.resuming import check_is_of_a_run, describe_misfit, find_changes
 from codes.engine.saving import Saver
@@ -112,6 +119,7 @@ class Runner:
         self.model = build(config['model'], MODELS, 'model')
         if self.train_cfg.sync_bn:
             self.model = convert_sync_batch_norm(self.model, device)
+        check_batch_size(self.model, config['train_dataloader']['batch_size'])
         self.train_loader = build_loader(
             config['train_dataloader'], 'train_dataloader', self.runtime, self.train_cfg.accumulate
         )

@@ -360,6 +360,17 @@ def test_models_with_convolutions_of_other_dimensions_train(data: Path, tmp_path
     assert model.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+def test_a_video_is_not_mixed_with_itself(data: Path, tmp_path: Path) -> None:
+    config = make_config(data)
+    config['model']['batch_augment'] = {'type': 'MixupCutmix'}
+    config['train_dataloader']['batch_size'] = 1
+    text = 'train_dataloader.batch_size=1 is too small for model.batch_augment: MixupCutmix mixes .* at least 2'
+    with pytest.raises(ValueError, match=text):
+        Runner(config, tmp_path, DEVICE)
+    config['train_dataloader']['batch_size'] = 2
+    Runner(config, tmp_path, DEVICE)
+
+
 def test_adamw_by_name(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['optimizer'] = {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.05}

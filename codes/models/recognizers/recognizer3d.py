@@ -123,13 +123,19 @@ class Recognizer3D(nn.Module):
         label = label.to(frames.device, non_blocking=True)
         is_one_class = label.dim() == 1
         if self.batch_augment is not None and self.training:
-            frames, label = self.batch_augment(frames, label, self.num_classes)
+            frames, label = self._augment(frames, label)
         scores = self._score(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(dim=1)  # (N, K)
         losses = {'loss': self.cls_head.loss(scores, label)}
         if is_one_class:
             best = label if label.dim() == 1 else label.argmax(dim=1)
             losses['top1'] = (scores.argmax(dim=1) == best).float().mean() * 100
         return losses
+
+    @torch.compiler.disable
+    def _augment(self, frames: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix a batch, outside of what ``torch.compile`` compiles: each draw would break its graph."""
+        assert self.batch_augment is not None, 'called only if there is something to do'
+        return self.batch_augment(frames, label, self.num_classes)
 
     def _check_num_snippets(self, num_snippets: int) -> None:
         # Divisibility, which the modules check, is too weak: 8 snippets would pass for 4 and be mixed in two halves.

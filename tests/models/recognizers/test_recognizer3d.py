@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from codes.models.backbones.base import Backbone
 from codes.models.backbones.resnet_i3d import ResNet_I3D
 from codes.models.backbones.torchvision_video import TorchvisionVideo
 from codes.models.batch_augment import MixupCutmix
@@ -243,6 +244,37 @@ def test_mixed_videos_train_and_count_the_larger_share() -> None:
     losses['loss'].backward()
     assert losses.keys() == {'loss', 'top1'}
     assert model.cls_head.fc_cls.weight.grad.abs().sum() > 0
+
+
+class _Pooling(Backbone):
+    """A backbone that is compiled in no time: each channel's mean."""
+
+    out_channels = 3
+    is_pooled = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3, 4), keepdim=True)
+
+
+def test_mixing_breaks_the_compiled_graph_in_one_place_and_changes_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    model = Recognizer3D(_Pooling(), I3DClsHead(5, 3, dropout=0.0, init_std=1.0), batch_augment=MixupCutmix())
+    x, label = frames(3, 1, 4, 2, 8, 8), torch.tensor([0, 4, 2])
+
+    def loss(seed: int) -> float:
+        torch.manual_seed(seed)
+        return model(x, label)['loss'].item()
+
+    expected = [loss(seed) for seed in range(12)]
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    model.compile(backend=count)
+    assert [loss(seed) for seed in range(12)] == expected
+    assert len(graphs) == 2  # what comes before the draws, and behind them
+    assert 'Graph break' not in caplog.text
 
 
 def test_several_labels_a_video_give_no_accuracy() -> None:
