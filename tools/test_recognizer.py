@@ -21,7 +21,7 @@ from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
 from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, own_text, predict  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
-from codes.engine.preparation import build_loader, place_model  # noqa: E402
+from codes.engine.preparation import build_loader, check_sampling, place_model  # noqa: E402
 from codes.engine.result_parts import ResultParts  # noqa: E402
 from codes.engine.stopping import RunError  # noqa: E402
 from codes.evaluation.results import Results, check_result_file, write_results  # noqa: E402
@@ -100,6 +100,7 @@ def main() -> None:
         device = distributed.find_device()
         setup_logging(None, is_main=distributed.rank() == 0)
         model = build(config['model'], MODELS, 'model')
+        check_sampling(model, config, ['test_dataloader'])
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)

@@ -1,7 +1,7 @@
 """What is set before a run, and before each of its iterations, so that it can be reproduced."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,45 @@ def place_model(model: nn.Module, device: torch.device) -> None:
     for parameter in model.parameters():
         if parameter.dim() == 5:  # Module.to with a memory format would refuse filters of 2D convolutions
             parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
+
+
+def check_sampling(model: nn.Module, config: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Compare U and T of the samples that the data sections of a config describe with those that a model takes.
+
+    So a validation that cannot be is told at the start and not behind the first epoch. No data set is built.
+
+    Args:
+        model: a recogniser.
+        config: a checked config.
+        names: of the sections; those that the config does not have are passed over.
+
+    Raises:
+        ValueError: they do not fit together; names the section, and both numbers.
+    """
+    recognizer: Any = model
+    fitting: set[tuple[int, int]] = set()
+    for name in names:
+        sizes = _sample_sizes(config[name]['dataset'], f'{name}.dataset') if name in config else {}
+        for path, (num_snippets, frames) in sizes.items():
+            if (num_snippets, frames) in fitting:
+                continue
+            try:
+                recognizer.check_sampling(num_snippets, frames)
+                fitting.add((num_snippets, frames))
+            except ValueError as error:
+                sample = f'num_snippets={num_snippets} and frames_per_snippet={frames}'
+                raise ValueError(f'{path}: samples of {sample} do not fit the model: {error}') from error
+
+
+def _sample_sizes(dataset: Mapping[str, Any], path: str) -> dict[str, tuple[int, int]]:
+    """Return U and T of a data set's samples by the path of the step that says them, one for each part of a mixture."""
+    found: dict[str, tuple[int, int]] = {}
+    for i, part in enumerate(dataset.get('datasets', ())):
+        found |= _sample_sizes(part, f'{path}.datasets.{i}')
+    for i, step in enumerate(dataset.get('pipeline', ())):
+        if 'num_snippets' in step and 'frames_per_snippet' in step:
+            found[f'{path}.pipeline.{i}'] = (step['num_snippets'], step['frames_per_snippet'])
+    return found
 
 
 def check_batch_size(model: nn.Module, batch_size: int) -> None:

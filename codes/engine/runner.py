@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from codes.config import Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
+from codes.config import LOADERS, Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
 from codes.datasets.loader import in_groups, start_workers
 from codes.engine import distributed
 from codes.engine.bad_samples import BadSampleLog
@@ -49,6 +49,7 @@ from codes.engine.preparation import (
     avoid_broken_kernels,
     build_loader,
     check_batch_size,
+    check_sampling,
     place_model,
     seed_iteration,
     set_determinism,
@@ -119,6 +120,7 @@ class Runner:
         self.model = build(config['model'], MODELS, 'model')
         if self.train_cfg.sync_bn:
             self.model = convert_sync_batch_norm(self.model, device)
+        check_sampling(self.model, config, LOADERS)
         check_batch_size(self.model, config['train_dataloader']['batch_size'])
         self.train_loader = build_loader(
             config['train_dataloader'], 'train_dataloader', self.runtime, self.train_cfg.accumulate

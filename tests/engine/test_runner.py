@@ -938,13 +938,15 @@ def test_config_and_data_must_fit_the_model(data: Path, tmp_path: Path) -> None:
         Runner(config, tmp_path, DEVICE)
 
 
-def test_data_and_dsa_must_agree_on_the_number_of_snippets(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('name', ['train_dataloader', 'val_dataloader', 'test_dataloader'])
+def test_data_and_dsa_must_agree_on_the_number_of_snippets_from_the_start(
+    data: Path, tmp_path: Path, name: str
+) -> None:
     config = make_config(data)
-    config['train_dataloader']['dataset']['pipeline'][1]['num_snippets'] = 4
-    with pytest.raises(
-        ValueError, match=r'data have num_snippets=4 .* DSA in backbone.layer2.0.dsa has num_snippets=2'
-    ):
-        train(config, tmp_path)
+    config[name]['dataset']['pipeline'][1]['num_snippets'] = 4
+    text = rf'{name}.* data have num_snippets=4 .* DSA in backbone.layer2.0.dsa has num_snippets=2'
+    with pytest.raises(ValueError, match=text):
+        Runner(config, tmp_path, DEVICE)
 
 
 def test_checkpoint_holds_only_tensors_and_plain_types(straight: Path) -> None:

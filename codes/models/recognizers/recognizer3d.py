@@ -3,6 +3,7 @@
 Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from codes.models.backbones.base import Backbone
 from codes.models.batch_augment import BatchAugment
 from codes.models.data_preprocessor import DataPreprocessor
 from codes.models.heads.base import ClsHead
-from codes.models.modules_maker.block_maker import insert_modules
+from codes.models.modules_maker.block_maker import insert_modules, without_numbers
 from codes.registry import MODELS
 
 # How the scores of a video's views become one: mean of the scores, or mean of the probabilities.
@@ -83,6 +84,23 @@ class Recognizer3D(nn.Module):
             from codes.engine.checkpoint import load_weights
 
             load_weights(self.backbone, self.backbone.pretrained)
+
+    @torch.no_grad()
+    def check_sampling(self, num_snippets: int, frames_per_snippet: int) -> None:
+        """Check that samples of U snippets of T frames fit, long before there are any. Nothing is computed.
+
+        What only torch refuses, such as fewer frames than a pooling is long, is left to the first batch: not all of its
+        operators work without numbers.
+
+        Raises:
+            ValueError: U of the data unlike U of the modules, or a T that a module or the backbone does not take.
+        """
+        self._check_num_snippets(num_snippets)
+        height, width = self.backbone.probe_shape[-2:]
+        with contextlib.suppress(RuntimeError):
+            without_numbers(self.backbone)(
+                torch.zeros(num_snippets, 3, frames_per_snippet, height, width, device='meta')
+            )
 
     def forward(self, inputs: Tensor, label: Tensor | None = None) -> Tensor | dict[str, Tensor]:
         """Score videos, or compute the loss if labels are given.

@@ -294,6 +294,40 @@ def test_the_heads_number_of_snippets_is_checked_too() -> None:
         model(frames(1, 1, 2, 2, 32, 32))
 
 
+def test_sampling_is_checked_without_a_trace() -> None:
+    model = make_model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    model.check_sampling(num_snippets=4, frames_per_snippet=3)
+    with pytest.raises(ValueError, match='num_snippets=8 snippets a view, but DSA .* has num_snippets=4'):
+        model.check_sampling(num_snippets=8, frames_per_snippet=3)
+    assert model.training
+    assert model.backbone.layer1.training
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_sampling_is_checked_at_a_size_that_the_backbone_takes() -> None:
+    model = Recognizer3D(TorchvisionVideo('s3d'), I3DClsHead(5, 1024))
+    model.check_sampling(num_snippets=1, frames_per_snippet=13)
+    with pytest.raises(ValueError, match=r's3d takes clips from \(13, 209, 209\) .* got \(8, 224, 224\)'):
+        model.check_sampling(num_snippets=1, frames_per_snippet=8)
+
+
+class _Refusing(_Pooling):
+    """A backbone with an operator that works on numbers only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * float(x.sum() < 0)
+
+
+def test_what_cannot_be_checked_without_numbers_is_left_to_the_first_batch() -> None:
+    model = Recognizer3D(_Refusing(), I3DClsHead(5, 3))
+    with pytest.raises(RuntimeError):
+        model.backbone(torch.zeros(1, 3, 2, 8, 8, device='meta'))
+    model.check_sampling(num_snippets=1, frames_per_snippet=8)
+
+
 def test_partial_bn_holds_for_the_blocks_and_not_for_what_was_inserted() -> None:
     model = Recognizer3D(ResNet_I3D(10, base_channels=8, partial_bn=True), I3DClsHead(5, 64), DSA).train()
     assert not model.backbone.layer2[0].bn1.training
