@@ -16,6 +16,7 @@ from codes.config import Config, load_config
 from codes.datasets.loader import collate
 from codes.datasets.transforms.compose import Compose
 from codes.engine.checkpoint import load_weights, read_checkpoint
+from codes.engine.preparation import check_sampling, place_model
 from codes.models.recognizers.recognizer3d import Recognizer3D
 from codes.registry import MODELS, TRANSFORMS, build
 
@@ -55,6 +56,7 @@ def init_recognizer(
         raise ValueError('options are for a config file; this config is loaded already')
     loaded = config if isinstance(config, Config) else load_config(config, options)
     model = build(loaded['model'], MODELS, 'model')
+    check_sampling(model, loaded, ['test_dataloader'])
     load_weights(model, checkpoint, strict=True)
     names = read_checkpoint(checkpoint).get('class_names') or [str(k) for k in range(model.num_classes)]
     steps = [
@@ -63,7 +65,8 @@ def init_recognizer(
     ]
     pipeline = Compose(steps, ('path', 'label', 'index', 'rng'), owner='inference')
     target = torch.device(device)
-    model.to(target, memory_format=torch.channels_last_3d).eval()
+    place_model(model, target)
+    model.eval()
     return LoadedRecognizer(model, pipeline, names, target)
 
 

@@ -58,3 +58,11 @@ def test_classes_without_names_are_numbers(data: Path, tmp_path: Path) -> None:
 def test_options_for_a_loaded_config_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='options are for a config file'):
         init_recognizer(make_config(data), tmp_path / 'x.pth', options=['a=1'])
+
+
+def test_snippets_that_do_not_fit_are_refused_before_a_video_is_read(data: Path, tmp_path: Path) -> None:
+    config = make_config(data)
+    weights = save_model(config, tmp_path / 'x.pth')
+    config['test_dataloader']['dataset']['pipeline'][1]['num_snippets'] = 3
+    with pytest.raises(ValueError, match=r'test_dataloader.* data have num_snippets=3 .* has num_snippets=2'):
+        init_recognizer(config, weights)

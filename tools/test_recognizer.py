@@ -13,8 +13,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch  # noqa: E402
-
 from codes.atomic_files import write_atomically  # noqa: E402
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.datasets.loader import start_workers  # noqa: E402
@@ -23,7 +21,7 @@ from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
 from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, own_text, predict  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
-from codes.engine.preparation import build_loader  # noqa: E402
+from codes.engine.preparation import build_loader, check_sampling, place_model  # noqa: E402
 from codes.engine.result_parts import ResultParts  # noqa: E402
 from codes.engine.stopping import RunError, StopRequest  # noqa: E402
 from codes.evaluation.results import Results, check_result_file, write_results  # noqa: E402
@@ -102,6 +100,7 @@ def main() -> None:
         device = distributed.find_device()
         setup_logging(None, is_main=distributed.rank() == 0)
         model = build(config['model'], MODELS, 'model')
+        check_sampling(model, config, ['test_dataloader'])
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)
@@ -116,7 +115,7 @@ def main() -> None:
             parts = ResultParts(args.out.with_name(f'{args.out.name}.parts'), identity)
             # A launcher that starts a failed run once more does so with the same arguments.
             parts.start(args.resume_test or distributed.is_restart())
-    model.to(device, memory_format=torch.channels_last_3d)
+    place_model(model, device)
     num_found = 0 if parts is None else sum(distributed.gather(sum(len(part.index) for part in parts.restored)))
     if num_found:
         logger.info('%d of %d videos were scored before the interruption', num_found, len(dataset))

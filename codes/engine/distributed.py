@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,9 @@ T = TypeVar('T')
 LOGGER = logging.getLogger(__name__)
 
 _STORE: dist.Store | None = None  # what the processes of this attempt know of each other
+# Filters of one position, and those of one channel, lie in memory alike whatever their strides say. Gradients say now
+# one order, now the other, as their kernels like it, in mixed precision for one, and torch warns that it might be slow.
+SAME_MEMORY = r'Grad strides do not match[^[]*\ngrad\.sizes\(\) = \[\d+, (\d+(, 1)+|1(, \d+)+)\]'
 PATIENCE = 5.0  # seconds in which a process that lost the others learns which of them are still there
 
 
@@ -113,6 +117,7 @@ def wrap(model: nn.Module, device: torch.device, find_unused_parameters: bool = 
     """
     if not dist.is_initialized():
         return model
+    warnings.filterwarnings('ignore', SAME_MEMORY)
     device_ids = [device.index] if device.type == 'cuda' else None
     return nn.parallel.DistributedDataParallel(
         model, device_ids=device_ids, find_unused_parameters=find_unused_parameters

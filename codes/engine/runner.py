@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from codes.config import Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
+from codes.config import LOADERS, Config, ParametersCfg, RuntimeCfg, TrainCfg, read_section
 from codes.datasets.loader import in_groups, start_workers
 from codes.engine import distributed
 from codes.engine.bad_samples import BadSampleLog
@@ -45,7 +45,16 @@ from codes.engine.optim import (
     scale_learning_rate,
     set_learning_rate,
 )
-from codes.engine.preparation import avoid_broken_kernels, build_loader, check_loss, seed_iteration, set_determinism
+from codes.engine.preparation import (
+    avoid_broken_kernels,
+    build_loader,
+    check_batch_size,
+    check_loss,
+    check_sampling,
+    place_model,
+    seed_iteration,
+    set_determinism,
+)
 from codes.engine.profiling import Profiler, profile_iterations
 from codes.engine.resuming import check_is_of_a_run, describe_misfit, find_changes
 from codes.engine.saving import Saver
@@ -112,6 +121,8 @@ class Runner:
         self.model = build(config['model'], MODELS, 'model')
         if self.train_cfg.sync_bn:
             self.model = convert_sync_batch_norm(self.model, device)
+        check_sampling(self.model, config, LOADERS)
+        check_batch_size(self.model, config['train_dataloader']['batch_size'])
         self.train_loader = build_loader(
             config['train_dataloader'], 'train_dataloader', self.runtime, self.train_cfg.accumulate
         )
@@ -128,7 +139,7 @@ class Runner:
         if self.runtime.save_best not in names:
             raise ValueError(f'runtime.save_best={self.runtime.save_best!r} must be one of {", ".join(names)}')
 
-        self.model.to(device, memory_format=torch.channels_last_3d)  # as the frames come; a third faster on the CPU
+        place_model(self.model, device)
         parameters: ParametersCfg = read_section(config, 'parameters', ParametersCfg)
         self.optimizer = build_optimizer(config['optimizer'], self.model, parameters)
         scale_learning_rate(self.optimizer, self.train_cfg, self.videos_per_iteration)

@@ -13,7 +13,13 @@ from codes.registry import MODELS
 
 
 class BatchAugment(nn.Module):
-    """A change of whole training batches: normalised frames (N, V, U, C, T, H, W), labels and K in, both out."""
+    """A change of whole training batches: normalised frames (N, V, U, C, T, H, W), labels and K in, both out.
+
+    Attributes:
+        min_batch_size: videos that a batch of one process must have for there to be something to do.
+    """
+
+    min_batch_size: int = 1
 
     def forward(self, frames: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f'{type(self).__name__} has no forward')
@@ -33,6 +39,8 @@ class MixupCutmix(BatchAugment):
     Raises:
         ValueError: an argument outside of its range, or nothing to do.
     """
+
+    min_batch_size = 2  # a single video would be mixed with itself
 
     def __init__(self, mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, prob: float = 1.0) -> None:
         super().__init__()
@@ -59,12 +67,17 @@ class MixupCutmix(BatchAugment):
             num_classes: K.
 
         Returns:
-            Frames of the same shape, and weights of the classes (N, K).
+            Frames of the same shape, the channels last in memory if they were, and weights of the classes (N, K).
         """
         target = one_hot(label, num_classes)  # (N, K)
         if torch.rand(()) >= self.prob:
             return frames, target
+        from torchvision.tv_tensors import Video
+
         choice = self.choices[int(torch.randint(len(self.choices), ()))]
-        # torchvision's cut is along the last two dimensions and wants four of them.
-        flat, target = choice(frames.flatten(1, 4), target)  # (N, V*U*C*T, H, W)
-        return flat.unflatten(1, frames.shape[1:5]), target  # (N, V, U, C, T, H, W)
+        # torchvision cuts along the last two of five dimensions, and in this order keeps the channels last in memory.
+        videos = Video(frames.movedim(3, 1).flatten(2, 4))  # (N, C, V*U*T, H, W)
+        mixed, target = choice(videos, target)
+        sizes = [frames.shape[dim] for dim in (1, 2, 4)]
+        mixed = mixed.as_subclass(Tensor).unflatten(2, sizes).movedim(1, 3)  # (N, V, U, C, T, H, W)
+        return mixed, target

@@ -4,15 +4,17 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from codes.engine import distributed
+from codes.engine.preparation import place_model
 
 
 def test_more_gpus_than_present_are_refused_with_both_numbers() -> None:
@@ -71,6 +73,53 @@ def test_a_group_wraps_the_model_and_gathers_in_order(group: torch.device) -> No
     distributed.barrier()
     distributed.teardown()
     assert not dist.is_initialized()
+
+
+@pytest.fixture
+def every_warning() -> Iterator[None]:
+    """Let torch warn of the same thing more than once."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+def backward_with_strides(model: nn.Module, layer: nn.Conv3d, strides: tuple[int, ...]) -> None:
+    """Run a step in which the gradient of a layer's filters comes in the memory order that these strides say."""
+
+    def restride(grad: Tensor) -> Tensor:
+        return torch.empty_strided(grad.shape, strides).copy_(grad)
+
+    layer.weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, 'grad', restride(weight.grad)))
+    model(torch.randn(2, layer.in_channels, 4, 4, 4)).sum().backward()
+
+
+@pytest.mark.usefixtures('every_warning')
+@pytest.mark.parametrize(
+    ('shape', 'strides'),
+    [
+        ((8, 4, 1, 1, 1), (4, 1, 1, 1, 1)),
+        ((8, 1, 3, 1, 1), (3, 3, 1, 1, 1)),
+        ((8, 1, 3, 3, 3), (27, 27, 9, 3, 1)),
+    ],
+)
+def test_strides_that_mean_the_same_memory_are_no_warning(
+    group: torch.device, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    groups = 8 if shape[1] == 1 else 1
+    layer = nn.Conv3d(shape[1] * groups, shape[0], shape[2:], groups=groups)
+    place_model(layer, group)
+    assert layer.weight.stride() != strides
+    backward_with_strides(distributed.wrap(layer, group), layer, strides)
+
+
+@pytest.mark.usefixtures('every_warning')
+def test_gradients_in_another_memory_order_are_still_warned_of(group: torch.device) -> None:
+    layer = nn.Conv3d(4, 8, (3, 1, 1))
+    place_model(layer, group)
+    wrapped = distributed.wrap(layer, group)
+    with pytest.warns(UserWarning, match=r'Grad strides .*\ngrad.sizes\(\) = \[8, 4, 3, 1, 1\]'):
+        backward_with_strides(wrapped, layer, (12, 3, 1, 1, 1))
 
 
 def test_the_group_waits_as_long_as_it_was_told(group: torch.device) -> None:

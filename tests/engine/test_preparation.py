@@ -1,10 +1,15 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from codes.engine.preparation import check_loss, seed_iteration, set_determinism
+from codes.config import LOADERS, Config
+from codes.engine.preparation import check_loss, check_sampling, place_model, seed_iteration, set_determinism
 from codes.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, Loss
+from codes.models.modules_maker.non_local import MODES, NonLocal3d
+from codes.registry import MODELS, build
+from tests.engine.conftest import make_config
 
 
 def test_iterations_and_processes_have_seeds_of_their_own() -> None:
@@ -29,3 +34,73 @@ def test_losses_of_one_label_refuse_several(loss: Loss) -> None:
     check_loss(BinaryCrossEntropyLoss(), SimpleNamespace(multi_hot=3))
     with pytest.raises(ValueError, match=rf'{type(loss).__name__}\) needs one label a video, but .* have multi_hot=3'):
         check_loss(loss, SimpleNamespace(multi_hot=3))
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_filters_of_3d_convolutions_are_placed_channels_last_and_nothing_else_changes(mode: str) -> None:
+    module = NonLocal3d(6, mode=mode)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    parameters = dict(module.named_parameters())
+    place_model(module, torch.device('cpu'))
+    assert all(parameters[name] is parameter for name, parameter in module.named_parameters())
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+        filters = before[name].dim() == 5
+        expected = before[name].to(memory_format=torch.channels_last_3d) if filters else before[name]
+        assert value.stride() == expected.stride(), name
+    assert module.g[0].conv.weight.stride() == (6, 1, 6, 6, 6)
+    assert mode != 'concatenation' or module.concat_project.conv.weight.dim() == 4  # of a 2D convolution
+
+
+def sampling_of(config: Config, name: str) -> dict:
+    return config[name]['dataset']['pipeline'][1]
+
+
+@pytest.mark.parametrize('name', LOADERS)
+def test_snippets_of_every_section_are_compared_with_the_models(name: str, tmp_path: Path) -> None:
+    config = make_config(tmp_path)  # of lists that are not there: no data set is built
+    model = build(config['model'], MODELS)
+    check_sampling(model, config, LOADERS)
+    sampling_of(config, name)['num_snippets'] = 4
+    text = (
+        rf'{name}.dataset.pipeline.1: samples of num_snippets=4 and frames_per_snippet=2 do not fit the model: '
+        'the data have num_snippets=4 .* DSA in backbone.layer2.0.dsa has num_snippets=2'
+    )
+    with pytest.raises(ValueError, match=text):
+        check_sampling(model, config, LOADERS)
+    check_sampling(model, config, set(LOADERS) - {name})
+    config.pop(name)
+    check_sampling(model, config, LOADERS)
+
+
+@pytest.mark.parametrize(
+    ('module', 'frames', 'text'),
+    [
+        ({'type': 'TAM', 'frames_per_snippet': 2}, 4, 'features of 4 frames do not fit frames_per_snippet=2'),
+        ({'type': 'TemporalShift', 'shift_div': 4}, 1, '.* a snippet has one frame here'),
+        ({'type': 'NonLocal3d'}, 4, None),
+        (None, 4, None),
+    ],
+)
+def test_frames_of_every_section_are_compared_with_the_models(
+    module: dict | None, frames: int, text: str | None, tmp_path: Path
+) -> None:
+    config = make_config(tmp_path)
+    config['model']['module_cfg'] = module and {**module, 'place': 'before_conv1', 'blocks': (0, 1, 0, 0)}
+    sampling_of(config, 'val_dataloader')['frames_per_snippet'] = frames
+    model = build(config['model'], MODELS)
+    if text is None:
+        check_sampling(model, config, LOADERS)
+    else:
+        text = f'val_dataloader.dataset.pipeline.1: .* and frames_per_snippet={frames} do not fit the model: {text}'
+        with pytest.raises(ValueError, match=text):
+            check_sampling(model, config, LOADERS)
+
+
+def test_snippets_of_each_part_of_a_mixture_are_compared(tmp_path: Path) -> None:
+    config, other = make_config(tmp_path), make_config(tmp_path)
+    sampling_of(other, 'train_dataloader')['num_snippets'] = 8
+    parts = [c['train_dataloader']['dataset'] for c in (config, other)]
+    config['train_dataloader']['dataset'] = {'type': 'MixedDataset', 'datasets': parts}
+    with pytest.raises(ValueError, match=r'train_dataloader.dataset.datasets.1.pipeline.1: samples of num_snippets=8 '):
+        check_sampling(build(config['model'], MODELS), config, LOADERS)

@@ -403,6 +403,30 @@ def test_stopped_and_resumed_fp16_run_ends_in_the_same_bits(
     assert [line['train/scale'] for line in numbers if 'train/loss' in line][3:6] == [2.0**16, 2.0**17, 2.0**16]
 
 
+def test_models_with_convolutions_of_other_dimensions_train(data: Path, tmp_path: Path) -> None:
+    """A non-local block that compares by concatenation has a 2D convolution, TAM has 1D ones."""
+    config = make_config(data, train_cfg={'max_epochs': 1})
+    config['model']['module_cfg'] = [
+        {'type': 'NonLocal3d', 'mode': 'concatenation', 'place': 'after_block', 'blocks': (0, 1, 0, 0)},
+        {'type': 'TAM', 'frames_per_snippet': 2, 'place': 'before_conv1', 'blocks': (0, 1, 0, 0)},
+    ]
+    model = train(config, tmp_path).model
+    assert {p.dim() for p in model.parameters()} == {1, 2, 3, 4, 5}
+    assert all(p.grad is not None for p in model.parameters())
+    assert model.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_a_video_is_not_mixed_with_itself(data: Path, tmp_path: Path) -> None:
+    config = make_config(data)
+    config['model']['batch_augment'] = {'type': 'MixupCutmix'}
+    config['train_dataloader']['batch_size'] = 1
+    text = 'train_dataloader.batch_size=1 is too small for model.batch_augment: MixupCutmix mixes .* at least 2'
+    with pytest.raises(ValueError, match=text):
+        Runner(config, tmp_path, DEVICE)
+    config['train_dataloader']['batch_size'] = 2
+    Runner(config, tmp_path, DEVICE)
+
+
 def test_adamw_by_name(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['optimizer'] = {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.05}
@@ -981,13 +1005,15 @@ def test_config_and_data_must_fit_the_model(data: Path, tmp_path: Path) -> None:
         Runner(config, tmp_path, DEVICE)
 
 
-def test_data_and_dsa_must_agree_on_the_number_of_snippets(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('name', ['train_dataloader', 'val_dataloader', 'test_dataloader'])
+def test_data_and_dsa_must_agree_on_the_number_of_snippets_from_the_start(
+    data: Path, tmp_path: Path, name: str
+) -> None:
     config = make_config(data)
-    config['train_dataloader']['dataset']['pipeline'][1]['num_snippets'] = 4
-    with pytest.raises(
-        ValueError, match=r'data have num_snippets=4 .* DSA in backbone.layer2.0.dsa has num_snippets=2'
-    ):
-        train(config, tmp_path)
+    config[name]['dataset']['pipeline'][1]['num_snippets'] = 4
+    text = rf'{name}.* data have num_snippets=4 .* DSA in backbone.layer2.0.dsa has num_snippets=2'
+    with pytest.raises(ValueError, match=text):
+        Runner(config, tmp_path, DEVICE)
 
 
 def test_checkpoint_holds_only_tensors_and_plain_types(straight: Path) -> None:

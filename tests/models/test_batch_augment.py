@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from codes.models.batch_augment import MixupCutmix
+from codes.models.data_preprocessor import DataPreprocessor
 
 SHAPE = (4, 2, 3, 3, 2, 8, 10)  # (N, V, U, C, T, H, W)
 
@@ -143,11 +144,24 @@ def test_memory_order_changes_no_value_and_the_input_stays(options: dict) -> Non
     before = last.clone()
     results = []
     for x in (frames, last):
-        torch.manual_seed(1)
+        torch.manual_seed(3)
         results.append(MixupCutmix(**options)(x, LABEL, 5))
+        assert not torch.equal(results[-1][0], x)
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
     assert torch.equal(last, before)
+
+
+@pytest.mark.parametrize('options', [{'cutmix_alpha': 0}, {'mixup_alpha': 0}])
+@pytest.mark.parametrize('shape', [SHAPE, (4, 1, 1, 3, 1, 8, 10)])
+def test_mixed_frames_have_their_channels_last_as_the_others(options: dict, shape: tuple[int, ...]) -> None:
+    frames = DataPreprocessor()(torch.randint(256, shape, dtype=torch.uint8))
+    torch.manual_seed(3)
+    mixed, _ = MixupCutmix(**options)(frames, LABEL, 5)
+    assert not torch.equal(mixed, frames)
+    assert type(mixed) is Tensor
+    assert mixed.stride() == frames.stride()
+    assert mixed.flatten(0, 2).is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @pytest.mark.parametrize(

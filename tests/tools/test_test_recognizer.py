@@ -230,6 +230,12 @@ def test_wrong_calls_are_named_before_anything_is_tested(test_here: Test, tmp_pa
     assert sorted(file.name for file in tmp_path.iterdir()) == ['file', 'folder.json']
 
 
+def test_snippets_that_do_not_fit_are_refused_before_the_list_is_read(test_here: Test) -> None:
+    options = ('test_dataloader.dataset.pipeline.1.num_snippets=4', 'test_dataloader.dataset.list_file=nowhere.txt')
+    text = test_here(options=options)
+    assert re.match(r'ends with 2\nerror: test_dataloader.* num_snippets=4 .* has num_snippets=2\n$', text), text
+
+
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_a_bad_video_ends_the_test_with_its_name_line_and_what_to_do(
     test_here: Test, config: Path, data: Path, tmp_path: Path, num_workers: int

@@ -65,6 +65,17 @@ def test_options_of_the_train_command_take_effect(run: Run, config: Path, straig
 
 
 @pytest.mark.sweep
+def test_two_processes_in_mixed_precision_warn_of_nothing(run: Run, data: Path, tmp_path: Path) -> None:
+    config = make_config(data, train_cfg={'max_epochs': 1})
+    block = {'type': 'NonLocal3d', 'mode': 'concatenation', 'place': 'after_block', 'blocks': (0, 1, 0, 0)}
+    config['model']['module_cfg'] = [config['model']['module_cfg'], block]
+    config.dump(tmp_path / 'tiny.py')
+    done = run('dist_train_recognizer.sh', tmp_path / 'tiny.py', 2, '--work-dir', tmp_path, '--amp', 'bf16')
+    assert 'best epoch 1' in done.stdout
+    assert 'Warning' not in done.stderr
+
+
+@pytest.mark.sweep
 def test_mistakes_are_one_line_and_end_the_run(run: Run, config: Path, tmp_path: Path) -> None:
     done = run('dist_train_recognizer.sh', config, 2, '--cfg-options', 'model.backbone.dept=18', check=False)
     assert done.returncode != 0

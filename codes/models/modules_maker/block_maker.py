@@ -221,6 +221,13 @@ def run_modules(block: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
+def without_numbers(backbone: Backbone) -> Backbone:
+    """Return a copy in eval mode on torch's meta device, where a forward pass finds shapes and computes nothing."""
+    memo: dict[int, Any] = {id(tensor): tensor.to('meta') for tensor in (*backbone.parameters(), *backbone.buffers())}
+    return copy.deepcopy(backbone, memo).eval()
+
+
+@torch.no_grad()
 def probe_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
     """Return how many channels submodules yield, found with one forward pass of a copy without numbers.
 
@@ -237,7 +244,7 @@ def probe_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
     for name in names:
         if name not in submodules or not name:
             raise ValueError(f'module_cfg.after={name!r} is no submodule of the backbone.{nearest(name, submodules)}')
-    copied = copy.deepcopy(backbone).to('meta').eval()
+    copied = without_numbers(backbone)
     outputs: dict[str, list[Any]] = {name: [] for name in names}
 
     def remember(name: str) -> Any:

@@ -3,6 +3,7 @@
 Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from codes.models.backbones.base import Backbone
 from codes.models.batch_augment import BatchAugment
 from codes.models.data_preprocessor import DataPreprocessor
 from codes.models.heads.base import ClsHead
-from codes.models.modules_maker.block_maker import insert_modules
+from codes.models.modules_maker.block_maker import insert_modules, without_numbers
 from codes.registry import MODELS
 
 # How the scores of a video's views become one: mean of the scores, or mean of the probabilities.
@@ -99,6 +100,23 @@ class Recognizer3D(nn.Module):
                     'ImageNet ResNets; --cfg-options model.backbone.pretrained=None starts without'
                 ) from error
 
+    @torch.no_grad()
+    def check_sampling(self, num_snippets: int, frames_per_snippet: int) -> None:
+        """Check that samples of U snippets of T frames fit, long before there are any. Nothing is computed.
+
+        What only torch refuses, such as fewer frames than a pooling is long, is left to the first batch: not all of its
+        operators work without numbers.
+
+        Raises:
+            ValueError: U of the data unlike U of the modules, or a T that a module or the backbone does not take.
+        """
+        self._check_num_snippets(num_snippets)
+        height, width = self.backbone.probe_shape[-2:]
+        with contextlib.suppress(RuntimeError):
+            without_numbers(self.backbone)(
+                torch.zeros(num_snippets, 3, frames_per_snippet, height, width, device='meta')
+            )
+
     def forward(self, inputs: Tensor, label: Tensor | None = None) -> Tensor | dict[str, Tensor]:
         """Score videos, or compute the loss if labels are given.
 
@@ -138,13 +156,19 @@ class Recognizer3D(nn.Module):
         label = label.to(frames.device, non_blocking=True)
         is_one_class = label.dim() == 1
         if self.batch_augment is not None and self.training:
-            frames, label = self.batch_augment(frames, label, self.num_classes)
+            frames, label = self._augment(frames, label)
         scores = self._score(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(dim=1)  # (N, K)
         losses = {'loss': self.cls_head.loss(scores, label)}
         if is_one_class:
             best = label if label.dim() == 1 else label.argmax(dim=1)
             losses['top1'] = (scores.argmax(dim=1) == best).float().mean() * 100
         return losses
+
+    @torch.compiler.disable
+    def _augment(self, frames: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix a batch, outside of what ``torch.compile`` compiles: each draw would break its graph."""
+        assert self.batch_augment is not None, 'called only if there is something to do'
+        return self.batch_augment(frames, label, self.num_classes)
 
     def _check_num_snippets(self, num_snippets: int) -> None:
         # Divisibility, which the modules check, is too weak: 8 snippets would pass for 4 and be mixed in two halves.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from codes.models.backbones.resnet_i3d import ResNet_I3D
 from codes.models.backbones.torchvision_video import TorchvisionVideo
-from codes.models.modules_maker.block_maker import expand_flags, insert_modules, probe_channels
+from codes.models.modules_maker.block_maker import expand_flags, insert_modules, probe_channels, without_numbers
 from codes.models.modules_maker.DSA import DSA
 from codes.registry import MODELS, build
 
@@ -344,6 +344,20 @@ def test_insertion_after_is_logged_in_one_line(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.INFO, 'codes'):
         insert_modules(tiny(), {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, 'after': ['layer1', 'layer2']})
     assert caplog.messages == ['DSA inserted after layer1, layer2']
+
+
+def test_copy_without_numbers_leaves_the_backbone_as_it_is() -> None:
+    """Modules behind submodules are copied with it: the hook runs the copy's."""
+    backbone = tiny().train()
+    insert_modules(backbone, {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, 'after': 'layer2'})
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    copied = without_numbers(backbone)
+    assert {tensor.device.type for tensor in copied.state_dict().values()} == {'meta'}
+    assert copied(torch.zeros(CLIP, device='meta')).shape == backbone.eval()(torch.zeros(CLIP)).shape
+    backbone.train()
+    assert not any(module.training for module in copied.modules())
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
 def test_probing_finds_channels_and_leaves_the_network_alone() -> None:

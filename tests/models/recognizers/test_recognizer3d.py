@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from codes.models.backbones.base import Backbone
 from codes.models.backbones.resnet_i3d import ResNet_I3D
 from codes.models.backbones.torchvision_video import TorchvisionVideo
 from codes.models.batch_augment import MixupCutmix
@@ -248,6 +249,37 @@ def test_mixed_videos_train_and_count_the_larger_share() -> None:
     assert model.cls_head.fc_cls.weight.grad.abs().sum() > 0
 
 
+class _Pooling(Backbone):
+    """A backbone that is compiled in no time: each channel's mean."""
+
+    out_channels = 3
+    is_pooled = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3, 4), keepdim=True)
+
+
+def test_mixing_breaks_the_compiled_graph_in_one_place_and_changes_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    model = Recognizer3D(_Pooling(), I3DClsHead(5, 3, dropout=0.0, init_std=1.0), batch_augment=MixupCutmix())
+    x, label = frames(3, 1, 4, 2, 8, 8), torch.tensor([0, 4, 2])
+
+    def loss(seed: int) -> float:
+        torch.manual_seed(seed)
+        return model(x, label)['loss'].item()
+
+    expected = [loss(seed) for seed in range(12)]
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    model.compile(backend=count)
+    assert [loss(seed) for seed in range(12)] == expected
+    assert len(graphs) == 2  # what comes before the draws, and behind them
+    assert 'Graph break' not in caplog.text
+
+
 def test_several_labels_a_video_give_no_accuracy() -> None:
     model = make_model()
     model.cls_head.criterion = BinaryCrossEntropyLoss()
@@ -263,6 +295,40 @@ def test_the_heads_number_of_snippets_is_checked_too() -> None:
     assert model(frames(1, 2, 4, 2, 32, 32)).shape == (1, 5)
     with pytest.raises(ValueError, match='num_snippets=2 snippets a view, but TRNHead in cls_head has num_snippets=4'):
         model(frames(1, 1, 2, 2, 32, 32))
+
+
+def test_sampling_is_checked_without_a_trace() -> None:
+    model = make_model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    model.check_sampling(num_snippets=4, frames_per_snippet=3)
+    with pytest.raises(ValueError, match='num_snippets=8 snippets a view, but DSA .* has num_snippets=4'):
+        model.check_sampling(num_snippets=8, frames_per_snippet=3)
+    assert model.training
+    assert model.backbone.layer1.training
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_sampling_is_checked_at_a_size_that_the_backbone_takes() -> None:
+    model = Recognizer3D(TorchvisionVideo('s3d'), I3DClsHead(5, 1024))
+    model.check_sampling(num_snippets=1, frames_per_snippet=13)
+    with pytest.raises(ValueError, match=r's3d takes clips from \(13, 209, 209\) .* got \(8, 224, 224\)'):
+        model.check_sampling(num_snippets=1, frames_per_snippet=8)
+
+
+class _Refusing(_Pooling):
+    """A backbone with an operator that works on numbers only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * float(x.sum() < 0)
+
+
+def test_what_cannot_be_checked_without_numbers_is_left_to_the_first_batch() -> None:
+    model = Recognizer3D(_Refusing(), I3DClsHead(5, 3))
+    with pytest.raises(RuntimeError):
+        model.backbone(torch.zeros(1, 3, 2, 8, 8, device='meta'))
+    model.check_sampling(num_snippets=1, frames_per_snippet=8)
 
 
 def test_partial_bn_holds_for_the_blocks_and_not_for_what_was_inserted() -> None:
