@@ -1,7 +1,8 @@
 """Check whether the data of a config are fit to train on, before hours are spent on them.
 
 Reads every line of the lists, compares labels with the number of classes, looks for duplicates and for training
-videos among those of validation or test, opens every file as in training, and decodes some of its frames. Writes
+videos among those of validation or test, opens every file as in training, decodes some of its frames, and pushes a
+video of each split through its pipeline. Writes
 report.txt, report.json, report.png (histograms) and classes_*.png (training samples of each class). The results of
 the files are kept in files.jsonl: a run that was interrupted goes on where it was, and a later one opens only what is
 new, was changed or could not be read.
@@ -35,6 +36,7 @@ from codes.datasets.health.presence import spread_order  # noqa: E402
 from codes.datasets.health.reading import read_split  # noqa: E402
 from codes.datasets.health.report import Report, printable  # noqa: E402
 from codes.datasets.health.splits import Split  # noqa: E402
+from codes.datasets.health.trial import try_pipelines  # noqa: E402
 from codes.datasets.inspection import FileFacts, Identity, Inspection, Job, read_frames  # noqa: E402
 from codes.datasets.pictures import Image, draw_classes, draw_report, fit_into, pages, save_png  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
@@ -123,7 +125,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('config', help='a config such as configs/custom/small_from_scratch.py')
-    add('--quick', action='store_true', help='open no file: seconds for hundreds of thousands of videos')
+    add('--quick', action='store_true', help='open one video a split only: seconds for hundreds of thousands of videos')
     add('--hash', action='store_true', help='compare the content of files too, to find copies under other names')
     add('--every-frame', action='store_true', help='decode all frames: slow, finds damage in the middle of a video')
     add(
@@ -151,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     title = Path(args.config).stem
     if args.quick:
-        report = quick_report(splits)
+        report = quick_report(splits, tried=try_pipelines(splits, time_limit=args.time_limit))
     else:
         try:
             facts, identities = inspect(splits, args)
@@ -161,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (OSError, RuntimeError) as error:  # such as a full disk, or no memory for a worker
             sys.stderr.write(f'error: the videos cannot be inspected: {printable(str(error))}\n')
             return 2
-        report = full_report(splits, facts, identities)
+        report = full_report(splits, facts, identities, try_pipelines(splits, facts, args.time_limit))
     files: list[Path] = []
     try:
         write_report(report, args.out)

@@ -60,7 +60,7 @@ def test_good_data_are_fit(config: str, capsys: pytest.CaptureFixture) -> None:
     assert len((out / 'files.jsonl').read_text().splitlines()) == 24
 
 
-def test_quick_form_opens_nothing(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_form_inspects_nothing(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_dataset, 'inspect', None)
     status, report, out = run(config, '--quick')
     assert (status, report['form']) == (0, 'quick')
@@ -80,6 +80,18 @@ def test_whatever_is_wrong_ends_with_status_1(config: str, data: Path, capsys: p
     assert checks(report, 'warning') == ['duplicates', 'overlap', 'files_missing', 'files_unreadable']
     assert f'{data}/train.txt:19' in capsys.readouterr().out
     assert run(config, '--quick')[0] == 1
+
+
+def test_a_pipeline_that_fails_makes_the_data_unfit(config: str) -> None:
+    for name in ('train', 'val', 'test'):
+        options = ['--cfg-options', f'{name}_dataloader.dataset.pipeline.3.type=CenterCrop']
+        options.append(f'{name}_dataloader.dataset.pipeline.3.size=80')
+        for form in ([], ['--quick']):
+            status, report, _ = run(config, *form, *options)
+            assert status == 1
+            (found,) = (f for f in report['findings'] if f['level'] == 'error')
+            assert (found['check'], found['split']) == ('pipeline', name)
+            assert 'a crop of 80x80 (height x width) is larger than the frames, 72x128' in found['text']
 
 
 def test_strict_takes_warnings_seriously(config: str, data: Path) -> None:
