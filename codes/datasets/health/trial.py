@@ -20,7 +20,7 @@ from codes.datasets.health.presence import spread_order
 from codes.datasets.health.report import Finding, name_video
 from codes.datasets.health.splits import Split
 from codes.datasets.inspection import FileFacts, Job
-from codes.datasets.transforms.base import BadSample, Record
+from codes.datasets.transforms.base import BadSample, MissingSample, Record
 from codes.datasets.transforms.compose import Compose
 from codes.datasets.transforms.isolation import describe_error
 
@@ -32,7 +32,8 @@ class _Outcome:
     """What became of a video.
 
     Args:
-        kind: 'ok', 'bad' if it cannot be read, or 'error' if something else went wrong, which ends a run.
+        kind: 'ok'; 'missing' if it is not there; 'bad' if it cannot be read; 'error' if anything else went wrong,
+            which ends a run.
         text: what went wrong.
     """
 
@@ -56,7 +57,7 @@ def try_pipelines(
 
     Returns:
         An error for each split whose pipeline fails for another reason than a video that cannot be read; a warning for
-        each of which all videos tried cannot be read.
+        each of which no video that was tried can be read, unless all are missing, which is another check's.
     """
     waiting = {n: _choose(split, facts) for n, split in enumerate(splits) if not split.findings}
     bad: dict[int, list[tuple[VideoRecord, str]]] = {n: [] for n in waiting}
@@ -70,6 +71,7 @@ def try_pipelines(
             outcome = _Outcome('bad', f'{record.path}: {result.text}') if isinstance(result, Failure) else result
             if outcome.kind == 'bad':
                 bad[n].append((record, outcome.text))
+            if outcome.kind in ('missing', 'bad'):
                 continue
             del waiting[n]
             if outcome.kind == 'error':
@@ -101,6 +103,8 @@ def _make_sample(splits: Sequence[Split], tried: Sequence[tuple[int, VideoRecord
     start = _start(split, record)
     try:
         Compose(split.steps, tuple(start), owner='the data set')(start)
+    except MissingSample:
+        return _Outcome('missing')
     except BadSample as error:
         return _Outcome('bad', describe_error(error))
     except Exception as error:

@@ -94,6 +94,12 @@ def test_bad_videos_only_are_no_error_of_the_pipeline(videos: Path) -> None:
     assert found.examples[0].startswith(f'list.txt:1: {videos}/bad0.mp4 cannot be opened with decoder=')
 
 
+def test_missing_videos_are_left_to_another_check(videos: Path) -> None:
+    assert try_pipelines([make_split(videos, ['nowhere', 'neither'])]) == []
+    (found,) = try_pipelines([make_split(videos, ['nowhere', 'bad0'])])
+    assert [example.split()[0] for example in found.examples] == ['list.txt:2:']
+
+
 def test_of_known_videos_the_smallest_is_tried(videos: Path) -> None:
     split = make_split(videos, ['0', '1', 'small', 'bad0'], crop=40)
     assert try_pipelines([split]) == []
