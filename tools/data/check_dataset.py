@@ -11,6 +11,7 @@ new, was changed or could not be read.
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ from codes.datasets.guarded_pool import Failure, run_guarded  # noqa: E402
 from codes.datasets.health.forms import full_report, quick_report  # noqa: E402
 from codes.datasets.health.presence import spread_order  # noqa: E402
 from codes.datasets.health.reading import read_split  # noqa: E402
-from codes.datasets.health.report import Report, printable  # noqa: E402
+from codes.datasets.health.report import Report, number_of, printable  # noqa: E402
 from codes.datasets.health.splits import Split  # noqa: E402
 from codes.datasets.health.trial import try_pipelines  # noqa: E402
 from codes.datasets.inspection import FileFacts, Identity, Inspection, Job, read_frames  # noqa: E402
@@ -84,6 +85,11 @@ def choose_samples(split: Split, facts: Mapping[Job, FileFacts], number: int) ->
     }
 
 
+def name_sample(record: VideoRecord) -> str:
+    """Return what finds a video again: its line in the list, or its own name if there is no list."""
+    return os.path.basename(record.path if record.line is None else record.source)
+
+
 def draw_samples(split: Split, facts: Mapping[Job, FileFacts], args: argparse.Namespace, title: str) -> list[Path]:
     """Write contact sheets with the middle frames of some videos of each class; returns the files.
 
@@ -101,13 +107,20 @@ def draw_samples(split: Split, facts: Mapping[Job, FileFacts], args: argparse.Na
     for page, labels in enumerate(pages(sorted(chosen), CLASSES_A_PAGE), start=1):
         blocks = []
         for label in labels:
-            of_label = [(frames.get(split.job_of(r)), os.path.basename(r.source)) for r in chosen[label]]
+            of_label = [(frames.get(split.job_of(r)), name_sample(r)) for r in chosen[label]]
             shown = [(frame, source) for frame, source in of_label if frame is not None]
-            blocks.append((f'{split.class_name(label)}: {split.counts[label]:,} videos', shown))
+            blocks.append((f'{split.class_name(label)}: {number_of(split.counts[label], "video")}', shown))
         file = args.out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{page}.png'
         save_png(draw_classes(blocks, title, args.samples, CELL), file)
         files.append(file)
     return files
+
+
+def remove_old_sheets(out: Path, written: Sequence[Path]) -> None:
+    """Remove sheets of an earlier check, which may show other videos than the report is about."""
+    for file in out.glob('classes_*.png'):
+        if re.fullmatch(r'classes_(\d+_)?\d+\.png', file.name) and file not in written:
+            file.unlink()
 
 
 def write_report(report: Report, out: Path) -> None:
@@ -171,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
                 files += draw_samples(split, facts, args, f'{title}, {split.name}: middle frames')
+        remove_old_sheets(args.out, files)
     except OSError as error:  # such as a full disk
         sys.stderr.write(f'error: the report cannot be written: {printable(str(error))}\n')
         return 2

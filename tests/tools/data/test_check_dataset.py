@@ -9,11 +9,12 @@ import pytest
 
 from codes.config import Config
 from codes.datasets import inspection
+from codes.datasets.annotation import VideoRecord
 from codes.datasets.health import presence
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 from tools.data import check_dataset
-from tools.data.check_dataset import main
+from tools.data.check_dataset import main, name_sample
 
 ROOT = Path(__file__).parents[3]
 
@@ -138,6 +139,21 @@ def test_samples_of_each_class_are_shown(config: str, data: Path, monkeypatch: p
         file.unlink()
     run(config)
     assert not list(out.glob('classes_*.png'))
+
+
+def test_sheets_of_an_earlier_check_are_removed(config: str, data: Path) -> None:
+    *_, out = run(config, '--samples', '1')
+    for name in ('classes_7.png', 'classes_0_1.png', 'classes_mine.png'):
+        (out / name).write_text('')
+    run(config, '--samples', '1')
+    assert sorted(file.name for file in out.glob('classes*')) == ['classes_1.png', 'classes_mine.png']
+    run(config, '--quick')
+    assert [file.name for file in out.glob('classes*')] == ['classes_mine.png']
+
+
+def test_samples_are_called_by_their_line_or_by_their_name() -> None:
+    assert name_sample(VideoRecord('data/wave/a.mp4', (0,), 'data/train.txt', 17)) == 'train.txt:17'
+    assert name_sample(VideoRecord('data/wave/a.mp4', (0,), 'data/wave')) == 'a.mp4'
 
 
 def test_every_part_of_a_mixture_has_sheets(config: str, data: Path) -> None:
