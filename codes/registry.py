@@ -225,6 +225,7 @@ def build(cfg: Mapping[str, Any], registry: Registry, path: str | None = None, *
 
     Raises:
         KeyError, ValueError: a key or a value that the constructor does not take, by its full path.
+        FileNotFoundError: a file or folder that it wants is not there, by the same path.
     """
     path = path or registry.name
     check(cfg, registry, path, given)
@@ -243,5 +244,7 @@ def build(cfg: Mapping[str, Any], registry: Registry, path: str | None = None, *
     cls = find_class(cfg, registry, path)
     try:
         return cls(**arguments, **given)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{path} ({cls.__name__}): {error}') from error
     except (TypeError, ValueError) as error:
         raise ValueError(f'{path} ({cls.__name__}): {error}') from error

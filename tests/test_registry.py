@@ -1,4 +1,5 @@
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,12 @@ def test_build_makes_children_first_and_hands_them_over() -> None:
 def test_mistakes_are_named_by_their_full_path(cfg: dict, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         build(cfg, MODELS)
+
+
+def test_missing_folders_are_named_with_the_section(tmp_path: Path) -> None:
+    cfg = {'type': 'VideoDataset', 'data_root': str(tmp_path / 'nowhere'), 'pipeline': []}
+    with pytest.raises(FileNotFoundError, match=r"^train_dataloader.dataset \(VideoDataset\): data_root='.*' is no f"):
+        build(cfg, DATASETS, 'train_dataloader.dataset')
 
 
 def test_pipelines_are_looked_up_among_the_transforms() -> None:

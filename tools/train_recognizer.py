@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -11,6 +12,9 @@ from codes.atomic_files import write_atomically  # noqa: E402
 from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
 from codes.datasets.health.forms import announce, quick_report  # noqa: E402
 from codes.datasets.health.reading import splits_of  # noqa: E402
+from codes.datasets.health.report import Finding  # noqa: E402
+from codes.datasets.health.splits import Split  # noqa: E402
+from codes.datasets.health.trial import try_pipelines  # noqa: E402
 from codes.engine import distributed  # noqa: E402
 from codes.engine.checkpoint import ALLOW_PICKLE, newest_checkpoint, position_of, read_checkpoint  # noqa: E402
 from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
@@ -57,21 +61,30 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_data(runner: Runner) -> None:
+def list_splits(runner: Runner) -> list[Split]:
+    """Return what a run trains and validates on."""
+    num_classes = runner.model.num_classes
+    sampling = runner.config['train_dataloader'].get('sampling', 'uniform')
+    splits = splits_of('train', runner.train_loader.dataset, num_classes, sampling)
+    if runner.val_loader is not None:
+        splits += splits_of('val', runner.val_loader.dataset, num_classes)
+    return splits
+
+
+def check_data(runner: Runner, tried: Sequence[Finding] = ()) -> None:
     """Look at the data for half a second on rank 0, rather than let a long run end in them.
+
+    Args:
+        runner: of the run.
+        tried: what a trial of the pipelines has found already.
 
     Raises:
         ValueError: a run would end in them or be pointless; in all processes.
     """
     problem = None
     if distributed.rank() == 0:
-        num_classes = runner.model.num_classes
-        sampling = runner.config['train_dataloader'].get('sampling', 'uniform')
-        splits = splits_of('train', runner.train_loader.dataset, num_classes, sampling)
-        if runner.val_loader is not None:
-            splits += splits_of('val', runner.val_loader.dataset, num_classes)
         try:
-            announce(quick_report(splits, seconds=0.5))
+            announce(quick_report(list_splits(runner), 0.5, tried))
         except ValueError as error:
             problem = str(error)
     problem = distributed.gather(problem)[0]
@@ -117,10 +130,12 @@ def main() -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         setup_logging(work_dir, is_main)
         runner = Runner(config, work_dir, device)
+        # The trial forks, and so do the workers: both before there are threads.
+        tried = try_pipelines(list_splits(runner)) if is_main and not args.no_check else []
         runner.start_workers()
         distributed.join(runtime.timeout_minutes)
         if not args.no_check:
-            check_data(runner)
+            check_data(runner, tried)
         if is_main:
             keep_config(runner, work_dir / 'config.py')
         runner.start(what_to_resume(args.resume, work_dir), args.load_from, args.allow_pickle)

@@ -130,6 +130,19 @@ def read_class_names(class_file: str) -> list[str]:
     return names
 
 
+def label_hint(name: str, num_classes: int, smallest: int, largest: int) -> str:
+    """Return what may be wrong with labels of which some are too large.
+
+    Args:
+        name: what the number of classes is called.
+        num_classes: to which the labels do not fit.
+        smallest, largest: of the labels.
+    """
+    if smallest == 1 and largest == num_classes:
+        return '. No label is 0: they look counted from 1; subtract 1 from each'
+    return f'. Is {name}={largest + 1} meant?'
+
+
 def choose_classes(
     records: Sequence[VideoRecord], class_names: Sequence[str] | None, classes: Sequence[str | int]
 ) -> tuple[list[VideoRecord], list[str] | None]:

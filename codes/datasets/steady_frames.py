@@ -1,5 +1,6 @@
 """All frames of a video in order, upright, at a constant rate: what tools convert videos with."""
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -40,8 +41,8 @@ class SteadyFrames:
         damage: after all frames were taken, what is wrong with the video, or None.
 
     Raises:
-        ValueError: there is no video stream, or it has no rate where one is needed, or, while frames are taken, the
-            time stamps jump.
+        ValueError: the file is empty, or there is no video stream, or it has no rate where one is needed, or, while
+            frames are taken, the time stamps jump.
         Exception: of PyAV: the file cannot be opened.
     """
 
@@ -49,6 +50,8 @@ class SteadyFrames:
         assert fps is None or not own_rate, 'either a rate or the own rate'
         import av
 
+        if os.path.isfile(path) and not os.path.getsize(path):
+            raise ValueError(f'{path} is an empty file')  # FFmpeg says "Invalid data"
         self._errors: tuple[type[Exception], ...] = (av.error.FFmpegError,)
         self._container: Any = av.open(path)
         self.damage: str | None = None

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from codes.datasets.annotation import (
     VideoRecord,
     choose_classes,
+    label_hint,
     parse_list_file,
     read_class_names,
     scan_class_folders,
@@ -190,11 +191,10 @@ class _LabelledVideos(VideoSamples):
         for record in self.records:
             if max(record.labels) >= num_classes:
                 every = {label for record in self.records for label in record.labels}
-                looks_1_based = min(every) == 1 and max(every) == num_classes
-                hint = f'. No label is 0 and the largest is {num_classes}: count from 0, not 1' if looks_1_based else ''
+                hint = label_hint(name, num_classes, min(every), max(every))
                 raise ValueError(
                     f'{record.source}: label {max(record.labels)} of {record.path!r} is too large: '
-                    f'{name}={num_classes} allows 0 to {num_classes - 1}{hint}'
+                    f'{name}={num_classes} allows 0 to {num_classes - 1}, the largest label is {max(every)}{hint}'
                 )
         for number, step in enumerate(self.pipeline.transforms):
             if max(step.classes, default=0) >= num_classes:

@@ -56,6 +56,12 @@ def test_a_constant_rate_gives_every_frame_once(tmp_path, kind, codec):
         assert frames.rate == 25
 
 
+def test_an_empty_file_is_called_so(tmp_path):
+    (tmp_path / 'a.mp4').touch()
+    with pytest.raises(ValueError, match=f'^{tmp_path}/a.mp4 is an empty file$'):
+        SteadyFrames(str(tmp_path / 'a.mp4'))
+
+
 @pytest.mark.parametrize('rate', [Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60)])
 def test_rounded_time_stamps_do_not_repeat_frames(tmp_path, rate):
     # Matroska keeps milliseconds: 0, 33, 67, 100, ...

@@ -226,15 +226,18 @@ def test_good_labels_pass(root):
 def test_label_out_of_range_is_named_by_file_and_line(tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('a.mp4 0\nb.mp4 5\nc.mp4 7\n')
-    message = re.escape(f"{list_file}:2: label 5 of 'b.mp4' is too large: num_classes=5 allows 0 to 4")
-    with pytest.raises(ValueError, match=message + '$'):
+    message = re.escape(f"{list_file}:2: label 5 of 'b.mp4' is too large: num_classes=5 allows 0 to 4, ")
+    message += r'the largest label is 7\. Is num_classes=8 meant\?$'
+    with pytest.raises(ValueError, match=message):
         VideoDataset(video_pipeline(), str(list_file)).check_labels(5)
 
 
 def test_labels_counted_from_one_are_recognised(tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('a.mp4 1\nb.mp4 2\nc.mp4 3\n')
-    with pytest.raises(ValueError, match=r':3: label 3 .*No label is 0 and the largest is 3: count from 0, not 1'):
+    with pytest.raises(
+        ValueError, match=r':3: label 3 .*the largest label is 3\. No label is 0: they look counted from 1; s'
+    ):
         VideoDataset(video_pipeline(), str(list_file)).check_labels(3)
 
 
@@ -278,7 +281,8 @@ def test_several_labels_need_multi_hot(root, tmp_path):
 def test_multi_hot_must_be_the_number_of_classes(tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('a.mp4 0\nb.mp4 1,6,5\n')
-    message = re.escape(f"{list_file}:2: label 6 of 'b.mp4' is too large: multi_hot=5 allows 0 to 4")
+    message = re.escape(f"{list_file}:2: label 6 of 'b.mp4' is too large: multi_hot=5 allows 0 to 4, ")
+    message += r'the largest label is 6\. Is multi_hot=7 meant\?$'
     with pytest.raises(ValueError, match=message):
         VideoDataset(video_pipeline(), str(list_file), multi_hot=5)
     with pytest.raises(ValueError, match='multi_hot=7 is the number of classes, but num_classes=8'):

@@ -101,6 +101,12 @@ def test_every_command_of_the_page_works(folder: Path) -> None:
     data, out = folder / 'data' / 'my_videos', folder / 'work_dirs' / 'small_from_scratch'
     assert (data / 'classes.txt').read_text().split() == list(CLASSES)
     assert [len((data / name).read_text().splitlines()) for name in ('train.txt', 'val.txt')] == [27, 9]
+    for name in ('train', 'val'):
+        of_videos, of_frames = ((data / f'{name}{end}.txt').read_text().splitlines() for end in ('', '_frames'))
+        # 36 frames at 15 a second, brought to 30
+        assert of_frames == [line.replace('.mp4 ', ' 72 ') for line in of_videos]
+    frames_report = json.loads((folder / 'work_dirs/small_from_scratch_frames/check/report.json').read_text())
+    assert (frames_report['fit'], frames_report['splits']['val']['frames']) == (True, [72, 72, 72])
     report = json.loads((out / 'check' / 'report.json').read_text())
     assert report['fit']
     assert report['findings'] == [] or {finding['level'] for finding in report['findings']} == {'note'}

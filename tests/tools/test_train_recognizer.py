@@ -136,8 +136,20 @@ def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
     monkeypatch.setattr(Runner, 'start', stop)
     monkeypatch.setattr(train_recognizer, 'setup_logging', lambda *_: None)  # it outlives the test
     few_videos.dump(tmp_path / 'page.py')
-    remove_a_video(tmp_path / 'copy')
     arguments = ['train_recognizer.py', str(tmp_path / 'page.py'), '--work-dir', str(tmp_path / 'out')]
+    too_large = ['--cfg-options', 'val_dataloader.dataset.pipeline.3.size=40']
+    for extra, text in (
+        ([], 'got as far as the start'),
+        (too_large, '\nval: the pipeline fails, which ends a run: a crop of 40x40 '),
+        (['--no-validate'], 'got as far as the start'),
+        (['--no-check', *too_large], 'got as far as the start'),
+    ):
+        monkeypatch.setattr(sys, 'argv', [*arguments, *extra])
+        with pytest.raises(SystemExit) as ended:
+            train_recognizer.main()
+        assert ended.value.code == 2
+        assert text in capsys.readouterr().err
+    remove_a_video(tmp_path / 'copy')
     for extra, text in (([], 'not fit to train on'), (['--no-check'], 'got as far as the start')):
         monkeypatch.setattr(sys, 'argv', [*arguments, *extra])
         with pytest.raises(SystemExit) as ended:

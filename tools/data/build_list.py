@@ -49,6 +49,7 @@ _OWN = {
     'csv': DataSet('csv files', None, read_csv, _CSV_ROLES),
 }
 NUM_EXAMPLES = 3
+NUM_NAMES = 10  # of classes, in the summary
 _LIST_NAME = re.compile(r'(train|val|test)(_split\d+)?(_frames)?\.txt')
 # Options that only some calls use, by what they are for, and their defaults. The parser's own default of them is None,
 # which tells those that were given; some are used by some data only, so their readers need to know that, too.
@@ -207,6 +208,9 @@ def print_summary(summary: Mapping[str, Any], built: Sequence[BuiltList], media:
                 print(f'    {source}: {details or name}')
         if one.skipped and not one.lines and media.num_frames:
             print(f'  nothing was found; what is there is called like {min(media.num_frames)}')
+    names = list(next(iter(summary['lists'].values()))['videos_per_class'])
+    more = len(names) - NUM_NAMES
+    print(f'classes: {", ".join(names[:NUM_NAMES])}{f" and {more} more" if more > 0 else ""}')
     if summary['videos_in_no_list']:
         print(f'{summary["videos_in_no_list"]} of {summary["videos_there"]} videos that are there are in no list')
     for note in summary['notes']:

@@ -1,7 +1,8 @@
 """Check whether the data of a config are fit to train on, before hours are spent on them.
 
 Reads every line of the lists, compares labels with the number of classes, looks for duplicates and for training
-videos among those of validation or test, opens every file as in training, and decodes some of its frames. Writes
+videos among those of validation or test, opens every file as in training, decodes some of its frames, and pushes a
+video of each split through its pipeline. Writes
 report.txt, report.json, report.png (histograms) and classes_*.png (training samples of each class). The results of
 the files are kept in files.jsonl: a run that was interrupted goes on where it was, and a later one opens only what is
 new, was changed or could not be read.
@@ -10,6 +11,7 @@ new, was changed or could not be read.
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,8 +35,9 @@ from codes.datasets.guarded_pool import Failure, run_guarded  # noqa: E402
 from codes.datasets.health.forms import full_report, quick_report  # noqa: E402
 from codes.datasets.health.presence import spread_order  # noqa: E402
 from codes.datasets.health.reading import read_split  # noqa: E402
-from codes.datasets.health.report import Report, printable  # noqa: E402
+from codes.datasets.health.report import Report, number_of, printable  # noqa: E402
 from codes.datasets.health.splits import Split  # noqa: E402
+from codes.datasets.health.trial import try_pipelines  # noqa: E402
 from codes.datasets.inspection import FileFacts, Identity, Inspection, Job, read_frames  # noqa: E402
 from codes.datasets.pictures import Image, draw_classes, draw_report, fit_into, pages, save_png  # noqa: E402
 from codes.engine.logging import plain_errors  # noqa: E402
@@ -82,6 +85,11 @@ def choose_samples(split: Split, facts: Mapping[Job, FileFacts], number: int) ->
     }
 
 
+def name_sample(record: VideoRecord) -> str:
+    """Return what finds a video again: its line in the list, or its own name if there is no list."""
+    return os.path.basename(record.path if record.line is None else record.source)
+
+
 def draw_samples(split: Split, facts: Mapping[Job, FileFacts], args: argparse.Namespace, title: str) -> list[Path]:
     """Write contact sheets with the middle frames of some videos of each class; returns the files.
 
@@ -99,13 +107,20 @@ def draw_samples(split: Split, facts: Mapping[Job, FileFacts], args: argparse.Na
     for page, labels in enumerate(pages(sorted(chosen), CLASSES_A_PAGE), start=1):
         blocks = []
         for label in labels:
-            of_label = [(frames.get(split.job_of(r)), os.path.basename(r.source)) for r in chosen[label]]
+            of_label = [(frames.get(split.job_of(r)), name_sample(r)) for r in chosen[label]]
             shown = [(frame, source) for frame, source in of_label if frame is not None]
-            blocks.append((f'{split.class_name(label)}: {split.counts[label]:,} videos', shown))
+            blocks.append((f'{split.class_name(label)}: {number_of(split.counts[label], "video")}', shown))
         file = args.out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{page}.png'
         save_png(draw_classes(blocks, title, args.samples, CELL), file)
         files.append(file)
     return files
+
+
+def remove_old_sheets(out: Path, written: Sequence[Path]) -> None:
+    """Remove sheets of an earlier check, which may show other videos than the report is about."""
+    for file in out.glob('classes_*.png'):
+        if re.fullmatch(r'classes_(\d+_)?\d+\.png', file.name) and file not in written:
+            file.unlink()
 
 
 def write_report(report: Report, out: Path) -> None:
@@ -123,7 +138,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('config', help='a config such as configs/custom/small_from_scratch.py')
-    add('--quick', action='store_true', help='open no file: seconds for hundreds of thousands of videos')
+    add('--quick', action='store_true', help='open one video a split only: seconds for hundreds of thousands of videos')
     add('--hash', action='store_true', help='compare the content of files too, to find copies under other names')
     add('--every-frame', action='store_true', help='decode all frames: slow, finds damage in the middle of a video')
     add(
@@ -151,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     title = Path(args.config).stem
     if args.quick:
-        report = quick_report(splits)
+        report = quick_report(splits, tried=try_pipelines(splits, time_limit=args.time_limit))
     else:
         try:
             facts, identities = inspect(splits, args)
@@ -161,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (OSError, RuntimeError) as error:  # such as a full disk, or no memory for a worker
             sys.stderr.write(f'error: the videos cannot be inspected: {printable(str(error))}\n')
             return 2
-        report = full_report(splits, facts, identities)
+        report = full_report(splits, facts, identities, try_pipelines(splits, facts, args.time_limit))
     files: list[Path] = []
     try:
         write_report(report, args.out)
@@ -169,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
                 files += draw_samples(split, facts, args, f'{title}, {split.name}: middle frames')
+        remove_old_sheets(args.out, files)
     except OSError as error:  # such as a full disk
         sys.stderr.write(f'error: the report cannot be written: {printable(str(error))}\n')
         return 2

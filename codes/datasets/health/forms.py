@@ -1,7 +1,8 @@
 """All checks together, in two forms.
 
-The quick form opens no file. It looks for files until its time is up, in an order that spreads over the whole list,
-and says how many it looked for. Only of those it knows which are one file under two names; the full form looks for all.
+The quick form opens no file but a video of each split, for the trial of its pipeline. It looks for files until its time
+is up, in an order that spreads over the whole list, and says how many it looked for. Only of those it knows which are
+one file under two names; the full form looks for all.
 """
 
 import logging
@@ -29,17 +30,18 @@ from codes.datasets.inspection import FileFacts, Identity, Job
 LOGGER = logging.getLogger(__name__)
 
 
-def quick_report(splits: Sequence[Split], seconds: float | None = 1.0) -> Report:
+def quick_report(splits: Sequence[Split], seconds: float | None = 1.0, tried: Sequence[Finding] = ()) -> Report:
     """Check everything that can be told without opening a file.
 
     Args:
         splits: training, validation and test.
         seconds: how long to look for files, all splits together; None to look for all of them.
+        tried: what ``trial.try_pipelines`` found.
 
     Returns:
         The report; a finding that two splits share, such as a list that validation and test have in common, once.
     """
-    findings = _check_records(splits)
+    findings = [*_check_records(splits), *tried]
     notes = []
     identities = {}
     for split in splits:
@@ -49,14 +51,17 @@ def quick_report(splits: Sequence[Split], seconds: float | None = 1.0) -> Report
         findings += check_files(split, of_split.bad, of_split.num_videos)
         if of_split.num_videos < len(split.records):
             share = f'{of_split.num_videos:,} of {len(split.records):,}'
-            notes.append(f'{split.name}: {share} videos were looked for, spread over the list; none was opened')
+            notes.append(f'{split.name}: {share} videos were looked for, spread over the list')
     for train, other in _pairs(splits):
         findings += check_links(train, other, identities)
     return Report('quick', _numbers(splits), _sorted(findings), notes)
 
 
 def full_report(
-    splits: Sequence[Split], facts: Mapping[Job, FileFacts], identities: Mapping[Job, Identity] | None = None
+    splits: Sequence[Split],
+    facts: Mapping[Job, FileFacts],
+    identities: Mapping[Job, Identity] | None = None,
+    tried: Sequence[Finding] = (),
 ) -> Report:
     """Check records and files.
 
@@ -64,8 +69,9 @@ def full_report(
         splits: training, validation and test.
         facts: of every file of theirs, by ``Split.job_of``, from ``inspection.Inspection``.
         identities: of the files, from there; None for not knowing which paths links make the same.
+        tried: what ``trial.try_pipelines`` found.
     """
-    findings = _check_records(splits)
+    findings = [*_check_records(splits), *tried]
     for split in splits:
         findings += [*check_facts(split, facts), *check_copies(split, facts)]
     by_split = {split.name: _by_place(split, identities or {}) for split in splits}

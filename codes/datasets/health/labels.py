@@ -1,9 +1,10 @@
 """Checks of labels: whether they suit the model, and whether classes can be learnt from them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from codes.datasets.health.report import Finding, count_videos, name_video
+from codes.datasets.annotation import label_hint
+from codes.datasets.health.report import Finding, count_videos, name_video, number_of
 from codes.datasets.health.splits import Split
 
 UNEQUAL = 10  # so many times larger than the smallest is the largest class before it is worth a warning
@@ -27,9 +28,10 @@ def check_labels(split: Split) -> Iterator[Finding]:
         yield Finding('error', 'labels', split.name, text)
     if max(counts) >= num_classes:
         wrong = [record for record in split.records if max(record.labels) >= num_classes]
+        hint = label_hint('num_classes', num_classes, min(counts), max(counts))
         text = (
             f'{count_videos(wrong)} with a label that the model lacks: num_classes={num_classes} allows 0 to '
-            f'{num_classes - 1}, the largest label is {max(counts)}{_label_hint(counts, num_classes)}'
+            f'{num_classes - 1}, the largest label is {max(counts)}{hint}'
         )
         examples = tuple(f'{name_video(record)}: {record.labels}' for record in wrong)
         yield Finding('error', 'labels', split.name, text, examples)
@@ -40,12 +42,6 @@ def check_labels(split: Split) -> Iterator[Finding]:
     if named >= num_classes:
         text = f'a step of the pipeline is about class {named}, but num_classes={num_classes}'
         yield Finding('error', 'labels', split.name, text)
-
-
-def _label_hint(counts: Mapping[int, int], num_classes: int) -> str:
-    if min(counts) == 1 and max(counts) == num_classes:
-        return '. No label is 0 and the largest is num_classes: they look counted from 1; subtract 1 from each'
-    return f'. Is num_classes={max(counts) + 1} meant?'
 
 
 def check_balance(split: Split) -> Iterator[Finding]:
@@ -95,5 +91,5 @@ def check_classes_of(train: Sequence[Split], other: Split) -> Iterator[Finding]:
     unknown = Counter({k: n for k, n in other.counts.items() if known and k not in known})
     if unknown:
         text = f'{sum(unknown.values())} of {len(other.records)} videos are of classes that no training video has'
-        examples = tuple(f'{other.class_name(k)}: {n} videos' for k, n in sorted(unknown.items()))
+        examples = tuple(f'{other.class_name(k)}: {number_of(n, "video")}' for k, n in sorted(unknown.items()))
         yield Finding('warning', 'balance', other.name, text, examples)

@@ -100,9 +100,8 @@ def printable(text: str) -> str:
 
 def describe(numbers: Mapping[str, Any]) -> str:
     """Return the numbers of a split in a line."""
-    text = (
-        f'{numbers["videos"]:,} videos of {numbers["classes"]} classes, {_span(*numbers["videos_per_class"])} a class'
-    )
+    what = f'{number_of(numbers["videos"], "video")} of {number_of(numbers["classes"], "class", "es")}'
+    text = f'{what}, {_span(*numbers["videos_per_class"])} a class'
     if 'frames' in numbers:
         low, high, median = numbers['frames']
         text += f', {_span(low, high)} frames (median {median:,})'
@@ -117,7 +116,12 @@ def _span(low: int, high: int) -> str:
 
 def count_videos(chosen: Sequence[Any]) -> str:
     """Return how many videos these are, in words, such as '1 video'."""
-    return f'{len(chosen):,} video{"s" * (len(chosen) != 1)}'
+    return number_of(len(chosen), 'video')
+
+
+def number_of(number: int, noun: str, plural: str = 's') -> str:
+    """Return a number and its noun, in the plural unless it is 1."""
+    return f'{number:,} {noun}{plural * (number != 1)}'
 
 
 def name_video(record: VideoRecord) -> str:

@@ -123,5 +123,6 @@ def find_overlaps(built: Sequence[BuiltList]) -> list[str]:
             continue
         shared = sorted(one.paths.keys() & other.paths.keys())
         if shared:
-            notes.append(f'{len(shared)} videos are in both {one.name}.txt and {other.name}.txt, such as {shared[0]}')
+            count = '1 video is' if len(shared) == 1 else f'{len(shared)} videos are'
+            notes.append(f'{count} in both {one.name}.txt and {other.name}.txt, such as {shared[0]}')
     return notes

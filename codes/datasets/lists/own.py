@@ -185,7 +185,28 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         for path in members:
             video = ListedVideo((path,), (label,), path)
             splits[split or ('val' if path in chosen else 'train')].append(video)
+    notes = [*notes, *_doubt_level(by_class, depth)]
     return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos}, notes)
+
+
+def _doubt_level(by_class: Mapping[tuple[str, str], Sequence[str]], depth: int) -> list[str]:
+    """Return a note if all videos of a class lie in folders inside its own, which may be the classes in truth.
+
+    Args:
+        by_class: the videos by split and class.
+        depth: folders above those of the classes.
+    """
+    deep = {
+        label: paths[0] for (_, label), paths in by_class.items() if all(path.count('/') > depth + 1 for path in paths)
+    }
+    if not deep:
+        return []
+    label, path = next(iter(deep.items()))
+    number = len({label for _, label in by_class})
+    return [
+        f'no video of {len(deep)} of the {number} classes lies right in the folder of its class: {path!r} becomes one '
+        f'of class {label!r}. Are the classes the folders below? Then give the one above them as MEDIA'
+    ]
 
 
 def _doubt(paths: Sequence[str], called_like_splits: Sequence[str], others: Sequence[str]) -> list[str]:

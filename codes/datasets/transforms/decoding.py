@@ -54,6 +54,8 @@ class OpenVideo(Transform):
         if not os.path.isfile(path):
             text = 'is no file' if os.path.lexists(path) else 'is missing'
             raise MissingSample(f'no video {os.path.abspath(path)}', path, text)
+        if not os.path.getsize(path):  # which decoders call all sorts of things
+            raise _bad(path, 'is an empty file')
         try:
             reader = self._open(path)
         except ImportError as error:

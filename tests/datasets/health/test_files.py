@@ -2,9 +2,19 @@ from pathlib import Path
 
 from codes.datasets.health.files import check_files
 from codes.datasets.health.forms import full_report, quick_report
+from codes.datasets.health.reading import splits_of
 from codes.datasets.health.splits import Split
 from codes.datasets.inspection import FileFacts
-from codes.datasets.transforms import CenterCrop, Resize, SampleSnippets
+from codes.datasets.transforms import (
+    CenterCrop,
+    DecodeRawFrames,
+    DecodeVideo,
+    OpenVideo,
+    PackInputs,
+    Resize,
+    SampleSnippets,
+)
+from codes.datasets.video_datasets import RawFramesDataset, VideoDataset
 from tests.datasets.health.conftest import facts, records, split
 
 
@@ -26,6 +36,50 @@ def test_a_wrong_data_root_is_suspected_where_nothing_is_there(tmp_path: Path) -
     report = quick_report([split([0, 1, 2])])
     assert 'none of the 3 videos looked for is there; is data_root right?' in report.text()
     assert not report.is_fit
+
+
+def find_none(dataset: VideoDataset | RawFramesDataset, name: str = 'train') -> str:
+    """Return what the quick form says of a data set of which no video is there."""
+    report = quick_report(splits_of(name, dataset, 2))
+    return next(f.text for f in report.findings if f.check == 'files_missing')
+
+
+def test_lists_of_frames_that_are_read_as_videos_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / 'frames' / 'some clip').mkdir(parents=True)
+    (tmp_path / 'list.txt').write_text('some clip 40 0\nsome clip 40 1\n')
+    pipeline = [OpenVideo(), SampleSnippets(1, 1), DecodeVideo(), PackInputs()]
+    hint = 'The lines look like `folder frames label`, which RawFramesDataset reads'
+    arguments = pipeline, str(tmp_path / 'list.txt')
+    assert hint in find_none(VideoDataset(*arguments, str(tmp_path / 'frames')))
+    # The same is so where the folders lie beside the list.
+    (tmp_path / 'frames' / 'some clip').rename(tmp_path / 'some clip')
+    assert hint in find_none(VideoDataset(*arguments, str(tmp_path / 'frames')))
+    (tmp_path / 'some clip').rename(tmp_path / 'other')
+    assert find_none(VideoDataset(*arguments)).endswith('is data_root right?')
+
+
+def test_paths_that_are_relative_to_the_list_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / 'videos').mkdir()
+    for name, end in (('a.mp4', '0'), ('b', '3 0')):
+        (tmp_path / 'list.txt').write_text(f'# mine\nvideos/{name} {end}\n')
+        steps = [OpenVideo(), DecodeVideo()] if name == 'a.mp4' else [DecodeRawFrames()]
+        pipeline = [*steps[:-1], SampleSnippets(1, 1), steps[-1], PackInputs()]
+        cls = VideoDataset if name == 'a.mp4' else RawFramesDataset
+        dataset = cls(pipeline, str(tmp_path / 'list.txt'), str(tmp_path / 'videos'))
+        assert find_none(dataset).endswith('is data_root right?')
+        (tmp_path / 'videos' / name).mkdir()
+        assert f"own folder: set data_root='{tmp_path}' for it (train_dir, val_dir in" in find_none(dataset)
+
+
+def test_other_frame_rates_than_the_usual_one_are_named() -> None:
+    train = split([0, 1] * 10)
+    known = facts(train, v0={'fps': 29.97}, v1={'fps': None}, v2={'fps': 50.0})
+    found = [f for f in full_report([train], known).findings if f.check == 'frame_rate']
+    assert [(f.level, f.examples) for f in found] == [('note', ('train.txt:3: train/2.mp4: 50 a second',))]
+    assert found[0].text.startswith('1 of 19 videos have other frame rates than the usual 25 a second; frame_interval ')
+    many = facts(train, v4={'fps': 12.0}, v5={'fps': 0.2}, v6={'fps': 60.0})
+    assert [f.level for f in full_report([train], many).findings if f.check == 'frame_rate'] == ['warning']
+    assert not [f for f in full_report([train], facts(train)).findings if f.check == 'frame_rate']
 
 
 def test_crashed_unreadable_and_odd_files_are_findings() -> None:

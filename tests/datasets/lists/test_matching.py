@@ -97,8 +97,8 @@ def test_videos_in_several_lists_of_a_split_are_told() -> None:
     assert find_overlaps(lists) == ['2 videos are in both train_split1.txt and val_split1.txt, such as b']
     lists = [built('train_frames', 'a', 'b'), built('val_frames', 'b', 'c'), built('test_frames', 'a', 'c')]
     assert find_overlaps(lists) == [
-        '1 videos are in both train_frames.txt and val_frames.txt, such as b',
-        '1 videos are in both train_frames.txt and test_frames.txt, such as a',
-        '1 videos are in both val_frames.txt and test_frames.txt, such as c',
+        '1 video is in both train_frames.txt and val_frames.txt, such as b',
+        '1 video is in both train_frames.txt and test_frames.txt, such as a',
+        '1 video is in both val_frames.txt and test_frames.txt, such as c',
     ]
     assert find_overlaps([built('train', 'a'), built('val', 'b'), built('test', 'c')]) == []

@@ -170,7 +170,18 @@ def test_tree_may_have_a_class_that_is_called_like_a_split() -> None:
     lists = read_class_tree(['train/a.mp4', 'bus/b.mp4'], val_fraction=0)
     assert lists.class_names == ['bus', 'train']
     assert lists.notes == ["the folder 'train' is taken for a class, as those beside it are"]
-    assert read_class_tree(['clap/a.mp4', 'wave/x/b.mp4'], val_fraction=0).notes == []
+
+
+def test_classes_without_a_video_in_their_own_folder_are_noted() -> None:
+    assert read_class_tree(['clap/a.mp4', 'wave/x/b.mp4', 'wave/c.mp4'], val_fraction=0).notes == []
+    assert read_class_tree(['train/clap/a.mp4', 'val/clap/b.mp4']).notes == []
+    (note,) = read_class_tree(['mine/clap/a.mp4', 'mine/wave/b.mp4', 'run/c.mp4'], val_fraction=0).notes
+    assert note == (
+        "no video of 1 of the 2 classes lies right in the folder of its class: 'mine/clap/a.mp4' becomes one of class "
+        "'mine'. Are the classes the folders below? Then give the one above them as MEDIA"
+    )
+    (note,) = read_class_tree(['train/mine/clap/a.mp4', 'val/mine/clap/b.mp4']).notes
+    assert note.startswith('no video of 1 of the 1 classes ')
 
 
 @pytest.mark.parametrize(

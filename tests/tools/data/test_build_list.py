@@ -326,6 +326,7 @@ def test_missing_videos_are_told_and_only_skipped_when_asked(
     assert 'train.txt: 1 of 3 videos, 3 classes\n  videos of a class: 0 to 1, median 0\n' in shown
     assert '  classes without a video: 2, such as air drumming, riding a bike\n' in shown
     assert f'  missing: 1\n    {csv}:3: no air drumming/_bbbbbbbbbb_000000_000010 or ' in shown
+    assert 'classes: air drumming, clapping, riding a bike\n' in shown
     assert '4 of 6 videos that are there are in no list\nnote: ' in shown
     assert 'no list written: train would lack up to 66.7% of the videos, 0.0% are allowed' in shown
 
@@ -357,6 +358,14 @@ def test_folders_that_lack_frames_are_left_out(tmp_path: Path) -> None:
     assert main([*arguments, '--skip-missing', '--start-index', '2']) == 1
 
 
+def test_the_first_names_of_classes_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', *(f'{name}/1.mp4' for name in 'abcdefghijk'), 'l/m/1.mp4')
+    assert main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']) == 0
+    shown = capsys.readouterr().out
+    assert '\nclasses: a, b, c, d, e, f, g, h, i, j and 2 more\n' in shown
+    assert "\nnote: no video of 1 of the 12 classes lies right in the folder of its class: 'l/m/1.mp4' becomes" in shown
+
+
 def test_nothing_found_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kinetics(tmp_path, tmp_path / 'other')
     videos(tmp_path / 'videos', 'train/some_other_name.mp4')
@@ -370,7 +379,7 @@ def test_a_video_in_both_lists_is_noted(tmp_path: Path, capsys: pytest.CaptureFi
     for split in ('train', 'val'):
         write(tmp_path / f'annotations/{split}.csv', 'path,label\na.mp4,clap\n')
     assert main(['csv', str(tmp_path / 'videos'), str(tmp_path)]) == 0
-    assert 'note: 1 videos are in both train.txt and val.txt, such as a.mp4\n' in capsys.readouterr().out
+    assert 'note: 1 video is in both train.txt and val.txt, such as a.mp4\n' in capsys.readouterr().out
 
 
 def test_names_that_are_not_utf8_get_into_lists_and_summaries(

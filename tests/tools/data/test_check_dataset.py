@@ -9,11 +9,12 @@ import pytest
 
 from codes.config import Config
 from codes.datasets import inspection
+from codes.datasets.annotation import VideoRecord
 from codes.datasets.health import presence
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 from tools.data import check_dataset
-from tools.data.check_dataset import main
+from tools.data.check_dataset import main, name_sample
 
 ROOT = Path(__file__).parents[3]
 
@@ -60,7 +61,7 @@ def test_good_data_are_fit(config: str, capsys: pytest.CaptureFixture) -> None:
     assert len((out / 'files.jsonl').read_text().splitlines()) == 24
 
 
-def test_quick_form_opens_nothing(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_form_inspects_nothing(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_dataset, 'inspect', None)
     status, report, out = run(config, '--quick')
     assert (status, report['form']) == (0, 'quick')
@@ -80,6 +81,18 @@ def test_whatever_is_wrong_ends_with_status_1(config: str, data: Path, capsys: p
     assert checks(report, 'warning') == ['duplicates', 'overlap', 'files_missing', 'files_unreadable']
     assert f'{data}/train.txt:19' in capsys.readouterr().out
     assert run(config, '--quick')[0] == 1
+
+
+def test_a_pipeline_that_fails_makes_the_data_unfit(config: str) -> None:
+    for name in ('train', 'val', 'test'):
+        options = ['--cfg-options', f'{name}_dataloader.dataset.pipeline.3.type=CenterCrop']
+        options.append(f'{name}_dataloader.dataset.pipeline.3.size=80')
+        for form in ([], ['--quick']):
+            status, report, _ = run(config, *form, *options)
+            assert status == 1
+            (found,) = (f for f in report['findings'] if f['level'] == 'error')
+            assert (found['check'], found['split']) == ('pipeline', name)
+            assert 'a crop of 80x80 (height x width) is larger than the frames, 72x128' in found['text']
 
 
 def test_strict_takes_warnings_seriously(config: str, data: Path) -> None:
@@ -126,6 +139,21 @@ def test_samples_of_each_class_are_shown(config: str, data: Path, monkeypatch: p
         file.unlink()
     run(config)
     assert not list(out.glob('classes_*.png'))
+
+
+def test_sheets_of_an_earlier_check_are_removed(config: str, data: Path) -> None:
+    *_, out = run(config, '--samples', '1')
+    for name in ('classes_7.png', 'classes_0_1.png', 'classes_mine.png'):
+        (out / name).write_text('')
+    run(config, '--samples', '1')
+    assert sorted(file.name for file in out.glob('classes*')) == ['classes_1.png', 'classes_mine.png']
+    run(config, '--quick')
+    assert [file.name for file in out.glob('classes*')] == ['classes_mine.png']
+
+
+def test_samples_are_called_by_their_line_or_by_their_name() -> None:
+    assert name_sample(VideoRecord('data/wave/a.mp4', (0,), 'data/train.txt', 17)) == 'train.txt:17'
+    assert name_sample(VideoRecord('data/wave/a.mp4', (0,), 'data/wave')) == 'a.mp4'
 
 
 def test_every_part_of_a_mixture_has_sheets(config: str, data: Path) -> None:

@@ -1,0 +1,54 @@
+r"""small_from_scratch.py on folders of frames instead of video files.
+
+What       I3D-ResNet-18 of width 16 with DSA in the last three stages; 4 snippets x 4 frames x 112 x 112, 4 apart.
+           1.993 M parameters, 1.040 GMACs a view.
+Data       data/my_videos/frames/...                   a folder a video: img_00001.jpg, img_00002.jpg, ...
+           data/my_videos/train_frames.txt, val_...    a line a video: folder below frames/, number of frames, label
+           data/my_videos/classes.txt                  a class name a line
+           written by
+           python tools/data/extract_frames.py data/my_videos/videos data/my_videos/frames
+           python tools/data/build_list.py folders data/my_videos/frames data/my_videos --frames \
+               --val-fraction 0.2 --relative-to data/my_videos/frames
+Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch_frames.py 1 --cfg-options num_classes=8
+Test       bash dist_test_recognizer.sh configs/custom/small_from_scratch_frames.py \
+               work_dirs/small_from_scratch_frames/best.pth 1 --cfg-options num_classes=8
+Batch      1 process x 8 videos
+Expected   as small_from_scratch.py
+"""
+
+_base_ = [
+    '../_base_/data/own_frames.py',
+    '../_base_/runtime.py',
+]
+
+data_root = 'data/my_videos'
+train_dir = '${data_root}/frames'
+val_dir = '${data_root}/frames'
+train_list = '${data_root}/train_frames.txt'
+val_list = '${data_root}/val_frames.txt'
+class_file = '${data_root}/classes.txt'
+filename_tmpl = 'img_{:05d}.jpg'  # as tools/data/extract_frames.py calls them
+start_index = 1
+num_classes = 2
+num_snippets = 4
+frames_per_snippet = 4
+frame_interval = 4
+short_side = 128
+crop_size = 112
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(type='ResNet_I3D', depth=18, base_channels=16, inflate=(0, 0, 1, 1)),
+    cls_head=dict(type='I3DClsHead', num_classes='${num_classes}', in_channels=128, dropout=0.2),
+    module_cfg=dict(
+        type='DSA',
+        num_snippets='${num_snippets}',
+        channel_ratio=1,
+        place='before_conv2',
+        blocks=(0, (0, 1), (0, 1), (0, 1)),
+    ),
+)
+metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
+optimizer = dict(type='SGD', lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4)
+schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
+train_cfg = dict(max_epochs=20, val_interval=1, clip_grad_norm=10, base_batch_size=8)
