@@ -262,6 +262,8 @@ def _explain_leftover(
     Returns:
         A better error, or the same one if the key stands where it was meant to stand.
     """
+    if error.key == '_delete_':
+        return KeyError(f'{error.path}._delete_ has nothing to delete: no base says anything there. Leave it out')
     now = _find(content, error.path)
     type_now = now['type'] if isinstance(now, Mapping) and 'type' in now else None
     bases = {k: v for base in source.bases for k, v in _run(base).items()}

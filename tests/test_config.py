@@ -390,6 +390,11 @@ def test_what_both_messages_advise_replaces_all_that_the_base_says(derive: Calla
     assert merged.optimizer == {'type': 'SGD', 'lr': 1e-3, 'momentum': 0.9, 'weight_decay': 0.01}
 
 
+def test_delete_where_a_base_says_nothing_is_refused_as_such(derive: Callable[[str], Path]) -> None:
+    with pytest.raises(KeyError, match='schedule._delete_ has nothing to delete: no base says anything there'):
+        load_config(derive("schedule = dict(_delete_=True, type='CosineSchedule')"))
+
+
 def test_own_mistake_beside_a_new_type_is_told_as_ones_own(derive: Callable[[str], Path]) -> None:
     with pytest.raises(KeyError, match="optimizer.beta is not an argument of AdamW. Did you mean 'betas'"):
         load_config(derive("optimizer = dict(_delete_=True, type='AdamW', beta=(0.9, 0.99))"))
