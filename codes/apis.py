@@ -47,7 +47,7 @@ def init_recognizer(
         config: a config file, or a config that is loaded already.
         checkpoint: weights that fit it to the last key.
         device: such as 'cpu' or 'cuda:0'.
-        options: overrides as for ``--cfg-options``; for a config file only.
+        options: overrides as for ``--cfg-options``, a list such as ``['num_classes=8']``; for a config file only.
 
     Raises:
         FileNotFoundError, KeyError, ValueError: as ``load_config`` and ``load_weights``.

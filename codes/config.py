@@ -7,12 +7,16 @@ reference takes the setting's value and type; inside a longer string it is put i
 Names with a leading underscore are helpers of the file that they stand in.
 
 Everything is checked before any data are read: an unknown key is an error with its full path, the allowed names and
-the nearest one, and so is a setting that nothing refers to.
+the nearest one, and so is a setting of the file itself or of the command line that nothing refers to.
 """
 
 import ast
+import copy
 import math
+import os
 import re
+import traceback
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +24,20 @@ from typing import Any
 
 from mmengine.config import Config
 
+from codes.config_source import ConfigSource, read_source
 from codes.datasets.loader import build_dataloader
-from codes.registry import DATASETS, METRICS, MODELS, OPTIMIZERS, SCHEDULES, TRACKERS, check, check_arguments, nearest
+from codes.registry import (
+    DATASETS,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    TRACKERS,
+    UnknownArgument,
+    check,
+    check_arguments,
+    nearest,
+)
 
 REFERENCE = re.compile(r'\$\{(\w+)\}')
 
@@ -181,19 +197,110 @@ def load_config(file: str | Path, options: Iterable[str] = ()) -> Config:
         The resolved config, which has sections only.
 
     Raises:
-        FileNotFoundError: no such file.
-        KeyError, TypeError, ValueError: an unknown or missing key, an unused or unknown setting, a wrong value.
+        FileNotFoundError: no such file, or a base of it is missing.
+        KeyError, TypeError, ValueError: an unknown or missing key, an unused or unknown setting, a wrong value, or
+            Python that does not run, by file and line.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f'there is no config {Path(file).absolute()}')
-    content = {k: v for k, v in Config.fromfile(str(file)).to_dict().items() if not k.startswith('_')}
-    _resolve(content)  # so that a wrong reference in the file is named as such
-    _check_settings(content)
+    if isinstance(options, str | Mapping):
+        raise ValueError(f"options={options!r} must be a list of texts, such as ['num_classes=8', 'optimizer.lr=0.01']")
+    options = list(options)
+    source = read_source(Path(file))
+    written = _run(source)
+    _resolve(written)  # so that a wrong reference in the file is named as such
+    used = _references(written)
+    _check_settings([name for name in written if name in source.names], used)
+    content = copy.deepcopy(written)
     for option in options:
         _override(content, option)
+    _check_settings([parse_option(option)[0][0] for option in options], used | _references(content))
     config = Config(_resolve(content), filename=str(file))
-    check_config(config)
+    try:
+        check_config(config)
+    except UnknownArgument as error:
+        raise _explain_leftover(error, content, written, source) from error
     return config
+
+
+def _run(source: ConfigSource) -> dict[str, Any]:
+    """Run a config and its bases, and return what they set together, without helpers.
+
+    Raises:
+        ValueError: the Python does not run, or the bases do not fit together.
+    """
+    try:
+        content = Config.fromfile(str(source.file)).to_dict()
+    except Exception as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ResourceWarning)
+            traceback.clear_frames(error.__traceback__)  # which hold a temporary file that mmengine left open
+        if isinstance(error, KeyError) and (clash := source.find_clash()):
+            raise ValueError(clash) from error
+        raise ValueError(f'{_locate(error, source)}: {error}') from error
+    return {k: v for k, v in content.items() if not k.startswith('_')}
+
+
+def _locate(error: Exception, source: ConfigSource) -> str:
+    """Return ``file:line: type`` of an error in the Python of a config, of any other error the file."""
+    files = {os.path.abspath(one.file): one.file for one in source.all_sources()}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in files:
+            return f'{files[frame.filename]}:{frame.lineno}: {type(error).__name__}'
+    return str(source.file)
+
+
+def _explain_leftover(
+    error: UnknownArgument, content: Mapping[str, Any], written: Mapping[str, Any], source: ConfigSource
+) -> KeyError:
+    """Say whether a wrong key was written for another type and left there when the type was replaced.
+
+    Args:
+        error: about the key.
+        content: the config.
+        written: the config before overrides from the command line.
+        source: its file.
+
+    Returns:
+        A better error, or the same one if the key stands where it was meant to stand.
+    """
+    if error.key == '_delete_':
+        return KeyError(f'{error.path}._delete_ has nothing to delete: no base says anything there. Leave it out')
+    now = _find(content, error.path)
+    type_now = now['type'] if isinstance(now, Mapping) and 'type' in now else None
+    bases = {k: v for base in source.bases for k, v in _run(base).items()}
+    for was_content, whose, remedy in (
+        (
+            written,
+            'the config',
+            f'Give the whole dict, --cfg-options "{error.path}={{\'type\': {type_now!r}, ...}}", which keeps nothing '
+            'of what the config says there',
+        ),
+        (
+            bases,
+            'a base',
+            f'A dict that begins dict(_delete_=True, type={type_now!r}, ...) keeps nothing of what the base says there',
+        ),
+    ):
+        was = _find(was_content, error.path)
+        if not isinstance(was, Mapping) or was.get('type', type_now) == type_now or error.key not in was:
+            continue
+        if was[error.key] == now[error.key]:
+            return KeyError(
+                f'{error.path}.{error.key} is not an argument of {error.name}; {whose} sets it for {was["type"]}. '
+                f'{remedy}. Allowed: {", ".join(error.allowed)}'
+            )
+    return error
+
+
+def _find(content: Any, path: str) -> Any:
+    """Return what stands at a path such as ``metrics.0``, or None."""
+    for key in path.split('.'):
+        if isinstance(content, list | tuple) and key.isdigit() and int(key) < len(content):
+            content = content[int(key)]
+        elif isinstance(content, Mapping) and key in content:
+            content = content[key]
+        else:
+            return None
+    return content
 
 
 def parse_option(option: str) -> tuple[list[str], Any]:
@@ -250,13 +357,14 @@ def _references(value: Any) -> set[str]:
     return set(REFERENCE.findall(value)) if isinstance(value, str) else set()
 
 
-def _check_settings(content: Mapping[str, Any]) -> None:
-    """Refuse a setting that nothing in the file refers to: most likely a section or a setting misspelt.
+def _check_settings(names: Iterable[str], used: set[str]) -> None:
+    """Refuse a setting that nothing refers to: most likely a section or a setting misspelt.
 
-    Overrides do not count: they may replace the last value that refers to a setting.
+    Args:
+        names: what the file itself or the command line sets. Of what bases set for other pages, some may be unused.
+        used: the settings that something refers to; before overrides too, which may replace the last reference.
     """
-    used = _references(content)
-    for name in content:
+    for name in names:
         if name not in SECTIONS and name not in used:
             raise KeyError(
                 f'{name} is neither a section nor a setting that something refers to as ${{{name}}}.'

@@ -29,6 +29,26 @@ _HOMES = ('codes.models', 'codes.datasets', 'codes.evaluation', 'codes.engine.op
 _HANDED_OVER = {'in_channels': 'the channels where the module is inserted'}
 
 
+class UnknownArgument(KeyError):
+    """A key of a config dict that is no argument of what the dict configures.
+
+    Args:
+        path: where the dict stands in the whole config.
+        key: the key.
+        name: the class or function.
+        allowed: the keys that it takes.
+    """
+
+    def __init__(self, path: str, key: str, name: str, allowed: Sequence[str]) -> None:
+        super().__init__(
+            f'{path}.{key} is not an argument of {name}.{nearest(key, allowed)} Allowed: {", ".join(allowed)}'
+        )
+        self.path = path
+        self.key = key
+        self.name = name
+        self.allowed = allowed
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``' Did you mean 'x'?'`` for the closest allowed name, or an empty string if none is close."""
     match = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1)
@@ -80,7 +100,7 @@ def check_arguments(
         extra: keys that are allowed although ``function`` does not take them.
 
     Raises:
-        KeyError: an unknown or a missing key, by its full path, with the allowed names.
+        KeyError: an unknown (:class:`UnknownArgument`) or a missing key, by its full path, with the allowed names.
         ValueError: a value of another type than the argument has.
     """
     name = function.__name__
@@ -90,9 +110,7 @@ def check_arguments(
     allowed = [*parameters, *extra]
     for key in keys:
         if key not in allowed:
-            raise KeyError(
-                f'{path}.{key} is not an argument of {name}.{nearest(key, allowed)} Allowed: {", ".join(allowed)}'
-            )
+            raise UnknownArgument(path, key, name, allowed)
     missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in set(keys)]
     if missing:
         raise KeyError(f'{path}.{missing[0]} is missing; {name} needs it. Allowed: {", ".join(allowed)}')

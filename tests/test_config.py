@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -329,3 +330,110 @@ def test_difference_of_two_configs_is_told_as_deep_inside_as_it_can_be(was: dict
 def test_differences_stand_in_the_order_of_the_later_config() -> None:
     differences = find_differences({'gone': 1, 'a': 1, 'b': {'y': 1, 'x': 1}}, {'b': {'x': 2, 'y': 2}, 'a': 2})
     assert list(differences) == ['b.x', 'b.y', 'a', 'gone']
+
+
+@pytest.fixture
+def derive(page: Path) -> Callable[[str], Path]:
+    """Write a page that derives from the other one."""
+    edit(page, 'metrics = [', "optimizer = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.01)\nmetrics = [")
+
+    def write(text: str) -> Path:
+        file = page.with_name('derived.py')
+        file.write_text(f"_base_ = ['page.py']\n{text}\n")
+        return file
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (
+            "model = dict(backbone=dict(type='TorchvisionVideo', name='r3d_18'))",
+            'model.backbone.depth is not an argument of TorchvisionVideo; a base sets it for ResNet_I3D',
+        ),
+        (
+            "optimizer = dict(type='AdamW', lr=1e-3)",
+            'optimizer.momentum is not an argument of AdamW; a base sets it for SGD. A dict that begins '
+            r"dict\(_delete_=True, type='AdamW', ...\) keeps nothing of what the base says there. Allowed: lr, betas",
+        ),
+        (
+            "model = dict(module_cfg=dict(type='TAM'))",
+            'model.module_cfg.num_snippets is not an argument of TAM; a base sets it for DSA',
+        ),
+    ],
+)
+def test_key_left_over_from_a_base_is_told_as_such(derive: Callable[[str], Path], text: str, message: str) -> None:
+    with pytest.raises(KeyError, match=message) as error:
+        load_config(derive(text))
+    assert 'Did you mean' not in str(error.value)
+
+
+def test_key_left_over_from_before_an_option_is_told_as_such(derive: Callable[[str], Path]) -> None:
+    with pytest.raises(KeyError) as error:
+        load_config(derive(''), ['optimizer.type=AdamW'])
+    assert error.value.args[0].startswith(
+        'optimizer.momentum is not an argument of AdamW; the config sets it for SGD. Give the whole dict, '
+        "--cfg-options \"optimizer={'type': 'AdamW', ...}\", which keeps nothing of what the config says there. Allowed"
+    )
+    options = ['test_dataloader.dataset.pipeline.1.type=Flip', 'test_dataloader.dataset.pipeline.1.prob=0.5']
+    with pytest.raises(KeyError, match=r'pipeline.1.num_snippets is not .*; the config sets it for SampleSnippets'):
+        load_config(derive(''), options)
+
+
+def test_what_both_messages_advise_replaces_all_that_the_base_says(derive: Callable[[str], Path]) -> None:
+    adam = {'type': 'AdamW', 'lr': 1e-3}
+    replaced = load_config(derive("optimizer = dict(_delete_=True, type='AdamW', lr=1e-3)"))
+    assert replaced.optimizer == load_config(derive(''), ["optimizer={'type':'AdamW','lr':1e-3}"]).optimizer == adam
+    # Without it dicts are merged, also where the type is another one.
+    merged = load_config(derive("optimizer = dict(type='SGD', lr=1e-3)"))
+    assert merged.optimizer == {'type': 'SGD', 'lr': 1e-3, 'momentum': 0.9, 'weight_decay': 0.01}
+
+
+def test_delete_where_a_base_says_nothing_is_refused_as_such(derive: Callable[[str], Path]) -> None:
+    with pytest.raises(KeyError, match='schedule._delete_ has nothing to delete: no base says anything there'):
+        load_config(derive("schedule = dict(_delete_=True, type='CosineSchedule')"))
+
+
+def test_own_mistake_beside_a_new_type_is_told_as_ones_own(derive: Callable[[str], Path]) -> None:
+    with pytest.raises(KeyError, match="optimizer.beta is not an argument of AdamW. Did you mean 'betas'"):
+        load_config(derive("optimizer = dict(_delete_=True, type='AdamW', beta=(0.9, 0.99))"))
+    with pytest.raises(KeyError, match='optimizer.momentum is not an argument of AdamW. Allowed'):
+        load_config(derive("optimizer = dict(type='AdamW', momentum=0.5)"))
+
+
+def test_inherited_setting_may_be_left_unused_but_not_ones_own(derive: Callable[[str], Path]) -> None:
+    unused = "test_dataloader = dict(dataset=dict(list_file='my.txt'))\n"
+    assert load_config(derive(unused)).test_dataloader.dataset.list_file == 'my.txt'
+    with pytest.raises(KeyError, match='train_list is neither a section nor a setting that something refers to'):
+        load_config(derive(unused + "train_list = 'other.txt'"))
+    with pytest.raises(KeyError, match='train_list is neither a section nor a setting that something refers to'):
+        load_config(derive(unused), ['train_list=other.txt'])
+    option = 'test_dataloader.dataset.list_file=${train_list}'
+    config = load_config(derive(unused), [option, 'train_list=other.txt'])
+    assert config.test_dataloader.dataset.list_file == 'other.txt'
+
+
+def test_bases_that_set_the_same_are_both_named(derive: Callable[[str], Path], page: Path) -> None:
+    page.with_name('more.py').write_text("metrics = [dict(type='MeanClassAccuracy')]\nnum_classes = 3")
+    file = derive('')
+    edit(file, "['page.py']", "['page.py', 'more.py']")
+    message = r'derived.py: the bases .*page.py and .*more.py both set metrics, num_classes. A name may come from one'
+    with pytest.raises(ValueError, match=message):
+        load_config(file)
+
+
+def test_python_that_does_not_run_is_told_by_file_and_line(derive: Callable[[str], Path], page: Path) -> None:
+    with pytest.raises(ValueError, match=r'derived.py:3: NameError: name .*nowhere.* is not defined$'):
+        load_config(derive('\nmetrics = nowhere'))
+    with pytest.raises(ValueError, match=r'derived.py: metrics=.* but is of type .*list.* in base config'):
+        load_config(derive("metrics = dict(type='Accuracy')"))
+    edit(page, 'num_classes = 4', 'num_classes = 4 / 0')
+    with pytest.raises(ValueError, match=r'page.py:3: ZeroDivisionError: division by zero$'):
+        load_config(derive(''))
+
+
+@pytest.mark.parametrize('options', ['num_classes=8', {'num_classes': 8}])
+def test_options_that_are_no_list_are_refused(page: Path, options: object) -> None:
+    with pytest.raises(ValueError, match=r"options=.*num_classes.* must be a list of texts, such as \['num_classes=8'"):
+        load_config(page, options)

@@ -42,10 +42,20 @@ class Compose:
         self.gives = frozenset(there)
 
     def __call__(self, record: Record) -> Record:
-        """Run all steps. A reader that is still open at the end, or after an error, is closed."""
+        """Run all steps. A reader that is still open at the end, or after an error, is closed.
+
+        Raises:
+            TypeError: a step returns something else than a record.
+        """
         try:
-            for transform in self.transforms:
-                record = transform(record)
+            for number, transform in enumerate(self.transforms):
+                result = transform(record)
+                if not isinstance(result, dict):
+                    raise TypeError(
+                        f'step {number} {type(transform).__name__} returned {result!r:.60} instead of the record; does '
+                        'its __call__ end with `return record`?'
+                    )
+                record = result
         finally:
             if 'reader' in record:
                 record.pop('reader').close()

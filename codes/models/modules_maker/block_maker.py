@@ -174,7 +174,10 @@ def _insert_into_blocks(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
 def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[str, int]) -> None:
     for key in ('place', 'blocks'):
         if key in cfg:
-            raise ValueError(f'module_cfg.{key} and module_cfg.after are two ways to say where; give one')
+            raise ValueError(
+                f'module_cfg.{key} and module_cfg.after are two ways to say where; give one. If a base of the config '
+                'gives the other, _delete_=True in module_cfg drops all that the base says there'
+            )
     arguments = _module_arguments(cfg)
     names = _names(cfg)
     if not names:

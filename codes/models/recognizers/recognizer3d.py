@@ -59,6 +59,11 @@ class Recognizer3D(nn.Module):
                 raise ValueError(f'cls_head.test_window needs feature maps; {type(backbone).__name__} pools them')
             if average_views != 'prob':
                 raise ValueError("cls_head.test_window averages probabilities and goes with average_views='prob'")
+        if not isinstance(getattr(backbone, 'out_channels', None), int):
+            raise ValueError(
+                f'{type(backbone).__name__} does not say its out_channels: its __init__ must set self.out_channels to '
+                'the number of channels of the features'
+            )
         if cls_head.in_channels != backbone.out_channels:
             raise ValueError(
                 f'cls_head.in_channels={cls_head.in_channels} does not fit the backbone, '
@@ -149,7 +154,14 @@ class Recognizer3D(nn.Module):
 
     def _score(self, views: Tensor) -> Tensor:
         """Score normalised views (N*V, U, C, T, H, W); returns (N*V, K)."""
-        return self.cls_head(self.backbone(views.flatten(0, 1)), num_snippets=views.shape[1])  # (N*V, K)
+        features = self.backbone(views.flatten(0, 1))  # (N*V*U, C, T', H', W')
+        channels = self.cls_head.in_channels
+        if features.dim() != 5 or features.shape[1] != channels:
+            raise ValueError(
+                f'{type(self.backbone).__name__} yields features {tuple(features.shape)}, but (N*V*U, C, T, H, W) with '
+                f'C = out_channels = {channels} are expected'
+            )
+        return self.cls_head(features, num_snippets=views.shape[1])  # (N*V, K)
 
     def _losses(self, inputs: Tensor, label: Tensor) -> dict[str, Tensor]:
         frames = self.data_preprocessor(inputs)

@@ -81,6 +81,18 @@ def test_something_else_than_a_transform_is_refused():
         Compose([{'type': 'Flip'}], GIVEN, 'VideoDataset')
 
 
+def test_a_step_that_does_not_return_the_record_is_named_and_the_reader_closed():
+    class Forget(Transform):
+        def __call__(self, record):
+            record['more'] = 1
+
+    reader = FakeReader()
+    message = 'step 1 Forget returned None instead of the record; does its __call__ end with `return record`'
+    with pytest.raises(TypeError, match=message):
+        Compose([Open(reader), Forget()], GIVEN, 'VideoDataset')({'path': 'x'})
+    assert reader.closed
+
+
 def test_an_open_reader_is_closed_at_the_end_and_after_an_error():
     reader = FakeReader()
     assert 'reader' not in Compose([Open(reader)], GIVEN, 'VideoDataset')({'path': 'x'})

@@ -394,6 +394,10 @@ AFTER = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0}
         ({'after': []}, 'module_cfg.after names no submodule; leave module_cfg out instead'),
         ({'after': ['layer2', 'layer2']}, "module_cfg.after: DSA stands behind 'layer2' already"),
         ({'after': 'layer2', 'place': 'before_conv2'}, 'module_cfg.place and module_cfg.after are two ways'),
+        (
+            {'after': 'layer2', 'blocks': (0, 1, 0, 0)},
+            'If a base .* the other, _delete_=True in module_cfg',
+        ),
         ({'after': 'layer2', 'kernel_size': 2}, r'module_cfg \(DSA\): kernel_size=2 must be an odd'),
     ],
 )

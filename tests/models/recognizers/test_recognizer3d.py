@@ -201,6 +201,43 @@ def test_head_that_does_not_fit_is_refused() -> None:
         Recognizer3D(ResNet_I3D(10, base_channels=8), I3DClsHead(5, 32))
 
 
+class _Mean(Backbone):
+    """Pools each snippet and gives its three colours."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3, 4), keepdim=True)
+
+
+class _FlatMean(_Mean):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flatten(1)
+
+
+@pytest.mark.parametrize('channels', [None, '3', (3,)])
+def test_backbone_that_does_not_say_its_channels_is_refused_by_name(channels: object) -> None:
+    backbone = _Mean()
+    if channels is not None:
+        backbone.out_channels = channels
+    with pytest.raises(
+        ValueError, match=r'_Mean does not say its out_channels: its __init__ must set self.out_channels'
+    ):
+        Recognizer3D(backbone, I3DClsHead(5, 3))
+
+
+@pytest.mark.parametrize(
+    ('cls', 'channels', 'shape'),
+    [(_Mean, 4, r'\(8, 3, 1, 1, 1\)'), (_FlatMean, 3, r'\(8, 3\)')],
+    ids=['number', 'shape'],
+)
+def test_features_unlike_what_the_backbone_says_are_told_with_both(cls: type[_Mean], channels: int, shape: str) -> None:
+    backbone = cls()
+    backbone.out_channels = channels
+    model = Recognizer3D(backbone, I3DClsHead(5, channels))
+    message = rf'{cls.__name__} yields features {shape}, but .* with C = out_channels = {channels} are expected'
+    with pytest.raises(ValueError, match=message):
+        model(frames(2, 1, 4, 2, 8, 8))
+
+
 def test_inputs_of_another_shape_or_other_snippets_are_refused() -> None:
     model = make_model()
     with pytest.raises(ValueError, match=r'7 dimensions \(N, V, U, C, T, H, W\), got \(4, 3, 2, 32, 32\)'):
