@@ -360,7 +360,8 @@ def run_jobs(
         KeyboardInterrupt: the user's, when all workers are stopped.
     """
     _check_limits(num_workers, time_limit)
-    clear_parts({failures_file.parent, *(job.target.parent for job in jobs)})
+    folders = {failures_file.parent, *(job.target.parent for job in jobs)}
+    clear_parts(folders)
     waiting = [job for job in jobs if not job.target.exists()]
     names = {job.name for job in jobs}
     written = names - {job.name for job in waiting}
@@ -372,16 +373,20 @@ def run_jobs(
         part.write_text(''.join(_as_line(failure) for failure in lines_to_keep))
     results = _run(partial(_try, work), waiting, num_workers, time_limit)
     bar = tqdm(total=len(waiting), desc=description, unit='video', disable=None)
-    with bar, closing(results), failures_file.open('a') as lines:
-        for failure in results:
-            if failure is None or failure.kept:
-                outcome.num_done += 1
-            if failure is not None:
-                outcome.failures.append(failure)
-                lines.write(_as_line(failure))
-                lines.flush()
-                bar.set_postfix(failed=outcome.num_failed)
-            bar.update()
+    try:
+        with bar, closing(results), failures_file.open('a') as lines:
+            for failure in results:
+                if failure is None or failure.kept:
+                    outcome.num_done += 1
+                if failure is not None:
+                    outcome.failures.append(failure)
+                    lines.write(_as_line(failure))
+                    lines.flush()
+                    bar.set_postfix(failed=outcome.num_failed)
+                bar.update()
+    except BaseException:
+        clear_parts(folders)  # of workers that were stopped in the middle of a job
+        raise
     outcome.failures.sort(key=lambda failure: failure.path)
     return outcome
 
@@ -446,13 +451,15 @@ def _run(
                 raise _no_room(outcome)
             yield outcome
         return
-    for number, result in run_guarded(attempt, jobs, num_workers, time_limit):
-        if isinstance(result, _NoRoom):
-            raise _no_room(result)
-        if isinstance(result, Failure):
-            clear_parts([jobs[number].target.parent])
-            result = JobFailure(jobs[number].name, result.text)
-        yield result
+    # Closed here and now: an error that is on its way keeps what it has passed, and so would keep the workers.
+    with closing(run_guarded(attempt, jobs, num_workers, time_limit)) as results:
+        for number, result in results:
+            if isinstance(result, _NoRoom):
+                raise _no_room(result)
+            if isinstance(result, Failure):
+                clear_parts([jobs[number].target.parent])
+                result = JobFailure(jobs[number].name, result.text)
+            yield result
 
 
 def _try(work: Callable[[VideoJob], str | None], job: VideoJob) -> JobFailure | _NoRoom | None:

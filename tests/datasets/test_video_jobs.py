@@ -52,6 +52,8 @@ def copy(job: VideoJob, seconds: float = 0.0) -> str | None:
         if 'crash' in job.name:
             os.kill(os.getpid(), signal.SIGKILL)  # SIGSEGV is the same, but pytest reports it
         if 'full' in job.name:
+            while 'waits' in job.name and not list((job.target.parents[1] / 'b').rglob('begun')):  # of the other
+                time.sleep(0.01)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'img_00001.jpg')
         if 'hang' in job.name:
             time.sleep(60)
@@ -338,6 +340,14 @@ def test_a_full_disk_ends_the_run(videos, out, num_workers):
     with pytest.raises(OSError, match=r'^no room for .*b/full: .*No space left.*; run it again when there is room'):
         run(videos, out, num_workers)
     assert not (out / 'z/19').exists()
+    assert hidden(out) == []
+
+
+def test_workers_that_a_full_disk_stops_leave_nothing_behind(tmp_path, out):
+    videos = touch(tmp_path / 'videos', 'a/full_waits.mp4', 'b/hang.mp4')
+    with pytest.raises(OSError, match='No space left'):
+        run(videos, out, 2)
+    assert not multiprocessing.active_children()
     assert hidden(out) == []
 
 

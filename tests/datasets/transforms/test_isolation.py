@@ -201,7 +201,7 @@ def test_a_forked_process_leaves_the_processes_of_its_parent_alone(video):
 
 def make_dataset(tmp_path, names, decoder, time_limit):
     for name in names:
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text('of a decoder that makes its frames up')
     (tmp_path / 'list.txt').write_text(''.join(f'{name} 0\n' for name in names))
     pipeline = [OpenVideo(decoder, time_limit), SampleSnippets(1, 2), DecodeVideo(), PackInputs()]
     return VideoDataset(pipeline, str(tmp_path / 'list.txt'), str(tmp_path))
