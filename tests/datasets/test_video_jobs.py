@@ -400,7 +400,7 @@ def _run_one_slowly(videos: Path, out: Path) -> None:
     run_jobs(partial(copy, seconds=3), plan_jobs(videos, out), out / FAILURES_FILE, 1)
 
 
-@pytest.mark.parametrize('by', [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize('by', [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.sweep)])
 def test_a_killed_run_ends_its_workers_in_the_middle_of_a_job(tmp_path, out, by):
     videos = touch(tmp_path / 'videos', 'a.mp4')
     process = multiprocessing.get_context('fork').Process(target=_run_one_slowly, args=(videos, out))

@@ -91,7 +91,10 @@ def compute(name: str, folder: Path) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize('name', CASES)
+QUICK = ('r50_base', 'r50_dsa_res_2', 'r18_dsa_res_2')
+
+
+@pytest.mark.parametrize('name', [pytest.param(n, marks=[] if n in QUICK else pytest.mark.sweep) for n in CASES])
 def test_release_weights_give_the_releases_numbers(name: str, tmp_path: Path) -> None:
     expected, found = NUMBERS[name], compute(name, tmp_path)
     scale = max(abs(x) for row in expected['scores'] for x in row)
