@@ -126,7 +126,12 @@ def build_parser() -> argparse.ArgumentParser:
         choices=sorted(ENCODERS),
         help='mjpeg, with --gop 1 only, is the fastest; h264 needs less room (default: mjpeg if --gop is 1, else h264)',
     )
-    add('--qscale', type=int, default=2, help='quality of mjpeg, 1 (best) to 31 (default: 2, like JPEG at 90)')
+    add(
+        '--qscale',
+        type=int,
+        default=2,
+        help='of mjpeg: 1 (best) to 31 (default: 2, like JPEG at 90; 5 is like h264 at 18)',
+    )
     add('--crf', type=int, default=18, help='quality of h264, 0 (best) to 51 (default: 18)')
     return parser
 
