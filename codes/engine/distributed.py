@@ -176,7 +176,8 @@ def barrier() -> None:
 def has_lost_contact(error: BaseException) -> bool:
     """Say whether an error is about reaching other processes, and so more likely their fault than this one's."""
     network = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
-    is_of_gloo = isinstance(error, RuntimeError) and re.search(r'/gloo/|\bGloo\b', str(error)) is not None
+    # Most of gloo's errors hold the path of their source; that of a wait which another one has ended does not.
+    is_of_gloo = isinstance(error, RuntimeError) and re.search(r'/gloo/|\bGloo\b|pair closure', str(error)) is not None
     return is_of_gloo or isinstance(error, network)
 
 

@@ -146,6 +146,7 @@ GLOO = (
     [
         (RuntimeError(GLOO), True),
         (RuntimeError('[..] Timed out waiting 6000ms for recv, Gloo says'), True),
+        (RuntimeError('Application timeout caused pair closure'), True),
         (dist.DistBackendError('NCCL error'), True),
         (RuntimeError('the loss became nan'), False),
         (ValueError('gloo is no backend'), False),
