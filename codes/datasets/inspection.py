@@ -163,7 +163,7 @@ def read_frames(job: Job, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint
 def _inspect_file(job: Job) -> dict[str, Any]:
     record = OpenVideo(job.decoder or '')({'path': job.path})
     num_frames = record['num_frames']
-    indices = _spread_indices(num_frames).reshape(1, 1, -1)  # (1, 1, len)
+    indices = spread_indices(num_frames).reshape(1, 1, -1)  # (1, 1, len)
     frames = DecodeVideo()(record | {'frame_indices': indices})['frames']
     fps, warning = _ask_ffmpeg(job.path, job.every_frame)
     _, height, width, _ = frames.shape
@@ -178,7 +178,7 @@ def _inspect_folder(job: Job) -> dict[str, Any]:
     if lacking:
         # Nobody says better what lies there instead than the error of the data set.
         read_frames(job, np.array(lacking[:1]))
-    indices = np.arange(num_frames) if job.every_frame else _spread_indices(num_frames)
+    indices = np.arange(num_frames) if job.every_frame else spread_indices(num_frames)
     shapes = {read_frames(job, chunk).shape[1:3] for chunk in np.array_split(indices, -(-len(indices) // 32))}
     if len(shapes) > 1:
         raise ValueError(f'{job.path} has frames of different (height, width): {sorted(shapes)}')
@@ -188,9 +188,9 @@ def _inspect_folder(job: Job) -> dict[str, Any]:
     return {'num_frames': num_frames, 'height': height, 'width': width, 'warning': warning}
 
 
-def _spread_indices(num_frames: int) -> npt.NDArray[np.int64]:
-    """Return frame numbers from the first to the last, (len,)."""
-    return np.unique(np.linspace(0, num_frames - 1, NUM_DECODED).round().astype(np.int64))
+def spread_indices(num_frames: int, number: int = NUM_DECODED) -> npt.NDArray[np.int64]:
+    """Return so many frame numbers, spread evenly from the first to the last; (len,), fewer if there are fewer."""
+    return np.unique(np.linspace(0, num_frames - 1, number).round().astype(np.int64))
 
 
 def _ask_ffmpeg(path: str, every_frame: bool) -> tuple[float | None, str | None]:

@@ -38,6 +38,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from codes.datasets import RawFramesDataset, VideoDataset  # noqa: E402
+from codes.datasets.inspection import spread_indices  # noqa: E402
 from codes.datasets.loader import as_it_is, init_worker  # noqa: E402
 from codes.datasets.transforms.video_readers import READERS, is_installed  # noqa: E402
 from codes.datasets.video_jobs import FAILURES_FILE, VideoJob, find_videos, run_jobs, writing  # noqa: E402
@@ -240,17 +241,13 @@ def _read_pictures(path: Path, num_pictures: int) -> tuple[int, npt.NDArray[np.f
     """Return the number of frames, and some of them, float32 RGB (num_pictures, H, W, 3)."""
     if path.is_dir():
         files = sorted(path.iterdir())
-        images = [np.asarray(cv2.imread(str(files[k]))) for k in _spread(len(files), num_pictures)]
+        images = [np.asarray(cv2.imread(str(files[k]))) for k in spread_indices(len(files), num_pictures)]
         return len(files), np.stack(images)[..., ::-1].astype(np.float32)  # BGR to RGB
     reader = READERS['pyav'](str(path))
     try:
-        return reader.num_frames, reader.read(_spread(reader.num_frames, num_pictures)).astype(np.float32)
+        return reader.num_frames, reader.read(spread_indices(reader.num_frames, num_pictures)).astype(np.float32)
     finally:
         reader.close()
-
-
-def _spread(length: int, number: int) -> npt.NDArray[np.int64]:
-    return np.unique(np.linspace(0, length - 1, number).astype(np.int64))
 
 
 class _Transcode:
