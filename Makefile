@@ -13,13 +13,13 @@ BIN := $(VENV)/bin
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
 demo: setup
@@ -31,6 +31,7 @@ demo-models: setup
 lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p $(VENV)/src && ln -sfn ../../codes $(VENV)/src/dsanet
 	$(BIN)/mypy
 	$(BIN)/shellcheck *.sh tools/*.sh pretrained/*.sh .ci/run
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codes.config import Config, load_config
-from codes.datasets.loader import collate
-from codes.datasets.transforms.compose import Compose
-from codes.engine.checkpoint import load_weights, read_checkpoint
-from codes.engine.preparation import check_sampling, place_model
-from codes.models.recognizers.recognizer3d import Recognizer3D
-from codes.registry import MODELS, TRANSFORMS, build
+from dsanet.config.loading import Config, load_config
+from dsanet.config.registry import MODELS, TRANSFORMS, build
+from dsanet.datasets.loader import collate
+from dsanet.datasets.transforms.compose import Compose
+from dsanet.engine.preparation import check_sampling, place_model
+from dsanet.models.recognizers.recognizer3d import Recognizer3D
+from dsanet.models.weights.loading import load_weights
+from dsanet.utils.checkpoint_io import read_checkpoint
 
 
 @dataclass(frozen=True)

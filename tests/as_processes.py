@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from codes.engine import distributed
+from dsanet.utils import distributed
 
 T = TypeVar('T')
 

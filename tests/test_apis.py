@@ -3,13 +3,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from codes.apis import inference_recognizer, init_recognizer
-from codes.config import Config, RuntimeCfg
-from codes.engine.checkpoint import save_atomically
-from codes.engine.evaluation import predict
-from codes.engine.preparation import build_loader
-from codes.registry import MODELS, build
-from tests.engine.test_runner import make_config
+from dsanet.apis import inference_recognizer, init_recognizer
+from dsanet.config.loading import Config
+from dsanet.config.registry import MODELS, build
+from dsanet.config.schema import RuntimeCfg
+from dsanet.engine.evaluator import predict
+from dsanet.engine.preparation import build_loader
+from dsanet.utils.checkpoint_io import save_atomically
+from tests.engine.test_trainer import make_config
 from tools.data.make_ordered_actions import make_dataset
 
 

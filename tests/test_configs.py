@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.config import ParametersCfg, RuntimeCfg, TrainCfg, load_config, read_section
-from codes.engine.optim import build_optimizer
-from codes.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
+from dsanet.config.loading import load_config, read_section
+from dsanet.config.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
+from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
+from dsanet.engine.optim import build_optimizer
 from tools.analysis.model_summary import TABLE_HEAD, cost_row, find_input_shape, find_pages, find_variations
 
 ROOT = Path(__file__).parents[1]

@@ -13,11 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
 
-from codes.config import load_config  # noqa: E402
-from codes.engine.checkpoint import ALLOW_PICKLE, fit, read_weights, save_atomically  # noqa: E402
-from codes.engine.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN  # noqa: E402
-from codes.engine.logging import plain_errors  # noqa: E402
-from codes.registry import MODELS, build  # noqa: E402
+from dsanet.config.loading import load_config  # noqa: E402
+from dsanet.config.registry import MODELS, build  # noqa: E402
+from dsanet.engine.logging import plain_errors  # noqa: E402
+from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN  # noqa: E402
+from dsanet.models.weights.loading import fit, read_weights  # noqa: E402
+from dsanet.utils.checkpoint_io import ALLOW_PICKLE, save_atomically  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from codes.config import load_config  # noqa: E402
-from codes.engine.json_lines import read_lines  # noqa: E402
+from dsanet.config.loading import load_config  # noqa: E402
+from dsanet.utils.json_lines import read_lines  # noqa: E402
 from tools.analysis.model_summary import find_input_shape, summarise  # noqa: E402
 from tools.analysis.plot_curves import plot_curves  # noqa: E402
 

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
 
-from codes.engine import launching  # noqa: E402
-from codes.engine.distributed import check_device_count  # noqa: E402
-from codes.engine.logging import setup_logging  # noqa: E402
+from dsanet.engine import launching  # noqa: E402
+from dsanet.engine.logging import setup_logging  # noqa: E402
+from dsanet.utils.distributed import check_device_count  # noqa: E402
 
 
 def main(argv: list[str]) -> None:

@@ -13,19 +13,22 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codes.atomic_files import write_atomically  # noqa: E402
-from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
-from codes.datasets.loader import start_workers  # noqa: E402
-from codes.datasets.transforms.base import BadSample  # noqa: E402
-from codes.engine import distributed  # noqa: E402
-from codes.engine.checkpoint import ALLOW_PICKLE, load_weights  # noqa: E402
-from codes.engine.evaluation import FAILURES, check_metrics, compute_metrics, own_text, predict  # noqa: E402
-from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
-from codes.engine.preparation import build_loader, check_sampling, place_model  # noqa: E402
-from codes.engine.result_parts import ResultParts  # noqa: E402
-from codes.engine.stopping import RunError, StopRequest  # noqa: E402
-from codes.evaluation.results import Results, check_result_file, write_results  # noqa: E402
-from codes.registry import METRICS, MODELS, build  # noqa: E402
+from dsanet.config.loading import load_config, read_section  # noqa: E402
+from dsanet.config.registry import METRICS, MODELS, build  # noqa: E402
+from dsanet.config.schema import RuntimeCfg  # noqa: E402
+from dsanet.datasets.loader import start_workers  # noqa: E402
+from dsanet.datasets.transforms.base import BadSample  # noqa: E402
+from dsanet.engine import failures
+from dsanet.engine.evaluator import FAILURES, check_metrics, compute_metrics, own_text, predict  # noqa: E402
+from dsanet.engine.logging import plain_errors, setup_logging  # noqa: E402
+from dsanet.engine.preparation import build_loader, check_sampling, place_model  # noqa: E402
+from dsanet.engine.result_parts import ResultParts  # noqa: E402
+from dsanet.engine.stopping import RunError, StopRequest  # noqa: E402
+from dsanet.evaluation.results import Results, check_result_file, write_results  # noqa: E402
+from dsanet.models.weights.loading import load_weights  # noqa: E402
+from dsanet.utils import distributed
+from dsanet.utils.checkpoint_io import ALLOW_PICKLE  # noqa: E402
+from dsanet.utils.files import write_atomically  # noqa: E402
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
@@ -89,7 +92,7 @@ def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, d
 
 def main() -> None:
     args = parse_args()
-    logger = logging.getLogger('codes')
+    logger = logging.getLogger('dsanet')
     with plain_errors():
         config = load_config(args.config, args.cfg_options)
         for key in ('average_views', 'max_views_per_forward'):
@@ -162,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    distributed.run_tool(main)
+    failures.run_tool(main)

@@ -8,17 +8,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codes.atomic_files import write_atomically  # noqa: E402
-from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
-from codes.datasets.health.forms import announce, quick_report  # noqa: E402
-from codes.datasets.health.reading import splits_of  # noqa: E402
-from codes.datasets.health.report import Finding  # noqa: E402
-from codes.datasets.health.splits import Split  # noqa: E402
-from codes.datasets.health.trial import try_pipelines  # noqa: E402
-from codes.engine import distributed  # noqa: E402
-from codes.engine.checkpoint import ALLOW_PICKLE, newest_checkpoint, position_of, read_checkpoint  # noqa: E402
-from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
-from codes.engine.runner import Runner  # noqa: E402
+from dsanet.config.loading import load_config, read_section  # noqa: E402
+from dsanet.config.schema import RuntimeCfg  # noqa: E402
+from dsanet.data_checks.pipeline import try_pipelines  # noqa: E402
+from dsanet.data_checks.reading import splits_of  # noqa: E402
+from dsanet.data_checks.report import Finding  # noqa: E402
+from dsanet.data_checks.run import announce, quick_report  # noqa: E402
+from dsanet.data_checks.splits import Split  # noqa: E402
+from dsanet.engine import failures
+from dsanet.engine.checkpointing import newest_checkpoint, position_of  # noqa: E402
+from dsanet.engine.logging import plain_errors, setup_logging  # noqa: E402
+from dsanet.engine.trainer import Runner  # noqa: E402
+from dsanet.utils import distributed
+from dsanet.utils.checkpoint_io import ALLOW_PICKLE, read_checkpoint  # noqa: E402
+from dsanet.utils.files import write_atomically  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -110,7 +113,7 @@ def keep_config(runner: Runner, file: Path) -> None:
     try:
         write_atomically(runner.config_text.encode(), file)
     except OSError as error:
-        logging.getLogger('codes').warning('the config could not be written: %s', error)
+        logging.getLogger('dsanet').warning('the config could not be written: %s', error)
 
 
 def main() -> None:
@@ -142,9 +145,9 @@ def main() -> None:
     best = runner.train(args.profile)
     if best is not None:
         numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
-        logging.getLogger('codes').info('best epoch %d: %s', best['epoch'], numbers)
+        logging.getLogger('dsanet').info('best epoch %d: %s', best['epoch'], numbers)
     distributed.teardown()
 
 
 if __name__ == '__main__':
-    distributed.run_tool(main)
+    failures.run_tool(main)

@@ -9,8 +9,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from codes.datasets.frame_names import FrameNames
-from codes.registry import nearest
+from dsanet.config.registry import nearest
+from dsanet.datasets.frame_names import FrameNames
 
 VIDEO_EXTENSIONS = (
     '.3gp',

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from codes.datasets.order import Places, count_repetitions, draw_epoch, plan_groups
-from codes.datasets.transforms.base import check_count
-from codes.datasets.video_datasets import VideoSamples
+from dsanet.config.registry import configured_by
+from dsanet.datasets.order import Places, count_repetitions, draw_epoch, plan_groups
+from dsanet.datasets.transforms.base import check_count
+from dsanet.datasets.video_datasets import VideoSamples
 
 
 class EpochSampler(Sampler[tuple[int, ...]]):
@@ -254,6 +255,12 @@ def start_workers(loader: DataLoader[Any]) -> None:
     sampler.is_asleep = False
 
 
+@configured_by(
+    'train_dataloader',
+    'val_dataloader',
+    'test_dataloader',
+    given=('training', 'seed', 'rank', 'world_size', 'accumulate'),
+)
 def build_dataloader(
     dataset: VideoSamples,
     batch_size: int,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from codes.datasets.video_datasets import MixedDataset, VideoSamples
+from dsanet.datasets.video_datasets import MixedDataset, VideoSamples
 
 Places = npt.NDArray[np.int64]
 

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from codes.datasets.annotation import (
+from dsanet.config.registry import DATASETS
+from dsanet.datasets.annotation import (
     VideoRecord,
     choose_classes,
     label_hint,
@@ -26,10 +27,9 @@ from codes.datasets.annotation import (
     read_class_names,
     scan_class_folders,
 )
-from codes.datasets.frame_names import FrameNames
-from codes.datasets.transforms.base import BadSample, Record, Transform, check_count
-from codes.datasets.transforms.compose import Compose
-from codes.registry import DATASETS
+from dsanet.datasets.frame_names import FrameNames
+from dsanet.datasets.transforms.base import BadSample, Record, Transform, check_count
+from dsanet.datasets.transforms.compose import Compose
 
 # An error keeps its type if the type can be made from a text alone; any other becomes a RuntimeError.
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
@@ -266,7 +266,7 @@ class VideoDataset(_LabelledVideos):
             ``swap_labels`` too. None for all.
 
     Raises:
-        FileNotFoundError, ValueError: as :mod:`codes.datasets.annotation`; or the steps do not fit together; or
+        FileNotFoundError, ValueError: as :mod:`dsanet.datasets.annotation`; or the steps do not fit together; or
             several labels without ``multi_hot``, or one that is too large for it, by file and line; or ``classes``
             names something that is no class.
     """

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codes.engine import distributed
-from codes.engine.json_lines import RecordFile, read_lines
-from codes.engine.stopping import RunError
+from dsanet.engine.stopping import RunError
+from dsanet.utils import distributed
+from dsanet.utils.json_lines import RecordFile, read_lines
 
 LOGGER = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, RendezvousTimeout
 
-from codes.engine.distributed import in_time
+from dsanet.engine.failures import in_time
 
 LOGGER = logging.getLogger(__name__)
 
@@ -506,7 +506,7 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
 
 
 def _details(failure: ProcessFailure) -> dict[str, Any]:
-    """Return what ``distributed.leave_message`` left; empty if the process died without a word."""
+    """Return what ``failures.leave_message`` left; empty if the process died without a word."""
     message = failure.error_file_data['message']
     return {'message': message['message'], **message['extraInfo']} if isinstance(message, dict) else {}
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from codes.engine import distributed
-from codes.engine.json_lines import RecordFile
-from codes.engine.trackers import Tracker
+from dsanet.engine import failures
+from dsanet.engine.trackers import Tracker
+from dsanet.utils import distributed
+from dsanet.utils.json_lines import RecordFile
 
 
 class _BarHandler(logging.Handler):
@@ -34,7 +35,7 @@ def setup_logging(work_dir: Path | None, is_main: bool, file_name: str = 'run.lo
         is_main: whether this is rank 0; of the others the console shows warnings only.
         file_name: name of the file of rank 0; that of rank 1 is ``run.rank1.log``, and so on. A resumed run appends.
     """
-    logger = logging.getLogger('codes')
+    logger = logging.getLogger('dsanet')
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
@@ -137,12 +138,12 @@ def plain_errors() -> Iterator[None]:
         yield
     except (OSError, KeyError, TypeError, ValueError) as error:
         # Most likely a slip of the user's; should it be a defect after all, here is where it was.
-        distributed.log_to_file(traceback.format_exc())
+        failures.log_to_file(traceback.format_exc())
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         rank = int(os.environ.get('RANK', 0))
         is_elsewhere = rank >= int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # than on the first machine
         line = f'error{f" of process {rank} on {platform.node()}" if is_elsewhere else ""}: {text}'
-        distributed.leave_message(line)
+        failures.leave_message(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
             sys.stderr.write(f'{line}\n')
         sys.exit(2)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codes.engine import distributed
+from dsanet.utils import distributed
 
 
 class Meter:

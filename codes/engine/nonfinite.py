@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codes.engine import distributed
-from codes.engine.json_lines import RecordFile
-from codes.engine.stopping import RunError
+from dsanet.engine.stopping import RunError
+from dsanet.utils import distributed
+from dsanet.utils.json_lines import RecordFile
 
 LOGGER = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from codes.config import ParametersCfg, TrainCfg
-from codes.registry import OPTIMIZERS, SCHEDULES, build, nearest
+from dsanet.config.registry import OPTIMIZERS, SCHEDULES, build, nearest
+from dsanet.config.schema import ParametersCfg, TrainCfg
 
 LOGGER = logging.getLogger(__name__)
 

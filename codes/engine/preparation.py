@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from codes.config import RuntimeCfg
-from codes.datasets.loader import build_dataloader
-from codes.engine import distributed
-from codes.models.losses import Loss
-from codes.registry import DATASETS, build
+from dsanet.config.registry import DATASETS, build
+from dsanet.config.schema import RuntimeCfg
+from dsanet.datasets.loader import build_dataloader
+from dsanet.models.losses import Loss
+from dsanet.utils import distributed
 
 
 def seed_iteration(seed: int, iteration: int, rank: int, place: int = 0) -> None:

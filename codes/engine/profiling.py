@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from codes.engine import distributed
+from dsanet.utils import distributed
 
 LOGGER = logging.getLogger(__name__)
 

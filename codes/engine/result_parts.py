@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codes.config import find_differences
-from codes.engine import distributed
+from dsanet.config.loading import find_differences
+from dsanet.utils import distributed
 
 LOGGER = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codes.atomic_files import write_atomically
-from codes.engine.json_lines import read_lines
-from codes.registry import TRACKERS
+from dsanet.config.registry import TRACKERS
+from dsanet.utils.files import write_atomically
+from dsanet.utils.json_lines import read_lines
 
 LOGGER = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codes.registry import METRICS
+from dsanet.config.registry import METRICS
 
 
 @METRICS.register_module()

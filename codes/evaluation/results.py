@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codes.atomic_files import write_atomically
-from codes.evaluation.metrics import average_precision
+from dsanet.evaluation.metrics import average_precision
+from dsanet.utils.files import write_atomically
 
 # How results of several tests become one: the mean of their scores, or of their probabilities.
 FUSIONS = ('prob', 'score')

@@ -2,14 +2,14 @@
 
 mixup, Zhang et al., arXiv 1710.09412; CutMix, Yun et al., arXiv 1905.04899.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
 import torch
 from torch import Tensor, nn
 
-from codes.models.losses import one_hot
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.losses import one_hot
 
 
 class BatchAugment(nn.Module):

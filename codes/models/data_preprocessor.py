@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
 
 
 @MODELS.register_module()

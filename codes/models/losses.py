@@ -1,6 +1,6 @@
 """Losses over the scores of a batch of videos.
 
-Letters (see ``codes``): N videos, K classes.
+Letters (see ``dsanet``): N videos, K classes.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
 
 
 def check_targets(scores: Tensor, label: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from codes.engine import distributed
+from dsanet.utils import distributed
 
 
 class _SyncOnCpu(_BatchNorm):

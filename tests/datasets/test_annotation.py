@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from codes.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
-from codes.datasets.frame_names import FrameNames
+from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
+from dsanet.datasets.frame_names import FrameNames
 from tests.make_videos import write_frames
 
 

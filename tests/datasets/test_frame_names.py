@@ -2,7 +2,7 @@
 
 import pytest
 
-from codes.datasets.frame_names import FrameNames
+from dsanet.datasets.frame_names import FrameNames
 
 
 @pytest.mark.parametrize(

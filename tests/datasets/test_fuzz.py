@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.datasets import RawFramesDataset, VideoDataset, build_dataloader
-from codes.datasets.annotation import read_class_names
-from codes.datasets.transforms import CenterCrop, DecodeRawFrames, DecodeVideo, OpenVideo, PackInputs, SampleSnippets
-from codes.datasets.transforms.base import BadSample
-from codes.datasets.transforms.video_readers import READERS, is_installed
-from codes.datasets.video_jobs import FAILURES_FILE, SETTINGS_FILE, read_failures
+from dsanet.data_tools.video.batch import FAILURES_FILE, SETTINGS_FILE, read_failures
+from dsanet.datasets import RawFramesDataset, VideoDataset, build_dataloader
+from dsanet.datasets.annotation import read_class_names
+from dsanet.datasets.transforms import CenterCrop, DecodeRawFrames, DecodeVideo, OpenVideo, PackInputs, SampleSnippets
+from dsanet.datasets.transforms.base import BadSample
+from dsanet.datasets.video.readers import READERS, is_installed
 from tests.make_faults import FATAL_FAULTS, FILE_FAULTS, damage_list
 from tests.make_videos import write_frames, write_video
 from tests.tools.data import test_build_list as official

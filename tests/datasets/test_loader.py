@@ -11,16 +11,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from codes.datasets import MixedDataset, VideoDataset, build_dataloader
-from codes.datasets.loader import EpochSampler, ShardSampler, collate, init_worker, start_workers
-from codes.datasets.transforms import (
-    DecodeVideo,
-    Flip,
-    OpenVideo,
-    PackInputs,
-    RandomResizedCrop,
-    SampleSnippets,
-)
+from dsanet.datasets import MixedDataset, VideoDataset, build_dataloader
+from dsanet.datasets.loader import EpochSampler, ShardSampler, collate, init_worker, start_workers
+from dsanet.datasets.transforms import DecodeVideo, Flip, OpenVideo, PackInputs, RandomResizedCrop, SampleSnippets
 from tests.make_videos import write_video
 
 NUM_VIDEOS = 7
@@ -281,7 +274,7 @@ def test_a_worker_ends_when_its_parent_says_so_and_for_nobody_else():
 
 LEAVE_WORKERS = """
 import torch
-from codes.datasets.loader import init_worker
+from dsanet.datasets.loader import init_worker
 
 class Stuck(torch.utils.data.Dataset):
     def __len__(self):

@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from codes.datasets import MixedDataset, VideoDataset
-from codes.datasets.order import count_repetitions, draw_epoch, plan_groups
-from codes.datasets.transforms import OpenVideo
+from dsanet.datasets import MixedDataset, VideoDataset
+from dsanet.datasets.order import count_repetitions, draw_epoch, plan_groups
+from dsanet.datasets.transforms import OpenVideo
 
 
 def make_dataset(tmp_path, labels, name='list', **options):

@@ -3,8 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from codes.datasets import MixedDataset, RawFramesDataset, VideoDataset
-from codes.datasets.transforms import (
+from dsanet.config.registry import DATASETS, build
+from dsanet.datasets import MixedDataset, RawFramesDataset, VideoDataset
+from dsanet.datasets.transforms import (
     DecodeRawFrames,
     DecodeVideo,
     Flip,
@@ -13,9 +14,8 @@ from codes.datasets.transforms import (
     SampleSnippets,
     Transform,
 )
-from codes.datasets.transforms.base import BadSample, MissingSample
-from codes.datasets.transforms.video_readers import READERS, PyAVReader
-from codes.registry import DATASETS, build
+from dsanet.datasets.transforms.base import BadSample, MissingSample
+from dsanet.datasets.video.readers import READERS, PyAVReader
 from tests.make_videos import read_index, write_frames, write_video
 
 

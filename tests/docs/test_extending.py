@@ -9,9 +9,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from codes.config import Config, RuntimeCfg, load_config
-from codes.engine.preparation import build_loader
-from codes.registry import DATASETS, MODELS, TRANSFORMS, build
+from dsanet.config.loading import Config, load_config
+from dsanet.config.registry import DATASETS, MODELS, TRANSFORMS, build
+from dsanet.config.schema import RuntimeCfg
+from dsanet.engine.preparation import build_loader
 from tests.make_videos import write_video
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.engine.json_lines import read_lines
+from dsanet.utils.json_lines import read_lines
 from tests.make_videos import rotate_video
 
 ROOT = Path(__file__).parents[2]

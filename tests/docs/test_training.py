@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from codes.config import RuntimeCfg, TrainCfg
+from dsanet.config.schema import RuntimeCfg, TrainCfg
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs' / 'training.md').read_text()

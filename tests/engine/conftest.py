@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from codes.config import Config, check_config
+from dsanet.config.loading import Config, check_config
 from tools.data.make_ordered_actions import make_dataset
 
 

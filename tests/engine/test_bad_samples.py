@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from codes.config import Config, load_config
-from codes.engine import distributed
-from codes.engine.bad_samples import BadSampleLog
-from codes.engine.checkpoint import read_checkpoint
-from codes.engine.evaluation import predict
-from codes.engine.json_lines import read_lines
-from codes.engine.preparation import build_loader
-from codes.engine.runner import Runner
+from dsanet.config.loading import Config, load_config
+from dsanet.engine.bad_samples import BadSampleLog
+from dsanet.engine.evaluator import predict
+from dsanet.engine.preparation import build_loader
+from dsanet.engine.trainer import Runner
+from dsanet.utils import distributed
+from dsanet.utils.checkpoint_io import read_checkpoint
+from dsanet.utils.json_lines import read_lines
 from tests.engine.conftest import make_config
-from tests.engine.test_runner import assert_same_run, train
+from tests.engine.test_trainer import assert_same_run, train
 from tests.make_faults import cut_off, empty, noise, web_page
 
 DEVICE = torch.device('cpu')
@@ -34,7 +34,7 @@ def recorded(work_dir: Path) -> list[tuple[str, int]]:
 def test_a_file_is_written_and_logged_once_and_counted_every_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     log = BadSampleLog(tmp_path, finished=0, samples=10, max_share=1)
     log.add([])
     assert not log.file.exists()
@@ -170,7 +170,7 @@ def one_epoch(broken: tuple[Path, set[str]], num_workers: int = 0, epochs: int =
 def test_training_on_broken_videos_ends_and_names_exactly_those(
     broken: tuple[Path, set[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     caplog.set_level(logging.INFO)
     runner = train(one_epoch(broken, num_workers=2), tmp_path / 'run')
     lines = read_lines(tmp_path / 'run' / 'bad_samples.jsonl')

@@ -7,7 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from codes.engine.ema import WeightAverage
+from dsanet.engine.ema import WeightAverage
 
 
 def make_model() -> nn.Module:

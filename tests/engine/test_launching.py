@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from codes.engine import launching
-from codes.engine.launching import LaunchCfg, read_environment
+from dsanet.engine import launching
+from dsanet.engine.launching import LaunchCfg, read_environment
 
 CATCHABLE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 START = """
@@ -47,7 +47,7 @@ def _leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _show_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
+    monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     caplog.set_level(logging.WARNING)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from codes.engine import distributed
-from codes.engine.json_lines import read_lines
-from codes.engine.logging import ScalarWriter, plain_errors, setup_logging
+from dsanet.engine.logging import ScalarWriter, plain_errors, setup_logging
+from dsanet.utils import distributed
+from dsanet.utils.json_lines import read_lines
 
 
 def test_scalars_reach_tensorboard_and_json_lines_with_their_prefix(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 @pytest.fixture
 def _leave_no_handlers() -> Iterator[None]:
     yield
-    logger = logging.getLogger('codes')
+    logger = logging.getLogger('dsanet')
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
@@ -98,10 +98,10 @@ def _leave_no_handlers() -> Iterator[None]:
 @pytest.mark.usefixtures('_leave_no_handlers')
 def test_log_lines_go_to_the_console_and_to_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(tmp_path, is_main=True)
-    logging.getLogger('codes.engine').info('hello')
+    logging.getLogger('dsanet.engine').info('hello')
     setup_logging(None, is_main=False)
-    logging.getLogger('codes.engine').info('not from rank 1')
-    logging.getLogger('codes.engine').warning('warning from rank 1')
+    logging.getLogger('dsanet.engine').info('not from rank 1')
+    logging.getLogger('dsanet.engine').warning('warning from rank 1')
     assert (tmp_path / 'run.log').read_text().endswith('  hello\n')
     out = capsys.readouterr().out
     assert 'hello' in out
@@ -115,8 +115,8 @@ def test_every_process_has_a_file_for_all_it_says(
 ) -> None:
     monkeypatch.setattr(distributed, 'rank', lambda: 3)
     setup_logging(tmp_path, is_main=False)
-    logging.getLogger('codes.engine').info('from rank 3')
-    logging.getLogger('codes.engine').error('a traceback', extra={'file_only': True})
+    logging.getLogger('dsanet.engine').info('from rank 3')
+    logging.getLogger('dsanet.engine').error('a traceback', extra={'file_only': True})
     lines = (tmp_path / 'run.rank3.log').read_text().splitlines()
     assert [line.split('  ')[1] for line in lines] == ['from rank 3', 'a traceback']
     assert capsys.readouterr().out == ''

@@ -4,8 +4,8 @@ from datetime import timedelta
 import pytest
 import torch
 
-from codes.engine import meters
-from codes.engine.meters import Clock, Meter
+from dsanet.engine import meters
+from dsanet.engine.meters import Clock, Meter
 
 
 def test_meter_gives_means_and_starts_anew() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from codes.engine import distributed
-from codes.engine.nonfinite import NonFiniteLog
-from codes.engine.stopping import RunError
+from dsanet.engine.nonfinite import NonFiniteLog
+from dsanet.engine.stopping import RunError
+from dsanet.utils import distributed
 
 SCALARS = {'loss': float('nan'), 'grad_norm': float('inf')}
 GOOD = {'scalars': {'loss': '1.5', 'grad_norm': 'nan'}, 'paths': ['c', 'd', 'e', 'f']}
@@ -17,7 +17,7 @@ def test_record_has_the_numbers_and_videos_of_every_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(distributed, 'gather', lambda value: [value, GOOD])
-    with caplog.at_level(logging.WARNING, 'codes'):
+    with caplog.at_level(logging.WARNING, 'dsanet'):
         NonFiniteLog(tmp_path, 0, 1).add(2, 7, SCALARS, ['a', 'b'], 0.1)
     assert json.loads((tmp_path / 'nonfinite.jsonl').read_text()) == {
         'epoch': 2,
@@ -44,7 +44,7 @@ def test_processes_whose_loss_is_not_finite_are_blamed(
     every: list[dict], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(distributed, 'gather', lambda value: every)
-    with caplog.at_level(logging.WARNING, 'codes'):
+    with caplog.at_level(logging.WARNING, 'dsanet'):
         NonFiniteLog(tmp_path, 0, 1).add(2, 7, SCALARS, ['a', 'b'], 0.1)
     assert caplog.messages == [f'iteration 7 (epoch 2, lr 0.1) is not finite{told}left out, 1 of at most 1']
 

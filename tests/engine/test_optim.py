@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
-from codes.config import ParametersCfg
-from codes.engine.optim import (
+from dsanet.config.schema import ParametersCfg
+from dsanet.engine.optim import (
     NORMS,
     CosineSchedule,
     StepSchedule,
@@ -171,7 +171,7 @@ def test_a_key_that_matches_nothing_is_refused_with_near_names(key: str, text: s
 
 
 def test_rates_and_decay_of_tsms_recipe_through_a_schedule(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, 'codes'):
+    with caplog.at_level(logging.INFO, 'dsanet'):
         optimizer = build_optimizer(SGD, make_model(), TSM)
     rates = [0.01, 0.01, 0.02, 0.05, 0.1]
     assert [group['lr'] for group in optimizer.param_groups] == pytest.approx(rates)
@@ -201,7 +201,7 @@ def test_one_step_moves_each_parameter_at_its_rate() -> None:
 
 
 def test_nothing_to_say_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, 'codes'):
+    with caplog.at_level(logging.INFO, 'dsanet'):
         build_optimizer(SGD, make_model(), ParametersCfg())
     assert not caplog.messages
 

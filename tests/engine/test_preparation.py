@@ -4,11 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from codes.config import LOADERS, Config
-from codes.engine.preparation import check_loss, check_sampling, place_model, seed_iteration, set_determinism
-from codes.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, Loss
-from codes.models.modules_maker.non_local import MODES, NonLocal3d
-from codes.registry import MODELS, build
+from dsanet.config.loading import LOADERS, Config
+from dsanet.config.registry import MODELS, build
+from dsanet.engine.preparation import check_loss, check_sampling, place_model, seed_iteration, set_determinism
+from dsanet.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, Loss
+from dsanet.models.modules_maker.non_local import MODES, NonLocal3d
 from tests.engine.conftest import make_config
 
 

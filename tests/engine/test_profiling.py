@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from codes.engine.profiling import profile_iterations
+from dsanet.engine.profiling import profile_iterations
 
 
 def test_no_profile_costs_nothing(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_wanted_number_of_iterations_is_recorded_behind_the_first_ones(tmp_path:
 def test_short_run_says_how_much_of_it_was_recorded(
     tmp_path: Path, iterations: int, text: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
-    with caplog.at_level(logging.INFO, 'codes'), profile_iterations(tmp_path, 20) as profiler:
+    monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
+    with caplog.at_level(logging.INFO, 'dsanet'), profile_iterations(tmp_path, 20) as profiler:
         for _ in range(iterations):
             torch.ones(1) + 1
             profiler.step()

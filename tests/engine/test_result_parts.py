@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codes.engine.result_parts import ResultParts, ScoredBatch
+from dsanet.engine.result_parts import ResultParts, ScoredBatch
 from tests.as_processes import as_processes
 
 IDENTITY = {'checkpoint': 'abc', 'model': {'blocks': (0, 1)}, 'amp': None}
@@ -69,7 +69,7 @@ def test_a_file_that_breaks_off_anywhere_keeps_every_whole_batch_and_can_be_cont
 def test_a_damaged_line_costs_its_batch_alone_and_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('codes.engine.result_parts.LOGGER.propagate', True)
+    monkeypatch.setattr('dsanet.engine.result_parts.LOGGER.propagate', True)
     batches = [make_batch(number) for number in range(3)]
     write(tmp_path, batches)
     file = tmp_path / 'rank_0.jsonl'

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from codes.engine.stopping import Stopped, StopRequest
+from dsanet.engine.stopping import Stopped, StopRequest
 
 
 def send(number: int) -> None:

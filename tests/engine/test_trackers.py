@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from codes.engine import trackers
-from codes.engine.trackers import MlflowTracker, Tracker, WandbTracker
-from codes.registry import TRACKERS, build
+from dsanet.config.registry import TRACKERS, build
+from dsanet.engine import trackers
+from dsanet.engine.trackers import MlflowTracker, Tracker, WandbTracker
 
 CONFIG = {'optimizer': {'type': 'SGD', 'lr': 0.1}, 'metrics': [{'type': 'Accuracy', 'topk': (1, 5)}], 'empty': {}}
 

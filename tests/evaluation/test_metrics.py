@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from codes.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy, average_precision
+from dsanet.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy, average_precision
 
 SCORES = np.array([[5, 3, 1], [1, 5, 3], [5, 3, 1], [1, 3, 5]], dtype=np.float32)
 LABELS = np.array([0, 2, 2, 2])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codes.evaluation.results import (
+from dsanet.evaluation.results import (
     ACTIVATIONS,
     Results,
     check_result_file,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from codes.engine.checkpoint import read_checkpoint
-from codes.engine.runner import Runner
-from codes.engine.stopping import RunError
-from tests.engine.test_runner import assert_same_run, numbers_of, small_steps, train
-from tests.engine.test_saving import small_disk  # noqa: F401
+from dsanet.engine.stopping import RunError
+from dsanet.engine.trainer import Runner
+from dsanet.utils.checkpoint_io import read_checkpoint
+from tests.engine.test_checkpointing import small_disk  # noqa: F401
+from tests.engine.test_trainer import assert_same_run, numbers_of, small_steps, train
 from tests.faults.conftest import Record
 
 pytestmark = pytest.mark.faults
@@ -58,7 +58,7 @@ def test_full_disk_costs_no_more_than_lines_of_the_curves(
 ) -> None:
     config = small_steps(data, on_save_error=on_save_error, log_interval=1)
     work_dir = small_disk / 'run'
-    with caplog.at_level(logging.WARNING, 'codes'):
+    with caplog.at_level(logging.WARNING, 'dsanet'):
         if on_save_error == 'stop':
             with pytest.raises(RunError, match='could not be written: No space left on device; the last good'):
                 train(config, work_dir)

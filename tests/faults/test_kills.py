@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from codes.engine.checkpoint import read_checkpoint
-from codes.engine.json_lines import read_lines
+from dsanet.utils.checkpoint_io import read_checkpoint
+from dsanet.utils.json_lines import read_lines
 from tests.engine.conftest import make_config
-from tests.engine.test_runner import assert_same_run, numbers_of
+from tests.engine.test_trainer import assert_same_run, numbers_of
 from tests.faults.conftest import Record, Start
 from tests.faults.jobs import Job, wait_until
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from codes.engine.checkpoint import read_checkpoint
-from tests.engine.test_runner import assert_same_run
+from dsanet.utils.checkpoint_io import read_checkpoint
+from tests.engine.test_trainer import assert_same_run
 from tests.faults.conftest import Start
 from tests.faults.jobs import Job
 

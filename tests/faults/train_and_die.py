@@ -11,13 +11,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from codes.engine import checkpoint, runner  # noqa: E402
-from codes.engine.logging import ScalarWriter  # noqa: E402
+from dsanet.engine import trainer  # noqa: E402
+from dsanet.engine.logging import ScalarWriter  # noqa: E402
+from dsanet.utils import checkpoint_io  # noqa: E402
 from tools import train_recognizer  # noqa: E402
 
 MOMENT, NUMBER = sys.argv.pop(1), int(sys.argv.pop(1))
 COUNT = iter(range(1, 10**6))
-REPLACE, WRITE, SCALARS, PREDICT = os.replace, checkpoint._Stream.write, ScalarWriter.write, runner.predict
+REPLACE, WRITE, SCALARS, PREDICT = os.replace, checkpoint_io._Stream.write, ScalarWriter.write, trainer.predict
 
 
 def is_now(moment: str) -> bool:
@@ -60,5 +61,5 @@ def predict(*arguments: object) -> object:
     return PREDICT(*arguments)
 
 
-os.replace, checkpoint._Stream.write, ScalarWriter.write, runner.predict = replace, write_half, log_half, predict
+os.replace, checkpoint_io._Stream.write, ScalarWriter.write, trainer.predict = replace, write_half, log_half, predict
 train_recognizer.main()

@@ -11,12 +11,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from codes.engine import distributed, runner  # noqa: E402
+from dsanet.engine import (
+    failures,
+    trainer,  # noqa: E402
+)
+from dsanet.utils import distributed
 from tools import train_recognizer  # noqa: E402
 
 FAULT, RANK, PLACE, NUMBER = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1), int(sys.argv.pop(1))
 SIGNALS = {'kill': signal.SIGKILL, 'freeze': signal.SIGSTOP}
-SEED_ITERATION, PREDICT = runner.seed_iteration, runner.predict
+SEED_ITERATION, PREDICT = trainer.seed_iteration, trainer.predict
 VALIDATIONS = iter(range(1000))
 
 
@@ -39,6 +43,6 @@ def predict_and_fail(*args: object, **options: object) -> object:
     return PREDICT(*args, **options)
 
 
-runner.seed_iteration = seed_and_fail
-runner.predict = predict_and_fail
-distributed.run_tool(train_recognizer.main)
+trainer.seed_iteration = seed_and_fail
+trainer.predict = predict_and_fail
+failures.run_tool(train_recognizer.main)

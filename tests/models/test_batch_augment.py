@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from codes.models.batch_augment import MixupCutmix
-from codes.models.data_preprocessor import DataPreprocessor
+from dsanet.models.batch_augment import MixupCutmix
+from dsanet.models.data_preprocessor import DataPreprocessor
 
 SHAPE = (4, 2, 3, 3, 2, 8, 10)  # (N, V, U, C, T, H, W)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from codes.models.data_preprocessor import DataPreprocessor
+from dsanet.models.data_preprocessor import DataPreprocessor
 
 
 def test_channels_are_normalised_by_their_own_mean_and_deviation() -> None:

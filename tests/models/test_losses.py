@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codes.models.heads.i3d_cls_head import I3DClsHead
-from codes.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, check_targets, one_hot
+from dsanet.models.heads.i3d_cls_head import I3DClsHead
+from dsanet.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, check_targets, one_hot
 
 LOG3, LOG9 = math.log(3), math.log(9)
 # Two videos of two classes whose probabilities are (3/4, 1/4) and (1/10, 9/10).

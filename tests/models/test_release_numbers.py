@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.engine.checkpoint import load_weights
-from codes.registry import MODELS, build
+from dsanet.config.registry import MODELS, build
+from dsanet.models.weights.loading import load_weights
 
 NUMBERS = json.loads(Path(__file__).with_name('release_numbers.json').read_text())
 DSA = {'type': 'DSA', 'num_snippets': 4}

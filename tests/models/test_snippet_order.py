@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.registry import MODELS, build
+from dsanet.config.registry import MODELS, build
 
 # Modules and heads that relate snippets to each other; all others treat each one alone, or take their mean.
 MIXING_TYPES = ('DSA', 'V4D', 'TRNHead')

@@ -11,12 +11,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from codes.engine import distributed
-from codes.engine.optim import NORMS
-from codes.models.backbones.resnet_i3d import ResNet_I3D
-from codes.models.modules_maker.block_maker import insert_modules
-from codes.models.sync_batch_norm import ON_CPU, SyncBatchNorm3d, convert_sync_batch_norm
-from codes.registry import MODELS, build
+from dsanet.config.registry import MODELS, build
+from dsanet.engine.optim import NORMS
+from dsanet.models.backbones.resnet_i3d import ResNet_I3D
+from dsanet.models.modules_maker.block_maker import insert_modules
+from dsanet.models.sync_batch_norm import ON_CPU, SyncBatchNorm3d, convert_sync_batch_norm
+from dsanet.utils import distributed
 from tests.engine.conftest import make_config
 
 CPU = torch.device('cpu')

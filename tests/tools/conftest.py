@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.test_runner import make_config
+from tests.engine.test_trainer import make_config
 from tools.data.make_ordered_actions import make_dataset
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch  # noqa: E402
 
-from codes.models.recognizers.recognizer3d import Recognizer3D  # noqa: E402
+from dsanet.models.recognizers.recognizer3d import Recognizer3D  # noqa: E402
 from tools import test_recognizer  # noqa: E402
 
 BATCH = int(sys.argv.pop(1))

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from codes.engine.checkpoint import load_weights, read_checkpoint
-from codes.registry import MODELS, build
+from dsanet.config.registry import MODELS, build
+from dsanet.models.weights.loading import load_weights
+from dsanet.utils.checkpoint_io import read_checkpoint
 from tools.convert_checkpoint import main
 
 MODEL = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from codes.engine import launching
+from dsanet.engine import launching
 from tools import launch
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from codes.engine.checkpoint import read_checkpoint
-from tests.engine.test_runner import assert_same_run
+from dsanet.utils.checkpoint_io import read_checkpoint
+from tests.engine.test_trainer import assert_same_run
 
 ROOT = Path(__file__).parents[2]
 SRUN = r"""#!/usr/bin/env bash

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from codes.config import load_config
-from codes.engine.checkpoint import read_checkpoint
-from codes.engine.stopping import Stopped
-from codes.models.recognizers.recognizer3d import Recognizer3D
-from codes.registry import MODELS, build
+from dsanet.config.loading import load_config
+from dsanet.config.registry import MODELS, build
+from dsanet.engine.stopping import Stopped
+from dsanet.models.recognizers.recognizer3d import Recognizer3D
+from dsanet.utils.checkpoint_io import read_checkpoint
 from tests.engine.conftest import make_config
 from tests.tools.conftest import ROOT, Run
 from tools import test_recognizer
@@ -47,7 +47,7 @@ Test = Callable[..., str]
 @pytest.fixture
 def test_here(config: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Test:
     """Run the tool in this process; returns what it logged, also if it ends with an error."""
-    logger = logging.getLogger('codes')
+    logger = logging.getLogger('dsanet')
     monkeypatch.setattr(logger, 'handlers', [])
     monkeypatch.setattr(logger, 'propagate', True)
     monkeypatch.setattr(logger, 'level', logging.INFO)

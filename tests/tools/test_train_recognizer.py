@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from codes.config import Config, load_config
-from codes.engine.checkpoint import read_checkpoint
-from codes.engine.json_lines import read_lines
-from codes.engine.runner import Runner
+from dsanet.config.loading import Config, load_config
+from dsanet.engine.trainer import Runner
+from dsanet.utils.checkpoint_io import read_checkpoint
+from dsanet.utils.json_lines import read_lines
 from tests.engine.conftest import make_config
-from tests.engine.test_runner import assert_same_run
+from tests.engine.test_trainer import assert_same_run
 from tests.tools.conftest import ROOT, Run
 from tools import train_recognizer
 from tools.train_recognizer import check_data, what_to_resume
@@ -117,8 +117,8 @@ def remove_a_video(data: Path) -> None:
 def test_data_are_looked_at_before_training(
     few_videos: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger('codes'), 'propagate', True)
-    with caplog.at_level(logging.INFO, logger='codes'):
+    monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
+    with caplog.at_level(logging.INFO, logger='dsanet'):
         check_data(Runner(few_videos, tmp_path, torch.device('cpu')))
     assert 'train: 16 videos of 8 classes, 2 a class, decoder decord' in caplog.messages
     assert any(message.startswith('val: 7 videos of ') for message in caplog.messages)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from codes.engine.runner import Runner  # noqa: E402
+from dsanet.engine.trainer import Runner  # noqa: E402
 from tools import train_recognizer  # noqa: E402
 
 EPOCH = int(sys.argv.pop(1))

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+    from dsanet.utils.signals import end_at_once_if_interrupted, run_interruptible
 
     end_at_once_if_interrupted()
 
@@ -37,12 +37,12 @@ import torch  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from codes.datasets import RawFramesDataset, VideoDataset  # noqa: E402
-from codes.datasets.inspection import spread_indices  # noqa: E402
-from codes.datasets.loader import as_it_is, init_worker  # noqa: E402
-from codes.datasets.transforms.video_readers import READERS, is_installed  # noqa: E402
-from codes.datasets.video_jobs import FAILURES_FILE, VideoJob, find_videos, run_jobs, writing  # noqa: E402
-from codes.registry import TRANSFORMS, build  # noqa: E402
+from dsanet.config.registry import TRANSFORMS, build  # noqa: E402
+from dsanet.data_checks.probe import spread_indices  # noqa: E402
+from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob, find_videos, run_jobs, writing  # noqa: E402
+from dsanet.datasets import RawFramesDataset, VideoDataset  # noqa: E402
+from dsanet.datasets.loader import as_it_is, init_worker  # noqa: E402
+from dsanet.datasets.video.readers import READERS, is_installed  # noqa: E402
 from tools.data.extract_frames import extract_frames  # noqa: E402
 from tools.data.transcode import transcode  # noqa: E402
 

@@ -20,15 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from codes.config import Config, load_config  # noqa: E402
-from codes.datasets.loader import in_groups  # noqa: E402
-from codes.engine import distributed  # noqa: E402
-from codes.engine.checkpoint import ALLOW_PICKLE  # noqa: E402
-from codes.engine.logging import plain_errors, setup_logging  # noqa: E402
-from codes.engine.optim import set_learning_rate  # noqa: E402
-from codes.engine.preparation import seed_iteration  # noqa: E402
-from codes.engine.runner import Runner  # noqa: E402
-from codes.engine.step import Stepper  # noqa: E402
+from dsanet.config.loading import Config, load_config  # noqa: E402
+from dsanet.datasets.loader import in_groups  # noqa: E402
+from dsanet.engine.logging import plain_errors, setup_logging  # noqa: E402
+from dsanet.engine.optim import set_learning_rate  # noqa: E402
+from dsanet.engine.preparation import seed_iteration  # noqa: E402
+from dsanet.engine.train_step import Stepper  # noqa: E402
+from dsanet.engine.trainer import Runner  # noqa: E402
+from dsanet.utils import distributed
+from dsanet.utils.checkpoint_io import ALLOW_PICKLE  # noqa: E402
 
 MEMORY = 10  # iterations that the average of the loss reaches back; also the least that a slope is trusted after
 DIVERGED = 4  # times the lowest average

@@ -21,9 +21,9 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from codes.config import load_config  # noqa: E402
-from codes.engine.logging import plain_errors  # noqa: E402
-from codes.registry import MODELS, build  # noqa: E402
+from dsanet.config.loading import load_config  # noqa: E402
+from dsanet.config.registry import MODELS, build  # noqa: E402
+from dsanet.engine.logging import plain_errors  # noqa: E402
 
 
 def find_input_shape(config: dict[str, Any]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from codes.engine.json_lines import read_lines  # noqa: E402
+from dsanet.utils.json_lines import read_lines  # noqa: E402
 
 
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, names: Sequence[str]) -> None:

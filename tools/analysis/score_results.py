@@ -15,10 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from codes.config import load_config  # noqa: E402
-from codes.datasets.annotation import read_class_names  # noqa: E402
-from codes.engine.logging import plain_errors  # noqa: E402
-from codes.evaluation.results import (  # noqa: E402
+from dsanet.config.loading import load_config  # noqa: E402
+from dsanet.config.registry import METRICS, build  # noqa: E402
+from dsanet.datasets.annotation import read_class_names  # noqa: E402
+from dsanet.engine.logging import plain_errors  # noqa: E402
+from dsanet.evaluation.results import (  # noqa: E402
     FUSIONS,
     check_result_file,
     class_table,
@@ -29,7 +30,6 @@ from codes.evaluation.results import (  # noqa: E402
     read_results,
     write_results,
 )
-from codes.registry import METRICS, build  # noqa: E402
 
 
 def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) -> None:

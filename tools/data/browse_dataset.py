@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+    from dsanet.utils.signals import end_at_once_if_interrupted, run_interruptible
 
     end_at_once_if_interrupted()
 
@@ -26,10 +26,9 @@ import numpy as np  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from codes.config import RuntimeCfg, load_config, read_section  # noqa: E402
-from codes.datasets.health.report import printable  # noqa: E402
-from codes.datasets.loader import as_it_is, init_worker  # noqa: E402
-from codes.datasets.pictures import (  # noqa: E402
+from dsanet.config.loading import load_config, read_section  # noqa: E402
+from dsanet.config.schema import RuntimeCfg  # noqa: E402
+from dsanet.data_tools.visualization import (  # noqa: E402
     SeenSample,
     draw_moments,
     draw_samples,
@@ -38,12 +37,14 @@ from codes.datasets.pictures import (  # noqa: E402
     save_clip,
     save_png,
 )
-from codes.datasets.transforms.base import Record, Transform  # noqa: E402
-from codes.datasets.transforms.decoding import OpenVideo  # noqa: E402
-from codes.engine.logging import plain_errors  # noqa: E402
-from codes.engine.preparation import build_loader  # noqa: E402
-from codes.interruption import interruptions_held_back  # noqa: E402
-from codes.writable import check_writable  # noqa: E402
+from dsanet.datasets.loader import as_it_is, init_worker  # noqa: E402
+from dsanet.datasets.transforms.base import Record, Transform  # noqa: E402
+from dsanet.datasets.transforms.decoding import OpenVideo  # noqa: E402
+from dsanet.engine.logging import plain_errors  # noqa: E402
+from dsanet.engine.preparation import build_loader  # noqa: E402
+from dsanet.utils.files import check_writable  # noqa: E402
+from dsanet.utils.signals import interruptions_held_back  # noqa: E402
+from dsanet.utils.text import printable  # noqa: E402
 
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample, however high
 LOOPS = 4  # of a film, because snippets are short

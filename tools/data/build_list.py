@@ -26,22 +26,24 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+    from dsanet.utils.signals import end_at_once_if_interrupted, run_interruptible
 
     end_at_once_if_interrupted()
 
 from tqdm import tqdm  # noqa: E402
 
-from codes.atomic_files import write_atomically  # noqa: E402
-from codes.datasets.annotation import read_class_names  # noqa: E402
-from codes.datasets.frame_names import FrameNames  # noqa: E402
-from codes.datasets.lists.base import DataSet, Lists, Role, has_line_break  # noqa: E402
-from codes.datasets.lists.catalogue import DATA_SETS  # noqa: E402
-from codes.datasets.lists.matching import BuiltList, find_overlaps, match, order_classes, path_prefix  # noqa: E402
-from codes.datasets.lists.media_index import MediaIndex, index_media  # noqa: E402
-from codes.datasets.lists.own import read_class_tree, read_csv  # noqa: E402
-from codes.engine.logging import plain_errors  # noqa: E402
-from codes.writable import check_writable  # noqa: E402
+from dsanet.data_tools.lists.base import DataSet, Lists, Role, has_line_break  # noqa: E402
+from dsanet.data_tools.lists.catalogue import DATA_SETS  # noqa: E402
+from dsanet.data_tools.lists.custom import read_class_tree, read_csv  # noqa: E402
+from dsanet.data_tools.lists.matching import BuiltList, find_overlaps, match, order_classes, path_prefix  # noqa: E402
+from dsanet.data_tools.lists.media_index import MediaIndex, index_media  # noqa: E402
+from dsanet.datasets.annotation import read_class_names  # noqa: E402
+from dsanet.datasets.frame_names import FrameNames  # noqa: E402
+from dsanet.engine.logging import plain_errors  # noqa: E402
+from dsanet.utils.files import (
+    check_writable,  # noqa: E402
+    write_atomically,  # noqa: E402
+)
 
 _CSV_ROLES = {split: Role((f'{split}.csv',)) for split in ('train', 'val', 'test')} | {'all': Role(('all.csv',))}
 _OWN = {

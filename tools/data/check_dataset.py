@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+    from dsanet.utils.signals import end_at_once_if_interrupted, run_interruptible
 
     end_at_once_if_interrupted()
 
@@ -28,20 +28,24 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from codes.atomic_files import write_atomically  # noqa: E402
-from codes.config import LOADERS, load_config  # noqa: E402
-from codes.datasets.annotation import VideoRecord  # noqa: E402
-from codes.datasets.guarded_pool import Failure, run_guarded  # noqa: E402
-from codes.datasets.health.forms import full_report, quick_report  # noqa: E402
-from codes.datasets.health.presence import spread_order  # noqa: E402
-from codes.datasets.health.reading import read_split  # noqa: E402
-from codes.datasets.health.report import Report, number_of, printable  # noqa: E402
-from codes.datasets.health.splits import Split  # noqa: E402
-from codes.datasets.health.trial import try_pipelines  # noqa: E402
-from codes.datasets.inspection import FileFacts, Identity, Inspection, Job, read_frames  # noqa: E402
-from codes.datasets.pictures import Image, draw_classes, draw_report, fit_into, pages, save_png  # noqa: E402
-from codes.engine.logging import plain_errors  # noqa: E402
-from codes.writable import check_writable  # noqa: E402
+from dsanet.config.loading import LOADERS, load_config  # noqa: E402
+from dsanet.data_checks.existence import spread_order  # noqa: E402
+from dsanet.data_checks.pipeline import try_pipelines  # noqa: E402
+from dsanet.data_checks.probe import FileFacts, Identity, Inspection, Job, read_frames  # noqa: E402
+from dsanet.data_checks.reading import read_split  # noqa: E402
+from dsanet.data_checks.report import Report, number_of  # noqa: E402
+from dsanet.data_checks.run import full_report, quick_report  # noqa: E402
+from dsanet.data_checks.splits import Split  # noqa: E402
+from dsanet.data_tools.visualization import Image, draw_classes, fit_into, pages, save_png  # noqa: E402
+from dsanet.datasets.annotation import VideoRecord  # noqa: E402
+from dsanet.engine.logging import plain_errors  # noqa: E402
+from dsanet.reports.dataset_report import draw_report  # noqa: E402
+from dsanet.utils.files import (
+    check_writable,  # noqa: E402
+    write_atomically,  # noqa: E402
+)
+from dsanet.utils.text import printable  # noqa: E402
+from dsanet.utils.worker_pool import Failure, run_guarded  # noqa: E402
 
 CELL = (144, 108)  # pixels of a sample, width and height
 CLASSES_A_PAGE = 24

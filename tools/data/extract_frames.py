@@ -20,22 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+    from dsanet.utils.signals import end_at_once_if_interrupted, run_interruptible
 
     end_at_once_if_interrupted()
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-from codes.datasets.steady_frames import Resizer, SteadyFrames, parse_rate  # noqa: E402
-from codes.datasets.video_jobs import (  # noqa: E402
-    FAILURES_FILE,
-    VideoJob,
-    add_job_arguments,
-    run_tool,
-    summarise,
-    writing,
-)
+from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob, add_job_arguments, run_tool, summarise, writing  # noqa: E402
+from dsanet.data_tools.video.constant_rate import Resizer, SteadyFrames, parse_rate  # noqa: E402
 
 FILENAME_TMPL = 'img_{:05d}.jpg'
 

@@ -25,19 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 if __name__ == '__main__':  # before the imports, which take seconds
-    from codes.interruption import end_at_once_if_interrupted, run_interruptible
+    from dsanet.utils.signals import end_at_once_if_interrupted, run_interruptible
 
     end_at_once_if_interrupted()
 
-from codes.datasets.steady_frames import Resizer, SteadyFrames, parse_rate  # noqa: E402
-from codes.datasets.video_jobs import (  # noqa: E402
-    FAILURES_FILE,
-    VideoJob,
-    add_job_arguments,
-    run_tool,
-    summarise,
-    writing,
-)
+from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob, add_job_arguments, run_tool, summarise, writing  # noqa: E402
+from dsanet.data_tools.video.constant_rate import Resizer, SteadyFrames, parse_rate  # noqa: E402
 
 PIXEL_FORMATS = {'mjpeg': 'yuvj420p', 'h264': 'yuv420p'}
 ENCODERS = {'mjpeg': 'mjpeg', 'h264': 'libx264'}

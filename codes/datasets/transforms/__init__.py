@@ -1,12 +1,12 @@
 """The steps that make a sample, each in a file of its kind; importing this package registers them."""
 
-from codes.datasets.transforms.base import Transform
-from codes.datasets.transforms.compose import Compose
-from codes.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
-from codes.datasets.transforms.packing import PackInputs
-from codes.datasets.transforms.photometric import ColorJitter, RandAugment
-from codes.datasets.transforms.sampling import SampleSegments, SampleSnippets
-from codes.datasets.transforms.spatial import (
+from dsanet.datasets.transforms.base import Transform
+from dsanet.datasets.transforms.compose import Compose
+from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
+from dsanet.datasets.transforms.packing import PackInputs
+from dsanet.datasets.transforms.photometric import ColorJitter, RandAugment
+from dsanet.datasets.transforms.sampling import SampleSegments, SampleSnippets
+from dsanet.datasets.transforms.spatial import (
     CenterCrop,
     Flip,
     MultiScaleCrop,

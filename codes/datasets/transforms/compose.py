@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from codes.datasets.transforms.base import Record, Transform
-from codes.registry import TRANSFORMS
+from dsanet.config.registry import TRANSFORMS
+from dsanet.datasets.transforms.base import Record, Transform
 
 
 class Compose:

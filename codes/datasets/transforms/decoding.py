@@ -11,10 +11,10 @@ import os
 import cv2
 import numpy as np
 
-from codes.datasets.transforms.base import BadSample, MissingSample, Record, Transform
-from codes.datasets.transforms.isolation import IsolatedReader, can_isolate, describe_error
-from codes.datasets.transforms.video_readers import READERS, Frames, Indices, VideoReader, first_installed
-from codes.registry import TRANSFORMS, nearest
+from dsanet.config.registry import TRANSFORMS, nearest
+from dsanet.datasets.transforms.base import BadSample, MissingSample, Record, Transform
+from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader, first_installed
+from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, describe_error
 
 
 @TRANSFORMS.register_module()

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from codes.datasets.transforms.base import Record, Transform
-from codes.registry import TRANSFORMS
+from dsanet.config.registry import TRANSFORMS
+from dsanet.datasets.transforms.base import Record, Transform
 
 _KEPT = ('label', 'path', 'index')
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from codes.datasets.transforms.base import Record, Transform, check_count
-from codes.registry import TRANSFORMS
+from dsanet.config.registry import TRANSFORMS
+from dsanet.datasets.transforms.base import Record, Transform, check_count
 
 
 @TRANSFORMS.register_module()

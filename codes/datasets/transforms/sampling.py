@@ -22,8 +22,8 @@ the 2021 release.
 import numpy as np
 import numpy.typing as npt
 
-from codes.datasets.transforms.base import Record, Transform, check_count
-from codes.registry import TRANSFORMS
+from dsanet.config.registry import TRANSFORMS
+from dsanet.datasets.transforms.base import Record, Transform, check_count
 
 Indices = npt.NDArray[np.int64]
 

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from codes.datasets.transforms.base import Record, Transform, check_count
-from codes.datasets.transforms.boxes import (
+from dsanet.config.registry import TRANSFORMS
+from dsanet.datasets.transforms.base import Record, Transform, check_count
+from dsanet.datasets.transforms.boxes import (
     Box,
     centre_box,
     five_boxes,
@@ -22,7 +23,6 @@ from codes.datasets.transforms.boxes import (
     random_area_box,
     three_boxes,
 )
-from codes.registry import TRANSFORMS
 
 Frames = npt.NDArray[np.uint8]
 

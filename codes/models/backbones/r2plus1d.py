@@ -5,9 +5,9 @@ A Closer Look at Spatiotemporal Convolutions for Action Recognition, Tran et al.
 
 from torch import Tensor, nn
 
-from codes.models.backbones.residual import ResidualBackbone, Triple, conv3d, linear_rates
-from codes.models.backbones.resnet_i3d import BasicBlock3d
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.backbones.residual import ResidualBackbone, Triple, conv3d, linear_rates
+from dsanet.models.backbones.resnet_i3d import BasicBlock3d
 
 SIZES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth: blocks in each of the four stages
 STYLES = ('torchvision', 'mmaction2')

@@ -1,6 +1,6 @@
 """What the residual backbones share: the block around a branch, and the network of four stages around its blocks.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
-from codes.models.backbones.base import Backbone
-from codes.models.modules_maker.block_maker import InsertableBlock, run_modules
+from dsanet.models.backbones.base import Backbone
+from dsanet.models.modules_maker.block_maker import InsertableBlock, run_modules
 
 Triple = tuple[int, int, int]  # time, height, width
 

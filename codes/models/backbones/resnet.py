@@ -4,8 +4,8 @@ Deep Residual Learning, He et al., arXiv 1512.03385, with the stride in the 3x3 
 backbone for videos: Temporal Segment Networks, Wang et al., arXiv 1608.00859.
 """
 
-from codes.models.backbones.resnet_i3d import ResNet_I3D
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 
 
 @MODELS.register_module()

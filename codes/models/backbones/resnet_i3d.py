@@ -4,16 +4,16 @@ Quo Vadis, Action Recognition? Carreira and Zisserman, arXiv 1705.07750 (inflati
 Feichtenhofer et al., arXiv 1812.03982 (inflate the late stages only, keep all frames), on which the 2021 release of
 DSANet builds. Keys of the state dict are those of torchvision's ResNets, so image weights load by name.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from codes.models.backbones.residual import ResidualBackbone, ResidualBlock, Triple, conv3d, linear_rates
-from codes.models.modules_maker.block_maker import expand_flags
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.backbones.residual import ResidualBackbone, ResidualBlock, Triple, conv3d, linear_rates
+from dsanet.models.modules_maker.block_maker import expand_flags
 
 
 class BasicBlock3d(ResidualBlock):

@@ -3,9 +3,9 @@
 TSM: Temporal Shift Module for Efficient Video Understanding, Lin et al., ICCV 2019, arXiv 1811.08383.
 """
 
-from codes.models.backbones.resnet import ResNet
-from codes.models.modules_maker.block_maker import insert_modules
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.backbones.resnet import ResNet
+from dsanet.models.modules_maker.block_maker import insert_modules
 
 # Where the shift stands: inside the residual branch (figure 3b of the paper), or before the whole block (3a).
 SHIFT_PLACES = {'blockres': 'before_conv1', 'block': 'before_block'}

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from codes.models.losses import CrossEntropyLoss, Loss
+from dsanet.models.losses import CrossEntropyLoss, Loss
 
 
 class ClsHead(nn.Module):

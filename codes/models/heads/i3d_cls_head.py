@@ -1,6 +1,6 @@
 """The classification head: pool, classify each snippet, average over snippets.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
 import math
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from codes.models.heads.base import ClsHead, init_linear
-from codes.models.losses import Loss
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.heads.base import ClsHead, init_linear
+from dsanet.models.losses import Loss
 
 
 @MODELS.register_module()

@@ -9,7 +9,7 @@ of snippet u, a relation of d snippets is a small network over them in time orde
 The paper adds the tuples of a scale up; its code adds up a few of them, drawn anew each time, in tests too. A mean over
 all of them gives every scale the same weight and the same scores each time.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
 from itertools import combinations
@@ -17,9 +17,9 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from codes.models.heads.base import ClsHead, init_linear
-from codes.models.losses import Loss
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.heads.base import ClsHead, init_linear
+from dsanet.models.losses import Loss
 
 
 @MODELS.register_module()

@@ -2,14 +2,14 @@
 
 Temporal Segment Networks, Wang et al., ECCV 2016, arXiv 1608.00859, section 3.1, with the average as consensus.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
 from torch import Tensor, nn
 
-from codes.models.heads.base import ClsHead, init_linear
-from codes.models.losses import Loss
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.heads.base import ClsHead, init_linear
+from dsanet.models.losses import Loss
 
 
 @MODELS.register_module()

@@ -11,13 +11,13 @@ answers with a kernel of length L; that kernel then slides along the snippets::
     theta   = softmax(W2 relu(BN(W1 p[c])))                            L weights that sum to 1
     y[u, c] = sum over k of theta[k] * x[u + k - L // 2, c]            snippets outside the video are zero
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
 """
 
 import torch
 from torch import Tensor, nn
 
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
 
 
 @MODELS.register_module()

@@ -7,13 +7,13 @@ what it leaves open is as in its authors' release. On the first ``int(C * channe
 
 where each convolution treats the channels apart and has a kernel of three values, along T, H or W.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
 
 import torch
 from torch import Tensor, nn
 
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
 
 
 @MODELS.register_module()

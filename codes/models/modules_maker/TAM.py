@@ -10,13 +10,13 @@ weights each frame of each channel::
 
 The global branch is what DSA moves from the frames of a snippet to the snippets of a video.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
 """
 
 import torch
 from torch import Tensor, nn
 
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
 
 
 @MODELS.register_module()

@@ -5,7 +5,7 @@ arXiv 2002.07442, written from descriptions of the paper. With the snippets u of
 
     y[u] = x[u] + sum over k of conv3d_k(x[u + k - L // 2])       snippets outside the video are zero
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
 
 
 @MODELS.register_module()

@@ -25,13 +25,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codes.models.backbones.base import Backbone
-from codes.registry import MODELS, build, check_module_cfg, nearest
+from dsanet.config.registry import MODELS, build, check_arguments, find_class, nearest
+from dsanet.models.backbones.base import Backbone
+from dsanet.models.heads.base import ClsHead
 
 LOGGER = logging.getLogger(__name__)
 
 # The keys of a module's config that say where it goes; the others are arguments of the module.
 PLACEMENT_KEYS = ('place', 'blocks', 'after')
+
+# Constructor arguments that are handed over when a module is built; a config must not give them.
+_HANDED_OVER = {'in_channels': 'the channels where the module is inserted'}
 
 
 class InsertableBlock(nn.Module):
@@ -101,6 +105,26 @@ def insert_modules(backbone: Backbone, module_cfg: Mapping[str, Any] | Sequence[
             _insert_after(backbone, cfg, channels)
         else:
             _insert_into_blocks(backbone, cfg)
+
+
+def check_module_cfg(module_cfg: Any, path: str) -> None:
+    """Check ``module_cfg``: None, a dict, or a list of dicts, each a module and where it goes.
+
+    Raises:
+        KeyError: as :func:`check`; the keys that say where a module goes are explained at ``insert_modules``.
+        ValueError: a class that is no such module, or a wrong value for where it goes.
+    """
+    if module_cfg is None:
+        return
+    is_list = isinstance(module_cfg, (list, tuple))
+    for i, cfg in enumerate(module_cfg if is_list else [module_cfg]):
+        where = f'{path}.{i}' if is_list else path
+        cls = find_class(cfg, MODELS, where)
+        takes_channels = _HANDED_OVER.keys() <= inspect.signature(cls).parameters.keys()
+        if not takes_channels or (isinstance(cls, type) and issubclass(cls, ClsHead)):
+            raise ValueError(f'{where}.type={cfg["type"]!r} is no module that goes into a backbone')
+        check_placement(cfg, where)
+        check_arguments(cls, cfg, where, given=_HANDED_OVER, extra=PLACEMENT_KEYS)
 
 
 def check_placement(cfg: Mapping[str, Any], path: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from mmcv.cnn.bricks.non_local import NonLocal3d as MmcvNonLocal3d
 from torch import Tensor
 
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
 
 MODES = ('embedded_gaussian', 'dot_product', 'gaussian', 'concatenation')
 

@@ -6,13 +6,13 @@ TSM: Temporal Shift Module for Efficient Video Understanding, Lin et al., ICCV 2
     y[t, c] = x[t - 1, c]   for the next C // shift_div
     y[t, c] = x[t, c]       for the others; frames outside of the snippet are zero
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
 
 import torch
 from torch import Tensor, nn
 
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
 
 
 @MODELS.register_module()

@@ -1,21 +1,22 @@
 """The recogniser: frames in, scores or losses out. The only file that folds and unfolds videos, views and snippets.
 
-Letters (see ``codes``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from codes.models.backbones.base import Backbone
-from codes.models.batch_augment import BatchAugment
-from codes.models.data_preprocessor import DataPreprocessor
-from codes.models.heads.base import ClsHead
-from codes.models.modules_maker.block_maker import insert_modules, without_numbers
-from codes.registry import MODELS
+from dsanet.config.registry import MODELS
+from dsanet.models.backbones.base import Backbone
+from dsanet.models.batch_augment import BatchAugment
+from dsanet.models.data_preprocessor import DataPreprocessor
+from dsanet.models.heads.base import ClsHead
+from dsanet.models.modules_maker.block_maker import check_module_cfg, insert_modules, without_numbers
+from dsanet.models.weights.loading import load_weights
 
 # How the scores of a video's views become one: mean of the scores, or mean of the probabilities.
 AVERAGES = ('score', 'prob')
@@ -38,6 +39,8 @@ class Recognizer3D(nn.Module):
     Raises:
         ValueError: an argument outside of its range, or a head that does not fit the backbone.
     """
+
+    raw_arguments: ClassVar = {'module_cfg': check_module_cfg}  # the modules need the channels where they go
 
     def __init__(
         self,
@@ -95,8 +98,6 @@ class Recognizer3D(nn.Module):
             FileNotFoundError, ValueError: as ``load_weights``.
         """
         if self.backbone.pretrained is not None:
-            from codes.engine.checkpoint import load_weights
-
             try:
                 load_weights(self.backbone, self.backbone.pretrained)
             except FileNotFoundError as error:

@@ -1,6 +1,6 @@
 import pytest
 
-from codes.datasets.transforms.base import Transform, check_count
+from dsanet.datasets.transforms.base import Transform, check_count
 
 
 def test_check_count_hands_a_good_value_back():

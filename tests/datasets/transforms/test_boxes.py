@@ -1,13 +1,7 @@
 import numpy as np
 import pytest
 
-from codes.datasets.transforms.boxes import (
-    centre_box,
-    five_boxes,
-    multi_scale_boxes,
-    random_area_box,
-    three_boxes,
-)
+from dsanet.datasets.transforms.boxes import centre_box, five_boxes, multi_scale_boxes, random_area_box, three_boxes
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from codes.datasets.transforms import (
+from dsanet.datasets.transforms import (
     Compose,
     DecodeRawFrames,
     DecodeVideo,

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.datasets.transforms import DecodeRawFrames, DecodeVideo, OpenVideo, decoding, video_readers
-from codes.datasets.transforms.base import BadSample, MissingSample
-from codes.datasets.transforms.isolation import IsolatedReader
-from codes.datasets.transforms.video_readers import READERS, PyAVReader, VideoReader, first_installed, is_installed
+from dsanet.datasets.transforms import DecodeRawFrames, DecodeVideo, OpenVideo, decoding
+from dsanet.datasets.transforms.base import BadSample, MissingSample
+from dsanet.datasets.video import readers
+from dsanet.datasets.video.readers import READERS, PyAVReader, VideoReader, first_installed, is_installed
+from dsanet.datasets.video.subprocess_reader import IsolatedReader
 from tests.make_videos import draw_frame, read_index, write_frames, write_video
 
 DECODERS = tuple(name for name in READERS if is_installed(name))
@@ -108,7 +109,7 @@ def test_auto_is_the_first_installed_decoder(video, monkeypatch):
     first_installed.cache_clear()
     assert OpenVideo('auto').decoder == DECODERS[0]
     first_installed.cache_clear()
-    monkeypatch.setattr(video_readers, 'is_installed', lambda name: name == 'opencv')
+    monkeypatch.setattr(readers, 'is_installed', lambda name: name == 'opencv')
     assert OpenVideo('auto')({'path': video})['num_frames'] == 40
     assert OpenVideo('auto').decoder == 'opencv'
     first_installed.cache_clear()

@@ -2,15 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from codes.datasets import VideoDataset
-from codes.datasets.transforms import (
-    CenterCrop,
-    DecodeVideo,
-    OpenVideo,
-    PackInputs,
-    SampleSnippets,
-    ThreeCrop,
-)
+from dsanet.datasets import VideoDataset
+from dsanet.datasets.transforms import CenterCrop, DecodeVideo, OpenVideo, PackInputs, SampleSnippets, ThreeCrop
 from tests.make_videos import read_centre, read_index, write_video
 
 NUM_FRAMES, U, T, INTERVAL = 100, 4, 3, 2

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from codes.datasets.transforms import ColorJitter, RandAugment
+from dsanet.datasets.transforms import ColorJitter, RandAugment
 
 FRAMES = np.random.default_rng(0).integers(60, 180, (4, 6, 8, 3), np.uint8)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codes.datasets.transforms import isolation
-from codes.datasets.transforms.isolation import IsolatedReader
-from codes.datasets.transforms.video_readers import READERS, is_installed
+from dsanet.datasets.video import subprocess_reader
+from dsanet.datasets.video.readers import READERS, is_installed
+from dsanet.datasets.video.subprocess_reader import IsolatedReader
 from tests.make_videos import write_video
 
 DECODERS = [name for name in READERS if is_installed(name)]
@@ -52,7 +52,7 @@ def test_memory_stays_the_same_over_thousands_of_videos(video, decoder, isolated
     def open_video():
         return IsolatedReader(decoder, video, 60) if isolated else READERS[decoder](video)
 
-    pid = (lambda: isolation._IDLE[0]._pid) if isolated else 'self'
+    pid = (lambda: subprocess_reader._IDLE[0]._pid) if isolated else 'self'
     descriptors = len(os.listdir('/proc/self/fd'))
     counts = (100, 500, 1000, 2000, 3000, 4000, 5000)
     sizes = open_often(open_video, counts, pid)
@@ -61,6 +61,6 @@ def test_memory_stays_the_same_over_thousands_of_videos(video, decoder, isolated
     before, after = sizes[1], sizes[-1]
     # glibc's heap takes some MB until it is as uneven as it gets; PyAV 18 loses 0.15 kB a video.
     assert after - before < 20
-    while isolation._IDLE:
-        isolation._IDLE.pop().end()
+    while subprocess_reader._IDLE:
+        subprocess_reader._IDLE.pop().end()
     assert len(os.listdir('/proc/self/fd')) <= descriptors

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from codes.datasets.transforms.sampling import (
+from dsanet.datasets.transforms.sampling import (
     SampleSegments,
     SampleSnippets,
     centre_starts,

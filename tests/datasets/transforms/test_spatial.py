@@ -2,16 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.datasets.transforms import (
-    CenterCrop,
-    Flip,
-    MultiScaleCrop,
-    RandomResizedCrop,
-    Resize,
-    TenCrop,
-    ThreeCrop,
-)
-from codes.datasets.transforms.spatial import crop_frames, resize_frames
+from dsanet.datasets.transforms import CenterCrop, Flip, MultiScaleCrop, RandomResizedCrop, Resize, TenCrop, ThreeCrop
+from dsanet.datasets.transforms.spatial import crop_frames, resize_frames
 
 
 def numbered_frames(num_frames, height, width):

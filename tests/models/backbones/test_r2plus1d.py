@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.video import r2plus1d_18
 
-from codes.models.backbones.r2plus1d import R2Plus1D, equal_parameters
-from codes.models.modules_maker.block_maker import insert_modules
+from dsanet.models.backbones.r2plus1d import R2Plus1D, equal_parameters
+from dsanet.models.modules_maker.block_maker import insert_modules
 
 
 def our_key(key: str) -> str:

@@ -7,12 +7,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from codes.models.backbones.r2plus1d import R2Plus1D
-from codes.models.backbones.residual import ResidualBackbone, ResidualBlock, conv3d, frozen_statistics, linear_rates
-from codes.models.backbones.resnet import ResNet
-from codes.models.backbones.resnet_i3d import BasicBlock3d, Bottleneck3d, ResNet_I3D
-from codes.models.backbones.resnet_tsm import ResNetTSM
-from codes.models.modules_maker.block_maker import insert_modules
+from dsanet.models.backbones.r2plus1d import R2Plus1D
+from dsanet.models.backbones.residual import ResidualBackbone, ResidualBlock, conv3d, frozen_statistics, linear_rates
+from dsanet.models.backbones.resnet import ResNet
+from dsanet.models.backbones.resnet_i3d import BasicBlock3d, Bottleneck3d, ResNet_I3D
+from dsanet.models.backbones.resnet_tsm import ResNetTSM
+from dsanet.models.modules_maker.block_maker import insert_modules
 
 
 @pytest.mark.parametrize('kernel', [(1, 1, 1), (3, 1, 1), (1, 3, 3), (5, 7, 7)])

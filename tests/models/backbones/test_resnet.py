@@ -3,8 +3,8 @@ import torch
 import torchvision
 from torch import nn
 
-from codes.models.backbones.resnet import ResNet
-from codes.models.backbones.resnet_i3d import ResNet_I3D
+from dsanet.models.backbones.resnet import ResNet
+from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 
 
 @pytest.mark.parametrize('depth', [18, 50])

@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
-from codes.models.backbones.resnet_i3d import ARCHITECTURES, Bottleneck3d, ResNet_I3D
+from dsanet.models.backbones.resnet_i3d import ARCHITECTURES, Bottleneck3d, ResNet_I3D
 
 
 @pytest.mark.parametrize('depth', sorted(ARCHITECTURES))

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.backbones.resnet import ResNet
-from codes.models.backbones.resnet_tsm import ResNetTSM
-from codes.models.modules_maker.temporal_shift import TemporalShift
+from dsanet.models.backbones.resnet import ResNet
+from dsanet.models.backbones.resnet_tsm import ResNetTSM
+from dsanet.models.modules_maker.temporal_shift import TemporalShift
 
 
 def slow_shift(x: Tensor, shift_div: int) -> Tensor:

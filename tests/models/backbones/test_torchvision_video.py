@@ -4,7 +4,7 @@ from torch import nn
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
-from codes.models.backbones.torchvision_video import TorchvisionVideo
+from dsanet.models.backbones.torchvision_video import TorchvisionVideo
 
 CLASSIFIERS = {'fc.', 'head.', 'classifier.'}
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from codes.models.heads.i3d_cls_head import I3DClsHead
-from codes.models.losses import BinaryCrossEntropyLoss, FocalLoss
+from dsanet.models.heads.i3d_cls_head import I3DClsHead
+from dsanet.models.losses import BinaryCrossEntropyLoss, FocalLoss
 
 
 def test_scores_are_the_mean_over_snippets_of_each_snippets_scores() -> None:

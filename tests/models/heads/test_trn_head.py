@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.heads.trn_head import TRNHead
-from codes.models.losses import FocalLoss
+from dsanet.models.heads.trn_head import TRNHead
+from dsanet.models.losses import FocalLoss
 
 
 def make_head(num_snippets: int = 4, **options: object) -> TRNHead:

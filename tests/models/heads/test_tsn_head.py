@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from codes.models.heads.i3d_cls_head import I3DClsHead
-from codes.models.heads.tsn_head import TSNHead
-from codes.models.losses import BinaryCrossEntropyLoss
+from dsanet.models.heads.i3d_cls_head import I3DClsHead
+from dsanet.models.heads.tsn_head import TSNHead
+from dsanet.models.losses import BinaryCrossEntropyLoss
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.modules_maker.DSA import DSA
+from dsanet.models.modules_maker.DSA import DSA
 
 
 def slow_dsa(module: DSA, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.modules_maker.TAM import TAM
+from dsanet.models.modules_maker.TAM import TAM
 
 
 def normalise(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.modules_maker.V4D import V4D
+from dsanet.models.modules_maker.V4D import V4D
 from tools.analysis.model_summary import count_macs, summarise
 
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.backbones.resnet_i3d import ResNet_I3D
-from codes.models.backbones.torchvision_video import TorchvisionVideo
-from codes.models.modules_maker.block_maker import expand_flags, insert_modules, probe_channels, without_numbers
-from codes.models.modules_maker.DSA import DSA
-from codes.registry import MODELS, build
+from dsanet.config.registry import MODELS, build
+from dsanet.models.backbones.resnet_i3d import ResNet_I3D
+from dsanet.models.backbones.torchvision_video import TorchvisionVideo
+from dsanet.models.modules_maker.block_maker import expand_flags, insert_modules, probe_channels, without_numbers
+from dsanet.models.modules_maker.DSA import DSA
 
 
 def dsa_cfg(**options: object) -> dict:
@@ -105,7 +105,7 @@ def test_several_modules_go_in_together() -> None:
 
 
 def test_insertion_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, 'codes'):
+    with caplog.at_level(logging.INFO, 'dsanet'):
         insert_modules(tiny(18), dsa_cfg(blocks=(0, (0, 1), 1, 0)))
     assert caplog.messages == ['DSA inserted before_conv2 of 3 blocks: layer2.1, layer3.0, layer3.1']
 
@@ -341,7 +341,7 @@ def test_after_adds_keys_and_changes_none() -> None:
 
 
 def test_insertion_after_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, 'codes'):
+    with caplog.at_level(logging.INFO, 'dsanet'):
         insert_modules(tiny(), {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, 'after': ['layer1', 'layer2']})
     assert caplog.messages == ['DSA inserted after layer1, layer2']
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.modules_maker.non_local import MODES, NonLocal3d
+from dsanet.models.modules_maker.non_local import MODES, NonLocal3d
 from tools.analysis.model_summary import count_macs
 
 

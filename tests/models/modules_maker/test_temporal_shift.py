@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.modules_maker.temporal_shift import TemporalShift
+from dsanet.models.modules_maker.temporal_shift import TemporalShift
 from tools.analysis.model_summary import count_macs
 
 

@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codes.models.backbones.base import Backbone
-from codes.models.backbones.resnet_i3d import ResNet_I3D
-from codes.models.backbones.torchvision_video import TorchvisionVideo
-from codes.models.batch_augment import MixupCutmix
-from codes.models.data_preprocessor import DataPreprocessor
-from codes.models.heads.i3d_cls_head import I3DClsHead
-from codes.models.heads.trn_head import TRNHead
-from codes.models.losses import BinaryCrossEntropyLoss, Loss
-from codes.models.recognizers.recognizer3d import Recognizer3D
+from dsanet.models.backbones.base import Backbone
+from dsanet.models.backbones.resnet_i3d import ResNet_I3D
+from dsanet.models.backbones.torchvision_video import TorchvisionVideo
+from dsanet.models.batch_augment import MixupCutmix
+from dsanet.models.data_preprocessor import DataPreprocessor
+from dsanet.models.heads.i3d_cls_head import I3DClsHead
+from dsanet.models.heads.trn_head import TRNHead
+from dsanet.models.losses import BinaryCrossEntropyLoss, Loss
+from dsanet.models.recognizers.recognizer3d import Recognizer3D
 
 DSA = {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 0.5, 'blocks': (0, 1, 1, 0)}
 

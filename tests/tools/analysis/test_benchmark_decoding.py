@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from codes.datasets.transforms.isolation import can_isolate
-from codes.datasets.transforms.video_readers import READERS, is_installed
+from dsanet.datasets.video.readers import READERS, is_installed
+from dsanet.datasets.video.subprocess_reader import can_isolate
 from tests.make_videos import write_video
 from tools.analysis.benchmark_decoding import (
     FRAMES,

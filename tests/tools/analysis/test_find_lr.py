@@ -10,11 +10,11 @@ import cv2
 import pytest
 import torch
 
-from codes.config import load_config
-from codes.engine.json_lines import read_lines
-from codes.engine.runner import Runner
-from codes.engine.step import Stepper
-from codes.registry import MODELS, build
+from dsanet.config.loading import load_config
+from dsanet.config.registry import MODELS, build
+from dsanet.engine.train_step import Stepper
+from dsanet.engine.trainer import Runner
+from dsanet.utils.json_lines import read_lines
 from tools.analysis import find_lr
 from tools.analysis.find_lr import MEMORY, Point, suggest
 
@@ -56,7 +56,7 @@ def test_nothing_is_suggested_where_nothing_falls(losses: list[float]) -> None:
 @pytest.fixture(autouse=True)
 def _logger_of_each_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give back what the command sets up for its log."""
-    logger = logging.getLogger('codes')
+    logger = logging.getLogger('dsanet')
     for name, value in {'handlers': [], 'propagate': True, 'level': logger.level}.items():
         monkeypatch.setattr(logger, name, value)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from codes.config import load_config
+from dsanet.config.loading import load_config
 from tools.analysis.model_summary import count_macs, find_input_shape, summarise
 
 ROOT = Path(__file__).parents[3]

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
-from codes.evaluation.results import Results, fuse, read_results, write_results
+from dsanet.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
+from dsanet.evaluation.results import Results, fuse, read_results, write_results
 from tools.analysis import score_results
 
 RNG = np.random.default_rng(0)

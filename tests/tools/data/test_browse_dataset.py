@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from codes.config import Config, RuntimeCfg, load_config
-from codes.engine.preparation import build_loader
+from dsanet.config.loading import Config, load_config
+from dsanet.config.schema import RuntimeCfg
+from dsanet.engine.preparation import build_loader
 from tests.engine.conftest import make_config
 from tests.make_videos import read_index, write_video
 from tools.data import browse_dataset
@@ -175,7 +176,7 @@ def test_mistakes_are_one_line(config: str, options: list[str], text: str, capsy
 def test_the_decoder_that_auto_chose_is_named(
     config: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('codes.datasets.transforms.decoding.first_installed', lambda: 'pyav')
+    monkeypatch.setattr('dsanet.datasets.transforms.decoding.first_installed', lambda: 'pyav')
     browse(config, '--num', '1', '--cfg-options', 'train_dataloader.dataset.pipeline.0.decoder=auto')
     assert '\ndecoder: pyav\n' in capsys.readouterr().out
 

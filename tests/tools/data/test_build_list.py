@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from codes.datasets.annotation import parse_list_file, read_class_names
-from codes.datasets.lists.base import Role
-from codes.datasets.lists.catalogue import DATA_SETS
+from dsanet.data_tools.lists.base import Role
+from dsanet.data_tools.lists.catalogue import DATA_SETS
+from dsanet.datasets.annotation import parse_list_file, read_class_names
 from tools.data import build_list
 from tools.data.build_list import build_parser, check_classes, find_files, main, settle_options, write_text
 

@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.config import Config
-from codes.datasets import inspection
-from codes.datasets.annotation import VideoRecord
-from codes.datasets.health import presence
+from dsanet.config.loading import Config
+from dsanet.data_checks import existence, probe
+from dsanet.datasets.annotation import VideoRecord
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 from tools.data import check_dataset
@@ -111,7 +110,7 @@ def test_copies_are_found_on_request(config: str, data: Path) -> None:
 def test_links_are_found_without_asking_for_each_file_again(
     config: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, 'find_file', None)
+    monkeypatch.setattr(existence, 'find_file', None)
     (data / 'val3.mp4').unlink()
     (data / 'val3.mp4').hardlink_to(data / 'train3.mp4')
     for _ in ('inspected', 'known'):
@@ -175,7 +174,7 @@ def test_a_report_that_cannot_be_written_is_one_line(config: str, data: Path, ca
 
 
 def test_the_decoder_that_auto_chose_is_named(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('codes.datasets.transforms.decoding.first_installed', lambda: 'pyav')
+    monkeypatch.setattr('dsanet.datasets.transforms.decoding.first_installed', lambda: 'pyav')
     auto = ['--cfg-options', 'train_dataloader.dataset.pipeline.0.decoder=auto']
     for options in (auto, ['--quick', *auto]):
         _, report, out = run(config, *options)
@@ -259,7 +258,7 @@ def lack_a_package(_job: object) -> None:
 def test_what_is_no_fault_of_a_video_is_one_line(
     config: str, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, work: object, said: str
 ) -> None:
-    monkeypatch.setattr(inspection, '_inspect', work)
+    monkeypatch.setattr(probe, '_inspect', work)
     assert main([config, '--out', str(data / 'out'), '--workers', '1']) == 2
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith('error: ')

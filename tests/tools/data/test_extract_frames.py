@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.datasets.transforms.video_readers import PyAVReader
-from codes.datasets.video_datasets import RawFramesDataset
-from codes.datasets.video_jobs import FAILURES_FILE, VideoJob
+from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob
+from dsanet.datasets.video.readers import PyAVReader
+from dsanet.datasets.video_datasets import RawFramesDataset
 from tests.make_videos import read_index, rotate_video, write_video
 from tools.data.extract_frames import extract_frames, main
 

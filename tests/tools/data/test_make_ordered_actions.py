@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.datasets.transforms.sampling import centre_starts, random_starts
+from dsanet.datasets.transforms.sampling import centre_starts, random_starts
 from tools.data.make_ordered_actions import (
     CLASSES,
     DIRECTIONS,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from codes.datasets.transforms.video_readers import READERS, is_installed, one_thread
-from codes.datasets.video_jobs import FAILURES_FILE
-from tests.datasets.test_steady_frames import write_timed
+from dsanet.data_tools.video.batch import FAILURES_FILE
+from dsanet.datasets.video.readers import READERS, is_installed, one_thread
+from tests.data_tools.video.test_constant_rate import write_timed
 from tests.make_videos import draw_frame, read_index, rotate_video, write_video
 from tools.data.transcode import main
 

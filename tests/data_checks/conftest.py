@@ -1,0 +1,26 @@
+"""Splits, and facts about their files, for the tests of the checks."""
+
+from dsanet.data_checks.probe import FileFacts, Job
+from dsanet.data_checks.splits import Split
+from dsanet.datasets.annotation import VideoRecord
+
+
+def records(labels: list[int], name: str = 'train', num_frames: int | None = None) -> list[VideoRecord]:
+    return [VideoRecord(f'{name}/{i}.mp4', (k,), f'{name}.txt', i + 1, num_frames) for i, k in enumerate(labels)]
+
+
+def split(labels: list[int], name: str = 'train', num_classes: int | None = 3, **options: object) -> Split:
+    return Split(name, records(labels, name), num_classes, **options)
+
+
+def findings(check: object) -> list[tuple[str, str]]:
+    return [(finding.level, finding.text) for finding in check]
+
+
+def facts(split: Split, **changes: dict) -> dict[Job, FileFacts]:
+    """Facts of a split's videos, all alike but for ``v<number>``."""
+    usual = {'num_frames': 50, 'height': 240, 'width': 320, 'fps': 25.0}
+    return {
+        split.job_of(record): FileFacts(record.path, **{**usual, **changes.get(f'v{i}', {})})
+        for i, record in enumerate(split.records)
+    }

@@ -1,0 +1,110 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dsanet.data_checks.duplicates import check_overlap, check_repeats
+from dsanet.data_checks.existence import find_file
+from dsanet.data_checks.run import full_report, quick_report
+from dsanet.data_checks.splits import Split
+from dsanet.datasets.annotation import VideoRecord
+from tests.data_checks.conftest import facts, findings, records, split
+from tests.make_videos import write_frames
+
+
+def test_repeated_paths_are_found_however_they_are_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = ['a/b.mp4', './a/b.mp4', 'a//b.mp4', f'{tmp_path}/a/b.mp4', 'a/c/../b.mp4', 'a/d.mp4', 'a/e/', 'a/e']
+    same = Split('train', [VideoRecord(path, (0,), 'x.txt', i) for i, path in enumerate(paths, 1)])
+    assert Counter(same.keys) == {f'{tmp_path}/a/b.mp4': 5, f'{tmp_path}/a/d.mp4': 1, f'{tmp_path}/a/e': 2}
+    found = next(check_repeats(same))
+    assert (found.level, found.text) == ('warning', '2 videos listed more than once')
+    assert found.examples[0].startswith('x.txt:1 (label 0), x.txt:2 (label 0), x.txt:3')
+
+
+def test_repeats_that_contradict_each_other_are_told_apart() -> None:
+    twice = [VideoRecord(path, (k,), 'x.txt', k + 1) for path, k in (('a', 0), ('a', 1), ('b', 2), ('b', 2), ('c', 0))]
+    assert findings(check_repeats(Split('train', twice))) == [
+        ('warning', '1 video listed more than once, with different labels'),
+        ('warning', '1 video listed more than once'),
+    ]
+
+
+def test_overlap_is_found_by_path() -> None:
+    train = split([0, 1, 2])
+    val = Split('val', [train.records[2], *records([0, 1, 2], 'val')], 3)
+    found = next(check_overlap(train, val))
+    assert found.split == 'train and val'
+    assert found.text.startswith('1 of 4 videos (25 %) are also trained on, which')
+    assert not list(check_overlap(train, split([0], 'val')))
+
+
+@pytest.mark.parametrize('kind', ['symbolic link', 'hard link', 'linked folder', 'frames in a linked folder'])
+def test_overlap_is_found_behind_links(tmp_path: Path, kind: str) -> None:
+    (tmp_path / 'train').mkdir()
+    options, frames = {}, None
+    if kind.startswith('frames'):
+        options, frames = {'filename_tmpl': 'img_{:05d}.jpg'}, 2
+        for name in 'ab':
+            write_frames(tmp_path / 'train' / name, 2)
+    else:
+        for name in 'ab':
+            (tmp_path / 'train' / name).write_text(name)
+    if kind.endswith('folder'):
+        (tmp_path / 'val').symlink_to('train')
+    else:
+        (tmp_path / 'val').mkdir()
+        val = tmp_path / 'val' / 'b'
+        link = val.symlink_to if kind == 'symbolic link' else val.hardlink_to
+        link(tmp_path / 'train' / 'b')
+    (tmp_path / 'other').mkdir()
+    if not frames:
+        (tmp_path / 'other' / 'a').write_text('c')
+    else:
+        write_frames(tmp_path / 'other' / 'a', 2)
+    train, val = (
+        Split(
+            name,
+            [VideoRecord(str(tmp_path / p), (n % 2,), f'{name}.txt', n + 1, frames) for n, p in enumerate(paths)],
+            2,
+            **options,
+        )
+        for name, paths in (('train', ['train/a', 'train/b']), ('val', ['other/a', 'val/b']))
+    )
+    digests = {'v0': {'digest': 'x'}, 'v1': {'digest': 'y'}}
+    known = {**facts(train, **digests), **facts(val, v1={'digest': 'y'})}
+    identities = {
+        one.job_of(record): found
+        for one in (train, val)
+        for record in one.records
+        if (found := find_file(record, one.filename_tmpl)[0]) is not None
+    }
+    for report in (quick_report([train, val]), full_report([train, val], known, identities)):
+        found = [finding for finding in report.findings if finding.level != 'note']
+        assert [(f.level, f.check, f.split) for f in found] == [('warning', 'links', 'train and val')]
+        assert found[0].text.startswith('1 of 2 videos (50 %) are also trained on under another path (a link), which')
+        assert found[0].examples == (f'val.txt:2 and train.txt:2: {tmp_path}/val/b is {tmp_path}/train/b',)
+
+
+def test_what_one_path_leads_to_is_not_told_twice(tmp_path: Path) -> None:
+    (tmp_path / 'a').write_text('a')
+    train, val = (
+        Split(name, [VideoRecord(str(tmp_path / 'a'), (0,), f'{name}.txt', 1)], 1) for name in ('train', 'val')
+    )
+    assert [f.check for f in quick_report([train, val]).findings] == ['overlap']
+
+
+def test_overlap_is_found_by_content() -> None:
+    train, val = split([0, 1]), split([0, 1, 1], 'val')
+    known = {**facts(train, v0={'digest': 'x'}, v1={'digest': 'y'}), **facts(val, v1={'digest': 'y'})}
+    report = full_report([train, val], known)
+    found = [f for f in report.findings if f.check == 'same_content']
+    assert [f.text[:50] for f in found] == ['1 of 3 videos (33.3 %) are also trained on with th']
+    assert found[0].examples == ('val.txt:2 and train.txt:2: val/1.mp4',)
+
+
+def test_copies_inside_a_split_are_found_by_content() -> None:
+    train = split([0, 1, 1, 0])
+    known = facts(train, v0={'digest': 'x'}, v1={'digest': 'x'}, v2={'digest': 'z'}, v3={'digest': None})
+    found = [f for f in full_report([train], known).findings if f.check == 'same_content']
+    assert [f.text for f in found] == ['1 video found again under another name, with different labels']

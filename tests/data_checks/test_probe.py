@@ -1,0 +1,266 @@
+import errno
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from dsanet.data_checks import probe
+from dsanet.data_checks.probe import FileFacts, Inspection, Job, inspect_video, read_facts, read_frames
+from tests.make_videos import draw_frame, read_index, rotate_video, write_frames, write_video
+
+
+def stumble(job: Job) -> FileFacts:
+    raise ZeroDivisionError('a mistake of ours')
+
+
+def crash_or_inspect(job: Job) -> FileFacts:
+    if job.path.endswith('crash.mp4'):
+        os._exit(9)
+    if job.path.endswith('hang.mp4'):
+        time.sleep(60)
+    return inspect_video(job)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return Path(write_video(tmp_path / 'a.mp4', 40, 90, 160))
+
+
+@pytest.mark.parametrize('decoder', ['pyav', 'decord', 'opencv'])
+def test_a_video_is_measured(video: Path, decoder: str) -> None:
+    facts = inspect_video(Job(str(video), decoder))
+    assert (facts.kind, facts.num_frames, facts.height, facts.width, facts.fps) == ('ok', 40, 90, 160, 25.0)
+    assert facts.error is facts.warning is facts.digest is None
+    assert facts.read_seconds > 0
+
+
+def test_size_is_that_of_the_turned_video(video: Path) -> None:
+    rotate_video(video)
+    facts = inspect_video(Job(str(video), 'pyav'))
+    assert (facts.height, facts.width) == (160, 90)
+
+
+def test_what_cannot_be_read_says_why(tmp_path: Path, video: Path) -> None:
+    (tmp_path / 'empty.mp4').touch()
+    (tmp_path / 'text.mp4').write_text('no video')
+    (tmp_path / 'cut.mp4').write_bytes(video.read_bytes()[:2000])
+    kinds = {}
+    for name in ('nowhere.mp4', 'empty.mp4', 'text.mp4', 'cut.mp4'):
+        facts = inspect_video(Job(str(tmp_path / name), 'pyav'))
+        kinds[name] = facts.kind
+        assert str(tmp_path / name) in str(facts.error)
+    assert kinds == {
+        'nowhere.mp4': 'missing',
+        'empty.mp4': 'missing',
+        'text.mp4': 'unreadable',
+        'cut.mp4': 'unreadable',
+    }
+
+
+def test_a_missing_decoder_is_not_the_fault_of_the_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__('sys').modules, 'decord', None)
+    with pytest.raises(ImportError, match='decord'):
+        inspect_video(Job(str(video), 'decord'))
+    with pytest.raises(ImportError, match='decord'):
+        Inspection([Job(str(video), 'decord')], None, 1, 60).run()
+
+
+def test_another_error_is_not_said_to_be_a_missing_decoder(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, '_inspect', stumble)
+    with pytest.raises(RuntimeError, match=r'a\.mp4: ZeroDivisionError: a mistake of ours'):
+        Inspection([Job(str(video), 'pyav')], None, 1, 60).run()
+
+
+def test_a_frame_that_is_a_link_to_nowhere_makes_its_video_unreadable(tmp_path: Path) -> None:
+    job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1, digest=True)
+    frame = tmp_path / 'v' / 'img_00034.jpg'  # between the samples, so that only the digest opens it
+    frame.unlink()
+    frame.symlink_to(tmp_path / 'nowhere.jpg')
+    facts = Inspection([job], tmp_path / 'files.jsonl', 1, 60).run()[job]
+    assert (facts.kind, facts.digest) == ('unreadable', None)
+    assert 'img_00034.jpg' in str(facts.error)
+
+
+def test_every_frame_finds_damage_between_the_samples(tmp_path: Path) -> None:
+    # Raw MPEG-4 frames, of which one behind the fourth sample is overwritten: decoders conceal that.
+    file = Path(write_video(tmp_path / 'a.avi', 100, codec='mpeg4', g='1', bf='0'))
+    with av.open(str(file)) as container:
+        packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
+    data = bytearray(file.read_bytes())
+    start = packets[50].pos + 100
+    data[start : start + 200] = bytes(200)
+    file.write_bytes(bytes(data))
+    assert inspect_video(Job(str(file), 'opencv')).warning is None
+    facts = inspect_video(Job(str(file), 'opencv', every_frame=True))
+    assert facts.kind == 'ok'
+    assert 'is damaged: FFmpeg stops behind frame 5' in str(facts.warning)
+
+
+def test_a_folder_of_frames_is_measured(tmp_path: Path) -> None:
+    write_frames(tmp_path / 'v', 20, 90, 160, 'f{:d}.png', 0)
+    job = Job(str(tmp_path / 'v'), None, 20, 'f{:d}.png', 0)
+    for every_frame in (False, True):
+        facts = inspect_video(replace(job, every_frame=every_frame))
+        assert (facts.kind, facts.num_frames, facts.height, facts.width) == ('ok', 20, 90, 160)
+        assert facts.fps is facts.warning is None
+    longer = inspect_video(replace(job, num_frames=15))
+    assert str(longer.warning).endswith('has f15.png, although the list says 15 frames')
+
+
+def test_lacking_and_damaged_frames_are_found(tmp_path: Path) -> None:
+    job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1)
+    (tmp_path / 'v' / 'img_00034.jpg').write_bytes(b'')  # between the samples
+    assert inspect_video(job).kind == 'ok'
+    facts = inspect_video(replace(job, every_frame=True))
+    assert (facts.kind, 'img_00034.jpg' in str(facts.error)) == ('unreadable', True)
+    (tmp_path / 'v' / 'img_00034.jpg').unlink()
+    facts = inspect_video(job)
+    assert (facts.kind, 'no frame' in str(facts.error)) == ('unreadable', True)
+    assert 'img_00034.jpg' in str(facts.error)
+
+
+def test_frames_of_several_sizes_are_found(tmp_path: Path) -> None:
+    job = Job(write_frames(tmp_path / 'v', 40), None, 40, 'img_{:05d}.jpg', 1, every_frame=True)
+    for number in range(33, 41):  # all of them in the second chunk
+        cv2.imwrite(str(tmp_path / 'v' / f'img_{number:05d}.jpg'), draw_frame(1, 36, 64))
+    assert inspect_video(job).kind == 'unreadable'
+
+
+def test_frames_are_read_as_the_data_set_reads_them(tmp_path: Path, video: Path) -> None:
+    folder = write_frames(tmp_path / 'v', 20)
+    for job in (Job(str(video), 'pyav'), Job(folder, None, 20, 'img_{:05d}.jpg', 1)):
+        assert [read_index(frame) for frame in read_frames(job, np.array([3, 7, 19]))] == [3, 7, 19]
+
+
+def test_digests_compare_the_content(tmp_path: Path, video: Path) -> None:
+    (tmp_path / 'copy.mp4').write_bytes(video.read_bytes())
+    write_video(tmp_path / 'other.mp4', 41)
+    one, copy, other = (
+        inspect_video(Job(str(tmp_path / name), 'pyav', digest=True)).digest
+        for name in ('a.mp4', 'copy.mp4', 'other.mp4')
+    )
+    assert one == copy != other
+    folders = [write_frames(tmp_path / name, n) for name, n in (('u', 5), ('v', 5), ('w', 6))]
+    jobs = [Job(f, None, n, 'img_{:05d}.jpg', 1, digest=True) for f, n in zip(folders, (5, 5, 6), strict=True)]
+    one, copy, other = (inspect_video(job).digest for job in jobs)
+    assert one == copy != other
+
+
+def test_results_are_kept_and_used_again(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / 'files.jsonl'
+    other = write_video(tmp_path / 'b.mp4', 10)
+    jobs = [Job(str(video), 'pyav'), Job(other, 'pyav'), Job(str(video), 'pyav')]  # two splits share one
+    first = Inspection(jobs, kept, 2, 60)
+    assert (first.known, len(first.open_jobs)) == (0, 2)
+    ticks: list[int] = []
+    facts = first.run(lambda: ticks.append(1))
+    assert len(ticks) == 2
+    assert {f.num_frames for f in facts.values()} == {40, 10}
+    kept.write_text(kept.read_text() + '{"key": "cut o')  # by an interruption
+    again = Inspection(jobs, kept, 2, 60)
+    assert (again.known, list(again.open_jobs)) == (2, [])
+    assert again.run() == facts
+    kept.write_text(''.join(kept.read_text().splitlines(keepends=True)[:1]) + '{"key": "cut o')
+    half = Inspection(jobs, kept, 2, 60)
+    assert (half.known, half.run().keys()) == (1, facts.keys())
+    assert Inspection(jobs, kept, 2, 60).known == 2
+    # A changed file, and another question about an unchanged one, are inspected anew.
+    write_video(other, 12)
+    changed = Inspection([Job(str(video), 'pyav', digest=True), jobs[1]], kept, 1, 60)
+    assert len(changed.open_jobs) == 2
+    assert changed.run()[jobs[1]].num_frames == 12
+
+
+def test_a_frame_that_was_written_over_is_noticed(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / 'v', 8)
+    frame = tmp_path / 'v' / 'img_00003.jpg'
+    good = frame.read_bytes()
+    jobs = [Job(folder, None, 8, 'img_{:05d}.jpg', 1)]
+    kinds = []
+    # Writing over a file leaves the time of its folder as it is. Zeros of the same length leave even the size.
+    for content in (good, b'no picture', good, bytes(len(good)), good):
+        frame.write_bytes(content)
+        found = Inspection(jobs, tmp_path / 'files.jsonl', 1, 60)
+        assert found.known == 0
+        kinds += [facts.kind for facts in found.run().values()]
+        time.sleep(0.02)  # clocks of file systems are coarse
+    assert kinds == ['ok', 'unreadable', 'ok', 'unreadable', 'ok']
+    assert Inspection(jobs, tmp_path / 'files.jsonl', 1, 60).known == 1
+
+
+def test_a_video_is_another_one_to_another_decoder(tmp_path: Path, video: Path) -> None:
+    folder = write_frames(tmp_path / 'v', 8)
+    jobs = [
+        Job(str(video), 'pyav'),
+        Job(str(video), 'decord'),
+        Job(folder, None, 8, 'img_{:05d}.jpg', 1),
+        Job(folder, None, 5, 'img_{:05d}.jpg', 1),
+    ]
+    for known in (0, 4):
+        found = Inspection(jobs, tmp_path / 'files.jsonl', 2, 60)
+        assert found.known == known
+        facts = found.run()
+        assert [facts[job].path for job in jobs] == [str(video)] * 2 + [folder] * 2
+        assert facts[jobs[0]] is not facts[jobs[1]]
+        assert [facts[job].num_frames for job in jobs[2:]] == [8, 5]
+    # How thoroughly it was asked does not matter for finding the answer.
+    assert facts[replace(jobs[0], digest=True, every_frame=True)] is facts[jobs[0]]
+
+
+def test_what_could_not_be_read_is_looked_at_again(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    jobs, kept = [Job(str(video), 'pyav')], tmp_path / 'files.jsonl'
+    with monkeypatch.context() as patch:
+        patch.setattr(probe, 'OpenVideo', fail)
+        assert Inspection(jobs, kept, 1, 60).run()[jobs[0]].error == '[Errno 24] Too many open files'
+    again = Inspection(jobs, kept, 1, 60)
+    assert again.known == 0
+    assert again.run()[jobs[0]].kind == 'ok'
+    assert Inspection(jobs, kept, 1, 60).known == 1
+
+
+def test_states_are_looked_at_under_a_bar_and_tell_which_file_it_is(tmp_path: Path, video: Path) -> None:
+    (tmp_path / 'link.mp4').symlink_to(video)
+    folder = write_frames(tmp_path / 'v', 3)
+    (tmp_path / 'w').mkdir()
+    os.link(tmp_path / 'v/img_00001.jpg', tmp_path / 'w/img_00001.jpg')
+    paths = [str(video), str(tmp_path / 'link.mp4'), str(tmp_path / 'nowhere.mp4')]
+    jobs = [Job(path, 'pyav') for path in paths]
+    jobs += [Job(path, None, 3, 'img_{:05d}.jpg', 1) for path in (folder, str(tmp_path / 'w'))]
+    ticks: list[int] = []
+    found = Inspection([*jobs, jobs[0]], None, 1, 60, lambda: ticks.append(1)).identities
+    assert len(ticks) == 5
+    assert found[jobs[0]] == found[jobs[1]] == (video.stat().st_dev, video.stat().st_ino)
+    assert jobs[2] not in found
+    assert found[jobs[3]] == found[jobs[4]] != found[jobs[0]]
+
+
+def test_a_hanging_and_a_crashing_decoder_cost_one_video_each(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, '_inspect', crash_or_inspect)
+    names = ('crash.mp4', 'hang.mp4', 'a.mp4')
+    kept = tmp_path / 'files.jsonl'
+    jobs = [Job(str(tmp_path / name), 'pyav') for name in names]
+    facts = Inspection(jobs, kept, 1, time_limit=1).run()
+    assert [facts[job].kind for job in jobs] == ['crashed', 'hung', 'ok']
+    assert 'not done after 1 s' in str(facts[jobs[1]].error)
+    # They get another chance.
+    assert [job.path for job in Inspection(jobs, kept, 1, 60).open_jobs] == [jobs[0].path, jobs[1].path]
+
+
+def test_kept_results_survive_as_they_were(tmp_path: Path) -> None:
+    facts = FileFacts('a "b"\udcff', 'unreadable', 'why', num_frames=3, fps=29.97, digest='x')
+    (tmp_path / 'x.jsonl').write_text(json.dumps({'key': 'k', **facts.__dict__}) + '\n[1]\n{"key": "j", "odd": 1}\n')
+    assert read_facts(tmp_path / 'x.jsonl') == {'k': facts}
+    assert read_facts(tmp_path / 'nowhere.jsonl') == {}

@@ -1,0 +1,96 @@
+"""The annotations of ActivityNet v1.3."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsanet.data_tools.lists.activitynet import read_activitynet
+
+
+def write(folder: Path, content: Any) -> dict[str, list[str]]:
+    file = folder / 'activity_net.v1-3.min.json'
+    file.write_text(json.dumps(content, indent=1))
+    return {'json': [str(file)]}
+
+
+def video(subset: str, *segments: tuple[str, float, float]) -> dict[str, Any]:
+    annotations = [{'label': label, 'segment': [start, end]} for label, start, end in segments]
+    return {'subset': subset, 'duration': 82.7, 'annotations': annotations, 'url': 'x'}
+
+
+def test_validation_videos_have_all_classes_and_training_videos_the_longest(tmp_path: Path) -> None:
+    database = {
+        'sJFgo9H6zNo': video('validation', ('Zumba', 0, 10), ('Archery', 20, 21), ('Zumba', 30, 31)),
+        'v_aaa': video('training', ('Zumba', 0, 10), ('Archery', 20, 26), ('Archery', 30, 36)),
+        'bbb': video('training', ('Zumba', 5, 10), ('Belly dance', 20, 25)),
+        'ccc': video('training', ('Zumba', 5, 10)),
+        'nothing': video('validation'),
+        'hidden': video('testing'),
+    }
+    files = write(tmp_path, {'version': '1.3', 'database': database, 'taxonomy': []})
+    lists = read_activitynet(files)
+    assert lists.class_names == ['Archery', 'Belly dance', 'Zumba']
+    assert [(v.names, v.classes) for v in lists.splits['train']] == [
+        (('v_bbb', 'bbb'), ('Belly dance',)),
+        (('v_ccc', 'ccc'), ('Zumba',)),
+        (('v_aaa', 'aaa'), ('Archery',)),
+    ]
+    assert [(v.names[0], v.classes) for v in lists.splits['val']] == [
+        ('v_nothing', ()),
+        ('v_sJFgo9H6zNo', ('Archery', 'Zumba')),
+    ]
+    assert lists.splits['train'][0].source == f'{files["json"][0]}, id bbb'
+    assert list(lists.splits) == ['train', 'val']
+    assert lists.notes == [
+        '2 training videos have several classes: the one that lasts longest is theirs',
+        '1 test videos have no published labels: no list of them',
+    ]
+
+
+@pytest.mark.parametrize(
+    'entry',
+    [
+        'text',
+        {'annotations': []},
+        {'subset': 'elsewhere', 'annotations': []},
+        {'subset': 'training'},
+        {'subset': 'training', 'annotations': [{'label': 'Zumba'}]},
+        {'subset': 'training', 'annotations': [{'label': 'Zumba', 'segment': [1, 'x']}]},
+        {'subset': 'training', 'annotations': [{'label': 7, 'segment': [1, 2]}]},
+        {'subset': 'training', 'annotations': [{'label': None, 'segment': [1, 2]}]},
+        {'subset': 'training', 'annotations': [{'label': ['Zumba'], 'segment': [1, 2]}]},
+        {'subset': 'training', 'annotations': [{'label': ' ', 'segment': [1, 2]}]},
+        {'subset': 'training', 'annotations': [{'label': 'Zumba', 'segment': [1, float('nan')]}]},
+        {'subset': 'training', 'annotations': [{'label': 'Zumba', 'segment': [1, 10**400]}]},
+    ],
+)
+def test_a_wrong_entry_is_named_by_file_and_line(tmp_path: Path, entry: Any) -> None:
+    files = write(tmp_path, {'database': {'good': video('testing'), 'bad': entry}})
+    # Line 1 is '{', 2 'database', 3 'good' with four keys of its own, 8 its '}', 9 'bad'.
+    with pytest.raises(ValueError, match=r'v1-3.min.json:9: video bad is .* must have a subset \(training, validation'):
+        read_activitynet(files)
+
+
+def test_another_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected an object with the key 'database', found results, version"):
+        read_activitynet(write(tmp_path, {'results': {}, 'version': 1}))
+
+
+@pytest.mark.parametrize(
+    ('data', 'message'),
+    [
+        (b'{"database": "\xff"}', r'v1-3.min.json: must be UTF-8, byte 14 is none: invalid start byte'),
+        (
+            b'{"version": ' + b'9' * 5000 + b'}',
+            r'v1-3.min.json: cannot be read \(Exceeds the limit .*; expected',
+        ),
+        (b'[' * 100_000, r'v1-3.min.json: lists or objects are nested too deeply to read; expected an object with the'),
+    ],
+)
+def test_a_json_that_cannot_be_read_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+    files = write(tmp_path, {})
+    Path(files['json'][0]).write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        read_activitynet(files)

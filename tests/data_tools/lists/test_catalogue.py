@@ -1,0 +1,57 @@
+"""The table of data sets: what it looks for, and that the numbers of classes are those of the configs."""
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from dsanet.data_tools.lists.catalogue import DATA_SETS
+
+CONFIGS = Path(__file__).parents[3] / 'configs'
+
+
+@pytest.mark.parametrize(
+    ('data_set', 'folder', 'pattern'),
+    [
+        ('kinetics400', 'kinetics', '*.py'),
+        ('mini_kinetics200', 'mini_kinetics', '*.py'),
+        ('something_v1', 'something', 'sthv1_*.py'),
+        ('something_v2', 'something', 'sthv2_*.py'),
+        ('activitynet', 'activitynet', '*.py'),
+        ('ucf101', 'ucf101', '*.py'),
+        ('hmdb51', 'hmdb51', '*.py'),
+    ],
+)
+def test_configs_have_the_number_of_classes_of_their_data_set(data_set: str, folder: str, pattern: str) -> None:
+    pages = list((CONFIGS / folder).glob(pattern))
+    assert pages
+    for page in pages:
+        found = re.search(r'^num_classes = (\d+)', page.read_text(), re.M)
+        assert found is not None
+        assert int(found[1]) == DATA_SETS[data_set].num_classes
+
+
+@pytest.mark.parametrize(
+    ('data_set', 'role', 'name'),
+    [
+        ('kinetics400', 'val', 'validate.csv'),
+        ('kinetics600', 'test', 'test.csv'),
+        ('kinetics700', 'train', 'kinetics700_train.csv'),
+        ('mini_kinetics200', 'train', 'train_ytid_list.txt'),
+        ('mini_kinetics200', 'kinetics_val', 'validate.csv'),
+        ('something_v1', 'val', 'something-something-v1-validation.csv'),
+        ('something_v2', 'labels', 'labels.json'),
+        ('something_v2', 'test', 'test-answers.csv'),
+        ('activitynet', 'json', 'activity_net.v1-3.min.json'),
+        ('ucf101', 'test', 'testlist03.txt'),
+        ('hmdb51', 'splits', 'brush_hair_test_split1.txt'),
+    ],
+)
+def test_official_names_are_looked_for_in_one_role_of_their_kind(data_set: str, role: str, name: str) -> None:
+    assert any(fnmatch(name, pattern) for pattern in DATA_SETS[data_set].roles[role].names)
+
+
+def test_frames_of_something_are_called_as_its_configs_expect() -> None:
+    for data_set, fragment in (('something_v1', '{:05}.jpg'), ('something_v2', '{:06d}.jpg')):
+        assert DATA_SETS[data_set].filename_tmpl.format(7) == fragment.format(7)

@@ -1,0 +1,104 @@
+"""From what lists name and what is there to the lines of list files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dsanet.data_tools.lists.base import ListedVideo, Lists
+from dsanet.data_tools.lists.matching import BuiltList, find_overlaps, match, order_classes, path_prefix
+from dsanet.data_tools.lists.media_index import MediaIndex
+from dsanet.datasets.annotation import parse_list_file
+
+CLASSES = ['clap', 'wave']
+
+
+def listed(*names: str, classes: tuple[str, ...] = ('wave',), line: int = 1) -> ListedVideo:
+    return ListedVideo(names, classes, f'train.csv:{line}')
+
+
+def build(media: MediaIndex, *videos: ListedVideo, prefix: str = '') -> BuiltList:
+    return match('train', videos, media, CLASSES, prefix)
+
+
+def test_lines_have_prefix_path_frames_and_all_labels_in_order() -> None:
+    media = MediaIndex('frames', {'x y/1': 12, '2': 3}, {})
+    built = build(media, listed('1'), listed('gone', '2', classes=('wave', 'clap')), prefix='frames/')
+    assert built.lines == ['frames/x y/1 12 1', 'frames/2 3 0,1']
+    assert (built.num_listed, built.skipped) == (2, [])
+    assert built.per_class == {'wave': 2, 'clap': 1}
+    assert build(MediaIndex('videos', {'1.mp4': None}, {}), listed('1')).lines == ['1.mp4 1']
+
+
+def test_absolute_paths_are_taken_as_paths_below_the_folder(tmp_path: Path) -> None:
+    media = MediaIndex(str(tmp_path), {'a/1.mp4': None}, {})
+    assert build(media, listed(f'{tmp_path}/a/1.mp4')).lines == ['a/1.mp4 1']
+
+
+def test_what_is_left_out_is_told_with_its_reason() -> None:
+    paths = {'1': 12, 'a/2': 12, 'b/2': 12, '3': 5, 'comma,/x,': 4, 'new\nline': 5, 'end ': 5}
+    media = MediaIndex('frames', paths, {'3': 'the first frame is number 0, not 1'})
+    videos = [
+        listed('1', line=1),
+        listed('c/gone', 'gone', line=2),
+        listed('2', line=3),
+        listed('3', line=4),
+        listed('1', line=5),
+        listed('1', classes=(), line=6),
+        listed('x,', line=7),
+        listed('new\nline', line=8),
+        listed('end ', line=9),
+    ]
+    built = build(media, *videos)
+    assert built.lines == ['1 12 1']
+    assert built.skipped == [
+        ('c/gone', 'missing', 'no c/gone or gone', 'train.csv:2'),
+        ('2', 'ambiguous', '2 fit: a/2, b/2', 'train.csv:3'),
+        ('3', 'incomplete', '3: the first frame is number 0, not 1', 'train.csv:4'),
+        ('1', 'listed twice', '1 stands already in train.csv:1', 'train.csv:5'),
+        ('1', 'no label', '', 'train.csv:6'),
+        ('x,', 'unfit name', "no list can hold the path 'comma,/x,'", 'train.csv:7'),
+        ('new\nline', 'unfit name', "no list can hold the path 'new\\nline'", 'train.csv:8'),
+        ('end ', 'unfit name', "no list can hold the path 'end '", 'train.csv:9'),
+    ]
+
+
+@pytest.mark.parametrize('path', ['#437_ride.mp4', ' blank.mp4', '\ufeffbom.mp4', 'drinking (31).mp4', 'a 3 4.mp4'])
+def test_list_files_give_back_odd_paths(tmp_path: Path, path: str) -> None:
+    line = build(MediaIndex('videos', {path: None}, {}), listed(path)).lines[0]
+    (tmp_path / 'train.txt').write_text(f'{line}\n')
+    (record,) = parse_list_file(str(tmp_path / 'train.txt'))
+    assert (record.path.removeprefix('./'), record.labels) == (path, (1,))
+
+
+def test_paths_are_relative_only_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert path_prefix('data/k400/frames', 'data/k400') == 'frames/'
+    assert path_prefix('data/k400', 'data/k400/') == ''
+    assert path_prefix('videos', 'data/k400') == f'{tmp_path}/videos/'
+    assert path_prefix('data/..frames', 'data') == '..frames/'
+
+
+def test_classes_may_be_numbered_as_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / 'classes.txt').write_text('wave\njump\nclap\n')
+    lists = Lists(CLASSES, {'train': [listed('1')]}, ['a note'])
+    ordered = order_classes(lists, str(tmp_path / 'classes.txt'))
+    assert ordered == Lists(['wave', 'jump', 'clap'], lists.splits, ['a note'])
+    (tmp_path / 'classes.txt').write_text('clap\n')
+    with pytest.raises(ValueError, match=re.escape("train.csv:1: 'wave' is none of the 1 classes of ")):
+        order_classes(lists, str(tmp_path / 'classes.txt'))
+
+
+def test_videos_in_several_lists_of_a_split_are_told() -> None:
+    def built(name: str, *paths: str) -> BuiltList:
+        return BuiltList(name, len(paths), paths=dict.fromkeys(paths, 'x'))
+
+    lists = [built('train_split1', 'a', 'b', 'c'), built('val_split1', 'c', 'b'), built('train_split2', 'c')]
+    assert find_overlaps(lists) == ['2 videos are in both train_split1.txt and val_split1.txt, such as b']
+    lists = [built('train_frames', 'a', 'b'), built('val_frames', 'b', 'c'), built('test_frames', 'a', 'c')]
+    assert find_overlaps(lists) == [
+        '1 video is in both train_frames.txt and val_frames.txt, such as b',
+        '1 video is in both train_frames.txt and test_frames.txt, such as a',
+        '1 video is in both val_frames.txt and test_frames.txt, such as c',
+    ]
+    assert find_overlaps([built('train', 'a'), built('val', 'b'), built('test', 'c')]) == []

@@ -1,0 +1,125 @@
+"""The lists of Something-Something V1 (csv) and V2 (json)."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsanet.data_tools.lists.something import read_something_v1, read_something_v2
+
+V1_LABELS = (
+    'Holding something\nTurning something upside down\nPutting something, something and something on the table\n'
+)
+
+
+def write(folder: Path, name: str, content: Any) -> list[str]:
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content, indent=1))
+    return [str(folder / name)]
+
+
+def entry(video: str, template: str) -> dict[str, Any]:
+    return {'id': video, 'label': 'holding a cup', 'template': template, 'placeholders': ['a cup']}
+
+
+def test_v1_numbers_classes_in_the_order_of_its_labels_file(tmp_path: Path) -> None:
+    files = {
+        'labels': write(tmp_path, 'labels.csv', V1_LABELS),
+        'train': write(tmp_path, 'train.csv', '100218;Turning something upside down\n7;Holding something\n'),
+        'val': write(tmp_path, 'val.csv', '9;Putting something, something and something on the table\n'),
+        'test': write(tmp_path, 'test.csv', '1420\n'),
+    }
+    lists = read_something_v1(files)
+    assert lists.class_names == V1_LABELS.splitlines()
+    assert [(v.names, v.classes) for v in lists.splits['train']] == [
+        (('100218',), ('Turning something upside down',)),
+        (('7',), ('Holding something',)),
+    ]
+    assert lists.splits['val'][0].classes == ('Putting something, something and something on the table',)
+    assert lists.notes == [f'{files["test"][0]} has no labels: no list of it']
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('1;Holding something\n2,Holding\n', "train.csv:2: '2,Holding' is not what is expected here: id;class"),
+        ('\n;Holding something\n', "train.csv:2: ';Holding something' is not what is expected here: id;class"),
+        ('1;Eating something\n', "train.csv:1: 'Eating something' is none of the 3 classes of "),
+    ],
+)
+def test_v1_names_a_wrong_line_by_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    files = {'labels': write(tmp_path, 'labels.csv', V1_LABELS), 'train': write(tmp_path, 'train.csv', text)}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_something_v1(files)
+
+
+def test_v2_numbers_classes_as_its_labels_file_and_takes_templates_without_brackets(tmp_path: Path) -> None:
+    thing = 'something that cannot actually stand upright'
+    long = f'Putting {thing} upright on the table, so it falls on its side'
+    labels = {'Holding something': '2', 'Taking one of many similar things on the table': '0', long: '1'}
+    files = {
+        'labels': write(tmp_path, 'labels.json', labels),
+        'train': write(
+            tmp_path,
+            'train.json',
+            [
+                entry('78687', 'Holding [something]'),
+                entry('3', 'Taking [one of many similar things on the table]'),
+                entry('4', long.replace(thing, f'[{thing}]')),
+            ],
+        ),
+    }
+    files['test'] = write(tmp_path, 'test-answers.csv', '420;Holding something\n')
+    lists = read_something_v2(files)
+    assert lists.class_names == ['Taking one of many similar things on the table', long, 'Holding something']
+    assert [video.classes[0] for video in lists.splits['train']] == [
+        'Holding something',
+        'Taking one of many similar things on the table',
+        long,
+    ]
+    assert lists.splits['train'][0].names == ('78687',)
+    assert lists.splits['train'][0].source == f'{files["train"][0]}, id 78687'
+    assert lists.splits['test'][0].classes == ('Holding something',)
+
+
+def test_v2_refuses_wrong_entries_by_file_and_line(tmp_path: Path) -> None:
+    files = {'labels': write(tmp_path, 'labels.json', {'Holding something': '0'})}
+    files['train'] = write(
+        tmp_path, 'train.json', [entry('1', 'Holding [something]'), entry('2', 'Eating [something]')]
+    )
+    # Indented by one, an entry of four keys and one placeholder has eight lines: the second id stands in line 11.
+    assert '"2"' in Path(files['train'][0]).read_text().splitlines()[10]
+    with pytest.raises(ValueError, match=r"train.json:11, id 2: 'Eating \[something\]' is none of the 1 classes of "):
+        read_something_v2(files)
+    files['train'] = write(tmp_path, 'train.json', [{'id': '1'}])
+    with pytest.raises(ValueError, match=r'train.json: entry 0 \{"id": "1"\} must have an id and a template'):
+        read_something_v2(files)
+    files['train'] = write(tmp_path, 'train.json', {'id': '1'})
+    with pytest.raises(ValueError, match=r'train.json: expected a list of videos, found a dict'):
+        read_something_v2(files)
+    files['train'] = write(tmp_path, 'train.json', '[\n{"id": "1",}\n]')
+    with pytest.raises(ValueError, match=r'train.json:2: no JSON here: .* \(column \d+\)'):
+        read_something_v2(files)
+
+
+@pytest.mark.parametrize('numbers', [{}, {'a': '1'}, {'a': '0', 'b': '0'}, {'a': 0, 'b': -1}])
+def test_v2_refuses_numbers_of_classes_with_gaps(tmp_path: Path, numbers: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r'labels.json: the numbers of the classes must be 0, 1, 2, ..., each once'):
+        read_something_v2({'labels': write(tmp_path, 'labels.json', numbers)})
+
+
+@pytest.mark.parametrize('number', ['x', None, 1.0, 1.5, True, '1_0', ' 1', '', [1], '9' * 5000])
+def test_v2_refuses_numbers_of_classes_that_are_not_whole(tmp_path: Path, number: Any) -> None:
+    labels = write(tmp_path, 'labels.json', {'a': 0, 'b': number})
+    with pytest.raises(ValueError, match=r"labels.json: class 'b': its number must be a whole number from 0 on, "):
+        read_something_v2({'labels': labels})
+
+
+def test_classes_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    files = {
+        'labels': write(tmp_path, 'labels.csv', 'Holding\nholding\n'),
+        'train': write(tmp_path, 'train.csv', '1;x\n'),
+    }
+    with pytest.raises(ValueError, match=r"labels.csv: 'holding' and 'Holding' differ in case alone"):
+        read_something_v1(files)

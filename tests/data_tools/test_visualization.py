@@ -1,0 +1,173 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dsanet.data_tools.visualization import (
+    SNIPPET_COLOURS,
+    SeenSample,
+    Sheet,
+    draw_classes,
+    draw_moments,
+    draw_samples,
+    fit_into,
+    height_of,
+    pages,
+    save_clip,
+    save_png,
+    shorten,
+)
+
+RED, GREEN = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0)))
+
+
+def block(height: int, width: int, colour: np.ndarray) -> np.ndarray:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def dark(image: np.ndarray) -> int:
+    return int((image.min(axis=2) < 128).sum())
+
+
+def test_a_sheet_shows_frames_pixel_by_pixel() -> None:
+    sheet = Sheet(200, 100)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+    sheet.paste(noise, 20, 30)
+    drawn = sheet.draw()
+    assert drawn.shape == (100, 200, 3)
+    assert (drawn[30:70, 20:70] == noise).all()
+    drawn[30:70, 20:70] = 255
+    assert (drawn == 255).all()
+
+
+@pytest.mark.parametrize('text', ['wave', '$wave$ 50 %', 'winken ä 跳', 'wei\udcdf.mp4'])
+def test_a_caption_stands_where_it_is_put(text: str) -> None:
+    sheet = Sheet(300, 120)
+    sheet.write(text, 100, 50, size=20, colour='red', weight='bold')
+    rows, columns = np.nonzero((sheet.draw() < 128).any(axis=2))
+    assert 45 <= rows.min() <= rows.max() <= 80
+    assert 98 <= columns.min() <= columns.max() <= 290
+
+
+def test_a_picture_is_written_as_a_whole(tmp_path: Path) -> None:
+    picture = np.dstack([np.full((8, 8), value, np.uint8) for value in (250, 100, 0)])
+    save_png(picture, tmp_path / 'x.png')
+    assert cv2.imread(str(tmp_path / 'x.png'))[0, 0].tolist() == [0, 100, 250]  # OpenCV's order
+    assert [file.name for file in tmp_path.iterdir()] == ['x.png']
+    with pytest.raises(FileNotFoundError, match='nowhere/x.png'):
+        save_png(picture, tmp_path / 'nowhere' / 'x.png')
+    with pytest.raises(OSError, match=r'cannot write .*x.png: 1 x 1000001 pixels are no PNG'):
+        save_png(block(1_000_001, 1, RED), tmp_path / 'x.png')
+    assert cv2.imread(str(tmp_path / 'x.png')).shape == (8, 8, 3)
+    Sheet(20, 10).save(tmp_path / 'x.png')
+    assert cv2.imread(str(tmp_path / 'x.png')).shape == (10, 20, 3)
+
+
+def test_images_keep_their_aspect_ratio() -> None:
+    fitted = fit_into(block(50, 100, RED), 40, 40)
+    assert fitted.shape == (40, 40, 3)
+    assert (fitted == RED).all(axis=2).sum() == 40 * 20
+    assert (fitted[10:30] == RED).all()
+    assert fit_into(block(1, 900, RED), 30, 20).shape == (20, 30, 3)
+    assert (fit_into(block(10, 10, RED), 30, 20) == RED).all(axis=2).sum() == 20 * 20
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert shorten('walk', 4) == 'walk'
+    assert shorten('pushing something from left to right', 13) == 'pushin…\u0020right'
+    assert len(shorten('x' * 100, 20)) == 20
+
+
+def test_pages_are_full_but_the_last() -> None:
+    assert [list(page) for page in pages(range(5), 2)] == [[0, 1], [2, 3], [4]]
+
+
+def test_each_class_has_a_block() -> None:
+    frames = [(block(30, 40, colour), 'list.txt:1') for colour in (RED, GREEN)]
+    for number in (1, 5, 6, 7):
+        blocks = [(f'class {i}', frames if i != 2 else []) for i in range(number)]
+        sheet = draw_classes(blocks, 'title', 3, (40, 30))
+        shown = sum(bool(frames) for _, frames in blocks)
+        for colour in (RED, GREEN):
+            assert (sheet == colour).all(axis=2).sum() == shown * 30 * 40
+    one, two = (draw_classes([('x', frames)] * n, '', 3, (40, 30)) for n in (5, 6))
+    assert two.shape[1] > 1.8 * one.shape[1]  # two blocks side by side
+
+
+def make_sample(groups: int, crops: int, snippets: int = 2, frames: int = 3) -> SeenSample:
+    """A sample whose frames are red before augmentation and grey after it, darker or lighter by their place."""
+    shape = (groups, snippets, frames)
+    inputs = np.zeros((crops * groups, snippets, frames, 8, 8, 3), np.uint8)
+    for place in np.ndindex(inputs.shape[:3]):
+        inputs[place] = grey(crops * groups, *place)
+    whole = np.broadcast_to(RED, (groups, snippets, 6, 6, 3)).copy()
+    indices = np.sort(np.random.default_rng(0).choice(50, np.prod(shape), replace=False)).reshape(shape)  # (G, U, T)
+    return SeenSample(inputs, whole, indices, 50, ['a label', 'more'])
+
+
+def grey(views: int, view: int, snippet: int, frame: int) -> int:
+    return 40 + view * 150 // views + 8 * snippet + 2 * frame
+
+
+def count(picture: np.ndarray, colour: object) -> int:
+    return int((picture == np.asarray(colour)).all(axis=2).sum())
+
+
+@pytest.mark.parametrize(('groups', 'crops', 'frames'), [(1, 1, 3), (2, 3, 3), (1, 5, 16)])
+def test_a_sheet_has_every_frame_of_every_view(groups: int, crops: int, frames: int) -> None:
+    sample = make_sample(groups, crops, frames=frames)
+    picture = draw_samples([sample, make_sample(1, 1)], 'title', 64)
+    bands = -(-crops * frames // 32)  # as many crops side by side as there is room for
+    assert height_of(sample, 64) == 2 * 18 + groups * 10 + 10 + groups * bands * 2 * (64 + 14 + 4) + 14
+    assert picture.shape[0] == 24 + 30 + height_of(sample, 64) + height_of(make_sample(1, 1), 64)
+    # Each is there as often as it says, apart from captions in the same grey and the other sample's frames.
+    assert abs(count(picture, RED) - (groups * bands * 2 + 2) * 64 * 64) < 50
+    shown = [
+        count(picture, [grey(groups * crops, *place)] * 3) for place in [*np.ndindex(sample.inputs.shape[:3])][::5]
+    ]
+    assert min(shown) >= 64 * 64
+
+
+def test_the_bar_shows_where_the_frames_lie() -> None:
+    sample = make_sample(2, 1)
+    picture = draw_samples([sample], 'title', 64)
+    length = picture.shape[1] - 24
+    for group, indices in enumerate(sample.frame_indices):
+        for snippet, frames in enumerate(indices):
+            bar = picture[24 + 20 + 2 * 18 + group * 10 + snippet * 4 + 1]
+            for index in frames:
+                middle = 12 + int((index + 0.5) * length / 50)
+                assert bar[middle].tolist() == list(SNIPPET_COLOURS[snippet])
+            lit = (bar[12:-12] != 225).any(axis=1).mean()
+            assert lit == pytest.approx(3 / 50, abs=0.01)
+
+
+def test_a_film_has_a_picture_for_each_frame_of_a_snippet(tmp_path: Path) -> None:
+    sample = make_sample(2, 2)
+    pictures = draw_moments(sample, 64)
+    assert len(pictures) == 3
+    assert all(side % 2 == 0 for picture in pictures for side in picture.shape[:2])
+    for number, picture in enumerate(pictures):
+        for view in range(4):
+            for snippet in range(2):
+                assert count(picture, [grey(4, view, snippet, number)] * 3) >= 64 * 64
+    save_clip(pictures, tmp_path / 'x.mp4', 5, 3)
+    capture = cv2.VideoCapture(str(tmp_path / 'x.mp4'))
+    assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (5, 9)
+    capture.release()
+    assert [file.name for file in tmp_path.iterdir()] == ['x.mp4']
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='no /dev/full')
+def test_a_film_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    picture = block(64, 64, RED)
+    save_clip([picture] * 2, tmp_path / 'x.mp4', 5, 1)
+    old = (tmp_path / 'x.mp4').read_bytes()
+    with pytest.raises(ValueError, match='array shape'):
+        save_clip([picture, picture[..., :1]], tmp_path / 'x.mp4', 5, 1)
+    (tmp_path / 'x.mp4.part').symlink_to('/dev/full')
+    with pytest.raises(OSError, match='No space left on device'):
+        save_clip([picture] * 2, tmp_path / 'x.mp4', 5, 1)
+    assert [file.name for file in tmp_path.iterdir()] == ['x.mp4']
+    assert (tmp_path / 'x.mp4').read_bytes() == old

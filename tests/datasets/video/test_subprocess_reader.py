@@ -1,0 +1,273 @@
+"""A decoder that hangs, crashes or leaks must not take the process along that asked it."""
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from dsanet.datasets import VideoDataset, build_dataloader
+from dsanet.datasets.transforms import DecodeVideo, OpenVideo, PackInputs, SampleSnippets
+from dsanet.datasets.video import subprocess_reader as module
+from dsanet.datasets.video.readers import READERS, VideoReader, is_installed
+from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, describe_error
+from tests.make_videos import read_index, write_video
+
+DECODERS = [name for name in READERS if is_installed(name)]
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp('video') / 'a.mp4', 40)
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    """Fork anew for every test: processes that wait know nothing of what the test puts into READERS."""
+    yield
+    while module._IDLE:
+        module._IDLE.pop().end()
+
+
+def hang():
+    """Sleep in C code that never lets Python run, so that no signal handler of Python and no thread could help."""
+    ctypes.PyDLL(None).sleep(100)
+
+
+class FaultyReader(VideoReader):
+    """Five frames; a method named by the file does something bad."""
+
+    acts = {
+        'hang': hang,
+        'crash': lambda: os.kill(os.getpid(), signal.SIGSEGV),
+        'abort': os.abort,
+        'kill': lambda: os.kill(os.getpid(), signal.SIGKILL),
+        'leave': lambda: os._exit(3),
+    }
+
+    def __init__(self, path):
+        self.path = path
+        self.where, _, self.what = os.path.basename(path).partition('-')
+        self.num_frames = 5
+        self.act('open')
+
+    def act(self, where):
+        if where == self.where:
+            self.acts[self.what]()
+
+    def _read(self, indices):
+        self.act('read')
+        return np.broadcast_to(indices.astype(np.uint8)[:, None, None, None], (len(indices), 2, 3, 3))
+
+    def close(self):
+        self.act('close')
+
+
+@pytest.fixture
+def faulty(monkeypatch):
+    monkeypatch.setitem(READERS, 'faulty', FaultyReader)
+
+
+@pytest.mark.parametrize('decoder', DECODERS)
+def test_frames_are_those_of_the_decoder(video, decoder):
+    with_help, alone = IsolatedReader(decoder, video, 60), READERS[decoder](video)
+    assert with_help.num_frames == alone.num_frames == 40
+    for indices in ([0, 17, 39], [3], list(range(3, 40))):
+        if decoder == 'decord' or indices != [3]:
+            assert (with_help.read(np.array(indices)) == alone.read(np.array(indices))).all()
+    with_help.close()
+    alone.close()
+
+
+def test_a_process_serves_one_video_after_the_other_and_two_serve_two_at_a_time(video):
+    first = IsolatedReader('pyav', video, 60)
+    second = IsolatedReader('pyav', video, 60)
+    pids = {first._process._pid, second._process._pid}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+    assert read_index(first.read(np.array([7]))[0]) == 7
+    assert read_index(second.read(np.array([9]))[0]) == 9
+    first.close()
+    second.close()
+    again = IsolatedReader('pyav', video, 60)
+    assert again._process._pid in pids
+    again.close()
+    again.close()
+
+
+def test_memory_grows_with_the_frames_and_large_memory_is_let_go(video, monkeypatch):
+    monkeypatch.setattr(module, '_KEPT_BYTES', 40 * 72 * 128 * 3 - 1)
+    reader = IsolatedReader('pyav', video, 60)
+    for count in (1, 5, 39):
+        frames = reader.read(np.arange(count))
+        assert [read_index(frame) for frame in frames] == list(range(count))
+    reader.close()
+    assert len(module._IDLE) == 1
+    reader = IsolatedReader('pyav', video, 60)
+    reader.read(np.arange(40))
+    reader.close()
+    assert module._IDLE == []
+
+
+def test_a_process_serves_so_many_videos_and_no_more(video, monkeypatch):
+    monkeypatch.setattr(module, '_KEPT_VIDEOS', 3)
+    pids = []
+    for _ in range(7):
+        reader = IsolatedReader('pyav', video, 60)
+        pids.append(reader._process._pid)
+        reader.close()
+    assert len(set(pids)) == 3
+    assert pids[:3] == [pids[0]] * 3
+    assert pids[3:6] == [pids[3]] * 3
+
+
+@pytest.mark.parametrize(
+    ('what', 'text'),
+    [
+        ('hang', r'the decoder was not done after time_limit=0.3 s'),
+        ('crash', r'the decoder crashed \(SIGSEGV\)'),
+        ('abort', r'the decoder crashed \(SIGABRT\)'),
+        ('kill', r'the decoder crashed \(SIGKILL, perhaps for want of memory\)'),
+        ('leave', r'the decoder crashed \(no signal\)'),
+    ],
+)
+def test_hang_and_crash_are_errors_and_the_next_video_is_read(faulty, what, text):
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=f'^{text}$'):
+        IsolatedReader('faulty', f'open-{what}', 0.3)
+    reader = IsolatedReader('faulty', f'read-{what}', 0.3)
+    assert reader.num_frames == 5
+    with pytest.raises(ValueError, match=f'^{text}$'):
+        reader.read(np.array([1, 2]))
+    with pytest.raises(ValueError, match='its decoder has ended'):
+        reader.read(np.array([1, 2]))
+    reader.close()
+    reader = IsolatedReader('faulty', f'close-{what}', 0.3)
+    assert reader.read(np.array([1, 4]))[:, 0, 0, 0].tolist() == [1, 4]
+    reader.close()
+    assert module._IDLE == []
+    reader = IsolatedReader('faulty', 'good', 0.3)
+    assert reader.read(np.array([0, 3]))[:, 0, 0, 0].tolist() == [0, 3]
+    reader.close()
+    assert time.monotonic() - started < 5
+
+
+def test_a_process_that_its_alarm_does_not_end_is_given_up(faulty, monkeypatch):
+    monkeypatch.setattr(module, '_GRACE', 0.2)
+    monkeypatch.setattr(signal, 'setitimer', lambda *arguments: None)
+    with pytest.raises(ValueError, match='the decoder was not done after time_limit=0.1 s'):
+        IsolatedReader('faulty', 'open-hang', 0.1)
+
+
+def test_errors_of_the_decoder_come_through_and_cost_it_its_process(video, tmp_path):
+    (tmp_path / 'bad.mp4').write_bytes(b'no video' * 100)
+    with pytest.raises(ValueError, match='Invalid data found when processing input'):
+        IsolatedReader('pyav', str(tmp_path / 'bad.mp4'), 60)
+    assert module._IDLE == []
+    reader = IsolatedReader('pyav', video, 60)
+    with pytest.raises(ValueError, match='frames 0 to 39 can be read'):
+        reader.read(np.array([40]))
+    reader.close()
+
+
+def test_a_missing_package_is_an_import_error(video, monkeypatch):
+    def reader(path):
+        raise ImportError('no module named x')
+
+    monkeypatch.setitem(READERS, 'x', reader)
+    with pytest.raises(ImportError, match='no module named x'):
+        IsolatedReader('x', video, 60)
+
+
+def test_errors_become_one_line():
+    assert describe_error(StopIteration()) == 'StopIteration'
+    text = '[21:11:45] video_reader.cc:151: Check failed:\nno stream\n\nStack trace returned 8 entries:\n[bt] (0) x'
+    assert describe_error(ValueError(text)) == '[21:11:45] video_reader.cc:151: Check failed: no stream'
+
+
+def test_a_forked_process_leaves_the_processes_of_its_parent_alone(video):
+    IsolatedReader('pyav', video, 60).close()
+    (process,) = module._IDLE
+    process.owner = -1
+    reader = IsolatedReader('pyav', video, 60)
+    assert reader._process is not process
+    reader.close()
+    process.end()
+
+
+def make_dataset(tmp_path, names, decoder, time_limit):
+    for name in names:
+        (tmp_path / name).write_text('of a decoder that makes its frames up')
+    (tmp_path / 'list.txt').write_text(''.join(f'{name} 0\n' for name in names))
+    pipeline = [OpenVideo(decoder, time_limit), SampleSnippets(1, 2), DecodeVideo(), PackInputs()]
+    return VideoDataset(pipeline, str(tmp_path / 'list.txt'), str(tmp_path))
+
+
+@pytest.mark.parametrize('what', ['hang', 'crash'])
+@pytest.mark.parametrize('where', ['open', 'read'])
+def test_training_goes_on_and_names_the_file(faulty, tmp_path, where, what):
+    dataset = make_dataset(tmp_path, ['good', 'fine', f'{where}-{what}'], 'faulty', 0.3)
+    batches = list(build_dataloader(dataset, 1, 1, training=True))
+    assert len(batches) == 3
+    ((bad,),) = (cases for batch in batches for cases in batch['bad'])
+    assert bad['path'] == dataset.records[2].path
+    assert bad['source'] == f'{tmp_path}/list.txt:3'
+    assert ('time_limit=0.3' if what == 'hang' else 'SIGSEGV') in bad['reason']
+    assert all(os.path.basename(batch['path'][0]) in ('good', 'fine') for batch in batches)
+
+
+def test_evaluation_ends_with_the_name_of_the_file(faulty, tmp_path):
+    dataset = make_dataset(tmp_path, ['good', 'open-hang'], 'faulty', 0.3)
+    with pytest.raises(ValueError, match=r'list.txt:2: .*open-hang cannot be opened .*time_limit=0.3 s'):
+        list(build_dataloader(dataset, 1, 1, training=False))
+
+
+class Where:
+    """Gives one sample: whether the process can isolate."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return can_isolate()
+
+
+def test_data_workers_isolate_and_the_main_process_does_not(video):
+    assert not can_isolate()
+    assert list(DataLoader(Where(), num_workers=0))[0].tolist() == [False]
+    assert list(DataLoader(Where(), num_workers=1))[0].tolist() == [True]
+
+
+def test_decoding_processes_end_with_their_worker(video, tmp_path):
+    class Report(VideoReader):
+        path = ''
+        num_frames = 2
+
+        def __init__(self, path):
+            with open(tmp_path / 'pid', 'w') as file:
+                file.write(str(os.getpid()))
+
+        def _read(self, indices):
+            return np.zeros((len(indices), 2, 2, 3), np.uint8)
+
+        def close(self):
+            pass
+
+    READERS['report'] = Report
+    try:
+        dataset = make_dataset(tmp_path, ['good'], 'report', 5)
+        list(build_dataloader(dataset, 1, 1, training=False))
+    finally:
+        del READERS['report']
+    pid = int((tmp_path / 'pid').read_text())
+    assert pid != os.getpid()
+    for _ in range(100):
+        stat = Path(f'/proc/{pid}/stat')
+        if not stat.exists() or ' Z ' in stat.read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail('the decoding process is still there')

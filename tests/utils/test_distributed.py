@@ -1,0 +1,127 @@
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dsanet.engine.preparation import place_model
+from dsanet.utils import distributed
+
+
+def test_more_gpus_than_present_are_refused_with_both_numbers() -> None:
+    with pytest.raises(ValueError, match='8 GPUs were asked for, but this machine has 2'):
+        distributed.check_device_count(asked=8, present=2)
+
+
+@pytest.mark.parametrize(('asked', 'present'), [(2, 2), (1, 8), (4, 0)])
+def test_enough_gpus_or_none_at_all_are_fine(asked: int, present: int) -> None:
+    distributed.check_device_count(asked, present)
+
+
+def test_setup_refuses_too_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    with pytest.raises(ValueError, match='4 GPUs were asked for, but this machine has 1'):
+        distributed.find_device()
+
+
+def test_number_of_processes_is_known_before_they_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {'WORLD_SIZE': '4', 'RANK': '3'}.items():
+        monkeypatch.setenv(name, value)
+    assert (distributed.rank(), distributed.world_size()) == (3, 4)
+
+
+def test_one_process_needs_no_group() -> None:
+    device = distributed.find_device()
+    distributed.join()
+    model = nn.Linear(2, 2)
+    assert device.type in ('cpu', 'cuda')
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    assert distributed.wrap(model, device) is model
+    assert distributed.gather('x') == ['x']
+    assert distributed.mean_over_processes(torch.tensor(3.0)) == 3
+    distributed.broadcast_buffers(nn.BatchNorm1d(2))
+    distributed.teardown()
+
+
+@pytest.fixture
+def group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> object:
+    """A process group of one, so that the code of many runs in this process."""
+    for name, value in {'WORLD_SIZE': '1', 'RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}.items():
+        monkeypatch.setenv(name, value)
+    distributed.join(timeout_minutes=1)
+    yield distributed.find_device()
+    distributed.teardown()
+
+
+def test_a_group_wraps_the_model_and_gathers_in_order(group: torch.device) -> None:
+    wrapped = distributed.wrap(nn.Linear(2, 2).to(group), group)
+    assert isinstance(wrapped, nn.parallel.DistributedDataParallel)
+    assert distributed.gather({'a': 1}) == [{'a': 1}]
+    value = torch.tensor(3.0)
+    assert distributed.mean_over_processes(value) == 3
+    distributed.broadcast_buffers(nn.BatchNorm1d(2))
+    distributed.barrier()
+    distributed.teardown()
+    assert not dist.is_initialized()
+
+
+@pytest.fixture
+def every_warning() -> Iterator[None]:
+    """Let torch warn of the same thing more than once."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+def backward_with_strides(model: nn.Module, layer: nn.Conv3d, strides: tuple[int, ...]) -> None:
+    """Run a step in which the gradient of a layer's filters comes in the memory order that these strides say."""
+
+    def restride(grad: Tensor) -> Tensor:
+        return torch.empty_strided(grad.shape, strides).copy_(grad)
+
+    layer.weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, 'grad', restride(weight.grad)))
+    model(torch.randn(2, layer.in_channels, 4, 4, 4)).sum().backward()
+
+
+@pytest.mark.usefixtures('every_warning')
+@pytest.mark.parametrize(
+    ('shape', 'strides'),
+    [
+        ((8, 4, 1, 1, 1), (4, 1, 1, 1, 1)),
+        ((8, 1, 3, 1, 1), (3, 3, 1, 1, 1)),
+        ((8, 1, 3, 3, 3), (27, 27, 9, 3, 1)),
+    ],
+)
+def test_strides_that_mean_the_same_memory_are_no_warning(
+    group: torch.device, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    groups = 8 if shape[1] == 1 else 1
+    layer = nn.Conv3d(shape[1] * groups, shape[0], shape[2:], groups=groups)
+    place_model(layer, group)
+    assert layer.weight.stride() != strides
+    backward_with_strides(distributed.wrap(layer, group), layer, strides)
+
+
+@pytest.mark.usefixtures('every_warning')
+def test_gradients_in_another_memory_order_are_still_warned_of(group: torch.device) -> None:
+    layer = nn.Conv3d(4, 8, (3, 1, 1))
+    place_model(layer, group)
+    wrapped = distributed.wrap(layer, group)
+    with pytest.warns(UserWarning, match=r'Grad strides .*\ngrad.sizes\(\) = \[8, 4, 3, 1, 1\]'):
+        backward_with_strides(wrapped, layer, (12, 3, 1, 1, 1))
+
+
+def test_the_group_waits_as_long_as_it_was_told(group: torch.device) -> None:
+    options = dist.group.WORLD._get_backend(torch.device('cpu')).options
+    assert options._timeout == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(('count', 'expected'), [(None, False), ('0', False), ('2', True)])
+def test_restarts_are_recognised(count: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if count is not None:
+        monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', count)
+    assert distributed.is_restart() is expected

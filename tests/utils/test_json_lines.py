@@ -1,0 +1,40 @@
+import logging
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dsanet.utils.json_lines import RecordFile, read_lines
+from tests.engine.test_checkpointing import small_disk  # noqa: F401
+
+
+def test_record_keeps_what_it_is_told_to_and_goes_on_behind_a_torn_line(tmp_path: Path) -> None:
+    file = tmp_path / 'r.jsonl'
+    record = RecordFile(file)
+    assert not file.exists()
+    for i in range(3):
+        record.append({'i': i})
+    with file.open('a') as stream:
+        stream.write('{"i": ')
+    again = RecordFile(file, lambda line: line['i'] != 1)
+    again.append({'i': 7})
+    assert file.read_text() == '{"i": 0}\n{"i": 2}\n{"i": 7}\n'
+
+
+def test_full_disk_costs_lines_and_is_said_once(
+    small_disk: Path,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
+    record = RecordFile(small_disk / 'r.jsonl')
+    record.append({'i': 0})
+    others = small_disk / 'others'
+    subprocess.run(['dd', 'if=/dev/zero', f'of={others}'], capture_output=True, check=False)
+    for i in (1, 2):
+        record.append({'i': i, 'long': 'x' * 5000})  # some of it fits into the page that is there
+    record.rewrite([{'i': 9}])
+    assert sum('has gaps: ' in message for message in caplog.messages) == 1
+    others.unlink()
+    record.append({'i': 3})
+    assert [line['i'] for line in read_lines(record.file)] == [0, 3]

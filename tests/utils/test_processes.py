@@ -1,0 +1,61 @@
+"""Processes that die with the one that started them."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+
+import pytest
+
+from dsanet.utils.processes import die_with_parent, is_alive
+
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='a service of the Linux kernel')
+CONTEXT = multiprocessing.get_context('fork')
+
+
+def _wait_for_ever(parent: int, ready: Connection) -> None:
+    die_with_parent(parent)
+    ready.send(os.getpid())
+    time.sleep(60)
+
+
+def _start_another(ready: Connection) -> None:
+    CONTEXT.Process(target=_wait_for_ever, args=(os.getpid(), ready)).start()
+    time.sleep(60)
+
+
+def test_a_killed_parent_takes_its_process_along() -> None:
+    mine, ready = CONTEXT.Pipe()
+    parent = CONTEXT.Process(target=_start_another, args=(ready,))
+    parent.start()
+    child = mine.recv()
+    assert is_alive(child)
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + 10
+    while is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_alive(child)
+
+
+def test_a_parent_that_died_before_is_noticed() -> None:
+    mine, ready = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_wait_for_ever, args=(2**30, ready))  # no such process is its parent
+    process.start()
+    process.join(10)
+    assert process.exitcode == -signal.SIGKILL
+    assert not mine.poll()
+
+
+def test_a_process_lives_until_it_ends_buried_or_not() -> None:
+    assert is_alive(os.getpid())
+    process = CONTEXT.Process(target=int)
+    process.start()
+    deadline = time.monotonic() + 10
+    while is_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_alive(process.pid)
+    process.join()
+    assert not is_alive(process.pid)

@@ -1,0 +1,130 @@
+"""An interruption ends a program with a line and status 130, wherever it comes; other errors keep their traceback."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from dsanet.utils.signals import end_at_once_if_interrupted, interruptions_held_back, run_interruptible
+
+ROOT = Path(__file__).parents[1]
+START = f"""
+import signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+from dsanet.utils.signals import end_at_once_if_interrupted, run_interruptible
+"""
+INTERRUPT = 'signal.raise_signal(signal.SIGINT)'
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, '-c', START + code], capture_output=True, text=True, check=False)
+
+
+def test_during_imports_nothing_is_raised() -> None:
+    done = run(f'end_at_once_if_interrupted()\ntry:\n    {INTERRUPT}\nfinally:\n    print("raised")')
+    assert (done.returncode, done.stdout, done.stderr) == (130, '', 'interrupted\n')
+
+
+MAIN = """
+end_at_once_if_interrupted()
+def main():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        {}
+sys.exit(run_interruptible(main, 'interrupted; go on'))
+"""
+
+
+def test_a_program_tidies_up_and_says_how_to_go_on() -> None:
+    done = run(MAIN.format('print("tidied up")'))
+    assert (done.returncode, done.stdout, done.stderr) == (130, 'tidied up\n', 'interrupted; go on\n')
+
+
+def test_a_second_interruption_while_it_tidies_up_is_no_traceback_either() -> None:
+    done = run(MAIN.format(INTERRUPT))
+    assert (done.returncode, done.stderr) == (130, 'interrupted; go on\n')
+
+
+def test_other_endings_stay_as_they_are() -> None:
+    assert run_interruptible(lambda: 3) == 3
+    assert run_interruptible(lambda: None) == 0
+    with pytest.raises(ZeroDivisionError):
+        run_interruptible(lambda: 1 // 0)
+    with pytest.raises(SystemExit, match='2'):
+        run_interruptible(lambda: sys.exit(2))
+
+
+def test_where_the_signal_is_ignored_it_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        end_at_once_if_interrupted()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert run_interruptible(lambda: signal.raise_signal(signal.SIGINT)) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def be_interrupted_at_birth(connection: Connection) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    connection.send(signal.SIGINT in signal.sigpending())
+
+
+def test_an_interruption_does_not_reach_a_process_that_is_just_born() -> None:
+    mine, other = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=be_interrupted_at_birth, args=(other,))
+    with interruptions_held_back():
+        process.start()
+    assert mine.recv(), 'it is still to come'
+    process.join()
+    assert process.exitcode == 0
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_it_costs_no_import_of_weight() -> None:
+    done = run('assert not {"torch", "numpy", "av", "cv2"} & set(sys.modules), sorted(sys.modules)')
+    assert (done.returncode, done.stderr) == (0, '')
+
+
+@pytest.mark.parametrize(
+    'tool',
+    [
+        'analysis/benchmark_decoding.py',
+        'data/browse_dataset.py',
+        'data/build_list.py',
+        'data/check_dataset.py',
+        'data/extract_frames.py',
+        'data/transcode.py',
+    ],
+)
+def test_tools_can_be_interrupted_during_their_imports(tool: str) -> None:
+    code = f"""
+import runpy
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name in ('numpy', 'tqdm', 'cv2', 'av', 'torch'):
+            {INTERRUPT}
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ['tool']
+runpy.run_path({str(ROOT / 'tools' / tool)!r}, run_name='__main__')
+"""
+    done = run(code)
+    assert (done.returncode, done.stderr) == (130, 'interrupted\n')
+
+
+def test_tools_can_be_interrupted_at_work(tmp_path: Path) -> None:
+    code = f"""
+import runpy
+sys.argv = ['tool', {str(tmp_path)!r}, {str(tmp_path / 'out')!r}]
+import dsanet.data_tools.video.batch
+dsanet.data_tools.video.batch.run_tool = lambda *_: {INTERRUPT}
+runpy.run_path({str(ROOT / 'tools/data/transcode.py')!r}, run_name='__main__')
+"""
+    done = run(code)
+    assert (done.returncode, done.stderr) == (130, 'interrupted; the same command goes on where it was\n')
