@@ -1,4 +1,11 @@
-"""DSANet: training, testing and using video action recognisers.
+"""DSANet: training, testing and using video action recognizers.
+
+The names in ``__all__`` are public and stay as they are; everything else may change.
+
+>>> import dsanet
+>>> dsanet.list_models('kinetics/dsanet_*')
+['kinetics/dsanet_mvfnet_r50_4x8', 'kinetics/dsanet_r101_4x8', ...]
+>>> model = dsanet.build_model('kinetics/r50_e100_s1_8')
 
 Letters and names, the same in every config, docstring and shape comment of this package:
 
@@ -18,4 +25,38 @@ L       ``kernel_size``          length of the DSA kernel along U
 Every view, reshape and permute ends with the shape that it makes, such as ``# (N*V, U, C, T, H, W)``.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dsanet.apis import (
+        build_model,
+        inference_recognizer,
+        init_recognizer,
+        list_models,
+        load_config,
+        load_weights,
+    )
+
 __version__ = '0.1.0'
+
+__all__ = [
+    '__version__',
+    'build_model',
+    'inference_recognizer',
+    'init_recognizer',
+    'list_models',
+    'load_config',
+    'load_weights',
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: `import dsanet` alone, as the command line does it, does not wait for torch.
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module('dsanet.apis'), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

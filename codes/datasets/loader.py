@@ -3,13 +3,13 @@
 Legend: N videos in a batch, V views, U snippets, T frames a snippet, C channels, H and W pixels.
 """
 
-import multiprocessing
-import multiprocessing.util
 import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Any
 
 import cv2
@@ -208,16 +208,14 @@ def _end_for_the_parent(parent: int) -> None:
     os._exit(0)
 
 
-def _kill_workers() -> None:
+def _kill_workers(workers: Sequence[BaseProcess]) -> None:
     """Kill what multiprocessing is about to send SIGTERM to, and would then wait for, when a process ends."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call it an error
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
-
-
-multiprocessing.util.Finalize(None, _kill_workers, exitpriority=0)
+    # torch's handler would report an error. It is restored for the program's other children.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)  # None if C code installed it
 
 
 def in_groups(batches: Any, size: int) -> Iterator[list[Any]]:
@@ -249,10 +247,12 @@ def start_workers(loader: DataLoader[Any]) -> None:
     to_block = {signal.SIGTERM} if hasattr(signal, 'sigwaitinfo') else set()  # not on macOS
     before = signal.pthread_sigmask(signal.SIG_BLOCK, to_block)
     try:
-        iter(loader)
+        iterator: Any = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     sampler.is_asleep = False
+    # Only these workers: other children of the program end in their own way.
+    Finalize(None, _kill_workers, (iterator._workers,), exitpriority=0)
 
 
 @configured_by(

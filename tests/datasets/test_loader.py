@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,10 +13,10 @@ from torch.utils.data import DataLoader
 from dsanet.datasets import MixedDataset, VideoDataset, build_dataloader
 from dsanet.datasets.loader import EpochSampler, ShardSampler, collate, init_worker, start_workers
 from dsanet.datasets.transforms import DecodeVideo, Flip, OpenVideo, PackInputs, RandomResizedCrop, SampleSnippets
+from dsanet.utils.processes import is_alive
 from tests.make_videos import write_video
 
 NUM_VIDEOS = 7
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -272,28 +271,61 @@ def test_a_worker_ends_when_its_parent_says_so_and_for_nobody_else():
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-LEAVE_WORKERS = """
-import torch
-from dsanet.datasets.loader import init_worker
+HOST = """
+import multiprocessing, signal, sys, time
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+
+def clean_up(number, frame):
+    (folder / 'child').write_text('cleaned up')
+    sys.exit()
+
+def work():
+    signal.signal(signal.SIGTERM, clean_up)
+    (folder / 'child').write_text('running')
+    time.sleep(60)
+
+def wait_for(name):
+    while not (folder / name).exists():
+        time.sleep(0.01)
+
+multiprocessing.Process(target=work, daemon=True).start()
+wait_for('child')
+
+import ctypes, torch
+import dsanet.apis
+from dsanet.datasets.loader import ShardSampler, init_worker, start_workers
 
 class Stuck(torch.utils.data.Dataset):
-    def __len__(self):
-        return 9
-
     def __getitem__(self, index):
-        while index:
-            pass
+        if index:
+            wait_for('first sample')
+            (folder / f'stuck {index}').touch()
+            ctypes.PyDLL(None).sleep(100)  # keeps the GIL, so that no thread of the worker can answer a signal
         return index
 
-loader = torch.utils.data.DataLoader(Stuck(), num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
+loader = torch.utils.data.DataLoader(
+    Stuck(), sampler=ShardSampler(9, 1, 0, 1), num_workers=2, worker_init_fn=init_worker, persistent_workers=True
+)
+start_workers(loader)
 next(iter(loader))
-import ctypes
-ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))  # so that nothing shuts the worker down
+(folder / 'first sample').touch()
+wait_for('stuck 1')
+wait_for('stuck 2')
+print(*(worker.pid for worker in loader._iterator._workers))
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))  # so that nothing shuts the workers down
 """
 
 
-def test_a_process_ends_although_its_workers_are_stuck():
-    subprocess.run([sys.executable, '-c', LEAVE_WORKERS], cwd=ROOT, timeout=60, check=True)
+def test_exit_kills_our_workers_and_no_others(tmp_path):
+    command = [sys.executable, '-c', HOST, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (tmp_path / 'child').read_text() == 'cleaned up'
+    workers = [int(pid) for pid in done.stdout.split()]
+    assert len(workers) == 2
+    assert not any(is_alive(pid) for pid in workers)
+    assert not done.stderr
 
 
 @pytest.mark.parametrize('training', [True, False])
