@@ -188,6 +188,21 @@ def _class_number(name: str | int, names: Sequence[str] | None) -> int:
     return names.index(name)
 
 
+def list_class_folders(root: str) -> list[str]:
+    """Return the names of the class folders ``root/class``, sorted; hidden ones are skipped.
+
+    Raises:
+        FileNotFoundError: ``root`` is not a folder.
+        ValueError: there is no class folder.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'no folder {os.path.abspath(root)!r}; looked for class folders in it')
+    folders = [name for name in _visible(root) if os.path.isdir(os.path.join(root, name))]
+    if not folders:
+        raise ValueError(f'{os.path.abspath(root)!r} has no class folder; looked for root/class/video')
+    return folders
+
+
 def scan_class_folders(
     root: str, frame_names: FrameNames | None = None, class_names: Sequence[str] | None = None
 ) -> tuple[list[VideoRecord], list[str]]:
@@ -207,11 +222,7 @@ def scan_class_folders(
         ValueError: no class folder, a folder that is no class, a class folder without a video, or a folder that lacks
             frames or does not begin with the number that it should.
     """
-    if not os.path.isdir(root):
-        raise FileNotFoundError(f'no folder {os.path.abspath(root)!r}; looked for class folders in it')
-    folders = [name for name in _visible(root) if os.path.isdir(os.path.join(root, name))]
-    if not folders:
-        raise ValueError(f'{os.path.abspath(root)!r} has no class folder; looked for root/class/video')
+    folders = list_class_folders(root)
     names = list(folders if class_names is None else class_names)
     label_of = {name: label for label, name in enumerate(names)}
     records = []

@@ -1,5 +1,6 @@
 """Metrics over all scores of a data set at once, in percent."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,32 @@ from numpy.typing import NDArray
 from dsanet.config.registry import METRICS
 
 
+class Metric(ABC):
+    """Numbers for the scores of a whole dataset. Computed once, on rank 0, from every video exactly once.
+
+    Attributes:
+        names: keys of the result; ``runtime.save_best`` is one of them. Larger is better.
+        takes_multi_hot: whether videos may have several labels.
+    """
+
+    names: Sequence[str]
+    takes_multi_hot: bool = False
+
+    @abstractmethod
+    def __call__(self, scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+        """Compute the metric.
+
+        Args:
+            scores: (n, K), before softmax or sigmoid, or probabilities with ``average_views='prob'``.
+            labels: classes (n,) int64; multi-hot (n, K) only if ``takes_multi_hot``.
+
+        Returns:
+            A number for each of ``names``.
+        """
+
+
 @METRICS.register_module()
-class Accuracy:
+class Accuracy(Metric):
     """Share of the videos whose class is among the k best scores.
 
     Args:
@@ -19,8 +44,6 @@ class Accuracy:
     Attributes:
         names: 'top1', 'top5', ...
     """
-
-    takes_multi_hot = False
 
     def __init__(self, topk: Sequence[int] = (1, 5)) -> None:
         if not topk or min(topk) < 1:
@@ -41,14 +64,13 @@ class Accuracy:
 
 
 @METRICS.register_module()
-class MeanClassAccuracy:
+class MeanClassAccuracy(Metric):
     """Mean over the classes of the share of a class's videos that are classified right.
 
     Unlike top-1 it does not reward guessing the largest class. Classes without videos do not count.
     """
 
     names = ('mean_class_accuracy',)
-    takes_multi_hot = False
 
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
         """Return the accuracy of scores (n, K) with labels (n,).
@@ -63,7 +85,7 @@ class MeanClassAccuracy:
 
 
 @METRICS.register_module()
-class MeanAveragePrecision:
+class MeanAveragePrecision(Metric):
     """Mean over the classes of the average precision, for one or several labels a video (ActivityNet, Charades).
 
     The videos are ranked by what they have for a class in ``scores``. Scores before softmax compare the classes of one

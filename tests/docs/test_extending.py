@@ -1,93 +1,112 @@
-"""Everything on docs/extending.md works: files are imported, configs built and used, tests pass."""
+"""Everything on docs/extending.md works in a user's folder: configs load and learn, tests pass, one run uses all."""
 
+import csv
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
-from dsanet.config.loading import Config, load_config
-from dsanet.config.registry import DATASETS, MODELS, TRANSFORMS, build
+from dsanet.config.loading import load_config
+from dsanet.config.registry import DATASETS, METRICS, MODELS, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import RuntimeCfg
+from dsanet.datasets.video.readers import READERS
 from dsanet.engine.preparation import build_loader
-from tests.make_videos import write_video
+from tests.make_videos import draw_frame, write_video
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs' / 'extending.md').read_text()
-# What stands in each file of the page; imports have no file.
-FILES = dict(re.findall(r'^```python\n# (\S+\.py)\n(.*?)^```$', PAGE, flags=re.M | re.S))
-CONFIGS = [Path(name).stem for name in FILES if name.startswith('configs/')]
-SOURCES = [name for name in FILES if name.startswith('codes/')]
-TESTS = [name for name in FILES if name.startswith('tests/')]
-IMPORTS = re.findall(
-    r'^Import it in `(\S+)`[^`]*(?:`__all__`)?:\n\n```python\nfrom (\S+) import (\w+)\n```$', PAGE, flags=re.M
+FILES = dict(re.findall(r'^```python\n# (my_lab/\S+\.py)\n(.*?)^```$', PAGE, flags=re.M | re.S))
+CONFIGS = [name for name in FILES if name.startswith('my_lab/use_')]
+REGISTRIES = [registry.module_dict for registry in (DATASETS, METRICS, MODELS, TRACKERS, TRANSFORMS)] + [READERS]
+
+TINY = ['train_dataloader.batch_size=2', 'crop_size=32', 'short_side=36', 'frame_interval=1']
+TINY += [f'{part}_dataloader.num_workers=0' for part in ('train', 'val', 'test')]
+
+# All parts in one run.
+EVERYTHING = """
+_base_ = ['use_csv_videos.py']
+imports = ['my_lab.csv_videos', 'my_lab.tiny_net', 'my_lab.poly_loss', 'my_lab.mean_f1', 'my_lab.npy_reader']
+imports += ['my_lab.csv_tracker']
+decoder = 'npy'
+model = dict(
+    backbone=dict(type='TinyNet', width=4),
+    cls_head=dict(in_channels=8, loss=dict(type='PolyLoss')),
+    module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1, after='layer1'),
 )
-
-
-@pytest.fixture(scope='module', autouse=True)
-def parts() -> Iterator[None]:
-    """Run the page's files as modules of their names; afterwards nothing of them is left."""
-    before_page = {registry: set(registry.module_dict) for registry in (MODELS, TRANSFORMS, DATASETS)}
-    names = [name.removesuffix('.py').replace('/', '.') for name in SOURCES]
-    for name, file in zip(names, SOURCES, strict=True):
-        assert not (ROOT / file).exists(), f'{file} of the page hides a file of the project'
-        module = ModuleType(name)
-        sys.modules[name] = module
-        exec(compile(FILES[file], file, 'exec'), module.__dict__)
-    yield
-    for name in names:
-        del sys.modules[name]
-    for registry, before in before_page.items():
-        for name in set(registry.module_dict) - before:
-            del registry.module_dict[name]
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='OpenVideo', decoder='${decoder}'),
+            dict(type='SampleSnippets', num_snippets='${num_snippets}', frames_per_snippet='${frames_per_snippet}'),
+            dict(type='DecodeVideo'),
+            dict(type='DropColor', prob=0.5),
+            dict(type='RandomResizedCrop', size='${crop_size}'),
+            dict(type='PackInputs'),
+        ]
+    )
+)
+metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanF1')]
+runtime = dict(save_best='mean_f1', trackers=[dict(type='CsvTracker')])
+"""
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos, listed in both forms, and two classes."""
-    root = tmp_path_factory.mktemp('data')
-    (root / 'videos').mkdir()
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: the files of the page, two videos as files and as arrays, lists in both forms, two classes."""
+    root = tmp_path_factory.mktemp('user')
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    (root / 'my_lab' / 'everything.py').write_text(EVERYTHING)
+    data = root / 'data'
+    (data / 'videos').mkdir(parents=True)
     for name in ('a', 'b'):
-        write_video(root / 'videos' / f'{name}.mp4', 20)
+        write_video(data / 'videos' / f'{name}.mp4', 20)
+        np.save(data / 'videos' / f'{name}.npy', np.stack([draw_frame(index) for index in range(20)]))
     for split in ('train', 'val'):
-        (root / f'{split}.txt').write_text('a.mp4 0\nb.mp4 1\n')
-        (root / f'{split}.csv').write_text('video,action\na.mp4,clap\nb.mp4,wave\n')
-    (root / 'classes.txt').write_text('clap\nwave\n')
+        (data / f'{split}.txt').write_text('a.mp4 0\nb.mp4 1\n')
+        (data / f'{split}.csv').write_text('video,action\na.mp4,clap\nb.mp4,wave\n')
+    (data / 'arrays.txt').write_text('a.npy 0\nb.npy 1\n')
+    (data / 'classes.txt').write_text('clap\nwave\n')
     return root
 
 
-def load(name: str, data: Path, tmp_path: Path) -> Config:
-    """Load a config of the page, beside the one that it derives from, with tiny frames."""
-    text = FILES[f'configs/custom/{name}.py']
-    base = ROOT / 'configs' / 'custom' / 'small_from_scratch.py'
-    file = tmp_path / f'{name}.py'
-    file.write_text(text.replace('small_from_scratch.py', str(base)))
-    options = [f'data_root={data}', 'train_dataloader.batch_size=2', 'crop_size=32', 'short_side=36']
-    return load_config(file, [*options, 'train_dataloader.num_workers=0'])
+@pytest.fixture
+def here(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The user's folder as working directory; what is imported and registered there is gone afterwards."""
+    monkeypatch.chdir(lab)
+    before = [dict(entries) for entries in REGISTRIES]
+    yield lab
+    for entries, kept in zip(REGISTRIES, before, strict=True):
+        entries.clear()
+        entries.update(kept)
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'my_lab']:
+        del sys.modules[name]
 
 
-def test_each_part_has_a_file_an_import_and_a_config() -> None:
-    assert len(SOURCES) == len(IMPORTS) == len(CONFIGS) == 4
-    for file, (home, module, name) in zip(SOURCES, IMPORTS, strict=True):
-        assert (ROOT / home).is_file()
-        assert module == file.removesuffix('.py').replace('/', '.')
-        assert f'\nclass {name}(' in FILES[file]
-        assert any(f"type='{name}'" in FILES[f'configs/custom/{config}.py'] for config in CONFIGS)
+def test_every_part_has_a_config_that_imports_it() -> None:
+    assert len(CONFIGS) == 7
+    for name in CONFIGS:
+        module = name.removesuffix('.py').replace('use_', '').replace('/', '.')
+        assert f"imports = ['{module}']" in FILES[name]
+        assert f'{module.replace(".", "/")}.py' in FILES
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_network_of_every_config_learns_from_a_batch_of_its_data(name: str, data: Path, tmp_path: Path) -> None:
-    config = load(name, data, tmp_path)
+def test_network_of_every_config_learns_from_its_data(name: str, here: Path) -> None:
+    config = load_config(name, [f'data_root={here / "data"}', *TINY])
     loader = build_loader(config['train_dataloader'], 'train_dataloader', RuntimeCfg())
     loader.dataset.check_labels(2)
     batch = next(iter(loader))
     assert batch['inputs'].shape == (2, 1, 4, 3, 4, 32, 32)
     assert sorted(batch['label'].tolist()) == [0, 1]
     torch.manual_seed(0)
-    model = build(config['model'], MODELS)
+    model = build(config['model'], MODELS, 'model')
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     losses = []
     for _ in range(2):
@@ -99,22 +118,43 @@ def test_a_network_of_every_config_learns_from_a_batch_of_its_data(name: str, da
     assert losses[0] != losses[1]
 
 
-@pytest.mark.parametrize('name', TESTS)
-def test_the_tests_of_the_page_pass_and_mirror_its_files(name: str) -> None:
-    assert re.sub(r'^tests/(.*)test_', r'codes/\1', name) in SOURCES
-    content: dict = {}
-    exec(compile(FILES[name], name, 'exec'), content)
-    tests = [value for key, value in content.items() if key.startswith('test_')]
-    assert tests
-    for test in tests:
-        test()
+@pytest.mark.usefixtures('here')
+def test_wrong_action_in_the_csv_file_names_its_line() -> None:
+    load_config('my_lab/use_csv_videos.py', ['data_root=data'])
+    Path('wrong.csv').write_text('video,action\na.mp4,clap\nb.mp4,wafe\n')
+    with pytest.raises(ValueError, match=r"wrong\.csv:3: 'wafe'"):
+        DATASETS.module_dict['CsvVideos']([], 'wrong.csv', 'data/videos', 'data/classes.txt')
 
 
-def test_wrong_action_in_the_csv_file_is_told_by_line(data: Path, tmp_path: Path) -> None:
-    (tmp_path / 'wrong.csv').write_text('video,action\na.mp4,clap\nb.mp4,wafe\n')
-    csv_videos = DATASETS.module_dict['CsvVideos']
-    with pytest.raises(ValueError, match=r"wrong.csv:3: 'wafe' is no class of .*classes.txt"):
-        csv_videos([], str(tmp_path / 'wrong.csv'), str(data / 'videos'), str(data / 'classes.txt'))
+def test_tests_of_the_page_pass(lab: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'my_lab'],
+        cwd=lab,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert '5 passed' in done.stdout
+
+
+@pytest.mark.sweep
+def test_one_run_uses_all_parts_and_resumes(lab: Path) -> None:
+    for split in ('train', 'val'):
+        text = (lab / 'data' / f'{split}.csv').read_text()
+        (lab / 'data' / f'{split}.csv').write_text(text.replace('.mp4', '.npy'))
+    train = [sys.executable, '-m', 'dsanet', 'train', 'my_lab/everything.py', '--import', 'my_lab.drop_color']
+    train += ['--work-dir', 'run', '--resume', '--cfg-options', 'data_root=data', *TINY, 'runtime.log_interval=1']
+    for epochs in (1, 2):
+        subprocess.run([*train, f'train_cfg.max_epochs={epochs}'], cwd=lab, check=True, capture_output=True)
+    with (lab / 'run' / 'curves.csv').open(newline='') as file:
+        rows = list(csv.reader(file))
+    assert [int(iteration) for iteration, name, _ in rows if name == 'val/mean_f1'] == [1, 2]
+    assert "'my_lab.drop_color'" in (lab / 'run' / 'config.py').read_text()
+    out = lab / 'scores.json'
+    test = [sys.executable, '-m', 'dsanet', 'test', 'run/best.pth', '--out', str(out)]
+    done = subprocess.run(test, cwd=lab, capture_output=True, text=True, check=True)
+    assert 'mean_f1' in done.stdout + done.stderr
+    assert out.is_file()
 
 
 def test_links_lead_somewhere() -> None:

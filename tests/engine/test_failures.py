@@ -41,7 +41,7 @@ def member(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
     monkeypatch.setattr(distributed, '_STORE', store)
     monkeypatch.setenv('RANK', '1')
     monkeypatch.setenv('WORLD_SIZE', '4')
-    monkeypatch.setattr(distributed.signal, 'signal', lambda *_: None)  # it would outlive the test
+    monkeypatch.setattr(failures.signal, 'signal', lambda *_: None)  # it would outlive the test
     return store
 
 
@@ -62,7 +62,7 @@ def test_a_store_that_does_not_answer_is_not_waited_for(member: dist.Store, monk
             time.sleep(20)
 
     monkeypatch.setattr(distributed, '_STORE', CutOff())
-    monkeypatch.setattr(distributed, 'PATIENCE', 0.2)
+    monkeypatch.setattr(failures, 'PATIENCE', 0.2)
     started = time.monotonic()
     text = failures.explain_lost_contact(RuntimeError(GLOO))
     assert time.monotonic() - started < 10

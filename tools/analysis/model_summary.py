@@ -115,7 +115,8 @@ and more where its crop is larger.
 def find_pages() -> list[Path]:
     """Return every page below configs/, without the fragments that pages are made of."""
     folder = ROOT / 'configs'
-    return sorted(file for file in folder.rglob('*.py') if '_base_' not in file.relative_to(folder).parts)
+    files = (file for file in folder.rglob('*.py') if file.name != '__init__.py')
+    return sorted(file for file in files if '_base_' not in file.relative_to(folder).parts)
 
 
 def find_variations(page: Path) -> list[list[str]]:

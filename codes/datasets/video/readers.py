@@ -12,7 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -36,12 +36,14 @@ class VideoReader(ABC):
         path: the file.
         num_frames: frames that can be read, counted by the same decoder that reads them.
         lends_frames: whether the memory of frames that it gave is taken back when it is closed.
+        package: what must be importable for the class to work, such as 'av'.
         allocate: gives memory for frames of a shape to readers that fill it frame by frame; others use their own.
     """
 
     path: str
     num_frames: int
     lends_frames: bool = False
+    package: ClassVar[str]
     allocate: Callable[[tuple[int, ...]], Frames] = staticmethod(_new_array)
 
     def read(self, indices: Indices) -> Frames:
@@ -70,12 +72,34 @@ class VideoReader(ABC):
         """Free the decoder; nothing can be read afterwards."""
 
 
+# By the name that configs give as ``decoder``; 'auto' is the first of them whose package is installed.
+READERS: dict[str, Any] = {}  # classes, called with the path of a video
+
+R = TypeVar('R', bound=type[VideoReader])
+
+
+def register_reader(name: str) -> Callable[[R], R]:
+    """Make a class known as the decoder of a name: ``decoder='name'`` in a config then reads with it.
+
+    The class is called with the path of a video, sets ``path`` and ``num_frames``, and says its ``package``.
+    """
+
+    def register(cls: R) -> R:
+        READERS[name] = cls
+        return cls
+
+    return register
+
+
+@register_reader('decord')
 class DecordReader(VideoReader):
     """decord 0.6, or decord2.
 
     It applies the rotation that a phone stores, but fails where that leaves less than 80 pixels or so of width; PyAV
     reads these.
     """
+
+    package = 'decord'
 
     def __init__(self, path: str) -> None:
         if _is_transport_stream(path):
@@ -111,12 +135,15 @@ class DecordReader(VideoReader):
         self._reader = None
 
 
+@register_reader('pyav')
 class PyAVReader(VideoReader):
     """FFmpeg through PyAV: reads what FFmpeg reads, and applies the rotation that a phone stores.
 
     The fastest one for MP4 in which every frame is a key frame, such as ``tools/data/transcode.py`` writes: it reads
     no more of the file than the frames that are wanted.
     """
+
+    package = 'av'
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -217,12 +244,15 @@ class PyAVReader(VideoReader):
         self._container.close()
 
 
+@register_reader('opencv')
 class OpenCVReader(VideoReader):
     """OpenCV's FFmpeg.
 
     It decodes every file twice from the beginning: OpenCV's frame counts are estimates, and so are its jumps.
     A damaged video ends for it where the damage begins.
     """
+
+    package = 'cv2'
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -254,12 +284,15 @@ class OpenCVReader(VideoReader):
         self._capture.release()
 
 
+@register_reader('torchcodec')
 class TorchCodecReader(VideoReader):
     """torchcodec, on top of the FFmpeg libraries that the system has. Each of its versions goes with one of torch.
 
     It applies the rotation that a phone stores. Where the container does not store when frames are shown, it counts
     frames that it cannot read and numbers others wrongly.
     """
+
+    package = 'torchcodec.decoders'
 
     def __init__(self, path: str) -> None:
         try:
@@ -280,19 +313,10 @@ class TorchCodecReader(VideoReader):
         self._decoder = None
 
 
-READERS: dict[str, Callable[[str], VideoReader]] = {
-    'decord': DecordReader,
-    'pyav': PyAVReader,
-    'opencv': OpenCVReader,
-    'torchcodec': TorchCodecReader,
-}
-_PACKAGES = {'decord': 'decord', 'pyav': 'av', 'opencv': 'cv2', 'torchcodec': 'torchcodec.decoders'}
-
-
 def is_installed(decoder: str) -> bool:
     """Say whether a decoder's package can be imported."""
     try:
-        importlib.import_module(_PACKAGES[decoder])
+        importlib.import_module(READERS[decoder].package)
     except (ImportError, OSError, RuntimeError):  # the latter two: it does not find a library that it needs
         return False
     return True
@@ -309,7 +333,8 @@ def first_installed() -> str:
         if is_installed(name):
             LOGGER.info("decoder='auto' is %r", name)
             return name
-    raise ImportError(f"decoder='auto': none of the packages {', '.join(_PACKAGES.values())} can be imported")
+    packages = ', '.join(reader.package for reader in READERS.values())
+    raise ImportError(f"decoder='auto': none of the packages {packages} can be imported")
 
 
 def _head(path: str) -> bytes:

@@ -9,7 +9,7 @@ class ClsHead(nn.Module):
     """A network from features of snippets to scores of views, with a loss.
 
     Args:
-        num_classes: K.
+        num_classes: K. Configs may leave it None, to be counted in the data before the model is built.
         in_channels: C, channels of the backbone's output.
         dropout: probability that a feature is dropped in training.
         loss: the training loss; None for plain cross entropy.
@@ -18,8 +18,10 @@ class ClsHead(nn.Module):
         ValueError: an argument outside of its range.
     """
 
-    def __init__(self, num_classes: int, in_channels: int, dropout: float, loss: Loss | None) -> None:
+    def __init__(self, num_classes: int | None, in_channels: int, dropout: float, loss: Loss | None) -> None:
         super().__init__()
+        if num_classes is None:
+            raise ValueError('num_classes=None: it was neither set nor counted in the data')
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f'num_classes={num_classes!r} must be a whole number of at least 1')
         if not 0 <= dropout < 1:

@@ -38,7 +38,7 @@ class I3DClsHead(ClsHead):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         in_channels: int,
         dropout: float = 0.5,
         init_std: float = 0.01,
@@ -53,7 +53,7 @@ class I3DClsHead(ClsHead):
                 f'test_window averages probabilities by softmax and does not go with {type(self.criterion).__name__}'
             )
         self.test_window = test_window
-        self.fc_cls = nn.Linear(in_channels, num_classes)
+        self.fc_cls = nn.Linear(in_channels, self.num_classes)
         init_linear(self.fc_cls, init_std)
 
     def forward(self, features: Tensor, num_snippets: int) -> Tensor:

@@ -44,7 +44,7 @@ class TRNHead(ClsHead):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         in_channels: int,
         num_snippets: int,
         multi_scale: bool = True,
@@ -71,7 +71,7 @@ class TRNHead(ClsHead):
                 nn.ReLU(),
                 nn.Linear(d * hidden_channels, width),
                 nn.ReLU(inplace=True),
-                nn.Linear(width, num_classes),
+                nn.Linear(width, self.num_classes),
             )
             for d in self.scales
         )

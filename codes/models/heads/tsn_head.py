@@ -32,14 +32,14 @@ class TSNHead(ClsHead):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         in_channels: int,
         dropout: float = 0.5,
         init_std: float = 0.01,
         loss: Loss | None = None,
     ) -> None:
         super().__init__(num_classes, in_channels, dropout, loss)
-        self.fc_cls = nn.Linear(in_channels, num_classes)
+        self.fc_cls = nn.Linear(in_channels, self.num_classes)
         init_linear(self.fc_cls, init_std)
 
     def forward(self, features: Tensor, num_snippets: int) -> Tensor:

@@ -1,0 +1,69 @@
+"""How many classes data have, for configs that leave it open: from class files, class folders, or labels in lists."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from dsanet.datasets.annotation import list_class_folders, parse_list_file, read_class_names
+
+
+class ClassCount(NamedTuple):
+    """A number of classes and where it comes from.
+
+    Attributes:
+        number: K.
+        origin: what says so, such as the path of a class file.
+        is_complete: whether the origin names every class; a list need not have a video of each.
+    """
+
+    number: int
+    origin: str
+    is_complete: bool
+
+
+def find_num_classes(config: Mapping[str, Any], sections: Iterable[str]) -> ClassCount:
+    """Find the number of classes that the data of a config have.
+
+    Args:
+        config: a resolved config.
+        sections: names of the sections with a ``dataset`` to look at; absent ones are skipped.
+
+    Returns:
+        The count of a class file, of class folders or of ``classes``; if there are lists only, the largest label
+        plus 1.
+
+    Raises:
+        FileNotFoundError: a class file, list or folder is missing.
+        ValueError: two origins contradict each other, or nothing shows the number; names both, or the dataset.
+    """
+    counts = [
+        count
+        for section in sections
+        if section in config
+        for count in _count(config[section]['dataset'], f'{section}.dataset')
+    ]
+    complete = [count for count in counts if count.is_complete]
+    for count in complete:
+        if count.number != complete[0].number:
+            raise ValueError(
+                f'{complete[0].origin} has {complete[0].number} classes, but {count.origin} has {count.number}'
+            )
+    if not counts:
+        raise ValueError('no dataset in the config shows the number of classes: set num_classes')
+    return complete[0] if complete else max(counts)
+
+
+def _count(dataset: Mapping[str, Any], path: str) -> list[ClassCount]:
+    if 'datasets' in dataset:
+        parts = enumerate(dataset['datasets'])
+        return [count for i, part in parts for count in _count(part, f'{path}.datasets.{i}')]
+    if dataset.get('classes') is not None:
+        return [ClassCount(len(dataset['classes']), f'{path}.classes', True)]
+    if dataset.get('class_file') is not None:
+        return [ClassCount(len(read_class_names(dataset['class_file'])), dataset['class_file'], True)]
+    if dataset.get('list_file') is not None:
+        # The label is the last field of a line, with and without a number of frames.
+        records = parse_list_file(dataset['list_file'])
+        return [ClassCount(1 + max(max(record.labels) for record in records), dataset['list_file'], False)]
+    if dataset.get('data_root') is not None:
+        return [ClassCount(len(list_class_folders(dataset['data_root'])), dataset['data_root'], True)]
+    raise ValueError(f'{path} ({dataset["type"]}) does not show how many classes there are: set num_classes')

@@ -1,0 +1,57 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsanet.datasets.classes import ClassCount, find_num_classes
+
+SECTIONS = ('train_dataloader', 'val_dataloader')
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / 'classes.txt').write_text('clap\nwave\nwalk\n')
+    (tmp_path / 'train.txt').write_text('a.mp4 0\nb.mp4 3\n')
+    (tmp_path / 'val.txt').write_text('folder 12 1,4\n')
+    for name in ('clap', 'wave'):
+        (tmp_path / 'folders' / name).mkdir(parents=True)
+    return tmp_path
+
+
+def config(train: dict[str, Any], val: dict[str, Any] | None = None) -> dict[str, Any]:
+    sections = {'train_dataloader': train, 'val_dataloader': val}
+    return {name: {'dataset': {'type': 'X'} | dataset} for name, dataset in sections.items() if dataset is not None}
+
+
+def test_class_file_goes_before_list(data: Path) -> None:
+    dataset = {'list_file': str(data / 'train.txt'), 'class_file': str(data / 'classes.txt')}
+    assert find_num_classes(config(dataset), SECTIONS) == ClassCount(3, str(data / 'classes.txt'), True)
+
+
+def test_lists_alone_give_the_largest_label(data: Path) -> None:
+    train, val = ({'list_file': str(data / f'{name}.txt')} for name in ('train', 'val'))
+    assert find_num_classes(config(train), SECTIONS).number == 4
+    assert find_num_classes(config(train, val), SECTIONS) == ClassCount(5, str(data / 'val.txt'), False)
+
+
+def test_folders_are_classes(data: Path) -> None:
+    assert find_num_classes(config({'data_root': str(data / 'folders')}), SECTIONS).number == 2
+
+
+def test_chosen_classes_and_mixtures_count(data: Path) -> None:
+    chosen = {'classes': ['clap', 'walk'], 'class_file': str(data / 'classes.txt'), 'list_file': 'x'}
+    mixed = {'datasets': [{'type': 'X', **chosen}, {'type': 'X', 'data_root': str(data / 'folders')}]}
+    assert find_num_classes(config(mixed), SECTIONS).number == 2
+
+
+def test_contradiction_names_both_origins(data: Path) -> None:
+    train, val = {'class_file': str(data / 'classes.txt')}, {'data_root': str(data / 'folders')}
+    with pytest.raises(ValueError, match=r'classes\.txt has 3 .*folders has 2'):
+        find_num_classes(config(train, val), SECTIONS)
+
+
+def test_data_that_show_nothing_are_named() -> None:
+    with pytest.raises(ValueError, match=r'train_dataloader\.dataset \(X\)'):
+        find_num_classes(config({}), SECTIONS)
+    with pytest.raises(ValueError, match='num_classes'):
+        find_num_classes({}, SECTIONS)
