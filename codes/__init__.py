@@ -28,16 +28,6 @@ Every view, reshape and permute ends with the shape that it makes, such as ``# (
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from dsanet.apis import (
-        build_model,
-        inference_recognizer,
-        init_recognizer,
-        list_models,
-        load_config,
-        load_weights,
-    )
-
 __version__ = '0.1.0'
 
 __all__ = [
@@ -50,12 +40,22 @@ __all__ = [
     'load_weights',
 ]
 
+if TYPE_CHECKING:
+    from dsanet.apis import (
+        build_model,
+        inference_recognizer,
+        init_recognizer,
+        list_models,
+        load_config,
+        load_weights,
+    )
+else:
 
-def __getattr__(name: str) -> Any:
-    # Imported on first use: `import dsanet` alone, as the command line does it, does not wait for torch.
-    if name not in __all__:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(importlib.import_module('dsanet.apis'), name)
+    def __getattr__(name: str) -> Any:
+        # Imported on first use: `import dsanet` alone does not wait for torch, and the command line starts quickly.
+        if name not in __all__:
+            raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+        return getattr(importlib.import_module('dsanet.apis'), name)
 
 
 def __dir__() -> list[str]:

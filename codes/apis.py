@@ -1,18 +1,24 @@
-"""Using a trained recogniser from Python, for configs that test on video files.
+"""DSANet from Python: the models of configs, and predictions with a trained one. Import these names from ``dsanet``.
 
+>>> from dsanet import build_model, inference_recognizer, init_recognizer
+>>> build_model('kinetics/r50_e100_s1_8')(frames).shape  # (N, V, U, C, T, H, W) -> (N, K)
+torch.Size([1, 400])
 >>> model = init_recognizer('configs/custom/finetune_videos.py', 'best.pth', options=['num_classes=12'])
 >>> inference_recognizer(model, 'clip.mp4')
 [('wave', 0.93), ('clap', 0.04), ...]
 """
 
-from collections.abc import Iterable
+import fnmatch
+import importlib.resources
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from dsanet.config.loading import Config, load_config
+from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, TRANSFORMS, build
 from dsanet.datasets.loader import collate
 from dsanet.datasets.transforms.compose import Compose
@@ -21,13 +27,64 @@ from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint
 
+__all__ = [
+    'LoadedRecognizer',
+    'build_model',
+    'inference_recognizer',
+    'init_recognizer',
+    'list_models',
+    'load_config',
+    'load_weights',
+]
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Return the names of the configs that come with DSANet, sorted.
+
+    Args:
+        pattern: which ones, with the wildcards of a shell, such as ``'*tsm*'``.
+    """
+    folder = Path(str(importlib.resources.files('dsanet.configs')))
+    files = [file.relative_to(folder).with_suffix('') for file in folder.rglob('*.py')]
+    names = [file.as_posix() for file in files if file.parts[0] not in ('_base_', '__init__')]
+    return sorted(fnmatch.filter(names, pattern))
+
+
+def build_model(
+    config: str | Path | Mapping[str, Any], options: Iterable[str] = (), pretrained: bool = False
+) -> Recognizer3D:
+    """Build the recognizer of a config, on the CPU and in training mode.
+
+    Args:
+        config: a config file, one of :func:`list_models`, or a loaded config.
+        options: overrides as for ``--cfg-options``, such as ``['num_classes=8']``; not for a loaded config.
+        pretrained: load the weights file that the config names for its backbone. Otherwise all weights are random,
+            drawn from torch's generator.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: as ``load_config``; with ``pretrained``, also as ``load_weights``.
+    """
+    model = build(_load(config, options)['model'], MODELS, 'model')
+    if pretrained:
+        model.init_weights()
+    return model
+
+
+def _load(config: str | Path | Mapping[str, Any], options: Iterable[str]) -> Mapping[str, Any]:
+    options = list(options)
+    if isinstance(config, str | Path):
+        return load_config(config, options)
+    if options:
+        raise ValueError(f'options={options} have no effect on a loaded config: pass them to load_config')
+    return config
+
 
 @dataclass(frozen=True)
 class LoadedRecognizer:
-    """A recogniser in eval mode with what it takes to feed it.
+    """A recognizer in eval mode with what it takes to feed it.
 
     Args:
-        model: the recogniser.
+        model: the recognizer.
         pipeline: the steps of the config's test data set, so that a file is seen as in a test.
         class_names: names by class number; the numbers as text if the checkpoint has no names.
         device: where the model is.
@@ -40,22 +97,19 @@ class LoadedRecognizer:
 
 
 def init_recognizer(
-    config: str | Path | Config, checkpoint: str | Path, device: str = 'cpu', options: Iterable[str] = ()
+    config: str | Path | Mapping[str, Any], checkpoint: str | Path, device: str = 'cpu', options: Iterable[str] = ()
 ) -> LoadedRecognizer:
     """Build a config's model and load its weights.
 
     Args:
-        config: a config file, or a config that is loaded already.
+        config, options: as for :func:`build_model`.
         checkpoint: weights that fit it to the last key.
         device: such as 'cpu' or 'cuda:0'.
-        options: overrides as for ``--cfg-options``, a list such as ``['num_classes=8']``; for a config file only.
 
     Raises:
         FileNotFoundError, KeyError, ValueError: as ``load_config`` and ``load_weights``.
     """
-    if isinstance(config, Config) and list(options):
-        raise ValueError('options are for a config file; this config is loaded already')
-    loaded = config if isinstance(config, Config) else load_config(config, options)
+    loaded = _load(config, options)
     model = build(loaded['model'], MODELS, 'model')
     check_sampling(model, loaded, ['test_dataloader'])
     load_weights(model, checkpoint, strict=True)

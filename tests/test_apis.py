@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsanet.apis import inference_recognizer, init_recognizer
+from dsanet import build_model, inference_recognizer, init_recognizer, list_models
 from dsanet.config.loading import Config
 from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import RuntimeCfg
@@ -27,6 +27,42 @@ def save_model(config: Config, file: Path, **content: object) -> Path:
     torch.nn.init.normal_(model.cls_head.fc_cls.weight)
     save_atomically({'state_dict': model.state_dict(), **content}, file)
     return file
+
+
+def test_models_are_listed_by_shell_pattern() -> None:
+    names = list_models()
+    assert names == sorted(names)
+    assert 'kinetics/r50_e100_s1_8' in names
+    assert not any('_base_' in name or '__init__' in name for name in names)
+    assert list_models('demo/*_ordered_actions') == [name for name in names if name.startswith('demo/')]
+    assert list_models('no such') == []
+
+
+def test_a_model_is_built_by_name() -> None:
+    model = build_model('configs/demo/dsanet_ordered_actions.py', ['num_classes=3', 'model.backbone.pretrained=nowhere.pth'])
+    assert model.num_classes == 3
+    assert model.training
+    with torch.no_grad():
+        assert model(torch.zeros(2, 1, 4, 3, 4, 32, 32, dtype=torch.uint8)).shape == (2, 3)
+
+
+def test_pretrained_weights_are_loaded_if_asked(data: Path, tmp_path: Path) -> None:
+    config = make_config(data)
+    weights = save_model(config, tmp_path / 'x.pth')
+    config['model']['backbone']['pretrained'] = str(weights)
+    name = 'backbone.conv1.weight'
+    saved, fresh, loaded = (
+        state[name]
+        for state in (
+            torch.load(weights, weights_only=True)['state_dict'],
+            build_model(config).state_dict(),
+            build_model(config, pretrained=True).state_dict(),
+        )
+    )
+    assert torch.equal(loaded, saved)
+    assert not torch.equal(fresh, saved)
+    with pytest.raises(ValueError, match='a=1'):
+        build_model(config, ['a=1'])
 
 
 @pytest.mark.parametrize('average_views', ['score', 'prob'])
@@ -57,7 +93,7 @@ def test_classes_without_names_are_numbers(data: Path, tmp_path: Path) -> None:
 
 
 def test_options_for_a_loaded_config_are_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='options are for a config file'):
+    with pytest.raises(ValueError, match='a=1'):
         init_recognizer(make_config(data), tmp_path / 'x.pth', options=['a=1'])
 
 
