@@ -39,7 +39,9 @@ def test_models_are_listed_by_shell_pattern() -> None:
 
 
 def test_a_model_is_built_by_name() -> None:
-    model = build_model('configs/demo/dsanet_ordered_actions.py', ['num_classes=3', 'model.backbone.pretrained=nowhere.pth'])
+    model = build_model(
+        'configs/demo/dsanet_ordered_actions.py', ['num_classes=3', 'model.backbone.pretrained=nowhere.pth']
+    )
     assert model.num_classes == 3
     assert model.training
     with torch.no_grad():
