@@ -7,11 +7,11 @@ from dsanet import build_model, inference_recognizer, init_recognizer, list_mode
 from dsanet.config.loading import Config
 from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import RuntimeCfg
+from dsanet.data_tools.ordered_actions import make_dataset
 from dsanet.engine.evaluator import predict
 from dsanet.engine.preparation import build_loader
 from dsanet.utils.checkpoint_io import save_atomically
 from tests.engine.test_trainer import make_config
-from tools.data.make_ordered_actions import make_dataset
 
 
 @pytest.fixture(scope='module')

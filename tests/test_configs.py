@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dsanet.commands.summary import TABLE_HEAD, cost_row, find_configs, find_variations
 from dsanet.config.loading import load_config, read_section
 from dsanet.config.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.engine.optim import build_optimizer
-from tools.analysis.model_summary import TABLE_HEAD, cost_row, find_input_shape, find_pages, find_variations
+from dsanet.models.summary import find_input_shape
 
 ROOT = Path(__file__).parents[1]
-PAGES = find_pages()
+PAGES = find_configs()
 VARIATIONS = [(page, options) for page in PAGES for options in find_variations(page)]
 NAMES = [' '.join([str(page.relative_to(ROOT / 'configs')), *options]) for page, options in VARIATIONS]
 TABLE = (ROOT / 'docs' / 'model_costs.md').read_text()
@@ -146,7 +147,7 @@ def test_mean_average_precision_ranks_videos_by_what_compares_them() -> None:
 @pytest.mark.parametrize(('page', 'options'), VARIATIONS, ids=NAMES)
 def test_costs_are_those_of_the_table(page: Path, options: list[str]) -> None:
     row = cost_row(page, options)
-    assert row in TABLE, f'write the table anew: python tools/analysis/model_summary.py --table; now {row}'
+    assert row in TABLE, f'write the table anew: dsanet summary --table; now {row}'
 
 
 @pytest.fixture

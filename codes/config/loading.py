@@ -12,6 +12,7 @@ the nearest one, and so is a setting of the file itself or of the command line t
 
 import ast
 import copy
+import importlib
 import os
 import re
 import traceback
@@ -47,13 +48,14 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 SECTIONS = (*TYPED, *LOADERS, 'metrics', 'parameters', 'train_cfg', 'runtime')
 
 
-def load_config(file: str | Path, options: Iterable[str] = ()) -> Config:
+def load_config(file: str | Path, options: Iterable[str] = (), imports: Iterable[str] = ()) -> Config:
     """Read a config, apply overrides, put the settings in and check everything.
 
     Args:
         file: a Python config.
         options: overrides ``key.path=value``; lists are indexed by number, as in
             ``train_dataloader.dataset.pipeline.1.num_groups=2``.
+        imports: modules to import before the config is checked, which register parts of the user's own.
 
     Returns:
         The resolved config, which has sections only.
@@ -65,6 +67,11 @@ def load_config(file: str | Path, options: Iterable[str] = ()) -> Config:
     """
     if isinstance(options, str | Mapping):
         raise ValueError(f"options={options!r} must be a list of texts, such as ['num_classes=8', 'optimizer.lr=0.01']")
+    for name in imports:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ValueError(f'module {name!r} cannot be imported: {type(error).__name__}: {error}') from error
     options = list(options)
     source = read_source(Path(file))
     written = _run(source)

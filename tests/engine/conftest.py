@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dsanet.config.loading import Config, check_config
-from tools.data.make_ordered_actions import make_dataset
+from dsanet.data_tools.ordered_actions import make_dataset
 
 
 @pytest.fixture(scope='session')

@@ -17,6 +17,7 @@ from dsanet.engine.checkpointing import (
     find_changes,
     newest_checkpoint,
     run_files,
+    what_to_resume,
 )
 from dsanet.engine.stopping import RunError
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
@@ -167,3 +168,20 @@ def test_misfit_is_told_by_weights_shapes_and_config() -> None:
     )
     assert describe_misfit({'state_dict': target}, target, [], ValueError('many\nlines')) == 'many'
     assert describe_misfit({'state_dict': 3}, target, [], KeyError()) == 'KeyError'
+
+
+def test_a_restarted_run_continues_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_dir, file = tmp_path / 'work', tmp_path / 'elsewhere.pth'
+    work_dir.mkdir()
+    torch.save({'epoch': 3}, file)
+    for asked in (None, 'auto', str(file)):
+        assert what_to_resume(asked, work_dir) == asked
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    for asked in (None, 'auto'):
+        assert what_to_resume(asked, work_dir) == 'auto'
+    # The file counts until the run has gone beyond it, whatever lay in the work dir before.
+    assert what_to_resume(str(file), work_dir) == str(file)
+    torch.save({'epoch': 3}, work_dir / 'epoch_3.pth')
+    assert what_to_resume(str(file), work_dir) == str(file)
+    torch.save({'epoch': 4}, work_dir / 'epoch_4.pth')
+    assert what_to_resume(str(file), work_dir) == 'auto'
