@@ -8,8 +8,6 @@ torch.Size([1, 400])
 [('wave', 0.93), ('clap', 0.04), ...]
 """
 
-import fnmatch
-import importlib.resources
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, TRANSFORMS, build
+from dsanet.config.shipped import list_configs
 from dsanet.datasets.loader import collate
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.engine.preparation import check_sampling, place_model
@@ -44,10 +43,7 @@ def list_models(pattern: str = '*') -> list[str]:
     Args:
         pattern: which ones, with the wildcards of a shell, such as ``'*tsm*'``.
     """
-    folder = Path(str(importlib.resources.files('dsanet.configs')))
-    files = [file.relative_to(folder).with_suffix('') for file in folder.rglob('*.py')]
-    names = [file.as_posix() for file in files if file.parts[0] not in ('_base_', '__init__')]
-    return sorted(fnmatch.filter(names, pattern))
+    return list_configs(pattern)
 
 
 def build_model(

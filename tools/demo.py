@@ -71,8 +71,8 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
     run(f'bash dist_test_recognizer.sh {config} {files}')
     rows = json.loads(scores.read_text())
     right = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
-    config = load_config(ROOT / config)
-    cost = summarise(config['model'], find_input_shape(config.to_dict()))
+    loaded = load_config(ROOT / config)
+    cost = summarise(loaded['model'], find_input_shape(loaded))
     steps = [row['train/time'] for row in read_lines(work_dir / 'scalars.jsonl') if 'train/time' in row]
     # The median, because the first steps are slow, and so are those while the computer does something else.
     step_ms = 1000 * statistics.median(steps)

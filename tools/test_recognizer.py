@@ -114,7 +114,7 @@ def main() -> None:
         check_metrics(metrics, dataset)
         parts: ResultParts | None = None
         if args.out is not None:
-            identity = describe_test(config.to_dict(), args.checkpoint, amp, dataset)
+            identity = describe_test(config, args.checkpoint, amp, dataset)
             parts = ResultParts(args.out.with_name(f'{args.out.name}.parts'), identity)
             # A launcher that starts a failed run once more does so with the same arguments.
             parts.start(args.resume_test or distributed.is_restart())

@@ -22,21 +22,9 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/my_videos'
-train_dir = '${data_root}/videos'
-val_dir = '${data_root}/videos'
-train_list = '${data_root}/train.txt'
-val_list = '${data_root}/val.txt'
-class_file = '${data_root}/classes.txt'
-decoder = 'pyav'  # reads what any phone records; the fastest for what tools/data/transcode.py writes
 public_root = 'data/kinetics400'
 shared_classes = ('clapping', 'waving hand')
 num_classes = 2
-num_snippets = 4
-frames_per_snippet = 8
-frame_interval = 4
-short_side = 256
-crop_size = 224
 
 _sample = dict(
     type='SampleSnippets',
@@ -65,7 +53,6 @@ model = dict(
 )
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
         type='MixedDataset',
         weights=(3, 1),
         datasets=[

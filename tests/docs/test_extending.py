@@ -36,7 +36,7 @@ decoder = 'npy'
 model = dict(
     backbone=dict(type='TinyNet', width=4),
     cls_head=dict(in_channels=8, loss=dict(type='PolyLoss')),
-    module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1, after='layer1'),
+    module_cfg=dict(_delete_=True, type='DSA', num_snippets='${num_snippets}', channel_ratio=1, after='layer1'),
 )
 train_dataloader = dict(
     dataset=dict(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dsanet.config.formatting import format_config
 from tests.engine.test_trainer import make_config
 from tools.data.make_ordered_actions import make_dataset
 
@@ -43,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config file with augmentation, dropout and workers; on two processes two iterations an epoch."""
     file = tmp_path_factory.mktemp('config') / 'tiny.py'
-    make_config(data, num_workers=1).dump(file)
+    file.write_text(format_config(make_config(data, num_workers=1)))
     return file
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.engine.stopping import Stopped
@@ -263,7 +264,7 @@ def sensitive(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     config = make_config(data, num_workers=1)
     config['model']['backbone']['base_channels'] = 64
     config['model']['cls_head']['in_channels'] = 512
-    config.dump(folder / 'config.py')
+    (folder / 'config.py').write_text(format_config(config))
     return folder / 'config.py', save_weights(folder / 'config.py', folder / 'random.pth')
 
 

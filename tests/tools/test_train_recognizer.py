@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dsanet.config.loading import Config, load_config
+from dsanet.config.formatting import format_config
+from dsanet.config.loading import load_config
 from dsanet.engine.trainer import Runner
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.json_lines import read_lines
@@ -46,7 +47,7 @@ def test_run_announces_itself_and_leaves_a_config_that_can_be_run_again(run: Run
     assert 'DSA inserted before_conv2 of 1 blocks: layer2.0' in log
     assert re.search(r'best epoch \d: top1 ', log)
     assert log.count('epoch 4/4 [2/2]') == 1  # one process writes, not two
-    assert load_config(straight / 'config.py').to_dict() == load_config(config).to_dict()
+    assert load_config(straight / 'config.py') == load_config(config)
 
 
 @pytest.mark.sweep
@@ -55,7 +56,7 @@ def test_options_of_the_train_command_take_effect(run: Run, config: Path, straig
     override = ['--cfg-options', 'train_cfg.max_epochs=1', 'optimizer.lr=0.25', 'schedule.warmup_epochs=0']
     done = run('dist_train_recognizer.sh', config, 1, '--work-dir', tmp_path, *options, *override)
     resolved = load_config(tmp_path / 'config.py')
-    assert resolved.runtime == {**load_config(config).runtime, 'seed': 3, 'deterministic': True, 'amp': 'bf16'}
+    assert resolved['runtime'] == {**load_config(config)['runtime'], 'seed': 3, 'deterministic': True, 'amp': 'bf16'}
     assert 'val_dataloader' not in resolved
     assert f'weights from {straight / "best.pth"}: ' in done.stdout
     lines = read_lines(tmp_path / 'scalars.jsonl')
@@ -69,7 +70,7 @@ def test_two_processes_in_mixed_precision_warn_of_nothing(run: Run, data: Path, 
     config = make_config(data, train_cfg={'max_epochs': 1})
     block = {'type': 'NonLocal3d', 'mode': 'concatenation', 'place': 'after_block', 'blocks': (0, 1, 0, 0)}
     config['model']['module_cfg'] = [config['model']['module_cfg'], block]
-    config.dump(tmp_path / 'tiny.py')
+    (tmp_path / 'tiny.py').write_text(format_config(config))
     done = run('dist_train_recognizer.sh', tmp_path / 'tiny.py', 2, '--work-dir', tmp_path, '--amp', 'bf16')
     assert 'best epoch 1' in done.stdout
     assert 'Warning' not in done.stderr
@@ -103,7 +104,7 @@ def test_tools_run_without_the_launcher_and_refuse_missing_files(
 
 
 @pytest.fixture
-def few_videos(data: Path, tmp_path: Path) -> Config:
+def few_videos(data: Path, tmp_path: Path) -> dict:
     """A config of its own copy of the data, of which videos can be taken away."""
     shutil.copytree(data, tmp_path / 'copy')
     return make_config(tmp_path / 'copy')
@@ -115,7 +116,7 @@ def remove_a_video(data: Path) -> None:
 
 
 def test_data_are_looked_at_before_training(
-    few_videos: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    few_videos: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     with caplog.at_level(logging.INFO, logger='dsanet'):
@@ -128,14 +129,14 @@ def test_data_are_looked_at_before_training(
 
 
 def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
-    few_videos: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    few_videos: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def stop(*_args: object) -> None:
         raise ValueError('got as far as the start')
 
     monkeypatch.setattr(Runner, 'start', stop)
     monkeypatch.setattr(train_recognizer, 'setup_logging', lambda *_: None)  # it outlives the test
-    few_videos.dump(tmp_path / 'page.py')
+    (tmp_path / 'page.py').write_text(format_config(few_videos))
     arguments = ['train_recognizer.py', str(tmp_path / 'page.py'), '--work-dir', str(tmp_path / 'out')]
     too_large = ['--cfg-options', 'val_dataloader.dataset.pipeline.3.size=40']
     for extra, text in (
@@ -159,8 +160,8 @@ def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
 
 
 @pytest.mark.sweep
-def test_all_processes_stop_for_data_that_are_not_fit(run: Run, few_videos: Config, tmp_path: Path) -> None:
-    few_videos.dump(tmp_path / 'page.py')
+def test_all_processes_stop_for_data_that_are_not_fit(run: Run, few_videos: dict, tmp_path: Path) -> None:
+    (tmp_path / 'page.py').write_text(format_config(few_videos))
     remove_a_video(tmp_path / 'copy')
     done = run('dist_train_recognizer.sh', tmp_path / 'page.py', 2, '--work-dir', tmp_path / 'out', check=False)
     assert done.returncode != 0

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from dsanet.config.loading import Config, load_config  # noqa: E402
+from dsanet.config.loading import load_config  # noqa: E402
 from dsanet.datasets.loader import in_groups  # noqa: E402
 from dsanet.engine.logging import plain_errors, setup_logging  # noqa: E402
 from dsanet.engine.optim import set_learning_rate  # noqa: E402
@@ -64,7 +64,7 @@ class Average:
         return self._sum / self._weight
 
 
-def make_runner(config: Config, work_dir: Path) -> Runner:
+def make_runner(config: dict[str, Any], work_dir: Path) -> Runner:
     """Build what trains, without the parts of a run that the test has no use for.
 
     Raises:

@@ -129,7 +129,7 @@ def find_variations(page: Path) -> list[list[str]]:
 def cost_row(page: Path, options: list[str]) -> str:
     """Return a page's line of the table of costs."""
     config = load_config(page, options)
-    summary = summarise(config['model'], find_input_shape(config.to_dict()))
+    summary = summarise(config['model'], find_input_shape(config))
     num_snippets, _, frames, height, width = summary['input_shape'][2:]
     name = page.relative_to(ROOT / 'configs')
     shown = ' '.join(f'`{option}`' for option in options)

@@ -10,6 +10,7 @@ import cv2
 import pytest
 import torch
 
+from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.engine.train_step import Stepper
@@ -206,7 +207,7 @@ def test_a_config_that_only_tests_is_refused(
 ) -> None:
     loaded = load_config(config)
     loaded.pop('train_dataloader')
-    loaded.dump(tmp_path / 'tests_only.py')
+    (tmp_path / 'tests_only.py').write_text(format_config(loaded))
     monkeypatch.setattr(sys, 'argv', ['find_lr.py', str(tmp_path / 'tests_only.py')])
     with pytest.raises(SystemExit):
         find_lr.main()

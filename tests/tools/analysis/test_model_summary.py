@@ -126,7 +126,7 @@ def test_costs_that_others_publish(
     config: str, shape: tuple[int, ...] | None, params: str | None, gmacs: str | None
 ) -> None:
     loaded = load_config(ROOT / f'configs/{config}.py')
-    summary = summarise(loaded['model'], shape or find_input_shape(loaded.to_dict()))
+    summary = summarise(loaded['model'], shape or find_input_shape(loaded))
     for published, counted in ((params, summary['params'] / 1e6), (gmacs, summary['gmacs'])):
         if published is not None:
             assert f'{counted:.{len(published.partition(".")[2])}f}' == published

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from dsanet.config.loading import Config, load_config
+from dsanet.config.formatting import format_config
+from dsanet.config.loading import load_config
 from dsanet.config.schema import RuntimeCfg
 from dsanet.engine.preparation import build_loader
 from tests.engine.conftest import make_config
@@ -27,12 +28,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_config(data: Path, file: Path, **dataset: object) -> str:
-    page = make_config(data, runtime={'seed': 5}).to_dict()
+    page = make_config(data, runtime={'seed': 5})
     page['model']['cls_head']['num_classes'] = 3
     for name in ('train', 'val', 'test'):
         page[f'{name}_dataloader']['dataset'] |= {'class_file': str(data / 'classes.txt'), **dataset}
     page['test_dataloader']['dataset']['pipeline'][3] = {'type': 'ThreeCrop', 'size': 16}
-    Config(page).dump(file)
+    file.write_text(format_config(page))
     return str(file)
 
 
@@ -233,9 +234,9 @@ def test_several_labels_are_named(data: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_mixing_of_batches_is_named_as_not_shown(config: str, capsys: pytest.CaptureFixture) -> None:
-    page = load_config(config).to_dict()
+    page = load_config(config)
     page['model']['batch_augment'] = {'type': 'MixupCutmix'}
-    Config(page).dump(config)
+    Path(config).write_text(format_config(page))
     browse(config, '--num', '1')
     assert 'not shown: MixupCutmix, which mixes whole batches' in capsys.readouterr().out
 

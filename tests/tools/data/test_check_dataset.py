@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dsanet.config.loading import Config
+from dsanet.config.formatting import format_config
+from dsanet.config.loading import load_config
 from dsanet.data_checks import existence, probe
 from dsanet.datasets.annotation import VideoRecord
 from tests.engine.conftest import make_config
@@ -32,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(data: Path) -> str:
-    make_config(data).dump(data / 'page.py')
+    (data / 'page.py').write_text(format_config(make_config(data)))
     return str(data / 'page.py')
 
 
@@ -156,13 +157,12 @@ def test_samples_are_called_by_their_line_or_by_their_name() -> None:
 
 
 def test_every_part_of_a_mixture_has_sheets(config: str, data: Path) -> None:
-    page = Config.fromfile(config)
-    dataset = page.train_dataloader.dataset.to_dict()
+    page = load_config(config)
+    dataset = page['train_dataloader']['dataset']
     (data / 'half.txt').write_text('train1.mp4 1\n')
     parts = [dataset, {**dataset, 'list_file': str(data / 'half.txt')}]
-    page.train_dataloader.dataset = {'_delete_': True, 'type': 'MixedDataset', 'datasets': parts}
-    page.train_dataloader.dataset.pop('_delete_')
-    page.dump(data / 'mixed.py')
+    page['train_dataloader']['dataset'] = {'type': 'MixedDataset', 'datasets': parts}
+    (data / 'mixed.py').write_text(format_config(page))
     *_, out = run(str(data / 'mixed.py'), '--samples', '1')
     assert sorted(file.name for file in out.glob('classes_*.png')) == ['classes_0_1.png', 'classes_1_1.png']
 
@@ -208,12 +208,12 @@ def test_folders_of_frames_are_checked(tmp_path: Path) -> None:
         'start_index': 0,
         'pipeline': pipeline,
     }
-    page = make_config(tmp_path).to_dict()
+    page = make_config(tmp_path)
     page['model']['cls_head']['num_classes'] = 2
     for name in ('train', 'test'):
         page[f'{name}_dataloader']['dataset'] = dataset
     del page['val_dataloader']
-    Config(page).dump(tmp_path / 'page.py')
+    (tmp_path / 'page.py').write_text(format_config(page))
     status, report, out = run(str(tmp_path / 'page.py'), '--samples', '2')
     assert status == 1
     assert [(f['split'], f['text']) for f in report['findings'] if f['level'] == 'error'] == [

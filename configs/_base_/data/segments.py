@@ -1,8 +1,11 @@
-"""Kinetics-400 as JPEG frames (img_00001.jpg, ...), frames spread over the whole video as in TSN, TSM and TAM.
+"""Folders of JPEG frames, sampled from equal parts of the whole video as in TSN, TSM and TAM; Kinetics-400 by default.
 
-Needs the settings data_root, num_snippets and frames_per_snippet; models without snippets take num_snippets = 1.
-Lists as for kinetics400_frames.py.
+Lists as for frames.py. Models without snippets have num_snippets = 1.
 """
+
+data_root = 'data/kinetics400'
+num_snippets = 1
+frames_per_snippet = 8
 
 _sample = dict(type='SampleSegments', num_snippets='${num_snippets}', frames_per_snippet='${frames_per_snippet}')
 train_dataloader = dict(
@@ -37,7 +40,7 @@ val_dataloader = dict(
         ],
     ),
 )
-# 2 groups of frames x 3 crops = 6 views of a video
+# 2 groups of frames x 3 crops = 6 test views
 test_dataloader = dict(
     batch_size=2,
     num_workers=4,

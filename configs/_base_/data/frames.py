@@ -1,11 +1,19 @@
-"""UCF101 or HMDB51 as JPEG frames (img_00001.jpg, ...), U snippets a video, one of the three official splits.
+"""Folders of JPEG frames (img_00001.jpg, ...), U snippets per video, Kinetics-400 by default.
 
-Needs the settings data_root, split (1, 2 or 3), num_snippets, frames_per_snippet, frame_interval, short_side and
-crop_size. The results of
-the three splits are averaged: run with --cfg-options split=2 and split=3, too.
-Lists: `train_split1_frames.txt`, `val_split1_frames.txt` and so on, `<folder> <number of frames> <label>`, folders
-relative to data_root.
+Lists: `<folder> <number of frames> <label>`, folders relative to data_root. Models without snippets are trained on
+single clips: num_snippets = 1, and num_groups = 10 for the usual 30 test views.
 """
+
+data_root = 'data/kinetics400'
+train_list = '${data_root}/train_frames.txt'
+val_list = '${data_root}/val_frames.txt'
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 8
+num_groups = 2  # of snippets, x 3 crops = 6 test views
+short_side = 256
+crop_size = 224
+train_crop = dict(type='RandomResizedCrop', size='${crop_size}')
 
 _sample = dict(
     type='SampleSnippets',
@@ -18,12 +26,12 @@ train_dataloader = dict(
     num_workers=4,
     dataset=dict(
         type='RawFramesDataset',
-        list_file='${data_root}/train_split${split}_frames.txt',
+        list_file='${train_list}',
         data_root='${data_root}',
         pipeline=[
             dict(**_sample, random=True),
             dict(type='DecodeRawFrames'),
-            dict(type='MultiScaleCrop', size='${crop_size}', scales=(1, 0.875, 0.75, 0.66)),
+            '${train_crop}',
             dict(type='Flip', prob=0.5),
             dict(type='PackInputs'),
         ],
@@ -34,7 +42,7 @@ val_dataloader = dict(
     num_workers=4,
     dataset=dict(
         type='RawFramesDataset',
-        list_file='${data_root}/val_split${split}_frames.txt',
+        list_file='${val_list}',
         data_root='${data_root}',
         pipeline=[
             _sample,
@@ -45,16 +53,15 @@ val_dataloader = dict(
         ],
     ),
 )
-# 2 groups of snippets x 3 crops = 6 views of a video
 test_dataloader = dict(
     batch_size=2,
     num_workers=4,
     dataset=dict(
         type='RawFramesDataset',
-        list_file='${data_root}/val_split${split}_frames.txt',
+        list_file='${val_list}',
         data_root='${data_root}',
         pipeline=[
-            dict(**_sample, num_groups=2),
+            dict(**_sample, num_groups='${num_groups}'),
             dict(type='DecodeRawFrames'),
             dict(type='Resize', short_side='${short_side}'),
             dict(type='ThreeCrop', size='${short_side}'),
