@@ -127,11 +127,11 @@ def test_newest_checkpoint_of_an_empty_folder_is_none_and_of_damaged_ones_an_err
 CONFIG = {'model': {'a': 1, 'list': [1, {'b': 2}], 'module_cfg': {'type': 'DSA'}}, 'optimizer': {'lr': 0.1}}
 
 
-CONTENT = {'config': CONFIG, 'iterations_per_epoch': 5, 'world_size': 2}
+RUN = {'config': CONFIG, 'iterations_per_epoch': 5, 'world_size': 2}
 
 
 def test_equal_runs_have_no_changes() -> None:
-    assert find_changes(CONTENT, CONFIG, 5, 2) == []
+    assert find_changes(RUN, CONFIG, 5, 2) == []
 
 
 def test_changes_are_named_as_deep_as_they_can_be() -> None:
@@ -141,16 +141,14 @@ def test_changes_are_named_as_deep_as_they_can_be() -> None:
         'train_cfg': {'max_epochs': 7},
         'metrics': ['not told: they change no weight'],
     }
-    assert find_changes(CONTENT, config, 4, 2) == [
+    assert find_changes(RUN, config, 4, 2) == [
         'iterations_per_epoch was 5 and is 4',
         'model.list.1.b was 2 and is 3',
         "model.module_cfg was {'type': 'DSA'} and is None",
         'model.new was None and is x',
         'train_cfg.max_epochs was None and is 7',
     ]
-    assert find_changes(CONTENT, {**CONFIG, 'optimizer': {'lr': [1, 2]}}, 5, 2) == [
-        'optimizer.lr was 0.1 and is [1, 2]'
-    ]
+    assert find_changes(RUN, {**CONFIG, 'optimizer': {'lr': [1, 2]}}, 5, 2) == ['optimizer.lr was 0.1 and is [1, 2]']
 
 
 def test_weights_alone_are_no_run() -> None:
