@@ -38,7 +38,7 @@ def test_models_are_listed_by_shell_pattern() -> None:
     assert list_models('no such') == []
 
 
-def test_a_model_is_built_by_name() -> None:
+def test_a_model_is_built_from_a_config() -> None:
     model = build_model(
         'configs/demo/dsanet_ordered_actions.py', ['num_classes=3', 'model.backbone.pretrained=nowhere.pth']
     )
