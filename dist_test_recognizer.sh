@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests a recogniser: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [args of tools/test_recognizer.py]
-# Without any GPU, GPUS is the number of processes on the CPU. Environment: see tools/launch.py; PYTHON.
+# Tests a recognizer: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [args of dsanet test]
+# Without any GPU, GPUS is the number of processes on the CPU. Environment: see dsanet launch --help; PYTHON.
 set -euo pipefail
 if [[ $# -lt 3 ]]; then
     echo "usage: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [args]" >&2

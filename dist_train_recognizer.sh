@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains a recogniser: bash dist_train_recognizer.sh CONFIG GPUS [args of tools/train_recognizer.py]
-# Without any GPU, GPUS is the number of processes on the CPU. Environment: see tools/launch.py; PYTHON.
+# Trains a recognizer: bash dist_train_recognizer.sh CONFIG GPUS [args of dsanet train]
+# Without any GPU, GPUS is the number of processes on the CPU. Environment: see dsanet launch --help; PYTHON.
 set -euo pipefail
 if [[ $# -lt 2 ]]; then
     echo "usage: bash dist_train_recognizer.sh CONFIG GPUS [args]" >&2

@@ -3,13 +3,11 @@
 >>> from dsanet import build_model, inference_recognizer, init_recognizer
 >>> build_model('kinetics/r50_e100_s1_8')(frames).shape  # (N, V, U, C, T, H, W) -> (N, K)
 torch.Size([1, 400])
->>> model = init_recognizer('configs/custom/finetune_videos.py', 'best.pth', options=['num_classes=12'])
+>>> model = init_recognizer('work_dirs/finetune_videos/best.pth')
 >>> inference_recognizer(model, 'clip.mp4')
 [('wave', 0.93), ('clap', 0.04), ...]
 """
 
-import fnmatch
-import importlib.resources
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,11 @@ import torch
 
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, TRANSFORMS, build
+from dsanet.config.shipped import list_configs
 from dsanet.datasets.loader import collate
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.engine.preparation import check_sampling, place_model
+from dsanet.inference.loading import config_for_checkpoint
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint
@@ -44,10 +44,7 @@ def list_models(pattern: str = '*') -> list[str]:
     Args:
         pattern: which ones, with the wildcards of a shell, such as ``'*tsm*'``.
     """
-    folder = Path(str(importlib.resources.files('dsanet.configs')))
-    files = [file.relative_to(folder).with_suffix('') for file in folder.rglob('*.py')]
-    names = [file.as_posix() for file in files if file.parts[0] not in ('_base_', '__init__')]
-    return sorted(fnmatch.filter(names, pattern))
+    return list_configs(pattern)
 
 
 def build_model(
@@ -57,26 +54,17 @@ def build_model(
 
     Args:
         config: a config file, one of :func:`list_models`, or a loaded config.
-        options: overrides as for ``--cfg-options``, such as ``['num_classes=8']``; not for a loaded config.
+        options: overrides as for ``--cfg-options``, such as ``['num_classes=8']``.
         pretrained: load the weights file that the config names for its backbone. Otherwise all weights are random,
             drawn from torch's generator.
 
     Raises:
         FileNotFoundError, KeyError, ValueError: as ``load_config``; with ``pretrained``, also as ``load_weights``.
     """
-    model = build(_load(config, options)['model'], MODELS, 'model')
+    model = build(load_config(config, options)['model'], MODELS, 'model')
     if pretrained:
         model.init_weights()
     return model
-
-
-def _load(config: str | Path | Mapping[str, Any], options: Iterable[str]) -> Mapping[str, Any]:
-    options = list(options)
-    if isinstance(config, str | Path):
-        return load_config(config, options)
-    if options:
-        raise ValueError(f'options={options} have no effect on a loaded config: pass them to load_config')
-    return config
 
 
 @dataclass(frozen=True)
@@ -97,23 +85,35 @@ class LoadedRecognizer:
 
 
 def init_recognizer(
-    config: str | Path | Mapping[str, Any], checkpoint: str | Path, device: str = 'cpu', options: Iterable[str] = ()
+    config: str | Path | Mapping[str, Any],
+    checkpoint: str | Path | None = None,
+    device: str = 'cpu',
+    options: Iterable[str] = (),
 ) -> LoadedRecognizer:
-    """Build a config's model and load its weights.
+    """Load a trained recognizer, from a checkpoint alone or from a config and weights.
 
     Args:
-        config, options: as for :func:`build_model`.
-        checkpoint: weights that fit it to the last key.
+        config: the config that the weights belong to, as for :func:`build_model`; or, alone, a checkpoint of ours,
+            which holds its config.
+        checkpoint: weights that fit the config to the last key.
         device: such as 'cpu' or 'cuda:0'.
+        options: overrides as for ``--cfg-options``, such as ``['model.average_views=prob']``.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: as ``load_config`` and ``load_weights``.
+        FileNotFoundError, KeyError, ValueError: as ``load_config`` and ``load_weights``; or a checkpoint alone that
+            holds no config.
     """
-    loaded = _load(config, options)
+    given: str | Path | Mapping[str, Any] | None = config
+    if checkpoint is None:
+        if not isinstance(config, str | Path):
+            raise ValueError('a loaded config needs a checkpoint')
+        given, checkpoint = None, config
+    content = read_checkpoint(checkpoint)
+    loaded = config_for_checkpoint(checkpoint, content, given, options)
     model = build(loaded['model'], MODELS, 'model')
     check_sampling(model, loaded, ['test_dataloader'])
-    load_weights(model, checkpoint, strict=True)
-    names = read_checkpoint(checkpoint).get('class_names') or [str(k) for k in range(model.num_classes)]
+    load_weights(model, checkpoint, strict=True, content=content)
+    names = content.get('class_names') or [str(k) for k in range(model.num_classes)]
     steps = [
         build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}')
         for i, step in enumerate(loaded['test_dataloader']['dataset']['pipeline'])

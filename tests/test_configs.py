@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dsanet.commands.summary import TABLE_HEAD, cost_row, find_configs, find_variations
 from dsanet.config.loading import load_config, read_section
 from dsanet.config.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.engine.optim import build_optimizer
-from tools.analysis.model_summary import TABLE_HEAD, cost_row, find_input_shape, find_pages, find_variations
+from dsanet.models.summary import find_input_shape
 
 ROOT = Path(__file__).parents[1]
-PAGES = find_pages()
+PAGES = find_configs()
 VARIATIONS = [(page, options) for page in PAGES for options in find_variations(page)]
 NAMES = [' '.join([str(page.relative_to(ROOT / 'configs')), *options]) for page, options in VARIATIONS]
 TABLE = (ROOT / 'docs' / 'model_costs.md').read_text()
@@ -44,9 +45,9 @@ def test_note_and_config_agree_on_the_batch(page: Path) -> None:
     pattern = r'^Batch +(\d+) (?:GPU|process)(?:e?s)? x (\d+) videos(?: x (\d+) batches)?'
     processes, batch_size, batches = re.search(pattern, page.read_text(), re.M).groups(default='1')
     config = load_config(page)
-    assert config.train_dataloader['batch_size'] == int(batch_size)
-    assert config.train_cfg.get('accumulate', 1) == int(batches)
-    assert config.train_cfg['base_batch_size'] == int(processes) * int(batch_size) * int(batches)
+    assert config['train_dataloader']['batch_size'] == int(batch_size)
+    assert config['train_cfg'].get('accumulate', 1) == int(batches)
+    assert config['train_cfg']['base_batch_size'] == int(processes) * int(batch_size) * int(batches)
 
 
 def test_pages_have_different_names() -> None:
@@ -109,7 +110,7 @@ def find_used_options() -> dict[str, set[str]]:
                 collect(name, item)
 
     for page in PAGES:
-        collect('', load_config(page).to_dict())
+        collect('', load_config(page))
     return used
 
 
@@ -133,9 +134,9 @@ def test_mean_average_precision_ranks_videos_by_what_compares_them() -> None:
     """Not by scores before softmax, to which any number may be added for a whole video."""
     ranking = []
     for page in PAGES:
-        config = load_config(page).to_dict()
+        config = load_config(page)
         if any(metric['type'] == 'MeanAveragePrecision' for metric in config['metrics']):
-            loss = MODELS.get(config['model']['cls_head'].get('loss', {}).get('type', 'CrossEntropyLoss'))
+            loss = MODELS.module_dict[config['model']['cls_head'].get('loss', {}).get('type', 'CrossEntropyLoss')]
             averages_prob = config['model'].get('average_views') == 'prob'
             assert averages_prob or loss.activation == 'sigmoid', f"{page.name} needs average_views='prob'"
             ranking.append(page.parent.name)
@@ -146,7 +147,7 @@ def test_mean_average_precision_ranks_videos_by_what_compares_them() -> None:
 @pytest.mark.parametrize(('page', 'options'), VARIATIONS, ids=NAMES)
 def test_costs_are_those_of_the_table(page: Path, options: list[str]) -> None:
     row = cost_row(page, options)
-    assert row in TABLE, f'write the table anew: python tools/analysis/model_summary.py --table; now {row}'
+    assert row in TABLE, f'write the table anew: dsanet summary --table; now {row}'
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def few_threads() -> Any:
 def test_network_trains_a_step_and_knows_the_order_of_snippets_if_it_should(
     page: Path, options: list[str], few_threads: None
 ) -> None:
-    config = load_config(page, options).to_dict()
+    config = load_config(page, options)
     num_snippets, frames, _, _ = find_input_shape(config)
     torch.manual_seed(0)
     model = build(config['model'], MODELS, 'model')

@@ -84,3 +84,17 @@ def test_loading_and_models_draw_nothing() -> None:
     for room in ('datasets', 'models'):
         for file in (PACKAGE / room).rglob('*.py'):
             assert 'matplotlib' not in file.read_text(), file
+
+
+def test_only_commands_parse_arguments_and_print() -> None:
+    for file in PACKAGE.rglob('*.py'):
+        if file.parent.name == 'commands':
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            where = f'{file.relative_to(PACKAGE)}:{getattr(node, "lineno", 0)}'
+            if isinstance(node, ast.Import):
+                assert 'argparse' not in [alias.name for alias in node.names], where
+            if isinstance(node, ast.ImportFrom):
+                assert node.module != 'argparse', where
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != 'print', where

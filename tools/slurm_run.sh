@@ -6,7 +6,7 @@
 #   CPUS_PER_TASK=5   cores for each process
 #   STOP_TIMEOUT=150  seconds before the time limit at which the run gets SIGTERM, and how long it may take to end
 #   SRUN_ARGS=        more for srun, such as "--time=2-0 --account=vision"
-# and what tools/launch.py reads but NNODES, NODE_RANK and MASTER_ADDR, which Slurm knows. PORT follows from the job's id.
+# and what dsanet launch reads but NNODES, NODE_RANK and MASTER_ADDR, which Slurm knows. PORT follows from the job's id.
 set -euo pipefail
 if [[ ${1-} == --on-node ]]; then # as srun starts it, once on each machine
     shift

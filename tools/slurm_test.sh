@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests a recogniser under Slurm: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [args of tools/test_recognizer.py]
-# Environment: see tools/slurm_run.sh and tools/launch.py.
+# Tests a recognizer under Slurm: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [args of dsanet test]
+# Environment: see tools/slurm_run.sh and dsanet launch --help.
 set -euo pipefail
 if [[ $# -lt 4 ]]; then
     echo "usage: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [args]" >&2

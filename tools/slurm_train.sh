@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains a recogniser under Slurm: [GPUS=8] bash tools/slurm_train.sh PARTITION JOB CONFIG [args of tools/train_recognizer.py]
-# Environment: see tools/slurm_run.sh and tools/launch.py.
+# Trains a recognizer under Slurm: [GPUS=8] bash tools/slurm_train.sh PARTITION JOB CONFIG [args of dsanet train]
+# Environment: see tools/slurm_run.sh and dsanet launch --help.
 set -euo pipefail
 if [[ $# -lt 3 ]]; then
     echo "usage: [GPUS=8] bash tools/slurm_train.sh PARTITION JOB CONFIG [args]" >&2

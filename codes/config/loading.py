@@ -1,27 +1,24 @@
 """Configs: Python files with ``_base_`` inheritance, settings, and overrides from the command line.
 
-A config has *sections*, which describe objects (``model``, ``train_dataloader``, ...; see :data:`SECTIONS`), and
+A config has *sections*, which describe objects (``model``, ``train_dataloader``, ...; see ``schema.SECTIONS``), and
 *settings*, plain values such as ``num_snippets = 4`` that sections refer to as ``'${num_snippets}'``. So a number
-stands in one place, and ``--cfg-options num_snippets=8`` changes it everywhere. A string that is nothing but a
-reference takes the setting's value and type; inside a longer string it is put in as text: ``'${data_root}/train.txt'``.
-Names with a leading underscore are helpers of the file that they stand in.
+is in one place, and the override ``num_snippets=8`` changes it everywhere. A string that is nothing but a reference
+takes the setting's value and type; inside a longer string it is put in as text: ``'${data_root}/train.txt'``. Names
+with a leading underscore are helpers of their file. ``imports`` names modules that register parts of one's own.
 
 Everything is checked before any data are read: an unknown key is an error with its full path, the allowed names and
-the nearest one, and so is a setting of the file itself or of the command line that nothing refers to.
+the nearest one, and so is a setting of the file itself or of an override that nothing refers to.
 """
 
 import ast
 import copy
-import os
 import re
-import traceback
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
+from dsanet.config.arguments import UnknownArgument, check_arguments, nearest
+from dsanet.config.imports import import_modules
 from dsanet.config.registry import (
     DATASETS,
     METRICS,
@@ -29,151 +26,89 @@ from dsanet.config.registry import (
     OPTIMIZERS,
     SCHEDULES,
     TRACKERS,
-    UnknownArgument,
     check,
-    check_arguments,
     check_function_section,
-    nearest,
+    find_class,
 )
-from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
-from dsanet.config.source import ConfigSource, read_source
+from dsanet.config.schema import LOADERS, SECTIONS, ParametersCfg, RuntimeCfg, TrainCfg
+from dsanet.config.shipped import find_config
+from dsanet.config.source import ConfigSource, join_imports, read_source
 
 REFERENCE = re.compile(r'\$\{(\w+)\}')
 
-
 # Sections that describe an object by its type, and what the framework hands over when it builds it.
 TYPED = {'model': (MODELS, ()), 'optimizer': (OPTIMIZERS, ('params',)), 'schedule': (SCHEDULES, ())}
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-SECTIONS = (*TYPED, *LOADERS, 'metrics', 'parameters', 'train_cfg', 'runtime')
 
 
-def load_config(file: str | Path, options: Iterable[str] = ()) -> Config:
+def load_config(
+    config: str | Path | Mapping[str, Any], options: Iterable[str] = (), imports: Iterable[str] = ()
+) -> dict[str, Any]:
     """Read a config, apply overrides, put the settings in and check everything.
 
     Args:
-        file: a Python config.
+        config: a Python config, the name of one that comes with DSANet, such as 'kinetics/r50_e100_s1_8', or a config
+            that is resolved already, such as that of a checkpoint.
         options: overrides ``key.path=value``; lists are indexed by number, as in
             ``train_dataloader.dataset.pipeline.1.num_groups=2``.
+        imports: modules to import besides those that the config names in ``imports``.
 
     Returns:
         The resolved config, which has sections only.
 
     Raises:
-        FileNotFoundError: no such file, or a base of it is missing.
-        KeyError, TypeError, ValueError: an unknown or missing key, an unused or unknown setting, a wrong value, or
-            Python that does not run, by file and line.
+        FileNotFoundError: no such config, or a base of it is missing.
+        KeyError, TypeError, ValueError: an unknown or missing key, an unused or unknown setting, a wrong value, a
+            module that cannot be imported, or Python that does not run, by file and line.
     """
     if isinstance(options, str | Mapping):
         raise ValueError(f"options={options!r} must be a list of texts, such as ['num_classes=8', 'optimizer.lr=0.01']")
+    if isinstance(imports, str):
+        raise ValueError(f"imports={imports!r} must be a list of names of modules, such as ['my_lab.blocks']")
     options = list(options)
-    source = read_source(Path(file))
-    written = _run(source)
-    _resolve(written)  # so that a wrong reference in the file is named as such
-    used = _references(written)
-    _check_settings([name for name in written if name in source.names], used)
-    content = copy.deepcopy(written)
+    source = _as_source(config) if isinstance(config, Mapping) else read_source(find_config(config))
+    _resolve(source.content)  # so that a wrong reference in the file is named as such
+    used = _references(source.content)
+    _check_settings(source.own, used)
+    content = copy.deepcopy(source.content)
     for option in options:
         _override(content, option)
-    _check_settings([parse_option(option)[0][0] for option in options], used | _references(content))
-    config = Config(_resolve(content), filename=str(file))
+    keys = [parse_option(option)[0] for option in options]
+    _check_settings([key[0] for key in keys], used | _references(content))
+    resolved = _resolve(content)
+    modules = join_imports(resolved.pop('imports', []), list(imports))
+    if modules != []:
+        resolved = {'imports': modules, **resolved}
     try:
-        check_config(config)
+        check_config(resolved, {one.parent for one in source.files})
     except UnknownArgument as error:
-        raise _explain_leftover(error, content, written, source) from error
-    return config
+        paths = ['.'.join(key) for key in keys]
+        if f'{error.path}.type' not in paths or f'{error.path}.{error.key}' in paths:
+            raise
+        raise KeyError(
+            f'{error.args[0]}. The key was there before {error.path}.type was overridden: override the whole dict, '
+            f'"{error.path}={{\'type\': ...}}"'
+        ) from error
+    return resolved
 
 
-def _run(source: ConfigSource) -> dict[str, Any]:
-    """Run a config and its bases, and return what they set together, without helpers.
-
-    Raises:
-        ValueError: the Python does not run, or the bases do not fit together.
-    """
-    try:
-        content = Config.fromfile(str(source.file)).to_dict()
-    except Exception as error:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', ResourceWarning)
-            traceback.clear_frames(error.__traceback__)  # which hold a temporary file that mmengine left open
-        if isinstance(error, KeyError) and (clash := source.find_clash()):
-            raise ValueError(clash) from error
-        raise ValueError(f'{_locate(error, source)}: {error}') from error
-    return {k: v for k, v in content.items() if not k.startswith('_')}
+def refers_to(config: str | Path, name: str) -> bool:
+    """Say whether something in a config, or in a base of it, refers to a setting."""
+    return name in _references(read_source(find_config(config)).content)
 
 
-def _locate(error: Exception, source: ConfigSource) -> str:
-    """Return ``file:line: type`` of an error in the Python of a config, of any other error the file."""
-    files = {os.path.abspath(one.file): one.file for one in source.all_sources()}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename in files:
-            return f'{files[frame.filename]}:{frame.lineno}: {type(error).__name__}'
-    return str(source.file)
-
-
-def _explain_leftover(
-    error: UnknownArgument, content: Mapping[str, Any], written: Mapping[str, Any], source: ConfigSource
-) -> KeyError:
-    """Say whether a wrong key was written for another type and left there when the type was replaced.
-
-    Args:
-        error: about the key.
-        content: the config.
-        written: the config before overrides from the command line.
-        source: its file.
-
-    Returns:
-        A better error, or the same one if the key stands where it was meant to stand.
-    """
-    if error.key == '_delete_':
-        return KeyError(f'{error.path}._delete_ has nothing to delete: no base says anything there. Leave it out')
-    now = _find(content, error.path)
-    type_now = now['type'] if isinstance(now, Mapping) and 'type' in now else None
-    bases = {k: v for base in source.bases for k, v in _run(base).items()}
-    for was_content, whose, remedy in (
-        (
-            written,
-            'the config',
-            f'Give the whole dict, --cfg-options "{error.path}={{\'type\': {type_now!r}, ...}}", which keeps nothing '
-            'of what the config says there',
-        ),
-        (
-            bases,
-            'a base',
-            f'A dict that begins dict(_delete_=True, type={type_now!r}, ...) keeps nothing of what the base says there',
-        ),
-    ):
-        was = _find(was_content, error.path)
-        if not isinstance(was, Mapping) or was.get('type', type_now) == type_now or error.key not in was:
-            continue
-        if was[error.key] == now[error.key]:
-            return KeyError(
-                f'{error.path}.{error.key} is not an argument of {error.name}; {whose} sets it for {was["type"]}. '
-                f'{remedy}. Allowed: {", ".join(error.allowed)}'
-            )
-    return error
-
-
-def _find(content: Any, path: str) -> Any:
-    """Return what stands at a path such as ``metrics.0``, or None."""
-    for key in path.split('.'):
-        if isinstance(content, list | tuple) and key.isdigit() and int(key) < len(content):
-            content = content[int(key)]
-        elif isinstance(content, Mapping) and key in content:
-            content = content[key]
-        else:
-            return None
-    return content
+def _as_source(config: Mapping[str, Any]) -> ConfigSource:
+    return ConfigSource((), dict(config), copy.deepcopy(dict(config)))
 
 
 def parse_option(option: str) -> tuple[list[str], Any]:
-    """Split ``key.path=value``; the value is a Python literal, or text if it is none.
+    """Split ``key.path=value``; the value is a Python literal, or else text.
 
     Raises:
         ValueError: no ``=``.
     """
     key, equals, text = option.partition('=')
     if not equals or not key:
-        raise ValueError(f'--cfg-options {option!r} must be key=value')
+        raise ValueError(f'override {option!r} must be key=value')
     words = {'true': True, 'false': False, 'none': None}
     if text.lower() in words:
         return key.split('.'), words[text.lower()]
@@ -184,7 +119,7 @@ def parse_option(option: str) -> tuple[list[str], Any]:
 
 
 def _override(content: dict[str, Any], option: str) -> None:
-    """Set one value in a nested config; all but the last key must exist, and at the top also the last."""
+    """Set one value in a nested config; every key but the last must exist, and at the top level the last as well."""
     keys, value = parse_option(option)
     here: Any = content
     for depth, key in enumerate(keys):
@@ -192,19 +127,19 @@ def _override(content: dict[str, Any], option: str) -> None:
         is_last = depth == len(keys) - 1
         if isinstance(here, list | tuple):
             if not re.fullmatch(r'-?\d+', key) or not -len(here) <= int(key) < len(here):
-                raise KeyError(f'--cfg-options {path}: the list has entries 0 to {len(here) - 1}')
+                raise KeyError(f'override {path}: the list has entries 0 to {len(here) - 1}')
             index: Any = int(key)
         elif isinstance(here, dict):
             if key not in here and (depth == 0 or not is_last):
-                raise KeyError(
-                    f'--cfg-options {path} is not in the config.{nearest(key, here)} There: {", ".join(here)}'
-                )
+                raise KeyError(f'override {path} is not in the config.{nearest(key, here)} There: {", ".join(here)}')
             index = key
         else:
-            raise KeyError(f'--cfg-options {path}: {".".join(keys[:depth])} is {here!r}, which has no keys')
+            setting = REFERENCE.fullmatch(here) if isinstance(here, str) else None
+            remedy = f': override {".".join([setting[1], *keys[depth:]])} instead' if setting else ', which has no keys'
+            raise KeyError(f'override {path}: {".".join(keys[:depth])} is {here!r}{remedy}')
         if is_last:
             if isinstance(here, tuple):
-                raise KeyError(f'--cfg-options {path}: a tuple is replaced as a whole')
+                raise KeyError(f'override {path}: a tuple is replaced as a whole')
             here[index] = value
         else:
             here = here[index]
@@ -223,7 +158,7 @@ def _check_settings(names: Iterable[str], used: set[str]) -> None:
     """Refuse a setting that nothing refers to: most likely a section or a setting misspelt.
 
     Args:
-        names: what the file itself or the command line sets. Of what bases set for other pages, some may be unused.
+        names: what the file itself or an override sets. What bases set for other configs may be unused.
         used: the settings that something refers to; before overrides too, which may replace the last reference.
     """
     for name in names:
@@ -241,7 +176,7 @@ def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
     def value_of(name: str, path: str, trail: tuple[str, ...]) -> Any:
         if name not in settings:
             raise KeyError(
-                f'{path} refers to ${{{name}}}, which is no setting.{nearest(name, settings)} '
+                f'{path} refers to ${{{name}}}, which is not a setting.{nearest(name, settings)} '
                 f'Settings: {", ".join(settings)}'
             )
         if name in trail:
@@ -259,21 +194,27 @@ def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
             return value_of(whole[1], path, trail)
         text = REFERENCE.sub(lambda match: str(value_of(match[1], path, trail)), value)
         if '${' in text:
-            raise ValueError(f'{path}={value!r} has a reference that is none: between the braces stands one name')
+            raise ValueError(f'{path}={value!r} has a wrong reference: the braces hold one name')
         return text
 
     return {k: put_in(v, k) for k, v in content.items() if k in SECTIONS}
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Check every key of a resolved config against the constructor or function that it configures.
+def check_config(config: Mapping[str, Any], folders: Iterable[Path] = ()) -> None:
+    """Import the modules that a resolved config names, and check every key against what it configures.
+
+    Args:
+        config: the config.
+        folders: where to look for modules that are neither installed nor in the working directory.
 
     Raises:
         KeyError, TypeError, ValueError: with the full path of the key.
     """
+    import_modules(config.get('imports', []), folders)
     for name in ('model', 'test_dataloader', 'metrics'):
         if name not in config:
             raise KeyError(f'the config has no {name}; sections: {", ".join(SECTIONS)}')
+    find_class(config['model'], MODELS, 'model', 'recognizer', lambda cls: getattr(cls, 'section', None) == 'model')
     for name, (registry, given) in TYPED.items():
         if name in config:
             check(config[name], registry, name, given)
@@ -308,9 +249,9 @@ def read_section(config: Mapping[str, Any], name: str, cls: type) -> Any:
 
 
 def find_differences(was: Any, now: Any, path: str = '') -> dict[str, str]:
-    """Compare two configs, or what stands at one place in them, as deep inside as it can be told.
+    """Compare two configs, or the values at one place in them, as deep inside as possible.
 
-    Lists of different lengths, and dicts in the place of something else, are told as a whole. A key that is missing
+    Lists of different lengths, and a dict where the other has something else, are reported as a whole. A missing key
     counts as None.
 
     Args:

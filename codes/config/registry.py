@@ -1,38 +1,83 @@
 """The registries, and how a config dict becomes an object.
 
-A dict with a ``type`` names a registered class; its other keys are that class's constructor arguments, one to one.
-Nested dicts with a ``type`` are built first and handed over as objects. Everything is checked by signature before
-anything is built, and the config itself is never changed.
+A dict with a ``type`` names a class that registered itself with ``@MODELS.register_module()``; its other keys are that
+class's constructor arguments, one to one. Nested dicts with a ``type`` are built first and handed over as objects.
+Everything is checked against signatures and annotations before anything is built, and the config is never changed.
+
+A class may say two things: ``registry``, where objects of this base class are looked up, if not in the registry of the
+class that takes them; and ``raw_arguments``, which it takes as the config has them, unbuilt: by name, a function that
+checks value and path.
 """
 
-import difflib
 import importlib
-import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
-from mmengine.registry import Registry
+from dsanet.config.arguments import Slot, check_arguments, is_described, nearest, slot_of, type_hints
+from dsanet.config.mmaction2 import OURS
 
-MODELS = Registry('model')
-DATASETS = Registry('dataset')
-TRANSFORMS = Registry('transform')
-METRICS = Registry('metric')
-OPTIMIZERS = Registry('optimizer')
-SCHEDULES = Registry('schedule')
-TRACKERS = Registry('tracker')
-
-# Importing these packages fills the registries.
-_HOMES = ('dsanet.models', 'dsanet.datasets', 'dsanet.evaluation', 'dsanet.engine.optim', 'dsanet.engine.trackers')
+T = TypeVar('T', bound=Callable[..., Any])
 
 
-# Functions that sections of a config describe the arguments of, by section, with what the framework hands over.
+class Registry:
+    """Classes by name, of one kind of part.
+
+    Args:
+        kind: what the classes are, for messages, such as 'model'.
+        homes: modules whose import registers the classes of this package.
+    """
+
+    def __init__(self, kind: str, *homes: str) -> None:
+        self.kind = kind
+        self._homes = homes
+        self._classes: dict[str, Any] = {}
+
+    def register_module(self, module: Any = None) -> Any:
+        """Register a class under its own name: ``@MODELS.register_module()``, or ``register_module(module=cls)``.
+
+        Raises:
+            KeyError: another class has the name. The same class of a module that is imported again replaces itself.
+        """
+        if module is None:
+            return self.register_module
+        name = module.__name__
+        # Ours come first, so that it is the other class that is refused.
+        classes = self._classes if module.__module__.startswith('dsanet.') else self.module_dict
+        other = classes.get(name, module)
+        if _origin(other) != _origin(module):
+            raise KeyError(f'{name} is already registered as a {self.kind}, by {other.__module__}: choose another name')
+        classes[name] = module
+        return module
+
+    @property
+    def module_dict(self) -> dict[str, Any]:
+        """All classes by name."""
+        for home in self._homes:
+            importlib.import_module(home)
+        return self._classes
+
+
+def _origin(cls: Any) -> tuple[str, str]:
+    """Return where a class is defined; the file, as a module may be imported under two names."""
+    return getattr(sys.modules.get(cls.__module__), '__file__', None) or cls.__module__, cls.__qualname__
+
+
+MODELS = Registry('model', 'dsanet.models')
+DATASETS = Registry('dataset', 'dsanet.datasets')
+TRANSFORMS = Registry('transform', 'dsanet.datasets.transforms')
+METRICS = Registry('metric', 'dsanet.evaluation')
+OPTIMIZERS = Registry('optimizer', 'dsanet.engine.optim')
+SCHEDULES = Registry('schedule', 'dsanet.engine.optim')
+TRACKERS = Registry('tracker', 'dsanet.engine.trackers')
+REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, OPTIMIZERS, SCHEDULES, TRACKERS)
+
+# Functions whose arguments are the keys of sections, by section, with what the framework hands over.
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
+_HOME_OF_FUNCTIONS = 'dsanet.datasets.loader'
 
-F = TypeVar('F', bound=Callable[..., Any])
 
-
-def configured_by(*sections: str, given: Sequence[str] = ()) -> Callable[[F], F]:
+def configured_by(*sections: str, given: Sequence[str] = ()) -> Callable[[T], T]:
     """Let sections of a config have the arguments of the decorated function as their keys.
 
     Args:
@@ -40,215 +85,94 @@ def configured_by(*sections: str, given: Sequence[str] = ()) -> Callable[[F], F]
         given: arguments that the framework hands over; not allowed in the config.
     """
 
-    def register(function: F) -> F:
+    def register(function: T) -> T:
         _FUNCTIONS.update((section, (function, tuple(given))) for section in sections)
         return function
 
     return register
 
 
-class UnknownArgument(KeyError):
-    """A key of a config dict that is no argument of what the dict configures.
+def find_class(
+    cfg: Any,
+    registry: Registry,
+    path: str,
+    kind: str | None = None,
+    fits: Callable[[Any], bool] = lambda cls: True,
+) -> Callable[..., Any]:
+    """Return the class that ``cfg['type']`` names.
 
     Args:
-        path: where the dict stands in the whole config.
-        key: the key.
-        name: the class or function.
-        allowed: the keys that it takes.
+        cfg: a config dict.
+        registry: where to look.
+        path: where ``cfg`` is in the whole config, for the message.
+        kind: what is wanted, for the message; None for the registry's kind.
+        fits: whether a registered class can be used there.
+
+    Raises:
+        TypeError: ``cfg`` is not a dict.
+        KeyError: no ``type``, or a name that is not registered; with the names that fit and the nearest one.
+        ValueError: a class that does not fit.
     """
-
-    def __init__(self, path: str, key: str, name: str, allowed: Sequence[str]) -> None:
-        super().__init__(
-            f'{path}.{key} is not an argument of {name}.{nearest(key, allowed)} Allowed: {", ".join(allowed)}'
-        )
-        self.path = path
-        self.key = key
-        self.name = name
-        self.allowed = allowed
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return ``' Did you mean 'x'?'`` for the closest allowed name, or an empty string if none is close."""
-    match = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1)
-    return f' Did you mean {match[0]!r}?' if match else ''
-
-
-def _fill() -> None:
-    for home in _HOMES:
-        importlib.import_module(home)
+    kind = kind or registry.kind
+    classes = registry.module_dict
+    fitting = sorted(name for name, cls in classes.items() if fits(cls))
+    allowed = f'Allowed: {", ".join(fitting)}'
+    if not isinstance(cfg, Mapping):
+        raise TypeError(f'{path} must be a dict with a type, got {cfg!r}')
+    if 'type' not in cfg:
+        raise KeyError(f"{path} has no 'type', the name of a registered {kind}. {allowed}")
+    name = cfg['type'] if isinstance(cfg['type'], str) else repr(cfg['type'])
+    if name in classes:
+        if name not in fitting:
+            raise ValueError(f'{path}.type={name!r} is not a {kind}. {allowed}')
+        return classes[name]
+    hint = nearest(name, fitting)
+    if name in OURS:
+        hint = f' What mmaction2 calls {name} is here {OURS[name]}.'
+    elif others := [other.kind for other in REGISTRIES if name in other.module_dict]:
+        hint = f' It is a {others[0]}; annotate an argument that takes such objects with their base class.'
+    raise KeyError(f'{path}.type={name!r} is not a registered {kind}.{hint} {allowed}')
 
 
 def check_function_section(cfg: Any, section: str) -> None:
     """Compare a section with the arguments of the function that it configures (:func:`configured_by`).
 
     Raises:
-        TypeError: it is no dict.
+        TypeError: it is not a dict.
         KeyError, ValueError: as :func:`check_arguments`.
     """
     if not isinstance(cfg, Mapping):
         raise TypeError(f'{section} must be a dict, got {cfg!r}')
-    _fill()
+    importlib.import_module(_HOME_OF_FUNCTIONS)
     function, given = _FUNCTIONS[section]
     check_arguments(function, cfg, section, given)
 
 
-def find_class(cfg: Mapping[str, Any], registry: Registry, path: str) -> Callable[..., Any]:
-    """Return the class that ``cfg['type']`` names in ``registry``.
-
-    Args:
-        cfg: a config dict.
-        registry: where to look.
-        path: where ``cfg`` stands in the whole config, for the message.
-
-    Raises:
-        TypeError: ``cfg`` is no dict.
-        KeyError: no ``type``, or a name that is not registered; lists the names and the nearest one.
-    """
-    if not isinstance(cfg, Mapping):
-        raise TypeError(f'{path} must be a dict with a type, got {cfg!r}')
-    _fill()
-    names = sorted(registry.module_dict)
-    if 'type' not in cfg:
-        raise KeyError(f"{path} has no 'type'; it names one of the registered {registry.name}s: {', '.join(names)}")
-    name = cfg['type']
-    if name not in registry.module_dict:
-        raise KeyError(
-            f'{path}.type={name!r} is not a registered {registry.name}.{nearest(name, names)} '
-            f'Registered: {", ".join(names)}'
-        )
-    return registry.module_dict[name]
-
-
-def check_arguments(
-    function: Callable[..., Any],
-    cfg: Mapping[str, Any],
-    path: str,
-    given: Iterable[str] = (),
-    extra: Iterable[str] = (),
-) -> None:
-    """Compare a config dict with the arguments of what it configures: names, and types where they are plain ones.
-
-    Args:
-        function: the class or function.
-        cfg: the dict; ``type`` does not count.
-        path: where the dict stands in the whole config.
-        given: arguments that the caller hands over; not allowed in the config.
-        extra: keys that are allowed although ``function`` does not take them.
-
-    Raises:
-        KeyError: an unknown (:class:`UnknownArgument`) or a missing key, by its full path, with the allowed names.
-        ValueError: a value of another type than the argument has.
-    """
-    name = function.__name__
-    keys = [key for key in cfg if key != 'type']
-    given = set(given)
-    parameters = {k: p for k, p in inspect.signature(function).parameters.items() if k not in given}
-    allowed = [*parameters, *extra]
-    for key in keys:
-        if key not in allowed:
-            raise UnknownArgument(path, key, name, allowed)
-    missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in set(keys)]
-    if missing:
-        raise KeyError(f'{path}.{missing[0]} is missing; {name} needs it. Allowed: {", ".join(allowed)}')
-    hints = _type_hints(function)
-    for key in keys:
-        if key in hints and not _fits(cfg[key], hints[key]):
-            wanted = hints[key].__name__ if _is_class(hints[key]) else str(hints[key])
-            raise ValueError(f'{path}.{key}={cfg[key]!r} does not fit {name}, which takes {wanted}')
-
-
-def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the types of a function's or constructor's arguments; of foreign code, as far as they can be told."""
-    try:
-        hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
-    except (NameError, TypeError):
-        return {}
-    return {name: hint for name, hint in hints.items() if name != 'return'}
-
-
-def _is_class(hint: Any) -> TypeGuard[type]:
-    """Say whether a type is a plain class; Python 3.10 takes ``dict[str, int]`` for one."""
-    return isinstance(hint, type) and get_origin(hint) is None
-
-
-def _classes(hint: Any) -> tuple[type, ...]:
-    """Return the classes that a type admits, None aside; none if it admits others than plain classes."""
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    parts = tuple(part for part in parts if part is not NoneType)
-    return parts if all(_is_class(part) for part in parts) else ()
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Say whether a config's value can be an argument of a type. Composed types of other kinds are not judged."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if hint is NoneType:
-        return value is None
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, str):
-        return isinstance(value, hint)
-    if origin in (Sequence, list, tuple):
-        return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value if parts)
-    if not _is_class(hint):
-        return True
-    if hint.__module__.startswith(('dsanet.', 'torch.nn')):
-        # Stands for an object that is built from a dict: which class that is, check tells.
-        return _is_described(value)
-    return isinstance(value, hint)
-
-
-def _children(cfg: Mapping[str, Any], registry: Registry) -> Iterable[tuple[str, Any, Registry]]:
-    """Yield (key, value, registry of what the value describes) for the arguments in ``cfg``."""
-    for key, value in cfg.items():
-        if key != 'type':
-            yield key, value, TRANSFORMS if key == 'pipeline' else registry
-
-
-def raw_arguments(cls: Callable[..., Any]) -> Mapping[str, Callable[[Any, str], None]]:
-    """Return the arguments that a class takes as the config has them, unbuilt, each with what checks it.
-
-    A class lists them as ``raw_arguments``: by name, a function that gets the value and its path in the config.
-    """
-    return getattr(cls, 'raw_arguments', {})
-
-
-def _is_described(value: Any) -> bool:
-    return isinstance(value, Mapping) and 'type' in value
-
-
-def check(cfg: Mapping[str, Any], registry: Registry, path: str, given: Iterable[str] = ()) -> None:
+def check(cfg: Any, registry: Registry, path: str, given: Iterable[str] = (), bases: tuple[Any, ...] = ()) -> None:
     """Check a config dict and everything inside it against the constructors, without building.
 
     Args:
         cfg: a dict with a ``type``.
         registry: what ``type`` names.
-        path: where ``cfg`` stands in the whole config.
+        path: where ``cfg`` is in the whole config.
         given: constructor arguments that the caller of :func:`build` hands over.
+        bases: the classes one of which it must be; empty for any.
 
     Raises:
-        KeyError: as :func:`find_class` and :func:`check_arguments`.
+        KeyError, TypeError, ValueError: as :func:`find_class` and :func:`check_arguments`.
     """
-    cls = find_class(cfg, registry, path)
+    cls = _find(cfg, registry, path, bases)
     check_arguments(cls, cfg, path, given)
-    hints = _type_hints(cls)
-    raw = raw_arguments(cls)
-    for key, value, child_registry in _children(cfg, registry):
+    raw, hints = getattr(cls, 'raw_arguments', {}), type_hints(cls)
+    for key, value in cfg.items():
         if key in raw:
             raw[key](value, f'{path}.{key}')
-        elif _is_described(value):
-            child, wanted = find_class(value, child_registry, f'{path}.{key}'), _classes(hints.get(key))
-            if wanted and _is_class(child) and not issubclass(child, wanted):
-                names = ' or '.join(hint.__name__ for hint in wanted)
-                raise ValueError(f'{path}.{key}.type={value["type"]!r} is no {names}')
-            check(value, child_registry, f'{path}.{key}')
-        elif isinstance(value, (list, tuple)):
-            for i, item in enumerate(value):
-                if _is_described(item) or key == 'pipeline':
-                    check(item, child_registry, f'{path}.{key}.{i}')
+        elif key != 'type':
+            _map_objects(value, slot_of(hints.get(key)), registry, f'{path}.{key}', _check_object)
+
+
+def _check_object(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...]) -> None:
+    check(cfg, registry, path, bases=bases)
 
 
 def build(cfg: Mapping[str, Any], registry: Registry, path: str | None = None, **given: Any) -> Any:
@@ -257,35 +181,62 @@ def build(cfg: Mapping[str, Any], registry: Registry, path: str | None = None, *
     Args:
         cfg: a dict with a ``type``.
         registry: what ``type`` names.
-        path: where ``cfg`` stands in the whole config; the registry's name by default.
-        given: further constructor arguments that do not stand in the config.
+        path: where ``cfg`` is in the whole config; the registry's kind by default.
+        given: further constructor arguments that are not in the config.
 
     Returns:
         The object.
 
     Raises:
-        KeyError, ValueError: a key or a value that the constructor does not take, by its full path.
-        FileNotFoundError: a file or folder that it wants is not there, by the same path.
+        KeyError, TypeError, ValueError: a key or a value that the constructor does not take, by its full path.
+        FileNotFoundError: a file or folder that it wants is missing, by the same path.
     """
-    path = path or registry.name
+    path = path or registry.kind
     check(cfg, registry, path, given)
-    arguments = {}
-    cls = find_class(cfg, registry, path)
-    raw = raw_arguments(cls)
-    for key, value, child_registry in _children(cfg, registry):
-        if key in raw:
-            pass  # the class builds it itself, from the dict
-        elif _is_described(value):
-            value = build(value, child_registry, f'{path}.{key}')
-        elif isinstance(value, (list, tuple)):
-            value = type(value)(
-                build(item, child_registry, f'{path}.{key}.{i}') if _is_described(item) else item
-                for i, item in enumerate(value)
-            )
-        arguments[key] = value
+    return _build(cfg, registry, path, (), **given)
+
+
+def _build(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...], **given: Any) -> Any:
+    cls = _find(cfg, registry, path, bases)
+    raw, hints = getattr(cls, 'raw_arguments', {}), type_hints(cls)
+    arguments = {
+        key: value if key in raw else _map_objects(value, slot_of(hints.get(key)), registry, f'{path}.{key}', _build)
+        for key, value in cfg.items()
+        if key != 'type'
+    }
     try:
         return cls(**arguments, **given)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{path} ({cls.__name__}): {error}') from error
     except (TypeError, ValueError) as error:
         raise ValueError(f'{path} ({cls.__name__}): {error}') from error
+
+
+def _find(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...]) -> Callable[..., Any]:
+    # A protocol has no subclasses to look for: whether an object follows it, its class cannot tell.
+    bases = tuple(base for base in bases if not getattr(base, '_is_protocol', False))
+    if not bases:
+        return find_class(cfg, registry, path)
+    kind = ' or '.join(base.__name__ for base in bases)
+    return find_class(cfg, registry, path, kind, lambda cls: isinstance(cls, type) and issubclass(cls, bases))
+
+
+def _map_objects(
+    value: Any,
+    slot: Slot,
+    registry: Registry,
+    path: str,
+    function: Callable[[Any, Registry, str, tuple[Any, ...]], Any],
+) -> Any:
+    """Return an argument's value with ``function(cfg, registry, path, bases)`` instead of each dict for an object."""
+    registry = next((base.registry for base in slot.bases if hasattr(base, 'registry')), registry)
+    if isinstance(value, list | tuple) and (slot.is_list or not slot.bases):
+        return type(value)(
+            function(item, registry, f'{path}.{i}', slot.bases) if slot.bases or is_described(item) else item
+            for i, item in enumerate(value)
+        )
+    if slot.bases and slot.is_list and not (value is None and slot.is_optional):
+        raise TypeError(f'{path} must be a list of dicts with a type, got {value!r}')
+    if is_described(value) or slot.bases and not (value is None and slot.is_optional):
+        return function(value, registry, path, slot.bases)
+    return value

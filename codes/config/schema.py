@@ -1,9 +1,12 @@
-"""The plain sections of a config as dataclasses: how long to train, which parameters learn how fast, and the run."""
+"""The names of the sections of a config, and the plain ones as dataclasses: training, parameters, and the run."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+SECTIONS = ('imports', 'model', 'optimizer', 'schedule', *LOADERS, 'metrics', 'parameters', 'train_cfg', 'runtime')
 
 
 @dataclass(frozen=True)

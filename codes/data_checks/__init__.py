@@ -1,7 +1,7 @@
 """Is a data set fit to train on: checks of records, and of what was found in their files.
 
 ``forms`` has the two forms of the check: the quick one, which a training begins with, and the full one of
-``tools/data/check_dataset.py``. Both return a :class:`report.Report` of findings.
+``dsanet check``. Both return a :class:`report.Report` of findings.
 
 What is checked is a :class:`splits.Split`; ``reading`` makes it of a data set or of a config. The checks are pure
 functions: splits (and, for the full form, facts about files from ``codes/data_checks/probe.py``) go in, findings come

@@ -66,7 +66,7 @@ def _guess_why(split: Split, record: VideoRecord) -> str:
     if listed is not None and os.path.exists(beside):
         return (
             f" They are there if paths start at the list's own folder: set data_root={folder or '.'!r} for it "
-            '(train_dir, val_dir in configs/custom/), or write it with build_list.py --relative-to DATA_ROOT'
+            '(train_dir, val_dir in configs/custom/), or write it with dsanet build-list --relative-to DATA_ROOT'
         )
     return ''
 
@@ -132,7 +132,7 @@ def _check_rates(split: Split, rates: Sequence[tuple[VideoRecord, float]]) -> It
         text = (
             f'{len(others)} of {len(rates)} videos have other frame rates than the usual {usual} a second; '
             'frame_interval counts frames, so actions in them seem slower or faster; '
-            f'tools/data/transcode.py --fps {usual} makes all alike'
+            f'dsanet transcode --fps {usual} makes all alike'
         )
         level = 'warning' if 10 * len(others) > len(rates) else 'note'
         examples = tuple(f'{name_video(record)}: {fps:g} a second' for record, fps in others)

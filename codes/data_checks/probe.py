@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from dsanet.datasets.transforms.base import Record
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
+from dsanet.datasets.transforms.sampling import spread_indices
 from dsanet.utils.worker_pool import Failure, run_guarded
 
 NUM_DECODED = 8  # frames of a video that are decoded, unless every frame is
@@ -163,7 +164,7 @@ def read_frames(job: Job, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint
 def _inspect_file(job: Job) -> dict[str, Any]:
     record = OpenVideo(job.decoder or '')({'path': job.path})
     num_frames = record['num_frames']
-    indices = spread_indices(num_frames).reshape(1, 1, -1)  # (1, 1, len)
+    indices = spread_indices(num_frames, NUM_DECODED).reshape(1, 1, -1)  # (1, 1, len)
     frames = DecodeVideo()(record | {'frame_indices': indices})['frames']
     fps, warning = _ask_ffmpeg(job.path, job.every_frame)
     _, height, width, _ = frames.shape
@@ -178,7 +179,7 @@ def _inspect_folder(job: Job) -> dict[str, Any]:
     if lacking:
         # Nobody says better what lies there instead than the error of the data set.
         read_frames(job, np.array(lacking[:1]))
-    indices = np.arange(num_frames) if job.every_frame else spread_indices(num_frames)
+    indices = np.arange(num_frames) if job.every_frame else spread_indices(num_frames, NUM_DECODED)
     shapes = {read_frames(job, chunk).shape[1:3] for chunk in np.array_split(indices, -(-len(indices) // 32))}
     if len(shapes) > 1:
         raise ValueError(f'{job.path} has frames of different (height, width): {sorted(shapes)}')
@@ -186,11 +187,6 @@ def _inspect_folder(job: Job) -> dict[str, Any]:
     warning = f'{job.path} has {names[-1]}, although the list says {num_frames} frames' if is_longer else None
     height, width = shapes.pop()
     return {'num_frames': num_frames, 'height': height, 'width': width, 'warning': warning}
-
-
-def spread_indices(num_frames: int, number: int = NUM_DECODED) -> npt.NDArray[np.int64]:
-    """Return so many frame numbers, spread evenly from the first to the last; (len,), fewer if there are fewer."""
-    return np.unique(np.linspace(0, num_frames - 1, number).round().astype(np.int64))
 
 
 def _ask_ffmpeg(path: str, every_frame: bool) -> tuple[float | None, str | None]:

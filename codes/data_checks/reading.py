@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dsanet.config.loading import LOADERS
 from dsanet.config.registry import DATASETS, TRANSFORMS, build, find_class
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
@@ -195,3 +196,19 @@ def _line_named_in(text: str, list_file: str) -> int | None:
     """Return the number of the line that an error is about; None if it is about the list as a whole."""
     match = re.match(re.escape(list_file) + r':(\d+): ', text)
     return None if match is None else int(match[1])
+
+
+def read_splits(config: Mapping[str, Any]) -> list[Split]:
+    """Return the datasets of a config's training, validation and test."""
+    num_classes = config['model'].get('cls_head', {}).get('num_classes')
+    return [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
+
+
+def splits_of_run(runner: Any) -> list[Split]:
+    """Return what a run, a ``dsanet.engine.trainer.Runner``, trains and validates on."""
+    num_classes = runner.model.num_classes
+    sampling = runner.config['train_dataloader'].get('sampling', 'uniform')
+    splits = splits_of('train', runner.train_loader.dataset, num_classes, sampling)
+    if runner.val_loader is not None:
+        splits += splits_of('val', runner.val_loader.dataset, num_classes)
+    return splits

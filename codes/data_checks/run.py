@@ -20,6 +20,7 @@ from dsanet.data_checks.labels import check_balance, check_classes_of, check_lab
 from dsanet.data_checks.probe import FileFacts, Identity, Job
 from dsanet.data_checks.report import LEVELS, Finding, Report, describe
 from dsanet.data_checks.splits import Split
+from dsanet.utils import distributed
 from dsanet.utils.text import printable
 
 LOGGER = logging.getLogger(__name__)
@@ -90,6 +91,27 @@ def announce(report: Report) -> None:
     if errors:
         text = printable('\n'.join(str(finding) for finding in errors))
         raise ValueError(f'the data are not fit to train on; --no-check trains nevertheless\n{text}')
+
+
+def check_before_training(splits: Sequence[Split], tried: Sequence[Finding] = ()) -> None:
+    """Look at the data for half a second on rank 0, rather than let a long run end in them.
+
+    Args:
+        splits: what the run trains and validates on.
+        tried: what a trial of the pipelines has found already.
+
+    Raises:
+        ValueError: a run would end in them or be pointless; in all processes.
+    """
+    problem = None
+    if distributed.rank() == 0:
+        try:
+            announce(quick_report(splits, 0.5, tried))
+        except ValueError as error:
+            problem = str(error)
+    problem = distributed.gather(problem)[0]
+    if problem is not None:
+        raise ValueError(problem)
 
 
 def _check_records(splits: Sequence[Split]) -> list[Finding]:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dsanet.config.registry import nearest
+from dsanet.config.arguments import nearest
 from dsanet.datasets.frame_names import FrameNames
 
 VIDEO_EXTENSIONS = (

@@ -1,9 +1,15 @@
 """How many classes data have, for configs that leave it open: from class files, class folders, or labels in lists."""
 
+import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from dsanet.config.loading import load_config, refers_to
+from dsanet.config.schema import LOADERS
 from dsanet.datasets.annotation import list_class_folders, parse_list_file, read_class_names
+
+LOGGER = logging.getLogger(__name__)
 
 
 class ClassCount(NamedTuple):
@@ -18,6 +24,41 @@ class ClassCount(NamedTuple):
     number: int
     origin: str
     is_complete: bool
+
+
+def load_config_with_classes(
+    config: str | Path,
+    options: Iterable[str] = (),
+    imports: Iterable[str] = (),
+    sections: Iterable[str] = LOADERS,
+    num_classes: int | None = None,
+) -> dict[str, Any]:
+    """Load a config; where it leaves ``num_classes`` open, set it.
+
+    Args:
+        config, options, imports: as for ``load_config``.
+        sections: names of the sections whose data are counted; absent ones are skipped.
+        num_classes: the number if it is known, so that no data are read; None to count.
+
+    Raises:
+        FileNotFoundError, KeyError, TypeError, ValueError: as ``load_config`` and :func:`find_num_classes`.
+    """
+    options, imports = list(options), list(imports)
+    loaded = load_config(config, options, imports)
+    if not _is_open(loaded):
+        return loaded
+    if num_classes is None:
+        num_classes, origin, _ = find_num_classes(loaded, sections)
+        LOGGER.info('num_classes=%d (%s)', num_classes, origin)
+    if refers_to(config, 'num_classes'):
+        loaded = load_config(config, [*options, f'num_classes={num_classes}'], imports)
+    if _is_open(loaded):  # the head does not refer to the setting
+        loaded = load_config(config, [*options, f'model.cls_head.num_classes={num_classes}'], imports)
+    return loaded
+
+
+def _is_open(config: Mapping[str, Any]) -> bool:
+    return config['model'].get('cls_head', {}).get('num_classes', 0) is None
 
 
 def find_num_classes(config: Mapping[str, Any], sections: Iterable[str]) -> ClassCount:

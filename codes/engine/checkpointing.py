@@ -13,6 +13,7 @@ from torch import Tensor
 from dsanet.config.loading import find_differences
 from dsanet.engine.stopping import RunError
 from dsanet.models.weights.loading import describe_difference
+from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 
 LOGGER = logging.getLogger(__name__)
@@ -207,3 +208,16 @@ def describe_misfit(
     weights = describe_difference(source, target) if is_state else ''
     told = [change for change in changes if change.startswith(('model.', 'optimizer.', 'parameters.'))]
     return '; '.join([weights or (str(error).strip() or type(error).__name__).splitlines()[0], *told[:4]])
+
+
+def what_to_resume(asked: str | None, work_dir: Path) -> str | None:
+    """Return what a run resumes: what was asked for, or where it stood if the launcher had to restart it."""
+    if not distributed.is_restart():
+        return asked
+    if asked in (None, 'auto'):
+        return 'auto'
+    found = newest_checkpoint(work_dir)
+    # At its first start nothing in the work dir was further than the file (Runner.start): what is, this run wrote.
+    if found is None or position_of(found[1]) <= position_of(read_checkpoint(asked)):
+        return asked
+    return 'auto'

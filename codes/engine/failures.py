@@ -49,7 +49,7 @@ def leave_message(text: str, traceback_text: str | None = None, lost_contact: bo
     """
     log_to_file(traceback_text or text)
     file = os.environ.get('TORCHELASTIC_ERROR_FILE')
-    if file is not None:  # the format of torch.distributed.elastic.multiprocessing.errors
+    if file:  # the format of torch.distributed.elastic.multiprocessing.errors
         extra = {
             'py_callstack': traceback_text or text,
             'timestamp': str(int(time.time())),
@@ -58,6 +58,8 @@ def leave_message(text: str, traceback_text: str | None = None, lost_contact: bo
         with contextlib.suppress(OSError):  # a full disk must not keep this process from ending
             # Never a part of it, which the launcher could not read: this process may be ended at any moment.
             write_atomically(json.dumps({'message': {'message': text, 'extraInfo': extra}}).encode(), Path(file))
+    elif file is not None:  # torchrun --log-dir /dev/null, which collects no messages
+        sys.stderr.write(f'{traceback_text or text}\n')
     if not lost_contact:
         try:
             _tell_the_others(text)

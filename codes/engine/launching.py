@@ -1,4 +1,4 @@
-"""Starting the processes of a run on this machine and keeping them together: ``tools/launch.py`` in a library.
+"""Starting the processes of a run on this machine and keeping them together: ``dsanet launch`` in a library.
 
 torch's elastic agent does the work. This file says where machines meet, who is which process, what is started again
 and what is not, how long a stopped process may take, and which of several failures is the one to show.

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dsanet.config.registry import OPTIMIZERS, SCHEDULES, build, nearest
+from dsanet.config.arguments import nearest
+from dsanet.config.registry import OPTIMIZERS, SCHEDULES, build
 from dsanet.config.schema import ParametersCfg, TrainCfg
 
 LOGGER = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ process died has no valid checksum and is left out; its batch is scored again. T
 was tested with what, its identity, so that results of two different tests cannot be mixed.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -168,3 +169,21 @@ def _to_batch(content: Mapping[str, Any]) -> ScoredBatch:
     index = np.array(content['index'], dtype=np.int64)
     scores = np.array(content['scores'], dtype=np.float32)
     return ScoredBatch(content['batch'], index, scores, np.array(content['labels'], dtype=kind))
+
+
+def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, dataset: Any) -> dict[str, Any]:
+    """Return everything that the scores depend on, by name; except for what only changes the speed."""
+    with open(checkpoint, 'rb') as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(2**20):
+            digest.update(block)
+    records = [(record.path, record.labels, record.num_frames) for record in dataset.records]
+    loader = {key: value for key, value in config['test_dataloader'].items() if key != 'num_workers'}
+    return {
+        'model': config['model'],
+        'test_dataloader': loader,
+        'amp': amp,
+        'runtime.seed': config.get('runtime', {}).get('seed', 0),
+        'the SHA-256 of the checkpoint': digest.hexdigest()[:16],
+        'the SHA-256 of the list of videos': hashlib.sha256(json.dumps(records).encode()).hexdigest()[:16],
+    }

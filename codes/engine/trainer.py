@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from dsanet.config.loading import LOADERS, Config, read_section
+from dsanet.config.formatting import format_config
+from dsanet.config.loading import read_section
 from dsanet.config.registry import METRICS, MODELS, SCHEDULES, TRACKERS, build
-from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
+from dsanet.config.schema import LOADERS, ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.datasets.loader import in_groups, start_workers
 from dsanet.engine.bad_samples import BadSampleLog
 from dsanet.engine.checkpointing import (
@@ -104,12 +105,12 @@ class Runner:
         KeyError, ValueError: the config lacks a section, or data and model do not fit together.
     """
 
-    def __init__(self, config: Config, work_dir: Path, device: torch.device) -> None:
+    def __init__(self, config: dict[str, Any], work_dir: Path, device: torch.device) -> None:
         for name in ('train_dataloader', 'optimizer', 'schedule', 'train_cfg'):
             if name not in config:
                 raise KeyError(f'the config has no {name}, which training needs')
         self.config = config
-        self.config_text = config.pretty_text  # takes a moment, so once
+        self.config_text = format_config(config)
         self.work_dir = work_dir
         self.device = device
         self.is_main = distributed.rank() == 0
@@ -218,7 +219,7 @@ class Runner:
             'world_size': distributed.world_size(),
             'seed': self.runtime.seed,
             'class_names': self.train_loader.dataset.class_names,  # type: ignore[attr-defined]
-            'config': self.config.to_dict(),
+            'config': self.config,
         }
 
     def resume(self, source: str) -> None:
@@ -245,7 +246,7 @@ class Runner:
             return
         file, content = found
         place = position_of(content)
-        changes = find_changes(content, self.config.to_dict(), self.iterations_per_epoch, distributed.world_size())
+        changes = find_changes(content, self.config, self.iterations_per_epoch, distributed.world_size())
         try:
             self._load(content)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -315,7 +316,7 @@ class Runner:
             for name in beyond:  # damaged, or they would have been taken; they are overwritten soon
                 os.replace(self.work_dir / name, self.work_dir / f'{name}.damaged')
             self.saver.remove_parts()
-            start_trackers(self.trackers, self.config.to_dict(), self.work_dir)
+            start_trackers(self.trackers, self.config, self.work_dir)
         if self._resumed_from is None:
             if load_from is not None:
                 load_weights(self.model, load_from, allow_pickle=allow_pickle)

@@ -1,7 +1,6 @@
 """Result files: path, label and scores of every video of a test, and what can be told from them afterwards."""
 
 import json
-import os
 import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -61,23 +60,6 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f'it holds {module}.{name}, and reading that could run code from the file')
-
-
-def check_result_file(file: Path, suffixes: Sequence[str] = ('.pkl', '.json')) -> Path:
-    """Check before hours of testing, not behind them, that a file can be written; its folder is made.
-
-    Raises:
-        ValueError: it has another suffix, or cannot be written.
-    """
-    if file.suffix not in suffixes:
-        raise ValueError(f'{str(file)!r} must end in {" or ".join(suffixes)}')
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f'{str(file)!r} cannot be written: {error.strerror}') from error
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ValueError(f'{str(file)!r} cannot be written: {"it is a folder" if file.is_dir() else "no permission"}')
-    return file
 
 
 def write_results(results: Results, file: Path) -> None:

@@ -116,7 +116,7 @@ def _why(file: Path, error: Exception, foreign: re.Match[str] | None) -> str:
     if foreign is not None:
         return (
             f'it holds {foreign[1]}, and reading that runs code from the file. Only if you trust whom it is from: '
-            f'`python tools/convert_checkpoint.py {file} NEW.pth {ALLOW_PICKLE}` makes a plain file of it'
+            f'`dsanet convert {file} NEW.pth {ALLOW_PICKLE}` makes a plain file of it'
         )
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,7 +1,7 @@
 """Files that are at any moment either the old or the new one, complete: after a crash, a power cut, on a full disk."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -58,3 +58,20 @@ def check_writable(folder: Path, name: str) -> None:
     else:
         return
     raise ValueError(f'{name} {folder} must be a folder to write to, or a new name for one: {reason}')
+
+
+def check_result_file(file: Path, suffixes: Sequence[str]) -> Path:
+    """Check before hours of work, not after them, that a file can be written; its folder is made.
+
+    Raises:
+        ValueError: it has another suffix, or cannot be written.
+    """
+    if file.suffix not in suffixes:
+        raise ValueError(f'{str(file)!r} must end in {" or ".join(suffixes)}')
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f'{str(file)!r} cannot be written: {error.strerror}') from error
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise ValueError(f'{str(file)!r} cannot be written: {"it is a folder" if file.is_dir() else "no permission"}')
+    return file

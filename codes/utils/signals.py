@@ -1,7 +1,7 @@
 """How programs end when their user presses Ctrl-C: with a line and status 130, not with a traceback.
 
-Only the standard library is imported here, so that a tool can ask for it before its other imports, which take seconds:
-first :func:`end_at_once_if_interrupted`, then the imports, and last ``sys.exit(run_interruptible(main))``.
+Only the standard library is imported here, so that :func:`run_interruptible` is in place before imports that take
+seconds.
 """
 
 import os
@@ -14,19 +14,15 @@ from types import FrameType
 STATUS = 130  # what shells make of it, 128 + SIGINT
 
 
-def end_at_once_if_interrupted() -> None:
-    """Make Ctrl-C end the program on the spot, until :func:`run_interruptible`.
-
-    For imports, where there is nothing to tidy up: an exception in the middle of them would end some in a crash. Where
-    the signal is ignored, as in programs that a script starts in the background, it stays so.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    os.write(2, b'interrupted\n')
-    os._exit(STATUS)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; during an import end on the spot, as an exception would end some imports in a crash."""
+    here = frame
+    while here is not None:
+        if here.f_code.co_filename == '<frozen importlib._bootstrap>':
+            os.write(2, b'interrupted\n')
+            os._exit(STATUS)
+        here = here.f_back
+    signal.default_int_handler(number, frame)
 
 
 @contextmanager
@@ -48,17 +44,24 @@ def interruptions_held_back() -> Iterator[None]:
 def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted') -> int:
     """Run a program, in which Ctrl-C raises KeyboardInterrupt as usual, so that files are tidied up on its way.
 
+    Not so while it imports a module: there is nothing to tidy up, and it ends at once. Where the signal is ignored, as
+    in programs that a script starts in the background, it stays so.
+
     Args:
         main: the program; returns its exit status, None for 0.
-        text: the line that is written if it was interrupted, such as how to go on.
+        text: the line that is written if it was interrupted, such as how to continue.
 
     Returns:
         The exit status.
     """
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_usual:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         return main() or 0
     except KeyboardInterrupt:
         sys.stderr.write(f'{text}\n')
         return STATUS
+    finally:
+        if is_usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

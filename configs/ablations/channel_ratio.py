@@ -14,7 +14,7 @@ Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4
 
 _base_ = [
     '../_base_/models/dsanet_r50.py',
-    '../_base_/data/kinetics400_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_step_e100_mini.py',
     '../_base_/runtime.py',
 ]

@@ -13,7 +13,7 @@ Source     arXiv 2105.12085; the paper names the data set, its settings are not 
 
 _base_ = [
     '../_base_/models/i3d_r50.py',
-    '../_base_/data/activitynet_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_cosine_e30.py',
     '../_base_/runtime.py',
 ]
@@ -36,5 +36,8 @@ model = dict(
         blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
     ),
 )
+# A validation video may have several labels, which mean average precision counts; a training video has one.
+val_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
+test_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 metrics = [dict(type='MeanAveragePrecision')]
 runtime = dict(save_best='mAP')

@@ -12,7 +12,7 @@ Source     arXiv 2105.12085; the paper names the data set, its settings are not 
 
 _base_ = [
     '../_base_/models/i3d_r50.py',
-    '../_base_/data/activitynet_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_cosine_e30.py',
     '../_base_/runtime.py',
 ]
@@ -27,5 +27,8 @@ model = dict(
     average_views='prob',  # mean average precision ranks videos, which scores before softmax do not compare
     module_cfg=None,
 )
+# A validation video may have several labels, which mean average precision counts; a training video has one.
+val_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
+test_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 metrics = [dict(type='MeanAveragePrecision')]
 runtime = dict(save_best='mAP')

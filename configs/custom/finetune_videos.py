@@ -7,10 +7,9 @@ Data       data/my_videos/videos/...           the files
            data/my_videos/classes.txt          a class name a line
            or elsewhere: --cfg-options data_root=/where, and train_dir, val_dir, train_list, val_list, class_file
 Weights    bash pretrained/download_imgnet.sh 50
-Train      bash dist_train_recognizer.sh configs/custom/finetune_videos.py 1 --cfg-options num_classes=12
+Train      bash dist_train_recognizer.sh configs/custom/finetune_videos.py 1
            with --load-from CHECKPOINT to start from a model of a larger data set instead of ImageNet
-Test       bash dist_test_recognizer.sh configs/custom/finetune_videos.py work_dirs/finetune_videos/best.pth 1 \
-               --cfg-options num_classes=12
+Test       bash dist_test_recognizer.sh configs/custom/finetune_videos.py work_dirs/finetune_videos/best.pth 1
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
 Expected   depends on the videos; top-1 and mean class accuracy are reported
 """
@@ -21,19 +20,7 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/my_videos'
-train_dir = '${data_root}/videos'
-val_dir = '${data_root}/videos'
-train_list = '${data_root}/train.txt'
-val_list = '${data_root}/val.txt'
-class_file = '${data_root}/classes.txt'
-decoder = 'pyav'  # reads what any phone records; the fastest for what tools/data/transcode.py writes
-num_classes = 2
-num_snippets = 4
-frames_per_snippet = 8
-frame_interval = 4
-short_side = 256
-crop_size = 224
+num_classes = None  # counted in class_file, or else in the folders or lists
 
 model = dict(
     module_cfg=dict(

@@ -4,9 +4,9 @@ What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 22
            166.96 GMACs a view.
 Data       as in finetune_videos.py
 Train      bash dist_train_recognizer.sh configs/custom/imbalanced_videos.py 1 \
-               --cfg-options num_classes=3 'class_weights=(0.58,1.17,2.33)'
+               --cfg-options 'class_weights=(0.58,1.17,2.33)'
 Test       bash dist_test_recognizer.sh configs/custom/imbalanced_videos.py work_dirs/imbalanced_videos/best.pth 1 \
-               --cfg-options num_classes=3 'class_weights=(0.58,1.17,2.33)'
+               --cfg-options 'class_weights=(0.58,1.17,2.33)'
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
 Expected   depends on the videos; mean class accuracy chooses the best epoch
 Source     arXiv 1708.02002 for the loss; the settings are ours
@@ -18,19 +18,7 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/my_videos'
-train_dir = '${data_root}/videos'
-val_dir = '${data_root}/videos'
-train_list = '${data_root}/train.txt'
-val_list = '${data_root}/val.txt'
-class_file = '${data_root}/classes.txt'
-decoder = 'pyav'  # reads what any phone records; the fastest for what tools/data/transcode.py writes
-num_classes = 2
-num_snippets = 4
-frames_per_snippet = 8
-frame_interval = 4
-short_side = 256
-crop_size = 224
+num_classes = None  # counted in class_file, or else in the folders or lists
 class_weights = (0.625, 2.5)  # all videos / (K * videos of the class), here for 4 times as many of class 0
 
 model = dict(

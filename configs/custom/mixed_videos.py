@@ -9,9 +9,9 @@ Data       as in finetune_videos.py, and beside them
            Both have the classes of class_file: one's own by their lists, the others by shared_classes, which are those
            classes in that order, by name or by number.
 Train      bash dist_train_recognizer.sh configs/custom/mixed_videos.py 1 \
-               --cfg-options num_classes=2 "shared_classes=['clapping','waving hand']"
+               --cfg-options "shared_classes=['clapping','waving hand']"
 Test       bash dist_test_recognizer.sh configs/custom/mixed_videos.py work_dirs/mixed_videos/best.pth 1 \
-               --cfg-options num_classes=2 "shared_classes=['clapping','waving hand']"
+               --cfg-options "shared_classes=['clapping','waving hand']"
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
 Expected   depends on the videos; top-1 and mean class accuracy are reported
 """
@@ -22,21 +22,9 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/my_videos'
-train_dir = '${data_root}/videos'
-val_dir = '${data_root}/videos'
-train_list = '${data_root}/train.txt'
-val_list = '${data_root}/val.txt'
-class_file = '${data_root}/classes.txt'
-decoder = 'pyav'  # reads what any phone records; the fastest for what tools/data/transcode.py writes
 public_root = 'data/kinetics400'
 shared_classes = ('clapping', 'waving hand')
-num_classes = 2
-num_snippets = 4
-frames_per_snippet = 8
-frame_interval = 4
-short_side = 256
-crop_size = 224
+num_classes = None  # counted in class_file, or else in the folders or lists
 
 _sample = dict(
     type='SampleSnippets',
@@ -65,7 +53,6 @@ model = dict(
 )
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
         type='MixedDataset',
         weights=(3, 1),
         datasets=[

@@ -3,9 +3,8 @@ r"""DSANet-R50 on one's own videos that may have several labels each.
 What       I3D ResNet-50 with five DSA modules and a yes-or-no question for each class; 4 snippets x 8 frames x 224 x
            224, 4 frames apart. 31.64 M parameters, 166.96 GMACs a view.
 Data       as in finetune_videos.py, with lines of the form `path 3,17`: labels from 0, joined by commas
-Train      bash dist_train_recognizer.sh configs/custom/multi_label_videos.py 1 --cfg-options num_classes=12
-Test       bash dist_test_recognizer.sh configs/custom/multi_label_videos.py work_dirs/multi_label_videos/best.pth 1 \
-               --cfg-options num_classes=12
+Train      bash dist_train_recognizer.sh configs/custom/multi_label_videos.py 1
+Test       bash dist_test_recognizer.sh configs/custom/multi_label_videos.py work_dirs/multi_label_videos/best.pth 1
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
 Expected   depends on the videos; mean average precision is reported
 Source     arXiv 2105.12085 for the model; the settings are ours
@@ -17,19 +16,7 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/my_videos'
-train_dir = '${data_root}/videos'
-val_dir = '${data_root}/videos'
-train_list = '${data_root}/train.txt'
-val_list = '${data_root}/val.txt'
-class_file = '${data_root}/classes.txt'
-decoder = 'pyav'  # reads what any phone records; the fastest for what tools/data/transcode.py writes
-num_classes = 2
-num_snippets = 4
-frames_per_snippet = 8
-frame_interval = 4
-short_side = 256
-crop_size = 224
+num_classes = None  # counted in class_file, or else in the folders or lists
 
 model = dict(
     cls_head=dict(loss=dict(type='BinaryCrossEntropyLoss', positive_weight=2.0)),

@@ -3,9 +3,8 @@
 What       I3D-ResNet-18 of width 16 with DSA in the last three stages; 4 snippets x 4 frames x 112 x 112, 4 apart.
            1.993 M parameters, 1.040 GMACs a view.
 Data       as in finetune_videos.py
-Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch.py 1 --cfg-options num_classes=8
-Test       bash dist_test_recognizer.sh configs/custom/small_from_scratch.py work_dirs/small_from_scratch/best.pth 1 \
-               --cfg-options num_classes=8
+Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch.py 1
+Test       bash dist_test_recognizer.sh configs/custom/small_from_scratch.py work_dirs/small_from_scratch/best.pth 1
 Batch      1 process x 8 videos
 Expected   depends on the videos; with a few hundred of them, better than the largest class and far from a
            pretrained network
@@ -16,17 +15,8 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/my_videos'
-train_dir = '${data_root}/videos'
-val_dir = '${data_root}/videos'
-train_list = '${data_root}/train.txt'
-val_list = '${data_root}/val.txt'
-class_file = '${data_root}/classes.txt'
-decoder = 'pyav'  # reads what any phone records; the fastest for what tools/data/transcode.py writes
-num_classes = 2
-num_snippets = 4
+num_classes = None  # counted in class_file, or else in the folders or lists
 frames_per_snippet = 4
-frame_interval = 4
 short_side = 128
 crop_size = 112
 

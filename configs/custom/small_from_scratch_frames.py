@@ -9,15 +9,15 @@ Data       data/my_videos/frames/...                   a folder a video: img_000
            python tools/data/extract_frames.py data/my_videos/videos data/my_videos/frames
            python tools/data/build_list.py folders data/my_videos/frames data/my_videos --frames \
                --val-fraction 0.2 --relative-to data/my_videos/frames
-Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch_frames.py 1 --cfg-options num_classes=8
+Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch_frames.py 1
 Test       bash dist_test_recognizer.sh configs/custom/small_from_scratch_frames.py \
-               work_dirs/small_from_scratch_frames/best.pth 1 --cfg-options num_classes=8
+               work_dirs/small_from_scratch_frames/best.pth 1
 Batch      1 process x 8 videos
 Expected   as small_from_scratch.py
 """
 
 _base_ = [
-    '../_base_/data/own_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/runtime.py',
 ]
 
@@ -27,14 +27,17 @@ val_dir = '${data_root}/frames'
 train_list = '${data_root}/train_frames.txt'
 val_list = '${data_root}/val_frames.txt'
 class_file = '${data_root}/classes.txt'
-filename_tmpl = 'img_{:05d}.jpg'  # as tools/data/extract_frames.py calls them
-start_index = 1
-num_classes = 2
-num_snippets = 4
+num_classes = None  # counted in class_file, or else in the folders or lists
 frames_per_snippet = 4
 frame_interval = 4
 short_side = 128
 crop_size = 112
+
+_frames = dict(
+    class_file='${class_file}',
+    filename_tmpl='img_{:05d}.jpg',  # as tools/data/extract_frames.py calls them
+    start_index=1,
+)
 
 model = dict(
     type='Recognizer3D',
@@ -48,6 +51,30 @@ model = dict(
         blocks=(0, (0, 1), (0, 1), (0, 1)),
     ),
 )
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    dataset=dict(
+        **_frames,
+        data_root='${train_dir}',
+        pipeline=[
+            dict(
+                type='SampleSnippets',
+                num_snippets='${num_snippets}',
+                frames_per_snippet='${frames_per_snippet}',
+                frame_interval='${frame_interval}',
+                random=True,
+            ),
+            dict(type='DecodeRawFrames'),
+            dict(type='RandomResizedCrop', size='${crop_size}', area_range=(0.3, 1.0)),
+            dict(type='Flip', prob=0.5),
+            dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(**_frames, data_root='${val_dir}'))
+test_dataloader = dict(num_workers=2, dataset=dict(**_frames, data_root='${val_dir}'))
 metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
 optimizer = dict(type='SGD', lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)

@@ -16,10 +16,6 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/ordered_actions'
 num_classes = 8
-num_snippets = 4
-frames_per_snippet = 4
-frame_interval = 2
 
 model = dict(module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1, blocks=(0, 1, 1, 1)))

@@ -17,13 +17,9 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/ordered_actions'
 num_classes = 8
-num_snippets = 4
-frames_per_snippet = 4
-frame_interval = 2
 
 model = dict(
-    backbone=dict(_delete_=True, type='ResNetTSM', depth=10, base_channels=16),
+    backbone=dict(type='ResNetTSM', depth=10, base_channels=16),
     module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1, blocks=(0, 1, 1, 1)),
 )

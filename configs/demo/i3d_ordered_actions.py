@@ -14,10 +14,6 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/ordered_actions'
 num_classes = 8
-num_snippets = 4
-frames_per_snippet = 4
-frame_interval = 2
 
 model = dict(module_cfg=None)

@@ -16,15 +16,10 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/ordered_actions'
 num_classes = 8
-num_snippets = 4
-frames_per_snippet = 4
-frame_interval = 2
 
 model = dict(
     cls_head=dict(
-        _delete_=True,
         type='TRNHead',
         num_classes='${num_classes}',
         in_channels=128,

@@ -16,11 +16,7 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/ordered_actions'
 num_classes = 8
-num_snippets = 4
-frames_per_snippet = 4
-frame_interval = 2
 
 model = dict(
     module_cfg=dict(type='V4D', num_snippets='${num_snippets}', place='after_block', blocks=(0, 1, 1, 1)),

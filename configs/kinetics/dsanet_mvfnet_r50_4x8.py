@@ -12,12 +12,11 @@ Source     arXiv 2012.06977 and 2105.12085; the combination is ours, sampling an
 
 _base_ = [
     '../_base_/models/c2d_r50.py',
-    '../_base_/data/kinetics400_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_step_e100.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
 num_snippets = 4
 frames_per_snippet = 8

@@ -14,12 +14,11 @@ Source     as r50_e100_s1_8.py; what makes it fit one GPU is ours
 
 _base_ = [
     '../_base_/models/i3d_r50.py',
-    '../_base_/data/kinetics400_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_step_e100.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
 num_snippets = 4
 frames_per_snippet = 8

@@ -14,11 +14,10 @@ Source     each part has its paper: arXiv 1909.13719, 1710.09412, 1905.04899, 15
 
 _base_ = [
     '../_base_/models/i3d_r50.py',
-    '../_base_/data/kinetics400_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
 num_snippets = 4
 frames_per_snippet = 8

@@ -12,11 +12,10 @@ Source     arXiv 2106.13230; the settings are ours
 """
 
 _base_ = [
-    '../_base_/data/kinetics400_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
 num_snippets = 2
 frames_per_snippet = 16

@@ -11,12 +11,12 @@ Source     arXiv 1705.07750; architecture and schedule as in mmaction2, scaled t
 
 _base_ = [
     '../_base_/models/i3d_r50.py',
-    '../_base_/data/kinetics400_clips.py',
+    '../_base_/data/frames.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
+num_snippets = 1
 frames_per_snippet = 32
 frame_interval = 2
 num_groups = 10
@@ -34,6 +34,7 @@ model = dict(
     average_views='prob',
     max_views_per_forward=6,
 )
+test_dataloader = dict(batch_size=1)
 optimizer = dict(type='SGD', lr=0.015, momentum=0.9, weight_decay=1e-4)
 schedule = dict(type='StepSchedule', milestones=(40, 80), gamma=0.1)
 train_cfg = dict(max_epochs=100, val_interval=10, clip_grad_norm=40, base_batch_size=96)

@@ -12,13 +12,13 @@ Source     arXiv 2012.06977; settings as in its authors' release, but for the Im
 
 _base_ = [
     '../_base_/models/c2d_r50.py',
-    '../_base_/data/kinetics400_clips.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_step_e150.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
+num_snippets = 1
 frames_per_snippet = 16
 frame_interval = 4
 num_groups = 10
@@ -28,3 +28,4 @@ model = dict(
     max_views_per_forward=6,
     module_cfg=dict(type='MVF', channel_ratio=1 / 8, place='before_conv1', blocks=(0, 0, 1, 1)),
 )
+test_dataloader = dict(batch_size=1)

@@ -10,12 +10,12 @@ Source     arXiv 1711.11248; architecture and schedule as in mmaction2, scaled t
 """
 
 _base_ = [
-    '../_base_/data/kinetics400_clips.py',
+    '../_base_/data/frames.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
+num_snippets = 1
 frames_per_snippet = 8
 frame_interval = 8
 num_groups = 10
@@ -27,6 +27,7 @@ model = dict(
     average_views='prob',
     max_views_per_forward=6,
 )
+test_dataloader = dict(batch_size=1)
 optimizer = dict(type='SGD', lr=0.015, momentum=0.9, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', final_factor=0.0)
 train_cfg = dict(max_epochs=180, val_interval=10, clip_grad_norm=40, base_batch_size=96)

@@ -10,13 +10,13 @@ Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet; 
 
 _base_ = [
     '../_base_/models/i3d_r50.py',
-    '../_base_/data/kinetics400_clips.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_step_e150.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
+num_snippets = 1
 frames_per_snippet = 8
 frame_interval = 8
 num_groups = 10
@@ -26,3 +26,4 @@ model = dict(
     max_views_per_forward=6,
     cls_head=dict(test_window=(7, 7)),
 )
+test_dataloader = dict(batch_size=1)

@@ -11,13 +11,13 @@ Source     arXiv 2005.06803; milestones and rate as in mmaction2, the rest of th
 
 _base_ = [
     '../_base_/models/c2d_r50.py',
-    '../_base_/data/kinetics400_clips.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_step_e100.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
+num_snippets = 1
 frames_per_snippet = 8
 frame_interval = 8
 num_groups = 10
@@ -32,3 +32,4 @@ model = dict(
         blocks=(1, 1, 1, 1),
     ),
 )
+test_dataloader = dict(batch_size=1)

@@ -10,12 +10,11 @@ Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch
 
 _base_ = [
     '../_base_/models/tsm_r50.py',
-    '../_base_/data/kinetics400_segments.py',
+    '../_base_/data/segments.py',
     '../_base_/schedules/sgd_step_e50_tsm.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
 num_snippets = 1
 frames_per_snippet = 8

@@ -11,12 +11,11 @@ Source     arXiv 1608.00859; batch norms but the first frozen (partial BN) as th
 
 _base_ = [
     '../_base_/models/c2d_r50.py',
-    '../_base_/data/kinetics400_segments.py',
+    '../_base_/data/segments.py',
     '../_base_/schedules/sgd_step_e100.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/kinetics400'
 num_classes = 400
 num_snippets = 8
 frames_per_snippet = 1

@@ -13,7 +13,7 @@ Source     arXiv 2105.12085; snippets and learning rates as in V4D's paper, arXi
 
 _base_ = [
     '../_base_/models/i3d_r18.py',
-    '../_base_/data/kinetics400_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_step_e100_mini.py',
     '../_base_/runtime.py',
 ]

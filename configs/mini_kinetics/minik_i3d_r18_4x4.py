@@ -12,7 +12,7 @@ Source     arXiv 2002.07442 for snippets and learning rates; crops, clipping and
 
 _base_ = [
     '../_base_/models/i3d_r18.py',
-    '../_base_/data/kinetics400_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_step_e100_mini.py',
     '../_base_/runtime.py',
 ]

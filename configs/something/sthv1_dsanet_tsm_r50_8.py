@@ -13,14 +13,12 @@ Source     arXiv 2105.12085; the paper names the data set, its settings are not 
 
 _base_ = [
     '../_base_/models/tsm_r50.py',
-    '../_base_/data/something_frames.py',
+    '../_base_/data/something.py',
     '../_base_/schedules/sgd_step_e50_tsm.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/something_something_v1'
 num_classes = 174
-filename_tmpl = '{:05}.jpg'
 num_snippets = 2
 frames_per_snippet = 4
 

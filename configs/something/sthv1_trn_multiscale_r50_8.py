@@ -13,21 +13,18 @@ Source     arXiv 1711.08496; the paper's backbone is another, and its random rel
 
 _base_ = [
     '../_base_/models/c2d_r50.py',
-    '../_base_/data/something_frames.py',
+    '../_base_/data/something.py',
     '../_base_/schedules/sgd_step_e50_tsm.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/something_something_v1'
 num_classes = 174
-filename_tmpl = '{:05}.jpg'
 num_snippets = 8
 frames_per_snippet = 1
 
 model = dict(
     backbone=dict(partial_bn=True),
     cls_head=dict(
-        _delete_=True,
         type='TRNHead',
         num_classes='${num_classes}',
         in_channels=2048,

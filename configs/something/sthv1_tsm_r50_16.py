@@ -11,13 +11,11 @@ Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch
 
 _base_ = [
     '../_base_/models/tsm_r50.py',
-    '../_base_/data/something_frames.py',
+    '../_base_/data/something.py',
     '../_base_/schedules/sgd_step_e50_tsm.py',
     '../_base_/runtime.py',
 ]
 
-data_root = 'data/something_something_v1'
 num_classes = 174
-filename_tmpl = '{:05}.jpg'
 num_snippets = 1
 frames_per_snippet = 16

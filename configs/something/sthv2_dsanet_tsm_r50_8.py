@@ -14,7 +14,7 @@ Source     arXiv 2105.12085; the paper names the data set, its settings are not 
 
 _base_ = [
     '../_base_/models/tsm_r50.py',
-    '../_base_/data/something_v2_frames.py',
+    '../_base_/data/something.py',
     '../_base_/schedules/sgd_step_e50_tsm.py',
     '../_base_/runtime.py',
 ]
@@ -22,6 +22,7 @@ _base_ = [
 data_root = 'data/something_something_v2'
 num_classes = 174
 filename_tmpl = '{:06d}.jpg'  # of TSM's tools; ours write 'img_{:05d}.jpg'
+train_pipeline = '${pipeline_with_flips}'
 num_snippets = 2
 frames_per_snippet = 4
 

@@ -11,7 +11,7 @@ Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch
 
 _base_ = [
     '../_base_/models/tsm_r50.py',
-    '../_base_/data/something_v2_frames.py',
+    '../_base_/data/something.py',
     '../_base_/schedules/sgd_step_e50_tsm.py',
     '../_base_/runtime.py',
 ]
@@ -19,5 +19,6 @@ _base_ = [
 data_root = 'data/something_something_v2'
 num_classes = 174
 filename_tmpl = '{:06d}.jpg'  # of TSM's tools; ours write 'img_{:05d}.jpg'
+train_pipeline = '${pipeline_with_flips}'
 num_snippets = 1
 frames_per_snippet = 8

@@ -12,7 +12,7 @@ Source     arXiv 1711.11248 for the network; the settings are ours
 """
 
 _base_ = [
-    '../_base_/data/split_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_cosine_e30.py',
     '../_base_/runtime.py',
 ]
@@ -20,6 +20,9 @@ _base_ = [
 data_root = 'data/ucf101'
 num_classes = 101
 split = 1
+train_list = '${data_root}/train_split${split}_frames.txt'
+val_list = '${data_root}/val_split${split}_frames.txt'
+train_crop = dict(type='MultiScaleCrop', size='${crop_size}', scales=(1, 0.875, 0.75, 0.66))
 num_snippets = 4
 frames_per_snippet = 16
 frame_interval = 2

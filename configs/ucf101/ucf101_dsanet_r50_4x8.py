@@ -14,7 +14,7 @@ Source     arXiv 2105.12085 for the model; the settings are ours
 
 _base_ = [
     '../_base_/models/i3d_r50.py',
-    '../_base_/data/split_frames.py',
+    '../_base_/data/frames.py',
     '../_base_/schedules/sgd_cosine_e30.py',
     '../_base_/runtime.py',
 ]
@@ -22,11 +22,12 @@ _base_ = [
 data_root = 'data/ucf101'
 num_classes = 101
 split = 1
+train_list = '${data_root}/train_split${split}_frames.txt'
+val_list = '${data_root}/val_split${split}_frames.txt'
+train_crop = dict(type='MultiScaleCrop', size='${crop_size}', scales=(1, 0.875, 0.75, 0.66))
 num_snippets = 4
 frames_per_snippet = 8
 frame_interval = 4
-short_side = 256
-crop_size = 224
 
 model = dict(
     module_cfg=dict(

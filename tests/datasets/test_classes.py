@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dsanet.datasets.classes import ClassCount, find_num_classes
+from dsanet.datasets.classes import ClassCount, find_num_classes, load_config_with_classes
 
 SECTIONS = ('train_dataloader', 'val_dataloader')
 
@@ -55,3 +55,27 @@ def test_data_that_show_nothing_are_named() -> None:
         find_num_classes(config({}), SECTIONS)
     with pytest.raises(ValueError, match='num_classes'):
         find_num_classes({}, SECTIONS)
+
+
+@pytest.mark.parametrize('name', ['custom/small_from_scratch', 'custom/multi_label_videos'])
+def test_open_number_of_classes_is_set_everywhere(name: str, data: Path) -> None:
+    loaded = load_config_with_classes(name, [f'data_root={data}'])
+    assert loaded == load_config_with_classes(name, [f'data_root={data}', 'num_classes=3'])
+    assert loaded['model']['cls_head']['num_classes'] == 3
+
+
+def test_known_number_reads_no_data() -> None:
+    loaded = load_config_with_classes('custom/small_from_scratch', ['data_root=nowhere'], num_classes=7)
+    assert loaded['model']['cls_head']['num_classes'] == 7
+
+
+def test_given_number_stays(data: Path) -> None:
+    loaded = load_config_with_classes('custom/small_from_scratch', [f'data_root={data}', 'num_classes=5'])
+    assert loaded['model']['cls_head']['num_classes'] == 5
+
+
+def test_head_without_a_setting_is_set_too(data: Path, tmp_path: Path) -> None:
+    own = "_base_ = ['custom/small_from_scratch']\nmodel = dict(cls_head=dict(num_classes=None))\n"
+    (tmp_path / 'own.py').write_text(own)
+    loaded = load_config_with_classes(tmp_path / 'own.py', [f'data_root={data}'])
+    assert loaded['model']['cls_head']['num_classes'] == 3

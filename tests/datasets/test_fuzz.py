@@ -1,7 +1,7 @@
 """Damaged lists, videos and pictures: each ends in an error with a name, or as a bad sample that is counted.
 
-So it is in loading and in the tools: official files go through build_list.py, videos through extract_frames.py and
-transcode.py.
+So it is in loading and in the tools: official files go through dsanet build-list, videos through extract-frames
+and transcode.
 
 The quick tests take a handful of each kind. ``pytest -m long tests/datasets/test_fuzz.py -s`` takes thousands and
 prints what became of them.
@@ -20,16 +20,17 @@ import cv2
 import numpy as np
 import pytest
 
+from dsanet import commands
 from dsanet.data_tools.video.batch import FAILURES_FILE, SETTINGS_FILE, read_failures
+from dsanet.data_tools.video.extract import FILENAME_TMPL
 from dsanet.datasets import RawFramesDataset, VideoDataset, build_dataloader
 from dsanet.datasets.annotation import read_class_names
 from dsanet.datasets.transforms import CenterCrop, DecodeRawFrames, DecodeVideo, OpenVideo, PackInputs, SampleSnippets
 from dsanet.datasets.transforms.base import BadSample
 from dsanet.datasets.video.readers import READERS, is_installed
+from tests.commands import test_build_list as official
 from tests.make_faults import FATAL_FAULTS, FILE_FAULTS, damage_list
 from tests.make_videos import write_frames, write_video
-from tests.tools.data import test_build_list as official
-from tools.data import build_list, extract_frames, transcode
 
 DECODERS = [name for name in READERS if is_installed(name)]
 CODECS = {
@@ -213,7 +214,7 @@ def fuzz_official_files(root, count, seed, capsys):
         # As many classes as there are: else every loss of a class would be told by their number alone.
         words = [name, str(media), str(out), '--skip-missing', '--num-classes', str(num_classes)]
         words += [option.format(folder) for option in options]
-        assert build_list.main(words) == 0
+        assert commands.main(['build-list', *words]) == 0
         truth = read_classes_by_path(out)
         ended = outcomes[make.__name__] = Counter()
         for _ in range(count):
@@ -224,7 +225,7 @@ def fuzz_official_files(root, count, seed, capsys):
             file.write_bytes(text)
             capsys.readouterr()
             try:
-                status = build_list.main(words)
+                status = commands.main(['build-list', *words])
             except SystemExit as end:
                 status = end.code
             file.write_bytes(files[file])
@@ -376,14 +377,15 @@ def fuzz_tools(good, root, count, seed, capsys):
     videos = root / 'videos'
     fatal = damaged_folder(good, videos, count, rng)
     outcomes = {}
-    for name, main, options in (
-        ('extract_frames', extract_frames.main, []),
-        ('extract_frames, keep', extract_frames.main, ['--keep-damaged', '--fps', '10']),
-        ('transcode', transcode.main, []),
-        ('transcode, keep', transcode.main, ['--keep-damaged', '--gop', '4', '--fps', '10']),
+    for name, command, options in (
+        ('extract-frames', 'extract-frames', []),
+        ('extract-frames, keep', 'extract-frames', ['--keep-damaged', '--fps', '10']),
+        ('transcode', 'transcode', []),
+        ('transcode, keep', 'transcode', ['--keep-damaged', '--gop', '4', '--fps', '10']),
     ):
         out = root / name
-        status = main([str(videos), str(out), '--workers', '2', '--time-limit', str(TIME_LIMIT), *options])
+        words = [str(videos), str(out), '--workers', '2', '--time-limit', str(TIME_LIMIT), *options]
+        status = commands.main([command, *words])
         said = capsys.readouterr()
         assert 'Traceback' not in said.out + said.err
         failures = {failure.path: failure for failure in read_failures(out / FAILURES_FILE)}
@@ -413,7 +415,7 @@ def check_target(target):
     """Assert that all frames of a folder or of a video can be read."""
     if target.is_dir():
         names = sorted(os.listdir(target))
-        assert names == [extract_frames.FILENAME_TMPL.format(number + 1) for number in range(len(names))]
+        assert names == [FILENAME_TMPL.format(number + 1) for number in range(len(names))]
         shapes = {cv2.imread(str(target / name)).shape for name in names}
         assert len(shapes) == 1
         return

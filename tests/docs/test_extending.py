@@ -14,6 +14,7 @@ import torch
 from dsanet.config.loading import load_config
 from dsanet.config.registry import DATASETS, METRICS, MODELS, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import RuntimeCfg
+from dsanet.datasets.classes import load_config_with_classes
 from dsanet.datasets.video.readers import READERS
 from dsanet.engine.preparation import build_loader
 from tests.make_videos import draw_frame, write_video
@@ -36,7 +37,7 @@ decoder = 'npy'
 model = dict(
     backbone=dict(type='TinyNet', width=4),
     cls_head=dict(in_channels=8, loss=dict(type='PolyLoss')),
-    module_cfg=dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1, after='layer1'),
+    module_cfg=[dict(type='DSA', num_snippets='${num_snippets}', channel_ratio=1, after='layer1')],
 )
 train_dataloader = dict(
     dataset=dict(
@@ -99,7 +100,7 @@ def test_every_part_has_a_config_that_imports_it() -> None:
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_network_of_every_config_learns_from_its_data(name: str, here: Path) -> None:
-    config = load_config(name, [f'data_root={here / "data"}', *TINY])
+    config = load_config_with_classes(name, [f'data_root={here / "data"}', *TINY])
     loader = build_loader(config['train_dataloader'], 'train_dataloader', RuntimeCfg())
     loader.dataset.check_labels(2)
     batch = next(iter(loader))

@@ -2,12 +2,11 @@
 
 import dataclasses
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from dsanet import commands
 from dsanet.config.schema import RuntimeCfg, TrainCfg
 
 ROOT = Path(__file__).parents[2]
@@ -20,9 +19,10 @@ def test_options_of_a_run_are_those_of_the_page(section: str, cls: type) -> None
     assert set(re.findall(rf'{section}\.(\w+)', PAGE)) == fields
 
 
-def test_flags_of_the_page_exist_and_readme_has_them_all() -> None:
-    command = [sys.executable, 'tools/train_recognizer.py', '--help']
-    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_flags_of_the_page_exist_and_readme_has_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        commands.main(['train', '--help'])
+    text = capsys.readouterr().out
     flags = set(re.findall(r'(--[a-z-]+)', text)) - {'--help'}
     table = (ROOT / 'README.md').read_text().split('## Train', 1)[1].split('## Test', 1)[0]
     assert set(re.findall(r'(--[a-z][a-z-]+)', table)) == flags

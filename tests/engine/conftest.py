@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.config.loading import Config, check_config
-from tools.data.make_ordered_actions import make_dataset
+from dsanet.config.loading import check_config
+from dsanet.data_tools.ordered_actions import make_dataset
 
 
 @pytest.fixture(scope='session')
@@ -18,7 +18,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / 'ordered'
 
 
-def make_config(data: Path, num_workers: int = 0, **changes: dict) -> Config:
+def make_config(data: Path, num_workers: int = 0, **changes: dict) -> dict:
     """A run with everything random that there is: offsets, crops, flips, colours, dropout."""
 
     def loader(name: str, augment: list[dict], **sample: object) -> dict:
@@ -52,4 +52,4 @@ def make_config(data: Path, num_workers: int = 0, **changes: dict) -> Config:
     for section, values in changes.items():
         config[section] = {**config[section], **values}
     check_config(config)
-    return Config(config)
+    return config

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsanet.config.loading import Config, load_config
+from dsanet.config.formatting import format_config
+from dsanet.config.loading import load_config
 from dsanet.engine.bad_samples import BadSampleLog
 from dsanet.engine.evaluator import predict
 from dsanet.engine.preparation import build_loader
@@ -160,7 +161,7 @@ def broken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return root, paths
 
 
-def one_epoch(broken: tuple[Path, set[str]], num_workers: int = 0, epochs: int = 1) -> Config:
+def one_epoch(broken: tuple[Path, set[str]], num_workers: int = 0, epochs: int = 1) -> dict:
     config = make_config(broken[0], num_workers, train_cfg={'max_epochs': epochs}, runtime={'log_interval': 100})
     config['train_dataloader']['batch_size'] = 20
     return config
@@ -237,7 +238,7 @@ def test_a_run_can_be_told_to_end_at_the_first_bad_sample_or_at_a_share(
 def test_the_options_are_keys_of_a_config(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['train_dataloader'].update(sampling='square_root', repeat=2, on_error='resample', max_bad_share=0.5)
-    config.dump(tmp_path / 'c.py')
+    (tmp_path / 'c.py').write_text(format_config(config))
     assert load_config(tmp_path / 'c.py')['train_dataloader']['repeat'] == 2
     with pytest.raises(KeyError, match=r'train_dataloader.samplin is not an argument .*Did you mean .sampling.'):
         load_config(tmp_path / 'c.py', ['train_dataloader.samplin=balanced'])

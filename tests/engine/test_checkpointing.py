@@ -17,6 +17,7 @@ from dsanet.engine.checkpointing import (
     find_changes,
     newest_checkpoint,
     run_files,
+    what_to_resume,
 )
 from dsanet.engine.stopping import RunError
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
@@ -127,11 +128,11 @@ def test_newest_checkpoint_of_an_empty_folder_is_none_and_of_damaged_ones_an_err
 CONFIG = {'model': {'a': 1, 'list': [1, {'b': 2}], 'module_cfg': {'type': 'DSA'}}, 'optimizer': {'lr': 0.1}}
 
 
-CONTENT = {'config': CONFIG, 'iterations_per_epoch': 5, 'world_size': 2}
+RUN = {'config': CONFIG, 'iterations_per_epoch': 5, 'world_size': 2}
 
 
 def test_equal_runs_have_no_changes() -> None:
-    assert find_changes(CONTENT, CONFIG, 5, 2) == []
+    assert find_changes(RUN, CONFIG, 5, 2) == []
 
 
 def test_changes_are_named_as_deep_as_they_can_be() -> None:
@@ -141,16 +142,14 @@ def test_changes_are_named_as_deep_as_they_can_be() -> None:
         'train_cfg': {'max_epochs': 7},
         'metrics': ['not told: they change no weight'],
     }
-    assert find_changes(CONTENT, config, 4, 2) == [
+    assert find_changes(RUN, config, 4, 2) == [
         'iterations_per_epoch was 5 and is 4',
         'model.list.1.b was 2 and is 3',
         "model.module_cfg was {'type': 'DSA'} and is None",
         'model.new was None and is x',
         'train_cfg.max_epochs was None and is 7',
     ]
-    assert find_changes(CONTENT, {**CONFIG, 'optimizer': {'lr': [1, 2]}}, 5, 2) == [
-        'optimizer.lr was 0.1 and is [1, 2]'
-    ]
+    assert find_changes(RUN, {**CONFIG, 'optimizer': {'lr': [1, 2]}}, 5, 2) == ['optimizer.lr was 0.1 and is [1, 2]']
 
 
 def test_weights_alone_are_no_run() -> None:
@@ -167,3 +166,20 @@ def test_misfit_is_told_by_weights_shapes_and_config() -> None:
     )
     assert describe_misfit({'state_dict': target}, target, [], ValueError('many\nlines')) == 'many'
     assert describe_misfit({'state_dict': 3}, target, [], KeyError()) == 'KeyError'
+
+
+def test_a_restarted_run_continues_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_dir, file = tmp_path / 'work', tmp_path / 'elsewhere.pth'
+    work_dir.mkdir()
+    torch.save({'epoch': 3}, file)
+    for asked in (None, 'auto', str(file)):
+        assert what_to_resume(asked, work_dir) == asked
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    for asked in (None, 'auto'):
+        assert what_to_resume(asked, work_dir) == 'auto'
+    # The file counts until the run has gone beyond it, whatever lay in the work dir before.
+    assert what_to_resume(str(file), work_dir) == str(file)
+    torch.save({'epoch': 3}, work_dir / 'epoch_3.pth')
+    assert what_to_resume(str(file), work_dir) == str(file)
+    torch.save({'epoch': 4}, work_dir / 'epoch_4.pth')
+    assert what_to_resume(str(file), work_dir) == 'auto'

@@ -98,6 +98,14 @@ def test_messages_reach_the_launcher_and_the_other_processes(
     assert member.get('end of 1') == b'KeyError: x'
 
 
+def test_messages_without_a_file_are_on_the_console(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', '')
+    failures.leave_message('KeyError: x', 'Traceback ...')
+    assert capsys.readouterr().err == 'Traceback ...\n'
+
+
 def test_message_that_does_not_fit_the_disk_leaves_no_part_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

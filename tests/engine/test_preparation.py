@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dsanet.config.loading import LOADERS, Config
 from dsanet.config.registry import MODELS, build
+from dsanet.config.schema import LOADERS
 from dsanet.engine.preparation import check_loss, check_sampling, place_model, seed_iteration, set_determinism
 from dsanet.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, Loss
 from dsanet.models.modules_maker.non_local import MODES, NonLocal3d
@@ -52,7 +52,7 @@ def test_filters_of_3d_convolutions_are_placed_channels_last_and_nothing_else_ch
     assert mode != 'concatenation' or module.concat_project.conv.weight.dim() == 4  # of a 2D convolution
 
 
-def sampling_of(config: Config, name: str) -> dict:
+def sampling_of(config: dict, name: str) -> dict:
     return config[name]['dataset']['pipeline'][1]
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from dsanet.config.loading import Config
 from dsanet.datasets.video_datasets import VideoSamples
 from dsanet.engine import trainer as runner_module
 from dsanet.engine.checkpointing import run_files
@@ -33,7 +32,7 @@ from tests.engine.conftest import make_config
 DEVICE = torch.device('cpu')
 
 
-def train(config: Config, work_dir: Path, **options: str) -> Runner:
+def train(config: dict, work_dir: Path, **options: str) -> Runner:
     work_dir.mkdir(exist_ok=True)
     runner = Runner(config, work_dir, DEVICE)
     runner.start(**options)
@@ -58,7 +57,7 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work_dir
 
 
-def train_with_a_stop(config: Config, work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def train_with_a_stop(config: dict, work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train, stop before the third epoch, and resume."""
     original = Runner._train_epoch
 
@@ -236,7 +235,7 @@ def test_frozen_parameters_are_not_trained(data: Path, tmp_path: Path) -> None:
     assert all(id(p) in trained for p in runner.model.backbone.layer2.parameters())
 
 
-def with_several_labels(data: Path, folder: Path, *loaders: str, **model: object) -> Config:
+def with_several_labels(data: Path, folder: Path, *loaders: str, **model: object) -> dict:
     """A run of one epoch whose ``loaders``, 'train' or 'val', have two labels a video."""
     config = make_config(data, model=model, train_cfg={'max_epochs': 1}, runtime={'save_best': 'mAP'})
     config['metrics'] = [{'type': 'MeanAveragePrecision'}]
@@ -595,7 +594,7 @@ def test_weights_that_exploded_end_the_run(data: Path, tmp_path: Path) -> None:
         train(config, tmp_path)
     config.pop('val_dataloader')
     with pytest.raises(RunError, match=r'1 iterations were not finite, more than train_cfg.max_nonfinite=0 allows'):
-        train(Config({**config, 'train_cfg': {**config['train_cfg'], 'max_nonfinite': 0}}), tmp_path / 'other')
+        train({**config, 'train_cfg': {**config['train_cfg'], 'max_nonfinite': 0}}, tmp_path / 'other')
 
 
 @pytest.fixture(scope='module')
@@ -606,7 +605,7 @@ def in_small_steps(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return work_dir
 
 
-def small_steps(data: Path, num_workers: int = 0, **runtime: object) -> Config:
+def small_steps(data: Path, num_workers: int = 0, **runtime: object) -> dict:
     config = make_config(data, num_workers, train_cfg={'max_epochs': 2, 'ema_decay': 0.9})
     config['train_dataloader']['batch_size'] = 2
     config['runtime'] = {'log_interval': 3, 'checkpoint_interval': 1, **runtime}
@@ -903,7 +902,7 @@ def test_run_that_is_done_says_so(data: Path, straight: Path, tmp_path: Path, ca
 def test_accumulating_run_takes_whole_steps_and_resumes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def config() -> Config:
+    def config() -> dict:
         made = make_config(data, train_cfg={'accumulate': 2})
         made['train_dataloader']['batch_size'] = 2
         return made
@@ -924,7 +923,7 @@ def test_accumulating_run_takes_whole_steps_and_resumes(
 def test_accumulating_and_repeating_run_is_taken_up_within_an_epoch(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def config() -> Config:
+    def config() -> dict:
         made = small_steps(data)
         made['train_cfg']['accumulate'] = 2
         made['train_dataloader'] |= {'repeat': 2, 'sampling': 'balanced'}

@@ -10,7 +10,6 @@ import pytest
 from dsanet.evaluation.results import (
     ACTIVATIONS,
     Results,
-    check_result_file,
     class_table,
     confident_mistakes,
     confusion_matrix,
@@ -130,17 +129,6 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
             read_results(tmp_path / 'x.pkl')
     with pytest.raises(FileNotFoundError, match='there is no result file .*nowhere.json'):
         read_results(tmp_path / 'nowhere.json')
-
-
-def test_files_that_cannot_be_written_are_named_and_folders_made(tmp_path: Path) -> None:
-    assert check_result_file(tmp_path / 'new' / 'x.pkl') == tmp_path / 'new' / 'x.pkl'
-    assert os.listdir(tmp_path / 'new') == []
-    for file, message in (
-        (tmp_path / 'x.csv', r'must end in .pkl or .json'),
-        (tmp_path / 'new', r'must end in .pkl or .json'),
-    ):
-        with pytest.raises(ValueError, match=message):
-            check_result_file(file)
 
 
 def test_where_a_file_does_not_say_labels_and_scores_tell_what_the_scores_are(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.conftest import config, data, run, straight  # noqa: F401
 from tests.faults.jobs import Job
-from tests.tools.conftest import config, data, run, straight  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., Job]

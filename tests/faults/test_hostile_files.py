@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.commands.conftest import Run
 from tests.faults.conftest import ROOT, Record
-from tests.tools.conftest import Run
 
 pytestmark = pytest.mark.faults
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dsanet.config.formatting import format_config
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.json_lines import read_lines
 from tests.engine.conftest import make_config
@@ -30,7 +31,7 @@ def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made['train_dataloader']['batch_size'] = 2
     made['runtime'] = {'log_interval': 1, 'checkpoint_interval': 3}
     file = tmp_path_factory.mktemp('config') / 'killed.py'
-    made.dump(file)
+    file.write_text(format_config(made))
     return file
 
 

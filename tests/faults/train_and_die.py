@@ -1,4 +1,4 @@
-"""tools/train_recognizer.py that kills itself in the middle of something: train_and_die.py MOMENT NUMBER [arguments]
+"""dsanet train that kills itself in the middle of something: train_and_die.py MOMENT NUMBER [arguments]
 
 MOMENT is checkpoint (half of its bytes written), rename (complete, but under its temporary name), renamed, log (half of
 a line written), or validation; NUMBER is the how-manieth, from 1. On several processes rank 0 dies.
@@ -7,14 +7,11 @@ a line written), or validation; NUMBER is the how-manieth, from 1. On several pr
 import os
 import signal
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from dsanet.engine import trainer  # noqa: E402
-from dsanet.engine.logging import ScalarWriter  # noqa: E402
-from dsanet.utils import checkpoint_io  # noqa: E402
-from tools import train_recognizer  # noqa: E402
+from dsanet.commands import main
+from dsanet.engine import trainer
+from dsanet.engine.logging import ScalarWriter
+from dsanet.utils import checkpoint_io
 
 MOMENT, NUMBER = sys.argv.pop(1), int(sys.argv.pop(1))
 COUNT = iter(range(1, 10**6))
@@ -62,4 +59,5 @@ def predict(*arguments: object) -> object:
 
 
 os.replace, checkpoint_io._Stream.write, ScalarWriter.write, trainer.predict = replace, write_half, log_half, predict
-train_recognizer.main()
+if __name__ == '__main__':
+    sys.exit(main(['train', *sys.argv[1:]]))

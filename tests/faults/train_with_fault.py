@@ -1,4 +1,4 @@
-"""tools/train_recognizer.py with a fault in one process: train_with_fault.py FAULT RANK PLACE NUMBER [arguments]
+"""dsanet train with a fault in one process: train_with_fault.py FAULT RANK PLACE NUMBER [arguments]
 
 FAULT is raise, kill (SIGKILL) or freeze (SIGSTOP). PLACE is iteration, with its number in the run from 0, or
 validation, with how many came before. It happens in the first attempt only.
@@ -7,16 +7,10 @@ validation, with how many came before. It happens in the first attempt only.
 import os
 import signal
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from dsanet.engine import (
-    failures,
-    trainer,  # noqa: E402
-)
+from dsanet.commands import main
+from dsanet.engine import trainer
 from dsanet.utils import distributed
-from tools import train_recognizer  # noqa: E402
 
 FAULT, RANK, PLACE, NUMBER = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1), int(sys.argv.pop(1))
 SIGNALS = {'kill': signal.SIGKILL, 'freeze': signal.SIGSTOP}
@@ -45,4 +39,4 @@ def predict_and_fail(*args: object, **options: object) -> object:
 
 trainer.seed_iteration = seed_and_fail
 trainer.predict = predict_and_fail
-failures.run_tool(train_recognizer.main)
+sys.exit(main(['train', *sys.argv[1:]]))

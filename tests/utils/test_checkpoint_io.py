@@ -77,9 +77,7 @@ def save_with_code(content: dict, file: Path) -> Path:
 
 def test_refusal_of_a_file_that_needs_code_says_why_and_names_the_flag(tmp_path: Path) -> None:
     file = save_with_code({'state_dict': make_model().state_dict()}, tmp_path / 'x.pth')
-    text = (
-        rf'holds argparse.Namespace, .*runs code.* `python tools/convert_checkpoint.py {file} NEW.pth --allow-pickle`'
-    )
+    text = rf'holds argparse.Namespace, .*runs code.* `dsanet convert {file} NEW.pth --allow-pickle`'
     for read in (read_checkpoint, lambda f: load_weights(make_model(), f)):
         with pytest.raises(ValueError, match=text):
             read(file)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.utils.files import check_writable, replacing, write_atomically
+from dsanet.utils.files import check_result_file, check_writable, replacing, write_atomically
 
 
 def test_file_is_the_old_one_until_the_new_one_is_complete(tmp_path: Path) -> None:
@@ -93,3 +93,14 @@ def test_what_the_system_does_not_let_write_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(ValueError, match=rf': {tmp_path} cannot be written to$'):
         check_writable(tmp_path / 'new', 'OUT')
+
+
+def test_files_that_cannot_be_written_are_named_and_folders_made(tmp_path: Path) -> None:
+    assert check_result_file(tmp_path / 'new' / 'x.pkl', ('.pkl',)) == tmp_path / 'new' / 'x.pkl'
+    assert os.listdir(tmp_path / 'new') == []
+    for file, message in (
+        (tmp_path / 'x.csv', r'must end in .pkl or .json'),
+        (tmp_path / 'new', r'must end in .pkl or .json'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_result_file(file, ('.pkl', '.json'))

@@ -6,18 +6,15 @@ import signal
 import subprocess
 import sys
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
 
-from dsanet.utils.signals import end_at_once_if_interrupted, interruptions_held_back, run_interruptible
+from dsanet.utils.signals import interruptions_held_back, run_interruptible
 
-ROOT = Path(__file__).parents[1]
-START = f"""
+START = """
 import signal, sys
-sys.path.insert(0, {str(ROOT)!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
-from dsanet.utils.signals import end_at_once_if_interrupted, run_interruptible
+from dsanet.utils.signals import run_interruptible
 """
 INTERRUPT = 'signal.raise_signal(signal.SIGINT)'
 
@@ -26,13 +23,29 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, '-c', START + code], capture_output=True, text=True, check=False)
 
 
+IMPORTER = f"""
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name in ('numpy', 'tqdm', 'cv2', 'av', 'torch'):
+            {INTERRUPT}
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
 def test_during_imports_nothing_is_raised() -> None:
-    done = run(f'end_at_once_if_interrupted()\ntry:\n    {INTERRUPT}\nfinally:\n    print("raised")')
+    main = """
+def main():
+    try:
+        import torch
+    finally:
+        print('raised')
+sys.exit(run_interruptible(main))
+"""
+    done = run(IMPORTER + main)
     assert (done.returncode, done.stdout, done.stderr) == (130, '', 'interrupted\n')
 
 
 MAIN = """
-end_at_once_if_interrupted()
 def main():
     try:
         signal.raise_signal(signal.SIGINT)
@@ -52,6 +65,15 @@ def test_a_second_interruption_while_it_tidies_up_is_no_traceback_either() -> No
     assert (done.returncode, done.stderr) == (130, 'interrupted; go on\n')
 
 
+def test_the_handler_is_given_back() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run_interruptible(lambda: None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_other_endings_stay_as_they_are() -> None:
     assert run_interruptible(lambda: 3) == 3
     assert run_interruptible(lambda: None) == 0
@@ -64,8 +86,6 @@ def test_other_endings_stay_as_they_are() -> None:
 def test_where_the_signal_is_ignored_it_stays_so() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        end_at_once_if_interrupted()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         assert run_interruptible(lambda: signal.raise_signal(signal.SIGINT)) == 0
     finally:
         signal.signal(signal.SIGINT, before)
@@ -90,41 +110,3 @@ def test_an_interruption_does_not_reach_a_process_that_is_just_born() -> None:
 def test_it_costs_no_import_of_weight() -> None:
     done = run('assert not {"torch", "numpy", "av", "cv2"} & set(sys.modules), sorted(sys.modules)')
     assert (done.returncode, done.stderr) == (0, '')
-
-
-@pytest.mark.parametrize(
-    'tool',
-    [
-        'analysis/benchmark_decoding.py',
-        'data/browse_dataset.py',
-        'data/build_list.py',
-        'data/check_dataset.py',
-        'data/extract_frames.py',
-        'data/transcode.py',
-    ],
-)
-def test_tools_can_be_interrupted_during_their_imports(tool: str) -> None:
-    code = f"""
-import runpy
-class Interrupt:
-    def find_spec(self, name, *_):
-        if name in ('numpy', 'tqdm', 'cv2', 'av', 'torch'):
-            {INTERRUPT}
-sys.meta_path.insert(0, Interrupt())
-sys.argv = ['tool']
-runpy.run_path({str(ROOT / 'tools' / tool)!r}, run_name='__main__')
-"""
-    done = run(code)
-    assert (done.returncode, done.stderr) == (130, 'interrupted\n')
-
-
-def test_tools_can_be_interrupted_at_work(tmp_path: Path) -> None:
-    code = f"""
-import runpy
-sys.argv = ['tool', {str(tmp_path)!r}, {str(tmp_path / 'out')!r}]
-import dsanet.data_tools.video.batch
-dsanet.data_tools.video.batch.run_tool = lambda *_: {INTERRUPT}
-runpy.run_path({str(ROOT / 'tools/data/transcode.py')!r}, run_name='__main__')
-"""
-    done = run(code)
-    assert (done.returncode, done.stderr) == (130, 'interrupted; the same command goes on where it was\n')

@@ -6,7 +6,6 @@ decoder that crashes on a damaged video takes its process with it; that video is
 goes on. Processes end with the one that started them, and what they leave is removed by the next run.
 """
 
-import argparse
 import errno
 import json
 import logging
@@ -84,54 +83,21 @@ class Outcome:
         return sum(not failure.kept for failure in self.failures)
 
 
-def add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line arguments that tools have in common: the folders, the size, the rate, the workers."""
-    add = parser.add_argument
-    add('videos', metavar='VIDEO_DIR', type=Path, help='folder of the videos, searched with the folders in it')
-    add('out', metavar='OUT_DIR', type=Path, help='folder to write; folders in it are named as below VIDEO_DIR')
-    add(
-        '--list',
-        metavar='FILE',
-        type=Path,
-        help='only the videos of this list, lines "path label" with paths relative to VIDEO_DIR (default: all)',
-    )
-    add(
-        '--short-side',
-        type=int,
-        default=256,
-        metavar='PIXELS',
-        help='length of the short side; smaller videos are not enlarged; 0 keeps every size (default: 256)',
-    )
-    add(
-        '--keep-damaged',
-        action='store_true',
-        help='write what can be decoded of damaged videos; they are listed all the same (default: they fail)',
-    )
-    add(
-        '--workers',
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar='N',
-        help='processes, each of one thread; 0 works in this one (default: one for each core)',
-    )
-    add(
-        '--time-limit',
-        type=float,
-        default=TIME_LIMIT,
-        metavar='SECONDS',
-        help=f'a video that takes longer fails (default: {TIME_LIMIT:g}); needs workers',
-    )
-
-
-def run_tool(
-    work: Callable[[VideoJob], str | None], args: argparse.Namespace, suffix: str, settings: dict[str, Any]
+def process_folder(
+    work: Callable[[VideoJob], str | None],
+    root: Path,
+    out: Path,
+    suffix: str,
+    settings: dict[str, Any],
+    list_file: Path | None = None,
+    num_workers: int = 0,
+    time_limit: float = TIME_LIMIT,
 ) -> Outcome:
-    """Do a tool's work on the videos that its command line names.
+    """Work through the videos of a folder.
 
     Args:
-        work: as of :func:`run_jobs`.
-        args: with the arguments of :func:`add_job_arguments`.
-        suffix: end of the targets' names.
+        work, num_workers, time_limit: as of :func:`run_jobs`.
+        root, out, suffix, list_file: as of :func:`plan_jobs`.
         settings: what the targets depend on; kept in ``settings.json`` in the folder of the targets.
 
     Raises:
@@ -139,13 +105,13 @@ def run_tool(
         OSError, KeyboardInterrupt: as :func:`run_jobs`.
     """
     # Before the folder is claimed: a wrong call must not leave its settings there.
-    _check_limits(args.workers, args.time_limit)
-    check_writable(args.out, 'OUT_DIR')
+    _check_limits(num_workers, time_limit)
+    check_writable(out, 'OUT_DIR')
     left_out: list[JobFailure] = []
-    jobs = plan_jobs(args.videos, args.out, args.list, suffix, left_out.append)
-    claim_folder(args.out, SETTINGS_FILE, settings)
-    is_part = args.list is not None
-    return run_jobs(work, jobs, args.out / FAILURES_FILE, args.workers, args.time_limit, is_part, left_out=left_out)
+    jobs = plan_jobs(root, out, list_file, suffix, left_out.append)
+    claim_folder(out, SETTINGS_FILE, settings)
+    is_part = list_file is not None
+    return run_jobs(work, jobs, out / FAILURES_FILE, num_workers, time_limit, is_part, left_out=left_out)
 
 
 def _warn(failure: JobFailure) -> None:

@@ -18,7 +18,9 @@ key                value
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
+
+from dsanet.config.registry import TRANSFORMS
 
 Record = dict[str, Any]
 
@@ -33,6 +35,7 @@ class Transform(ABC):
         classes: class numbers that the step's settings name; the data set checks that there are such classes.
     """
 
+    registry: ClassVar = TRANSFORMS  # where the steps of a config are looked up
     needs: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
     removes: tuple[str, ...] = ()

@@ -11,7 +11,8 @@ import os
 import cv2
 import numpy as np
 
-from dsanet.config.registry import TRANSFORMS, nearest
+from dsanet.config.arguments import nearest
+from dsanet.config.registry import TRANSFORMS
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record, Transform
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader, first_installed
 from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, describe_error

@@ -28,6 +28,11 @@ from dsanet.datasets.transforms.base import Record, Transform, check_count
 Indices = npt.NDArray[np.int64]
 
 
+def spread_indices(num_frames: int, number: int) -> Indices:
+    """Return so many frame numbers, spread evenly from the first to the last; (len,), fewer if there are fewer."""
+    return np.unique(np.linspace(0, num_frames - 1, number).round().astype(np.int64))
+
+
 def random_starts(num_frames: int, span: int, num_snippets: int, rng: np.random.Generator) -> Indices:
     """Draw one snippet start in each of ``num_snippets`` equal segments of the possible starts.
 

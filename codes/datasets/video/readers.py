@@ -139,7 +139,7 @@ class DecordReader(VideoReader):
 class PyAVReader(VideoReader):
     """FFmpeg through PyAV: reads what FFmpeg reads, and applies the rotation that a phone stores.
 
-    The fastest one for MP4 in which every frame is a key frame, such as ``tools/data/transcode.py`` writes: it reads
+    The fastest one for MP4 in which every frame is a key frame, such as ``dsanet transcode`` writes: it reads
     no more of the file than the frames that are wanted.
     """
 

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from dsanet.config.registry import MODELS, nearest
+from dsanet.config.arguments import nearest
+from dsanet.config.registry import MODELS
 from dsanet.models.backbones.base import Backbone
 
 S3D_LEAST = (13, 209, 209)  # T, H, W for which its last pooling, over 2 x 7 x 7, has something to pool

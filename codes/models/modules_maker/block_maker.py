@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsanet.config.registry import MODELS, build, check_arguments, find_class, nearest
+from dsanet.config.arguments import check_arguments, nearest
+from dsanet.config.registry import MODELS, build, find_class
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.heads.base import ClsHead
 
@@ -119,12 +120,14 @@ def check_module_cfg(module_cfg: Any, path: str) -> None:
     is_list = isinstance(module_cfg, (list, tuple))
     for i, cfg in enumerate(module_cfg if is_list else [module_cfg]):
         where = f'{path}.{i}' if is_list else path
-        cls = find_class(cfg, MODELS, where)
-        takes_channels = _HANDED_OVER.keys() <= inspect.signature(cls).parameters.keys()
-        if not takes_channels or (isinstance(cls, type) and issubclass(cls, ClsHead)):
-            raise ValueError(f'{where}.type={cfg["type"]!r} is no module that goes into a backbone')
+        cls = find_class(cfg, MODELS, where, 'module that goes into a backbone', _is_insertable)
         check_placement(cfg, where)
         check_arguments(cls, cfg, where, given=_HANDED_OVER, extra=PLACEMENT_KEYS)
+
+
+def _is_insertable(cls: Any) -> bool:
+    takes_channels = _HANDED_OVER.keys() <= inspect.signature(cls).parameters.keys()
+    return takes_channels and not (isinstance(cls, type) and issubclass(cls, ClsHead))
 
 
 def check_placement(cfg: Mapping[str, Any], path: str) -> None:
@@ -200,7 +203,7 @@ def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[
         if key in cfg:
             raise ValueError(
                 f'module_cfg.{key} and module_cfg.after are two ways to say where; give one. If a base of the config '
-                'gives the other, _delete_=True in module_cfg drops all that the base says there'
+                'gives the other, _delete_=True in module_cfg drops what the base has there'
             )
     arguments = _module_arguments(cfg)
     names = _names(cfg)

@@ -40,6 +40,7 @@ class Recognizer3D(nn.Module):
         ValueError: an argument outside of its range, or a head that does not fit the backbone.
     """
 
+    section: ClassVar = 'model'  # where a config describes it; its parts are found by the annotations below
     raw_arguments: ClassVar = {'module_cfg': check_module_cfg}  # the modules need the channels where they go
 
     def __init__(

@@ -88,19 +88,25 @@ class Weights:
         return f'layout: {self.layout.name}{average}{expects}'
 
 
-def read_weights(file: str | Path, target: Set[str] = frozenset(), allow_pickle: bool = False) -> Weights:
+def read_weights(
+    file: str | Path,
+    target: Set[str] = frozenset(),
+    allow_pickle: bool = False,
+    content: Mapping[str, Any] | None = None,
+) -> Weights:
     """Read the weights of a file of any layout that we know.
 
     Args:
         file: a checkpoint.
         target: keys of the model that they are for, which decide where a network exists here twice.
         allow_pickle: as for :func:`read_checkpoint`.
+        content: of the file, if it has been read already.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_checkpoint`; there are no weights, or those of a network that we
             do not build.
     """
-    content = read_checkpoint(file, allow_pickle)
+    content = read_checkpoint(file, allow_pickle) if content is None else content
     try:
         found, is_average = find_state_dict(content)
         found = strip_wrappers(found)
@@ -199,7 +205,13 @@ def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dic
     return loaded, report
 
 
-def load_weights(model: nn.Module, file: str | Path, strict: bool = False, allow_pickle: bool = False) -> LoadReport:
+def load_weights(
+    model: nn.Module,
+    file: str | Path,
+    strict: bool = False,
+    allow_pickle: bool = False,
+    content: Mapping[str, Any] | None = None,
+) -> LoadReport:
     """Load weights of any layout that ``layouts`` lists into a model.
 
     Args:
@@ -207,6 +219,7 @@ def load_weights(model: nn.Module, file: str | Path, strict: bool = False, allow
         file: a checkpoint; averaged weights in it go before the others.
         strict: refuse missing, unexpected and reinitialised weights: for testing, where every weight counts.
         allow_pickle: as for :func:`read_checkpoint`.
+        content: of the file, if it has been read already.
 
     Returns:
         What happened, which is also logged in one line.
@@ -217,7 +230,7 @@ def load_weights(model: nn.Module, file: str | Path, strict: bool = False, allow
             difference.
     """
     target = model.state_dict()
-    weights = read_weights(file, target.keys(), allow_pickle)
+    weights = read_weights(file, target.keys(), allow_pickle, content)
     try:
         loaded, report = fit(weights.state, target)
     except ValueError as error:

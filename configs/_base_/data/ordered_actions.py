@@ -1,7 +1,12 @@
-"""The generated data set of ordered actions (tools/data/make_ordered_actions.py), 40 x 40 pixels.
+"""The generated dataset of ordered actions (tools/data/make_ordered_actions.py), 40 x 40 pixels.
 
-Needs the settings data_root, num_snippets, frames_per_snippet and frame_interval. No flips: the classes are directions.
+No flips: the classes are directions.
 """
+
+data_root = 'data/ordered_actions'
+num_snippets = 4
+frames_per_snippet = 4
+frame_interval = 2
 
 _sample = dict(
     type='SampleSnippets',

@@ -1,9 +1,22 @@
-"""One's own video files, U snippets a video.
+"""One's own video files, U snippets per video.
 
-Needs the settings train_dir, val_dir, train_list, val_list, class_file, decoder, num_snippets, frames_per_snippet,
-frame_interval, short_side and crop_size. Lists: `<file> <label>`, files relative to train_dir or val_dir, labels from
-0; without lists (None) one folder a class in train_dir and val_dir.
+Lists: `<file> <label>`, files relative to train_dir or val_dir, labels from 0. Without lists (None) these two have one
+folder per class.
 """
+
+dataset_type = 'VideoDataset'
+data_root = 'data/my_videos'
+train_dir = '${data_root}/videos'
+val_dir = '${data_root}/videos'
+train_list = '${data_root}/train.txt'
+val_list = '${data_root}/val.txt'
+class_file = '${data_root}/classes.txt'
+decoder = 'pyav'  # reads what any phone records; the fastest for what tools/data/transcode.py writes
+num_snippets = 4
+frames_per_snippet = 8
+frame_interval = 4
+short_side = 256
+crop_size = 224
 
 _sample = dict(
     type='SampleSnippets',
@@ -11,8 +24,8 @@ _sample = dict(
     frames_per_snippet='${frames_per_snippet}',
     frame_interval='${frame_interval}',
 )
-_train = dict(type='VideoDataset', data_root='${train_dir}', list_file='${train_list}', class_file='${class_file}')
-_val = dict(type='VideoDataset', data_root='${val_dir}', list_file='${val_list}', class_file='${class_file}')
+_train = dict(type='${dataset_type}', data_root='${train_dir}', list_file='${train_list}', class_file='${class_file}')
+_val = dict(type='${dataset_type}', data_root='${val_dir}', list_file='${val_list}', class_file='${class_file}')
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
@@ -44,7 +57,7 @@ val_dataloader = dict(
         ],
     ),
 )
-# 2 groups of snippets x 3 crops = 6 views of a video
+# 2 groups of snippets x 3 crops = 6 test views
 test_dataloader = dict(
     batch_size=2,
     num_workers=2,

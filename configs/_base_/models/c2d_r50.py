@@ -1,5 +1,6 @@
-"""ResNet-50 on each frame alone, scores averaged: TSN, and what MVF and TAM go into. Needs the setting num_classes."""
+"""ResNet-50 on each frame alone, scores averaged: TSN, and what MVF and TAM go into."""
 
+num_classes = None  # counted in the data unless a config says it
 model = dict(
     type='Recognizer3D',
     backbone=dict(type='ResNet', depth=50, pretrained='pretrained/resnet50-0676ba61.pth'),

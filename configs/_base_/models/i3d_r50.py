@@ -1,5 +1,6 @@
-"""I3D-ResNet-50 over snippets: the backbone of the main experiment. Needs the setting num_classes."""
+"""I3D-ResNet-50 over snippets: the backbone of the main experiment."""
 
+num_classes = None  # counted in the data unless a config says it
 model = dict(
     type='Recognizer3D',
     backbone=dict(

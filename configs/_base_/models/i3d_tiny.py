@@ -1,5 +1,6 @@
-"""I3D-ResNet-10 of width 16 for small pictures and two CPU cores. Needs the setting num_classes."""
+"""I3D-ResNet-10 of width 16 for small pictures and two CPU cores."""
 
+num_classes = None  # counted in the data unless a config says it
 model = dict(
     type='Recognizer3D',
     backbone=dict(type='ResNet_I3D', depth=10, base_channels=16, inflate=(1, 1, 0, 0)),

@@ -1,5 +1,6 @@
-"""TSM-ResNet-50: an eighth of the channels moves one frame back, an eighth ahead. Needs the setting num_classes."""
+"""TSM-ResNet-50: an eighth of the channels moves one frame back, an eighth ahead."""
 
+num_classes = None  # counted in the data unless a config says it
 model = dict(
     type='Recognizer3D',
     backbone=dict(

@@ -1,6 +1,5 @@
 """Many videos: which ones, in parallel, with failures listed, and what an interrupted run leaves behind."""
 
-import argparse
 import errno
 import json
 import multiprocessing
@@ -19,13 +18,12 @@ from dsanet.data_tools.video.batch import (
     JobFailure,
     Outcome,
     VideoJob,
-    add_job_arguments,
     claim_folder,
     find_videos,
     plan_jobs,
+    process_folder,
     read_failures,
     run_jobs,
-    run_tool,
     summarise,
     writing,
 )
@@ -103,11 +101,9 @@ def test_folders_that_are_left_out_are_failures(tmp_path, out, monkeypatch):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return scandir(path)
 
-    parser = argparse.ArgumentParser()
-    add_job_arguments(parser)
     with monkeypatch.context() as patch:
         patch.setattr(os, 'scandir', refuse)
-        outcome = run_tool(copy, parser.parse_args([str(root), str(out), '--workers', '0']), '', {})
+        outcome = process_folder(copy, root, out, '', {})
     assert (outcome.num_done, outcome.num_failed) == (2, 2)
     assert outcome.failures == [
         JobFailure('secret', 'the folder cannot be read: Permission denied'),
@@ -430,31 +426,25 @@ def test_the_summary_names_failures(tmp_path):
     assert summarise(Outcome(1, 0), tmp_path) == '1 written, 0 there already, 0 failed'
 
 
-def test_a_tool_runs_on_what_its_command_line_names(videos, out, tmp_path):
-    parser = argparse.ArgumentParser()
-    add_job_arguments(parser)
+def test_a_folder_is_claimed_for_its_settings(videos, out, tmp_path):
     (tmp_path / 'list.txt').write_text('a.mp4 0\nb/c.MKV 1\n')
-    words = [str(videos), str(out), '--list', str(tmp_path / 'list.txt'), '--workers', '1', '--time-limit', '30']
-    args = parser.parse_args([*words, '--short-side', '64', '--keep-damaged'])
-    assert (args.short_side, args.keep_damaged) == (64, True)
-    assert run_tool(copy, args, '.x', {'size': 64}).num_done == 2
+    options = {'list_file': tmp_path / 'list.txt', 'num_workers': 1, 'time_limit': 30}
+    assert process_folder(copy, videos, out, '.x', {'size': 64}, **options).num_done == 2
     assert sorted(path.name for path in out.rglob('*.x')) == ['a.x', 'c.x']
     assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 64}
     with pytest.raises(ValueError, match='size 64 instead of 65'):
-        run_tool(copy, args, '.x', {'size': 65})
+        process_folder(copy, videos, out, '.x', {'size': 65}, **options)
 
 
 @pytest.mark.parametrize(
-    ('words', 'text'),
+    ('options', 'text'),
     [
-        (['--workers', '-1'], 'num_workers is -1'),
-        (['--time-limit', '0'], 'time_limit is 0'),
-        (['--time-limit', 'nan'], 'time_limit is nan'),
+        ({'num_workers': -1}, 'num_workers is -1'),
+        ({'time_limit': 0}, 'time_limit is 0'),
+        ({'time_limit': float('nan')}, 'time_limit is nan'),
     ],
 )
-def test_a_wrong_call_leaves_no_folder_behind(videos, out, words, text):
-    parser = argparse.ArgumentParser()
-    add_job_arguments(parser)
+def test_a_wrong_call_leaves_no_folder_behind(videos, out, options, text):
     with pytest.raises(ValueError, match=text):
-        run_tool(copy, parser.parse_args([str(videos), str(out), *words]), '.x', {})
+        process_folder(copy, videos, out, '.x', {}, **options)
     assert not out.exists()

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.models.modules_maker.MVF import MVF
-from tools.analysis.model_summary import count_macs
+from dsanet.models.summary import count_macs
 
 
 def slow_mvf(module: MVF, x: Tensor) -> Tensor:

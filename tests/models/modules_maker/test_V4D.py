@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.models.modules_maker.V4D import V4D
-from tools.analysis.model_summary import count_macs, summarise
+from dsanet.models.summary import count_macs, summarise
 
 
 def slow_v4d(module: V4D, x: Tensor, kernel_size: tuple[int, ...]) -> Tensor:

@@ -152,7 +152,7 @@ def test_building_does_not_change_the_config() -> None:
         ({'blocks': (0, 2, 0, 0)}, ValueError, r'blocks\[1\]=2 must be 0, 1'),
         ({'kernel': 3}, KeyError, "module_cfg.kernel is not an argument of DSA. Did you mean 'kernel_size'"),
         ({'in_channels': 3}, KeyError, 'module_cfg.in_channels is not an argument of DSA'),
-        ({'type': 'DAS'}, KeyError, "module_cfg.type='DAS' is not a registered model. Did you mean 'DSA'"),
+        ({'type': 'DAS'}, KeyError, "module_cfg.type='DAS' is not .* Did you mean 'DSA'"),
         ({'kernel_size': 2}, ValueError, r'module_cfg \(DSA\): kernel_size=2 must be an odd'),
     ],
 )
@@ -437,8 +437,8 @@ def test_blocks_need_a_network_with_places() -> None:
         ({'blocks': (0, 1.0, 1, 0)}, r'module_cfg.blocks=\(0, 1.0, 1, 0\) must have one entry a stage'),
         ({'after': 3}, 'module_cfg.after=3 must be the name of a submodule, or several'),
         ({'after': None}, 'module_cfg.after=None must be the name'),
-        ({'type': 'FocalLoss'}, "module_cfg.type='FocalLoss' is no module that goes into a backbone"),
-        ({'type': 'I3DClsHead', 'num_classes': 2}, "type='I3DClsHead' is no module that goes into a backbone"),
+        ({'type': 'FocalLoss'}, "module_cfg.type='FocalLoss' is not a module"),
+        ({'type': 'I3DClsHead', 'num_classes': 2}, "type='I3DClsHead' is not a module"),
     ],
 )
 def test_values_of_a_wrong_kind_are_refused_by_their_key(cfg: dict, text: str) -> None:

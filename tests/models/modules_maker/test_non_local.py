@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.models.modules_maker.non_local import MODES, NonLocal3d
-from tools.analysis.model_summary import count_macs
+from dsanet.models.summary import count_macs
 
 
 def pool_pixels(x: Tensor) -> Tensor:

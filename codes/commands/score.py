@@ -1,0 +1,141 @@
+"""Compute metrics from the files that dsanet test --out writes; average several of them (late fusion).
+
+dsanet score RESULT [MORE ...] [--weights 1 2] [--per-class] [--mistakes 20]
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dsanet.commands.arguments import UsageError, add_config_options, check_config_is_given, read_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'results', nargs='+', type=Path, metavar='RESULT', help='a .pkl or .json that dsanet test --out wrote'
+    )
+    parser.add_argument('--weights', nargs='+', type=float, metavar='W', help='one for each result; by default equal')
+    parser.add_argument(
+        '--average',
+        choices=('prob', 'score'),
+        default='prob',
+        help='average probabilities (default) or scores before that',
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument('--metrics', nargs='+', metavar='NAME', help='such as Accuracy; by default all that fit')
+    what.add_argument('--config', metavar='CONFIG', help='take the metrics of a config')
+    add_config_options(parser)
+    parser.add_argument('--class-file', metavar='FILE', help='names of the classes, one per line')
+    parser.add_argument('--per-class', action='store_true', help='print a line for each class, the worst first')
+    parser.add_argument('--confusion', type=Path, metavar='FILE.png', help='draw the confusion matrix')
+    parser.add_argument('--mistakes', type=int, default=0, metavar='N', help='print the N most confident mistakes')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write all numbers as JSON')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='write the averaged results, .pkl or .json')
+
+
+def run(args: argparse.Namespace) -> None:
+    if len(args.results) == 1 and args.weights is not None:
+        raise UsageError('--weights are for averaging several results')
+    if args.mistakes < 0:
+        raise UsageError(f'--mistakes {args.mistakes} must be at least 0')
+    check_config_is_given(args)
+    from dsanet.engine.logging import plain_errors
+
+    with plain_errors():
+        report = _score(args)
+    if args.json is not None:
+        args.json.write_text(json.dumps(report, indent=2) + '\n')
+        print(f'numbers written to {args.json}')
+
+
+def _score(args: argparse.Namespace) -> dict[str, Any]:
+    """Print what was asked for; returns it as it goes into the JSON file.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: a file is missing or of another form, or results do not go together.
+    """
+    from dsanet.config.registry import METRICS, build
+    from dsanet.datasets.annotation import read_class_names
+    from dsanet.evaluation.results import (
+        class_table,
+        confident_mistakes,
+        confusion_matrix,
+        default_metrics,
+        fuse,
+        read_results,
+        write_results,
+    )
+    from dsanet.reports.confusion import draw_confusion
+    from dsanet.utils.files import check_result_file
+
+    for file, suffixes in (
+        (args.out, ('.pkl', '.json')),
+        (args.json, ('.json',)),
+        (args.confusion, ('.png', '.pdf', '.svg')),
+    ):
+        if file is not None:
+            check_result_file(file, suffixes)
+    configs: Any = [{'type': name} for name in args.metrics] if args.metrics else None
+    if args.config is not None:
+        configs = read_config(args)['metrics']
+    every = [read_results(file) for file in args.results]
+    for results in every:
+        kind = 'probabilities' if results.activation == 'none' else f'scores before {results.activation}'
+        print(f'{results.name}: {len(results.paths)} videos, {results.scores.shape[1]} classes, {kind}')
+    final = every[0]
+    if len(every) > 1:
+        final = fuse(every, args.weights or [1.0] * len(every), args.average)
+        every.append(final)
+    metrics = [build(config, METRICS, f'metrics.{i}') for i, config in enumerate(configs or default_metrics(final))]
+    num_classes = final.scores.shape[1]
+    names = read_class_names(args.class_file) if args.class_file else [str(k) for k in range(num_classes)]
+    if len(names) != num_classes:
+        raise ValueError(f'{args.class_file} has {len(names)} classes, but the results have {num_classes}')
+
+    rows = []
+    for results in every:
+        numbers = {k: v for metric in metrics for k, v in metric(results.scores, results.labels).items()}
+        rows.append({'result': 'average' if results is final and len(every) > 1 else results.name, **numbers})
+    print()
+    _print_table(rows)
+    table = class_table(final, names)
+    report: dict[str, Any] = {'results': rows, 'num_videos': len(final.paths), 'classes': table}
+    if args.per_class:
+        print()
+        key = 'average_precision' if final.is_multi_hot else 'accuracy'
+        _print_table(sorted(table, key=lambda row: (row[key], -row['videos'])))
+    if args.mistakes:
+        report['mistakes'] = confident_mistakes(final, names, args.mistakes)
+        print()
+        if report['mistakes']:
+            _print_table(report['mistakes'])
+        else:
+            print('no mistakes')
+    if args.confusion is not None:
+        draw_confusion(confusion_matrix(final), names, args.confusion)
+        print(f'confusion matrix written to {args.confusion}')
+    if args.out is not None:
+        write_results(final, args.out)
+        print(f'results written to {args.out}')
+    return report
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print dicts of equal keys as a table; numbers with two decimals."""
+    cells = [[*rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    is_text = [isinstance(value, str) for value in rows[0].values()]
+    for line in cells:
+        aligned = [
+            text.ljust(width) if left else text.rjust(width)
+            for text, width, left in zip(line, widths, is_text, strict=True)
+        ]
+        print('  '.join(aligned).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return '-'
+    return f'{value:.2f}' if isinstance(value, float) else str(value)

@@ -1,0 +1,145 @@
+"""Test a trained recognizer: in this process, with --gpus N in several, or as a launcher starts it."""
+
+import argparse
+import json
+import logging
+import time
+from datetime import timedelta
+from typing import Any
+
+from dsanet.commands.arguments import (
+    CONFIG_HELP,
+    UsageError,
+    add_allow_pickle,
+    add_amp,
+    add_config_options,
+    add_gpus,
+    output_file,
+)
+from dsanet.commands.launch import launch_command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'config', nargs='?', metavar='CONFIG', help=f'{CONFIG_HELP}; without it, the config that the checkpoint holds'
+    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='the weights to test')
+    add_config_options(parser)
+    add_gpus(parser)
+    add_allow_pickle(parser, 'the checkpoint')
+    parser.add_argument(
+        '--out',
+        type=output_file('.pkl', '.json'),
+        metavar='FILE',
+        help='write path, label and scores of each video; FILE.parts holds those of an unfinished test',
+    )
+    parser.add_argument(
+        '--resume-test', action='store_true', help='continue the interrupted test with the same --out, if there is one'
+    )
+    parser.add_argument('--metrics-out', type=output_file('.json'), metavar='FILE', help='write the metrics as JSON')
+    parser.add_argument('--average-views', choices=('score', 'prob'), help='how the views of a video become one score')
+    parser.add_argument('--max-views-per-forward', type=int, metavar='N', help='bounds the memory of many views')
+    add_amp(parser)
+
+
+def run(args: argparse.Namespace) -> int | None:
+    if args.resume_test and args.out is None:
+        raise UsageError('--resume-test needs --out, beside which an interrupted test leaves its results')
+    if args.config is None and args.checkpoint.endswith('.py'):
+        raise UsageError(f'{args.checkpoint} is a config: dsanet test [CONFIG] CHECKPOINT')
+    status = launch_command(args)
+    if status is None:
+        from dsanet.engine import failures
+
+        failures.run_tool(lambda: _test(args))
+    return status
+
+
+def _test(args: argparse.Namespace) -> None:
+    from dsanet.config.loading import read_section
+    from dsanet.config.registry import METRICS, MODELS, build
+    from dsanet.config.schema import RuntimeCfg
+    from dsanet.datasets.loader import start_workers
+    from dsanet.datasets.transforms.base import BadSample
+    from dsanet.engine.evaluator import FAILURES, check_metrics, compute_metrics, own_text, predict
+    from dsanet.engine.logging import plain_errors, setup_logging
+    from dsanet.engine.preparation import build_loader, check_sampling, place_model
+    from dsanet.engine.result_parts import ResultParts, describe_test
+    from dsanet.engine.stopping import RunError, StopRequest
+    from dsanet.evaluation.results import Results, write_results
+    from dsanet.inference.loading import config_for_checkpoint
+    from dsanet.models.weights.loading import load_weights
+    from dsanet.utils import distributed
+    from dsanet.utils.checkpoint_io import read_checkpoint
+    from dsanet.utils.files import write_atomically
+
+    logger = logging.getLogger('dsanet')
+    with plain_errors():
+        setup_logging(None, is_main=distributed.rank() == 0)
+        content = read_checkpoint(args.checkpoint, args.allow_pickle)
+        config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
+        for key in ('average_views', 'max_views_per_forward'):
+            if (value := getattr(args, key)) is not None:
+                config['model'][key] = value
+        runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
+        amp = args.amp or runtime.amp
+        device = distributed.find_device()
+        model = build(config['model'], MODELS, 'model')
+        check_sampling(model, config, ['test_dataloader'])
+        loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
+        dataset: Any = loader.dataset
+        dataset.check_labels(model.num_classes)
+        start_workers(loader)
+        distributed.join(runtime.timeout_minutes)
+        load_weights(model, args.checkpoint, strict=True, content=content)
+        metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+        check_metrics(metrics, dataset)
+        parts: ResultParts | None = None
+        if args.out is not None:
+            identity = describe_test(config, args.checkpoint, amp, dataset)
+            parts = ResultParts(args.out.with_name(f'{args.out.name}.parts'), identity)
+            # A launcher that starts a failed run once more does so with the same arguments.
+            parts.start(args.resume_test or distributed.is_restart())
+    place_model(model, device)
+    num_found = 0 if parts is None else sum(distributed.gather(sum(len(part.index) for part in parts.restored)))
+    if num_found:
+        logger.info('%d of %d videos were scored before the interruption', num_found, len(dataset))
+    elif args.resume_test:
+        logger.info('no interrupted test to continue beside %s: testing from the beginning', args.out)
+    started = time.monotonic()
+    how = '' if parts is None else f'; --resume-test continues with the results in {parts.folder}'
+    try:
+        with StopRequest() as stop, stop.at_once(f'within the test{how}'):
+            predictions = predict(model, loader, device, amp, parts=parts)
+    except FAILURES as error:
+        text = own_text(error)
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise RunError(f'the test cannot continue: {text}') from error
+        if isinstance(error, BadSample):
+            text += '. A test skips no video: repair it or remove it from the list'
+            if args.config is not None:
+                text += f'; `dsanet check {args.config}` finds all that are bad'
+        with plain_errors():
+            raise ValueError(text) from error
+    seconds = max(time.monotonic() - started, 1e-3)
+    numbers = compute_metrics(metrics, predictions)
+    logger.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
+    num_scored = len(dataset) - num_found
+    logger.info(
+        '%d videos scored in %s, %.1f videos/s', num_scored, timedelta(seconds=round(seconds)), num_scored / seconds
+    )
+    if distributed.rank() == 0:
+        try:
+            if args.out is not None:
+                paths = [record.path for record in dataset.records]
+                name, labels, scores = str(args.out), predictions.labels, predictions.scores
+                write_results(Results(name, paths, labels, scores, model.activation), args.out)
+                logger.info('scores written to %s', args.out)
+            if args.metrics_out is not None:
+                content = {'config': args.config, 'checkpoint': args.checkpoint, 'num_videos': len(dataset), **numbers}
+                write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.metrics_out)
+        except OSError as error:
+            raise RunError(f'the results could not be written: {error}') from error
+    if parts is not None:
+        parts.remove()
+    distributed.teardown()

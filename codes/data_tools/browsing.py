@@ -1,0 +1,197 @@
+"""What the network really sees: samples of a config's data after augmentation, with what they are made from."""
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from dsanet.data_tools.visualization import SeenSample, fit_into, height_of
+from dsanet.datasets.loader import as_it_is, init_worker
+from dsanet.datasets.transforms.base import Record, Transform
+from dsanet.datasets.transforms.decoding import OpenVideo
+from dsanet.utils.signals import interruptions_held_back
+from dsanet.utils.text import printable
+
+SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample, however high
+
+
+class Watch(Transform):
+    """A step that changes nothing and draws nothing, but keeps what a record has at its place.
+
+    Args:
+        seen: where it is kept.
+        cell: pixels of the frames that are kept; 0 for none.
+    """
+
+    def __init__(self, seen: dict[str, Any], cell: int) -> None:
+        self.seen = seen
+        self.cell = cell
+
+    def __call__(self, record: Record) -> Record:
+        indices = record['frame_indices']
+        self.seen |= {'frame_indices': indices.copy(), 'num_frames': record['num_frames']}
+        if self.cell:
+            first = record['frames'][:: indices.shape[-1]]  # of each snippet
+            small = np.stack([fit_into(frame, self.cell, self.cell) for frame in first])
+            self.seen['whole'] = small.reshape(*indices.shape[:2], self.cell, self.cell, 3)  # (G, U, h, w, 3)
+        return record
+
+
+class WatchedSamples(Dataset[dict[str, Any]]):
+    """Samples of a data set, with what they are made from.
+
+    Args:
+        dataset: as ``build_loader`` made it; its pipeline is watched from now on.
+        keys: which samples.
+        cell: pixels of the frames before augmentation.
+    """
+
+    def __init__(self, dataset: Any, keys: Sequence[Any], cell: int) -> None:
+        self.dataset = dataset
+        self.keys = keys
+        self.seen: dict[str, Any] = {}
+        for part in getattr(dataset, 'datasets', [dataset]):
+            steps = part.pipeline.transforms
+            decoded = next(i for i, step in enumerate(steps) if 'frames' in step.gives)
+            steps.insert(decoded + 1, Watch(self.seen, cell))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        try:
+            sample = self.dataset[self.keys[number]]
+        except Exception as error:  # one bad video shall not cost the sheets of the others
+            return {'error': str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)}
+        return {**sample, **self.seen}
+
+
+def load_watched(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int) -> Iterator[dict[str, Any]]:
+    """Yield samples, with what they are made from; or ``error``, the reason why one cannot be read.
+
+    Args:
+        dataset, keys, cell: as of :class:`WatchedSamples`.
+        num_workers: processes that load samples.
+
+    Raises:
+        RuntimeError: a worker process has ended before its time, such as for want of memory.
+    """
+    watched = WatchedSamples(dataset, keys, cell)
+    workers = min(num_workers, len(keys))
+    items: DataLoader[Any] = DataLoader(
+        watched, None, num_workers=workers, worker_init_fn=init_worker, collate_fn=as_it_is
+    )
+    with interruptions_held_back():
+        loaded = iter(items)
+    yield from loaded
+
+
+def choose_keys(
+    loader: DataLoader[Any], epoch: int | None, num: int, indices: Sequence[int] = (), classes: Sequence[str] = ()
+) -> list[Any]:
+    """Return which samples to show, in the order in which the config's loader takes them.
+
+    Args:
+        loader: of the config.
+        epoch: of the training, from 1 on; None for validation and test.
+        num: how many, at most.
+        indices: these samples instead, by their places in the dataset.
+        classes: only these, by name or number; all by default.
+
+    Raises:
+        ValueError: there is no such sample or class.
+    """
+    dataset: Any = loader.dataset
+    sampler: Any = loader.sampler
+    if epoch is not None:
+        sampler.set_epoch(epoch - 1)
+    for index in indices:
+        if not 0 <= index < len(dataset):
+            raise ValueError(f'--index {index} must be from 0 to {len(dataset) - 1}')
+    if indices:
+        return [index if epoch is None else (epoch - 1, index) for index in indices]
+    keys: Iterator[Any] = iter(sampler)
+    if classes:
+        wanted = {find_class(name, dataset) for name in classes}
+        keys = (key for key in keys if wanted & set(dataset.records[key if epoch is None else key[1]].labels))
+    chosen = list(itertools.islice(keys, num))
+    if not chosen:
+        raise ValueError(f'no sample of {" or ".join(classes)} in this epoch')
+    return chosen
+
+
+def find_class(name: str, dataset: Any) -> int:
+    """Return the label of a class that is given by its name or number."""
+    if dataset.class_names is not None and name in dataset.class_names:
+        return int(dataset.class_names.index(name))
+    if name.isascii() and name.isdigit():
+        return int(name)
+    known = ', '.join(dataset.class_names) if dataset.class_names else 'there are no names, only numbers'
+    raise ValueError(f'--classes {name!r} is no class: {known}')
+
+
+def label_text(label: Any, dataset: Any) -> str:
+    """Return a sample's label, or labels, for people."""
+    labels = np.flatnonzero(label).tolist() if isinstance(label, np.ndarray) else [int(label)]
+    names = dataset.class_names
+    return ', '.join(f'{names[k]} ({k})' if names and k < len(names) else f'class {k}' for k in labels)
+
+
+def describe(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
+    """Return lines about a sample.
+
+    Args:
+        item: of :class:`WatchedSamples`.
+        dataset: of which it is.
+        draw: what its random numbers follow from, for people.
+    """
+    record = dataset.records[item['index']]
+    listed = dataset.labels[item['index']]
+    label = label_text(item['label'], dataset)
+    if not np.array_equal(np.asarray(item['label'], np.float32), np.asarray(listed, np.float32)):
+        label = f'{label}, mirrored; in the list {label_text(np.float32(listed) if listed.ndim else listed, dataset)}'
+    shape = ' x '.join(map(str, item['inputs'].shape))
+    instead = [f'replaces {bad["path"]}: {bad["reason"]}' for bad in item.get('bad', ())]
+    return [
+        label,
+        f'{os.path.basename(record.source)}  {record.path}',
+        f'index {item["index"]}{draw and f", {draw}"}; {item["num_frames"]} frames; inputs (V, U, C, T, H, W) {shape}',
+        *instead,
+    ]
+
+
+def as_seen(item: dict[str, Any], headings: Sequence[str]) -> SeenSample:
+    """Return a sample as it is drawn."""
+    frames = item['inputs'].permute(0, 1, 3, 4, 5, 2).numpy()  # (V, U, T, H, W, C)
+    return SeenSample(frames, item['whole'], item['frame_indices'], item['num_frames'], headings)
+
+
+def list_indices(sample: SeenSample) -> str:
+    """Return the headings of a sample and the frames of each snippet, for a terminal."""
+    lines = [printable('\n'.join(sample.headings))]
+    num_groups = len(sample.frame_indices)
+    for group, snippets in enumerate(sample.frame_indices):
+        for snippet, indices in enumerate(snippets):
+            name = f'group {group} ' if num_groups > 1 else ''
+            lines.append(f'  {name}snippet {snippet}: frames {" ".join(map(str, indices.tolist()))}')
+    return '\n'.join(lines)
+
+
+def sheets(samples: Sequence[SeenSample], cell: int) -> Iterator[list[SeenSample]]:
+    """Divide samples among sheets."""
+    sheet: list[SeenSample] = []
+    for sample in samples:
+        if sheet and sum(height_of(other, cell) for other in [*sheet, sample]) > SHEET_HEIGHT:
+            yield sheet
+            sheet = []
+        sheet.append(sample)
+    yield sheet
+
+
+def decoders_of(dataset: Any) -> list[str]:
+    """Return which decoders a dataset opens its videos with; none for frames."""
+    steps = [step for part in getattr(dataset, 'datasets', [dataset]) for step in part.pipeline.transforms]
+    return list(dict.fromkeys(step.decoder for step in steps if isinstance(step, OpenVideo)))

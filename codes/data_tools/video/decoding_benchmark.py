@@ -1,0 +1,369 @@
+"""How long a training sample takes from videos, from transcoded videos and from frame folders, side by side.
+
+A sample is 4 snippets of 8 frames, one frame in two, at random places, cut by RandomResizedCrop to 224 and flipped: the
+pipeline of training, in one process, with every candidate reading the same frames of the same video in turn.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from dsanet.config.registry import TRANSFORMS, build
+from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob, run_jobs, writing
+from dsanet.data_tools.video.extract import extract_frames
+from dsanet.data_tools.video.transcode import transcode
+from dsanet.datasets import RawFramesDataset, VideoDataset
+from dsanet.datasets.loader import as_it_is, init_worker
+from dsanet.datasets.transforms.sampling import spread_indices
+from dsanet.datasets.video.readers import READERS, is_installed
+
+Step = dict[str, Any]
+SAMPLE: Step = {
+    'type': 'SampleSnippets',
+    'num_snippets': 4,
+    'frames_per_snippet': 8,
+    'frame_interval': 2,
+    'random': True,
+}
+AUGMENT: list[Step] = [
+    {'type': 'RandomResizedCrop', 'size': 224},
+    {'type': 'Flip', 'prob': 0.5},
+    {'type': 'PackInputs'},
+]
+
+GENERATED_GOPS = (12, 250)
+FPS = 30
+NUM_MOVING = 3  # textured patches before the background
+NOISE = 1.2  # standard deviation of the camera's noise, in grey levels
+
+# What videos are made into, by the name in the table.
+TRANSCODED: dict[str, dict[str, Any]] = {
+    'transcoded, GOP 1 (mjpeg)': {'gop': 1, 'codec': 'mjpeg'},
+    'transcoded, GOP 1 (mjpeg, qscale 5)': {'gop': 1, 'codec': 'mjpeg', 'qscale': 5},
+    'transcoded, GOP 1 (h264)': {'gop': 1, 'codec': 'h264'},
+    'transcoded, GOP 8 (h264)': {'gop': 8, 'codec': 'h264'},
+}
+FRAMES = 'frame folders (JPEG, quality 90)'
+
+
+def draw_texture(rng: np.random.Generator, height: int, width: int, steepness: float = 1.35) -> np.ndarray:
+    """Return random texture with the spectrum of natural pictures, whose contrast falls with the frequency.
+
+    Args:
+        rng: source of randomness.
+        height, width: pixels.
+        steepness: power of the frequency by which the amplitude falls; about 1 in photographs.
+
+    Returns:
+        float32 (height, width, 3), grey levels, mostly grey.
+    """
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
+    frequency[0, 0] = np.inf  # no mean
+    channels = []
+    for _ in range(3):
+        image = np.fft.ifft2(np.fft.fft2(rng.standard_normal((height, width))) / frequency**steepness).real
+        channels.append(image / image.std())
+    # Brightness, and two faint differences of colour.
+    mixture = np.array([[1, 0.2, 0.1], [1, -0.05, -0.15], [1, -0.15, 0.2]])
+    return np.clip(120 + 40 * np.stack(channels, axis=-1) @ mixture.T, 0, 255).astype(np.float32)
+
+
+def draw_video(seed: int, num_frames: int = 300, height: int = 256, width: int = 340) -> Iterator[np.ndarray]:
+    """Yield the frames of a video: a camera pans over texture, before which patches sway; a little noise.
+
+    Args:
+        seed: of everything.
+        num_frames: how many.
+        height, width: pixels.
+
+    Returns:
+        uint8 RGB (height, width, 3).
+    """
+    rng = np.random.default_rng(seed)
+    pan = np.array([height, width]) / 4
+    background = draw_texture(rng, 2 * height, 2 * width)
+    patch_height, patch_width = height * 3 // 8, width // 5
+    patches = [draw_texture(rng, patch_height, patch_width, 1.1) for _ in range(NUM_MOVING)]
+    phases = rng.uniform(0, 2 * np.pi, (NUM_MOVING + 1, 2))
+    for position in range(num_frames):
+        top, left = pan * (2 + np.sin(position / np.array([85, 60]) + phases[-1]))
+        view = np.array([[1, 0, -left], [0, 1, -top]], np.float32)
+        frame = cv2.warpAffine(background, view, (width, height))
+        for patch, (one, other) in zip(patches, phases, strict=False):
+            centre = (patch_width / 2, patch_height / 2)
+            sway = cv2.getRotationMatrix2D(centre, 20 * np.sin(position / 9 + one), 1)
+            sway[0, 2] += width * (0.5 + 0.35 * np.sin(position / 25 + one)) - centre[0]
+            sway[1, 2] += height * (0.5 + 0.25 * np.cos(position / 33 + other)) - centre[1]
+            coverage = cv2.warpAffine(np.ones(patch.shape, np.float32), sway, (width, height))
+            frame = frame * (1 - coverage) + cv2.warpAffine(patch, sway, (width, height))
+        noise = NOISE * rng.standard_normal((height, width, 1), np.float32)
+        yield np.clip(frame + noise, 0, 255).astype(np.uint8)
+
+
+def write_original(path: Path, seed: int, gop: int, num_frames: int, height: int, width: int) -> None:
+    """Write a generated video as cameras and web sites do: H.264 with B-frames, at middling quality."""
+    import av
+
+    with writing(path) as part, av.open(str(part), 'w', format='mp4') as container:
+        options = {'g': str(gop), 'keyint_min': str(gop), 'sc_threshold': '0', 'crf': '23'}
+        stream: Any = container.add_stream('libx264', rate=FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        for frame in draw_video(seed, num_frames, height, width):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+        container.mux(stream.encode(None))
+
+
+@dataclass
+class Candidate:
+    """One way of storing and reading the videos.
+
+    Args:
+        source: what is read.
+        decoder: how; '-' for frames.
+        dataset: gives the samples.
+        folder: where the files lie.
+        names: files or folders in it.
+        psnr: dB, see :func:`compare_pictures`; None for originals.
+        wall, cpu: seconds of each sample so far, (rounds * videos,).
+    """
+
+    source: str
+    decoder: str
+    dataset: VideoDataset | RawFramesDataset
+    folder: Path
+    names: Sequence[str]
+    psnr: float | None = None
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def weigh(self) -> tuple[int, int]:
+        """Return bytes and number of files."""
+        files = [
+            file
+            for name in self.names
+            for file in ([self.folder / name] if (self.folder / name).is_file() else (self.folder / name).iterdir())
+        ]
+        return sum(file.stat().st_size for file in files), len(files)
+
+
+def prepare(
+    originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int, isolated: bool = False
+) -> list[Candidate]:
+    """Convert the videos and return all candidates, the frame folders last.
+
+    Args:
+        originals: folder of each set of originals; the first one's videos are converted.
+        names: the videos in each of them.
+        work_dir: for what is made of them.
+        num_workers: processes that convert.
+        isolated: let decoders have a process of their own; only data workers do.
+
+    Raises:
+        ValueError: a video cannot be converted.
+    """
+    (work_dir / 'lists').mkdir(parents=True, exist_ok=True)
+    folder = next(iter(originals.values()))
+    candidates = []
+    for source, place in originals.items():
+        candidates += _video_candidates(source, place, names, work_dir, isolated)
+    works: dict[str, Any] = {source: _Transcode(settings) for source, settings in TRANSCODED.items()}
+    for number, (source, work) in enumerate((works | {FRAMES: extract_frames}).items()):
+        suffix = '' if source == FRAMES else '.mp4'
+        place = work_dir / f'converted{number}'
+        jobs = [VideoJob(name, folder / name, (place / name).with_suffix(suffix)) for name in names]
+        outcome = run_jobs(work, jobs, place / FAILURES_FILE, num_workers, description=source)
+        if outcome.failures:
+            raise ValueError(f'{outcome.failures[0].path} cannot be converted: {outcome.failures[0].reason}')
+        targets = [str(job.target.relative_to(place)) for job in jobs]
+        psnr = compare_pictures([job.source for job in jobs], [job.target for job in jobs])
+        if source != FRAMES:
+            candidates += _video_candidates(source, place, targets, work_dir, isolated, psnr)
+            continue
+        lines = [f'{name} {len(os.listdir(place / name))} 0\n' for name in targets]
+        list_file = work_dir / 'lists' / 'frames.txt'
+        list_file.write_text(''.join(lines))
+        pipeline = _build_pipeline([SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT])
+        dataset = RawFramesDataset(pipeline, str(list_file), str(place))
+        candidates.append(Candidate(source, '-', dataset, place, targets, psnr))
+    return candidates
+
+
+def compare_pictures(originals: Sequence[Path], converted: Sequence[Path], num_pictures: int = 5) -> float | None:
+    """Return the peak signal-to-noise ratio of converted videos, or frame folders, against their originals.
+
+    Args:
+        originals, converted: videos of the same content, or folders of frames.
+        num_pictures: frames of each video to look at, spread over it.
+
+    Returns:
+        dB, from the mean squared error over all of them; infinite if they are equal. None if one has other sizes or
+        another length than its original, so that its pictures have no counterparts.
+    """
+    errors = []
+    for original, other in zip(originals, converted, strict=True):
+        wanted, found = (_read_pictures(path, num_pictures) for path in (original, other))
+        if wanted[0] != found[0] or wanted[1].shape != found[1].shape:
+            return None
+        errors.append(np.square(wanted[1] - found[1]).mean())
+    return float(10 * np.log10(255**2 / np.mean(errors))) if np.any(errors) else float('inf')
+
+
+def _read_pictures(path: Path, num_pictures: int) -> tuple[int, npt.NDArray[np.float32]]:
+    """Return the number of frames, and some of them, float32 RGB (num_pictures, H, W, 3)."""
+    if path.is_dir():
+        files = sorted(path.iterdir())
+        images = [np.asarray(cv2.imread(str(files[k]))) for k in spread_indices(len(files), num_pictures)]
+        return len(files), np.stack(images)[..., ::-1].astype(np.float32)  # BGR to RGB
+    reader = READERS['pyav'](str(path))
+    try:
+        return reader.num_frames, reader.read(spread_indices(reader.num_frames, num_pictures)).astype(np.float32)
+    finally:
+        reader.close()
+
+
+class _Transcode:
+    """A transcoding with its settings; pickled for the workers."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+
+    def __call__(self, job: VideoJob) -> str | None:
+        return transcode(job, **self._settings)
+
+
+def _video_candidates(
+    source: str, folder: Path, names: Sequence[str], work_dir: Path, isolated: bool, psnr: float | None = None
+) -> list[Candidate]:
+    list_file = work_dir / 'lists' / f'{source}.txt'
+    list_file.write_text(''.join(f'{name} 0\n' for name in names))
+    candidates = []
+    for decoder in filter(is_installed, READERS):
+        steps = [
+            {'type': 'OpenVideo', 'decoder': decoder, 'time_limit': 60 if isolated else None},
+            SAMPLE,
+            {'type': 'DecodeVideo'},
+            *AUGMENT,
+        ]
+        dataset = VideoDataset(_build_pipeline(steps), str(list_file), str(folder))
+        candidates.append(Candidate(source, decoder, dataset, folder, names, psnr))
+    return candidates
+
+
+def _build_pipeline(steps: Sequence[Step]) -> list[Any]:
+    return [build(step, TRANSFORMS) for step in steps]
+
+
+def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
+    """Time all candidates in turn, video by video, after one round that does not count.
+
+    Returns:
+        A line for each candidate that cannot read a video; it has no times then.
+    """
+    problems: dict[int, str] = {}
+    num_videos = len(candidates[0].names)
+    for turn in tqdm(range((num_rounds + 1) * num_videos), desc='measuring', unit='turn', disable=None):
+        epoch, index = divmod(turn, num_videos)
+        # Each begins once, so that none always profits from, or pays for, the one before it.
+        for number in np.roll(np.arange(len(candidates)), -turn).tolist():
+            candidate = candidates[number]
+            if number in problems:
+                continue
+            wall, cpu = time.perf_counter(), time.process_time()
+            try:
+                candidate.dataset[epoch, index]
+            except Exception as error:
+                problems[number] = f'{candidate.source}, {candidate.decoder}: {error}'
+                candidate.wall.clear()
+                candidate.cpu.clear()
+                continue
+            if epoch > 0:
+                candidate.wall.append(time.perf_counter() - wall)
+                candidate.cpu.append(time.process_time() - cpu)
+    return [problems[number] for number in sorted(problems)]
+
+
+class _Measurement(Dataset[tuple[list[str], list[list[float]]]]):
+    """A single sample: what :func:`measure` finds in the process that takes it."""
+
+    def __init__(self, candidates: Sequence[Candidate], num_rounds: int) -> None:
+        self._candidates = candidates
+        self._num_rounds = num_rounds
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _index: int) -> tuple[list[str], list[list[float]]]:
+        problems = measure(self._candidates, self._num_rounds)
+        return problems, [candidate.wall for candidate in self._candidates]
+
+
+def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
+    """Do what :func:`measure` does in a data worker; there are no times of the processor, which two processes share."""
+    measurement = _Measurement(candidates, num_rounds)
+    loader = DataLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=as_it_is)
+    ((problems, walls),) = loader
+    for candidate, wall in zip(candidates, walls, strict=True):
+        candidate.wall[:] = wall
+    return list(problems)
+
+
+def compare(candidates: Sequence[Candidate]) -> list[str]:
+    """Return how many times longer originals take than each of the transcoded, every one by its fastest decoder."""
+    fastest: dict[str, Candidate] = {}
+    for one in candidates:
+        if one.wall and (one.source not in fastest or np.median(one.wall) < np.median(fastest[one.source].wall)):
+            fastest[one.source] = one
+    originals = [one for source, one in fastest.items() if source.startswith('original')]
+    return [
+        f'{a.source} ({a.decoder}) / {b.source} ({b.decoder}): {np.median(np.array(a.wall) / np.array(b.wall)):.2f}'
+        for a in originals
+        for source, b in fastest.items()
+        if source in TRANSCODED
+    ]
+
+
+def make_table(candidates: Sequence[Candidate]) -> str:
+    """Return the Markdown table; ratios are medians of the ratios of each sample to the same one from frames."""
+    lines = [
+        '| source | decoder | ms a sample | x frames | CPU ms | x frames | MB | files | PSNR, dB |',
+        '|---|---|---:|---:|---:|---:|---:|---:|---:|',
+    ]
+    frames = candidates[-1]
+    for candidate in candidates:
+        size, num_files = candidate.weigh()
+        cells = [candidate.source, candidate.decoder]
+        for times, base in ((candidate.wall, frames.wall), (candidate.cpu, frames.cpu)):
+            if times:
+                cells += [f'{1000 * np.median(times):.1f}', f'{np.median(np.array(times) / np.array(base)):.2f}']
+            else:
+                cells += ['-', '-']
+        psnr = '-' if candidate.psnr is None else f'{candidate.psnr:.1f}'
+        lines.append(f'| {" | ".join([*cells, f"{size / 1e6:.1f}", str(num_files), psnr])} |')
+    return '\n'.join(lines)
+
+
+def generate_originals(
+    work_dir: Path, names: Sequence[str], num_frames: int, height: int, width: int
+) -> dict[str, Path]:
+    """Write generated videos, one set for each of ``GENERATED_GOPS``; returns the folder of each set.
+
+    Args:
+        work_dir: for the folders; videos that are there already stay.
+        names: of the videos, whose seeds are their places.
+        num_frames, height, width: of each video.
+    """
+    jobs = [(gop, seed) for gop in GENERATED_GOPS for seed in range(len(names))]
+    for gop, seed in tqdm(jobs, desc='generating', unit='video', disable=None):
+        path = work_dir / f'original{gop}' / names[seed]
+        if not path.exists():
+            write_original(path, seed, gop, num_frames, height, width)
+    return {f'original, GOP {gop}': work_dir / f'original{gop}' for gop in GENERATED_GOPS}

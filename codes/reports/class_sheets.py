@@ -1,0 +1,95 @@
+"""Contact sheets of a dataset: the middle frames of some training videos of each class."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from dsanet.data_checks.existence import spread_order
+from dsanet.data_checks.probe import FileFacts, Job, read_frames
+from dsanet.data_checks.report import number_of
+from dsanet.data_checks.splits import Split
+from dsanet.data_tools.visualization import Image, draw_classes, fit_into, pages, save_png
+from dsanet.datasets.annotation import VideoRecord
+from dsanet.utils.worker_pool import Failure, run_guarded
+
+CELL = (144, 108)  # pixels of a sample, width and height
+CLASSES_A_PAGE = 24
+
+
+def shrink_middle_frame(job: tuple[Job, int]) -> Image:
+    """Return the middle frame of a video, small."""
+    cv2.setNumThreads(0)
+    question, num_frames = job
+    return fit_into(read_frames(question, np.array([num_frames // 2]))[0], *CELL)
+
+
+def choose_samples(split: Split, facts: Mapping[Job, FileFacts], number: int) -> dict[int, list[VideoRecord]]:
+    """Choose videos of each class, spread over the list."""
+    by_class: dict[int, list[VideoRecord]] = {label: [] for label in range(split.num_classes or 0)}
+    for record in split.records:
+        if facts[split.job_of(record)].kind == 'ok':
+            for label in record.labels:
+                by_class.setdefault(label, []).append(record)
+    return {
+        label: [records[i] for i in sorted(spread_order(len(records))[:number])] for label, records in by_class.items()
+    }
+
+
+def name_sample(record: VideoRecord) -> str:
+    """Return what finds a video again: its line in the list, or its own name if there is no list."""
+    return os.path.basename(record.path if record.line is None else record.source)
+
+
+def draw_samples(
+    split: Split,
+    facts: Mapping[Job, FileFacts],
+    out: Path,
+    number: int,
+    title: str,
+    num_workers: int,
+    time_limit: float,
+) -> list[Path]:
+    """Write contact sheets with the middle frames of some videos of each class; returns the files.
+
+    They are called ``classes_<page>.png``, or ``classes_<part>_<page>.png`` of a part of a mixed dataset.
+
+    Args:
+        split: whose videos.
+        facts: about their files, by ``Split.job_of``.
+        out: folder of the sheets.
+        number: videos of each class.
+        title: of the sheets.
+        num_workers: processes that decode.
+        time_limit: seconds that a video may take.
+    """
+    chosen = choose_samples(split, facts, number)
+    questions = dict.fromkeys(split.job_of(record) for records in chosen.values() for record in records)
+    jobs = [(question, facts[question].num_frames) for question in questions]
+    frames: dict[Job, Image] = {}
+    done = run_guarded(shrink_middle_frame, jobs, num_workers, time_limit)
+    for place, result in tqdm(done, total=len(jobs), desc='samples', unit='video', disable=None):
+        if not isinstance(result, Failure):
+            frames[jobs[place][0]] = result
+    files = []
+    for page, labels in enumerate(pages(sorted(chosen), CLASSES_A_PAGE), start=1):
+        blocks = []
+        for label in labels:
+            of_label = [(frames.get(split.job_of(r)), name_sample(r)) for r in chosen[label]]
+            shown = [(frame, source) for frame, source in of_label if frame is not None]
+            blocks.append((f'{split.class_name(label)}: {number_of(split.counts[label], "video")}', shown))
+        file = out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{page}.png'
+        save_png(draw_classes(blocks, title, number, CELL), file)
+        files.append(file)
+    return files
+
+
+def remove_old_sheets(out: Path, written: Sequence[Path]) -> None:
+    """Remove sheets of an earlier check, which may show other videos than the report is about."""
+    for file in out.glob('classes_*.png'):
+        if re.fullmatch(r'classes_(\d+_)?\d+\.png', file.name) and file not in written:
+            file.unlink()

@@ -1,0 +1,46 @@
+"""Confusion matrices as pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
+    """Draw a confusion matrix: each row a class, its videos' shares by the class that they were taken for.
+
+    Args:
+        matrix: (K, K) numbers of videos.
+        names: of the K classes; written along the axes up to 100 classes, beyond that numbers.
+        file: the picture to write; its suffix chooses the format.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    from matplotlib.colors import PowerNorm
+
+    num_classes = len(matrix)
+    videos = matrix.sum(axis=1, keepdims=True)
+    shares = np.where(videos > 0, matrix / np.maximum(videos, 1), np.nan)  # classes without videos stay grey
+    shown = [name if len(name) <= 24 else f'{name[:23]}…' for name in names]
+    size = min(4 + 0.17 * num_classes, 22)
+    figure, panel = pyplot.subplots(figsize=(size + 1, size))
+    panel.set_facecolor('lightgrey')
+    # The square root lets a confusion of a few percent be seen beside a diagonal of ninety.
+    image = panel.imshow(shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest')
+    if num_classes <= 100:
+        font = 9 if num_classes <= 30 else 7
+        panel.set_xticks(range(num_classes), shown, rotation=90, fontsize=font)
+        panel.set_yticks(range(num_classes), shown, fontsize=font)
+    if num_classes <= 15:
+        for row, column in np.argwhere(matrix).tolist():
+            colour = 'white' if shares[row, column] > 0.3 else 'black'
+            panel.text(column, row, str(matrix[row, column]), ha='center', va='center', fontsize=8, color=colour)
+    panel.set_xlabel('predicted')
+    panel.set_ylabel('label')
+    figure.colorbar(image, ax=panel, fraction=0.046, pad=0.02, label='share of the videos of a class')
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)

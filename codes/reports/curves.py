@@ -1,0 +1,85 @@
+"""Curves as pictures: those of runs, and that of a learning-rate range test."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dsanet.engine.range_test import MEMORY, Point
+
+
+def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, names: Sequence[str]) -> None:
+    """Draw one panel a scalar and one line a run.
+
+    Args:
+        runs: name of a run to its lines of ``scalars.jsonl``.
+        file: the picture to write; its suffix chooses the format.
+        names: scalars, such as 'train/loss' and 'val/top1'.
+
+    Raises:
+        ValueError: no run has one of the scalars.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(names), figsize=(5 * len(names), 3.6), squeeze=False)
+    for name, panel in zip(names, panels[0], strict=True):
+        known = sorted({key for lines in runs.values() for line in lines for key in line})
+        if name not in known:
+            raise ValueError(f'no run has {name}; there are {", ".join(known)}')
+        for run, lines in runs.items():
+            points = [(line['iteration'], line[name]) for line in lines if name in line]
+            if points:
+                panel.plot(*zip(*points, strict=True), label=run)
+        panel.set_xlabel('iteration')
+        panel.set_title(name)
+        panel.grid(alpha=0.3)
+    panels[0][-1].legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+
+
+def plot_range_test(points: Sequence[Point], suggestion: tuple[float, float] | None, file: Path) -> None:
+    """Draw loss and average of a range test over the learning rate; the file's suffix chooses the format."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    rates, averages = [point.rate for point in points], [point.average for point in points]
+    figure, panel = pyplot.subplots(figsize=(7, 4))
+    panel.plot(rates, [point.loss for point in points], color='0.8', label='loss')
+    panel.plot(rates, averages, label=f'average of about {MEMORY} iterations')
+    if suggestion is not None:
+        panel.axvline(suggestion[0], color='C2', label=f'steepest: {suggestion[0]:.2g}')
+        panel.axvline(suggestion[1], color='C3', linestyle='--', label=f'minimum / 10: {suggestion[1]:.2g}')
+    panel.set_xscale('log')
+    panel.set_ylim(0.9 * min(averages), 1.3 * averages[0])  # what diverges leaves the picture
+    panel.set_xlabel('learning rate')
+    panel.set_ylabel('training loss')
+    panel.grid(alpha=0.3)
+    panel.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+
+
+def check_picture(file: Path, name: str) -> None:
+    """Refuse a picture that could not be written, before the work that it shows.
+
+    Args:
+        file: the picture.
+        name: what the user calls it, such as '--out'.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such folder, or no such format.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    formats = FigureCanvasAgg.filetypes
+    if file.suffix.lstrip('.').lower() not in formats:
+        raise ValueError(f'{name} {file} must end with one of .{", .".join(sorted(formats))}')
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f'{name} {file}: there is no folder {file.absolute().parent}')

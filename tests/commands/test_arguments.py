@@ -1,0 +1,68 @@
+import argparse
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsanet import commands
+from dsanet.commands import arguments
+from dsanet.commands.arguments import add_config_arguments, add_job_arguments, positive, read_config
+from dsanet.config.registry import METRICS
+from dsanet.data_tools.video.batch import TIME_LIMIT
+from tests.commands.conftest import ROOT
+
+DEMO = str(ROOT / 'configs/demo/dsanet_ordered_actions.py')
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_options_of_a_config_add_up() -> None:
+    args = parse([DEMO, '--cfg-options', 'optimizer.lr=0.25', '--cfg-options', 'train_cfg.max_epochs=3'])
+    config = read_config(args)
+    assert (config['optimizer']['lr'], config['train_cfg']['max_epochs']) == (0.25, 3)
+
+
+def test_imported_modules_register_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'my_metrics.py').write_text(
+        'from dsanet.config.registry import METRICS\n\n\n@METRICS.register_module()\nclass Mine:\n    pass\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    option = "metrics=[{'type': 'Mine'}]"
+    with pytest.raises(KeyError, match='Mine'):
+        read_config(parse([DEMO, '--cfg-options', option]))
+    args = parse([DEMO, '--import', 'os', '--import', 'my_metrics', '--cfg-options', option])
+    assert args.imports == ['os', 'my_metrics']
+    assert read_config(args)['metrics'] == [{'type': 'Mine'}]
+    del sys.modules['my_metrics'], METRICS.module_dict['Mine']
+
+
+def test_a_module_that_cannot_be_imported_is_named() -> None:
+    with pytest.raises(ValueError, match='no_such_module'):
+        read_config(parse([DEMO, '--import', 'no_such_module']))
+
+
+@pytest.mark.parametrize(
+    'words', [['convert', 'x.pth', 'y.pth', '--import', 'os'], ['score', 'x', '--cfg-options', 'a=1']]
+)
+def test_options_without_a_config_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match='^2$'):
+        commands.main(words)
+    assert 'without a config' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('text', ['0', '-1', 'two', '', '1.5'])
+def test_numbers_below_1_are_refused(text: str) -> None:
+    assert positive('12') == 12
+    with pytest.raises(argparse.ArgumentTypeError):
+        positive(text)
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    parser = argparse.ArgumentParser()
+    add_job_arguments(parser)
+    assert parser.get_default('time_limit') == TIME_LIMIT
+    assert arguments.default_folder('configs/demo/x.py') == Path('work_dirs/x')

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsanet import commands
+from dsanet.data_tools.video.decoding_benchmark import TRANSCODED
+from dsanet.datasets.video.readers import READERS, is_installed
+from tests.make_videos import write_video
+
+DECODERS = [decoder for decoder in READERS if is_installed(decoder)]
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    number = torch.get_num_threads()
+    yield
+    torch.set_num_threads(number)
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> Path:
+    (tmp_path / 'videos' / 'b').mkdir(parents=True)
+    write_video(tmp_path / 'videos' / 'a.mp4', 40)
+    write_video(tmp_path / 'videos' / 'b' / 'c.avi', 40, codec='mpeg4')
+    return tmp_path / 'videos'
+
+
+def test_it_runs_on_generated_videos(tmp_path, capsys):
+    words = '--num-videos 1 --rounds 1 --workers 0 --num-frames 40 --height 64 --width 96'.split()
+    for _ in range(2):  # the second time on what the first one has kept
+        commands.main(['benchmark-decoding', *words, '--work-dir', str(tmp_path)])
+        rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')][2:]
+        assert len(rows) == len(DECODERS) * (2 + len(TRANSCODED)) + 1
+        *_, num_files, psnr = rows[-1].strip(' |').split(' | ')
+        assert num_files == '40'
+        assert 30 < float(psnr) < 50
+        assert not any('| - | - | - | - |' in row for row in rows)
+
+
+def test_it_runs_on_a_folder(originals, capsys):
+    commands.main(
+        [
+            'benchmark-decoding',
+            '--videos',
+            str(originals),
+            '--num-videos',
+            '1',
+            '--rounds',
+            '1',
+            '--workers',
+            '0',
+            '--in-worker',
+        ]
+    )
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if line.startswith('|')][2:]
+    assert len(rows) == len(DECODERS) * (1 + len(TRANSCODED)) + 1
+    assert all(row.split(' | ')[4:6] == ['-', '-'] for row in rows), 'no times of the processor'
+    assert not any(' | - | - | - | -' in row for row in rows)
+    assert printed.count('- original (') == len(TRANSCODED)
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--rounds', '0'], 'argument --rounds: must be a whole number of at least 1'),
+        (['--videos', 'nowhere'], 'nowhere is no folder'),
+    ],
+)
+def test_wrong_options_are_explained(words, message, capsys):
+    with pytest.raises(SystemExit):
+        commands.main(['benchmark-decoding', *words])
+    assert message in capsys.readouterr().err

@@ -1,0 +1,246 @@
+import os
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dsanet import commands
+from dsanet.commands.browse import LOOPS
+from dsanet.config.formatting import format_config
+from dsanet.config.loading import load_config
+from dsanet.config.schema import RuntimeCfg
+from dsanet.data_tools import browsing
+from dsanet.engine.preparation import build_loader
+from tests.engine.conftest import make_config
+from tests.make_videos import read_index, write_video
+
+
+def main(words: list[str]) -> int:
+    return commands.main(['browse', *words])
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('data')
+    for name, number in (('train', 9), ('val', 3)):
+        lines = [f'{write_video(root / f"{name}{i}.mp4", 20 + i)} {i % 3}\n' for i in range(number)]
+        (root / f'{name}.txt').write_text(''.join(lines))
+    (root / 'classes.txt').write_text('wave\nclap\njump\n')
+    return root
+
+
+def write_config(data: Path, file: Path, **dataset: object) -> str:
+    page = make_config(data, runtime={'seed': 5})
+    page['model']['cls_head']['num_classes'] = 3
+    for name in ('train', 'val', 'test'):
+        page[f'{name}_dataloader']['dataset'] |= {'class_file': str(data / 'classes.txt'), **dataset}
+    page['test_dataloader']['dataset']['pipeline'][3] = {'type': 'ThreeCrop', 'size': 16}
+    file.write_text(format_config(page))
+    return str(file)
+
+
+@pytest.fixture
+def config(data: Path, tmp_path: Path) -> str:
+    return write_config(data, tmp_path / 'page.py')
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What the tool loads, besides what it draws."""
+    items: list[dict] = []
+    real = browsing.as_seen
+    monkeypatch.setattr(browsing, 'as_seen', lambda item, lines: items.append(item) or real(item, lines))
+    return items
+
+
+def browse(config: str, *options: str) -> Path:
+    out = Path(config).parent / 'out'
+    main([config, '--out', str(out), '--workers', '0', *options])
+    return out
+
+
+def training_batches(config: str, epoch: int) -> list[dict]:
+    page = load_config(config)
+    loader = build_loader(page['train_dataloader'], 'train_dataloader', RuntimeCfg(**page['runtime']))
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+@pytest.mark.parametrize('workers', ['0', '2'])
+def test_samples_are_those_of_the_training(config: str, seen: list[dict], workers: str) -> None:
+    for epoch in (1, 3):
+        seen.clear()
+        browse(config, '--num', '6', '--epoch', str(epoch), '--workers', workers)
+        batches = training_batches(config, epoch - 1)  # of four
+        assert [item['index'] for item in seen] == torch.cat([b['index'] for b in batches])[:6].tolist()
+        assert torch.equal(
+            torch.stack([item['inputs'] for item in seen]), torch.cat([b['inputs'] for b in batches])[:6]
+        )
+
+
+def test_fewer_videos_than_a_batch_can_be_shown(config: str, seen: list[dict]) -> None:
+    browse(config, '--num', '9')
+    keys = [item['index'] for item in seen]
+    seen.clear()
+    browse(config, '--num', '9', '--cfg-options', 'train_dataloader.batch_size=64')
+    assert [item['index'] for item in seen] == keys
+    assert sorted(keys) == list(range(9))
+
+
+@pytest.mark.parametrize('workers', ['0', '2'])
+def test_a_bad_video_does_not_cost_the_others(
+    data: Path, tmp_path: Path, seen: list[dict], capsys: pytest.CaptureFixture, workers: str
+) -> None:
+    (tmp_path / 'bad.mp4').write_text('no video')
+    (tmp_path / 'list.txt').write_text(f'{data}/val0.mp4 0\n{tmp_path}/bad.mp4 1\n{data}/val2.mp4 2\n')
+    config = write_config(data, tmp_path / 'page.py', list_file=str(tmp_path / 'list.txt'))
+    words = [config, '--out', str(tmp_path / 'out'), '--workers', workers, '--split', 'val']
+    assert main(words) == 1
+    assert [item['index'] for item in seen] == [0, 2]
+    said = capsys.readouterr()
+    assert 'bad.mp4' in said.err
+    assert '1 of 3 samples cannot be shown' in said.err
+    assert 'Traceback' not in said.err
+    assert [file.name for file in (tmp_path / 'out').iterdir()] == ['val_1.png']
+    assert main([*words, '--index', '1']) == 1
+    assert ': nothing' in capsys.readouterr().out
+    assert main([*words, '--index', '0']) == 0
+
+
+def test_a_worker_that_ends_before_its_time_is_one_line(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(browsing.Watch, '__call__', lambda *_: os._exit(3))
+    with pytest.raises(SystemExit, match='2'):
+        browse(config, '--num', '2', '--workers', '1')
+    assert 'error: DataLoader worker' in capsys.readouterr().err
+
+
+def test_frames_are_named_by_their_numbers(config: str, seen: list[dict], capsys: pytest.CaptureFixture) -> None:
+    out = browse(config, '--num', '3', '--split', 'val')
+    assert [item['index'] for item in seen] == [0, 1, 2]
+    printed = capsys.readouterr().out
+    for item in seen:
+        frames = item['inputs'][0].permute(0, 2, 3, 4, 1).reshape(-1, 16, 16, 3)  # (U*T, H, W, C)
+        indices = item['frame_indices'].ravel()
+        whole = item['whole'].reshape(-1, 112, 112, 3)
+        assert [read_index(frame[24:88]) for frame in whole] == indices[::2].tolist()
+        assert len(frames) == len(indices) == 4
+        for snippet, pair in enumerate(item['frame_indices'][0]):
+            assert f'  snippet {snippet}: frames {pair[0]} {pair[1]}\n' in printed
+    assert f'clap (1)\nval.txt:2  {seen[1]["path"]}\nindex 1; 21 frames; inputs (V, U, C, T, H, W)' in printed
+    assert [file.name for file in out.iterdir()] == ['val_1.png']
+
+
+def test_test_views_are_crops_times_groups(config: str, seen: list[dict], capsys: pytest.CaptureFixture) -> None:
+    out = browse(config, '--num', '1', '--split', 'test')
+    assert seen[0]['inputs'].shape == (6, 2, 3, 2, 16, 16)
+    assert seen[0]['frame_indices'].shape == (2, 2, 2)
+    assert '  group 1 snippet 0: frames ' in capsys.readouterr().out
+    picture = cv2.imread(str(out / 'test_1.png'))
+    # A row for each group and snippet, in it a whole frame and three crops of two frames.
+    assert picture.shape[1] == 24 + 92 + 7 * 116 + 3 * 12
+    assert picture.shape[0] == 24 + 30 + (3 * 18 + 2 * 10 + 10 + 4 * (112 + 14 + 4) + 14)
+
+
+def test_samples_can_be_chosen(config: str, seen: list[dict]) -> None:
+    browse(config, '--index', '7', '2')
+    assert [item['index'] for item in seen] == [7, 2]
+    batches = training_batches(config, 0)
+    indices, inputs = torch.cat([b['index'] for b in batches]).tolist(), torch.cat([b['inputs'] for b in batches])
+    trained = [item for item in seen if item['index'] in indices]  # full batches leave one of the nine videos out
+    assert trained
+    assert all(torch.equal(item['inputs'], inputs[indices.index(item['index'])]) for item in trained)
+    seen.clear()
+    browse(config, '--classes', 'jump', '0', '--num', '9')
+    assert {item['label'] for item in seen} == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        (['--index', '9'], r'--index 9 must be from 0 to 8'),
+        (['--classes', 'wav'], r"--classes 'wav' is no class: wave, clap, jump"),
+        (['--classes', '7'], r'no sample of 7 in this epoch'),
+        (['--index', '1', '--num', '2'], r'--num has no effect with --index'),
+        (['--index', '1', '--classes', 'wave'], r'--classes has no effect with --index'),
+        (['--fps', '5'], r'--fps has no effect without --clips'),
+        (['--split', 'test', '--epoch', '1'], r'--epoch has no effect with --split test'),
+        (['--epoch', '0'], r'--num and --epoch must be at least 1'),
+    ],
+)
+def test_mistakes_are_one_line(config: str, options: list[str], text: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        browse(config, *options)
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_the_decoder_that_auto_chose_is_named(
+    config: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('dsanet.datasets.transforms.decoding.first_installed', lambda: 'pyav')
+    browse(config, '--num', '1', '--cfg-options', 'train_dataloader.dataset.pipeline.0.decoder=auto')
+    assert '\ndecoder: pyav\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('options', [[], ['--clips']])
+def test_pictures_that_cannot_be_written_are_one_line(
+    config: str, options: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    out = Path(config).parent / 'out'
+    for number in range(9):
+        (out / f'train_epoch1_{number:05d}.mp4').mkdir(parents=True)
+    (out / 'train_epoch1_1.png').mkdir()
+    assert main([config, '--out', str(out), '--workers', '0', '--num', '1', *options]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith('error: the pictures cannot be written: ')
+    for below in (config, f'{config}/below'):
+        with pytest.raises(SystemExit, match='2'):
+            main([config, '--out', below])
+        assert f'--out {below} must be a folder to write to' in capsys.readouterr().err
+
+
+def test_clips_play_the_snippets_side_by_side(config: str, seen: list[dict]) -> None:
+    out = browse(config, '--num', '2', '--clips', '--fps', '2.5', '--cell', '64')
+    assert len(list(out.iterdir())) == 2
+    file = out / f'train_epoch1_{seen[0]["index"]:05d}.mp4'
+    with av.open(str(file)) as container:
+        assert container.streams.video[0].average_rate == 2.5
+        pictures = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
+    assert len(pictures) == 2 * LOOPS
+    top = 12 + 3 * 18 + 10 + 10 + 14 + 2
+    for number, picture in enumerate(pictures[:2]):
+        for snippet in range(2):
+            left = 12 + snippet * 68
+            shown = picture[top : top + 64, left : left + 64].astype(int)
+            wanted = seen[0]['inputs'][0, snippet, :, number].permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
+            assert np.abs(shown - wanted).mean() < 12  # it is compressed
+    assert np.abs(pictures[0].astype(int) - pictures[2]).mean() < 2  # from the beginning again
+
+
+def test_mirrored_labels_are_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = write_config(data, tmp_path / 'page.py')
+    step = 'train_dataloader.dataset.pipeline.4'
+    options = ['--cfg-options', f'{step}.prob=1', f'{step}.swap_labels=((0, 1),)']
+    browse(config, '--index', '0', '2', *options)
+    printed = capsys.readouterr().out
+    assert 'clap (1), mirrored; in the list wave (0)' in printed
+    assert '\njump (2)\n' in printed
+
+
+def test_several_labels_are_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'train.txt').write_text(''.join(f'{data}/train{i}.mp4 0,2\n' for i in range(4)))
+    config = write_config(data, tmp_path / 'page.py', multi_hot=3, list_file=str(tmp_path / 'train.txt'))
+    browse(config, '--num', '1', '--classes', 'jump')
+    assert 'wave (0), jump (2)\ntrain.txt:' in capsys.readouterr().out
+
+
+def test_mixing_of_batches_is_named_as_not_shown(config: str, capsys: pytest.CaptureFixture) -> None:
+    page = load_config(config)
+    page['model']['batch_augment'] = {'type': 'MixupCutmix'}
+    Path(config).write_text(format_config(page))
+    browse(config, '--num', '1')
+    assert 'not shown: MixupCutmix, which mixes whole batches' in capsys.readouterr().out

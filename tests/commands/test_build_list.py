@@ -1,0 +1,542 @@
+"""The command that writes list files, run on miniature trees in the official formats of all data sets."""
+
+import argparse
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsanet import commands
+from dsanet.commands import build_list
+from dsanet.data_tools.lists.building import OWN
+from dsanet.data_tools.lists.catalogue import DATA_SETS
+from dsanet.datasets.annotation import parse_list_file, read_class_names
+from tests.commands.conftest import ROOT
+
+Lines = dict[str, list[str]]
+
+
+def main(words: list[str]) -> int:
+    return commands.main(['build-list', *words])
+
+
+def write(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def videos(root: Path, *paths: str) -> None:
+    for path in paths:
+        write(root / path, '')
+
+
+def frames(root: Path, template: str = 'img_{:05d}.jpg', **counts: int) -> None:
+    """Make folders of frames, 'a__b' standing for a/b."""
+    for name, count in counts.items():
+        for number in range(1, count + 1):
+            write(root / name.replace('__', '/') / template.format(number), '')
+
+
+def lines_of(out: Path) -> Lines:
+    """Return the lists that were written; every one must be readable by the data sets."""
+    lines = {}
+    for file in sorted(out.glob('*.txt')):
+        if file.name != 'classes.txt' and not file.name.endswith('.missing.txt'):
+            lines[file.stem] = file.read_text().splitlines()
+            assert len(parse_list_file(str(file), with_num_frames='_frames' in file.stem)) == len(lines[file.stem])
+    return lines
+
+
+# The nine data sets -----------------------------------------------------------------------------------------
+
+
+def kinetics(out: Path, media: Path) -> None:
+    header = 'label,youtube_id,time_start,time_end,split,is_cc\n'
+    rows = ['riding a bike,-aaaaaaaaaa,5,15,train,0', 'air drumming,_bbbbbbbbbb,0,10,,0', 'clapping,ccccccccccc,1,11,,']
+    write(out / 'annotations/train.csv', header + '\n'.join(rows))
+    write(out / 'annotations/validate.csv', header + 'clapping,ddddddddddd,100,110,validate,0\n')
+    write(out / 'annotations/test.csv', 'youtube_id,time_start,time_end,split\neeeeeeeeeee,1,11,test\n')
+    # In class folders with blanks or underscores, or in none; named with times or without.
+    videos(media, 'train/riding_a_bike/-aaaaaaaaaa_000005_000015.mp4', 'train/air drumming/_bbbbbbbbbb.mkv')
+    videos(media, 'train/ccccccccccc_000001_000011.mp4', 'val/clapping/ddddddddddd_000100_000110.webm')
+
+
+KINETICS_LINES = {
+    'train': [
+        'videos/train/riding_a_bike/-aaaaaaaaaa_000005_000015.mp4 2',
+        'videos/train/air drumming/_bbbbbbbbbb.mkv 0',
+        'videos/train/ccccccccccc_000001_000011.mp4 1',
+    ],
+    'val': ['videos/val/clapping/ddddddddddd_000100_000110.webm 1'],
+}
+
+
+def mini_kinetics(out: Path, media: Path) -> None:
+    kinetics(out, media)
+    write(out / 'annotations/train_ytid_list.txt', '_bbbbbbbbbb\n-aaaaaaaaaa\n')
+    write(out / 'annotations/val_ytid_list.txt', 'ccccccccccc\n')
+
+
+SOMETHING_V1 = [
+    'Holding something',
+    'Turning something upside down',
+    'Putting something, something and something on the table',
+]
+
+
+def something_v1(out: Path, media: Path) -> None:
+    prefix = out / 'annotations/something-something-v1'
+    write(Path(f'{prefix}-labels.csv'), ''.join(f'{name}\n' for name in SOMETHING_V1))
+    write(Path(f'{prefix}-train.csv'), f'12;{SOMETHING_V1[1]}\n3;{SOMETHING_V1[0]}\n')
+    write(Path(f'{prefix}-validation.csv'), f'7;{SOMETHING_V1[2]}\n')
+    write(Path(f'{prefix}-test.csv'), '8\n')
+    for video, count in (('12', 3), ('3', 2), ('7', 4), ('8', 1)):
+        frames(media, '{:05d}.jpg', **{video: count})
+
+
+def something_v2(out: Path, media: Path) -> None:
+    def entry(video: str, template: str) -> dict[str, Any]:
+        return {'id': video, 'label': 'text', 'template': template, 'placeholders': ['cup']}
+
+    labels = {'Approaching something with your camera': '0', 'Holding something': '2', 'Closing something': '1'}
+    train = [entry('78687', 'Holding [something]'), entry('9', 'Approaching [something] with your camera')]
+    write(out / 'annotations/labels.json', labels)
+    write(out / 'annotations/train.json', train)
+    write(out / 'annotations/validation.json', [entry('5', 'Closing [something]')])
+    write(out / 'annotations/test.json', [{'id': '1'}])
+    videos(media, '78687.webm', '9.webm', '5.webm', '1.webm')
+
+
+def activitynet(out: Path, media: Path) -> None:
+    def entry(subset: str, *segments: tuple[str, float, float]) -> dict[str, Any]:
+        annotations = [{'label': label, 'segment': [start, end]} for label, start, end in segments]
+        return {'subset': subset, 'annotations': annotations, 'url': 'x', 'duration': 99.0, 'resolution': '1x1'}
+
+    database = {
+        '--aaaaaaaaa': entry('training', ('Zumba', 0, 10), ('Belly dance', 10, 30)),
+        'bbbbbbbbbbb': entry('validation', ('Zumba', 0, 10), ('Archery', 10, 12)),
+        'ccccccccccc': entry('testing'),
+    }
+    write(out / 'annotations/activity_net.v1-3.min.json', {'version': 'VERSION 1.3', 'database': database})
+    videos(media, 'v_--aaaaaaaaa.mp4', 'v_bbbbbbbbbbb.mkv', 'v_ccccccccccc.webm')
+
+
+def ucf101(out: Path, media: Path) -> None:
+    folder = out / 'annotations'
+    write(folder / 'classInd.txt', '1 ApplyEyeMakeup\r\n2 YoYo\r\n3 Archery\r\n')
+    for n in (1, 2, 3):
+        write(folder / f'trainlist0{n}.txt', f'YoYo/v_YoYo_g0{n}_c01.avi 2\r\nArchery/v_Archery_g01_c01.avi 3\r\n')
+        write(folder / f'testlist0{n}.txt', f'YoYo/v_YoYo_g0{n % 3 + 1}_c01.avi\r\n')
+    videos(media, 'Archery/v_Archery_g01_c01.avi', *[f'YoYo/v_YoYo_g0{n}_c01.avi' for n in (1, 2, 3)])
+
+
+def hmdb51(out: Path, media: Path) -> None:
+    for n in (1, 2, 3):
+        text = f'#1_wave_{n}.avi 1 \nwave_[0].avi 2 \nunused.avi 0 \n'
+        write(out / f'annotations/wave_test_split{n}.txt', text)
+        write(out / f'annotations/brush_hair_test_split{n}.txt', 'wave_[0].avi 1 \n')
+    # Frames in folders as extract_frames.py makes them; two classes have a video of the same name.
+    frames(media, **{'wave__#1_wave_1': 1, 'wave__#1_wave_2': 2, 'wave__#1_wave_3': 3})
+    frames(media, **{'wave__wave_[0]': 4, 'wave__unused': 4, 'brush_hair__wave_[0]': 5})
+
+
+def three_splits(suffix: str, train: Callable[[int], list[str]], val: Callable[[int], list[str]]) -> Lines:
+    numbers = (1, 2, 3)
+    return {f'train_split{n}{suffix}': train(n) for n in numbers} | {f'val_split{n}{suffix}': val(n) for n in numbers}
+
+
+CASES: dict[str, tuple[Callable[[Path, Path], None], list[str], Lines, list[str]]] = {
+    **{
+        name: (kinetics, [], KINETICS_LINES, ['air drumming', 'clapping', 'riding a bike'])
+        for name in ('kinetics400', 'kinetics600', 'kinetics700')
+    },
+    'mini_kinetics200': (
+        mini_kinetics,
+        [],
+        {'train': KINETICS_LINES['train'][1::-1], 'val': KINETICS_LINES['train'][2:]},
+        ['air drumming', 'clapping', 'riding a bike'],
+    ),
+    'something_v1': (
+        something_v1,
+        ['--frames'],
+        {'train_frames': ['videos/12 3 1', 'videos/3 2 0'], 'val_frames': ['videos/7 4 2']},
+        SOMETHING_V1,
+    ),
+    'something_v2': (
+        something_v2,
+        [],
+        {'train': ['videos/78687.webm 2', 'videos/9.webm 0'], 'val': ['videos/5.webm 1']},
+        ['Approaching something with your camera', 'Closing something', 'Holding something'],
+    ),
+    'activitynet': (
+        activitynet,
+        [],
+        {'train': ['videos/v_--aaaaaaaaa.mp4 1'], 'val': ['videos/v_bbbbbbbbbbb.mkv 0,2']},
+        ['Archery', 'Belly dance', 'Zumba'],
+    ),
+    'ucf101': (
+        ucf101,
+        [],
+        three_splits(
+            '',
+            lambda n: [f'videos/YoYo/v_YoYo_g0{n}_c01.avi 1', 'videos/Archery/v_Archery_g01_c01.avi 2'],
+            lambda n: [f'videos/YoYo/v_YoYo_g0{n % 3 + 1}_c01.avi 1'],
+        ),
+        ['ApplyEyeMakeup', 'YoYo', 'Archery'],
+    ),
+    'hmdb51': (
+        hmdb51,
+        ['--frames'],
+        three_splits(
+            '_frames',
+            lambda n: ['videos/brush_hair/wave_[0] 5 0', f'videos/wave/#1_wave_{n} {n} 1'],
+            lambda n: ['videos/wave/wave_[0] 4 1'],
+        ),
+        ['brush_hair', 'wave'],
+    ),
+}
+
+
+@pytest.mark.parametrize('data_set', CASES)
+def test_lists_come_out_as_their_official_files_say_and_again_the_same(data_set: str, tmp_path: Path) -> None:
+    make, options, expected, class_names = CASES[data_set]
+    out, media = tmp_path / 'data', tmp_path / 'data/videos'
+    make(out, media)
+    arguments = [data_set, str(media), str(out), '--num-classes', str(len(class_names)), *options]
+    assert main(arguments) == 0
+    assert lines_of(out) == expected
+    assert read_class_names(str(out / 'classes.txt')) == class_names
+    assert not list(out.glob('*.missing.txt'))
+    before = {file: file.read_bytes() for file in out.iterdir() if file.is_file()}
+    times = {file: file.stat().st_mtime_ns for file in before}
+    assert main(arguments) == 0
+    assert {file: file.read_bytes() for file in out.iterdir() if file.is_file()} == before
+    assert {file: file.stat().st_mtime_ns for file in before} == times
+
+
+def test_the_number_of_classes_of_a_data_set_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinetics(tmp_path, tmp_path / 'videos')
+    with pytest.raises(SystemExit) as stop:
+        main(['kinetics400', str(tmp_path / 'videos'), str(tmp_path)])
+    assert stop.value.code == 2
+    message = 'error: Kinetics-400 has 400 classes, the files name 3: air drumming, clapping, riding a bike, ...; is it'
+    assert capsys.readouterr().err.startswith(message)
+    assert not (tmp_path / 'train.txt').exists()
+
+
+# One's own data ---------------------------------------------------------------------------------------------
+
+
+def test_one_folder_a_class_is_split_the_same_way_every_time(tmp_path: Path) -> None:
+    videos(tmp_path / 'videos', *[f'{name}/{n}.mp4' for name in ('wave hands', 'clap') for n in range(10)])
+    arguments = ['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0.3']
+    assert main(arguments) == 0
+    lines = lines_of(tmp_path)
+    assert [len(lines['train']), len(lines['val'])] == [14, 6]
+    assert sorted(lines['train'] + lines['val']) == sorted(
+        [f'videos/clap/{n}.mp4 0' for n in range(10)] + [f'videos/wave hands/{n}.mp4 1' for n in range(10)]
+    )
+    assert main([*arguments, '--seed', '3']) == 0
+    assert lines_of(tmp_path) != lines
+    assert main(arguments) == 0
+    assert lines_of(tmp_path) == lines
+
+
+def test_a_class_that_classes_txt_cannot_hold_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', 'clap\nhands/1.mp4', 'wave/1.mp4')
+    with pytest.raises(SystemExit) as stop:
+        main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0'])
+    assert stop.value.code == 2
+    message = r"error: class 'clap\nhands', of 'clap\nhands/1.mp4', holds a line break"
+    assert capsys.readouterr().err.startswith(message)
+    assert not (tmp_path / 'classes.txt').exists()
+
+
+def test_folders_of_frames_may_lie_in_folders_of_splits(tmp_path: Path) -> None:
+    frames(tmp_path / 'f', 'frame{}.png', train__clap__a=3, train__wave__b=2, val__wave__c=4)
+    (tmp_path / 'order.txt').write_text('wave\nclap\n')
+    options = ['--frames', '--filename-tmpl', 'frame{}.png', '--class-file', str(tmp_path / 'order.txt')]
+    assert main(['folders', str(tmp_path / 'f'), str(tmp_path / 'out'), *options, '--workers', '2']) == 0
+    root = tmp_path / 'f'
+    assert lines_of(tmp_path / 'out') == {
+        'train_frames': [f'{root}/train/clap/a 3 1', f'{root}/train/wave/b 2 0'],
+        'val_frames': [f'{root}/val/wave/c 4 0'],
+    }
+    assert main(['folders', str(root), str(tmp_path / 'out'), *options, '--relative-to', str(root)]) == 0
+    assert lines_of(tmp_path / 'out')['val_frames'] == ['val/wave/c 4 0']
+
+
+def test_csv_of_ones_own_with_all_its_options(tmp_path: Path) -> None:
+    videos(tmp_path / 'videos', 'a/1.mp4', 'b/1.mp4', 'b/2 x.mp4')
+    write(tmp_path / 'annotations/all.csv', 'v;c;s\na/1.mp4;1|3;train\nb/1.mp4;2;val\nb/2 x.mp4;1;test\n')
+    names = ['--path-column', 'v', '--label-column', 'c', '--split-column', 's', '--label-separator', '|']
+    assert main(['csv', str(tmp_path / 'videos'), str(tmp_path), *names, '--first-label', '1']) == 0
+    expected = {'train': ['videos/a/1.mp4 0,2'], 'val': ['videos/b/1.mp4 1'], 'test': ['videos/b/2 x.mp4 0']}
+    assert lines_of(tmp_path) == expected
+    assert read_class_names(str(tmp_path / 'classes.txt')) == ['0', '1', '2']
+    write(tmp_path / 'names.txt', 'clap\nwave\njump\n')
+    options = [*names, '--first-label', '1', '--class-file', str(tmp_path / 'names.txt')]
+    assert main(['csv', str(tmp_path / 'videos'), str(tmp_path), *options]) == 0
+    assert read_class_names(str(tmp_path / 'classes.txt')) == ['clap', 'wave', 'jump']
+
+
+def test_csv_never_takes_a_video_of_the_same_name_in_another_folder(tmp_path: Path) -> None:
+    videos(tmp_path / 'videos', 'a/1.mp4')
+    write(tmp_path / 'x.csv', 'path,label\na/1.mp4,clap\nb/1.mp4,wave\n')
+    arguments = ['csv', str(tmp_path / 'videos'), str(tmp_path), '--file', f'train={tmp_path / "x.csv"}']
+    assert main([*arguments, '--skip-missing']) == 0
+    assert lines_of(tmp_path) == {'train': ['videos/a/1.mp4 0']}
+
+
+# What is missing --------------------------------------------------------------------------------------------
+
+
+def test_missing_videos_are_told_and_only_skipped_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    media = tmp_path / 'videos'
+    kinetics(tmp_path, media)
+    gone = media / 'train/air drumming/_bbbbbbbbbb.mkv'
+    gone.unlink()
+    videos(media, 'x/-aaaaaaaaaa_000005_000015.mp4', 'old/-aaaaaaaaaa.mp4', 'val/unlisted.mp4')
+    (media / 'train/riding_a_bike/-aaaaaaaaaa_000005_000015.mp4').rename(media / '-aaaaaaaaaa_000005_000015.mp4')
+    arguments = ['kinetics400', str(media), str(tmp_path), '--num-classes', '3']
+
+    assert main(arguments) == 1
+    assert lines_of(tmp_path) == {}
+    csv = tmp_path / 'annotations/train.csv'
+    assert (tmp_path / 'train.missing.txt').read_text().splitlines() == [
+        'riding a bike/-aaaaaaaaaa_000005_000015\tambiguous\t2 fit: -aaaaaaaaaa_000005_000015.mp4, '
+        f'x/-aaaaaaaaaa_000005_000015.mp4\t{csv}:2',
+        'air drumming/_bbbbbbbbbb_000000_000010\tmissing\tno air drumming/_bbbbbbbbbb_000000_000010 or '
+        f'_bbbbbbbbbb_000000_000010 or air drumming/_bbbbbbbbbb or _bbbbbbbbbb\t{csv}:3',
+    ]
+    assert not (tmp_path / 'val.missing.txt').exists()
+    summary = json.loads((tmp_path / 'build_list.json').read_text())
+    assert summary['written'] is False
+    assert summary['lists']['train.txt'] == {
+        'listed': 3,
+        'in_the_list': 1,
+        'skipped': {'ambiguous': 1, 'missing': 1},
+        'classes_without_video': ['air drumming', 'riding a bike'],
+        'videos_per_class': {'air drumming': 0, 'clapping': 1, 'riding a bike': 0},
+    }
+    assert (summary['videos_there'], summary['videos_in_no_list']) == (6, 4)
+    assert summary['notes'] == [f'{tmp_path / "annotations/test.csv"} has no labels: no list of it']
+    shown = capsys.readouterr().out
+    assert 'train.txt: 1 of 3 videos, 3 classes\n  videos of a class: 0 to 1, median 0\n' in shown
+    assert '  classes without a video: 2, such as air drumming, riding a bike\n' in shown
+    assert f'  missing: 1\n    {csv}:3: no air drumming/_bbbbbbbbbb_000000_000010 or ' in shown
+    assert 'classes: air drumming, clapping, riding a bike\n' in shown
+    assert '4 of 6 videos that are there are in no list\nnote: ' in shown
+    assert 'no list written: train would lack up to 66.7% of the videos, 0.0% are allowed' in shown
+
+    assert main([*arguments, '--skip-missing', '0.5']) == 1
+    assert main([*arguments, '--skip-missing', '0.7']) == 0
+    assert lines_of(tmp_path)['train'] == ['videos/train/ccccccccccc_000001_000011.mp4 1']
+    assert main([*arguments, '--skip-missing']) == 0
+    assert read_class_names(str(tmp_path / 'classes.txt')) == ['air drumming', 'clapping', 'riding a bike']
+
+    videos(media, 'train/air drumming/_bbbbbbbbbb.mkv')
+    (media / 'x/-aaaaaaaaaa_000005_000015.mp4').unlink()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert f'{tmp_path / "train.txt"}: changed: 2 lines more, 0 lines less\n' in shown
+    assert f'{tmp_path / "val.txt"}: unchanged\n' in shown
+    assert f'{tmp_path / "train.missing.txt"}: removed, nothing is missing any more\n' in shown
+    assert not (tmp_path / 'train.missing.txt').exists()
+
+
+def test_folders_that_lack_frames_are_left_out(tmp_path: Path) -> None:
+    something_v1(tmp_path, tmp_path / 'frames')
+    (tmp_path / 'frames/12/00002.jpg').unlink()
+    arguments = ['something_v1', str(tmp_path / 'frames'), str(tmp_path), '--frames', '--num-classes', '3']
+    assert main([*arguments, '--skip-missing']) == 0
+    assert lines_of(tmp_path)['train_frames'] == ['frames/3 2 0']
+    details = (tmp_path / 'train_frames.missing.txt').read_text().split('\t')
+    assert details[:3] == ['12', 'incomplete', '12: frames 1 to 3 are there but for 2']
+    assert main([*arguments, '--skip-missing', '--start-index', '2']) == 1
+
+
+def test_the_first_names_of_classes_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', *(f'{name}/1.mp4' for name in 'abcdefghijk'), 'l/m/1.mp4')
+    assert main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']) == 0
+    shown = capsys.readouterr().out
+    assert '\nclasses: a, b, c, d, e, f, g, h, i, j and 2 more\n' in shown
+    assert "\nnote: no video of 1 of the 12 classes lies right in the folder of its class: 'l/m/1.mp4' becomes" in shown
+
+
+def test_nothing_found_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinetics(tmp_path, tmp_path / 'other')
+    videos(tmp_path / 'videos', 'train/some_other_name.mp4')
+    arguments = ['kinetics400', str(tmp_path / 'videos'), str(tmp_path), '--num-classes', '3', '--skip-missing']
+    assert main(arguments) == 1
+    assert '  nothing was found; what is there is called like train/some_other_name.mp4\n' in capsys.readouterr().out
+
+
+def test_a_video_in_both_lists_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', 'a.mp4')
+    for split in ('train', 'val'):
+        write(tmp_path / f'annotations/{split}.csv', 'path,label\na.mp4,clap\n')
+    assert main(['csv', str(tmp_path / 'videos'), str(tmp_path)]) == 0
+    assert 'note: 1 video is in both train.txt and val.txt, such as a.mp4\n' in capsys.readouterr().out
+
+
+def test_names_that_are_not_utf8_get_into_lists_and_summaries(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b'caf\xe9')
+    videos(tmp_path / 'videos', f'clap/{name}.mp4', f'x/{name}2.mp4', f'y/{name}2.mp4')
+    (tmp_path / 'annotations').mkdir()
+    rows = b'path,label\nclap/caf\xe9.mp4,clap\ncaf\xe92.mp4,clap\n'
+    (tmp_path / 'annotations/train.csv').write_bytes(rows)
+    assert main(['csv', str(tmp_path / 'videos'), str(tmp_path), '--skip-missing']) == 0
+    assert '2 fit: x/caf\\udce92.mp4, y/caf\\udce92.mp4' in capsys.readouterr().out
+    (record,) = parse_list_file(str(tmp_path / 'train.txt'), data_root=str(tmp_path))
+    assert os.path.isfile(record.path)
+
+
+# Mistakes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (
+            ['kinetics400', 'videos', 'empty'],
+            r"no train.csv or \*train\*.csv in 'empty/annotations'; say where it is",
+        ),
+        (['ucf101', 'videos', '.', '--annotations', 'empty'], r"no classInd.txt in 'empty'; say where it is"),
+        (
+            ['kinetics400', 'videos', '.', '--file', 'train'],
+            r'--file train: expected ROLE=FILE, ROLE one of train,',
+        ),
+        (['kinetics400', 'videos', '.', '--file', 'json=a'], r'--file json=...: there is no such file; allowed are'),
+        (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r"no file '.*/no.csv', given as --file val=no.csv"),
+        (['kinetics400', 'videos', '.', '--skip-missing', '2'], r'--skip-missing 2.0 must be a share from 0 to 1'),
+        (['kinetics400', 'nowhere', '.', '--num-classes', '3'], r"no folder '.*/nowhere'; looked for videos in it"),
+        (['kinetics400', 'videos', '.', '--num-classes', '3', '--workers', '0'], r'workers is 0, must be at least 1'),
+        (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations' has no video; it holds test.csv"),
+        (['kinetics400', 'videos', '.', '--num-classes', '3', '--frames'], r"no folder of frames called 'img_\{:05d\}"),
+        (['kinetics400', 'videos', '.', '--file', 'val=empty.csv'], r'the list of val names no video'),
+        (['kinetics400', 'videos', '.', '--annotations', 'empty', '--file', 'test=annotations/test.csv'], 'no labels'),
+        (['folders', 'videos', '.', '--annotations', 'x'], r'folders has no official files: leave out --file and'),
+        (['folders', 'videos', '.', '--file', 'x=y'], r'folders has no official files: leave out --file and'),
+        *[
+            (['kinetics400', 'videos', '.', option, value], f'{option}: no effect for kinetics400, only for {purpose}')
+            for option, value, purpose in (
+                ('--val-fraction', '0', 'folders'),
+                ('--seed', '0', 'folders'),
+                ('--path-column', 'path', 'csv'),
+                ('--label-column', 'label', 'csv'),
+                ('--split-column', 'split', 'csv'),
+                ('--label-separator', '|', 'csv'),
+                ('--first-label', '0', 'csv'),
+            )
+        ],
+        (
+            ['csv', 'videos', '.', '--val-fraction', '0.2', '--seed', '1'],
+            r'--val-fraction, --seed: no effect for csv, only for folders',
+        ),
+        (['folders', 'videos', '.', '--first-label', '1'], r'--first-label: no effect for folders, only for csv'),
+        (['kinetics400', 'videos', '.', '--num-classes', '0'], r'--num-classes 0 must be at least 1'),
+        (['kinetics400', 'videos', 'empty.csv'], r'OUT empty.csv must be a folder to write to'),
+        (['kinetics400', 'videos', 'empty.csv/x'], r'OUT empty.csv/x must be a folder to write to'),
+        (['kinetics400', 'videos', '.', '--filename-tmpl', '{}.jpg'], r'--filename-tmpl: no effect without --frames'),
+        (['kinetics400', 'videos', '.', '--start-index', '1'], r'--start-index: no effect without --frames'),
+    ],
+)
+def test_mistakes_end_with_one_line_and_status_2(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinetics(Path(), Path('videos'))
+    Path('empty').mkdir()
+    Path('empty.csv').write_text('label,youtube_id,time_start,time_end\n')
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err
+    assert re.search(f'^error: .*{message}', shown), shown
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--first-label', '1'], "first_label=1 has no use: the labels are names, such as 'clap'"),
+        (['--split-column', 'split'], "split_column='split' has no use: there is no all.csv"),
+        (['--label-separator', ''], 'label_separator is empty'),
+    ],
+)
+def test_options_of_csv_that_its_files_do_not_use_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    videos(tmp_path / 'videos', 'a.mp4')
+    write(tmp_path / 'annotations/train.csv', 'path,label\na.mp4,clap\n')
+    with pytest.raises(SystemExit, match='2'):
+        main(['csv', str(tmp_path / 'videos'), str(tmp_path), *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_lists_of_an_earlier_call_keep_their_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', 'a/1.mp4', 'b/1.mp4', 'c/1.mp4')
+    frames(tmp_path / 'frames', b__1=2, c__1=2)
+    of_videos = ['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']
+    of_frames = ['folders', str(tmp_path / 'frames'), str(tmp_path), '--val-fraction', '0', '--frames']
+    assert main(of_videos) == 0
+    before = {file: file.read_bytes() for file in tmp_path.glob('*.*')}
+    with pytest.raises(SystemExit, match='2'):
+        main(of_frames)
+    file = tmp_path / 'classes.txt'
+    assert (
+        f'error: train.txt in {tmp_path} number the classes as {file} does, which would change; number them alike with '
+        f'--class-file {file}, or choose another OUT\n'
+    ) in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.glob('*.*')} == before
+    assert main([*of_frames, '--class-file', str(file)]) == 0
+    assert lines_of(tmp_path) == {
+        'train': ['videos/a/1.mp4 0', 'videos/b/1.mp4 1', 'videos/c/1.mp4 2'],
+        'train_frames': ['frames/b/1 2 1', 'frames/c/1 2 2'],
+    }
+    videos(tmp_path / 'videos', 'd/1.mp4')  # more classes at the end leave the other numbers alone
+    assert main(of_videos) == 0
+    videos(tmp_path / 'videos', 'aa/1.mp4')
+    with pytest.raises(SystemExit, match='2'):
+        main(of_videos)
+    (tmp_path / 'train_frames.txt').unlink()
+    assert main(of_videos) == 0
+    assert read_class_names(str(file)) == ['a', 'aa', 'b', 'c', 'd']
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'videos', 'a/1.mp4')
+    (tmp_path / 'train.txt').mkdir()
+    assert main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith('error: [Errno 21] Is a directory')
+
+
+def test_commands_in_the_documentation_are_understood() -> None:
+    text = (ROOT / 'docs/datasets.md').read_text().replace('\\\n', ' ')
+    commands = re.findall(r'^    dsanet build-list (.*)$', text, re.M)
+    parser = argparse.ArgumentParser()
+    build_list.add_arguments(parser)
+    parsed = [parser.parse_args(shlex.split(command)) for command in commands if '#' not in command]
+    for args in parsed:
+        build_list._settle_options(args)
+    assert {args.data_set for args in parsed} >= {'folders', 'csv', *DATA_SETS} - {'kinetics600', 'kinetics700'}
+
+
+def test_choices_are_the_data_sets_of_the_catalogue() -> None:
+    assert build_list.NAMES == (*DATA_SETS, *OWN)

@@ -1,0 +1,100 @@
+"""The dispatcher: what it lists, how wrong calls end, what it imports, and Ctrl-C."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dsanet
+from dsanet import commands
+from tests.utils.test_signals import IMPORTER, INTERRUPT, run
+
+HEAVY = {'av', 'cv2', 'matplotlib', 'numpy', 'torch', 'tqdm'}
+# Arguments with which a command gets as far as its work.
+WORDS = {
+    'train': ['x.py'],
+    'test': ['x.py', 'x.pth'],
+    'launch': ['2', 'x.py'],
+    'check': ['x.py'],
+    'browse': ['x.py'],
+    'build-list': ['ucf101', 'videos', 'out'],
+    'extract-frames': ['videos', 'out'],
+    'transcode': ['videos', 'out'],
+    'make-demo-videos': ['out'],
+    'demo': [],
+    'summary': ['x.py'],
+    'curves': ['.'],
+    'find-lr': ['x.py'],
+    'score': ['x.pkl'],
+    'convert': ['x.pth', 'y.pth'],
+    'benchmark-decoding': [],
+}
+
+
+def test_every_file_is_a_command_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    files = {file.stem for file in Path(commands.__file__).parent.glob('*.py')} - {'__init__', 'arguments'}
+    assert files == {name.replace('-', '_') for name in commands.COMMANDS}
+    assert commands.main(['--help']) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for name in commands.COMMANDS:
+        assert [line[0] for line in lines if line].count(name) == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(['--version']) == 0
+    assert capsys.readouterr().out == f'dsanet {dsanet.__version__}\n'
+
+
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [(['trian'], "'train'"), (['build_list'], "'build-list'"), (['--helo'], '--help'), ([], '--help')],
+)
+def test_unknown_commands_name_the_nearest(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(words) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
+from dsanet.commands import COMMANDS, main
+main(['--help'])
+for name in COMMANDS:
+    try:
+        main([name, '--help'])
+    except SystemExit as end:
+        assert end.code == 0, name
+    heavy = {HEAVY} & set(sys.modules)
+    assert not heavy, (name, heavy)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout.count('usage: dsanet ') == 1 + len(commands.COMMANDS)
+
+
+def test_the_package_is_a_program() -> None:
+    done = subprocess.run([sys.executable, '-m', 'dsanet', 'trian'], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Did you mean 'train'?" in done.stderr
+
+
+@pytest.mark.parametrize('name', commands.COMMANDS)
+def test_commands_can_be_interrupted_during_their_imports(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'scalars.jsonl').touch()
+    done = run(f'{IMPORTER}\nfrom dsanet.commands import main\nsys.exit(main({[name, *WORDS[name]]}))')
+    assert (done.returncode, done.stderr) == (130, 'interrupted\n')
+
+
+def test_commands_can_be_interrupted_at_work(tmp_path: Path) -> None:
+    code = f"""
+from dsanet.commands import main
+import dsanet.data_tools.video.batch
+dsanet.data_tools.video.batch.process_folder = lambda *_: {INTERRUPT}
+sys.exit(main(['transcode', {str(tmp_path)!r}, {str(tmp_path / 'out')!r}]))
+"""
+    done = run(code)
+    assert (done.returncode, done.stderr) == (130, 'interrupted; continue with the same command\n')

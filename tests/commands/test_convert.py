@@ -1,0 +1,166 @@
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dsanet import commands
+from dsanet.config.registry import MODELS, build
+from dsanet.models.weights.loading import load_weights
+from dsanet.utils.checkpoint_io import read_checkpoint
+
+MODEL = {
+    'type': 'Recognizer3D',
+    'backbone': {'type': 'ResNet_I3D', 'depth': 10, 'base_channels': 4},
+    'cls_head': {'type': 'I3DClsHead', 'num_classes': 3, 'in_channels': 32},
+}
+
+
+REST = """
+test_dataloader = {'dataset': {'type': 'VideoDataset', 'list_file': 'none.txt', 'pipeline': []}, 'batch_size': 1}
+metrics = [{'type': 'Accuracy'}]
+"""
+
+
+@dataclass
+class Done:
+    """What the tool left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+Convert = Callable[..., Done]
+
+
+@pytest.fixture
+def convert(capsys: pytest.CaptureFixture[str]) -> Convert:
+    """Run the tool in this process, because starting one takes seconds."""
+
+    def convert(*arguments: object) -> Done:
+        status = 0
+        try:
+            commands.main(['convert', *map(str, arguments)])
+        except SystemExit as error:
+            status = error.code
+        return Done(status, *capsys.readouterr())
+
+    return convert
+
+
+def mmaction2_state() -> dict[str, Tensor]:
+    """Weights of a small recogniser under mmaction2's names."""
+    torch.manual_seed(0)
+    state = {}
+    for key, value in build(MODEL, MODELS).state_dict().items():
+        parts = key.split('.')
+        if parts[-2] in ('0', '1') and parts[-3] == 'downsample':
+            parts[-2] = ('conv', 'bn')[int(parts[-2])]
+        elif parts[-2].startswith(('conv', 'bn')):
+            parts[-2:-1] = ['conv' + parts[-2][-1], parts[-2][:-1]]
+        state['.'.join(parts)] = value
+    return state
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / 'config.py'
+    file.write_text(f'model = {MODEL!r}\n{REST}')
+    return file
+
+
+def test_converted_file_is_plain_and_fills_the_model(
+    convert: Convert, tmp_path: Path, config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = mmaction2_state()
+    assert 'backbone.layer2.0.downsample.bn.weight' in state
+    assert 'backbone.layer1.0.conv1.bn.weight' in state
+    content = {'state_dict': state, 'args': argparse.Namespace(lr=0.1), 'class_names': ['a', 'b', 'c']}
+    torch.save(content, tmp_path / 'x.pth')
+    refused = convert(tmp_path / 'x.pth', tmp_path / 'y.pth')
+    assert refused.status == 2
+    assert '--allow-pickle' in refused.err
+    assert not (tmp_path / 'y.pth').exists()
+
+    done = convert(tmp_path / 'x.pth', tmp_path / 'y.pth', '--config', config, '--allow-pickle')
+    assert done.status == 0, done.err
+    assert "layout: mmaction2's I3D or SlowOnly" in done.out
+    assert f'for {config}: {len(state)} matched (0 of them inflated from 2D), 0 missing, 0 unexpected' in done.out
+    assert f'{tmp_path / "y.pth"}: {len(state)} weights\n' in done.out
+    assert 'its code runs' in caplog.text
+
+    written = read_checkpoint(tmp_path / 'y.pth')
+    assert written.keys() == {'state_dict', 'class_names'}
+    assert written['class_names'] == ['a', 'b', 'c']
+    model = build(MODEL, MODELS)
+    load_weights(model, tmp_path / 'y.pth', strict=True)
+    assert torch.equal(model.backbone.layer1[0].conv1.weight, state['backbone.layer1.0.conv1.conv.weight'])
+
+
+def test_what_has_no_place_is_left_out_and_named_and_slices_are_cut_out(convert: Convert, tmp_path: Path) -> None:
+    large = torch.rand(1000, 64, 7, 7)
+    state = {
+        'conv1.weight': large[:64, :3],
+        'layer1.0.conv1.weight': torch.zeros(64, 64, 3, 3),
+        'fc.weight': torch.zeros(1000, 512),
+    }
+    torch.save(state, tmp_path / 'image.pth')
+    done = convert(tmp_path / 'image.pth', tmp_path / 'y.pth')
+    assert "layout: torchvision's or timm's image ResNet" in done.out
+    assert f'{tmp_path / "y.pth"}: 2 weights, without fc.weight' in done.out
+    written = read_checkpoint(tmp_path / 'y.pth')['state_dict']
+    assert torch.equal(written['backbone.conv1.weight'], large[:64, :3])
+    assert (tmp_path / 'y.pth').stat().st_size < 400_000
+
+
+def test_the_config_decides_which_of_two_networks_the_weights_are_for(convert: Convert, tmp_path: Path) -> None:
+    state = {
+        'stem.0.weight': torch.zeros(45, 3, 1, 7, 7),
+        'layer1.0.conv1.0.0.weight': torch.zeros(144, 64, 1, 3, 3),
+        'fc.weight': torch.zeros(7, 512),
+    }
+    torch.save(state, tmp_path / 'x.pth')
+    config = {**MODEL, 'backbone': {'type': 'R2Plus1D', 'depth': 18}}
+    config['cls_head'] = {**MODEL['cls_head'], 'in_channels': 512}
+    (tmp_path / 'config.py').write_text(f'model = {config!r}\n{REST}')
+    convert(tmp_path / 'x.pth', tmp_path / 'wrapped.pth')
+    done = convert(
+        *(tmp_path / 'x.pth', tmp_path / 'ours.pth', '--config', tmp_path / 'config.py'),
+        *('--cfg-options', 'model.cls_head.num_classes=7'),
+    )
+    assert done.status == 0, done.err
+    assert '3 matched' in done.out
+    wrapped, ours = (read_checkpoint(tmp_path / f'{name}.pth')['state_dict'] for name in ('wrapped', 'ours'))
+    assert 'backbone.net.stem.0.weight' in wrapped
+    assert 'backbone.conv1.spatial.weight' in ours
+    assert wrapped['cls_head.fc_cls.weight'].shape == ours['cls_head.fc_cls.weight'].shape == (7, 512)
+
+
+def test_mistakes_are_one_line_and_write_nothing(convert: Convert, tmp_path: Path, config: Path) -> None:
+    source = tmp_path / 'x.pth'
+    torch.save({'patches.weight': torch.zeros(1)}, source)
+    small = tmp_path / 'small.pth'
+    torch.save({**mmaction2_state(), 'backbone.conv1.conv.weight': torch.zeros(8, 3, 1, 7, 7)}, small)
+    (tmp_path / 'there.pth').write_bytes(b'mine')
+    cases = [
+        (
+            (source, tmp_path / 'y.pth'),
+            "none of the layouts that we know .*torchvision's S3D.* backbone.patches.weight",
+        ),
+        ((source, tmp_path / 'there.pth'), 'there.pth exists already'),
+        ((source, tmp_path / 'nowhere' / 'y.pth'), 'there is no folder .*nowhere'),
+        ((tmp_path / 'z.pth', tmp_path / 'y.pth'), 'there is no checkpoint .*z.pth'),
+        ((small, tmp_path / 'y.pth', '--config', config), r'backbone.conv1.weight has shape \(8, 3, 1, 7, 7\)'),
+    ]
+    for arguments, text in cases:
+        done = convert(*arguments)
+        assert done.status == 2
+        assert done.err.count('\n') == 1
+        assert re.search(text, done.err), done.err
+    assert not (tmp_path / 'y.pth').exists()
+    assert (tmp_path / 'there.pth').read_bytes() == b'mine'

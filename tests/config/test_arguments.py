@@ -1,0 +1,87 @@
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsanet.config.arguments import UnknownArgument, check_arguments, nearest, slot_of
+
+
+def function(
+    number: float,
+    count: int = 1,
+    name: str | None = None,
+    sizes: Sequence[int | Sequence[int]] = (),
+    table: Mapping[str, float] | None = None,
+    anything: Any = None,
+) -> None:
+    del number, count, name, sizes, table, anything
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        {'number': 1},
+        {'number': 0.5, 'count': 3, 'name': None},
+        {'type': 'x', 'number': 1, 'name': 'a', 'sizes': (1, [2, 3]), 'table': {'a': 1}, 'anything': object()},
+    ],
+)
+def test_fitting_values_pass(cfg: dict) -> None:
+    check_arguments(function, cfg, 'here')
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'error', 'text'),
+    [
+        ({}, KeyError, 'here.number is missing; function needs it'),
+        ({'number': 1, 'cout': 2}, UnknownArgument, "here.cout .* Did you mean 'count'.* Allowed: number, count"),
+        ({'number': '1'}, ValueError, "here.number='1' does not fit function, which takes float"),
+        ({'number': True}, ValueError, 'here.number=True'),
+        ({'number': 1, 'count': 2.0}, ValueError, 'here.count=2.0'),
+        ({'number': 1, 'count': None}, ValueError, 'here.count=None'),
+        ({'number': 1, 'name': 3}, ValueError, 'here.name=3'),
+        ({'number': 1, 'sizes': 3}, ValueError, 'here.sizes=3'),
+        ({'number': 1, 'sizes': [1, ['a']]}, ValueError, 'here.sizes='),
+    ],
+)
+def test_misfits_are_named_by_their_full_path(cfg: dict, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        check_arguments(function, cfg, 'here')
+
+
+def test_handed_over_arguments_are_not_for_the_config() -> None:
+    check_arguments(function, {}, 'here', given=['number'])
+    with pytest.raises(UnknownArgument) as error:
+        check_arguments(function, {'number': 1}, 'here', given=['number'])
+    assert (error.value.path, error.value.key) == ('here', 'number')
+    check_arguments(function, {'number': 1, 'place': 3}, 'here', extra=['place'])
+
+
+def test_nearest_is_silent_without_a_close_name() -> None:
+    assert nearest('zzz', ['depth', 'inflate']) == ''
+    assert nearest('dept', ['depth', 'inflate']) == " Did you mean 'depth'?"
+
+
+class Part:
+    pass
+
+
+@pytest.mark.parametrize(
+    ('hint', 'slot'),
+    [
+        (Part, ((Part,), False, False)),
+        (Part | None, ((Part,), False, True)),
+        (Part | Path, ((Part, Path), False, False)),
+        (Sequence[Part], ((Part,), True, False)),
+        (list[Part] | None, ((Part,), True, True)),
+        (tuple[Part, ...], ((Part,), True, False)),
+        (Part | float, ((), False, False)),
+        (int, ((), False, False)),
+        (Any, ((), False, False)),
+        (None, ((), False, False)),
+        (Mapping[str, Part], ((), False, False)),
+        (Sequence[int], ((), True, False)),
+    ],
+)
+def test_annotations_say_which_objects_an_argument_takes(hint: Any, slot: tuple) -> None:
+    assert slot_of(hint) == slot

@@ -1,0 +1,94 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dsanet.config.imports import import_modules
+from dsanet.config.registry import METRICS
+
+METRIC = """
+from dsanet.config.registry import METRICS
+
+@METRICS.register_module()
+class LabMetric:
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a test write modules into the working directory and forget them afterwards."""
+    monkeypatch.chdir(tmp_path)
+    before = [*sys.path, *sys.meta_path]
+    yield
+    assert [*sys.path, *sys.meta_path] == before
+    for name in [name for name in sys.modules if name.startswith('my_lab')]:
+        del sys.modules[name]
+    METRICS.module_dict.pop('LabMetric', None)
+
+
+def write(**files: str) -> None:
+    for name, text in files.items():
+        file = Path(*name.split('__')).with_suffix('.py')
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+
+
+def test_modules_of_the_working_directory_register_parts() -> None:
+    write(my_lab__blocks=METRIC)
+    import_modules(['my_lab.blocks'])
+    assert METRICS.module_dict['LabMetric'].__module__ == 'my_lab.blocks'
+
+
+def test_modules_beside_the_config_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(my_lab__my_lab_two='import my_lab_three', my_lab__my_lab_three='')
+    import_modules(['my_lab_two'], [tmp_path / 'my_lab'])
+    assert 'my_lab_three' in sys.modules
+
+
+def test_installed_modules_go_before_those_of_the_working_directory() -> None:
+    write(json='raise OSError')
+    sys.modules.pop('json.tool', None)
+    import_modules(['json.tool'])
+
+
+def test_same_file_under_two_names_is_fine() -> None:
+    write(my_lab__blocks=METRIC)
+    import_modules(['my_lab.blocks'])
+    import_modules(['my_lab.blocks'])
+    del sys.modules['my_lab.blocks']
+    import_modules(['my_lab.blocks'])
+    import_modules(['blocks'], [Path('my_lab')])
+    assert METRICS.module_dict['LabMetric'].__module__ == 'blocks'
+    del sys.modules['blocks']
+
+
+@pytest.mark.parametrize('name', ['my_lab', 'my_lab.blocks', 'json.blocks'])
+def test_missing_modules_are_named_with_the_places(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf'no module {name}, .*{tmp_path}'):
+        import_modules([name])
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('x = 1\nimport nowhere', r"at .*my_lab/blocks\.py:2: No module named 'nowhere'"),
+        ('\n\n1 / 0', r'at .*my_lab/blocks\.py:3: ZeroDivisionError'),
+        ('import my_lab.more\nmy_lab.more.f()', r'at .*my_lab/more\.py:2: KeyError'),
+        ('import json\n\njson.loads("{")', r'at .*my_lab/blocks\.py:3: JSONDecodeError'),
+        ('x = 1\nx = (', r'at .*my_lab/blocks\.py:2: SyntaxError'),
+        ('raise SystemExit', r'at .*my_lab/blocks\.py:1: SystemExit'),
+        (METRIC.replace('LabMetric', 'Accuracy'), r'at .*my_lab/blocks\.py:4: KeyError.*Accuracy'),
+    ],
+)
+def test_failing_modules_are_named_with_line_and_reason(text: str, reason: str) -> None:
+    write(my_lab__blocks=text, my_lab__more="def f():\n    {}['x']")
+    with pytest.raises(ValueError, match=f'my_lab.blocks .*{reason}'):
+        import_modules(['my_lab.blocks'])
+
+
+@pytest.mark.parametrize('names', ['my_lab', [3], [''], None, {'my_lab': 1}])
+def test_other_values_are_refused(names: object) -> None:
+    with pytest.raises(ValueError, match='imports='):
+        import_modules(names)

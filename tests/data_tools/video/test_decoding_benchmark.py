@@ -1,0 +1,176 @@
+"""The side-by-side of decoders: what is measured is the same, and the table says what was measured."""
+
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from dsanet.data_tools.video.decoding_benchmark import (
+    FRAMES,
+    TRANSCODED,
+    Candidate,
+    compare,
+    compare_pictures,
+    draw_texture,
+    draw_video,
+    make_table,
+    measure,
+    measure_in_worker,
+    prepare,
+    write_original,
+)
+from dsanet.datasets.video.readers import READERS, is_installed
+from dsanet.datasets.video.subprocess_reader import can_isolate
+from tests.make_videos import write_video
+
+DECODERS = [decoder for decoder in READERS if is_installed(decoder)]
+
+
+def test_texture_is_natural():
+    texture = draw_texture(np.random.default_rng(0), 128, 128)
+    assert texture.shape == (128, 128, 3)
+    assert 90 < texture.mean() < 150
+    # Contrast falls with the frequency: neighbours are much alike, distant points are not.
+    grey = texture.mean(axis=-1)
+    assert np.abs(np.diff(grey, axis=1)).mean() < 0.3 * np.abs(grey[:, 64:] - grey[:, :64]).mean()
+
+
+def test_videos_move_and_are_functions_of_the_seed():
+    frames = list(draw_video(1, num_frames=6, height=64, width=96))
+    assert [frame.shape for frame in frames] == [(64, 96, 3)] * 6
+    for one, other in zip(frames, draw_video(1, num_frames=6, height=64, width=96), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(frames[0], next(draw_video(2, num_frames=1, height=64, width=96)))
+    near, far = (np.abs(frames[0].astype(int) - frames[k]).mean() for k in (1, 5))
+    assert 0.5 < near < far
+
+
+@pytest.mark.parametrize('gop', [4, 10])
+def test_originals_have_the_key_frames_that_were_asked_for(tmp_path, gop):
+    write_original(tmp_path / 'a.mp4', 0, gop, 24, 64, 96)
+    with av.open(str(tmp_path / 'a.mp4')) as container:
+        packets = sorted((p.pts, p.is_keyframe) for p in container.demux(video=0) if p.size)
+    assert [number for number, (_, is_key) in enumerate(packets) if is_key] == list(range(0, 24, gop))
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> Path:
+    (tmp_path / 'videos' / 'b').mkdir(parents=True)
+    write_video(tmp_path / 'videos' / 'a.mp4', 40)
+    write_video(tmp_path / 'videos' / 'b' / 'c.avi', 40, codec='mpeg4')
+    return tmp_path / 'videos'
+
+
+def test_all_candidates_see_the_same(originals, tmp_path):
+    names = ['a.mp4', 'b/c.avi']
+    candidates = prepare({'original': originals}, names, tmp_path / 'work', 0)
+    expected = [(source, decoder) for source in ('original', *TRANSCODED) for decoder in DECODERS]
+    assert [(candidate.source, candidate.decoder) for candidate in candidates] == [*expected, (FRAMES, '-')]
+    reference = candidates[-1].dataset[3, 1]['inputs'].float()
+    assert reference.shape == (1, 4, 3, 8, 224, 224)
+    for candidate in candidates:
+        difference = (candidate.dataset[3, 1]['inputs'].float() - reference).abs().mean()
+        assert difference < 6, (candidate.source, candidate.decoder)
+    assert candidates[0].psnr is None
+    # Small videos keep their size; the coarser JPEGs are the worse ones.
+    fine, coarse = (next(c.psnr for c in candidates if c.source == source) for source in list(TRANSCODED)[:2])
+    assert 30 < coarse < fine
+    assert candidates[-1].weigh()[1] == 80
+    assert candidates[0].weigh() == (sum((originals / name).stat().st_size for name in names), 2)
+
+
+def write_grey(folder: Path, levels: list[int], size: tuple[int, int] = (16, 24)) -> Path:
+    """Write a folder of frames of one grey level each; PNG keeps them as they are."""
+    folder.mkdir()
+    for number, level in enumerate(levels):
+        cv2.imwrite(str(folder / f'img_{number:05d}.png'), np.full((*size, 3), level, np.uint8))
+    return folder
+
+
+def test_pictures_are_compared_with_those_of_the_original(tmp_path):
+    one, other = (write_grey(tmp_path / name, [10, 20, 30, 40, 50]) for name in 'ab')
+    off = write_grey(tmp_path / 'off', [13, 20, 30, 40, 54])
+    assert compare_pictures([one], [other]) == float('inf')
+    # Squared errors: 9 and 16 of 10 frames, mean 2.5.
+    assert compare_pictures([one, one], [other, off]) == pytest.approx(10 * np.log10(255**2 / 2.5))
+    assert compare_pictures([one, one], [other, write_grey(tmp_path / 'short', [10, 20, 30, 40])]) is None
+    assert compare_pictures([one], [write_grey(tmp_path / 'large', [10, 20, 30, 40, 50], (32, 48))]) is None
+
+
+def test_what_cannot_be_converted_is_named(originals, tmp_path):
+    (originals / 'a.mp4').write_text('no video')
+    with pytest.raises(ValueError, match=r'a\.mp4 cannot be converted: .*Invalid data'):
+        prepare({'original': originals}, ['a.mp4'], tmp_path / 'work', 0)
+
+
+class Samples:
+    """A data set that notes what is asked of it and may fail."""
+
+    def __init__(self, asked: list, name: str, broken: bool = False) -> None:
+        self.asked, self.name, self.broken = asked, name, broken
+
+    def __getitem__(self, key: tuple[int, int]) -> None:
+        self.asked.append((*key, self.name))
+        if self.broken:
+            raise ValueError('no such frame')
+
+
+def test_measuring_goes_in_turn_and_leaves_out_the_first_round(tmp_path):
+    asked: list = []
+    candidates = [
+        Candidate(name, 'pyav', Samples(asked, name, name == 'b'), tmp_path, ['1', '2']) for name in ('a', 'b', 'c')
+    ]
+    assert measure(candidates, 2) == ['b, pyav: no such frame']
+    assert [len(candidate.wall) for candidate in candidates] == [4, 0, 4]
+    assert [len(candidate.cpu) for candidate in candidates] == [4, 0, 4]
+    assert [entry for entry in asked if entry[2] == 'b'] == [(0, 0, 'b')]
+    turns = [(epoch, index) for epoch in range(3) for index in range(2)]
+    assert [entry[:2] for entry in asked if entry[2] == 'a'] == turns
+    assert [entry[:2] for entry in asked if entry[2] == 'c'] == turns
+    assert {asked[0][2], asked[3][2]} == {'a', 'c'}, 'each begins once'
+
+
+def test_the_table_has_medians_of_ratios(tmp_path):
+    (tmp_path / 'a.mp4').write_bytes(bytes(1_500_000))
+    slow = Candidate('slow', 'pyav', None, tmp_path, ['a.mp4'], wall=[0.02, 0.04, 0.09], cpu=[0.01, 0.01, 0.01])
+    broken = Candidate('broken', 'decord', None, tmp_path, ['a.mp4'])
+    frames = Candidate('frames', '-', None, tmp_path, ['a.mp4'], 41.26, wall=[0.01, 0.01, 0.03], cpu=[0.01, 0.02, 0.05])
+    assert make_table([slow, broken, frames]).splitlines()[2:] == [
+        '| slow | pyav | 40.0 | 3.00 | 10.0 | 0.50 | 1.5 | 1 | - |',
+        '| broken | decord | - | - | - | - | 1.5 | 1 | - |',
+        '| frames | - | 10.0 | 1.00 | 20.0 | 1.00 | 1.5 | 1 | 41.3 |',
+    ]
+
+
+def test_originals_are_compared_with_the_transcoded_by_the_fastest_decoders(tmp_path):
+    one, other, broken = 'original, GOP 12', next(iter(TRANSCODED)), 'original, GOP 250'
+    candidates = [
+        Candidate(one, 'decord', None, tmp_path, ['a'], wall=[0.9, 0.9, 0.9]),
+        Candidate(one, 'pyav', None, tmp_path, ['a'], wall=[0.2, 0.4, 0.9]),
+        Candidate(broken, 'pyav', None, tmp_path, ['a']),
+        Candidate(other, 'pyav', None, tmp_path, ['a'], wall=[0.1, 0.1, 0.6]),
+        Candidate(FRAMES, '-', None, tmp_path, ['a'], wall=[0.1, 0.1, 0.1]),
+    ]
+    assert compare(candidates) == [f'{one} (pyav) / {other} (pyav): 2.00']
+
+
+class Where(Samples):
+    """Notes whether it is asked in a data worker, and takes so long."""
+
+    def __getitem__(self, key: tuple[int, int]) -> None:
+        assert can_isolate()
+        time.sleep(0.01)
+
+
+def test_measuring_in_a_worker(tmp_path):
+    candidates = [
+        Candidate('a', 'pyav', Where([], 'a'), tmp_path, ['1', '2']),
+        Candidate('b', 'pyav', Samples([], 'b', broken=True), tmp_path, ['1', '2']),
+    ]
+    assert measure_in_worker(candidates, 3) == ['b, pyav: no such frame']
+    assert len(candidates[0].wall) == 6
+    assert min(candidates[0].wall) >= 0.01
+    assert candidates[0].cpu == candidates[1].wall == []

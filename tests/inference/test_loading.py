@@ -1,0 +1,57 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from dsanet.config.formatting import format_config
+from dsanet.config.loading import load_config
+from dsanet.inference.loading import config_for_checkpoint
+
+NAME = 'custom/small_from_scratch'
+
+
+def test_checkpoint_holds_the_config() -> None:
+    config = load_config(NAME, ['num_classes=3'])
+    content = {'config': config}
+    assert config_for_checkpoint('x.pth', content) == config
+    assert config_for_checkpoint('x.pth', content, options=['optimizer.lr=7'])['optimizer']['lr'] == 7
+    assert content['config']['optimizer']['lr'] != 7
+
+
+def test_options_of_a_held_config_are_checked() -> None:
+    with pytest.raises(KeyError, match=r'optimizer\.lrr'):
+        config_for_checkpoint('x.pth', {'config': load_config(NAME, ['num_classes=3'])}, options=['optimizer.lrr=7'])
+
+
+def test_number_of_classes_is_that_of_the_checkpoint() -> None:
+    trained_with = load_config(NAME, ['num_classes=3'])
+    for content in ({'config': trained_with}, {'class_names': ['a', 'b', 'c']}):
+        loaded = config_for_checkpoint('x.pth', content, NAME)
+        assert loaded['model']['cls_head']['num_classes'] == 3
+
+
+def test_number_of_classes_is_counted_for_weights_alone(tmp_path: Path) -> None:
+    (tmp_path / 'classes.txt').write_text('a\nb\nc\nd\n')
+    loaded = config_for_checkpoint('x.pth', {'state_dict': {}}, NAME, [f'data_root={tmp_path}'])
+    assert loaded['model']['cls_head']['num_classes'] == 4
+
+
+def test_differences_from_the_checkpoint_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    trained_with = load_config(NAME, ['num_classes=3'])
+    with caplog.at_level(logging.INFO, 'dsanet'):
+        config_for_checkpoint(
+            'x.pth', {'config': trained_with}, NAME, ['num_classes=3', 'optimizer.lr=7', 'test_dataloader.batch_size=1']
+        )
+        assert not caplog.messages
+        options = ['num_classes=3', 'model.average_views=prob', 'test_dataloader.dataset.data_root=x']
+        config_for_checkpoint('x.pth', {'config': trained_with}, NAME, options)
+    text = '\n'.join(caplog.messages)
+    assert 'model.average_views' in text
+    assert 'test_dataloader.dataset.data_root' in text
+
+
+def test_loaded_config_and_file_agree(tmp_path: Path) -> None:
+    config = load_config(NAME, ['num_classes=3'])
+    file = tmp_path / 'config.py'
+    file.write_text(format_config(config))
+    assert config_for_checkpoint('x.pth', {}, file) == config_for_checkpoint('x.pth', {}, config) == config

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import cv2
+import pytest
+
+from dsanet.reports.curves import check_picture, plot_curves
+
+LINES = [{'epoch': 1, 'iteration': i, 'train/loss': 1 / i} for i in (1, 2, 3)] + [
+    {'epoch': 1, 'iteration': 3, 'val/top1': 9}
+]
+
+
+def test_one_panel_a_scalar(tmp_path: Path) -> None:
+    sizes = []
+    for names in (['train/loss'], ['train/loss', 'val/top1']):
+        plot_curves({'a': LINES, 'b': LINES[:2]}, tmp_path / 'x.png', names)
+        image = cv2.imread(str(tmp_path / 'x.png'))
+        assert image.std() > 5  # something is drawn
+        sizes.append(image.shape[1])
+    assert sizes[1] == 2 * sizes[0]
+
+
+def test_unknown_scalar_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='no run has val/top5; there are epoch, iteration, train/loss, val/top1'):
+        plot_curves({'a': LINES}, tmp_path / 'x.png', ['val/top5'])
+
+
+def test_pictures_that_could_not_be_written_are_refused(tmp_path: Path) -> None:
+    check_picture(tmp_path / 'x.svg', '--out')
+    with pytest.raises(ValueError, match='--out .*x.docx must end with one of .'):
+        check_picture(tmp_path / 'x.docx', '--out')
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        check_picture(tmp_path / 'nowhere' / 'x.png', '--out')
