@@ -108,7 +108,7 @@ def add_amp(parser: argparse.ArgumentParser) -> None:
 
 
 def add_gpus(parser: argparse.ArgumentParser) -> None:
-    """Add ``--gpus``; see ``dsanet.commands.launch.run_on_gpus``."""
+    """Add ``--gpus``; see ``dsanet.commands.launch.launch_command``."""
     parser.add_argument(
         '--gpus',
         type=positive,

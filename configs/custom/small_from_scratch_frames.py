@@ -6,8 +6,8 @@ Data       data/my_videos/frames/...                   a folder a video: img_000
            data/my_videos/train_frames.txt, val_...    a line a video: folder below frames/, number of frames, label
            data/my_videos/classes.txt                  a class name a line
            written by
-           python tools/data/extract_frames.py data/my_videos/videos data/my_videos/frames
-           python tools/data/build_list.py folders data/my_videos/frames data/my_videos --frames \
+           dsanet extract-frames data/my_videos/videos data/my_videos/frames
+           dsanet build-list folders data/my_videos/frames data/my_videos --frames \
                --val-fraction 0.2 --relative-to data/my_videos/frames
 Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch_frames.py 1
 Test       bash dist_test_recognizer.sh configs/custom/small_from_scratch_frames.py \
