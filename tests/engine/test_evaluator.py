@@ -151,7 +151,7 @@ FREEZE = """
 import time, torch
 from torch.utils.data import DataLoader
 from dsanet.datasets.loader import ShardSampler
-from dsanet.engine import distributed
+from dsanet.utils import distributed
 from dsanet.engine.evaluator import predict
 
 def score(inputs):
