@@ -6,7 +6,6 @@ work_dirs/demo. With --all it compares five ways of relating the snippets of a v
 
 import argparse
 import json
-import os
 import shlex
 import shutil
 import statistics
@@ -15,8 +14,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import dsanet.configs
 
 # Five ways of relating the snippets of a video: name and config.
 MODELS = {
@@ -83,8 +80,7 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
     from dsanet.models.summary import find_input_shape, summarise
     from dsanet.utils.json_lines import read_lines
 
-    file = Path(dsanet.configs.__file__).parent / 'demo' / f'{MODELS[name]}.py'
-    config = os.path.relpath(file)
+    config = f'demo/{MODELS[name]}'
     work_dir = out / f'{MODELS[name]}_seed{seed}'
     shutil.rmtree(work_dir, ignore_errors=True)  # of an earlier demo
     seconds = run_command('train', config, '--gpus', 1, '--work-dir', work_dir, '--seed', seed)
@@ -94,7 +90,7 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
     run_command('test', config, checkpoint, '--gpus', 1, '--out', scores)
     rows = json.loads(scores.read_text())
     right = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
-    loaded = load_config(file)
+    loaded = load_config(config)
     cost = summarise(loaded['model'], find_input_shape(loaded))
     steps = [row['train/time'] for row in read_lines(work_dir / 'scalars.jsonl') if 'train/time' in row]
     # The median, because the first steps are slow, and so are those while the computer does something else.

@@ -26,10 +26,9 @@ def test_demo_types_the_users_commands_and_tests_the_last_epoch(
         (work_dir / 'scores.json').write_text(json.dumps(rows))
         return 12.3
 
-    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(demo, 'run_command', pretend)
     result = demo.train_and_test('DSANet', seed=1, out=tmp_path)
-    config, work_dir = 'configs/demo/dsanet_ordered_actions.py', 'OUT/dsanet_ordered_actions_seed1'
+    config, work_dir = 'demo/dsanet_ordered_actions', 'OUT/dsanet_ordered_actions_seed1'
     assert commands == [
         f'train {config} --gpus 1 --work-dir {work_dir} --seed 1',
         f'test {config} {work_dir}/epoch_10.pth --gpus 1 --out {work_dir}/scores.json',
