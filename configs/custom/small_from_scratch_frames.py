@@ -35,7 +35,7 @@ crop_size = 112
 
 _frames = dict(
     class_file='${class_file}',
-    filename_tmpl='img_{:05d}.jpg',  # as tools/data/extract_frames.py calls them
+    filename_tmpl='img_{:05d}.jpg',  # as dsanet extract-frames names them
     start_index=1,
 )
 

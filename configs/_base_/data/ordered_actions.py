@@ -1,4 +1,4 @@
-"""The generated dataset of ordered actions (tools/data/make_ordered_actions.py), 40 x 40 pixels.
+"""The generated dataset of ordered actions (dsanet make-demo-videos), 40 x 40 pixels.
 
 No flips: the classes are directions.
 """
