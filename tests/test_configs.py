@@ -15,6 +15,7 @@ from dsanet.commands.summary import TABLE_HEAD, cost_row, find_configs, find_var
 from dsanet.config.loading import load_config, read_section
 from dsanet.config.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
+from dsanet.datasets.classes import load_config_with_classes
 from dsanet.engine.optim import build_optimizer
 from dsanet.models.summary import find_input_shape
 
@@ -163,7 +164,7 @@ def few_threads() -> Any:
 def test_network_trains_a_step_and_knows_the_order_of_snippets_if_it_should(
     page: Path, options: list[str], few_threads: None
 ) -> None:
-    config = load_config(page, options)
+    config = load_config_with_classes(page, options, num_classes=2)
     num_snippets, frames, _, _ = find_input_shape(config)
     torch.manual_seed(0)
     model = build(config['model'], MODELS, 'model')

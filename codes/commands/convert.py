@@ -5,10 +5,9 @@ for handing on.
 """
 
 import argparse
-import logging
 from pathlib import Path
 
-from dsanet.commands.arguments import add_allow_pickle, add_config_options, check_config_is_given, read_config
+from dsanet.commands.arguments import add_allow_pickle, add_config_options, check_config_is_given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_config_is_given(args)
-    from dsanet.engine.logging import plain_errors
+    from dsanet.engine.logging import plain_errors, setup_logging
 
-    logging.basicConfig(format='%(message)s')
+    setup_logging(None, is_main=True)
     with plain_errors():
         _convert(args)
 
@@ -43,19 +42,22 @@ def _convert(args: argparse.Namespace) -> None:
     import torch
 
     from dsanet.config.registry import MODELS, build
+    from dsanet.inference.loading import config_for_checkpoint
     from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN
     from dsanet.models.weights.loading import fit, read_weights
-    from dsanet.utils.checkpoint_io import save_atomically
+    from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 
     if args.target.exists():
         raise ValueError(f'{args.target} exists already')
     if not args.target.absolute().parent.is_dir():
         raise FileNotFoundError(f'there is no folder {args.target.absolute().parent}')
+    source = read_checkpoint(args.source, args.allow_pickle)
     model = None
     if args.config is not None:
+        config = config_for_checkpoint(args.source, source, args.config, args.cfg_options, args.imports)
         with torch.device('meta'):
-            model = build(read_config(args)['model'], MODELS, 'model').state_dict()
-    weights = read_weights(args.source, model.keys() if model is not None else frozenset(), args.allow_pickle)
+            model = build(config['model'], MODELS, 'model').state_dict()
+    weights = read_weights(args.source, model.keys() if model is not None else frozenset(), content=source)
     if weights.layout is UNKNOWN:
         known = ', '.join(layout.name for layout in LAYOUTS)
         raise ValueError(

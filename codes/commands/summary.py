@@ -10,10 +10,12 @@ import json
 import math
 import re
 import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
 import dsanet.configs
-from dsanet.commands.arguments import CONFIG_HELP, UsageError, add_config_options
+from dsanet.commands.arguments import CONFIG_HELP, UsageError, add_config_options, read_config
 from dsanet.config.shipped import list_configs
 
 NUM_CLASSES = 2  # of configs that leave it open, to be counted in data that the costs do not need
@@ -82,13 +84,11 @@ def run(args: argparse.Namespace) -> None:
             for options in find_variations(file):
                 print(cost_row(file, options))
         return
-    from dsanet.datasets.classes import load_config_with_classes
     from dsanet.engine.logging import plain_errors
     from dsanet.models.summary import find_input_shape, summarise
 
     with plain_errors():
-        options, imports = args.cfg_options, args.imports
-        config = load_config_with_classes(args.config, options, imports, num_classes=NUM_CLASSES)
+        config = _read_config(args)
         shape = tuple(args.input_shape or find_input_shape(config))
         try:
             summary = summarise(config['model'], shape)
@@ -104,3 +104,16 @@ def run(args: argparse.Namespace) -> None:
         print(f'{stage["name"]:<22}{stage["params"]:>12,} parameters  {tuple(stage["shape"])}')
     values = math.prod(summary['input_shape'])
     print(f'parameters {summary["params"]:,}   GMACs {summary["gmacs"]:.3f}   values in a view {values:,}')
+
+
+def _read_config(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the config, its classes counted in the data, or assumed where there are none."""
+    from dsanet.config.schema import LOADERS
+    from dsanet.datasets.classes import load_config_with_classes
+
+    try:
+        return read_config(args, LOADERS)
+    except (OSError, ValueError):
+        config = load_config_with_classes(args.config, args.cfg_options, args.imports, num_classes=NUM_CLASSES)
+    sys.stderr.write(f'num_classes is open and there are no data to count it in: {NUM_CLASSES} assumed\n')
+    return config

@@ -59,6 +59,7 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.config.loading import read_section
     from dsanet.config.registry import METRICS, MODELS, build
     from dsanet.config.schema import RuntimeCfg
+    from dsanet.datasets.classes import compare_class_names
     from dsanet.datasets.loader import start_workers
     from dsanet.datasets.transforms.base import BadSample
     from dsanet.engine.evaluator import FAILURES, check_metrics, compute_metrics, own_text, predict
@@ -89,6 +90,7 @@ def _test(args: argparse.Namespace) -> None:
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)
+        compare_class_names(content.get('class_names'), args.checkpoint, dataset.class_names, 'the test data')
         start_workers(loader)
         distributed.join(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, content=content)

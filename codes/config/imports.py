@@ -24,6 +24,10 @@ def import_modules(names: Any, folders: Iterable[Path] = ()) -> None:
     """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"imports={names!r} must be a list of names of modules, such as ['my_lab.blocks']")
+    for name in names:
+        if not all(part.isidentifier() for part in name.split('.')):
+            hint = name.removesuffix('.py').strip('./').replace('/', '.')
+            raise ValueError(f'imports: {name!r} is not the name of a module; write {hint!r}')
     finder = _Finder(list(dict.fromkeys(str(folder.absolute()) for folder in (Path(), *folders))))
     importlib.invalidate_caches()
     sys.meta_path.append(finder)

@@ -68,7 +68,7 @@ def load_config(
     source = _as_source(config) if isinstance(config, Mapping) else read_source(find_config(config))
     _resolve(source.content)  # so that a wrong reference in the file is named as such
     used = _references(source.content)
-    _check_settings(source.own, used)
+    _check_settings(source.own, used, f'{source.files[0]}: ' if source.files else '')
     content = copy.deepcopy(source.content)
     for option in options:
         _override(content, option)
@@ -79,7 +79,7 @@ def load_config(
     if modules != []:
         resolved = {'imports': modules, **resolved}
     try:
-        check_config(resolved, {one.parent for one in source.files})
+        check_config(resolved, [one.parent for one in source.files[:1]])
     except UnknownArgument as error:
         paths = ['.'.join(key) for key in keys]
         if f'{error.path}.type' not in paths or f'{error.path}.{error.key}' in paths:
@@ -154,17 +154,18 @@ def _references(value: Any) -> set[str]:
     return set(REFERENCE.findall(value)) if isinstance(value, str) else set()
 
 
-def _check_settings(names: Iterable[str], used: set[str]) -> None:
+def _check_settings(names: Iterable[str], used: set[str], where: str = '') -> None:
     """Refuse a setting that nothing refers to: most likely a section or a setting misspelt.
 
     Args:
         names: what the file itself or an override sets. What bases set for other configs may be unused.
         used: the settings that something refers to; before overrides too, which may replace the last reference.
+        where: the file, for the message.
     """
     for name in names:
         if name not in SECTIONS and name not in used:
             raise KeyError(
-                f'{name} is neither a section nor a setting that something refers to as ${{{name}}}.'
+                f'{where}{name} is neither a section nor a setting that something refers to as ${{{name}}}.'
                 f'{nearest(name, [*SECTIONS, *used])} Sections: {", ".join(SECTIONS)}'
             )
 

@@ -131,6 +131,8 @@ def find_class(
         hint = f' What mmaction2 calls {name} is here {OURS[name]}.'
     elif others := [other.kind for other in REGISTRIES if name in other.module_dict]:
         hint = f' It is a {others[0]}; annotate an argument that takes such objects with their base class.'
+    elif not hint:
+        hint = ' A part of your own needs its module in imports.'
     raise KeyError(f'{path}.type={name!r} is not a registered {kind}.{hint} {allowed}')
 
 

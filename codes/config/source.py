@@ -115,7 +115,9 @@ def _check_reads(tree: ast.Module, inherited: set[str], file: Path) -> None:
         return
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     node = min(found, key=lambda node: (node.lineno, node.col_offset))
-    written = f'Write {_as_reference(node, parents, settings)!r}' if node.id not in SECTIONS else 'Write it again'
+    written = (
+        f'Write {_as_reference(node, parents, settings)!r} instead' if node.id not in SECTIONS else 'Write it again'
+    )
     raise ValueError(
         f'{file}:{node.lineno}: {node.id} is used as a Python value, which an override of {node.id} would not change. '
         f'{written}, or call what only this file uses _{node.id}'

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dsanet.data_checks.report import Finding, count_videos, name_video, number_of
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import label_hint
+from dsanet.datasets.classes import compare_class_names
 
 UNEQUAL = 10  # so many times larger than the smallest is the largest class before it is worth a warning
 
@@ -28,7 +29,8 @@ def check_labels(split: Split) -> Iterator[Finding]:
         yield Finding('error', 'labels', split.name, text)
     if max(counts) >= num_classes:
         wrong = [record for record in split.records if max(record.labels) >= num_classes]
-        hint = label_hint('num_classes', num_classes, min(counts), max(counts))
+        is_named = split.class_names is not None and len(split.class_names) == num_classes
+        hint = label_hint('num_classes', num_classes, min(counts), max(counts), 'the class file' if is_named else None)
         text = (
             f'{count_videos(wrong)} with a label that the model lacks: num_classes={num_classes} allows 0 to '
             f'{num_classes - 1}, the largest label is {max(counts)}{hint}'
@@ -83,6 +85,15 @@ def _check_sizes(split: Split) -> Iterator[Finding]:
             yield Finding('warning', 'balance', split.name, f'{text}; {hint} (configs/custom/imbalanced_videos.py)')
         else:
             yield Finding('note', 'balance', split.name, f'{text}; sampling={split.sampling!r} evens that out')
+
+
+def check_class_names(train: Sequence[Split], other: Split) -> Iterator[Finding]:
+    """Look for labels that mean other classes in training."""
+    try:
+        for split in train:
+            compare_class_names(split.class_names, split.name, other.class_names, other.name)
+    except ValueError as error:
+        yield Finding('error', 'labels', other.name, str(error))
 
 
 def check_classes_of(train: Sequence[Split], other: Split) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ import numpy as np
 from dsanet.data_checks.duplicates import check_copies, check_links, check_overlap, check_repeats, check_same_content
 from dsanet.data_checks.existence import look_for_files
 from dsanet.data_checks.files import check_facts, check_files, check_lengths
-from dsanet.data_checks.labels import check_balance, check_classes_of, check_labels
+from dsanet.data_checks.labels import check_balance, check_class_names, check_classes_of, check_labels
 from dsanet.data_checks.probe import FileFacts, Identity, Job
 from dsanet.data_checks.report import LEVELS, Finding, Report, describe
 from dsanet.data_checks.splits import Split
@@ -121,7 +121,7 @@ def _check_records(splits: Sequence[Split]) -> list[Finding]:
     for split in splits:
         findings += [*check_labels(split), *check_repeats(split)]
         if not split.is_training:
-            findings += check_classes_of(training, split)
+            findings += [*check_class_names(training, split), *check_classes_of(training, split)]
     if training:
         # The parts of a mixture are trained on together.
         records = [record for split in training for record in split.records]

@@ -130,17 +130,18 @@ def read_class_names(class_file: str) -> list[str]:
     return names
 
 
-def label_hint(name: str, num_classes: int, smallest: int, largest: int) -> str:
+def label_hint(name: str, num_classes: int, smallest: int, largest: int, names_from: str | None = None) -> str:
     """Return what may be wrong with labels of which some are too large.
 
     Args:
         name: what the number of classes is called.
         num_classes: to which the labels do not fit.
         smallest, largest: of the labels.
+        names_from: where the class names are from, if there are as many.
     """
     if smallest == 1 and largest == num_classes:
         return '. No label is 0: they look counted from 1; subtract 1 from each'
-    return f'. Is {name}={largest + 1} meant?'
+    return f'. Is {name}={largest + 1} meant?' if names_from is None else f'; {names_from} has {num_classes} classes'
 
 
 def choose_classes(

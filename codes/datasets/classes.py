@@ -1,7 +1,7 @@
 """How many classes data have, for configs that leave it open: from class files, class folders, or labels in lists."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,26 @@ def load_config_with_classes(
     if _is_open(loaded):  # the head does not refer to the setting
         loaded = load_config(config, [*options, f'model.cls_head.num_classes={num_classes}'], imports)
     return loaded
+
+
+def compare_class_names(
+    names: Sequence[str] | None, origin: object, others: Sequence[str] | None, other_origin: object
+) -> None:
+    """Refuse data whose labels mean other classes than those of other data, or of a checkpoint.
+
+    Args:
+        names, others: names by label; None if they are not known, and then anything fits.
+        origin, other_origin: where they are from, for the message.
+
+    Raises:
+        ValueError: names both origins and the first class that differs.
+    """
+    if names is None or others is None or list(names) == list(others):
+        return
+    if len(names) != len(others):
+        raise ValueError(f'{origin} has {len(names)} classes, but {other_origin} has {len(others)}')
+    label = next(k for k, (name, other) in enumerate(zip(names, others, strict=True)) if name != other)
+    raise ValueError(f'class {label} is {names[label]!r} in {origin}, but {others[label]!r} in {other_origin}')
 
 
 def _is_open(config: Mapping[str, Any]) -> bool:

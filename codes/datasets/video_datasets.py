@@ -141,6 +141,7 @@ class _LabelledVideos(VideoSamples):
 
     Attributes:
         pipeline: the checked chain of steps.
+        classes_from: the class file or folder that the class names are from; None if there are none.
     """
 
     provided: tuple[str, ...] = ('path', 'label', 'index', 'rng')
@@ -159,17 +160,17 @@ class _LabelledVideos(VideoSamples):
         if data_root is not None and not os.path.isdir(data_root):
             raise FileNotFoundError(f'data_root={data_root!r} is no folder (looked for {os.path.abspath(data_root)!r})')
         self.class_names = read_class_names(class_file) if class_file else None
-        self._classes_from = class_file
+        self.classes_from = class_file
         if list_file is not None:
             self.records = parse_list_file(list_file, data_root, with_num_frames=frame_names is not None)
         elif data_root is not None:
             self.records, self.class_names = scan_class_folders(data_root, frame_names, self.class_names)
-            self._classes_from = class_file or data_root
+            self.classes_from = class_file or data_root
         else:
             raise ValueError('list_file and data_root are both None: give a list, or a folder of class folders')
         if classes is not None:
             self.records, self.class_names = choose_classes(self.records, self.class_names, classes)
-            self._classes_from = f'classes={list(classes)!r}'
+            self.classes_from = f'classes={list(classes)!r}'
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
         self.gives = self.pipeline.gives
         self.labels = self._read_labels()
@@ -191,7 +192,9 @@ class _LabelledVideos(VideoSamples):
         for record in self.records:
             if max(record.labels) >= num_classes:
                 every = {label for record in self.records for label in record.labels}
-                hint = label_hint(name, num_classes, min(every), max(every))
+                is_named = self.class_names is not None and len(self.class_names) == num_classes
+                names_from = self.classes_from if is_named else None
+                hint = label_hint(name, num_classes, min(every), max(every), names_from)
                 raise ValueError(
                     f'{record.source}: label {max(record.labels)} of {record.path!r} is too large: '
                     f'{name}={num_classes} allows 0 to {num_classes - 1}, the largest label is {max(every)}{hint}'
@@ -212,9 +215,9 @@ class _LabelledVideos(VideoSamples):
         """
         if self.multi_hot not in (None, num_classes):
             raise ValueError(f'multi_hot={self.multi_hot} is the number of classes, but num_classes={num_classes}')
-        self._check_range('num_classes', num_classes)
         if self.class_names is not None and len(self.class_names) != num_classes:
-            raise ValueError(f'{self._classes_from} has {len(self.class_names)} classes, but num_classes={num_classes}')
+            raise ValueError(f'{self.classes_from} has {len(self.class_names)} classes, but num_classes={num_classes}')
+        self._check_range('num_classes', num_classes)
 
     def make_sample(self, index: int, rng: np.random.Generator) -> Record:
         record = self.records[index]

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from dsanet.config.registry import DATASETS, build
 from dsanet.config.schema import RuntimeCfg
+from dsanet.datasets.classes import compare_class_names
 from dsanet.datasets.loader import build_dataloader
 from dsanet.models.losses import Loss
 from dsanet.utils import distributed
@@ -53,6 +54,18 @@ def check_loss(loss: Loss, dataset: Any) -> None:
             f'model.cls_head.loss ({type(loss).__name__}) needs one label a video, but the training data have '
             f"multi_hot={dataset.multi_hot}: use model.cls_head.loss=dict(type='BinaryCrossEntropyLoss')"
         )
+
+
+def check_same_classes(train: Any, val: Any) -> None:
+    """Check that the labels of the validation data mean the same classes as those of the training data.
+
+    Raises:
+        ValueError: their class names differ; names the first one.
+    """
+    origin, other = (getattr(data, 'classes_from', None) for data in (train, val))
+    compare_class_names(
+        train.class_names, origin or 'the training data', val.class_names, other or 'the validation data'
+    )
 
 
 def place_model(model: nn.Module, device: torch.device) -> None:

@@ -54,6 +54,7 @@ from dsanet.engine.preparation import (
     build_loader,
     check_batch_size,
     check_loss,
+    check_same_classes,
     check_sampling,
     place_model,
     seed_iteration,
@@ -136,6 +137,7 @@ class Runner:
         if 'val_dataloader' in config:
             self.val_loader = build_loader(config['val_dataloader'], 'val_dataloader', self.runtime)
             self.val_loader.dataset.check_labels(self.model.num_classes)  # type: ignore[attr-defined]
+            check_same_classes(self.train_loader.dataset, self.val_loader.dataset)
         self.metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
         if self.val_loader is not None:
             check_metrics(self.metrics, self.val_loader.dataset)

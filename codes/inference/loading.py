@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dsanet.config.loading import find_differences, load_config
+from dsanet.config.imports import import_modules
+from dsanet.config.loading import find_differences, load_config, parse_option
+from dsanet.config.schema import SECTIONS
 from dsanet.datasets.classes import load_config_with_classes
 
 LOGGER = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def config_for_checkpoint(
     if config is None:
         if trained_with is None:
             raise ValueError(f'{file} holds weights without a config: give the config that they belong to')
-        return load_config(trained_with, options, imports)
+        return _load_held_config(file, trained_with, options, imports)
     if isinstance(config, Mapping):
         loaded = load_config(config, options, imports)
     else:
@@ -53,6 +55,25 @@ def config_for_checkpoint(
         if len(differences) > _MOST_SHOWN:
             LOGGER.info('config differs from that of the checkpoint in %d more places', len(differences) - _MOST_SHOWN)
     return loaded
+
+
+def _load_held_config(
+    file: str | Path, config: Mapping[str, Any], options: Iterable[str], imports: Iterable[str]
+) -> dict[str, Any]:
+    """Load the config that a checkpoint holds, with errors that say whose it is."""
+    options, imports = list(options), list(imports)
+    try:
+        import_modules([*config.get('imports', []), *imports])
+    except ValueError as error:
+        raise ValueError(f'{file} was trained with parts from outside: {error}') from error
+    for option in options:
+        key = parse_option(option)[0]
+        if len(key) == 1 and key[0] not in SECTIONS:
+            raise KeyError(
+                f'override {key[0]}: the config that {file} holds has no settings any more; override the places, such '
+                'as test_dataloader.dataset.data_root, or give the config beside the checkpoint'
+            )
+    return load_config(config, options, imports)
 
 
 def _what_decides(config: Mapping[str, Any]) -> dict[str, Any]:

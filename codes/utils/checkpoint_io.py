@@ -5,6 +5,7 @@ A checkpoint holds tensors and plain Python types only, so it loads with ``weigh
 
 import errno
 import logging
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -118,6 +119,8 @@ def _why(file: Path, error: Exception, foreign: re.Match[str] | None) -> str:
             f'it holds {foreign[1]}, and reading that runs code from the file. Only if you trust whom it is from: '
             f'`dsanet convert {file} NEW.pth {ALLOW_PICKLE}` makes a plain file of it'
         )
+    if not zipfile.is_zipfile(file) and isinstance(error, pickle.UnpicklingError | EOFError):
+        return 'it is not a file that torch.save wrote'  # torch's own text advises to run code from it
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 

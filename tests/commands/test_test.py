@@ -111,6 +111,16 @@ def test_a_checkpoint_is_enough(
     assert 'model.average_views' in output
 
 
+def test_checkpoint_of_other_classes_is_refused(test_here: Test, data: Path, weights: Path, tmp_path: Path) -> None:
+    names = (data / 'classes.txt').read_text().splitlines()
+    names[2], names[3] = names[3], names[2]
+    torch.save({**torch.load(weights, weights_only=True), 'class_names': names}, tmp_path / 'x.pth')
+    file = data / 'classes.txt'
+    output = test_here(checkpoint=tmp_path / 'x.pth', options=(f'test_dataloader.dataset.class_file={file}',))
+    assert output.startswith('ends with 2')
+    assert f'class 2 is {names[2]!r}' in output
+
+
 @pytest.mark.usefixtures('test_here')
 @pytest.mark.parametrize(('words', 'text'), [(['x.py'], r'x\.py'), (['{weights}'], r'random\.pth')])
 def test_config_or_weights_alone_are_refused(

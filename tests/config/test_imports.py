@@ -92,3 +92,9 @@ def test_failing_modules_are_named_with_line_and_reason(text: str, reason: str) 
 def test_other_values_are_refused(names: object) -> None:
     with pytest.raises(ValueError, match='imports='):
         import_modules(names)
+
+
+@pytest.mark.parametrize('name', ['my_lab/parts.py', './my_lab/parts', 'my_lab/parts'])
+def test_a_path_instead_of_a_name_shows_the_name(name: str) -> None:
+    with pytest.raises(ValueError, match=r"'my_lab\.parts'"):
+        import_modules([name])

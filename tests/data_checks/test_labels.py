@@ -71,3 +71,11 @@ def test_validated_classes_must_be_trained() -> None:
     found = next(check_classes_of([split([0, 1])], split([1, 2, 2], 'val')))
     assert found.text == '2 of 3 videos are of classes that no training video has'
     assert found.examples == ('class 2: 2 videos',)
+
+
+def test_labels_of_other_classes_are_an_error() -> None:
+    train, val = (
+        Split(name, split([0, 1]).records, 2, names) for name, names in (('train', ['a', 'b']), ('val', ['a', 'c']))
+    )
+    errors = quick_report([train, val]).of_level('error')
+    assert any("class 1 is 'b' in train, but 'c' in val" in finding.text for finding in errors)

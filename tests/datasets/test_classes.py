@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dsanet.datasets.classes import ClassCount, find_num_classes, load_config_with_classes
+from dsanet.datasets.classes import ClassCount, compare_class_names, find_num_classes, load_config_with_classes
 
 SECTIONS = ('train_dataloader', 'val_dataloader')
 
@@ -79,3 +79,21 @@ def test_head_without_a_setting_is_set_too(data: Path, tmp_path: Path) -> None:
     (tmp_path / 'own.py').write_text(own)
     loaded = load_config_with_classes(tmp_path / 'own.py', [f'data_root={data}'])
     assert loaded['model']['cls_head']['num_classes'] == 3
+
+
+@pytest.mark.parametrize(
+    ('names', 'others', 'text'),
+    [
+        (['a', 'b', 'c'], ['a', 'c', 'b'], "class 1 is 'b' in x, but 'c' in y"),
+        (['a', 'b'], ['a'], 'x has 2 classes, but y has 1'),
+    ],
+)
+def test_labels_that_mean_other_classes_are_refused(names: list[str], others: list[str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        compare_class_names(names, 'x', others, 'y')
+
+
+def test_equal_or_unknown_names_fit() -> None:
+    compare_class_names(['a', 'b'], 'x', ('a', 'b'), 'y')
+    compare_class_names(None, 'x', ['a'], 'y')
+    compare_class_names(['a'], 'x', None, 'y')

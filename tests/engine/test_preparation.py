@@ -6,7 +6,14 @@ import torch
 
 from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import LOADERS
-from dsanet.engine.preparation import check_loss, check_sampling, place_model, seed_iteration, set_determinism
+from dsanet.engine.preparation import (
+    check_loss,
+    check_same_classes,
+    check_sampling,
+    place_model,
+    seed_iteration,
+    set_determinism,
+)
 from dsanet.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, Loss
 from dsanet.models.modules_maker.non_local import MODES, NonLocal3d
 from tests.engine.conftest import make_config
@@ -104,3 +111,11 @@ def test_snippets_of_each_part_of_a_mixture_are_compared(tmp_path: Path) -> None
     config['train_dataloader']['dataset'] = {'type': 'MixedDataset', 'datasets': parts}
     with pytest.raises(ValueError, match=r'train_dataloader.dataset.datasets.1.pipeline.1: samples of num_snippets=8 '):
         check_sampling(build(config['model'], MODELS), config, LOADERS)
+
+
+def test_validation_data_must_mean_the_same_classes() -> None:
+    train = SimpleNamespace(class_names=['a', 'b'], classes_from='train/classes.txt')
+    check_same_classes(train, SimpleNamespace(class_names=None))
+    check_same_classes(train, SimpleNamespace(class_names=['a', 'b']))
+    with pytest.raises(ValueError, match=r"class 0 is 'a' in train/classes\.txt, but 'b' in the validation data"):
+        check_same_classes(train, SimpleNamespace(class_names=['b', 'a']))

@@ -55,3 +55,15 @@ def test_loaded_config_and_file_agree(tmp_path: Path) -> None:
     file = tmp_path / 'config.py'
     file.write_text(format_config(config))
     assert config_for_checkpoint('x.pth', {}, file) == config_for_checkpoint('x.pth', {}, config) == config
+
+
+def test_settings_of_a_held_config_are_gone() -> None:
+    content = {'config': load_config(NAME, ['num_classes=3'])}
+    with pytest.raises(KeyError, match=r'x\.pth .*test_dataloader\.dataset\.data_root'):
+        config_for_checkpoint('x.pth', content, options=['data_root=elsewhere'])
+
+
+def test_missing_parts_name_the_checkpoint() -> None:
+    content = {'config': {**load_config(NAME, ['num_classes=3']), 'imports': ['no_such_lab']}}
+    with pytest.raises(ValueError, match=r'x\.pth .*no_such_lab'):
+        config_for_checkpoint('x.pth', content)

@@ -118,3 +118,10 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         read_checkpoint(save([1], tmp_path / 'y.pth'))
     with pytest.raises(ValueError, match="no weights among the keys 'epoch'"):
         find_state_dict({'epoch': 3})
+
+
+def test_a_text_file_gets_no_advice_to_run_code(tmp_path: Path) -> None:
+    (tmp_path / 'x.txt').write_text('a.mp4 0\n')
+    with pytest.raises(ValueError, match=r'x\.txt') as caught:
+        read_checkpoint(tmp_path / 'x.txt')
+    assert 'weights_only' not in str(caught.value)

@@ -21,7 +21,7 @@ class ClsHead(nn.Module):
     def __init__(self, num_classes: int | None, in_channels: int, dropout: float, loss: Loss | None) -> None:
         super().__init__()
         if num_classes is None:
-            raise ValueError('num_classes=None: it was neither set nor counted in the data')
+            raise ValueError('num_classes=None: it was neither set, as in num_classes=12, nor counted in the data')
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f'num_classes={num_classes!r} must be a whole number of at least 1')
         if not 0 <= dropout < 1:

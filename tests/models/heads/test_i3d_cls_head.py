@@ -44,7 +44,7 @@ def test_loss_is_the_mean_cross_entropy() -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'num_classes': None}, 'num_classes=None: it was neither set nor counted'),
+        ({'num_classes': None}, 'num_classes=None'),
         ({'num_classes': 0}, 'num_classes=0 must be a whole number'),
         ({'num_classes': '8'}, "num_classes='8' must be a whole number"),
         ({'num_classes': 2, 'dropout': 1.0}, r'dropout=1.0 must lie in \[0, 1\)'),
