@@ -63,6 +63,7 @@ def test_every_tool_starts_on_its_own(tool: str) -> None:
     assert not done.stderr
 
 
+@pytest.mark.sweep
 def test_library_imports_the_decoder_behind_torch_and_warns_of_nothing() -> None:
     command = [
         sys.executable,

@@ -265,7 +265,7 @@ def test_snippets_that_do_not_fit_are_refused_before_the_list_is_read(test_here:
     assert re.match(r'ends with 2\nerror: test_dataloader.* num_snippets=4 .* has num_snippets=2\n$', text), text
 
 
-@pytest.mark.parametrize('num_workers', [0, 1])
+@pytest.mark.parametrize('num_workers', [0, pytest.param(1, marks=pytest.mark.sweep)])
 def test_a_bad_video_ends_the_test_with_its_name_line_and_what_to_do(
     test_here: Test, config: Path, data: Path, tmp_path: Path, num_workers: int
 ) -> None:

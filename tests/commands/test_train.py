@@ -72,6 +72,7 @@ def test_torchrun_trains_and_resumes_to_the_same_bits(config: Path, straight: Pa
     assert "error: model.backbone.dept is not an argument of ResNet_I3D. Did you mean 'depth'?" in wrong.stderr
 
 
+@pytest.mark.sweep
 def test_run_announces_itself_and_leaves_a_config_that_can_be_run_again(run: Run, config: Path, straight: Path) -> None:
     log = (straight / 'run.log').read_text()
     assert '2 process(es) x batch 4 = 8 videos an iteration, 2 iterations an epoch, epochs 1 to 4' in log

@@ -129,7 +129,7 @@ def test_the_two_orders_differ_only_in_which_shape_comes_first(direction):
             assert not differs.any()
 
 
-@pytest.mark.parametrize('shape', ['disc', 'cross'])
+@pytest.mark.parametrize('shape', ['disc', pytest.param('cross', marks=pytest.mark.sweep)])
 def test_an_event_looks_alike_in_both_halves(shape):
     """Means of what a snippet may measure agree within four standard errors."""
     measured = ([], [])

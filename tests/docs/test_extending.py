@@ -127,6 +127,7 @@ def test_wrong_action_in_the_csv_file_names_its_line() -> None:
         DATASETS.module_dict['CsvVideos']([], 'wrong.csv', 'data/videos', 'data/classes.txt')
 
 
+@pytest.mark.sweep
 def test_tests_of_the_page_pass(lab: Path) -> None:
     done = subprocess.run(
         [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'my_lab'],

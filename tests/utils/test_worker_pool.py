@@ -46,7 +46,7 @@ def test_processes_share_the_jobs() -> None:
     assert os.getpid() not in results(process_of, [0], 1)
 
 
-@pytest.mark.parametrize('num_workers', [1, 2])
+@pytest.mark.parametrize('num_workers', [pytest.param(1, marks=pytest.mark.sweep), 2])
 def test_a_crash_a_hang_and_an_exception_cost_their_own_job_only(num_workers: int) -> None:
     jobs = [1, 'crash', 2, 'leave', 3, 'hang', 4, 'raise', 5, 'crash']
     started = time.monotonic()

@@ -18,7 +18,7 @@ CLASSIFIERS = {'fc.', 'head.', 'classifier.'}
         ('swin3d_t', 768, (2, 32, 32)),
         # These two take no smaller clips: torchvision writes a pooling and the tokens' places for them.
         ('s3d', 1024, (14, 210, 210)),
-        ('mvit_v2_s', 768, (16, 224, 224)),
+        pytest.param('mvit_v2_s', 768, (16, 224, 224), marks=pytest.mark.sweep),
     ],
 )
 @torch.no_grad()
