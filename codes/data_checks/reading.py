@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +80,20 @@ def read_split(section_name: str, section: Mapping[str, Any], num_classes: int |
     share = section.get('max_bad_share', usual) if on_error == 'resample' else 0.0
     sampling = section.get('sampling', 'uniform')
     splits = _read_dataset(name, section['dataset'], f'{section_name}.dataset')
+    if name == 'train':
+        splits[0] = replace(splits[0], findings=(*splits[0].findings, *_check_batch(splits, section)))
     return [replace(split, num_classes=num_classes, max_bad_share=share, sampling=sampling) for split in splits]
+
+
+def _check_batch(splits: Sequence[Split], section: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the number of training videos with the batch size; training makes full batches only."""
+    num_videos = sum(len(split.records) for split in splits) * section.get('repeat', 1)
+    batch_size = section.get('batch_size', 1)
+    if 0 < num_videos < batch_size:
+        text = (
+            f'{num_videos} videos are fewer than train_dataloader.batch_size={batch_size}; training makes full batches'
+        )
+        yield Finding('error', 'list', splits[0].name, text)
 
 
 def _read_dataset(name: str, cfg: Mapping[str, Any], path: str) -> list[Split]:

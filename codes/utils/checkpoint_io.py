@@ -83,7 +83,8 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {file.absolute()}')
+        is_folder = f'; {file} is a folder' if file.is_dir() else ''
+        raise FileNotFoundError(f'there is no checkpoint {file.absolute()}{is_folder}')
     try:
         _compare_checksums(file)
         content = torch.load(file, map_location='cpu', weights_only=True)

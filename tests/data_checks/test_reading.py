@@ -54,6 +54,16 @@ def test_a_data_set_whose_list_is_wrong_is_read_as_far_as_it_is_right(tmp_path: 
     assert 'no list file' in none.findings[0].text
 
 
+def test_training_needs_a_full_batch(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a.mp4 0\nb.mp4 1\n')
+    cfg = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': PIPELINE}
+    for section, expected in (({'batch_size': 3}, 1), ({'batch_size': 2}, 0), ({'batch_size': 4, 'repeat': 2}, 0)):
+        (one,) = read_split('train_dataloader', {'dataset': cfg, **section}, 2)
+        assert [finding.level for finding in one.findings] == ['error'] * expected
+    (val,) = read_split('val_dataloader', {'dataset': cfg, 'batch_size': 9}, 2)
+    assert not val.findings
+
+
 def test_what_is_left_of_a_wrong_list_has_the_classes_and_the_sampling_that_training_has(tmp_path: Path) -> None:
     (tmp_path / 'list.txt').write_text('a.mp4 0\nb.mp4 1\nc.mp4 2\nd.mp4 7\ne.mp4\n')
     (tmp_path / 'names.txt').write_text(''.join(f'{name}\n' for name in 'stuvwxyz'))
