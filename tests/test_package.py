@@ -60,6 +60,7 @@ def imports_of_others() -> set[str]:
     return {name for name in found if name.partition('.')[0] != 'dsanet'}
 
 
+@pytest.mark.sweep
 def test_importing_every_module_changes_nothing_else() -> None:
     assert run_python(str(ROOT / 'tests/import_all.py'), *sorted(imports_of_others())) == ''
 

@@ -318,6 +318,7 @@ ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))  # so that nothing shuts th
 """
 
 
+@pytest.mark.sweep
 def test_exit_kills_our_workers_and_no_others(tmp_path):
     command = [sys.executable, '-c', HOST, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

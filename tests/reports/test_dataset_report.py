@@ -28,7 +28,7 @@ def make_facts(*splits: Split) -> dict[Job, FileFacts]:
     }
 
 
-@pytest.mark.parametrize('num_classes', [1, 40, 60])
+@pytest.mark.parametrize('num_classes', [1, pytest.param(40, marks=pytest.mark.sweep), 60])
 def test_report_is_drawn_for_few_and_many_classes(num_classes: int) -> None:
     train, val = make_split('train', num_classes, 90), make_split('val', num_classes, 20)
     facts = make_facts(train, val)

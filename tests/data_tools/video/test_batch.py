@@ -372,7 +372,7 @@ def _run_slowly(videos: Path, out: Path) -> None:
     run_jobs(partial(copy, seconds=0.2), plan_jobs(videos, out), out / FAILURES_FILE, 2)
 
 
-@pytest.mark.parametrize('by', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize('by', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.sweep), signal.SIGKILL])
 def test_what_was_interrupted_goes_on(tmp_path, out, by, capfd):
     videos = touch(tmp_path / 'videos', *(f'{number}.mp4' for number in range(40)))
     process = multiprocessing.get_context('fork').Process(target=_run_slowly, args=(videos, out))
