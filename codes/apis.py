@@ -24,7 +24,7 @@ from dsanet.datasets.transforms.compose import Compose
 from dsanet.engine.preparation import check_sampling, place_model
 from dsanet.inference.loading import config_for_checkpoint
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
-from dsanet.models.weights.loading import load_weights
+from dsanet.models.weights.loading import class_names_of, load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint
 
 __all__ = [
@@ -113,7 +113,7 @@ def init_recognizer(
     model = build(loaded['model'], MODELS, 'model')
     check_sampling(model, loaded, ['test_dataloader'])
     load_weights(model, checkpoint, strict=True, content=content)
-    names = content.get('class_names') or [str(k) for k in range(model.num_classes)]
+    names = class_names_of(content) or [str(k) for k in range(model.num_classes)]
     steps = [
         build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}')
         for i, step in enumerate(loaded['test_dataloader']['dataset']['pipeline'])

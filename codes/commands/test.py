@@ -69,7 +69,7 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.engine.stopping import RunError, StopRequest
     from dsanet.evaluation.results import Results, write_results
     from dsanet.inference.loading import config_for_checkpoint
-    from dsanet.models.weights.loading import load_weights
+    from dsanet.models.weights.loading import class_names_of, load_weights
     from dsanet.utils import distributed
     from dsanet.utils.checkpoint_io import read_checkpoint
     from dsanet.utils.files import write_atomically
@@ -90,10 +90,11 @@ def _test(args: argparse.Namespace) -> None:
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)
-        compare_class_names(content.get('class_names'), args.checkpoint, dataset.class_names, 'the test data')
+        compare_class_names(class_names_of(content), args.checkpoint, dataset.class_names, 'the test data')
         start_workers(loader)
         distributed.join(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, content=content)
+        del content  # with the state of the optimizer it is larger than the model, and the test may take hours
         metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
         check_metrics(metrics, dataset)
         parts: ResultParts | None = None

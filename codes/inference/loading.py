@@ -9,6 +9,7 @@ from dsanet.config.imports import import_modules
 from dsanet.config.loading import find_differences, load_config, parse_option
 from dsanet.config.schema import SECTIONS
 from dsanet.datasets.classes import load_config_with_classes
+from dsanet.models.weights.loading import class_names_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -89,5 +90,5 @@ def _num_classes(content: Mapping[str, Any], config: Mapping[str, Any] | None) -
     """Return the number of classes of a checkpoint, as far as it holds more than weights."""
     if config is not None:
         return config['model'].get('cls_head', {}).get('num_classes')
-    names = content.get('class_names')
-    return len(names) if isinstance(names, list) else None
+    names = class_names_of(content)
+    return None if names is None else len(names)

@@ -115,9 +115,13 @@ def read_weights(
         strides = layout.find_strides(found) if layout.find_strides is not None else {}
     except ValueError as error:
         raise ValueError(f'{file}: {error}') from error
+    return Weights(state, layout, is_average, class_names_of(content), strides)
+
+
+def class_names_of(content: Mapping[str, Any]) -> list[str] | None:
+    """Return the class names of a checkpoint by class number; None if it has none, or something else under that key."""
     names = content.get('class_names')
-    has_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return Weights(state, layout, is_average, names if has_names else None, strides)
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def inflate(weight: Tensor, length: int) -> Tensor:
