@@ -21,7 +21,7 @@ from dsanet.config.registry import MODELS, TRANSFORMS, build
 from dsanet.config.shipped import list_configs
 from dsanet.datasets.loader import collate
 from dsanet.datasets.transforms.compose import Compose
-from dsanet.engine.preparation import check_sampling, place_model
+from dsanet.engine.preparation import check_clip_shape, place_model
 from dsanet.inference.loading import config_for_checkpoint
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.weights.loading import class_names_of, load_weights
@@ -73,7 +73,7 @@ class LoadedRecognizer:
 
     Args:
         model: the recognizer.
-        pipeline: the steps of the config's test data set, so that a file is seen as in a test.
+        pipeline: the steps of the config's test dataset, so that a file is seen as in a test.
         class_names: names by class number; the numbers as text if the checkpoint has no names.
         device: where the model is.
     """
@@ -111,7 +111,7 @@ def init_recognizer(
     content = read_checkpoint(checkpoint)
     loaded = config_for_checkpoint(checkpoint, content, given, options)
     model = build(loaded['model'], MODELS, 'model')
-    check_sampling(model, loaded, ['test_dataloader'])
+    check_clip_shape(model, loaded, ['test_dataloader'])
     load_weights(model, checkpoint, strict=True, content=content)
     names = class_names_of(content) or [str(k) for k in range(model.num_classes)]
     steps = [

@@ -46,7 +46,7 @@ def as_processes(monkeypatch: pytest.MonkeyPatch, world_size: int, work: Callabl
     with monkeypatch.context() as patch:
         patch.setattr(distributed, 'rank', lambda: here.rank)
         patch.setattr(distributed, 'world_size', lambda: world_size)
-        patch.setattr(distributed, 'gather', gather)
+        patch.setattr(distributed, 'all_gather_object', gather)
         threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world_size)]
         for thread in threads:
             thread.start()

@@ -20,11 +20,11 @@ _NUM_STRIPES = 9
 def draw_frame(index: int, height: int = 72, width: int = 128) -> Image:
     """Return RGB frame ``index``, from 0 to 255, as uint8 (height, width, 3)."""
     stripe = height // _NUM_STRIPES
-    grey = np.zeros((height, width), np.uint8)
-    grey[:stripe] = np.linspace(0, 255, width).astype(np.uint8)
+    gray = np.zeros((height, width), np.uint8)
+    gray[:stripe] = np.linspace(0, 255, width).astype(np.uint8)
     for bit in range(8):
-        grey[(bit + 1) * stripe : (bit + 2) * stripe] = 255 * (index >> bit & 1)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+        gray[(bit + 1) * stripe : (bit + 2) * stripe] = 255 * (index >> bit & 1)
+    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def draw_frames(num_frames: int, height: int = 72, width: int = 128) -> Image:
@@ -38,13 +38,13 @@ def read_index(frame: Any) -> int:
     return sum(int(levels[bit + 1] > 127) << bit for bit in range(8))
 
 
-def read_centre(frame: Any) -> float:
+def read_center(frame: Any) -> float:
     """Return where the middle of a crop lies: 0 is the left edge of the whole frame, 1 the right edge."""
     return float(_stripe_levels(np.asarray(frame))[0]) / 255
 
 
 def _stripe_levels(frame: Image) -> list[float]:
-    """Return the mean grey level of the inner half of each stripe."""
+    """Return the mean gray level of the inner half of each stripe."""
     stripe = frame.shape[0] / _NUM_STRIPES
     return [frame[round((k + 0.25) * stripe) : round((k + 0.75) * stripe)].mean() for k in range(_NUM_STRIPES)]
 

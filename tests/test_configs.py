@@ -175,7 +175,7 @@ def test_network_trains_a_step_and_knows_the_order_of_snippets_if_it_should(
 
 
 def check_step(model: nn.Module, config: Mapping[str, Any], inputs: Tensor) -> None:
-    """Run one step as the config's optimiser does; every trainable weight has a gradient, and the step moves some."""
+    """Run one step as the config's optimizer does; every trainable weight has a gradient, and the step moves some."""
     dataset = config['train_dataloader']['dataset']
     label = torch.tensor([0, model.num_classes - 1])
     if dataset.get('multi_hot') is not None:

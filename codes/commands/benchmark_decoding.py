@@ -4,7 +4,7 @@ A sample is 4 snippets of 8 frames, one frame in two, at random places, cut by R
 pipeline of training, in one process, with every candidate reading the same frames of the same video in turn.
 The videos are generated (340x256, 300 frames, key frames every 12 and every 250 frames), or those of a folder.
 Decoders with threads of their own use more time of the processor than passes; both are in the table, which is Markdown.
-PSNR says how much of the originals' pictures is left, where size and length are: 40 dB is an error of 2.6 grey levels.
+PSNR says how much of the originals' pictures is left, where size and length are: 40 dB is an error of 2.6 gray levels.
 With --in-worker all is measured in a data worker, where decoders have a process of their own, as in training.
 
     dsanet benchmark-decoding

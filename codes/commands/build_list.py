@@ -21,7 +21,7 @@ from typing import Any
 from dsanet.commands.arguments import UsageError
 from dsanet.data_tools.lists.base import DataSet, Lists
 
-# The data sets of dsanet.data_tools.lists.catalogue, whose import takes time, and the user's own.
+# The datasets of dsanet.data_tools.lists.catalog, whose import takes time, and the user's own.
 NAMES = (
     'kinetics400',
     'kinetics600',
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='SHARE',
         help='write lists though videos are missing: any number, or up to this share of a list',
     )
-    add('--num-classes', type=int, help='number of classes to expect (default: that of the data set)')
+    add('--num-classes', type=int, help='number of classes to expect (default: that of the dataset)')
     add('--class-file', help='classes in the order of their labels, one a line (default: see docs/datasets.md)')
     add('--workers', type=int, default=8, help='folders to read at once (default: 8)')
     tree = parser.add_argument_group('folders', 'a tree train/class/video and val/class/video, or class/video')
@@ -96,11 +96,11 @@ def run(args: argparse.Namespace) -> int:
         check_numbering,
         index_with_bar,
         missing_line,
-        summarise,
+        summarize,
         summary_text,
         write_text,
     )
-    from dsanet.data_tools.lists.catalogue import DATA_SETS
+    from dsanet.data_tools.lists.catalog import DATA_SETS
     from dsanet.data_tools.lists.custom import read_class_tree
     from dsanet.data_tools.lists.matching import match, path_prefix
     from dsanet.datasets.frame_names import FrameNames
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         match(f'{split}{suffix}', videos, media, lists.class_names, prefix) for split, videos in lists.splits.items()
     ]
     refused = [one for one in built if not one.lines or len(one.skipped) > args.skip_missing * one.num_listed]
-    summary = summarise(data_set.title, lists, built, media, written=not refused)
+    summary = summarize(data_set.title, lists, built, media, written=not refused)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')  # the name of a file need not be text
     print(summary_text(summary, built, media))

@@ -77,7 +77,7 @@ def run_command(*words: object) -> float:
 def train_and_test(name: str, seed: int, out: Path) -> Result:
     """Train and test one model through the commands."""
     from dsanet.config.loading import load_config
-    from dsanet.models.summary import find_input_shape, summarise
+    from dsanet.models.summary import find_input_shape, summarize
     from dsanet.utils.json_lines import read_lines
 
     config = f'demo/{MODELS[name]}'
@@ -91,7 +91,7 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
     rows = json.loads(scores.read_text())
     right = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
     loaded = load_config(config)
-    cost = summarise(loaded['model'], find_input_shape(loaded))
+    cost = summarize(loaded['model'], find_input_shape(loaded))
     steps = [row['train/time'] for row in read_lines(work_dir / 'scalars.jsonl') if 'train/time' in row]
     # The median, because the first steps are slow, and so are those while the computer does something else.
     step_ms = 1000 * statistics.median(steps)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'--quality is {args.quality}, must be from 1 to 100')
     if args.short_side < 0:
         raise UsageError(f'--short-side is {args.short_side}, must be 0 or more')
-    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarise
+    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize
     from dsanet.data_tools.video.constant_rate import parse_rate
     from dsanet.data_tools.video.extract import extract_frames
 
@@ -54,5 +54,5 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:  # such as a full disk
         sys.stderr.write(f'error: {error}\n')
         return 2
-    print(summarise(outcome, args.out / FAILURES_FILE))
+    print(summarize(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0

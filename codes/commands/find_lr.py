@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     if not 0 < args.start < args.end < math.inf:
         raise UsageError(f'--start {args.start} and --end {args.end} must be above 0, the start below the end')
     from dsanet.engine.logging import plain_errors, setup_logging
-    from dsanet.engine.range_test import MEMORY, describe, make_runner, range_test, suggest
+    from dsanet.engine.range_test import MEMORY, describe, make_trainer, range_test, suggest
     from dsanet.reports.curves import check_picture, plot_range_test
 
     if args.iterations <= 2 * MEMORY:
@@ -52,9 +52,9 @@ def run(args: argparse.Namespace) -> None:
             config = read_config(args, TRAINING_SECTIONS)
             if args.amp is not None:
                 config['runtime'] = {**config.get('runtime', {}), 'amp': args.amp}
-            runner = make_runner(config, Path(folder))
-            runner.start(load_from=args.load_from, allow_pickle=args.allow_pickle)
-        points = range_test(runner, args.start, args.end, args.iterations)
+            trainer = make_trainer(config, Path(folder))
+            trainer.start(load_from=args.load_from, allow_pickle=args.allow_pickle)
+        points = range_test(trainer, args.start, args.end, args.iterations)
     if not points:
         sys.exit(f'error: the loss is not finite at a learning rate of {args.start}')
     suggestion = suggest(points)

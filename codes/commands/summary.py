@@ -49,10 +49,10 @@ def find_variations(file: Path) -> list[list[str]]:
 def cost_row(file: Path, options: list[str]) -> str:
     """Return a config's line of the table of costs."""
     from dsanet.datasets.classes import load_config_with_classes
-    from dsanet.models.summary import find_input_shape, summarise
+    from dsanet.models.summary import find_input_shape, summarize
 
     config = load_config_with_classes(file, options, num_classes=NUM_CLASSES)
-    summary = summarise(config['model'], find_input_shape(config))
+    summary = summarize(config['model'], find_input_shape(config))
     num_snippets, _, frames, height, width = summary['input_shape'][2:]
     name = file.relative_to(CONFIGS)
     shown = ' '.join(f'`{option}`' for option in options)
@@ -85,13 +85,13 @@ def run(args: argparse.Namespace) -> None:
                 print(cost_row(file, options))
         return
     from dsanet.engine.logging import plain_errors
-    from dsanet.models.summary import find_input_shape, summarise
+    from dsanet.models.summary import find_input_shape, summarize
 
     with plain_errors():
         config = _read_config(args)
         shape = tuple(args.input_shape or find_input_shape(config))
         try:
-            summary = summarise(config['model'], shape)
+            summary = summarize(config['model'], shape)
         except RuntimeError as error:  # torch's, of a frame or a pixel too few
             raise ValueError(
                 f'the network does not take U x T x H x W = {" x ".join(map(str, shape))}: {error}'

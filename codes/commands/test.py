@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int | None:
     if status is None:
         from dsanet.engine import failures
 
-        failures.run_tool(lambda: _test(args))
+        failures.run_main(lambda: _test(args))
     return status
 
 
@@ -62,9 +62,9 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.datasets.classes import compare_class_names
     from dsanet.datasets.loader import start_workers
     from dsanet.datasets.transforms.base import BadSample
-    from dsanet.engine.evaluator import FAILURES, check_metrics, compute_metrics, own_text, predict
+    from dsanet.engine.evaluator import EXPECTED_ERRORS, check_metrics, compute_metrics, predict, strip_worker_traceback
     from dsanet.engine.logging import plain_errors, setup_logging
-    from dsanet.engine.preparation import build_loader, check_sampling, place_model
+    from dsanet.engine.preparation import build_loader, check_clip_shape, place_model
     from dsanet.engine.result_parts import ResultParts, describe_test
     from dsanet.engine.stopping import RunError, StopRequest
     from dsanet.evaluation.results import Results, write_results
@@ -86,13 +86,13 @@ def _test(args: argparse.Namespace) -> None:
         amp = args.amp or runtime.amp
         device = distributed.find_device()
         model = build(config['model'], MODELS, 'model')
-        check_sampling(model, config, ['test_dataloader'])
+        check_clip_shape(model, config, ['test_dataloader'])
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)
         compare_class_names(class_names_of(content), args.checkpoint, dataset.class_names, 'the test data')
         start_workers(loader)
-        distributed.join(runtime.timeout_minutes)
+        distributed.init_process_group(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, content=content)
         del content  # with the state of the optimizer it is larger than the model, and the test may take hours
         metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
@@ -104,7 +104,9 @@ def _test(args: argparse.Namespace) -> None:
             # A launcher that starts a failed run once more does so with the same arguments.
             parts.start(args.resume_test or distributed.is_restart())
     place_model(model, device)
-    num_found = 0 if parts is None else sum(distributed.gather(sum(len(part.index) for part in parts.restored)))
+    num_found = (
+        0 if parts is None else sum(distributed.all_gather_object(sum(len(part.index) for part in parts.restored)))
+    )
     if num_found:
         logger.info('%d of %d videos were scored before the interruption', num_found, len(dataset))
     elif args.resume_test:
@@ -114,8 +116,8 @@ def _test(args: argparse.Namespace) -> None:
     try:
         with StopRequest() as stop, stop.at_once(f'within the test{how}'):
             predictions = predict(model, loader, device, amp, parts=parts)
-    except FAILURES as error:
-        text = own_text(error)
+    except EXPECTED_ERRORS as error:
+        text = strip_worker_traceback(error)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise RunError(f'the test cannot continue: {text}') from error
         if isinstance(error, BadSample):
@@ -145,4 +147,4 @@ def _test(args: argparse.Namespace) -> None:
             raise RunError(f'the results could not be written: {error}') from error
     if parts is not None:
         parts.remove()
-    distributed.teardown()
+    distributed.destroy_process_group()

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int | None:
     if status is None:
         from dsanet.engine import failures
 
-        failures.run_tool(lambda: _train(args))
+        failures.run_main(lambda: _train(args))
     return status
 
 
@@ -67,7 +67,7 @@ def _train(args: argparse.Namespace) -> None:
     from dsanet.data_checks.run import check_before_training
     from dsanet.engine.checkpointing import what_to_resume
     from dsanet.engine.logging import plain_errors, setup_logging
-    from dsanet.engine.trainer import Runner
+    from dsanet.engine.trainer import Trainer
     from dsanet.utils import distributed
 
     work_dir = Path(args.work_dir or default_folder(args.config))
@@ -84,21 +84,21 @@ def _train(args: argparse.Namespace) -> None:
         is_main = distributed.rank() == 0
         work_dir.mkdir(parents=True, exist_ok=True)
         setup_logging(work_dir, is_main)
-        runner = Runner(config, work_dir, device)
+        trainer = Trainer(config, work_dir, device)
         # The trial forks, and so do the workers: both before there are threads.
-        tried = try_pipelines(splits_of_run(runner)) if is_main and not args.no_check else []
-        runner.start_workers()
-        distributed.join(runtime.timeout_minutes)
+        tried = try_pipelines(splits_of_run(trainer)) if is_main and not args.no_check else []
+        trainer.start_workers()
+        distributed.init_process_group(runtime.timeout_minutes)
         if not args.no_check:
-            check_before_training(splits_of_run(runner), tried)
+            check_before_training(splits_of_run(trainer), tried)
         if is_main:
-            _keep_config(runner.config_text, work_dir)
-        runner.start(what_to_resume(args.resume, work_dir), args.load_from, args.allow_pickle)
-    best = runner.train(args.profile)
+            _keep_config(trainer.config_text, work_dir)
+        trainer.start(what_to_resume(args.resume, work_dir), args.load_from, args.allow_pickle)
+    best = trainer.train(args.profile)
     if best is not None:
         numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
         logging.getLogger('dsanet').info('best epoch %d: %s', best['epoch'], numbers)
-    distributed.teardown()
+    distributed.destroy_process_group()
 
 
 def _keep_config(text: str, work_dir: Path) -> None:

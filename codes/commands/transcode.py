@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = _read_settings(args)
-    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarise
+    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize
     from dsanet.data_tools.video.constant_rate import parse_rate
     from dsanet.data_tools.video.transcode import transcode
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:  # such as a full disk
         sys.stderr.write(f'error: {error}\n')
         return 2
-    print(summarise(outcome, args.out / FAILURES_FILE))
+    print(summarize(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0
 
 

@@ -6,6 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeGuard, Union, get_args, get_origin, get_type_hints
 
+# Options of earlier versions, by the function or class that took them, and what to write now.
+RENAMED = {
+    ('build_dataloader', 'sampling'): (
+        "It is now 'class_balance': None (was 'uniform'), 'equal' (was 'balanced') or 'square_root'."
+    ),
+    ('RuntimeCfg', 'on_save_error'): 'It was removed: a run stops if a checkpoint cannot be written.',
+}
+
 
 class UnknownArgument(KeyError):
     """A key of a config dict that is not an argument of what the dict configures.
@@ -18,9 +26,9 @@ class UnknownArgument(KeyError):
     """
 
     def __init__(self, path: str, key: str, name: str, allowed: Sequence[str]) -> None:
-        super().__init__(
-            f'{path}.{key} is not an argument of {name}.{nearest(key, allowed)} Allowed: {", ".join(allowed)}'
-        )
+        renamed = RENAMED.get((name, key))
+        hint = f' {renamed}' if renamed else nearest(key, allowed)
+        super().__init__(f'{path}.{key} is not an argument of {name}.{hint} Allowed: {", ".join(allowed)}')
         self.path = path
         self.key = key
 

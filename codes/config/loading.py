@@ -155,7 +155,7 @@ def _references(value: Any) -> set[str]:
 
 
 def _check_settings(names: Iterable[str], used: set[str], where: str = '') -> None:
-    """Refuse a setting that nothing refers to: most likely a section or a setting misspelt.
+    """Refuse a setting that nothing refers to: most likely a section or a setting misspelled.
 
     Args:
         names: what the file itself or an override sets. What bases set for other configs may be unused.

@@ -19,7 +19,7 @@ class TrainCfg:
         clip_grad_norm: largest L2 norm of all gradients together; None for no limit.
         ema_decay: share of the old average that stays when a step's weights are averaged in (``engine/ema.py``);
             validation then uses the averaged weights. None for no averaging.
-        accumulate: batches whose gradients are averaged for one step of the optimiser, an iteration; so a batch of
+        accumulate: batches whose gradients are averaged for one step of the optimizer, an iteration; so a batch of
             ``accumulate`` times the size, but for batch norms, which see one batch at a time.
         sync_bn: compute the statistics of batch norms over the batches of all processes.
         base_batch_size: videos an iteration, of all processes together, that ``optimizer.lr`` is for; None if unknown.
@@ -56,9 +56,9 @@ class TrainCfg:
 
 @dataclass(frozen=True)
 class ParametersCfg:
-    """Which parameters learn at another rate than the optimiser's, and which do not decay.
+    """Which parameters learn at another rate than the optimizer's, and which do not decay.
 
-    Norm parameters are the weights and biases of normalisation layers. Biases are those of all other layers, and the
+    Norm parameters are the weights and biases of normalization layers. Biases are those of all other layers, and the
     tables of position biases in Swin's attention. TSM's recipe (arXiv 1811.08383, published code) is
     ``dict(lr_multipliers={'cls_head': 5}, bias_lr_multiplier=2, decay_norms=False, decay_biases=False)``.
 
@@ -69,7 +69,7 @@ class ParametersCfg:
             'dsa_after_layer2'. Of several keys that match, the one that reaches furthest into the name counts, and of
             those that reach equally far the longest. With 0 the parameters stay as they are.
         bias_lr_multiplier: what the learning rate of biases is multiplied with, on top of ``lr_multipliers``.
-        decay_norms: whether the optimiser's weight decay holds for norm parameters.
+        decay_norms: whether the optimizer's weight decay holds for norm parameters.
         decay_biases: whether it holds for biases.
     """
 
@@ -103,7 +103,7 @@ class RuntimeCfg:
     """Everything about a run that is not about the model's quality.
 
     Args:
-        seed: of initialisation, order, augmentation and dropout.
+        seed: of initialization, order, augmentation and dropout.
         deterministic: use deterministic algorithms on the GPU; slower.
         amp: None for float32, 'bf16' or 'fp16' for automatic mixed precision.
         log_interval: iterations between two log lines.

@@ -67,7 +67,7 @@ def check_links(train: Split, other: Split, identities: Mapping[str, Mapping[int
 
     Args:
         train, other: the splits.
-        identities: of their files, as of :class:`presence.Looked`, by name of the split. A pair of which one lacks is
+        identities: of their files, as of :class:`presence.FileScan`, by name of the split. A pair of which one lacks is
             not found.
     """
     both = [(other.records[i], train.records[j]) for i, j in _linked(train, other, identities)]

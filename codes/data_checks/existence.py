@@ -18,7 +18,7 @@ from dsanet.datasets.annotation import VideoRecord
 
 
 @dataclass(frozen=True)
-class Looked:
+class FileScan:
     """What the file system says of a split's files, without opening any.
 
     Args:
@@ -41,7 +41,7 @@ def spread_order(length: int) -> npt.NDArray[np.int64]:
     return np.argsort(np.arange(length) * 0.6180339887498949 % 1, kind='stable')
 
 
-def look_for_files(split: Split, seconds: float | None) -> Looked:
+def look_for_files(split: Split, seconds: float | None) -> FileScan:
     """Ask the file system for the files of a split, without opening any.
 
     Of a folder of frames the first and the last frame are looked for.
@@ -64,7 +64,7 @@ def look_for_files(split: Split, seconds: float | None) -> Looked:
             identities[place] = identity
         if error is not None:
             bad.append(FileFacts(record.path, error=error, kind='missing'))
-    return Looked(num_videos, bad, identities)
+    return FileScan(num_videos, bad, identities)
 
 
 def find_file(

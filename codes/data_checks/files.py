@@ -10,7 +10,7 @@ from dsanet.data_checks.report import Finding, name_video
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
-LONG_FRAMES = 2.5  # width / height, or the other way round, beyond which a centre crop sees little of a frame
+LONG_FRAMES = 2.5  # width / height, or the other way round, beyond which a center crop sees little of a frame
 UNEQUAL_RATES = 1.3  # so many times the usual frame rate, or the other way round, is worth a word
 
 
@@ -151,7 +151,7 @@ def _check_resolutions(split: Split, good: Sequence[tuple[VideoRecord, FileFacts
         (record, one) for record, one in good if max(one.height, one.width) > LONG_FRAMES * min(one.height, one.width)
     ]
     if long:
-        text = f'{len(long)} of {len(good)} videos are so long or so high that a centre crop sees little of them'
+        text = f'{len(long)} of {len(good)} videos are so long or so high that a center crop sees little of them'
         yield Finding('warning', 'resolution', split.name, text, _with_sizes(long))
     upright = [(record, one) for record, one in good if one.height > one.width]
     if 0 < len(upright) < len(good):

@@ -1,4 +1,4 @@
-"""Checks of labels: whether they suit the model, and whether classes can be learnt from them."""
+"""Checks of labels: whether they suit the model, and whether classes can be learned from them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ def check_labels(split: Split) -> Iterator[Finding]:
         several = [f'{name_video(record)}: {record.labels}' for record in split.records if len(record.labels) > 1]
         if several:
             text = (
-                f'{count_videos(several)} with several labels; a data set takes them with multi_hot=<number of classes>'
+                f'{count_videos(several)} with several labels; a dataset takes them with multi_hot=<number of classes>'
             )
             yield Finding('error', 'labels', split.name, text, tuple(several))
     if num_classes is None or not counts:
@@ -61,7 +61,7 @@ def check_balance(split: Split) -> Iterator[Finding]:
         return
     lacking = [label for label in range(split.num_classes or 0) if label not in counts]
     if lacking:
-        text = f'{len(lacking)} of {split.num_classes} classes have no video, so they cannot be learnt'
+        text = f'{len(lacking)} of {split.num_classes} classes have no video, so they cannot be learned'
         yield Finding('warning', 'balance', split.name, text, tuple(map(split.class_name, lacking)))
     if lacking == [0] and len(counts) > 1:
         # Labels from 1 on, with a class too many in the config, would train without a word.
@@ -80,11 +80,13 @@ def _check_sizes(split: Split) -> Iterator[Finding]:
     if many >= UNEQUAL * few:
         names = split.class_name(largest), split.class_name(smallest)
         text = f'classes are unequal: {names[0]} has {many:,} videos, {names[1]} {few:,}'
-        if split.sampling == 'uniform':
-            hint = "train_dataloader.sampling='square_root' or a loss with class weights can help"
+        if split.class_balance is None:
+            hint = "train_dataloader.class_balance='square_root' or a loss with class weights can help"
             yield Finding('warning', 'balance', split.name, f'{text}; {hint} (configs/custom/imbalanced_videos.py)')
         else:
-            yield Finding('note', 'balance', split.name, f'{text}; sampling={split.sampling!r} evens that out')
+            yield Finding(
+                'note', 'balance', split.name, f'{text}; class_balance={split.class_balance!r} evens that out'
+            )
 
 
 def check_class_names(train: Sequence[Split], other: Split) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ def _make_sample(splits: Sequence[Split], tried: Sequence[tuple[int, VideoRecord
     split = splits[number]
     start = _start(split, record)
     try:
-        Compose(split.steps, tuple(start), owner='the data set')(start)
+        Compose(split.steps, tuple(start), owner='the dataset')(start)
     except MissingSample:
         return _Outcome('missing')
     except BadSample as error:
@@ -114,7 +114,7 @@ def _make_sample(splits: Sequence[Split], tried: Sequence[tuple[int, VideoRecord
 
 
 def _start(split: Split, record: VideoRecord) -> Record:
-    """Return what the pipeline starts from, as the data set gives it."""
+    """Return what the pipeline starts from, as the dataset gives it."""
     label: Any = record.labels[0]
     if split.multi_hot is not None:
         label = np.isin(np.arange(split.multi_hot), record.labels).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What is in the files of a data set: each one is opened as in training, and some of its frames are decoded.
+"""What is in the files of a dataset: each one is opened as in training, and some of its frames are decoded.
 
 Results are kept in a file, a line a video, so that an interrupted inspection goes on where it was. A video is inspected
 again when it has changed, when other things are asked about it, or when it could not be read: the cause may have been
@@ -80,7 +80,7 @@ class Job:
     digest: bool = field(default=False, compare=False)
 
 
-def look_at(job: Job) -> tuple[str, Identity | None]:
+def stat_video(job: Job) -> tuple[str, Identity | None]:
     """Ask the file system for the state of a video, without opening it.
 
     Returns:
@@ -125,7 +125,7 @@ def _identity(found: os.stat_result) -> Identity | None:
 
 
 def inspect_video(job: Job) -> FileFacts:
-    """Open one video as a data set does, and decode frames spread over it, the first and the last among them."""
+    """Open one video as a dataset does, and decode frames spread over it, the first and the last among them."""
     started = time.monotonic()
     missing = f'{job.path}: no such file or folder'
     if not os.path.exists(job.path):
@@ -143,7 +143,7 @@ def inspect_video(job: Job) -> FileFacts:
 
 
 def read_frames(job: Job, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Return some frames of a video as a data set decodes them, before any augmentation.
+    """Return some frames of a video as a dataset decodes them, before any augmentation.
 
     Args:
         job: the video.
@@ -177,7 +177,7 @@ def _inspect_folder(job: Job) -> dict[str, Any]:
     there = set(os.listdir(job.path)) if os.path.isdir(job.path) else set()
     lacking = [index for index, name in enumerate(names[:-1]) if name not in there]
     if lacking:
-        # Nobody says better what lies there instead than the error of the data set.
+        # Nobody says better what lies there instead than the error of the dataset.
         read_frames(job, np.array(lacking[:1]))
     indices = np.arange(num_frames) if job.every_frame else spread_indices(num_frames, NUM_DECODED)
     shapes = {read_frames(job, chunk).shape[1:3] for chunk in np.array_split(indices, -(-len(indices) // 32))}
@@ -259,7 +259,7 @@ class Inspection:
     Attributes:
         known: number of videos whose results are taken from the file.
         open_jobs: what is left to do.
-        identities: of the videos' files, as of :func:`look_at`, where they are known.
+        identities: of the videos' files, as of :func:`stat_video`, where they are known.
     """
 
     def __init__(
@@ -274,7 +274,7 @@ class Inspection:
         self.identities: dict[Job, Identity] = {}
         every = list(dict.fromkeys(jobs))
         with ThreadPoolExecutor(_NUM_LOOKING) as pool:
-            for job, (key, identity) in zip(every, pool.map(look_at, every), strict=True):
+            for job, (key, identity) in zip(every, pool.map(stat_video, every), strict=True):
                 distinct[job] = key
                 if identity is not None:
                     self.identities[job] = identity

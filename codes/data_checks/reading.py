@@ -1,6 +1,6 @@
-"""From a data set, or from a section of a config, to the splits that are checked.
+"""From a dataset, or from a section of a config, to the splits that are checked.
 
-A training has its data sets built already. A config whose lists are wrong is read as far as it is right: the wrong
+A training has its datasets built already. A config whose lists are wrong is read as far as it is right: the wrong
 lines become findings, and the other checks go on with the rest.
 """
 
@@ -29,24 +29,26 @@ def splits_of(
     name: str,
     dataset: Any,
     num_classes: int | None,
-    sampling: str = 'uniform',
+    class_balance: str | None = None,
     max_bad_share: float | None = None,
 ) -> list[Split]:
-    """Return what the checks need of a data set that is built: one split, or one a part of a mixed data set.
+    """Return what the checks need of a dataset that is built: one split, or one a part of a mixed dataset.
 
     Args:
         name: 'train', 'val' or 'test'.
-        dataset: the data set, as ``build_dataloader`` left it.
+        dataset: the dataset, as ``build_dataloader`` left it.
         num_classes: classes of the model.
-        sampling: what training takes equally often.
-        max_bad_share: of the mixed data set that this one is a part of; None for the data set's own.
+        class_balance: how training balances the classes.
+        max_bad_share: of the mixed dataset that this one is a part of; None for the dataset's own.
     """
     if max_bad_share is None:
         resamples = getattr(dataset, 'on_error', 'raise') == 'resample'
         max_bad_share = dataset.max_bad_share if resamples else 0.0
     if hasattr(dataset, 'datasets'):
         parts = enumerate(dataset.datasets)
-        return [s for i, part in parts for s in splits_of(f'{name}.{i}', part, num_classes, sampling, max_bad_share)]
+        return [
+            s for i, part in parts for s in splits_of(f'{name}.{i}', part, num_classes, class_balance, max_bad_share)
+        ]
     return [
         Split(
             name,
@@ -58,13 +60,13 @@ def splits_of(
             getattr(dataset, 'filename_tmpl', None),
             getattr(dataset, 'start_index', 1),
             max_bad_share,
-            sampling,
+            class_balance,
         )
     ]
 
 
 def read_split(section_name: str, section: Mapping[str, Any], num_classes: int | None) -> list[Split]:
-    """Build a config's data set and return what the checks need of it; if its list cannot be read, what is left.
+    """Build a config's dataset and return what the checks need of it; if its list cannot be read, what is left.
 
     Args:
         section_name: such as 'train_dataloader'.
@@ -78,11 +80,13 @@ def read_split(section_name: str, section: Mapping[str, Any], num_classes: int |
     on_error = section.get('on_error') or ('resample' if name == 'train' else 'raise')  # as build_dataloader decides
     usual = inspect.signature(build_dataloader).parameters['max_bad_share'].default
     share = section.get('max_bad_share', usual) if on_error == 'resample' else 0.0
-    sampling = section.get('sampling', 'uniform')
+    class_balance = section.get('class_balance')
     splits = _read_dataset(name, section['dataset'], f'{section_name}.dataset')
     if name == 'train':
         splits[0] = replace(splits[0], findings=(*splits[0].findings, *_check_batch(splits, section)))
-    return [replace(split, num_classes=num_classes, max_bad_share=share, sampling=sampling) for split in splits]
+    return [
+        replace(split, num_classes=num_classes, max_bad_share=share, class_balance=class_balance) for split in splits
+    ]
 
 
 def _check_batch(splits: Sequence[Split], section: Mapping[str, Any]) -> Iterator[Finding]:
@@ -97,17 +101,17 @@ def _check_batch(splits: Sequence[Split], section: Mapping[str, Any]) -> Iterato
 
 
 def _read_dataset(name: str, cfg: Mapping[str, Any], path: str) -> list[Split]:
-    """Return the splits of a data set, of a mixed one also those of which the list cannot be read.
+    """Return the splits of a dataset, of a mixed one also those of which the list cannot be read.
 
-    They lack what the data set does not know: the classes of the model, and what the loader does.
+    They lack what the dataset does not know: the classes of the model, and what the loader does.
 
     Args:
         name: of the split.
-        cfg: of the data set.
+        cfg: of the dataset.
         path: of ``cfg`` in the config.
 
     Raises:
-        KeyError, ValueError: an argument is wrong, of a mixed data set one of its own, and not a list.
+        KeyError, ValueError: an argument is wrong, of a mixed dataset one of its own, and not a list.
     """
     try:
         return splits_of(name, build(cfg, DATASETS, path), None)
@@ -122,7 +126,7 @@ def _read_dataset(name: str, cfg: Mapping[str, Any], path: str) -> list[Split]:
 
 
 def _read_apart(name: str, cfg: Mapping[str, Any], path: str, reason: str) -> Split:
-    """Return as much as can be read of a data set, not a mixed one, that cannot be built for some ``reason``."""
+    """Return as much as can be read of a dataset, not a mixed one, that cannot be built for some ``reason``."""
     steps = [build(step, TRANSFORMS, f'{path}.pipeline.{i}') for i, step in enumerate(cfg['pipeline'])]
     of_frames = find_class(cfg, DATASETS, path) is RawFramesDataset
     records: list[VideoRecord] = []
@@ -154,7 +158,7 @@ def _read_apart(name: str, cfg: Mapping[str, Any], path: str, reason: str) -> Sp
 def read_whole_list(
     split: str, list_file: str, data_root: str | None, with_num_frames: bool
 ) -> tuple[list[VideoRecord], list[Finding]]:
-    """Read a list in spite of wrong lines, and name all of them where the data set names the first.
+    """Read a list in spite of wrong lines, and name all of them where the dataset names the first.
 
     Args:
         split: name of the split, for the error.
@@ -180,7 +184,7 @@ def _parse_right_lines(
 ) -> tuple[list[VideoRecord], list[str]]:
     """Return the records of the right lines, and what is wrong with each of the others.
 
-    The parser is the data set's own, so both call the same lines wrong: those that it refuses are blanked in a copy,
+    The parser is the dataset's own, so both call the same lines wrong: those that it refuses are blanked in a copy,
     which has its line numbers, until it is content.
     """
     wrong: list[str] = []
@@ -217,11 +221,11 @@ def read_splits(config: Mapping[str, Any]) -> list[Split]:
     return [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
 
 
-def splits_of_run(runner: Any) -> list[Split]:
-    """Return what a run, a ``dsanet.engine.trainer.Runner``, trains and validates on."""
-    num_classes = runner.model.num_classes
-    sampling = runner.config['train_dataloader'].get('sampling', 'uniform')
-    splits = splits_of('train', runner.train_loader.dataset, num_classes, sampling)
-    if runner.val_loader is not None:
-        splits += splits_of('val', runner.val_loader.dataset, num_classes)
+def splits_of_run(trainer: Any) -> list[Split]:
+    """Return what a run, a ``dsanet.engine.trainer.Trainer``, trains and validates on."""
+    num_classes = trainer.model.num_classes
+    class_balance = trainer.config['train_dataloader'].get('class_balance')
+    splits = splits_of('train', trainer.train_loader.dataset, num_classes, class_balance)
+    if trainer.val_loader is not None:
+        splits += splits_of('val', trainer.val_loader.dataset, num_classes)
     return splits

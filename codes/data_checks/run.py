@@ -109,7 +109,7 @@ def check_before_training(splits: Sequence[Split], tried: Sequence[Finding] = ()
             announce(quick_report(splits, 0.5, tried))
         except ValueError as error:
             problem = str(error)
-    problem = distributed.gather(problem)[0]
+    problem = distributed.all_gather_object(problem)[0]
     if problem is not None:
         raise ValueError(problem)
 

@@ -1,4 +1,4 @@
-"""A split of a data set, as the checks see it."""
+"""A split of a dataset, as the checks see it."""
 
 import os
 from collections import Counter
@@ -16,19 +16,19 @@ from dsanet.datasets.transforms.sampling import SampleSegments, SampleSnippets
 
 @dataclass(frozen=True)
 class Split:
-    """What the checks need to know of a data set.
+    """What the checks need to know of a dataset.
 
     Args:
-        name: 'train', 'val' or 'test'; of the parts of a mixed data set 'train.0', 'train.1', ...
+        name: 'train', 'val' or 'test'; of the parts of a mixed dataset 'train.0', 'train.1', ...
         records: its videos.
         num_classes: classes of the model; None if they are not known.
         class_names: names by label; None if they are not known.
-        multi_hot: as of the data set.
+        multi_hot: as of the dataset.
         steps: of its pipeline.
         filename_tmpl: how frames are called; None for video files.
         start_index: number of the first frame.
         max_bad_share: share of the videos that may be unreadable; 0 if the first one ends the run.
-        sampling: what training takes equally often, as of the loader.
+        class_balance: how training balances the classes, as of the loader.
         findings: what was found when the list was read.
     """
 
@@ -41,7 +41,7 @@ class Split:
     filename_tmpl: str | None = None
     start_index: int = 1
     max_bad_share: float = 0.0
-    sampling: str = 'uniform'
+    class_balance: str | None = None
     findings: tuple[Finding, ...] = ()
 
     @property

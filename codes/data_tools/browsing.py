@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from dsanet.data_tools.visualization import SeenSample, fit_into, height_of
-from dsanet.datasets.loader import as_it_is, init_worker
+from dsanet.datasets.loader import identity_collate, init_worker
 from dsanet.datasets.transforms.base import Record, Transform
 from dsanet.datasets.transforms.decoding import OpenVideo
 from dsanet.utils.signals import interruptions_held_back
@@ -41,7 +41,7 @@ class Watch(Transform):
 
 
 class WatchedSamples(Dataset[dict[str, Any]]):
-    """Samples of a data set, with what they are made from.
+    """Samples of a dataset, with what they are made from.
 
     Args:
         dataset: as ``build_loader`` made it; its pipeline is watched from now on.
@@ -55,7 +55,7 @@ class WatchedSamples(Dataset[dict[str, Any]]):
         self.seen: dict[str, Any] = {}
         for part in getattr(dataset, 'datasets', [dataset]):
             steps = part.pipeline.transforms
-            decoded = next(i for i, step in enumerate(steps) if 'frames' in step.gives)
+            decoded = next(i for i, step in enumerate(steps) if 'frames' in step.provides)
             steps.insert(decoded + 1, Watch(self.seen, cell))
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ def load_watched(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int)
     watched = WatchedSamples(dataset, keys, cell)
     workers = min(num_workers, len(keys))
     items: DataLoader[Any] = DataLoader(
-        watched, None, num_workers=workers, worker_init_fn=init_worker, collate_fn=as_it_is
+        watched, None, num_workers=workers, worker_init_fn=init_worker, collate_fn=identity_collate
     )
     with interruptions_held_back():
         loaded = iter(items)

@@ -1,8 +1,8 @@
-"""Make a small video data set in which the label is a motion and the order of two events.
+"""Make a small video dataset in which the label is a motion and the order of two events.
 
 A disc and a cross, one after the other, move over a textured background. Eight classes: four directions of
 motion times two orders, 'disc then cross' or 'cross then disc'. The motion is short-range: a few
-neighbouring frames show it. The order is long-range: no snippet holds both events. A recogniser that
+neighboring frames show it. The order is long-range: no snippet holds both events. A recognizer that
 averages the scores of its snippets must therefore end at 50 % top-1 (right motion, guessed order), while
 one that relates snippets to each other, like DSA, can reach 100 %.
 
@@ -20,7 +20,7 @@ Time, in frames::
 
 1. *A snippet sees one event at most.* Between the events lie 6 frames of background. Four frames at interval
    1 or 2 reach over 4 or 7 frames, too few to hold a frame of both.
-2. *The second half is the first, 28 frames later.* Place, speed, size and colour are drawn for each event
+2. *The second half is the first, 28 frames later.* Place, speed, size and color are drawn for each event
    anew, from the same distributions, by the same code, whatever its shape; direction, background and noise
    do not know the order. Background surrounds both events, so both appear and vanish alike. A shape moves at
    one speed from its first frame to its last and leaves no trace. The picture wraps around like an old
@@ -68,11 +68,11 @@ MIN_SIZE = 32  # pixels; below, a cross is hard to tell from a disc
 RADIUS_RANGE = (0.16, 0.2)  # of the frame's side
 CROSS_ARM = 0.22  # half the width of a cross's bars, of its radius
 SPEED_RANGE = (0.04, 0.07)  # of the frame's side, per frame
-BACKGROUND_RANGE = (30, 90)  # of each colour channel; shapes are brighter, whatever the texture adds
+BACKGROUND_RANGE = (30, 90)  # of each color channel; shapes are brighter, whatever the texture adds
 SHAPE_RANGE = (150, 255)
 TEXTURE_CELLS = 6  # random patches along each side of the background
-TEXTURE_AMPLITUDE = 25  # grey levels
-NOISE_AMPLITUDE = 6  # grey levels, anew in every pixel of every frame
+TEXTURE_AMPLITUDE = 25  # gray levels
+NOISE_AMPLITUDE = 6  # gray levels, anew in every pixel of every frame
 
 DRAWING_VERSION = 1  # to be raised when the same arguments begin to give other videos
 ARGUMENTS_FILE = 'arguments.json'
@@ -108,31 +108,31 @@ def draw_video(label: int, rng: np.random.Generator, size: int = 40) -> np.ndarr
 
 
 def _draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Smooth random texture around a random dark colour, float32 (size, size, 3)."""
-    colour = rng.uniform(*BACKGROUND_RANGE, size=3)
+    """Smooth random texture around a random dark color, float32 (size, size, 3)."""
+    color = rng.uniform(*BACKGROUND_RANGE, size=3)
     cells = rng.uniform(-TEXTURE_AMPLITUDE, TEXTURE_AMPLITUDE, size=(TEXTURE_CELLS, TEXTURE_CELLS, 3))
     texture = cv2.resize(cells, (size, size), interpolation=cv2.INTER_LINEAR)
-    return (colour + texture).astype(np.float32)
+    return (color + texture).astype(np.float32)
 
 
 def _draw_event(frames: np.ndarray, shape: str, direction: tuple[int, int], rng: np.random.Generator) -> None:
-    """Let a shape of random size, colour, place and speed move over ``frames``, (F, H, W, 3), in place."""
+    """Let a shape of random size, color, place and speed move over ``frames``, (F, H, W, 3), in place."""
     num_frames, size = frames.shape[:2]
     radius = size * rng.uniform(*RADIUS_RANGE)
     velocity = size * rng.uniform(*SPEED_RANGE) * np.array(direction)
     start = rng.uniform(0, size, size=2)
-    colour = rng.uniform(*SHAPE_RANGE, size=3)
+    color = rng.uniform(*SHAPE_RANGE, size=3)
 
-    centres = start + velocity * np.arange(num_frames)[:, None]  # (F, 2)
-    offsets = np.arange(size) - centres[..., None]  # (F, 2, size)
+    centers = start + velocity * np.arange(num_frames)[:, None]  # (F, 2)
+    offsets = np.arange(size) - centers[..., None]  # (F, 2, size)
     offsets = (offsets + size / 2) % size - size / 2  # the shorter way around
     dy, dx = offsets[:, 0, :, None], offsets[:, 1, None, :]  # (F, H, 1), (F, 1, W)
     coverage = np.clip(0.5 - _distance_to_edge(shape, dy, dx, radius), 0, 1)[..., None]  # (F, H, W, 1)
-    frames += coverage * (colour - frames)
+    frames += coverage * (color - frames)
 
 
 def _distance_to_edge(shape: str, dy: np.ndarray, dx: np.ndarray, radius: float) -> np.ndarray:
-    """Distance in pixels from a shape's edge, negative inside, at offsets (dy, dx) from its centre."""
+    """Distance in pixels from a shape's edge, negative inside, at offsets (dy, dx) from its center."""
     if shape == 'disc':
         return np.hypot(dy, dx) - radius
     dy, dx = np.abs(dy), np.abs(dx)
@@ -176,9 +176,9 @@ def make_dataset(
     size: int = 40,
     overwrite: bool = False,
 ) -> bool:
-    """Write the data set to a folder.
+    """Write the dataset to a folder.
 
-    A data set that is there already, complete and made with the same arguments, is left as it is; one that
+    A dataset that is there already, complete and made with the same arguments, is left as it is; one that
     was interrupted is made again from its beginning.
 
     Args:
@@ -187,14 +187,14 @@ def make_dataset(
         seed: Equal seeds give equal files.
         val_fraction: Share of the videos that go to validation.
         size: Height and width in pixels.
-        overwrite: Replace a data set that this tool made, whatever its arguments.
+        overwrite: Replace a dataset that this tool made, whatever its arguments.
 
     Returns:
         Whether anything was written.
 
     Raises:
         ValueError: An argument is out of range.
-        FileExistsError: ``out`` holds a data set of other arguments, or files that are not this tool's.
+        FileExistsError: ``out`` holds a dataset of other arguments, or files that are not this tool's.
     """
     _check_arguments(num_videos, seed, val_fraction, size)
     arguments = {
@@ -249,7 +249,7 @@ def _check_arguments(num_videos: int, seed: int, val_fraction: float, size: int)
 
 
 def _read_arguments(out: Path) -> dict | None:
-    """Arguments of the data set in ``out``; None where nothing is, an error where other files are."""
+    """Arguments of the dataset in ``out``; None where nothing is, an error where other files are."""
     if out.exists() and not out.is_dir():
         raise FileExistsError(f'{out} is a file, must be a folder')
     if not out.exists() or not any(out.iterdir()):
@@ -265,8 +265,7 @@ def _check_equal(found: dict, arguments: dict, out: Path) -> None:
     ]
     if differences:
         raise FileExistsError(
-            f'{out} holds a data set of other arguments ({", ".join(differences)}); '
-            'choose another folder or --overwrite'
+            f'{out} holds a dataset of other arguments ({", ".join(differences)}); choose another folder or --overwrite'
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a data set for people: histograms, and sheets of frames with captions.
+"""Pictures of a dataset for people: histograms, and sheets of frames with captions.
 
 A sheet is drawn pixel by pixel, so that frames show as the network sees them; matplotlib only writes on it.
 """
@@ -47,9 +47,9 @@ class Sheet:
         height, width, _ = image.shape
         self.pixels[top : top + height, left : left + width] = image
 
-    def write(self, text: str, left: float, top: float, size: int = 13, colour: str = 'black', **style: Any) -> None:
+    def write(self, text: str, left: float, top: float, size: int = 13, color: str = 'black', **style: Any) -> None:
         """Put a text on the sheet, ``size`` pixels high; ``style`` is matplotlib's."""
-        self._texts.append((left, top, text, {'fontsize': size * POINTS, 'color': colour, **style}))
+        self._texts.append((left, top, text, {'fontsize': size * POINTS, 'color': color, **style}))
 
     def draw(self) -> Image:
         """Return the sheet with its captions, (height, width, 3)."""
@@ -139,9 +139,9 @@ def draw_classes(
         for place, (frame, text) in enumerate(frames):
             x = left + place * (width + gap)
             sheet.paste(fit_into(frame, width, height), x, top + heading)
-            sheet.write(shorten(text, width // 5), x, top + heading + height + 2, size=10, colour='dimgray')
+            sheet.write(shorten(text, width // 5), x, top + heading + height + 2, size=10, color='dimgray')
         if not frames:
-            sheet.write(shorten('no video to show', block_width // 8), left, top + heading + 8, colour='tab:red')
+            sheet.write(shorten('no video to show', block_width // 8), left, top + heading + 8, color='tab:red')
     return sheet.draw()
 
 
@@ -179,18 +179,18 @@ class SeenSample:
         return ', '.join(parts)
 
 
-SNIPPET_COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
+SNIPPET_COLORS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
 _LINE, _BAR, _CAPTION, _GAP = 18, 4, 14, 4  # pixels: a heading, a snippet's time line, a caption, between frames
 _LABELS = 92  # pixels for what stands left of a row
 _APART = 12  # pixels between the frames of two crops
 
 
-def _colour(snippet: int) -> tuple[int, int, int]:
-    return SNIPPET_COLOURS[snippet % len(SNIPPET_COLOURS)]
+def _color(snippet: int) -> tuple[int, int, int]:
+    return SNIPPET_COLORS[snippet % len(SNIPPET_COLORS)]
 
 
-def _hex(colour: tuple[int, int, int]) -> str:
-    return '#{:02x}{:02x}{:02x}'.format(*colour)
+def _hex(color: tuple[int, int, int]) -> str:
+    return '#{:02x}{:02x}{:02x}'.format(*color)
 
 
 def _bands(sample: SeenSample) -> list[Sequence[int]]:
@@ -243,12 +243,12 @@ def _draw_sample(sheet: Sheet, sample: SeenSample, top: int, cell: int) -> None:
     num_groups, snippets, frames = sample.frame_indices.shape
     several = len(sample.inputs) > num_groups
     for group, crops, snippet in itertools.product(range(num_groups), _bands(sample), range(snippets)):
-        sheet.write(f'snippet {snippet}', MARGIN, top + 2, colour=_hex(_colour(snippet)), weight='bold')
+        sheet.write(f'snippet {snippet}', MARGIN, top + 2, color=_hex(_color(snippet)), weight='bold')
         if num_groups > 1:
             sheet.write(f'group {group}', MARGIN, top + 20, size=12)
         left = MARGIN + _LABELS
         sheet.paste(fit_into(sample.whole[group, snippet], cell, cell), left, top)
-        sheet.write('whole frame', left, top + cell + 1, size=10, colour='dimgray')
+        sheet.write('whole frame', left, top + cell + 1, size=10, color='dimgray')
         left += cell + _GAP
         for crop in crops:
             left += _APART
@@ -257,7 +257,7 @@ def _draw_sample(sheet: Sheet, sample: SeenSample, top: int, cell: int) -> None:
                 sheet.paste(fit_into(frame, cell, cell), left, top)
                 name = f'crop {crop}, ' if several and number == 0 else ''
                 text = f'{name}frame {sample.frame_indices[group, snippet, number]}'
-                sheet.write(shorten(text, cell // 5), left, top + cell + 1, size=10, colour='dimgray')
+                sheet.write(shorten(text, cell // 5), left, top + cell + 1, size=10, color='dimgray')
                 left += cell + _GAP
         top += cell + _CAPTION + _GAP
 
@@ -276,7 +276,7 @@ def _draw_heading(sheet: Sheet, sample: SeenSample, top: int) -> int:
             for index in indices:
                 left = int(index) * length // sample.num_frames
                 right = max((int(index) + 1) * length // sample.num_frames, left + 2)
-                bar[:, left:right] = _colour(snippet)
+                bar[:, left:right] = _color(snippet)
             sheet.paste(bar, MARGIN, top)
             top += _BAR
         top += 2
@@ -306,12 +306,12 @@ def draw_moments(sample: SeenSample, cell: int) -> list[Image]:
             for snippet in range(snippets):
                 left = MARGIN + snippet * (cell + _GAP)
                 index = sample.frame_indices[view % num_groups, snippet, number]
-                sheet.write(f'snippet {snippet}', left, top, colour=_hex(_colour(snippet)), weight='bold', size=12)
+                sheet.write(f'snippet {snippet}', left, top, color=_hex(_color(snippet)), weight='bold', size=12)
                 sheet.paste(fit_into(sample.inputs[view, snippet, number], cell, cell), left, top + _CAPTION + 2)
                 text = f'frame {index}'
                 if name := sample.name_of_view(view):
                     text = f'{text}, {name}'
-                sheet.write(shorten(text, cell // 5), left, top + cell + _CAPTION + 3, size=10, colour='dimgray')
+                sheet.write(shorten(text, cell // 5), left, top + cell + _CAPTION + 3, size=10, color='dimgray')
             top += row
         pictures.append(sheet.draw())
     return pictures

@@ -1,4 +1,4 @@
-"""From list files to batches: annotation, data sets, the pipeline's steps and the loader."""
+"""From list files to batches: annotation, datasets, the pipeline's steps and the loader."""
 
 from dsanet.datasets.loader import build_dataloader
 from dsanet.datasets.video_datasets import MixedDataset, RawFramesDataset, VideoDataset

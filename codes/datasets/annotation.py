@@ -1,4 +1,4 @@
-"""What is in a data set: list files, class folders and class names, read into records.
+"""What is in a dataset: list files, class folders and class names, read into records.
 
 A list file has one video a line, ``path label``, or ``path num_frames label`` for folders of frames. Lines
 are split from the right, so a path may contain spaces. A video of several classes has its labels joined by commas,
@@ -32,7 +32,7 @@ _MAX_DIGITS = 9  # of labels and numbers of frames: what is longer is another co
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """One video of a data set.
+    """One video of a dataset.
 
     Args:
         path: the video file, or the folder of frames.
@@ -58,12 +58,12 @@ class VideoRecord:
         """The only label.
 
         Raises:
-            ValueError: there are several; says where, and which option of the data sets takes them.
+            ValueError: there are several; says where, and which option of the datasets takes them.
         """
         if len(self.labels) > 1:
             raise ValueError(
                 f'{self.source}: {self.path!r} has the labels {",".join(map(str, self.labels))}; '
-                'a data set takes several labels a video with multi_hot=<number of classes>'
+                'a dataset takes several labels a video with multi_hot=<number of classes>'
             )
         return self.labels[0]
 
@@ -207,7 +207,7 @@ def list_class_folders(root: str) -> list[str]:
 def scan_class_folders(
     root: str, frame_names: FrameNames | None = None, class_names: Sequence[str] | None = None
 ) -> tuple[list[VideoRecord], list[str]]:
-    """Find the videos of a data set without a list, one folder a class: ``root/class/video``.
+    """Find the videos of a dataset without a list, one folder a class: ``root/class/video``.
 
     Args:
         root: folder of the class folders. Hidden files and folders are skipped.

@@ -31,7 +31,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
     processes together is always the ``i``-th piece of the permutation, however many processes share it.
 
     Args:
-        num_samples: length of the data set.
+        num_samples: length of the dataset.
         batch_size: videos in a batch of one process.
         seed: first of the two numbers that the order is made from.
         rank, world_size: this process and the number of processes; process ``r`` takes samples
@@ -60,7 +60,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
             steps = f' x accumulate={accumulate}' if accumulate > 1 else ''
             raise ValueError(
                 f'training makes full batches only: one needs batch_size={batch_size} x {world_size} '
-                f'process(es){steps} = {global_batch} videos, but the data set has {num_samples}'
+                f'process(es){steps} = {global_batch} videos, but the dataset has {num_samples}'
                 f'{f" x repeat={repeat}" if repeat > 1 else ""}'
             )
         self.num_samples = num_samples
@@ -72,7 +72,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         self.world_size = world_size
         self.epoch = 0
         self.first = 0
-        self.is_asleep = False  # gives nothing, for start_workers
+        self.is_paused = False  # gives nothing, for start_workers
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
         """Choose what the next iteration gives.
@@ -86,7 +86,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         self.first = first
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
-        if self.is_asleep:
+        if self.is_paused:
             return
         rng = np.random.default_rng((self.seed, self.epoch))
         length = self.num_samples * self.repeat
@@ -109,10 +109,10 @@ class ShardSampler(Sampler[int]):
 
     Batch ``i`` is always samples ``i * batch_size`` and following, however many processes share the work: kernels round
     differently in batches of different sizes, and so the scores stay the same to the last bit. There is no padding:
-    processes may differ in length by one batch, and may have none; only the data set's last batch may be smaller.
+    processes may differ in length by one batch, and may have none; only the dataset's last batch may be smaller.
 
     Args:
-        num_samples: length of the data set.
+        num_samples: length of the dataset.
         batch_size: samples in a batch of one process.
         rank, world_size: this process and the number of processes.
     """
@@ -123,7 +123,7 @@ class ShardSampler(Sampler[int]):
         self.rank = rank
         self.world_size = world_size
         self.done: frozenset[int] = frozenset()
-        self.is_asleep = False  # gives nothing, for start_workers
+        self.is_paused = False  # gives nothing, for start_workers
 
     def leave_out(self, batches: Iterable[int]) -> None:
         """Leave out the batches of these numbers from now on; the others are shared anew. The same in all processes."""
@@ -138,7 +138,7 @@ class ShardSampler(Sampler[int]):
         return [range(start, min(start + self.batch_size, self.num_samples)) for start in mine]
 
     def __iter__(self) -> Iterator[int]:
-        return chain.from_iterable(() if self.is_asleep else self.batches)
+        return chain.from_iterable(() if self.is_paused else self.batches)
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -178,7 +178,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def as_it_is(item: Any) -> Any:
+def identity_collate(item: Any) -> Any:
     """Return an item, for loaders that give items and not batches: by default they turn arrays into tensors."""
     return item
 
@@ -242,7 +242,7 @@ def start_workers(loader: DataLoader[Any]) -> None:
     if not loader.num_workers:
         return
     sampler: Any = loader.sampler
-    sampler.is_asleep = True
+    sampler.is_paused = True
     # All threads of a worker must block SIGTERM for init_worker; libraries start some in the middle of a fork.
     to_block = {signal.SIGTERM} if hasattr(signal, 'sigwaitinfo') else set()  # not on macOS
     before = signal.pthread_sigmask(signal.SIG_BLOCK, to_block)
@@ -250,7 +250,7 @@ def start_workers(loader: DataLoader[Any]) -> None:
         iterator: Any = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    sampler.is_asleep = False
+    sampler.is_paused = False
     # Only these workers: other children of the program end in their own way.
     Finalize(None, _kill_workers, (iterator._workers,), exitpriority=0)
 
@@ -265,7 +265,7 @@ def build_dataloader(
     dataset: VideoSamples,
     batch_size: int,
     num_workers: int = 2,
-    sampling: str = 'uniform',
+    class_balance: str | None = None,
     repeat: int = 1,
     on_error: str | None = None,
     max_bad_share: float = 0.2,
@@ -284,8 +284,8 @@ def build_dataloader(
         dataset: what to load; its ``seed`` and what it does about bad samples are set.
         batch_size: videos in a batch of one process.
         num_workers: loading processes; 0 loads in this one.
-        sampling: what training takes equally often, see ``plan_groups``: 'uniform', every video; 'balanced', every
-            class; 'square_root', something between the two.
+        class_balance: None to take every video equally often; 'equal' to take every class equally often; 'square_root'
+            for something in between, see ``plan_groups``.
         repeat: how many times an epoch of training goes through the data, each time augmented anew.
         on_error: what to do with a video that cannot be read: 'raise', or 'resample', in training only: take another
             one of the same class instead, and report it in the batch. None for 'resample' in training.
@@ -294,7 +294,7 @@ def build_dataloader(
             every sample exactly once, in order.
         seed: decides the order and the augmentation, together with epoch and index.
         rank, world_size: this process and the number of processes.
-        accumulate: batches that make up one step of the optimiser; an epoch of training has whole steps only.
+        accumulate: batches that make up one step of the optimizer; an epoch of training has whole steps only.
 
     Raises:
         ValueError: a number out of range, no ``inputs`` at the pipeline's end, too few training videos, or an option
@@ -316,18 +316,22 @@ def build_dataloader(
     if on_error not in (None, 'raise', 'resample'):
         raise ValueError(f"on_error={on_error!r} must be 'raise', 'resample' or None")
     if not training:
-        changed = {'sampling': sampling != 'uniform', 'repeat': repeat != 1, 'on_error': on_error == 'resample'}
+        changed = {
+            'class_balance': class_balance is not None,
+            'repeat': repeat != 1,
+            'on_error': on_error == 'resample',
+        }
         for name, is_changed in changed.items():
             if is_changed:
                 raise ValueError(f'{name} is for training: evaluation takes every video exactly once')
-    if 'inputs' not in dataset.gives:
+    if 'inputs' not in dataset.provides:
         raise ValueError("the pipeline does not give 'inputs': end it with PackInputs")
     dataset.seed = seed
     dataset.on_error = on_error or ('resample' if training else 'raise')
     dataset.max_bad_share = max_bad_share
     sampler: Sampler[Any]
     if training:
-        plan = plan_groups(dataset, sampling)
+        plan = plan_groups(dataset, class_balance)
         sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, repeat, plan, accumulate)
     else:
         sampler = ShardSampler(len(dataset), batch_size, rank, world_size)

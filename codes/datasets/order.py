@@ -9,41 +9,43 @@ from dsanet.datasets.video_datasets import MixedDataset, VideoSamples
 
 Places = npt.NDArray[np.int64]
 
-SAMPLINGS = ('uniform', 'balanced', 'square_root')
+CLASS_BALANCES = (None, 'equal', 'square_root')
 
 
-def plan_groups(dataset: VideoSamples, sampling: str) -> tuple[list[Places], npt.NDArray[np.float64]] | None:
-    """Divide a data set into groups of which an epoch takes fixed shares.
+def plan_groups(
+    dataset: VideoSamples, class_balance: str | None
+) -> tuple[list[Places], npt.NDArray[np.float64]] | None:
+    """Divide a dataset into groups of which an epoch takes fixed shares.
 
     Args:
-        dataset: what is trained on; with ``weights``, the shares of its data sets.
-        sampling: 'uniform', every video as often as the others; 'balanced', every class; 'square_root', a class of n
-            videos as often as the square root of n says, which lies between the two. Classes without a video do not
-            count. In a mixture with weights, each data set is divided by itself.
+        dataset: what is trained on; with ``weights``, the shares of its datasets.
+        class_balance: None, every video equally often; 'equal', every class equally often; 'square_root', a class of n
+            videos in proportion to the square root of n. Classes without videos do not count. In a mixture with
+            weights, each dataset is divided separately.
 
     Returns:
         The places of each group's videos and the groups' shares, which sum to 1. None if every sample is taken once.
 
     Raises:
-        ValueError: an unknown ``sampling``, or classes to balance where videos have several.
+        ValueError: an unknown ``class_balance``, or classes to balance where videos have several.
     """
-    if sampling not in SAMPLINGS:
-        raise ValueError(f'sampling={sampling!r} must be one of {", ".join(SAMPLINGS)}')
-    if sampling != 'uniform' and dataset.multi_hot is not None:
-        raise ValueError(f'sampling={sampling!r} needs one class a video, but the data set has multi_hot')
+    if class_balance not in CLASS_BALANCES:
+        raise ValueError(f'class_balance={class_balance!r} must be one of {", ".join(map(repr, CLASS_BALANCES))}')
+    if class_balance is not None and dataset.multi_hot is not None:
+        raise ValueError(f'class_balance={class_balance!r} needs one class a video, but the dataset has multi_hot')
     every = np.arange(len(dataset))
     if isinstance(dataset, MixedDataset) and dataset.weights is not None:
         parts, weights = np.split(every, dataset.ends[:-1]), dataset.weights
-    elif sampling == 'uniform':
+    elif class_balance is None:
         return None
     else:
         parts, weights = [every], [1.0]
     groups: list[Places] = []
     shares: list[float] = []
     for part, weight in zip(parts, weights, strict=True):
-        inside = [part] if sampling == 'uniform' else _by_class(part, dataset.labels)
+        inside = [part] if class_balance is None else _by_class(part, dataset.labels)
         sizes = np.array([float(len(group)) for group in inside])
-        wanted = np.ones_like(sizes) if sampling == 'balanced' else np.sqrt(sizes)
+        wanted = np.ones_like(sizes) if class_balance == 'equal' else np.sqrt(sizes)
         groups += inside
         shares += (weight / sum(weights) * wanted / wanted.sum()).tolist()
     return groups, np.array(shares)

@@ -1,4 +1,4 @@
-"""Data sets of labelled videos, as video files or as folders of frames, and mixtures of several.
+"""Datasets of labeled videos, as video files or as folders of frames, and mixtures of several.
 
 A sample is a pure function of (seed, epoch, index): the generator that augmentation draws from is made from
 these three numbers, so samples do not depend on worker processes and are the same after a resume. An epoch that takes
@@ -40,14 +40,14 @@ Key = int | tuple[int, int] | tuple[int, int, int]
 
 
 class VideoSamples(Dataset[Record]):
-    """What all data sets are: samples by their place, and what happens if one is bad.
+    """What all datasets are: samples by their place, and what happens if one is bad.
 
     Attributes:
         records: one :class:`VideoRecord` a video.
         labels: (len,) int64; with ``multi_hot`` (len, K) bool.
         class_names: names in the order of the labels, or None if they are not known.
         multi_hot: K, or None if every video has one label.
-        gives: keys that every sample has.
+        provides: keys that every sample has.
         seed: first of the numbers that a sample is made from; ``build_dataloader`` sets it, and the next two.
         on_error: 'raise' or 'resample', what to do with a bad sample.
         max_bad_share: largest share of an epoch's samples of one process that may be bad.
@@ -57,7 +57,7 @@ class VideoSamples(Dataset[Record]):
     labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
     class_names: list[str] | None
     multi_hot: int | None
-    gives: frozenset[str]
+    provides: frozenset[str]
     seed: int = 0
     on_error: str = 'raise'
     max_bad_share: float = 1.0
@@ -75,7 +75,7 @@ class VideoSamples(Dataset[Record]):
         """
 
     @abstractmethod
-    def alike(self, index: int) -> npt.NDArray[np.int64]:
+    def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
         """Return the places of all videos with the same labels, from the same source."""
 
     def __len__(self) -> int:
@@ -117,7 +117,11 @@ class VideoSamples(Dataset[Record]):
         bad = [{'path': error.path, 'reason': error.reason, 'source': error.source}]
         tried = {index}
         for attempt in range(1, _ATTEMPTS + 1):
-            others = np.setdiff1d(self.alike(index), list(tried)) if attempt <= _ATTEMPTS // 2 else np.array([])
+            others = (
+                np.setdiff1d(self.indices_with_same_labels(index), list(tried))
+                if attempt <= _ATTEMPTS // 2
+                else np.array([])
+            )
             if not len(others):
                 others = np.setdiff1d(np.arange(len(self)), list(tried))
             if not len(others):
@@ -136,7 +140,7 @@ class VideoSamples(Dataset[Record]):
         ) from error
 
 
-class _LabelledVideos(VideoSamples):
+class _LabeledVideos(VideoSamples):
     """What video files and folders of frames share: records, the pipeline, and errors that name the video.
 
     Attributes:
@@ -172,7 +176,7 @@ class _LabelledVideos(VideoSamples):
             self.records, self.class_names = choose_classes(self.records, self.class_names, classes)
             self.classes_from = f'classes={list(classes)!r}'
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
-        self.gives = self.pipeline.gives
+        self.provides = self.pipeline.provides
         self.labels = self._read_labels()
         base = f'data_root={data_root!r}' if data_root else f'the working directory {os.getcwd()!r}'
         self._relative_to = f'relative paths are joined to {base}'
@@ -231,7 +235,7 @@ class _LabelledVideos(VideoSamples):
         except Exception as error:
             raise self._located(error, record) from error
 
-    def alike(self, index: int) -> npt.NDArray[np.int64]:
+    def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
         same = self.labels == self.labels[index]
         return np.flatnonzero(same if self.multi_hot is None else same.all(axis=1))
 
@@ -255,8 +259,8 @@ class _LabelledVideos(VideoSamples):
 
 
 @DATASETS.register_module()
-class VideoDataset(_LabelledVideos):
-    """Labelled video files.
+class VideoDataset(_LabeledVideos):
+    """Labeled video files.
 
     Args:
         pipeline: the steps that make a sample, the first one OpenVideo.
@@ -287,8 +291,8 @@ class VideoDataset(_LabelledVideos):
 
 
 @DATASETS.register_module()
-class RawFramesDataset(_LabelledVideos):
-    """Labelled folders of frames, such as ``img_00001.jpg``, ``img_00002.jpg``, ...
+class RawFramesDataset(_LabeledVideos):
+    """Labeled folders of frames, such as ``img_00001.jpg``, ``img_00002.jpg``, ...
 
     Args:
         pipeline: the steps that make a sample; DecodeRawFrames reads the frames.
@@ -304,7 +308,7 @@ class RawFramesDataset(_LabelledVideos):
         FileNotFoundError, ValueError: as :class:`VideoDataset`; or ``filename_tmpl`` has no field.
     """
 
-    provided = (*_LabelledVideos.provided, 'num_frames', 'filename_tmpl', 'start_index')
+    provided = (*_LabeledVideos.provided, 'num_frames', 'filename_tmpl', 'start_index')
 
     def __init__(
         self,
@@ -333,16 +337,16 @@ class RawFramesDataset(_LabelledVideos):
 
 @DATASETS.register_module()
 class MixedDataset(VideoSamples):
-    """Several data sets as one, such as videos beside folders of frames, or a small data set beside a large one.
+    """Several datasets as one, such as videos beside folders of frames, or a small dataset beside a large one.
 
     Args:
-        datasets: the data sets. Their classes are the same, and so is the shape of their samples.
-        weights: share of each in an epoch of training, relative to the others; a data set whose share is larger than
-            its size gives videos more than once. None for shares as large as the data sets. Evaluation takes every
+        datasets: the datasets. Their classes are the same, and so is the shape of their samples.
+        weights: share of each in an epoch of training, relative to the others; a dataset whose share is larger than
+            its size gives videos more than once. None for shares as large as the datasets. Evaluation takes every
             video once.
 
     Raises:
-        ValueError: no data set, one that is mixed itself, weights that do not fit, or data sets of different classes
+        ValueError: no dataset, one that is mixed itself, weights that do not fit, or datasets of different classes
             or different ``multi_hot``.
     """
 
@@ -352,21 +356,21 @@ class MixedDataset(VideoSamples):
         if any(isinstance(dataset, MixedDataset) for dataset in datasets):
             raise ValueError('a MixedDataset is part of another: put the parts of both into one, with their weights')
         if weights is not None and (len(weights) != len(datasets) or not all(0 < w < float('inf') for w in weights)):
-            raise ValueError(f'weights={weights!r} must be {len(datasets)} numbers above 0, one for each data set')
+            raise ValueError(f'weights={weights!r} must be {len(datasets)} numbers above 0, one for each dataset')
         self.datasets = list(datasets)
         self.weights = None if weights is None else [float(weight) for weight in weights]
         kinds = [dataset.multi_hot for dataset in datasets]
         if len(set(kinds)) > 1:
-            raise ValueError(f'the data sets have different multi_hot: {kinds}')
+            raise ValueError(f'the datasets have different multi_hot: {kinds}')
         self.multi_hot = kinds[0]
         every_names = [dataset.class_names for dataset in datasets if dataset.class_names is not None]
         self.class_names = every_names[0] if every_names else None
         for names in every_names:
             if names != self.class_names:
-                raise ValueError(f'the data sets have different classes: {every_names[0]} and {names}')
+                raise ValueError(f'the datasets have different classes: {every_names[0]} and {names}')
         self.records = [record for dataset in datasets for record in dataset.records]
         self.labels = np.concatenate([dataset.labels for dataset in datasets])
-        self.gives = frozenset.intersection(*(dataset.gives for dataset in datasets))
+        self.provides = frozenset.intersection(*(dataset.provides for dataset in datasets))
         self.ends = np.cumsum([len(dataset) for dataset in datasets])
 
     def check_labels(self, num_classes: int) -> None:
@@ -374,7 +378,7 @@ class MixedDataset(VideoSamples):
             dataset.check_labels(num_classes)
 
     def _place(self, index: int) -> tuple[int, int]:
-        """Return which data set a sample is from and where that begins."""
+        """Return which dataset a sample is from and where that begins."""
         number = int(np.searchsorted(self.ends, index, side='right'))
         return number, int(self.ends[number]) - len(self.datasets[number])
 
@@ -382,6 +386,6 @@ class MixedDataset(VideoSamples):
         number, begin = self._place(index)
         return self.datasets[number].make_sample(index - begin, rng) | {'index': index}
 
-    def alike(self, index: int) -> npt.NDArray[np.int64]:
+    def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
         number, begin = self._place(index)
-        return self.datasets[number].alike(index - begin) + begin
+        return self.datasets[number].indices_with_same_labels(index - begin) + begin

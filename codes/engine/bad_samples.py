@@ -80,7 +80,7 @@ class BadSampleLog:
         Returns:
             How many samples of the epoch were bad, in all processes.
         """
-        every = distributed.gather((self._count, self._found))
+        every = distributed.all_gather_object((self._count, self._found))
         for case in (case for _, found in every for case in found):
             if case['path'] not in self._known:
                 self._note(case)

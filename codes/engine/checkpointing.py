@@ -39,7 +39,7 @@ def position_of(content: Mapping[str, Any]) -> Position:
     return Position(content.get('epoch', 0), content.get('iteration', 0))
 
 
-def run_files(work_dir: Path) -> list[tuple[Position, Path]]:
+def list_checkpoints(work_dir: Path) -> list[tuple[Position, Path]]:
     """Return the checkpoints of a work dir and where the run stood, the furthest first."""
     found = [(match, file) for file in work_dir.glob('epoch_*.pth') if (match := RUN_FILE.fullmatch(file.name))]
     return sorted(((Position(int(m[1]), int(m[2] or 0)), file) for m, file in found), reverse=True)
@@ -53,7 +53,7 @@ def newest_checkpoint(work_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         ValueError: there are checkpoints, and all are damaged.
     """
-    files = run_files(work_dir)
+    files = list_checkpoints(work_dir)
     for _, file in files:
         try:
             return file, read_checkpoint(file)
@@ -97,7 +97,7 @@ class Saver:
         self.is_missing = not self._write(content, self.work_dir / position.file_name)
         if self.is_missing:
             return
-        files = run_files(self.work_dir)
+        files = list_checkpoints(self.work_dir)
         ends = [file for place, file in files if not place.iteration]
         within = [file for place, file in files if place.iteration]
         for file in ends[self.keep :] + within[self.keep if position.iteration else 0 :]:
@@ -120,7 +120,7 @@ class Saver:
 
     def newest(self) -> str:
         """Return the name of the furthest checkpoint that is there, or 'none'."""
-        return next((file.name for _, file in run_files(self.work_dir)), 'none')
+        return next((file.name for _, file in list_checkpoints(self.work_dir)), 'none')
 
     def _write(self, content: Mapping[str, Any], file: Path) -> bool:
         """Write a file; returns whether it is there."""
@@ -154,7 +154,7 @@ _NEEDED: dict[str, type | tuple[type, ...]] = {
 _SECTIONS = ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime')
 
 
-def check_is_of_a_run(file: Path, content: Mapping[str, Any]) -> None:
+def check_resumable(file: Path, content: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that holds no run.
 
     Raises:
@@ -217,7 +217,7 @@ def what_to_resume(asked: str | None, work_dir: Path) -> str | None:
     if asked in (None, 'auto'):
         return 'auto'
     found = newest_checkpoint(work_dir)
-    # At its first start nothing in the work dir was further than the file (Runner.start): what is, this run wrote.
+    # At its first start nothing in the work dir was further than the file (Trainer.start): what is, this run wrote.
     if found is None or position_of(found[1]) <= position_of(read_checkpoint(asked)):
         return asked
     return 'auto'

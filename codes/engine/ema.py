@@ -13,7 +13,7 @@ class WeightAverage:
     """The average of a model's weights over the steps of a training.
 
     The first update takes the weights as they are. Each further one, behind n others, moves the average by 1 - d
-    towards the weights, with d = min(decay, (1 + n) / (10 + n)): a short average while the weights move fast, which
+    toward the weights, with d = min(decay, (1 + n) / (10 + n)): a short average while the weights move fast, which
     forgets where they started. The statistics of batch norms are averaged alike, so that they lag behind exactly as
     the weights do; whole numbers, such as their count of batches, are copied.
 

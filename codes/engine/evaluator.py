@@ -1,4 +1,4 @@
-"""Scoring whole data sets, on one process or many, and what the metrics say of the scores."""
+"""Scoring whole datasets, on one process or many, and what the metrics say of the scores."""
 
 import logging
 import sys
@@ -22,12 +22,12 @@ from dsanet.utils import distributed
 LOGGER = logging.getLogger(__name__)
 
 # Batches between two meetings of the processes. The quicker ones wait there, at most for the group's timeout.
-MEETING_INTERVAL = 4
+SYNC_EVERY = 4
 # Seconds between two lines of the log about how far it is.
-TELLING_INTERVAL = 60
+LOG_EVERY_S = 60
 
 # What may end a test that is not a mistake of the code's.
-FAILURES = (BadSample, FloatingPointError, OSError)
+EXPECTED_ERRORS = (BadSample, FloatingPointError, OSError)
 
 AMP_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -51,7 +51,7 @@ def progress_bar(loader: DataLoader[Any], text: str, done: int = 0) -> Any:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The scores of a whole data set, in its order: scores (n, K) float32 and labels (n,) int64.
+    """The scores of a whole dataset, in its order: scores (n, K) float32 and labels (n,) int64.
 
     Where a video has several labels, labels are (n, K) float32 with 1 for each class that it has.
     """
@@ -69,13 +69,13 @@ def predict(
     text: str = 'test',
     parts: ResultParts | None = None,
 ) -> Predictions:
-    """Score every video of a data set exactly once, on however many processes.
+    """Score every video of a dataset exactly once, on however many processes.
 
     The batches are the same on any number of processes. The processes meet every few of them: so one that hangs is
     noticed as soon as the process group's timeout says, and one that meets a bad video tells the others why all end.
 
     Args:
-        model: a recogniser, not wrapped: the processes may have different numbers of batches.
+        model: a recognizer, not wrapped: the processes may have different numbers of batches.
         loader: an evaluation loader; each process has its share.
         device: where the model is.
         amp: None, 'bf16' or 'fp16'.
@@ -88,7 +88,7 @@ def predict(
 
     Raises:
         FloatingPointError: a score is not finite; names the first video.
-        BadSample: a video cannot be read. From a data worker it has torch's text around its own, see ``own_text``.
+        BadSample: a video cannot be read. If raised in a worker, see :func:`strip_worker_traceback`.
         OSError: a finished batch cannot be written down.
             These three are raised in all processes, whichever met them.
     """
@@ -98,14 +98,14 @@ def predict(
     if parts is not None:
         finished.extend(parts.restored)
         loader.sampler.leave_out(parts.done)  # type: ignore[attr-defined]
-    num_rounds = max(distributed.gather(len(loader)))
+    num_rounds = max(distributed.all_gather_object(len(loader)))
     batches = iter(progress_bar(loader, text))
     failure: Exception | None = None
     told = time.monotonic()
     for i in range(num_rounds):
-        if i % MEETING_INTERVAL == 0:
-            _meet(failure)
-        if time.monotonic() > told + TELLING_INTERVAL and not sys.stderr.isatty():  # where there is no progress bar
+        if i % SYNC_EVERY == 0:
+            _sync_errors(failure)
+        if time.monotonic() > told + LOG_EVERY_S and not sys.stderr.isatty():  # where there is no progress bar
             LOGGER.info('%s [%d/%d]', text, i, num_rounds)
             told = time.monotonic()
         try:
@@ -114,11 +114,11 @@ def predict(
                 finished.append(_score(model, batch, device, amp, loader.batch_size or 1))
                 if parts is not None:
                     parts.add(finished[-1])
-        except FAILURES as error:
+        except EXPECTED_ERRORS as error:
             failure = error
-    _meet(failure)
+    _sync_errors(failure)
     model.train(was_training)
-    every = [part for share in distributed.gather(finished) for part in share]
+    every = [part for share in distributed.all_gather_object(finished) for part in share]
     index, scores, labels = (
         np.concatenate([getattr(part, name) for part in every]) for name in ('index', 'scores', 'labels')
     )
@@ -127,9 +127,9 @@ def predict(
     return Predictions(scores[order], labels[order])
 
 
-def _meet(failure: Exception | None) -> None:
+def _sync_errors(failure: Exception | None) -> None:
     """Wait for all processes, and raise the failure of the first that had one."""
-    for every in distributed.gather(failure):
+    for every in distributed.all_gather_object(failure):
         if every is not None:
             raise every
 
@@ -147,7 +147,7 @@ def _score(
     return ScoredBatch(number, index, scores.float().cpu().numpy(), batch['label'].numpy())
 
 
-def own_text(error: Exception) -> str:
+def strip_worker_traceback(error: Exception) -> str:
     """Return the text of an error as it was raised, without what torch puts around it in a data worker."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
@@ -156,7 +156,7 @@ def own_text(error: Exception) -> str:
 
 
 def check_metrics(metrics: Sequence[Any], dataset: Any) -> None:
-    """Check before anything is scored that the metrics can use a data set's labels.
+    """Check before anything is scored that the metrics can use a dataset's labels.
 
     Raises:
         ValueError: videos may have several labels, and a metric counts one.

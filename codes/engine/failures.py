@@ -31,7 +31,7 @@ PATIENCE = 5.0  # seconds in which a process that lost the others learns which o
 # -- when a process fails ----------------------------------------------------------------------------------------------
 
 
-def has_lost_contact(error: BaseException) -> bool:
+def is_comm_error(error: BaseException) -> bool:
     """Say whether an error is about reaching other processes, and so more likely their fault than this one's."""
     network = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
     # Most of gloo's errors hold the path of their source; that of a wait which another one has ended does not.
@@ -39,7 +39,7 @@ def has_lost_contact(error: BaseException) -> bool:
     return is_of_gloo or isinstance(error, network)
 
 
-def leave_message(text: str, traceback_text: str | None = None, lost_contact: bool = False) -> None:
+def report_failure(text: str, traceback_text: str | None = None, lost_contact: bool = False) -> None:
     """Say why this process ends: in its log file, to the launcher, and to the processes that wait for it.
 
     Args:
@@ -70,7 +70,7 @@ def leave_message(text: str, traceback_text: str | None = None, lost_contact: bo
 def _tell_the_others(text: str) -> None:
     store = distributed.store()
     if store is not None:
-        in_time(lambda: store.set(f'end of {distributed.rank()}', text), PATIENCE)
+        call_with_timeout(lambda: store.set(f'end of {distributed.rank()}', text), PATIENCE)
 
 
 def log_to_file(text: str) -> None:
@@ -79,7 +79,7 @@ def log_to_file(text: str) -> None:
         LOGGER.error('%s', text, extra={'file_only': True})
 
 
-def in_time(call: Callable[[], T], seconds: float) -> T:
+def call_with_timeout(call: Callable[[], T], seconds: float) -> T:
     """Return what a call to a store returns, or give up: torch's store waits for a quarter of an hour, until the
     system gives up, for a machine that is cut off without a farewell.
 
@@ -104,7 +104,7 @@ def in_time(call: Callable[[], T], seconds: float) -> T:
     return value
 
 
-def last_words(patience: float = PATIENCE) -> Mapping[int, str | None]:
+def collect_failures(patience: float = PATIENCE) -> Mapping[int, str | None]:
     """Return by rank why the other processes end: None for those of which nothing is heard, '' for those like us.
 
     Args:
@@ -127,17 +127,17 @@ def last_words(patience: float = PATIENCE) -> Mapping[int, str | None]:
                 return {other: None if other in silent else store.get(f'end of {other}').decode() for other in others}
             time.sleep(0.1)
 
-    return in_time(collect, patience + PATIENCE)
+    return call_with_timeout(collect, patience + PATIENCE)
 
 
-def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> str:
-    """Return one line on an error for which :func:`has_lost_contact` holds: who is to blame, as far as is known.
+def explain_comm_error(error: BaseException, patience: float = PATIENCE) -> str:
+    """Return one line on an error for which :func:`is_comm_error` holds: who is to blame, as far as is known.
 
     Tells the other processes, too, that this one is still there.
 
     Args:
         error: what torch raised.
-        patience: as for :func:`last_words`.
+        patience: as for :func:`collect_failures`.
     """
     reason = re.sub(r'^\[[^]]*\] ', '', str(error)).split('\n')[0]
     reason = re.sub(r'\. This is typically caused by.*', '', reason)
@@ -145,7 +145,7 @@ def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> st
     if distributed.store() is not None:
         try:
             _tell_the_others('')  # they may look for this process while it looks for them
-            words = last_words(patience)
+            words = collect_failures(patience)
         except (RuntimeError, TimeoutError):
             return f'{parts[0]}; the machine of process 0 is out of reach'
         parts += [f'process {other} failed: {text}' for other, text in words.items() if text]
@@ -155,7 +155,7 @@ def explain_lost_contact(error: BaseException, patience: float = PATIENCE) -> st
     return '; '.join(parts)
 
 
-def run_tool(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None]) -> None:
     """Run a tool's main function, and see to it that a process that fails says why and ends.
 
     A single process ends with Python's traceback. One of many writes it to its log file and hands it to the launcher;
@@ -182,18 +182,18 @@ def run_tool(main: Callable[[], None]) -> None:
         if not is_launched:
             LOGGER.error('error: %s', error)
             sys.exit(1)
-        leave_message(str(error))
+        report_failure(str(error))
         _end_now()
     except Exception as error:
         text = f'{type(error).__name__}: {error}'
         if not is_launched:
             log_to_file(traceback.format_exc())
             raise
-        if has_lost_contact(error):
+        if is_comm_error(error):
             log_to_file(traceback.format_exc())
-            leave_message(explain_lost_contact(error), lost_contact=True)
+            report_failure(explain_comm_error(error), lost_contact=True)
         else:
-            leave_message(text, traceback.format_exc())
+            report_failure(text, traceback.format_exc())
         _end_now()
 
 

@@ -33,7 +33,7 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, RendezvousTimeout
 
-from dsanet.engine.failures import in_time
+from dsanet.engine.failures import call_with_timeout
 
 LOGGER = logging.getLogger(__name__)
 
@@ -301,12 +301,12 @@ class Agent(LocalElasticAgent):
         self._meeting.set(f'waiting {self._attempt} {self._launch.node_rank}', platform.node())
         join = super()._rendezvous
         try:
-            in_time(lambda: join(worker_group), self._launch.join_timeout + REACH)
+            call_with_timeout(lambda: join(worker_group), self._launch.join_timeout + REACH)
         except TimeoutError as error:
             raise RendezvousConnectionError(str(error)) from None
         except RendezvousTimeoutError as error:
             machines = range(self._launch.num_nodes)
-            numbers = in_time(lambda: [n for n in machines if not self._is_waiting(n)], FAREWELL)
+            numbers = call_with_timeout(lambda: [n for n in machines if not self._is_waiting(n)], FAREWELL)
             raise TimeoutError(
                 f'machine {", ".join(map(str, numbers))} of {self._launch.num_nodes} (NNODES) did not join within '
                 f'JOIN_TIMEOUT={self._launch.join_timeout} seconds'
@@ -323,7 +323,7 @@ class Agent(LocalElasticAgent):
         """Number this machine's processes by NODE_RANK, and agree with the other machines on the attempt.
 
         A machine whose processes did not fail would not count a restart; all must, because the number also tells the
-        addresses of this attempt's processes from those of earlier ones (``distributed.join``).
+        addresses of this attempt's processes from those of earlier ones (``distributed.init_process_group``).
         """
         store.set(f'machine {group_rank}', f'{self._launch.node_rank} {self._attempt} {spec.max_restarts}')
         told = [store.get(f'machine {n}').decode().split() for n in range(group_world_size)]
@@ -412,7 +412,7 @@ class Agent(LocalElasticAgent):
             tell: whether the run is over for them, too, and must not wait for this machine.
         """
         try:
-            in_time(lambda: self._part(tell), 2 * FAREWELL)
+            call_with_timeout(lambda: self._part(tell), 2 * FAREWELL)
         except (RuntimeError, TimeoutError) as error:
             LOGGER.debug('machine 0 has left before: %s', error)
 
@@ -506,7 +506,7 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
 
 
 def _details(failure: ProcessFailure) -> dict[str, Any]:
-    """Return what ``failures.leave_message`` left; empty if the process died without a word."""
+    """Return what ``failures.report_failure`` left; empty if the process died without a word."""
     message = failure.error_file_data['message']
     return {'message': message['message'], **message['extraInfo']} if isinstance(message, dict) else {}
 

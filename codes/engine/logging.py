@@ -143,7 +143,7 @@ def plain_errors() -> Iterator[None]:
         rank = int(os.environ.get('RANK', 0))
         is_elsewhere = rank >= int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # than on the first machine
         line = f'error{f" of process {rank} on {platform.node()}" if is_elsewhere else ""}: {text}'
-        failures.leave_message(line)
+        failures.report_failure(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
             sys.stderr.write(f'{line}\n')
         sys.exit(2)

@@ -31,7 +31,7 @@ class Meter:
         device = next((v.device for v in self._sums.values() if isinstance(v, Tensor)), None)
         values = [torch.as_tensor(self._sums[name], dtype=torch.float64, device=device) for name in names]
         counts = torch.tensor([self._counts[name] for name in names], device=device)
-        means = distributed.mean_over_processes(torch.stack(values) / counts).tolist()  # (number of names,)
+        means = distributed.all_reduce_mean(torch.stack(values) / counts).tolist()  # (number of names,)
         self._sums, self._counts = {}, {}
         return dict(zip(names, means, strict=True))
 

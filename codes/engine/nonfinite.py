@@ -42,7 +42,9 @@ class NonFiniteLog:
         Raises:
             RunError: they are more than ``max_count``.
         """
-        every = distributed.gather({'scalars': {k: str(v) for k, v in scalars.items()}, 'paths': list(paths)})
+        every = distributed.all_gather_object(
+            {'scalars': {k: str(v) for k, v in scalars.items()}, 'paths': list(paths)}
+        )
         self.count += 1
         record: dict[str, Any] = {'epoch': epoch, 'iteration': iteration, 'lr': rate, 'processes': every}
         if self._record is not None:

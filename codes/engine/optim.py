@@ -1,6 +1,6 @@
-"""Optimisers, their parameter groups, and learning-rate schedules.
+"""Optimizers, their parameter groups, and learning-rate schedules.
 
-Optimisers are torch's own. A schedule is a pure function of the iteration, so that a resumed run needs no state to go
+Optimizers are torch's own. A schedule is a pure function of the iteration, so that a resumed run needs no state to go
 on with the right learning rate.
 """
 
@@ -42,8 +42,8 @@ class ParameterGroup:
     """Trainable parameters that are treated alike.
 
     Args:
-        lr_multiplier: what the optimiser's learning rate is multiplied with.
-        decays: whether the optimiser's weight decay holds.
+        lr_multiplier: what the optimizer's learning rate is multiplied with.
+        decays: whether the optimizer's weight decay holds.
         names: the parameters, in the model's order.
     """
 
@@ -107,7 +107,7 @@ def _runs_of_parts(names: Sequence[str] | Mapping[str, Any]) -> list[str]:
 
 
 def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: ParametersCfg) -> torch.optim.Optimizer:
-    """Build the optimiser of a config for a model's trainable parameters.
+    """Build the optimizer of a config for a model's trainable parameters.
 
     Args:
         cfg: the section ``optimizer``.
@@ -136,9 +136,9 @@ def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: Parame
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
-    """Return an optimiser's state for a checkpoint, its entries numbered as the model's trainable parameters are.
+    """Return an optimizer's state for a checkpoint, its entries numbered as the model's trainable parameters are.
 
-    The optimiser itself numbers by group, so that its state would fit no other grouping.
+    The optimizer itself numbers by group, so that its state would fit no other grouping.
     """
     numbers = _numbers(optimizer, model)
     state = optimizer.state_dict()
@@ -156,7 +156,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, sta
     numbers = _numbers(optimizer, model)
     was, now = (sum(map(len, lists)) for lists in ([g['params'] for g in state['param_groups']], numbers))
     if was != now:
-        raise ValueError(f'the optimiser had {was} parameters and has {now}')
+        raise ValueError(f'the optimizer had {was} parameters and has {now}')
     groups = [{**group, 'params': of_group} for group, of_group in zip(optimizer.param_groups, numbers, strict=True)]
     optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
 
@@ -194,7 +194,7 @@ class Schedule:
     def factor(self, epoch: float, max_epochs: int) -> float:
         """Return what the base learning rate is multiplied with.
 
-        The warm-up rises towards the value that the decay has at that moment, so that there is no jump at its end.
+        The warm-up rises toward the value that the decay has at that moment, so that there is no jump at its end.
 
         Args:
             epoch: position in the training in epochs, iteration / iterations an epoch, 0-based.

@@ -79,13 +79,13 @@ def place_model(model: nn.Module, device: torch.device) -> None:
             parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
 
 
-def check_sampling(model: nn.Module, config: Mapping[str, Any], names: Iterable[str]) -> None:
+def check_clip_shape(model: nn.Module, config: Mapping[str, Any], names: Iterable[str]) -> None:
     """Compare U and T of the samples that the data sections of a config describe with those that a model takes.
 
-    So a validation that cannot be is told at the start and not behind the first epoch. No data set is built.
+    So a validation that cannot be is told at the start and not behind the first epoch. No dataset is built.
 
     Args:
-        model: a recogniser.
+        model: a recognizer.
         config: a checked config.
         names: of the sections; those that the config does not have are passed over.
 
@@ -100,7 +100,7 @@ def check_sampling(model: nn.Module, config: Mapping[str, Any], names: Iterable[
             if (num_snippets, frames) in fitting:
                 continue
             try:
-                recognizer.check_sampling(num_snippets, frames)
+                recognizer.check_clip_shape(num_snippets, frames)
                 fitting.add((num_snippets, frames))
             except ValueError as error:
                 sample = f'num_snippets={num_snippets} and frames_per_snippet={frames}'
@@ -108,7 +108,7 @@ def check_sampling(model: nn.Module, config: Mapping[str, Any], names: Iterable[
 
 
 def _sample_sizes(dataset: Mapping[str, Any], path: str) -> dict[str, tuple[int, int]]:
-    """Return U and T of a data set's samples by the path of the step that says them, one for each part of a mixture."""
+    """Return U and T of a dataset's samples by the path of the step that says them, one for each part of a mixture."""
     found: dict[str, tuple[int, int]] = {}
     for i, part in enumerate(dataset.get('datasets', ())):
         found |= _sample_sizes(part, f'{path}.datasets.{i}')
@@ -122,7 +122,7 @@ def check_batch_size(model: nn.Module, batch_size: int) -> None:
     """Refuse training batches that are too small for what the model does with them.
 
     Args:
-        model: a recogniser.
+        model: a recognizer.
         batch_size: videos in a batch of one process.
 
     Raises:
@@ -137,7 +137,7 @@ def check_batch_size(model: nn.Module, batch_size: int) -> None:
 
 
 def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> DataLoader[Any]:
-    """Build the data set and the loader of a config section for this process."""
+    """Build the dataset and the loader of a config section for this process."""
     dataset = build(section['dataset'], DATASETS, f'{name}.dataset')
     options = {k: v for k, v in section.items() if k != 'dataset'}
     return build_dataloader(

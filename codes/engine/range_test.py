@@ -18,7 +18,7 @@ from dsanet.datasets.loader import in_groups
 from dsanet.engine.optim import set_learning_rate
 from dsanet.engine.preparation import seed_iteration
 from dsanet.engine.train_step import Stepper
-from dsanet.engine.trainer import Runner
+from dsanet.engine.trainer import Trainer
 from dsanet.utils import distributed
 
 MEMORY = 10  # iterations that the average of the loss reaches back; also the least that a slope is trusted after
@@ -41,7 +41,7 @@ class Point:
 
 
 class Average:
-    """An exponential average of ``MEMORY`` values, without the bias towards its start (arXiv 1412.6980, section 3)."""
+    """An exponential average of ``MEMORY`` values, without the bias toward its start (arXiv 1412.6980, section 3)."""
 
     def __init__(self) -> None:
         self._sum = 0.0
@@ -55,11 +55,11 @@ class Average:
         return self._sum / self._weight
 
 
-def make_runner(config: dict[str, Any], work_dir: Path) -> Runner:
+def make_trainer(config: dict[str, Any], work_dir: Path) -> Trainer:
     """Build what trains, without the parts of a run that the test has no use for.
 
     Raises:
-        KeyError, ValueError: as ``Runner``, or a learning rate of 0.
+        KeyError, ValueError: as ``Trainer``, or a learning rate of 0.
     """
     config.pop('val_dataloader', None)
     if 'train_cfg' in config:
@@ -67,23 +67,23 @@ def make_runner(config: dict[str, Any], work_dir: Path) -> Runner:
         config['train_cfg'] = {**config['train_cfg'], 'ema_decay': None, 'base_batch_size': None, 'scale_lr': False}
     if 'runtime' in config:
         config['runtime'] = {**config['runtime'], 'trackers': []}
-    runner = Runner(config, work_dir, distributed.find_device())
-    base = runner.optimizer.defaults['lr']
+    trainer = Trainer(config, work_dir, distributed.find_device())
+    base = trainer.optimizer.defaults['lr']
     if base <= 0:
         raise ValueError(f'optimizer.lr={base} must be above 0: the rates of all parameters are multiples of it')
-    return runner
+    return trainer
 
 
-def endless(runner: Runner) -> Iterator[list[Any]]:
+def endless(trainer: Trainer) -> Iterator[list[Any]]:
     """Yield the batches of one iteration after the other, through as many epochs as are asked for."""
     for epoch in itertools.count():
-        runner.train_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        yield from in_groups(runner.train_loader, runner.train_cfg.accumulate)
+        trainer.train_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        yield from in_groups(trainer.train_loader, trainer.train_cfg.accumulate)
 
 
-def take_step(runner: Runner, stepper: Stepper, batches: Sequence[Any], iteration: int) -> float:
+def take_step(trainer: Trainer, stepper: Stepper, batches: Sequence[Any], iteration: int) -> float:
     """Take one step as a training does; returns its loss, or NaN if the loss or the gradient is not finite."""
-    seed, rank = runner.runtime.seed, distributed.rank()
+    seed, rank = trainer.runtime.seed, distributed.rank()
     for cases in (cases for batch in batches for cases in batch['bad']):
         tqdm.write(f'bad sample replaced: {cases[0]["source"]}: {cases[0]["reason"]}')
     gradient = stepper.compute(batches, lambda place: seed_iteration(seed, iteration, rank, place))
@@ -94,11 +94,11 @@ def take_step(runner: Runner, stepper: Stepper, batches: Sequence[Any], iteratio
     return gradient.scalars['loss'].item()
 
 
-def range_test(runner: Runner, start: float, end: float, iterations: int) -> list[Point]:
+def range_test(trainer: Trainer, start: float, end: float, iterations: int) -> list[Point]:
     """Train with a growing rate until its end, or until the loss diverges.
 
     Args:
-        runner: started, so that it has its weights.
+        trainer: started, so that it has its weights.
         start: first learning rate.
         end: last one.
         iterations: how many, both ends included.
@@ -106,16 +106,16 @@ def range_test(runner: Runner, start: float, end: float, iterations: int) -> lis
     Returns:
         The iterations whose loss and gradient are finite.
     """
-    base = runner.optimizer.defaults['lr']
-    stepper = runner.make_stepper()
-    runner.model.train()
+    base = trainer.optimizer.defaults['lr']
+    stepper = trainer.make_stepper()
+    trainer.model.train()
     points: list[Point] = []
     average = Average()
     rates = np.geomspace(start, end, iterations).tolist()
-    batches = endless(runner)
+    batches = endless(trainer)
     for i, rate in enumerate(tqdm(rates, desc='range test', leave=False, disable=not sys.stderr.isatty())):
-        set_learning_rate(runner.optimizer, rate / base)
-        loss = take_step(runner, stepper, next(batches), i)
+        set_learning_rate(trainer.optimizer, rate / base)
+        loss = take_step(trainer, stepper, next(batches), i)
         if not math.isfinite(loss):
             break
         points.append(Point(rate, loss, average.add(loss)))

@@ -30,8 +30,8 @@ class ScoredBatch:
     """The results of one batch of n videos.
 
     Args:
-        number: the batch's place in the data set, from 0 on.
-        index: (n,) int64, places of the videos in the data set.
+        number: the batch's place in the dataset, from 0 on.
+        index: (n,) int64, places of the videos in the dataset.
         scores: (n, K) float32.
         labels: (n,) int64; or float32 (n, K), where a video may have several labels.
     """
@@ -79,7 +79,7 @@ class ResultParts:
                 '--resume-test, or remove the folder to start anew'
             )
         # Machines may have disks of their own: what several processes found counts once, for the first of them.
-        every = distributed.gather(sorted(found))
+        every = distributed.all_gather_object(sorted(found))
         before = {number for numbers in every[: distributed.rank()] for number in numbers}
         self.restored = [batch for number, batch in sorted(found.items()) if number not in before]
         self.done = frozenset(number for numbers in every for number in numbers)
@@ -111,7 +111,7 @@ class ResultParts:
 
     def remove(self) -> None:
         """Remove the files: the results are safe elsewhere. All processes call this together."""
-        distributed.gather(None)  # wait until rank 0 has written the results
+        distributed.all_gather_object(None)  # wait until rank 0 has written the results
         if os.environ.get('LOCAL_RANK', '0') == '0':  # once a machine
             for file in self.folder.glob('rank_*.jsonl'):
                 file.unlink(missing_ok=True)

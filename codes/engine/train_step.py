@@ -1,4 +1,4 @@
-"""One step of the optimiser: forward, backward, and a look at the result before it changes the weights."""
+"""One step of the optimizer: forward, backward, and a look at the result before it changes the weights."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ class Stepper:
 
     Args:
         model: what is called, perhaps wrapped for several processes.
-        bare: the recogniser in it.
+        bare: the recognizer in it.
         optimizer: of its parameters.
         scaler: for fp16; disabled otherwise.
         average: averaged weights that follow the steps, or None.
@@ -82,7 +82,7 @@ class Stepper:
             every.append({name: value.detach() for name, value in scalars.items()})
         means = {name: sum(scalars[name] for scalars in every) / len(every) for name in every[0]}
         self.scaler.unscale_(self.optimizer)
-        # Only parameters of the optimiser are unscaled; a frozen one has no gradient.
+        # Only parameters of the optimizer are unscaled; a frozen one has no gradient.
         gradients = [p.grad for p in self.bare.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.clip_grad_norm is not None:
@@ -103,7 +103,7 @@ class Stepper:
     def apply(self) -> None:
         """Let the weights follow the gradient.
 
-        Where fp16 made gradients overflow, the scaler leaves the optimiser's step out, and the average does not move.
+        Where fp16 made gradients overflow, the scaler leaves the optimizer's step out, and the average does not move.
         """
         self.scaler.step(self.optimizer)
         if self.average is None:

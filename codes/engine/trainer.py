@@ -1,10 +1,10 @@
 """The training loop.
 
 A run is exact: whatever is random is a function of the seed and of where the run stands (``EpochSampler`` and the
-data sets for order and augmentation, :func:`seed_iteration` for dropout), so a run that was killed and resumed ends in
+datasets for order and augmentation, :func:`seed_iteration` for dropout), so a run that was killed and resumed ends in
 the same bits as one that was not, on the same number of processes.
 
-An *iteration* is one step of the optimiser: ``train_cfg.accumulate`` batches of every process.
+An *iteration* is one step of the optimizer: ``train_cfg.accumulate`` batches of every process.
 """
 
 import logging
@@ -30,15 +30,22 @@ from dsanet.engine.bad_samples import BadSampleLog
 from dsanet.engine.checkpointing import (
     Position,
     Saver,
-    check_is_of_a_run,
+    check_resumable,
     describe_misfit,
     find_changes,
+    list_checkpoints,
     newest_checkpoint,
     position_of,
-    run_files,
 )
 from dsanet.engine.ema import WeightAverage
-from dsanet.engine.evaluator import FAILURES, check_metrics, compute_metrics, own_text, predict, progress_bar
+from dsanet.engine.evaluator import (
+    EXPECTED_ERRORS,
+    check_metrics,
+    compute_metrics,
+    predict,
+    progress_bar,
+    strip_worker_traceback,
+)
 from dsanet.engine.logging import ScalarWriter
 from dsanet.engine.meters import Clock, Meter
 from dsanet.engine.nonfinite import NonFiniteLog
@@ -53,9 +60,9 @@ from dsanet.engine.preparation import (
     avoid_broken_kernels,
     build_loader,
     check_batch_size,
+    check_clip_shape,
     check_loss,
     check_same_classes,
-    check_sampling,
     place_model,
     seed_iteration,
     set_determinism,
@@ -94,7 +101,7 @@ class Session:
     profiler: Profiler
 
 
-class Runner:
+class Trainer:
     """One training run: what it consists of and where it stands.
 
     Args:
@@ -126,7 +133,7 @@ class Runner:
         self.model = build(config['model'], MODELS, 'model')
         if self.train_cfg.sync_bn:
             self.model = convert_sync_batch_norm(self.model, device)
-        check_sampling(self.model, config, LOADERS)
+        check_clip_shape(self.model, config, LOADERS)
         check_batch_size(self.model, config['train_dataloader']['batch_size'])
         self.train_loader = build_loader(
             config['train_dataloader'], 'train_dataloader', self.runtime, self.train_cfg.accumulate
@@ -175,7 +182,7 @@ class Runner:
 
     @property
     def videos_per_iteration(self) -> int:
-        """Videos of all processes in one step of the optimiser."""
+        """Videos of all processes in one step of the optimizer."""
         return (self.train_loader.batch_size or 0) * distributed.world_size() * self.train_cfg.accumulate
 
     @property
@@ -201,7 +208,9 @@ class Runner:
         """
         progress = []
         if self.iteration and bad_samples is not None:
-            progress = distributed.gather({'meter': self.meter.state(), 'bad_samples': bad_samples.progress()})
+            progress = distributed.all_gather_object(
+                {'meter': self.meter.state(), 'bad_samples': bad_samples.progress()}
+            )
         if self.is_main:
             self.saver.save({**self._content(), 'progress': progress}, Position(self.epoch, self.iteration))
 
@@ -236,8 +245,8 @@ class Runner:
         """
         found = newest_checkpoint(self.work_dir) if source == 'auto' else (Path(source), read_checkpoint(source))
         if found is not None:
-            check_is_of_a_run(*found)
-        places = distributed.gather(None if found is None else tuple(position_of(found[1])))
+            check_resumable(*found)
+        places = distributed.all_gather_object(None if found is None else tuple(position_of(found[1])))
         if len(set(places)) > 1:
             raise ValueError(
                 f'the processes would resume from different places (epoch, iteration): {places}; '
@@ -253,7 +262,7 @@ class Runner:
             self._load(content)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             text = describe_misfit(content, self.model.state_dict(), changes, error)
-            raise ValueError(f'{file} is of another model or optimiser: {text}') from error
+            raise ValueError(f'{file} is of another model or optimizer: {text}') from error
         for change in changes:
             LOGGER.warning('%s: the run goes on, but not exactly', change)
         self.epoch, self.iteration = place
@@ -285,7 +294,7 @@ class Runner:
             self.scaler.load_state_dict(content['scaler'])
 
     def start_workers(self) -> None:
-        """Start the data workers; on several processes before ``distributed.join``."""
+        """Start the data workers; on several processes before ``distributed.init_process_group``."""
         for loader in (self.train_loader, self.val_loader):
             if loader is not None:
                 start_workers(loader)
@@ -306,7 +315,7 @@ class Runner:
         if resume is not None:
             self.resume(resume)
         here = self._resumed_from or Position(0)
-        beyond = [file.name for place, file in run_files(self.work_dir) if place > here]
+        beyond = [file.name for place, file in list_checkpoints(self.work_dir) if place > here]
         if beyond and resume != 'auto':
             # They would outlive the new, lower ones, and the next --resume would go on with the other run.
             raise ValueError(
@@ -331,7 +340,7 @@ class Runner:
         """Return what takes the steps of this run, on one process or many."""
         if self.runtime.compile:
             self.model.compile()
-        model = distributed.wrap(self.model, self.device, self.runtime.find_unused_parameters)
+        model = distributed.wrap_ddp(self.model, self.device, self.runtime.find_unused_parameters)
         clip = self.train_cfg.clip_grad_norm
         return Stepper(model, self.model, self.optimizer, self.scaler, self.average, self.runtime.amp, clip)
 
@@ -449,7 +458,7 @@ class Runner:
             stepper.settle(batches)
             self._is_settled = True
         gradient = stepper.compute(batches, lambda place: seed_iteration(self.runtime.seed, iteration, rank, place))
-        request, is_bad = distributed.largest([session.stop.number, int(not gradient.is_finite)])
+        request, is_bad = distributed.all_reduce_max([session.stop.number, int(not gradient.is_finite)])
         if not is_bad:
             stepper.apply()
             self._num_overflows += gradient.overflows
@@ -524,7 +533,7 @@ class Runner:
         is_due = self.epoch % self.train_cfg.val_interval == 0 or self.epoch == self.train_cfg.max_epochs
         self.validated = self.val_loader is None or not is_due
         self.save()
-        if request := distributed.largest([session.stop.number])[0]:  # and so behind rank 0, which has written
+        if request := distributed.all_reduce_max([session.stop.number])[0]:  # and so behind rank 0, which has written
             raise Stopped(request, self._standing())
         if not self.validated:
             self._validate(session)
@@ -542,8 +551,8 @@ class Runner:
                 predictions = predict(model, self.val_loader, self.device, self.runtime.amp, 'validation')
         except FloatingPointError as error:
             raise RunError(f'validation of epoch {self.epoch}: {error}; the weights have exploded') from error
-        except FAILURES as error:
-            raise RunError(f'validation of epoch {self.epoch}: {own_text(error)}') from error
+        except EXPECTED_ERRORS as error:
+            raise RunError(f'validation of epoch {self.epoch}: {strip_worker_traceback(error)}') from error
         metrics = compute_metrics(self.metrics, predictions)
         # Of several labels a loss of one would be the sum, which is not what is trained.
         fits = predictions.labels.ndim == 1 or model.cls_head.criterion.takes_multi_hot

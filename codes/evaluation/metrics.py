@@ -1,4 +1,4 @@
-"""Metrics over all scores of a data set at once, in percent."""
+"""Metrics over all scores of a dataset at once, in percent."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Result files: path, label and scores of every video of a test, and what can be told from them afterwards."""
+"""Result files: path, label and scores of every video of a test, and what can be told from them afterward."""
 
 import json
 import pickle

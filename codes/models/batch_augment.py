@@ -13,7 +13,7 @@ from dsanet.models.losses import one_hot
 
 
 class BatchAugment(nn.Module):
-    """A change of whole training batches: normalised frames (N, V, U, C, T, H, W), labels and K in, both out.
+    """A change of whole training batches: normalized frames (N, V, U, C, T, H, W), labels and K in, both out.
 
     Attributes:
         min_batch_size: videos that a batch of one process must have for there to be something to do.
@@ -27,7 +27,7 @@ class BatchAugment(nn.Module):
 
 @MODELS.register_module()
 class MixupCutmix(BatchAugment):
-    """Mix each video of a batch with its neighbour, and their labels alike; one draw for a batch.
+    """Mix each video of a batch with its neighbor, and their labels alike; one draw for a batch.
 
     Mixup adds whole clips, CutMix replaces a box, the same one in all frames. With both, one of them is drawn.
 
@@ -62,7 +62,7 @@ class MixupCutmix(BatchAugment):
         """Mix a batch.
 
         Args:
-            frames: normalised (N, V, U, C, T, H, W).
+            frames: normalized (N, V, U, C, T, H, W).
             label: classes (N,), or a weight for each class (N, K).
             num_classes: K.
 

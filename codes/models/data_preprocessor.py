@@ -1,4 +1,4 @@
-"""The last step of the data's way and the first on the device: uint8 frames become normalised floats."""
+"""The last step of the data's way and the first on the device: uint8 frames become normalized floats."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from dsanet.config.registry import MODELS
 
 @MODELS.register_module()
 class DataPreprocessor(nn.Module):
-    """Move frames to the device and normalise them there.
+    """Move frames to the device and normalize them there.
 
     Frames travel as uint8, a quarter of the bytes of floats, and are converted where it is fastest.
 
     Args:
-        mean: of the three channels R, G, B, in grey levels 0 to 255. The default is ImageNet's.
+        mean: of the three channels R, G, B, in gray levels 0 to 255. The default is ImageNet's.
         std: standard deviation of the channels, likewise.
 
     Raises:
@@ -38,7 +38,7 @@ class DataPreprocessor(nn.Module):
         self.register_buffer('scale', 1 / torch.tensor(std), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise a batch.
+        """Normalize a batch.
 
         Args:
             inputs: uint8 (..., C, T, H, W) with three channels, on any device.
@@ -47,10 +47,10 @@ class DataPreprocessor(nn.Module):
             float32 of the same shape on the module's device, in channels-last memory order.
 
         Raises:
-            ValueError: the frames are not uint8: normalised twice, or not frames.
+            ValueError: the frames are not uint8: normalized twice, or not frames.
         """
         if inputs.dtype != torch.uint8:
-            raise ValueError(f'frames must be uint8, got {inputs.dtype}; they are normalised here and nowhere else')
+            raise ValueError(f'frames must be uint8, got {inputs.dtype}; they are normalized here and nowhere else')
         frames = inputs.to(self.mean.device, non_blocking=True).movedim(-4, -1)  # (..., T, H, W, C)
         frames = (frames.contiguous().float() - self.mean) * self.scale
         return frames.movedim(-1, -4)  # (..., C, T, H, W)

@@ -85,7 +85,7 @@ class CrossEntropyLoss(_WeightedLoss):
 
     Args:
         label_smoothing: share of a label that is spread evenly over all classes (arXiv 1512.00567, section 7).
-        class_weights: K factors, for data sets with rare classes; None for 1. The sum is divided by the number of
+        class_weights: K factors, for datasets with rare classes; None for 1. The sum is divided by the number of
             videos, unlike with torch's ``weight``, which divides by the sum of their weights; so parts of a batch add
             up. Weights whose mean over the training videos is 1 keep the scale of the loss, such as all videos /
             (K * videos of the class).

@@ -50,7 +50,7 @@ def count_macs(model: nn.Module, inputs: torch.Tensor) -> int:
     return total
 
 
-def summarise(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+def summarize(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
     """Return ``params``, ``gmacs`` and ``stages`` of a model for one view (U, T, H, W).
 
     Nothing is computed: the model stands on torch's meta device, which has shapes but no numbers.

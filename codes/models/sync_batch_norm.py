@@ -26,7 +26,7 @@ class _SyncOnCpu(_BatchNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (B, C, ...); returns the same shape.
+        """Normalize (B, C, ...); returns the same shape.
 
         Raises:
             ValueError: in training, less than two values a channel in all processes together.
@@ -91,9 +91,9 @@ def global_statistics(x: Tensor) -> tuple[int, Tensor, Tensor]:
 
 
 class _ThroughStatistics(torch.autograd.Function):
-    """The identity before a normalisation by given statistics; its gradient adds that they depend on the input.
+    """The identity before a normalization by given statistics; its gradient adds that they depend on the input.
 
-    With z the normalised input and g the gradient of fixed statistics, the whole gradient is g - mean(g) - z mean(g z),
+    With z the normalized input and g the gradient of fixed statistics, the whole gradient is g - mean(g) - z mean(g z),
     the means over all positions of all processes (arXiv 1502.03167, section 3).
     """
 
@@ -107,12 +107,12 @@ class _ThroughStatistics(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, inverse_std = ctx.saved_tensors
-        normalised = (x - _along_channels(mean, x)) * _along_channels(inverse_std, x)
+        normalized = (x - _along_channels(mean, x)) * _along_channels(inverse_std, x)
         dims = _all_but_channels(x)
-        sums = torch.stack([grad.to(mean.dtype).sum(dims), (grad * normalised).sum(dims)])  # (2, C)
+        sums = torch.stack([grad.to(mean.dtype).sum(dims), (grad * normalized).sum(dims)])  # (2, C)
         dist.all_reduce(sums)
         of_grad, of_product = sums / ctx.count
-        whole = grad - _along_channels(of_grad, x) - normalised * _along_channels(of_product, x)
+        whole = grad - _along_channels(of_grad, x) - normalized * _along_channels(of_product, x)
         return whole.to(grad.dtype), None, None, None
 
 

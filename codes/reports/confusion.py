@@ -23,7 +23,7 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
 
     num_classes = len(matrix)
     videos = matrix.sum(axis=1, keepdims=True)
-    shares = np.where(videos > 0, matrix / np.maximum(videos, 1), np.nan)  # classes without videos stay grey
+    shares = np.where(videos > 0, matrix / np.maximum(videos, 1), np.nan)  # classes without videos stay gray
     shown = [name if len(name) <= 24 else f'{name[:23]}…' for name in names]
     size = min(4 + 0.17 * num_classes, 22)
     figure, panel = pyplot.subplots(figsize=(size + 1, size))
@@ -36,8 +36,8 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
         panel.set_yticks(range(num_classes), shown, fontsize=font)
     if num_classes <= 15:
         for row, column in np.argwhere(matrix).tolist():
-            colour = 'white' if shares[row, column] > 0.3 else 'black'
-            panel.text(column, row, str(matrix[row, column]), ha='center', va='center', fontsize=8, color=colour)
+            color = 'white' if shares[row, column] > 0.3 else 'black'
+            panel.text(column, row, str(matrix[row, column]), ha='center', va='center', fontsize=8, color=color)
     panel.set_xlabel('predicted')
     panel.set_ylabel('label')
     figure.colorbar(image, ax=panel, fraction=0.046, pad=0.02, label='share of the videos of a class')

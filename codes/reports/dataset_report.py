@@ -12,10 +12,10 @@ from dsanet.data_checks.report import LEVELS, Report, describe
 from dsanet.data_checks.splits import Split
 from dsanet.data_tools.visualization import DPI, Image, escape_math, shorten
 
-COLOURS = ('tab:blue', 'tab:orange', 'tab:green')
+COLORS = ('tab:blue', 'tab:orange', 'tab:green')
 
 
-LEVEL_COLOURS = {'error': 'tab:red', 'warning': 'darkorange', 'note': 'dimgray'}
+LEVEL_COLORS = {'error': 'tab:red', 'warning': 'darkorange', 'note': 'dimgray'}
 
 
 MOST_NAMED = 40  # classes beyond which a histogram has no names
@@ -43,8 +43,8 @@ def draw_report(report: Report, splits: Sequence[Split], facts: Mapping[Job, Fil
     figure = Figure(figsize=(14, tall), dpi=DPI, layout='constrained')
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(3, 3, width_ratios=(1.3, 1, 1))
-    colour = 'tab:green' if report.is_fit else 'tab:red'
-    figure.suptitle(f'{title}: {report.verdict} ({report.form} form)', color=colour, fontsize=14)
+    color = 'tab:green' if report.is_fit else 'tab:red'
+    figure.suptitle(f'{title}: {report.verdict} ({report.form} form)', color=color, fontsize=14)
     _draw_classes(figure.add_subplot(grid[:, 0]), shown, labels)
     frames = [_numbers_of(split, facts, 'frames') for split in shown]
     seconds = [_numbers_of(split, facts, 'seconds') for split in shown]
@@ -62,8 +62,8 @@ def _draw_classes(panel: Any, splits: Sequence[Split], labels: Sequence[int]) ->
     """Draw the number of videos by class: bars with names, or one curve for many classes."""
     panel.set_title('videos of each class')
     if len(labels) > MOST_NAMED:
-        for split, colour in zip(splits, COLOURS, strict=False):
-            panel.plot(sorted((split.counts[k] for k in labels), reverse=True), color=colour, label=_name(split))
+        for split, color in zip(splits, COLORS, strict=False):
+            panel.plot(sorted((split.counts[k] for k in labels), reverse=True), color=color, label=_name(split))
         panel.set_xlabel('classes, the largest first')
         panel.set_ylim(bottom=0)
     else:
@@ -71,7 +71,7 @@ def _draw_classes(panel: Any, splits: Sequence[Split], labels: Sequence[int]) ->
         for number, split in enumerate(splits):
             places = np.arange(len(labels)) + (number - (len(splits) - 1) / 2) * width
             counts = [split.counts[k] for k in labels]
-            bars = panel.barh(places, counts, width, color=COLOURS[number % len(COLOURS)], label=_name(split))
+            bars = panel.barh(places, counts, width, color=COLORS[number % len(COLORS)], label=_name(split))
             panel.bar_label(bars, padding=2, fontsize=8)
         names = splits[0].class_names if splits else None
         known = [f'{shorten(names[k], 28)} ({k})' if names and k < len(names) else f'class {k}' for k in labels]
@@ -105,8 +105,8 @@ def _draw_lengths(panel: Any, splits: Sequence[Split], numbers: Sequence[Sequenc
     is_wide = max(every) > 20 * max(float(np.median(every)), 1e-9)
     low, high = min(every), max(max(every), min(every) + 1)
     edges = np.geomspace(max(low, 1e-2), high, 31) if is_wide else np.linspace(low, high, 31)
-    for split, values, colour in zip(splits, numbers, COLOURS, strict=False):
-        panel.hist(np.maximum(values, edges[0]), bins=edges, color=colour, alpha=0.6, label=split.name)
+    for split, values, color in zip(splits, numbers, COLORS, strict=False):
+        panel.hist(np.maximum(values, edges[0]), bins=edges, color=color, alpha=0.6, label=split.name)
     if is_wide:
         panel.set_xscale('log')
     needed = splits[0].needed_frames if splits else 0
@@ -145,17 +145,17 @@ def _draw_resolutions(panel: Any, splits: Sequence[Split], facts: Mapping[Job, F
     if len(order) > 8:
         shown.append((f'{len(order) - 8} others', int(counts[order[8:]].sum())))
     side = splits[0].short_side if splits else 0
-    colours = [_colour_of(name, side) for name, _ in shown]
-    bars = panel.barh([name for name, _ in shown], [count for _, count in shown], color=colours)
+    colors = [_color_of(name, side) for name, _ in shown]
+    bars = panel.barh([name for name, _ in shown], [count for _, count in shown], color=colors)
     panel.bar_label(bars, padding=3, fontsize=9)
     panel.set_ylim(max(len(shown), 4) - 0.5, -0.5)  # the most frequent one on top, and no bar as thick as a panel
     panel.set_xlim(0, 1.1 * max(count for _, count in shown))
     panel.tick_params(axis='y', labelsize=9)
-    if 'darkorange' in colours:
+    if 'darkorange' in colors:
         panel.set_xlabel(f'orange: the shorter side is enlarged to {side}', color='darkorange', fontsize=9)
 
 
-def _colour_of(name: str, side: int) -> str:
+def _color_of(name: str, side: int) -> str:
     sides = name.split('x')
     return 'darkorange' if len(sides) == 2 and min(map(int, sides)) < side else 'slategray'
 
@@ -165,8 +165,8 @@ def _write_findings(panel: Any, report: Report) -> None:
     panel.set_axis_off()
     lines: list[tuple[str, str]] = [('black', f'{name}: {describe(n)}') for name, n in report.splits.items()]
     for level in LEVELS:
-        lines += [(LEVEL_COLOURS[level], f'{level}: {f.split}: {f.text}') for f in report.of_level(level)]
-    rows = [(colour, row) for colour, line in lines for row in textwrap.wrap(line, 118, subsequent_indent='      ')]
-    for number, (colour, row) in enumerate(rows[:15]):
+        lines += [(LEVEL_COLORS[level], f'{level}: {f.split}: {f.text}') for f in report.of_level(level)]
+    rows = [(color, row) for color, line in lines for row in textwrap.wrap(line, 118, subsequent_indent='      ')]
+    for number, (color, row) in enumerate(rows[:15]):
         text = '...' if number == 14 and len(rows) > 15 else escape_math(row)
-        panel.text(0, 1 - number / 14.5, text, color=colour, fontsize=8.5, va='top', transform=panel.transAxes)
+        panel.text(0, 1 - number / 14.5, text, color=color, fontsize=8.5, va='top', transform=panel.transAxes)

@@ -22,12 +22,12 @@ SAME_MEMORY = r'Grad strides do not match[^[]*\ngrad\.sizes\(\) = \[\d+, (\d+(, 
 
 
 def rank() -> int:
-    """Return this process's number, 0 in a single process; known before :func:`join`."""
+    """Return this process's number, 0 in a single process; known before :func:`init_process_group`."""
     return dist.get_rank() if dist.is_initialized() else int(os.environ.get('RANK', 0))
 
 
 def world_size() -> int:
-    """Return the number of processes; known before :func:`join`."""
+    """Return the number of processes; known before :func:`init_process_group`."""
     return dist.get_world_size() if dist.is_initialized() else int(os.environ.get('WORLD_SIZE', 1))
 
 
@@ -60,7 +60,7 @@ def find_device() -> torch.device:
     return device
 
 
-def join(timeout_minutes: float = 10) -> None:
+def init_process_group(timeout_minutes: float = 10) -> None:
     """Join the process group that the launcher announces in the environment, if there is one.
 
     It brings threads along, so data workers start before (``datasets.loader.start_workers``).
@@ -81,7 +81,7 @@ def join(timeout_minutes: float = 10) -> None:
     dist.init_process_group(backend, store=_STORE, rank=number, world_size=processes, timeout=timeout)
 
 
-def teardown() -> None:
+def destroy_process_group() -> None:
     """Leave the process group, if there is one, together: a process that froze on its last steps is noticed."""
     global _STORE
     if dist.is_initialized():
@@ -90,7 +90,7 @@ def teardown() -> None:
         _STORE = None
 
 
-def wrap(model: nn.Module, device: torch.device, find_unused_parameters: bool = False) -> nn.Module:
+def wrap_ddp(model: nn.Module, device: torch.device, find_unused_parameters: bool = False) -> nn.Module:
     """Return the model for training: as DistributedDataParallel in a process group, otherwise as it is.
 
     Args:
@@ -117,7 +117,7 @@ def broadcast_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """Return the mean of a tensor over all processes."""
     if dist.is_initialized():
         value = value.detach().clone()
@@ -126,7 +126,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return value
 
 
-def largest(numbers: Sequence[int]) -> list[int]:
+def all_reduce_max(numbers: Sequence[int]) -> list[int]:
     """Return for each place the largest number that any process has there. Waits for all processes."""
     if not dist.is_initialized():
         return list(numbers)
@@ -135,7 +135,7 @@ def largest(numbers: Sequence[int]) -> list[int]:
     return value.tolist()  # (len(numbers),)
 
 
-def gather(value: Any) -> list[Any]:
+def all_gather_object(value: Any) -> list[Any]:
     """Return the list of every process's value, ordered by rank, in all of them. The value must pickle.
 
     Processes that drift apart for longer than the group's timeout must meet at :func:`barrier` in between.

@@ -7,7 +7,7 @@ Train      bash dist_train_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py
 Test       bash dist_test_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py work_dirs/anet_i3d_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; the paper names the data set, its settings are not public: these are ours
+Source     arXiv 2105.12085; the paper names the dataset, its settings are not public: these are ours
 """
 
 _base_ = [

@@ -1,4 +1,4 @@
-"""DSANet-R50 on one's own videos, from ImageNet weights or from a checkpoint of a larger data set.
+"""DSANet-R50 on one's own videos, from ImageNet weights or from a checkpoint of a larger dataset.
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
            166.96 GMACs a view.
@@ -8,7 +8,7 @@ Data       data/my_videos/videos/...           the files
            or elsewhere: --cfg-options data_root=/where, and train_dir, val_dir, train_list, val_list, class_file
 Weights    bash pretrained/download_imgnet.sh 50
 Train      bash dist_train_recognizer.sh configs/custom/finetune_videos.py 1
-           with --load-from CHECKPOINT to start from a model of a larger data set instead of ImageNet
+           with --load-from CHECKPOINT to start from a model of a larger dataset instead of ImageNet
 Test       bash dist_test_recognizer.sh configs/custom/finetune_videos.py work_dirs/finetune_videos/best.pth 1
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
 Expected   depends on the videos; top-1 and mean class accuracy are reported

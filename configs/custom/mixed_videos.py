@@ -1,4 +1,4 @@
-r"""DSANet-R50 on one's own videos beside some classes of a public data set.
+r"""DSANet-R50 on one's own videos beside some classes of a public dataset.
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
            166.96 GMACs a view. Three of four training samples are one's own, whatever the sizes of the two; validation

@@ -1,6 +1,6 @@
 r"""DSANet-R50 on Kinetics-400 on a single GPU: the main experiment with eight batches a step.
 
-What       The network and the schedule of r50_e100_s1_8.py. A step of the optimiser sees 96 videos as there, in eight
+What       The network and the schedule of r50_e100_s1_8.py. A step of the optimizer sees 96 videos as there, in eight
            batches one after the other, and batch norms see 12 at a time, as there. Mixed precision and activations
            that are computed twice make room; within the long epochs there are checkpoints. 32.45 M parameters,
            166.97 GMACs a view.

@@ -6,9 +6,9 @@ Train      bash dist_train_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_
 Test       bash dist_test_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_16.py \
                work_dirs/sthv1_dsanet_tsm_r50_16/best.pth 8
 Batch      8 GPUs x 8 videos
-Expected   not measured here. 51.8 % is cited as the best top-1 of the paper on this data set, without saying of which
+Expected   not measured here. 51.8 % is cited as the best top-1 of the paper on this dataset, without saying of which
            model.
-Source     arXiv 2105.12085; the paper names the data set, its settings are not public: these are ours, schedule as for
+Source     arXiv 2105.12085; the paper names the dataset, its settings are not public: these are ours, schedule as for
            TSM
 """
 

@@ -7,7 +7,7 @@ Test       bash dist_test_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_8
                work_dirs/sthv1_dsanet_tsm_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; the paper names the data set, its settings are not public: these are ours, schedule as for
+Source     arXiv 2105.12085; the paper names the dataset, its settings are not public: these are ours, schedule as for
            TSM
 """
 

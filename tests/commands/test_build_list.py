@@ -1,4 +1,4 @@
-"""The command that writes list files, run on miniature trees in the official formats of all data sets."""
+"""The command that writes list files, run on miniature trees in the official formats of all datasets."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ import pytest
 from dsanet import commands
 from dsanet.commands import build_list
 from dsanet.data_tools.lists.building import OWN
-from dsanet.data_tools.lists.catalogue import DATA_SETS
+from dsanet.data_tools.lists.catalog import DATA_SETS
 from dsanet.datasets.annotation import parse_list_file, read_class_names
 from tests.commands.conftest import ROOT
 
@@ -43,7 +43,7 @@ def frames(root: Path, template: str = 'img_{:05d}.jpg', **counts: int) -> None:
 
 
 def lines_of(out: Path) -> Lines:
-    """Return the lists that were written; every one must be readable by the data sets."""
+    """Return the lists that were written; every one must be readable by the datasets."""
     lines = {}
     for file in sorted(out.glob('*.txt')):
         if file.name != 'classes.txt' and not file.name.endswith('.missing.txt'):
@@ -52,7 +52,7 @@ def lines_of(out: Path) -> Lines:
     return lines
 
 
-# The nine data sets -----------------------------------------------------------------------------------------
+# The nine datasets -----------------------------------------------------------------------------------------
 
 
 def kinetics(out: Path, media: Path) -> None:
@@ -538,5 +538,5 @@ def test_commands_in_the_documentation_are_understood() -> None:
     assert {args.data_set for args in parsed} >= {'folders', 'csv', *DATA_SETS} - {'kinetics600', 'kinetics700'}
 
 
-def test_choices_are_the_data_sets_of_the_catalogue() -> None:
+def test_choices_are_the_data_sets_of_the_catalog() -> None:
     assert build_list.NAMES == (*DATA_SETS, *OWN)

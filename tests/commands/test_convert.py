@@ -58,7 +58,7 @@ def convert(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 def mmaction2_state() -> dict[str, Tensor]:
-    """Weights of a small recogniser under mmaction2's names."""
+    """Weights of a small recognizer under mmaction2's names."""
     torch.manual_seed(0)
     state = {}
     for key, value in build(MODEL, MODELS).state_dict().items():

@@ -96,7 +96,7 @@ def test_quality_is_of_jpeg(videos, tmp_path):
     assert 1.15 * sizes[0] < sizes[1]
 
 
-def test_phones_are_turned_upright_and_colours_kept(tmp_path, out):
+def test_phones_are_turned_upright_and_colors_kept(tmp_path, out):
     (tmp_path / 'videos').mkdir()
     rotate_video(write_video(tmp_path / 'videos/phone.mp4', 5))
     run(tmp_path / 'videos', out)

@@ -14,7 +14,7 @@ from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.engine import range_test
 from dsanet.engine.train_step import Stepper
-from dsanet.engine.trainer import Runner
+from dsanet.engine.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +64,9 @@ def test_options_reach_the_run(
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'weights.pth')
     seen = []
 
-    def take_step(runner: Runner, stepper: Stepper, batches: list, _iteration: int) -> float:
-        same = all(torch.equal(p, model.state_dict()[name]) for name, p in runner.model.named_parameters())
-        seen.append((same, stepper.amp, stepper.clip_grad_norm, stepper.average, len(batches), runner.val_loader))
+    def take_step(trainer: Trainer, stepper: Stepper, batches: list, _iteration: int) -> float:
+        same = all(torch.equal(p, model.state_dict()[name]) for name, p in trainer.model.named_parameters())
+        seen.append((same, stepper.amp, stepper.clip_grad_norm, stepper.average, len(batches), trainer.val_loader))
         return math.nan
 
     monkeypatch.setattr(range_test, 'take_step', take_step)

@@ -16,7 +16,7 @@ from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.data_checks.reading import splits_of_run
 from dsanet.data_checks.run import check_before_training
-from dsanet.engine.trainer import Runner
+from dsanet.engine.trainer import Trainer
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.json_lines import read_lines
 from tests.commands.conftest import ROOT, Run
@@ -152,12 +152,12 @@ def test_data_are_looked_at_before_training(
 ) -> None:
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     with caplog.at_level(logging.INFO, logger='dsanet'):
-        check_before_training(splits_of_run(Runner(few_videos, tmp_path, torch.device('cpu'))))
+        check_before_training(splits_of_run(Trainer(few_videos, tmp_path, torch.device('cpu'))))
     assert 'train: 16 videos of 8 classes, 2 a class, decoder decord' in caplog.messages
     assert any(message.startswith('val: 7 videos of ') for message in caplog.messages)
     remove_a_video(tmp_path / 'copy')
     with pytest.raises(ValueError, match='not fit to train on; --no-check trains nevertheless\n.*1 of .* are missing'):
-        check_before_training(splits_of_run(Runner(few_videos, tmp_path, torch.device('cpu'))))
+        check_before_training(splits_of_run(Trainer(few_videos, tmp_path, torch.device('cpu'))))
 
 
 def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
@@ -166,7 +166,7 @@ def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
     def stop(*_args: object) -> None:
         raise ValueError('got as far as the start')
 
-    monkeypatch.setattr(Runner, 'start', stop)
+    monkeypatch.setattr(Trainer, 'start', stop)
     monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_: None)  # it outlives the test
     (tmp_path / 'page.py').write_text(format_config(few_videos))
     arguments = ['train', str(tmp_path / 'page.py'), '--work-dir', str(tmp_path / 'out')]
@@ -205,11 +205,11 @@ def test_number_of_classes_is_counted(
 ) -> None:
     seen: list[int] = []
 
-    def stop(runner: Runner, *_args: object) -> None:
-        seen.append(runner.model.num_classes)
+    def stop(trainer: Trainer, *_args: object) -> None:
+        seen.append(trainer.model.num_classes)
         raise ValueError('got as far as the start')
 
-    monkeypatch.setattr(Runner, 'start', stop)
+    monkeypatch.setattr(Trainer, 'start', stop)
     monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_: None)  # it outlives the test
     page = make_config(data)
     page['model']['cls_head']['num_classes'] = None

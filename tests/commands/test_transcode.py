@@ -138,7 +138,7 @@ def test_sound_goes(videos, out):
 
 @pytest.mark.parametrize('options', [[], ['--gop', '4']])
 def test_odd_sizes_become_even(videos, out, options):
-    # Without subsampled colours, sizes may be odd.
+    # Without subsampled colors, sizes may be odd.
     with av.open(str(videos / 'odd.mkv'), 'w') as container:
         stream = container.add_stream('ffv1', rate=25)
         stream.width, stream.height, stream.pix_fmt = 129, 73, 'bgr0'
@@ -171,11 +171,11 @@ def test_phones_are_turned_upright(videos, out, options):
 
 @pytest.mark.parametrize('options', [[], ['--gop', '4']])
 @pytest.mark.parametrize('standard', ['ITU709', 'ITU601'])
-def test_colours_stay_for_every_decoder(videos, out, options, standard):
+def test_colors_stay_for_every_decoder(videos, out, options, standard):
     if standard == 'ITU709' and not one_thread():
         pytest.skip('PyAV before 17 does not convert from one kind of YUV to another')
-    colours = np.array([[230, 40, 60], [40, 200, 50], [60, 50, 220], [240, 240, 240], [20, 20, 20]], np.uint8)
-    image = np.repeat(np.repeat(colours[None], 64, axis=0), 32, axis=1)  # five stripes
+    colors = np.array([[230, 40, 60], [40, 200, 50], [60, 50, 220], [240, 240, 240], [20, 20, 20]], np.uint8)
+    image = np.repeat(np.repeat(colors[None], 64, axis=0), 32, axis=1)  # five stripes
     with av.open(str(videos / 'a.mp4'), 'w') as container:
         stream = container.add_stream('libx264', rate=25, options={'crf': '5'})
         stream.width, stream.height, stream.pix_fmt = 160, 64, 'yuv420p'
@@ -190,7 +190,7 @@ def test_colours_stay_for_every_decoder(videos, out, options, standard):
         reader = READERS[decoder](str(out / 'a.mp4'))
         found = reader.read(np.array([0]))[0, 32, 16::32]
         reader.close()
-        assert np.abs(found.astype(int) - colours).max() <= 8, decoder
+        assert np.abs(found.astype(int) - colors).max() <= 8, decoder
 
 
 def test_the_shape_of_pixels_stays(videos, out):

@@ -4,18 +4,18 @@ import os
 import sys
 
 from dsanet.commands import main
-from dsanet.engine.trainer import Runner
+from dsanet.engine.trainer import Trainer
 
 EPOCH = int(sys.argv.pop(1))
-ORIGINAL = Runner._train_epoch
+ORIGINAL = Trainer._train_epoch
 
 
-def die_behind_the_epoch(self: Runner, *args: object) -> None:
+def die_behind_the_epoch(self: Trainer, *args: object) -> None:
     if self.epoch == EPOCH:
         os._exit(9)
     ORIGINAL(self, *args)
 
 
-Runner._train_epoch = die_behind_the_epoch
+Trainer._train_epoch = die_behind_the_epoch
 if __name__ == '__main__':
     sys.exit(main(['train', *sys.argv[1:]]))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dsanet.config.arguments import UnknownArgument, check_arguments, nearest, slot_of
+from dsanet.config.registry import check_function_section
 
 
 def function(
@@ -85,3 +86,8 @@ class Part:
 )
 def test_annotations_say_which_objects_an_argument_takes(hint: Any, slot: tuple) -> None:
     assert slot_of(hint) == slot
+
+
+def test_renamed_option_names_the_new_one() -> None:
+    with pytest.raises(UnknownArgument, match='class_balance'):
+        check_function_section({'batch_size': 2, 'dataset': {}, 'sampling': 'balanced'}, 'train_dataloader')

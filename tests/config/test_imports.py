@@ -18,7 +18,7 @@ class LabMetric:
 
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a test write modules into the working directory and forget them afterwards."""
+    """Let a test write modules into the working directory and forget them afterward."""
     monkeypatch.chdir(tmp_path)
     before = [*sys.path, *sys.meta_path]
     yield

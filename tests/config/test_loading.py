@@ -145,7 +145,7 @@ def test_option_without_equals_sign_is_refused(page: Path) -> None:
             ValueError,
             "model.type='ResNet' .*: Recognizer3D$",
         ),
-        ("type='Recognizer3D'", "type='Recogniser'", KeyError, "Did you mean 'Recognizer3D'.*: Recognizer3D"),
+        ("type='Recognizer3D'", "type='Recognizer'", KeyError, "Did you mean 'Recognizer3D'.*: Recognizer3D"),
         (
             'frames_per_snippet=2',
             'frame_per_snippet=2',

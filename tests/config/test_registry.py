@@ -38,9 +38,9 @@ def test_build_makes_children_first_and_hands_them_over() -> None:
             "model.bakbone is not an argument of Recognizer3D. Did you mean 'backbone'",
         ),
         (
-            {'type': 'Recogniser3D'},
+            {'type': 'Recognizer3D'},
             KeyError,
-            "model.type='Recogniser3D' is not a registered model. Did you mean 'Recognizer3D'",
+            "model.type='Recognizer3D' is not a registered model. Did you mean 'Recognizer3D'",
         ),
         ({'type': ['Recognizer3D']}, KeyError, 'model.type=.*Recognizer3D'),
         ({'backbone': 1}, KeyError, "model has no 'type'"),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dsanet.data_checks import existence
-from dsanet.data_checks.existence import Looked, find_file, look_for_files, spread_order
+from dsanet.data_checks.existence import FileScan, find_file, look_for_files, spread_order
 from dsanet.datasets.annotation import VideoRecord
 from tests.data_checks.conftest import split
 from tests.make_videos import write_frames
@@ -23,7 +23,7 @@ def test_every_beginning_of_the_order_is_spread() -> None:
 def test_files_are_looked_for_as_long_as_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(existence, 'find_file', lambda record, *_: (asked.append(time.sleep(0.001)), None))
-    assert look_for_files(split([0] * 50), seconds=None) == Looked(50, [], {})
+    assert look_for_files(split([0] * 50), seconds=None) == FileScan(50, [], {})
     looked = look_for_files(split([0] * 5000), seconds=0.05)
     assert looked.bad == []
     assert 20 <= looked.num_videos < 200

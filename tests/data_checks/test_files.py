@@ -39,12 +39,12 @@ def test_a_wrong_data_root_is_suspected_where_nothing_is_there(tmp_path: Path) -
 
 
 def find_none(dataset: VideoDataset | RawFramesDataset, name: str = 'train') -> str:
-    """Return what the quick form says of a data set of which no video is there."""
+    """Return what the quick form says of a dataset of which no video is there."""
     report = quick_report(splits_of(name, dataset, 2))
     return next(f.text for f in report.findings if f.check == 'files_missing')
 
 
-def test_lists_of_frames_that_are_read_as_videos_are_recognised(tmp_path: Path) -> None:
+def test_lists_of_frames_that_are_read_as_videos_are_recognized(tmp_path: Path) -> None:
     (tmp_path / 'frames' / 'some clip').mkdir(parents=True)
     (tmp_path / 'list.txt').write_text('some clip 40 0\nsome clip 40 1\n')
     pipeline = [OpenVideo(), SampleSnippets(1, 1), DecodeVideo(), PackInputs()]
@@ -58,7 +58,7 @@ def test_lists_of_frames_that_are_read_as_videos_are_recognised(tmp_path: Path) 
     assert find_none(VideoDataset(*arguments)).endswith('is data_root right?')
 
 
-def test_paths_that_are_relative_to_the_list_are_recognised(tmp_path: Path) -> None:
+def test_paths_that_are_relative_to_the_list_are_recognized(tmp_path: Path) -> None:
     (tmp_path / 'videos').mkdir()
     for name, end in (('a.mp4', '0'), ('b', '3 0')):
         (tmp_path / 'list.txt').write_text(f'# mine\nvideos/{name} {end}\n')
@@ -149,7 +149,7 @@ def test_odd_resolutions_are_named() -> None:
             'warning',
             ('train.txt:1: train/0.mp4: 320x100',),
         ),
-        '2 of 4 videos are so long or so high that a centre crop sees little of them': (
+        '2 of 4 videos are so long or so high that a center crop sees little of them': (
             'warning',
             ('train.txt:1: train/0.mp4: 320x100', 'train.txt:3: train/2.mp4: 900x300'),
         ),

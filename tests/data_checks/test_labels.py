@@ -12,7 +12,7 @@ def test_right_labels_are_no_finding() -> None:
     assert findings(check_labels(train)) == findings(check_balance(train)) == []
 
 
-def test_labels_from_1_on_are_recognised() -> None:
+def test_labels_from_1_on_are_recognized() -> None:
     level, text = findings(check_labels(split([1, 2, 3, 1])))[0]
     assert level == 'error'
     assert text.startswith('1 video with a label that the model lacks: num_classes=3 allows 0 to 2, the largest label')
@@ -22,7 +22,7 @@ def test_labels_from_1_on_are_recognised() -> None:
 def test_labels_from_1_on_are_suspected_behind_a_class_too_many() -> None:
     found = findings(check_balance(split([1, 2, 3], num_classes=4)))
     assert found == [
-        ('warning', '1 of 4 classes have no video, so they cannot be learnt'),
+        ('warning', '1 of 4 classes have no video, so they cannot be learned'),
         (
             'warning',
             'no video has label 0: if labels were counted from 1, subtract 1 from each and set num_classes=3',
@@ -55,11 +55,11 @@ def test_class_names_and_steps_must_fit_the_model() -> None:
 def test_classes_without_videos_and_unequal_classes_are_warnings() -> None:
     found = list(check_balance(split([0] * 20 + [2] * 2, class_names=['a', 'b', 'c'])))
     assert [f.level for f in found] == ['warning', 'warning']
-    assert found[0].text == '1 of 3 classes have no video, so they cannot be learnt'
+    assert found[0].text == '1 of 3 classes have no video, so they cannot be learned'
     assert found[0].examples == ("'b' (1)",)
     assert "'a' (0) has 20 videos, 'c' (2) 2" in found[1].text
     assert not [f for f in quick_report([split([0] * 20, 'val')], 0).findings if f.check == 'balance']
-    balanced = split([0] * 20 + [1] * 2, num_classes=2, sampling='balanced')
+    balanced = split([0] * 20 + [1] * 2, num_classes=2, class_balance='equal')
     assert [f.level for f in check_balance(balanced)] == ['note']
 
 

@@ -69,16 +69,16 @@ def test_what_is_left_of_a_wrong_list_has_the_classes_and_the_sampling_that_trai
     (tmp_path / 'names.txt').write_text(''.join(f'{name}\n' for name in 'stuvwxyz'))
     cfg = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': PIPELINE, 'classes': ['z', 't']}
     cfg['class_file'] = str(tmp_path / 'names.txt')
-    (one,) = read_split('train_dataloader', {'dataset': cfg, 'sampling': 'balanced'}, 2)
+    (one,) = read_split('train_dataloader', {'dataset': cfg, 'class_balance': 'equal'}, 2)
     assert [(r.path, r.label) for r in one.records] == [('b.mp4', 1), ('d.mp4', 0)]
-    assert (one.class_names, one.sampling) == (['z', 't'], 'balanced')
+    assert (one.class_names, one.sampling) == (['z', 't'], 'equal')
     assert [f.check for f in quick_report([one], seconds=0).findings] == ['files_missing', 'list'][::-1]
     (none,) = read_split('train_dataloader', {'dataset': {**cfg, 'classes': ['zz']}}, 2)
     assert (none.records, [f.check for f in none.findings]) == ([], ['list', 'list'])
     assert "classes has 'zz', which is none of the 8 classes" in none.findings[1].text
     mixed = {'type': 'MixedDataset', 'datasets': [cfg, {**cfg, 'list_file': str(tmp_path / 'good.txt')}]}
     (tmp_path / 'good.txt').write_text('f.mp4 1\n')
-    splits = read_split('train_dataloader', {'dataset': mixed, 'sampling': 'square_root'}, 2)
+    splits = read_split('train_dataloader', {'dataset': mixed, 'class_balance': 'square_root'}, 2)
     assert [(s.sampling, len(s.records)) for s in splits] == [('square_root', 2), ('square_root', 1)]
 
 
@@ -106,8 +106,8 @@ def test_bad_videos_are_judged_as_the_loader_treats_them(tmp_path: Path) -> None
         (one,) = read_split(name, {'dataset': cfg, **options}, 2)
         shares[(name, *options)] = one.max_bad_share
     assert list(shares.values()) == [0.2, 0.5, 0.0, 0.0]
-    (even,) = read_split('train_dataloader', {'dataset': cfg, 'sampling': 'balanced'}, 2)
-    assert even.sampling == 'balanced'
+    (even,) = read_split('train_dataloader', {'dataset': cfg, 'class_balance': 'equal'}, 2)
+    assert even.sampling == 'equal'
 
 
 def test_each_part_of_a_mixture_is_a_split(tmp_path: Path) -> None:

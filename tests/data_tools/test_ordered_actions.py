@@ -1,4 +1,4 @@
-"""The data set of ordered actions: what its labels mean, and that no snippet gives the order away."""
+"""The dataset of ordered actions: what its labels mean, and that no snippet gives the order away."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,7 +19,7 @@ from dsanet.data_tools.ordered_actions import (
     split_labels,
     write_video,
 )
-from dsanet.datasets.transforms.sampling import centre_starts, random_starts
+from dsanet.datasets.transforms.sampling import center_starts, random_starts
 
 EVENTS = [range(start, start + EVENT_FRAMES) for start in EVENT_STARTS]
 SMALL = {'num_videos': 16, 'val_fraction': 0.5, 'size': 32}
@@ -37,8 +37,8 @@ def find_shape(frame: np.ndarray) -> np.ndarray:
     return frame.max(axis=-1) > 132
 
 
-def centre_of(mask: np.ndarray) -> np.ndarray:
-    """Centre (y, x) of a shape that may wrap around: mean angle on a circle as long as the side."""
+def center_of(mask: np.ndarray) -> np.ndarray:
+    """Center (y, x) of a shape that may wrap around: mean angle on a circle as long as the side."""
     size = len(mask)
     angles = 2 * np.pi * np.argwhere(mask) / size
     return np.arctan2(np.sin(angles).mean(axis=0), np.cos(angles).mean(axis=0)) * size / (2 * np.pi) % size
@@ -47,8 +47,8 @@ def centre_of(mask: np.ndarray) -> np.ndarray:
 def steps_of(frames: np.ndarray) -> np.ndarray:
     """Movement (dy, dx) from each frame to the next, in pixels."""
     size = frames.shape[1]
-    centres = np.array([centre_of(find_shape(frame)) for frame in frames])
-    return (np.diff(centres, axis=0) + size / 2) % size - size / 2
+    centers = np.array([center_of(find_shape(frame)) for frame in frames])
+    return (np.diff(centers, axis=0) + size / 2) % size - size / 2
 
 
 def direction_of(frames: np.ndarray) -> str:
@@ -62,7 +62,7 @@ def shape_of(frame: np.ndarray) -> str:
     """A disc fills 79 % of its bounding box, a cross less than half."""
     mask = find_shape(frame)
     size = len(mask)
-    middle = np.rint(size // 2 - centre_of(mask)).astype(int)
+    middle = np.rint(size // 2 - center_of(mask)).astype(int)
     mask = np.roll(mask, middle, axis=(0, 1))
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -95,7 +95,7 @@ def test_shape_is_there_in_the_events_and_nowhere_else(size):
             assert (find_shape(frame).mean() > 0.02) == is_event
 
 
-def test_any_neighbouring_frames_of_an_event_show_the_direction():
+def test_any_neighboring_frames_of_an_event_show_the_direction():
     for seed in range(20):
         label = seed % len(CLASSES)
         video = draw_video(label, rng(seed))
@@ -140,7 +140,7 @@ def test_an_event_looks_alike_in_both_halves(shape):
         frames = draw_video(seed // 2 % 4 * 2 + order, rng(seed), 32)[event.start : event.stop]
         masks = np.array([find_shape(frame) for frame in frames])
         speeds = np.abs(steps_of(frames)).max(axis=1)
-        angles = 2 * np.pi * np.array([centre_of(mask) for mask in masks[[0, 5, -1]]]).ravel() / 32
+        angles = 2 * np.pi * np.array([center_of(mask) for mask in masks[[0, 5, -1]]]).ravel() / 32
         measured[half].append(
             np.concatenate(
                 [
@@ -189,7 +189,7 @@ def test_training_draws_every_start_that_shows_an_event(interval):
 
 @pytest.mark.parametrize('interval', [1, 2])
 def test_evaluation_sees_nothing_but_events(interval):
-    starts = centre_starts(NUM_FRAMES, 4 * interval, 4)
+    starts = center_starts(NUM_FRAMES, 4 * interval, 4)
     for start, event in zip(starts, (EVENTS[0], EVENTS[0], EVENTS[1], EVENTS[1]), strict=True):
         assert {start + interval * step for step in range(4)} <= set(event)
 
@@ -219,14 +219,14 @@ def decode_with_decord(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize('decode', [decode_with_av, decode_with_cv2, decode_with_decord])
-def test_every_decoder_gives_all_frames_in_their_colours(tmp_path, decode):
+def test_every_decoder_gives_all_frames_in_their_colors(tmp_path, decode):
     frames = draw_video(5, rng(1))
     write_video(tmp_path / 'video.mp4', frames)
     decoded = decode(tmp_path / 'video.mp4')
     assert decoded.shape == frames.shape
     error = decoded.astype(int) - frames
     assert np.abs(error).mean() < 4
-    assert np.abs(error.mean(axis=(0, 1, 2))).max() < 1.5  # no colour is shifted
+    assert np.abs(error.mean(axis=(0, 1, 2))).max() < 1.5  # no color is shifted
 
 
 def test_a_frame_decodes_alike_at_any_time(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dsanet.data_tools.visualization import (
-    SNIPPET_COLOURS,
+    SNIPPET_COLORS,
     SeenSample,
     Sheet,
     draw_classes,
@@ -19,11 +19,11 @@ from dsanet.data_tools.visualization import (
     shorten,
 )
 
-RED, GREEN = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0)))
+RED, GREEN = (np.array(color, np.uint8) for color in ((255, 0, 0), (0, 255, 0)))
 
 
-def block(height: int, width: int, colour: np.ndarray) -> np.ndarray:
-    return np.full((height, width, 3), colour, np.uint8)
+def block(height: int, width: int, color: np.ndarray) -> np.ndarray:
+    return np.full((height, width, 3), color, np.uint8)
 
 
 def dark(image: np.ndarray) -> int:
@@ -44,7 +44,7 @@ def test_a_sheet_shows_frames_pixel_by_pixel() -> None:
 @pytest.mark.parametrize('text', ['wave', '$wave$ 50 %', 'winken ä 跳', 'wei\udcdf.mp4'])
 def test_a_caption_stands_where_it_is_put(text: str) -> None:
     sheet = Sheet(300, 120)
-    sheet.write(text, 100, 50, size=20, colour='red', weight='bold')
+    sheet.write(text, 100, 50, size=20, color='red', weight='bold')
     rows, columns = np.nonzero((sheet.draw() < 128).any(axis=2))
     assert 45 <= rows.min() <= rows.max() <= 80
     assert 98 <= columns.min() <= columns.max() <= 290
@@ -84,34 +84,34 @@ def test_pages_are_full_but_the_last() -> None:
 
 
 def test_each_class_has_a_block() -> None:
-    frames = [(block(30, 40, colour), 'list.txt:1') for colour in (RED, GREEN)]
+    frames = [(block(30, 40, color), 'list.txt:1') for color in (RED, GREEN)]
     for number in (1, 5, 6, 7):
         blocks = [(f'class {i}', frames if i != 2 else []) for i in range(number)]
         sheet = draw_classes(blocks, 'title', 3, (40, 30))
         shown = sum(bool(frames) for _, frames in blocks)
-        for colour in (RED, GREEN):
-            assert (sheet == colour).all(axis=2).sum() == shown * 30 * 40
+        for color in (RED, GREEN):
+            assert (sheet == color).all(axis=2).sum() == shown * 30 * 40
     one, two = (draw_classes([('x', frames)] * n, '', 3, (40, 30)) for n in (5, 6))
     assert two.shape[1] > 1.8 * one.shape[1]  # two blocks side by side
 
 
 def make_sample(groups: int, crops: int, snippets: int = 2, frames: int = 3) -> SeenSample:
-    """A sample whose frames are red before augmentation and grey after it, darker or lighter by their place."""
+    """A sample whose frames are red before augmentation and gray after it, darker or lighter by their place."""
     shape = (groups, snippets, frames)
     inputs = np.zeros((crops * groups, snippets, frames, 8, 8, 3), np.uint8)
     for place in np.ndindex(inputs.shape[:3]):
-        inputs[place] = grey(crops * groups, *place)
+        inputs[place] = gray(crops * groups, *place)
     whole = np.broadcast_to(RED, (groups, snippets, 6, 6, 3)).copy()
     indices = np.sort(np.random.default_rng(0).choice(50, np.prod(shape), replace=False)).reshape(shape)  # (G, U, T)
     return SeenSample(inputs, whole, indices, 50, ['a label', 'more'])
 
 
-def grey(views: int, view: int, snippet: int, frame: int) -> int:
+def gray(views: int, view: int, snippet: int, frame: int) -> int:
     return 40 + view * 150 // views + 8 * snippet + 2 * frame
 
 
-def count(picture: np.ndarray, colour: object) -> int:
-    return int((picture == np.asarray(colour)).all(axis=2).sum())
+def count(picture: np.ndarray, color: object) -> int:
+    return int((picture == np.asarray(color)).all(axis=2).sum())
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_a_sheet_has_every_frame_of_every_view(groups: int, crops: int, frames: 
     bands = -(-crops * frames // 32)  # as many crops side by side as there is room for
     assert height_of(sample, 64) == 2 * 18 + groups * 10 + 10 + groups * bands * 2 * (64 + 14 + 4) + 14
     assert picture.shape[0] == 24 + 30 + height_of(sample, 64) + height_of(make_sample(1, 1), 64)
-    # Each is there as often as it says, apart from captions in the same grey and the other sample's frames.
+    # Each is there as often as it says, apart from captions in the same gray and the other sample's frames.
     assert abs(count(picture, RED) - (groups * bands * 2 + 2) * 64 * 64) < 50
     shown = [
-        count(picture, [grey(groups * crops, *place)] * 3) for place in [*np.ndindex(sample.inputs.shape[:3])][::5]
+        count(picture, [gray(groups * crops, *place)] * 3) for place in [*np.ndindex(sample.inputs.shape[:3])][::5]
     ]
     assert min(shown) >= 64 * 64
 
@@ -140,7 +140,7 @@ def test_the_bar_shows_where_the_frames_lie() -> None:
             bar = picture[24 + 20 + 2 * 18 + group * 10 + snippet * 4 + 1]
             for index in frames:
                 middle = 12 + int((index + 0.5) * length / 50)
-                assert bar[middle].tolist() == list(SNIPPET_COLOURS[snippet])
+                assert bar[middle].tolist() == list(SNIPPET_COLORS[snippet])
             lit = (bar[12:-12] != 225).any(axis=1).mean()
             assert lit == pytest.approx(3 / 50, abs=0.01)
 
@@ -153,7 +153,7 @@ def test_a_film_has_a_picture_for_each_frame_of_a_snippet(tmp_path: Path) -> Non
     for number, picture in enumerate(pictures):
         for view in range(4):
             for snippet in range(2):
-                assert count(picture, [grey(4, view, snippet, number)] * 3) >= 64 * 64
+                assert count(picture, [gray(4, view, snippet, number)] * 3) >= 64 * 64
     save_clip(pictures, tmp_path / 'x.mp4', 5, 3)
     capture = cv2.VideoCapture(str(tmp_path / 'x.mp4'))
     assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (5, 9)

@@ -33,7 +33,7 @@ def test_several_labels_are_joined_by_commas(tmp_path):
     several, one = parse_list_file(list_file)
     assert (several.path, several.labels) == ('a, b.mp4', (3, 17))
     assert (one.labels, one.label) == ((0,), 0)
-    message = f"{list_file}:1: 'a, b.mp4' has the labels 3,17; a data set takes several labels a video with multi_hot="
+    message = f"{list_file}:1: 'a, b.mp4' has the labels 3,17; a dataset takes several labels a video with multi_hot="
     with pytest.raises(ValueError, match=re.escape(message)):
         _ = several.label
     (record,) = parse_list_file(write(tmp_path, 'folder 120 3,17\n'), with_num_frames=True)
@@ -143,7 +143,7 @@ def test_missing_class_file_is_named(tmp_path):
         read_class_names(str(tmp_path / 'classes.txt'))
 
 
-def test_class_folders_are_labelled_in_the_order_of_their_names(tmp_path):
+def test_class_folders_are_labeled_in_the_order_of_their_names(tmp_path):
     for name in (
         'walk/2.MP4',
         'walk/1.avi',
@@ -203,7 +203,7 @@ def test_missing_videos_in_class_folders_say_what_was_looked_for(tmp_path):
         scan_class_folders(str(tmp_path / 'nowhere'))
 
 
-def test_utf_16_is_recognised(tmp_path):
+def test_utf_16_is_recognized(tmp_path):
     for name, read in (('list file', parse_list_file), ('class file', read_class_names)):
         file = tmp_path / 'a.txt'
         file.write_bytes('a.mp4 0\n'.encode('utf-16'))

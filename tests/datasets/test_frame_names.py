@@ -1,4 +1,4 @@
-"""Frames are recognised by their names, counted, and missed."""
+"""Frames are recognized by their names, counted, and missed."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from dsanet.datasets.frame_names import FrameNames
         ('frame{}_x.png', 'frame7_x.jpg', None),
     ],
 )
-def test_frames_are_recognised_by_their_exact_name(template: str, name: str, number: int | None) -> None:
+def test_frames_are_recognized_by_their_exact_name(template: str, name: str, number: int | None) -> None:
     assert FrameNames(template).number(name) == number
 
 

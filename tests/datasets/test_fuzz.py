@@ -151,7 +151,7 @@ def own_numbers(out, media):
 
 
 TABLES = ['--file=kinetics_train={}/train.csv', '--file=kinetics_val={}/validate.csv']
-# How a tree is made, the data set's name, its classes, and what else its command says. The lines of the lists are few,
+# How a tree is made, the dataset's name, its classes, and what else its command says. The lines of the lists are few,
 # so that a fault hits every part of them.
 TREES = (
     (official.kinetics, 'kinetics400', 3, []),
@@ -200,7 +200,7 @@ def must_be_listed(classes_by_path, truth, texts):
 
 
 def fuzz_official_files(root, count, seed, capsys):
-    """Build lists from damaged official files; return how many ended in which way, by data set."""
+    """Build lists from damaged official files; return how many ended in which way, by dataset."""
     sys.stderr.reconfigure(errors='backslashreplace')  # as it is outside of pytest
     rng = random.Random(seed)
     outcomes = {}

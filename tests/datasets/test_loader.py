@@ -142,7 +142,7 @@ def test_global_batches_do_not_depend_on_the_number_of_processes():
 
 
 def test_data_set_smaller_than_a_global_batch_is_refused(dataset):
-    with pytest.raises(ValueError, match=r'batch_size=4 x 2 process\(es\) = 8 videos, but the data set has 7'):
+    with pytest.raises(ValueError, match=r'batch_size=4 x 2 process\(es\) = 8 videos, but the dataset has 7'):
         build_dataloader(dataset, 4, 0, training=True, world_size=2)
 
 
@@ -386,32 +386,32 @@ def test_repeat_takes_every_video_so_many_times_each_time_anew(dataset):
     assert sorted(keys) == [(1, index, time) for index in range(NUM_VIDEOS) for time in range(4)]
     inputs = [dataset[key]['inputs'] for key in keys if key[1] == 2]
     assert all(not torch.equal(a, b) for i, a in enumerate(inputs) for b in inputs[:i])
-    # A data set smaller than a batch is enough if it is repeated.
+    # A dataset smaller than a batch is enough if it is repeated.
     assert len(keys_of(dataset, batch_size=20, repeat=3)) == 20
-    with pytest.raises(ValueError, match=r'= 20 videos, but the data set has 7 x repeat=2'):
+    with pytest.raises(ValueError, match=r'= 20 videos, but the dataset has 7 x repeat=2'):
         keys_of(dataset, batch_size=20, repeat=2)
 
 
-@pytest.mark.parametrize('sampling', ['balanced', 'square_root'])
-def test_balanced_epochs_do_not_depend_on_the_number_of_processes(root, sampling):
+@pytest.mark.parametrize('class_balance', ['equal', 'square_root'])
+def test_balanced_epochs_do_not_depend_on_the_number_of_processes(root, class_balance):
     dataset = imbalanced(root)
-    options = {'sampling': sampling, 'repeat': 3, 'epoch': 2}
+    options = {'class_balance': class_balance, 'repeat': 3, 'epoch': 2}
     alone = keys_of(dataset, batch_size=4, **options)
     assert len(set(alone)) == len(alone) == 48
     shared = [keys_of(dataset, batch_size=1, rank=rank, world_size=4, **options) for rank in range(4)]
     assert [key for batch in zip(*shared, strict=True) for key in batch] == alone
     counts = np.bincount([dataset.labels[key[1]] for key in alone])
-    wanted = np.full(3, 16) if sampling == 'balanced' else 48 * np.sqrt([12, 3, 1]) / np.sqrt([12, 3, 1]).sum()
+    wanted = np.full(3, 16) if class_balance == 'equal' else 48 * np.sqrt([12, 3, 1]) / np.sqrt([12, 3, 1]).sum()
     assert (np.abs(counts - wanted) < 1).all()
 
 
 def test_balanced_epochs_differ_and_can_be_taken_up_alone(root):
     def batches(epoch, num_workers):
-        loader = build_dataloader(imbalanced(root), 4, num_workers, sampling='balanced', training=True, seed=1)
+        loader = build_dataloader(imbalanced(root), 4, num_workers, class_balance='equal', training=True, seed=1)
         loader.sampler.set_epoch(epoch)
         return list(loader)
 
-    assert keys_of(imbalanced(root), 0, sampling='balanced') != keys_of(imbalanced(root), 1, sampling='balanced')
+    assert keys_of(imbalanced(root), 0, class_balance='equal') != keys_of(imbalanced(root), 1, class_balance='equal')
     for a, b in zip(batches(2, 0), batches(2, 1), strict=True):
         assert torch.equal(a['inputs'], b['inputs'])
         assert a['label'].tolist() == b['label'].tolist()
@@ -469,10 +469,10 @@ def test_evaluation_and_training_on_request_refuse_a_bad_sample(root, tmp_path, 
 
 
 def test_options_of_training_are_refused_in_evaluation(dataset):
-    for option in ({'sampling': 'balanced'}, {'repeat': 2}, {'on_error': 'resample'}):
+    for option in ({'class_balance': 'equal'}, {'repeat': 2}, {'on_error': 'resample'}):
         with pytest.raises(ValueError, match=f'{next(iter(option))} is for training: evaluation takes every video'):
             build_dataloader(dataset, 1, 0, training=False, **option)
-    build_dataloader(dataset, 1, 0, training=False, on_error='raise', repeat=1, sampling='uniform')
+    build_dataloader(dataset, 1, 0, training=False, on_error='raise', repeat=1, class_balance=None)
 
 
 @pytest.mark.parametrize(
@@ -481,7 +481,7 @@ def test_options_of_training_are_refused_in_evaluation(dataset):
         ({'on_error': 'skip'}, "on_error='skip' must be 'raise', 'resample' or None"),
         ({'max_bad_share': 1.5}, 'max_bad_share=1.5 must lie between 0 and 1'),
         ({'repeat': 0}, 'repeat must be a whole number of at least 1, got 0'),
-        ({'sampling': 'even'}, "sampling='even' must be one of"),
+        ({'class_balance': 'even'}, "class_balance='even' must be one of"),
     ],
 )
 def test_wrong_options_are_refused(dataset, option, text):

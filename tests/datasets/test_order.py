@@ -17,26 +17,26 @@ def make_dataset(tmp_path, labels, name='list', **options):
 LABELS = [0] * 8 + [3] * 4 + [0] * 8 + [2]
 
 
-def draw(dataset, sampling, length, seed=0):
-    plan = plan_groups(dataset, sampling)
+def draw(dataset, class_balance, length, seed=0):
+    plan = plan_groups(dataset, class_balance)
     assert plan is not None
     return draw_epoch(*plan, length, np.random.default_rng(seed))
 
 
 def test_uniform_sampling_of_one_data_set_needs_no_groups(tmp_path):
-    assert plan_groups(make_dataset(tmp_path, LABELS), 'uniform') is None
+    assert plan_groups(make_dataset(tmp_path, LABELS), None) is None
     parts = [make_dataset(tmp_path, LABELS)] * 2
-    assert plan_groups(MixedDataset(parts), 'uniform') is None
+    assert plan_groups(MixedDataset(parts), None) is None
 
 
-@pytest.mark.parametrize(('sampling', 'shares'), [('balanced', (1, 1, 1)), ('square_root', (4, 1, 2))])
-def test_classes_get_their_shares(tmp_path, sampling, shares):
+@pytest.mark.parametrize(('class_balance', 'shares'), [('equal', (1, 1, 1)), ('square_root', (4, 1, 2))])
+def test_classes_get_their_shares(tmp_path, class_balance, shares):
     dataset = make_dataset(tmp_path, LABELS)
-    groups, found = plan_groups(dataset, sampling)
+    groups, found = plan_groups(dataset, class_balance)
     assert [dataset.labels[group].tolist() for group in groups] == [[0] * 16, [2], [3] * 4]
     assert found == pytest.approx(np.array(shares) / sum(shares))
     for length in (21, 42, 100):
-        order = draw(dataset, sampling, length)
+        order = draw(dataset, class_balance, length)
         assert len(order) == length
         counts = Counter(dataset.labels[order].tolist())
         for label, share in zip((0, 2, 3), shares, strict=True):
@@ -48,37 +48,37 @@ def test_classes_get_their_shares(tmp_path, sampling, shares):
 
 def test_shares_that_are_no_whole_numbers_are_right_on_average(tmp_path):
     dataset = make_dataset(tmp_path, LABELS)
-    counts = Counter(dataset.labels[draw(dataset, 'balanced', 10, seed)].tolist().count(2) for seed in range(300))
+    counts = Counter(dataset.labels[draw(dataset, 'equal', 10, seed)].tolist().count(2) for seed in range(300))
     assert set(counts) == {3, 4}
     assert counts[4] / 300 == pytest.approx(1 / 3, abs=0.1)
 
 
 def test_an_epoch_is_shuffled_and_a_function_of_its_generator(tmp_path):
     dataset = make_dataset(tmp_path, LABELS)
-    orders = [draw(dataset, 'balanced', 21, seed).tolist() for seed in (0, 0, 1)]
+    orders = [draw(dataset, 'equal', 21, seed).tolist() for seed in (0, 0, 1)]
     assert orders[0] == orders[1]
     assert sorted(orders[0]) != sorted(orders[2])
     assert orders[0] != sorted(orders[0])
-    first = [dataset.labels[draw(dataset, 'balanced', 21, seed)[0]] for seed in range(60)]
+    first = [dataset.labels[draw(dataset, 'equal', 21, seed)[0]] for seed in range(60)]
     assert set(first) == {0, 2, 3}
 
 
 def test_weights_share_an_epoch_among_data_sets(tmp_path):
     parts = [make_dataset(tmp_path, LABELS), make_dataset(tmp_path, [1] * 4, 'other')]
-    for sampling in ('uniform', 'balanced', 'square_root'):
+    for class_balance in (None, 'equal', 'square_root'):
         dataset = MixedDataset(parts, weights=[1, 3])
-        order = draw(dataset, sampling, 100)
+        order = draw(dataset, class_balance, 100)
         assert np.sum(order >= 21) == 75
         assert Counter(order[order >= 21].tolist()).most_common(1)[0][1] <= 20
         classes = Counter(dataset.labels[order[order < 21]].tolist())
-        smallest = {'uniform': (1, 2), 'balanced': (8, 9), 'square_root': (3, 4)}[sampling]
+        smallest = {None: (1, 2), 'equal': (8, 9), 'square_root': (3, 4)}[class_balance]
         assert classes[2] in smallest
 
 
 def test_a_mixture_without_weights_is_balanced_as_one(tmp_path):
     parts = [make_dataset(tmp_path, LABELS), make_dataset(tmp_path, [0] * 4 + [5], 'other')]
     dataset = MixedDataset(parts)
-    groups, shares = plan_groups(dataset, 'balanced')
+    groups, shares = plan_groups(dataset, 'equal')
     assert [len(group) for group in groups] == [20, 1, 4, 1]
     assert shares == pytest.approx(np.full(4, 1 / 4))
 
@@ -106,9 +106,11 @@ def test_repetitions_are_counted():
 
 def test_unknown_sampling_and_classes_that_overlap_are_refused(tmp_path):
     dataset = make_dataset(tmp_path, LABELS)
-    with pytest.raises(ValueError, match="sampling='balance' must be one of uniform, balanced, square_root"):
+    with pytest.raises(ValueError, match="class_balance='balance' must be one of None, 'equal', 'square_root'"):
         plan_groups(dataset, 'balance')
     several = make_dataset(tmp_path, ['0,1', '2'], multi_hot=3)
-    with pytest.raises(ValueError, match="sampling='balanced' needs one class a video, but the data set has multi_hot"):
-        plan_groups(several, 'balanced')
-    assert plan_groups(several, 'uniform') is None
+    with pytest.raises(
+        ValueError, match="class_balance='equal' needs one class a video, but the dataset has multi_hot"
+    ):
+        plan_groups(several, 'equal')
+    assert plan_groups(several, None) is None

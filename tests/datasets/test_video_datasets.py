@@ -21,7 +21,7 @@ from tests.make_videos import read_index, write_frames, write_video
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """A data set of two videos and two folders of frames, by list and by class folder."""
+    """A dataset of two videos and two folders of frames, by list and by class folder."""
     root = tmp_path_factory.mktemp('data')
     for name in ('sit/a b', 'walk/c'):
         (root / 'videos' / name).parent.mkdir(parents=True)
@@ -53,7 +53,7 @@ class Raise(Transform):
         raise self.error
 
 
-def test_video_dataset_gives_labelled_inputs(root):
+def test_video_dataset_gives_labeled_inputs(root):
     dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'), str(root / 'classes.txt'))
     assert len(dataset) == 2
     assert dataset.class_names == ['sit', 'walk']
@@ -62,14 +62,14 @@ def test_video_dataset_gives_labelled_inputs(root):
     assert sample['path'] == str(root / 'videos' / 'walk/c.mp4')
     assert (sample['label'], sample['index']) == (1, 1)
     assert sample['inputs'].shape == (1, 2, 3, 3, 72, 128)
-    # 35 possible starts in two segments: centres 8 and 26.
+    # 35 possible starts in two segments: centers 8 and 26.
     assert indices(sample) == [8, 10, 12, 26, 28, 30]
 
 
-def test_frames_dataset_gives_labelled_inputs(root):
+def test_frames_dataset_gives_labeled_inputs(root):
     dataset = RawFramesDataset(frames_pipeline(), str(root / 'frames.txt'), str(root / 'frames'))
     assert dataset.class_names is None
-    # 15 possible starts in two segments: centres 3 and 11.
+    # 15 possible starts in two segments: centers 3 and 11.
     assert indices(dataset[0]) == [3, 5, 7, 11, 13, 15]
     assert dataset[1]['label'] == 1
 
@@ -124,7 +124,7 @@ def test_a_config_builds_the_data_set(root):
 
 def test_samples_are_a_function_of_seed_epoch_and_index(root):
     class Draw(Transform):
-        needs = ('rng',)
+        requires = ('rng',)
 
         def __call__(self, record):
             return {'drawn': record['rng'].random()}
@@ -232,7 +232,7 @@ def test_label_out_of_range_is_named_by_file_and_line(tmp_path):
         VideoDataset(video_pipeline(), str(list_file)).check_labels(5)
 
 
-def test_labels_counted_from_one_are_recognised(tmp_path):
+def test_labels_counted_from_one_are_recognized(tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('a.mp4 1\nb.mp4 2\nc.mp4 3\n')
     with pytest.raises(
@@ -323,8 +323,8 @@ def test_template_needs_one_number(root, filename_tmpl):
 class ReadName(Transform):
     """Stands for decoding: gives a random number; videos called bad... cannot be read."""
 
-    needs = ('path', 'rng')
-    gives = ('inputs',)
+    requires = ('path', 'rng')
+    provides = ('inputs',)
 
     def __call__(self, record):
         name = record['path'].rsplit('/', 1)[-1]
@@ -334,7 +334,7 @@ class ReadName(Transform):
 
 
 def named(tmp_path, lines, on_error='resample', **options):
-    """Return a data set of videos that are names only."""
+    """Return a dataset of videos that are names only."""
     (tmp_path / 'names.txt').write_text(''.join(f'{line}\n' for line in lines))
     dataset = VideoDataset([ReadName()], str(tmp_path / 'names.txt'), **options)
     dataset.on_error = on_error
@@ -498,7 +498,7 @@ def test_mixed_data_sets_are_one(tmp_path):
     assert [dataset[i]['index'] for i in (0, 2, 3, 5, 6, -1)] == [0, 2, 3, 5, 6, 6]
     assert dataset.labels.tolist() == [0, 1, 1, 1, 0, 0, 2]
     assert [record.path for record in dataset.records] == ['a', 'bad1', 'b', 'c', 'bad2', 'd', 'e']
-    assert dataset.gives == {'inputs', 'path', 'label', 'index', 'rng'}
+    assert dataset.provides == {'inputs', 'path', 'label', 'index', 'rng'}
     # The place in the mixture counts, so that equal places in its parts do not draw the same.
     dataset.seed = 3
     assert dataset[1, 3]['inputs'] == np.random.default_rng((3, 1, 3)).random()
@@ -549,7 +549,7 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path, root):
     with pytest.raises(ValueError, match='a MixedDataset is part of another'):
         MixedDataset([one, MixedDataset([one])])
     for weights in ([1], [1, 0], [1, -1], [1, float('inf')], [1, float('nan')]):
-        with pytest.raises(ValueError, match=r'weights=.* must be 2 numbers above 0, one for each data set'):
+        with pytest.raises(ValueError, match=r'weights=.* must be 2 numbers above 0, one for each dataset'):
             MixedDataset([one, one], weights)
     with pytest.raises(ValueError, match=r'different multi_hot: \[None, 2\]'):
         MixedDataset([one, named(tmp_path, ['a 0'], multi_hot=2)])

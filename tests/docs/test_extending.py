@@ -79,7 +79,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The user's folder as working directory; what is imported and registered there is gone afterwards."""
+    """The user's folder as working directory; what is imported and registered there is gone afterward."""
     monkeypatch.chdir(lab)
     before = [dict(entries) for entries in REGISTRIES]
     yield lab

@@ -24,7 +24,7 @@ NUM_FRAMES = 36
 
 def draw_gesture(name: str, rng: np.random.Generator, height: int = 96, width: int = 160) -> list[np.ndarray]:
     """Two hands that clap, one body that jumps, or one hand that waves; RGB (height, width, 3) each."""
-    colour = rng.uniform(140, 255, 3)
+    color = rng.uniform(140, 255, 3)
     background = rng.uniform(0, 80, 3)
     x, y = (side / 2 + rng.uniform(-8, 8) for side in (width, height))
     phase, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 0.6)
@@ -33,8 +33,8 @@ def draw_gesture(name: str, rng: np.random.Generator, height: int = 96, width: i
         swing = 24 * np.sin(phase + speed * number)
         both = [(x - abs(swing), y), (x + abs(swing), y)]
         frame = np.full((height, width, 3), background, np.uint8)
-        for centre in {'clap': both, 'jump': [(x, y + swing)], 'wave': [(x + swing, y)]}[name]:
-            cv2.circle(frame, tuple(round(c) for c in centre), 14, colour.tolist(), -1)
+        for center in {'clap': both, 'jump': [(x, y + swing)], 'wave': [(x + swing, y)]}[name]:
+            cv2.circle(frame, tuple(round(c) for c in center), 14, color.tolist(), -1)
         frames.append(frame)
     return frames
 

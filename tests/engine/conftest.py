@@ -1,4 +1,4 @@
-"""A small data set and a small run on it, for the tests of the engine."""
+"""A small dataset and a small run on it, for the tests of the engine."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from dsanet.data_tools.ordered_actions import make_dataset
 
 @pytest.fixture(scope='session')
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real data set of eight tiny videos to train on and seven to validate on: no batch size divides both."""
+    """A real dataset of eight tiny videos to train on and seven to validate on: no batch size divides both."""
     root = tmp_path_factory.mktemp('data')
     make_dataset(root / 'ordered', num_videos=16, seed=0, val_fraction=0.5, size=32)
     lines = (root / 'ordered' / 'val.txt').read_text().splitlines()
@@ -19,7 +19,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_config(data: Path, num_workers: int = 0, **changes: dict) -> dict:
-    """A run with everything random that there is: offsets, crops, flips, colours, dropout."""
+    """A run with everything random that there is: offsets, crops, flips, colors, dropout."""
 
     def loader(name: str, augment: list[dict], **sample: object) -> dict:
         pipeline = [

@@ -12,7 +12,7 @@ from dsanet.config.loading import load_config
 from dsanet.engine.bad_samples import BadSampleLog
 from dsanet.engine.evaluator import predict
 from dsanet.engine.preparation import build_loader
-from dsanet.engine.trainer import Runner
+from dsanet.engine.trainer import Trainer
 from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.json_lines import read_lines
@@ -127,7 +127,7 @@ def test_files_of_other_processes_are_recorded_at_the_end_of_the_epoch(
     logs[0].add([[case('a')]])
     assert recorded(tmp_path) == [('a', 1)]
     parts = [(log._count, log._found) for log in logs]
-    monkeypatch.setattr(distributed, 'gather', lambda value: parts)
+    monkeypatch.setattr(distributed, 'all_gather_object', lambda value: parts)
     assert [log.end_epoch() for log in logs] == [3, 3]
     assert recorded(tmp_path) == [('a', 1), ('b', 1)]
     # Every process knows now what any of them has met, and does not report it again.
@@ -173,7 +173,7 @@ def test_training_on_broken_videos_ends_and_names_exactly_those(
 ) -> None:
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     caplog.set_level(logging.INFO)
-    runner = train(one_epoch(broken, num_workers=2), tmp_path / 'run')
+    trainer = train(one_epoch(broken, num_workers=2), tmp_path / 'run')
     lines = read_lines(tmp_path / 'run' / 'bad_samples.jsonl')
     assert {line['path'] for line in lines} == broken[1]
     assert len(lines) == len(broken[1]) == NUM_VIDEOS // 10
@@ -186,9 +186,9 @@ def test_training_on_broken_videos_ends_and_names_exactly_those(
     assert any(f'epoch 1/1: {total} bad samples, 30 bad files in all, see ' in text for text in caplog.messages)
     config = one_epoch(broken)
     config['test_dataloader']['dataset']['list_file'] = config['train_dataloader']['dataset']['list_file']
-    loader = build_loader(config['test_dataloader'], 'test_dataloader', runner.runtime)
+    loader = build_loader(config['test_dataloader'], 'test_dataloader', trainer.runtime)
     with pytest.raises(ValueError, match=r'train.txt:4: .*003.mp4'):
-        predict(runner.model, loader, DEVICE)
+        predict(trainer.model, loader, DEVICE)
 
 
 @pytest.mark.sweep
@@ -198,14 +198,14 @@ def test_a_run_on_broken_videos_resumes_in_the_same_bits_and_keeps_its_record(
     config = one_epoch(broken, epochs=2)
     config['train_dataloader']['dataset']['list_file'] = str(broken[0] / 'part.txt')
     train(config, tmp_path / 'straight')
-    original = Runner._train_epoch
+    original = Trainer._train_epoch
 
-    def stop_before_epoch_2(self: Runner, *args: object) -> None:
+    def stop_before_epoch_2(self: Trainer, *args: object) -> None:
         if self.epoch == 1:
             raise KeyboardInterrupt
         original(self, *args)
 
-    monkeypatch.setattr(Runner, '_train_epoch', stop_before_epoch_2)
+    monkeypatch.setattr(Trainer, '_train_epoch', stop_before_epoch_2)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / 'resumed')
     monkeypatch.undo()
@@ -237,10 +237,12 @@ def test_a_run_can_be_told_to_end_at_the_first_bad_sample_or_at_a_share(
 
 def test_the_options_are_keys_of_a_config(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
-    config['train_dataloader'].update(sampling='square_root', repeat=2, on_error='resample', max_bad_share=0.5)
+    config['train_dataloader'].update(class_balance='square_root', repeat=2, on_error='resample', max_bad_share=0.5)
     (tmp_path / 'c.py').write_text(format_config(config))
     assert load_config(tmp_path / 'c.py')['train_dataloader']['repeat'] == 2
-    with pytest.raises(KeyError, match=r'train_dataloader.samplin is not an argument .*Did you mean .sampling.'):
-        load_config(tmp_path / 'c.py', ['train_dataloader.samplin=balanced'])
+    with pytest.raises(
+        KeyError, match=r'train_dataloader.class_balanc is not an argument .*Did you mean .class_balance.'
+    ):
+        load_config(tmp_path / 'c.py', ['train_dataloader.class_balanc=balanced'])
     with pytest.raises(ValueError, match="train_dataloader.repeat='often' does not fit"):
         load_config(tmp_path / 'c.py', ['train_dataloader.repeat=often'])

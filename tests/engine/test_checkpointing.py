@@ -12,11 +12,11 @@ from dsanet.engine import checkpointing
 from dsanet.engine.checkpointing import (
     Position,
     Saver,
-    check_is_of_a_run,
+    check_resumable,
     describe_misfit,
     find_changes,
+    list_checkpoints,
     newest_checkpoint,
-    run_files,
     what_to_resume,
 )
 from dsanet.engine.stopping import RunError
@@ -101,7 +101,7 @@ def test_newest_checkpoint_passes_over_damaged_ones(tmp_path: Path, caplog: pyte
     (tmp_path / 'epoch_11.pth.part').write_bytes(b'never finished')
     data = (tmp_path / 'epoch_10.pth').read_bytes()
     (tmp_path / 'epoch_10.pth').write_bytes(data[: len(data) // 2])
-    assert [file.name for _, file in run_files(tmp_path)] == ['epoch_10.pth', 'epoch_9.pth', 'epoch_2.pth']
+    assert [file.name for _, file in list_checkpoints(tmp_path)] == ['epoch_10.pth', 'epoch_9.pth', 'epoch_2.pth']
     with caplog.at_level(logging.WARNING, 'dsanet'):
         file, content = newest_checkpoint(tmp_path)
     assert (file.name, content) == ('epoch_9.pth', {'epoch': 9})
@@ -113,7 +113,7 @@ def test_checkpoints_are_sorted_by_epoch_and_iteration(tmp_path: Path) -> None:
     names = ['epoch_10.pth', 'epoch_9_iter_100.pth', 'epoch_9_iter_20.pth', 'epoch_9.pth', 'epoch_0_iter_5.pth']
     for name in [*reversed(names), 'epoch_3_iter_.pth', 'epoch_x.pth', 'best.pth']:
         (tmp_path / name).touch()
-    found = run_files(tmp_path)
+    found = list_checkpoints(tmp_path)
     assert [file.name for _, file in found] == names
     assert [place.file_name for place, _ in found] == names
 
@@ -154,7 +154,7 @@ def test_changes_are_named_as_deep_as_they_can_be() -> None:
 
 def test_weights_alone_are_no_run() -> None:
     with pytest.raises(ValueError, match=r'x.pth holds weights, but not a run to resume \(no optimizer, scaler, '):
-        check_is_of_a_run(Path('x.pth'), {'state_dict': {}})
+        check_resumable(Path('x.pth'), {'state_dict': {}})
 
 
 def test_misfit_is_told_by_weights_shapes_and_config() -> None:

@@ -17,7 +17,7 @@ from dsanet.config.loading import read_section
 from dsanet.config.schema import RuntimeCfg
 from dsanet.datasets.transforms.base import BadSample, MissingSample
 from dsanet.engine import evaluator
-from dsanet.engine.evaluator import Predictions, check_metrics, compute_metrics, own_text, predict
+from dsanet.engine.evaluator import Predictions, check_metrics, compute_metrics, predict, strip_worker_traceback
 from dsanet.engine.preparation import build_loader
 from dsanet.engine.result_parts import ResultParts
 from dsanet.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
@@ -110,7 +110,7 @@ def test_scores_are_the_same_to_the_bit_on_any_number_of_processes(
 ) -> None:
     ((alone, num_batches),) = score_on(monkeypatch, data, 1, batch_size)
     assert alone.scores.shape == (7, 8)
-    monkeypatch.setattr(evaluator, 'MEETING_INTERVAL', 1)
+    monkeypatch.setattr(evaluator, 'SYNC_EVERY', 1)
     for world_size in (2, 3, 8):  # the last more than there are videos
         every = score_on(monkeypatch, data, world_size, batch_size)
         assert sum(number for _, number in every) == num_batches
@@ -120,9 +120,9 @@ def test_scores_are_the_same_to_the_bit_on_any_number_of_processes(
 
 
 def test_processes_meet_every_few_batches(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluator, 'MEETING_INTERVAL', 3)
+    monkeypatch.setattr(evaluator, 'SYNC_EVERY', 3)
     events: list[str] = []
-    monkeypatch.setattr(evaluator, '_meet', lambda failure: events.append('meet'))
+    monkeypatch.setattr(evaluator, '_sync_errors', lambda failure: events.append('meet'))
     model = _Indexed()
     model.register_forward_hook(lambda *_: events.append('batch'))
     predict(model, build_loader(val_section(data, 1), 'val_dataloader', RuntimeCfg()), DEVICE)
@@ -139,7 +139,7 @@ def test_what_one_process_cannot_score_ends_all_with_its_words(data: Path, monke
         loader = build_loader(val_section(data, 1), 'val_dataloader', RuntimeCfg())
         with pytest.raises(FloatingPointError, match='are not finite') as error:
             predict(model, loader, DEVICE)
-        assert model.num_batches <= (1 if rank == 1 else evaluator.MEETING_INTERVAL)
+        assert model.num_batches <= (1 if rank == 1 else evaluator.SYNC_EVERY)
         caught.append(str(error.value))
 
     as_processes(monkeypatch, 3, work)
@@ -161,7 +161,7 @@ def score(inputs):
     return inputs
 
 device = distributed.find_device()
-distributed.join(timeout_minutes=0.1)
+distributed.init_process_group(timeout_minutes=0.1)
 scored = []
 model = torch.nn.Module()
 model.forward = score
@@ -228,7 +228,7 @@ def test_an_interrupted_test_goes_on_with_any_number_of_processes_and_ends_in_th
 @pytest.mark.parametrize('kind', [BadSample, MissingSample, OSError, FileNotFoundError])
 def test_text_of_an_error_is_its_own_without_what_a_data_worker_adds(kind: type[Exception]) -> None:
     text = 'list.txt:3: no video: x\nat all'
-    assert own_text(kind(text)) == text
+    assert strip_worker_traceback(kind(text)) == text
     try:
         try:
             raise kind('what it was first')
@@ -238,7 +238,7 @@ def test_text_of_an_error_is_its_own_without_what_a_data_worker_adds(kind: type[
         wrapper = ExceptionWrapper(where='in DataLoader worker process 0')  # what a data worker sends
     with pytest.raises(kind, match='Caught .* in DataLoader worker process 0') as caught:
         wrapper.reraise()
-    assert own_text(caught.value) == text
+    assert strip_worker_traceback(caught.value) == text
 
 
 def test_metrics_put_their_numbers_together() -> None:

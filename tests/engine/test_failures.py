@@ -31,7 +31,7 @@ GLOO = (
     ],
 )
 def test_lost_contact_is_told_from_own_errors(error: Exception, expected: bool) -> None:
-    assert failures.has_lost_contact(error) is expected
+    assert failures.is_comm_error(error) is expected
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def member(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
 def test_who_lost_contact_names_who_failed_and_who_is_silent(member: dist.Store) -> None:
     member.set('end of 0', 'ValueError: boom')
     member.set('end of 2', '')
-    text = failures.explain_lost_contact(RuntimeError(GLOO), patience=0.2)
+    text = failures.explain_comm_error(RuntimeError(GLOO), patience=0.2)
     assert text == (
         'process 1 lost contact with the others: Connection closed by peer [10.0.0.2]:60632; '
         'process 0 failed: ValueError: boom; no sign of life from process 3'
@@ -64,17 +64,17 @@ def test_a_store_that_does_not_answer_is_not_waited_for(member: dist.Store, monk
     monkeypatch.setattr(distributed, '_STORE', CutOff())
     monkeypatch.setattr(failures, 'PATIENCE', 0.2)
     started = time.monotonic()
-    text = failures.explain_lost_contact(RuntimeError(GLOO))
+    text = failures.explain_comm_error(RuntimeError(GLOO))
     assert time.monotonic() - started < 10
     assert text.endswith('; the machine of process 0 is out of reach')
 
 
 def test_calls_give_their_value_or_their_error_or_are_given_up() -> None:
-    assert failures.in_time(lambda: 3, seconds=20) == 3
+    assert failures.call_with_timeout(lambda: 3, seconds=20) == 3
     with pytest.raises(LookupError, match='boom'):
-        failures.in_time(lambda: fail(LookupError('boom')), seconds=20)
+        failures.call_with_timeout(lambda: fail(LookupError('boom')), seconds=20)
     with pytest.raises(TimeoutError, match='no answer within 0.1 seconds'):
-        failures.in_time(lambda: time.sleep(5), seconds=0.1)
+        failures.call_with_timeout(lambda: time.sleep(5), seconds=0.1)
 
 
 def test_who_lost_contact_waits_for_the_words_of_others(member: dist.Store) -> None:
@@ -82,7 +82,7 @@ def test_who_lost_contact_waits_for_the_words_of_others(member: dist.Store) -> N
     member.set('end of 2', '')
     threading.Timer(0.3, lambda: member.set('end of 3', 'KeyError: x')).start()
     started = time.monotonic()
-    assert failures.last_words(patience=20) == {0: '', 2: '', 3: 'KeyError: x'}
+    assert failures.collect_failures(patience=20) == {0: '', 2: '', 3: 'KeyError: x'}
     assert time.monotonic() - started < 10  # no longer than it takes
 
 
@@ -90,7 +90,7 @@ def test_messages_reach_the_launcher_and_the_other_processes(
     member: dist.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
-    failures.leave_message('KeyError: x', 'Traceback ...')
+    failures.report_failure('KeyError: x', 'Traceback ...')
     message = json.loads((tmp_path / 'error.json').read_text())['message']
     assert message['message'] == 'KeyError: x'
     assert message['extraInfo']['py_callstack'] == 'Traceback ...'
@@ -102,7 +102,7 @@ def test_messages_without_a_file_are_on_the_console(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', '')
-    failures.leave_message('KeyError: x', 'Traceback ...')
+    failures.report_failure('KeyError: x', 'Traceback ...')
     assert capsys.readouterr().err == 'Traceback ...\n'
 
 
@@ -114,7 +114,7 @@ def test_message_that_does_not_fit_the_disk_leaves_no_part_of_it(
 
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
     monkeypatch.setattr(os, 'fsync', fail)
-    failures.leave_message('KeyError: x', 'Traceback ...')
+    failures.report_failure('KeyError: x', 'Traceback ...')
     assert os.listdir(tmp_path) == []
 
 
@@ -127,7 +127,7 @@ def test_a_single_process_fails_as_python_does(
 ) -> None:
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     with pytest.raises(LookupError, match='boom'):
-        failures.run_tool(lambda: fail(LookupError('boom')))
+        failures.run_main(lambda: fail(LookupError('boom')))
     assert 'Traceback' in caplog.text  # for the log file
     assert caplog.records[0].file_only
 
@@ -139,7 +139,7 @@ def test_ctrl_c_is_a_line_and_its_status(caplog: pytest.LogCaptureFixture, monke
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as end:
-        failures.run_tool(interrupt)
+        failures.run_main(interrupt)
     assert end.value.code == 130
     assert caplog.messages == ['stopped by SIGINT']
 
@@ -157,7 +157,7 @@ def test_one_of_many_hands_its_error_over_and_ends(
     for other in (0, 2, 3):
         member.set(f'end of {other}', '')
     with pytest.raises(SystemExit, match='^1$'):
-        failures.run_tool(lambda: fail(error))
+        failures.run_main(lambda: fail(error))
     extra = json.loads((tmp_path / 'error.json').read_text())['message']['extraInfo']
     assert extra['py_callstack'].startswith(shown)
     assert extra['lost_contact'] is lost

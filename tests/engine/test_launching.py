@@ -244,7 +244,7 @@ open('{tmp_path}/' + str(rank), 'w')
 while not os.path.exists('{tmp_path}/' + str(1 - rank)):
     time.sleep(0.01)
 if rank == 0:
-    os._exit(143)  # as run_tool does, at once
+    os._exit(143)  # as run_main does, at once
 time.sleep(0.05)  # not before, for then it would be a failure like any other
 leave('process 1 lost contact', lost_contact=True)
 sys.exit(1)"""

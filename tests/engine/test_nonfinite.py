@@ -16,7 +16,7 @@ BAD = {'scalars': {'loss': 'inf', 'grad_norm': 'nan'}, 'paths': ['g', 'h']}
 def test_record_has_the_numbers_and_videos_of_every_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(distributed, 'gather', lambda value: [value, GOOD])
+    monkeypatch.setattr(distributed, 'all_gather_object', lambda value: [value, GOOD])
     with caplog.at_level(logging.WARNING, 'dsanet'):
         NonFiniteLog(tmp_path, 0, 1).add(2, 7, SCALARS, ['a', 'b'], 0.1)
     assert json.loads((tmp_path / 'nonfinite.jsonl').read_text()) == {
@@ -43,7 +43,7 @@ def test_record_has_the_numbers_and_videos_of_every_process(
 def test_processes_whose_loss_is_not_finite_are_blamed(
     every: list[dict], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(distributed, 'gather', lambda value: every)
+    monkeypatch.setattr(distributed, 'all_gather_object', lambda value: every)
     with caplog.at_level(logging.WARNING, 'dsanet'):
         NonFiniteLog(tmp_path, 0, 1).add(2, 7, SCALARS, ['a', 'b'], 0.1)
     assert caplog.messages == [f'iteration 7 (epoch 2, lr 0.1) is not finite{told}left out, 1 of at most 1']

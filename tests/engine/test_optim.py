@@ -245,5 +245,5 @@ def test_state_of_another_number_of_parameters_is_refused() -> None:
     model = make_model()
     state = optimizer_state(build_optimizer(SGD, model, ParametersCfg()), model)
     model.layer1.requires_grad_(False)
-    with pytest.raises(ValueError, match='the optimiser had 10 parameters and has 2'):
+    with pytest.raises(ValueError, match='the optimizer had 10 parameters and has 2'):
         load_optimizer_state(build_optimizer(SGD, model, ParametersCfg()), model, state)

@@ -7,9 +7,9 @@ import torch
 from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import LOADERS
 from dsanet.engine.preparation import (
+    check_clip_shape,
     check_loss,
     check_same_classes,
-    check_sampling,
     place_model,
     seed_iteration,
     set_determinism,
@@ -65,19 +65,19 @@ def sampling_of(config: dict, name: str) -> dict:
 
 @pytest.mark.parametrize('name', LOADERS)
 def test_snippets_of_every_section_are_compared_with_the_models(name: str, tmp_path: Path) -> None:
-    config = make_config(tmp_path)  # of lists that are not there: no data set is built
+    config = make_config(tmp_path)  # of lists that are not there: no dataset is built
     model = build(config['model'], MODELS)
-    check_sampling(model, config, LOADERS)
+    check_clip_shape(model, config, LOADERS)
     sampling_of(config, name)['num_snippets'] = 4
     text = (
         rf'{name}.dataset.pipeline.1: samples of num_snippets=4 and frames_per_snippet=2 do not fit the model: '
         'the data have num_snippets=4 .* DSA in backbone.layer2.0.dsa has num_snippets=2'
     )
     with pytest.raises(ValueError, match=text):
-        check_sampling(model, config, LOADERS)
-    check_sampling(model, config, set(LOADERS) - {name})
+        check_clip_shape(model, config, LOADERS)
+    check_clip_shape(model, config, set(LOADERS) - {name})
     config.pop(name)
-    check_sampling(model, config, LOADERS)
+    check_clip_shape(model, config, LOADERS)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ def test_frames_of_every_section_are_compared_with_the_models(
     sampling_of(config, 'val_dataloader')['frames_per_snippet'] = frames
     model = build(config['model'], MODELS)
     if text is None:
-        check_sampling(model, config, LOADERS)
+        check_clip_shape(model, config, LOADERS)
     else:
         text = f'val_dataloader.dataset.pipeline.1: .* and frames_per_snippet={frames} do not fit the model: {text}'
         with pytest.raises(ValueError, match=text):
-            check_sampling(model, config, LOADERS)
+            check_clip_shape(model, config, LOADERS)
 
 
 def test_snippets_of_each_part_of_a_mixture_are_compared(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_snippets_of_each_part_of_a_mixture_are_compared(tmp_path: Path) -> None
     parts = [c['train_dataloader']['dataset'] for c in (config, other)]
     config['train_dataloader']['dataset'] = {'type': 'MixedDataset', 'datasets': parts}
     with pytest.raises(ValueError, match=r'train_dataloader.dataset.datasets.1.pipeline.1: samples of num_snippets=8 '):
-        check_sampling(build(config['model'], MODELS), config, LOADERS)
+        check_clip_shape(build(config['model'], MODELS), config, LOADERS)
 
 
 def test_validation_data_must_mean_the_same_classes() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from dsanet.engine import range_test
 from dsanet.engine.range_test import MEMORY, Point, suggest
-from dsanet.engine.trainer import Runner
+from dsanet.engine.trainer import Trainer
 from dsanet.utils.json_lines import read_lines
 from tests.engine.conftest import make_config
 
@@ -56,37 +56,37 @@ def config(data: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def runner(config: dict[str, Any], tmp_path: Path) -> Runner:
-    runner = range_test.make_runner(config, tmp_path)
-    runner.start()
-    return runner
+def trainer(config: dict[str, Any], tmp_path: Path) -> Trainer:
+    trainer = range_test.make_trainer(config, tmp_path)
+    trainer.start()
+    return trainer
 
 
 def test_the_rate_grows_by_a_factor_and_groups_keep_their_multipliers(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, steps = [], range_test.take_step
 
-    def take_step(runner: Runner, *args: Any) -> float:
-        seen.append([group['lr'] for group in runner.optimizer.param_groups])
-        return steps(runner, *args)
+    def take_step(trainer: Trainer, *args: Any) -> float:
+        seen.append([group['lr'] for group in trainer.optimizer.param_groups])
+        return steps(trainer, *args)
 
     monkeypatch.setattr(range_test, 'take_step', take_step)
-    before = {name: p.detach().clone() for name, p in runner.model.named_parameters()}
-    points = range_test.range_test(runner, 1e-4, 1e-1, 7)  # more iterations than an epoch has
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    points = range_test.range_test(trainer, 1e-4, 1e-1, 7)  # more iterations than an epoch has
     rates = [1e-4 * 10 ** (i / 2) for i in range(7)]
     assert [point.rate for point in points] == pytest.approx(rates)
     assert [sorted(lrs) for lrs in seen] == [pytest.approx([rate, 5 * rate]) for rate in rates]
-    assert all(not torch.equal(p, before[name]) for name, p in runner.model.named_parameters())
+    assert all(not torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
 
 
-def test_losses_are_those_of_a_training(runner: Runner, config: dict[str, Any], tmp_path: Path) -> None:
+def test_losses_are_those_of_a_training(trainer: Trainer, config: dict[str, Any], tmp_path: Path) -> None:
     """The same seed, batches and constant rate as the first epoch of a run with this rate."""
-    points = range_test.range_test(runner, 0.01, 0.01 * (1 + 1e-12), 4)
+    points = range_test.range_test(trainer, 0.01, 0.01 * (1 + 1e-12), 4)
     config['optimizer']['lr'] = 0.01
     config['train_cfg']['max_epochs'] = 1
     config['schedule'] = {'type': 'StepSchedule', 'milestones': []}
-    straight = Runner(config, tmp_path, torch.device('cpu'))
+    straight = Trainer(config, tmp_path, torch.device('cpu'))
     straight.start()
     straight.train()
     lines = read_lines(tmp_path / 'scalars.jsonl')
@@ -99,14 +99,14 @@ def test_losses_are_those_of_a_training(runner: Runner, config: dict[str, Any], 
     [([2.0, 1.0, math.nan, 1.0], 2), ([2.0, 1.0, math.inf, 1.0], 2), ([1.0, 1.0, 50.0, 1.0], 3), ([1.0] * 4, 4)],
 )
 def test_it_ends_where_the_loss_diverges(
-    runner: Runner, losses: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
+    trainer: Trainer, losses: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(range_test, 'take_step', lambda _runner, _stepper, _batches, i: losses[i])
-    points = range_test.range_test(runner, 1e-3, 1, 4)
+    points = range_test.range_test(trainer, 1e-3, 1, 4)
     assert [point.loss for point in points] == losses[:kept]
     assert ('ended after' in range_test.describe(points, None, 4)) == (kept < 4)
 
 
-def test_a_gradient_that_is_not_finite_ends_it_too(runner: Runner) -> None:
-    next(runner.model.cls_head.parameters()).data.fill_(math.inf)
-    assert range_test.range_test(runner, 1e-3, 1, 4) == []
+def test_a_gradient_that_is_not_finite_ends_it_too(trainer: Trainer) -> None:
+    next(trainer.model.cls_head.parameters()).data.fill_(math.inf)
+    assert range_test.range_test(trainer, 1e-3, 1, 4) == []

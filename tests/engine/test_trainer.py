@@ -16,12 +16,12 @@ import torch
 
 from dsanet.datasets.video_datasets import VideoSamples
 from dsanet.engine import trainer as runner_module
-from dsanet.engine.checkpointing import run_files
+from dsanet.engine.checkpointing import list_checkpoints
 from dsanet.engine.evaluator import predict
 from dsanet.engine.optim import set_learning_rate
 from dsanet.engine.stopping import RunError, Stopped
 from dsanet.engine.train_step import Stepper
-from dsanet.engine.trainer import Runner
+from dsanet.engine.trainer import Trainer
 from dsanet.evaluation.metrics import MeanAveragePrecision
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.utils import distributed
@@ -32,12 +32,12 @@ from tests.engine.conftest import make_config
 DEVICE = torch.device('cpu')
 
 
-def train(config: dict, work_dir: Path, **options: str) -> Runner:
+def train(config: dict, work_dir: Path, **options: str) -> Trainer:
     work_dir.mkdir(exist_ok=True)
-    runner = Runner(config, work_dir, DEVICE)
-    runner.start(**options)
-    runner.train()
-    return runner
+    trainer = Trainer(config, work_dir, DEVICE)
+    trainer.start(**options)
+    trainer.train()
+    return trainer
 
 
 def assert_same_run(one: dict, two: dict) -> None:
@@ -59,14 +59,14 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train_with_a_stop(config: dict, work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train, stop before the third epoch, and resume."""
-    original = Runner._train_epoch
+    original = Trainer._train_epoch
 
-    def stop_before_epoch_3(self: Runner, *args: object) -> None:
+    def stop_before_epoch_3(self: Trainer, *args: object) -> None:
         if self.epoch == 2:
             raise KeyboardInterrupt
         original(self, *args)
 
-    monkeypatch.setattr(Runner, '_train_epoch', stop_before_epoch_3)
+    monkeypatch.setattr(Trainer, '_train_epoch', stop_before_epoch_3)
     with pytest.raises(KeyboardInterrupt):
         train(config, work_dir)
     monkeypatch.undo()
@@ -121,12 +121,12 @@ def test_averaging_leaves_the_training_alone(straight: Path, averaged: Path) -> 
 def test_validation_uses_the_averaged_weights_and_says_so(
     data: Path, averaged: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runner = Runner(make_config(data), tmp_path, DEVICE)
+    trainer = Trainer(make_config(data), tmp_path, DEVICE)
     content = read_checkpoint(averaged / 'epoch_4.pth')
     losses = {}
     for name in ('ema_state_dict', 'state_dict'):
-        runner.model.load_state_dict(content[name])
-        predictions = predict(runner.model, runner.val_loader, DEVICE)
+        trainer.model.load_state_dict(content[name])
+        predictions = predict(trainer.model, trainer.val_loader, DEVICE)
         scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
         losses[name] = torch.nn.functional.cross_entropy(scores, labels).item()
     logged = [line['val/loss'] for line in read_lines(averaged / 'scalars.jsonl') if 'val/loss' in line][-1]
@@ -139,22 +139,22 @@ def test_validation_uses_the_averaged_weights_and_says_so(
 
 
 def test_average_begins_with_the_weights_that_the_run_starts_from(data: Path, straight: Path, tmp_path: Path) -> None:
-    runner = Runner(make_config(data, train_cfg=EMA), tmp_path, DEVICE)
-    runner.start(load_from=str(straight / 'epoch_4.pth'))
+    trainer = Trainer(make_config(data, train_cfg=EMA), tmp_path, DEVICE)
+    trainer.start(load_from=str(straight / 'epoch_4.pth'))
     expected = read_checkpoint(straight / 'epoch_4.pth')['state_dict']['backbone.conv1.weight']
-    assert torch.equal(runner.average.model.backbone.conv1.weight, expected)
-    assert runner.average.num_updates == 0
+    assert torch.equal(trainer.average.model.backbone.conv1.weight, expected)
+    assert trainer.average.num_updates == 0
 
 
 def test_processes_get_the_same_statistics_of_model_and_average(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = Runner(make_config(data, train_cfg={**EMA, 'max_epochs': 1}), tmp_path, DEVICE)
+    trainer = Trainer(make_config(data, train_cfg={**EMA, 'max_epochs': 1}), tmp_path, DEVICE)
     given = []
-    monkeypatch.setattr(distributed, 'broadcast_buffers', lambda model: given.append((model, runner.epoch)))
-    runner.start()
-    runner.train()
-    assert given == [(runner.model, 0), (runner.average.model, 0)]
+    monkeypatch.setattr(distributed, 'broadcast_buffers', lambda model: given.append((model, trainer.epoch)))
+    trainer.start()
+    trainer.train()
+    assert given == [(trainer.model, 0), (trainer.average.model, 0)]
 
 
 @pytest.mark.parametrize('ema_decay', [None, 0.5])
@@ -169,12 +169,12 @@ def test_averaging_may_begin_or_end_on_resume(
     source = averaged if ema_decay is None else straight
     shutil.copy(source / 'epoch_3.pth', tmp_path)
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        runner = train(make_config(data, train_cfg={**EMA, 'ema_decay': ema_decay}), tmp_path, resume='auto')
+        trainer = train(make_config(data, train_cfg={**EMA, 'ema_decay': ema_decay}), tmp_path, resume='auto')
     content = read_checkpoint(tmp_path / 'epoch_4.pth')
     was = 0.9 if ema_decay is None else None
     assert caplog.messages == [f'train_cfg.ema_decay was {was} and is {ema_decay}: the run goes on, but not exactly']
     assert content.get('ema_updates') == (None if ema_decay is None else 2)
-    assert runner.epoch == 4
+    assert trainer.epoch == 4
 
 
 def test_parameters_have_the_rates_and_decay_that_the_config_says(
@@ -183,12 +183,12 @@ def test_parameters_have_the_rates_and_decay_that_the_config_says(
     parameters = {'lr_multipliers': {'cls_head': 5, '.dsa.': 2}, 'bias_lr_multiplier': 2, 'decay_norms': False}
     config = make_config(data)
     config['parameters'] = parameters
-    runner = train(config, tmp_path)
+    trainer = train(config, tmp_path)
     # Four epochs of cosine: the last iteration is at 3.5 epochs, of which one was warm-up.
     factor = 0.5 * (1 + np.cos(np.pi * 2.5 / 3))
-    names = {id(p): name for name, p in runner.model.named_parameters()}
-    options = {names[id(p)]: group for group in runner.optimizer.param_groups for p in group['params']}
-    assert options.keys() == {name for name, _ in runner.model.named_parameters()}
+    names = {id(p): name for name, p in trainer.model.named_parameters()}
+    options = {names[id(p)]: group for group in trainer.optimizer.param_groups for p in group['params']}
+    assert options.keys() == {name for name, _ in trainer.model.named_parameters()}
     for name, multiplier, decay in [
         ('backbone.conv1.weight', 1, 1e-4),
         ('backbone.bn1.weight', 1, 0),
@@ -209,17 +209,17 @@ def test_change_of_the_groups_is_named_and_momentum_stays_with_its_parameter(
 ) -> None:
     config = make_config(data)
     config['parameters'] = {'bias_lr_multiplier': 2.0, 'decay_norms': False}
-    runner = Runner(config, tmp_path, DEVICE)
+    trainer = Trainer(config, tmp_path, DEVICE)
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        runner.resume(str(straight / 'epoch_4.pth'))
+        trainer.resume(str(straight / 'epoch_4.pth'))
     assert caplog.messages == [
         'parameters.bias_lr_multiplier was None and is 2.0: the run goes on, but not exactly',
         'parameters.decay_norms was None and is False: the run goes on, but not exactly',
     ]
     saved = read_checkpoint(straight / 'epoch_4.pth')['optimizer']['state']
-    assert len(runner.optimizer.param_groups) == 3
-    for i, parameter in enumerate(runner.model.parameters()):
-        assert torch.equal(runner.optimizer.state[parameter]['momentum_buffer'], saved[i]['momentum_buffer'])
+    assert len(trainer.optimizer.param_groups) == 3
+    for i, parameter in enumerate(trainer.model.parameters()):
+        assert torch.equal(trainer.optimizer.state[parameter]['momentum_buffer'], saved[i]['momentum_buffer'])
 
 
 def test_frozen_parameters_are_not_trained(data: Path, tmp_path: Path) -> None:
@@ -227,12 +227,12 @@ def test_frozen_parameters_are_not_trained(data: Path, tmp_path: Path) -> None:
     config['model']['backbone']['frozen_stages'] = 1
     config['parameters'] = {'lr_multipliers': {'layer1': 2.0}}
     with pytest.raises(KeyError, match="has 'layer1', which is in the name of no trainable parameter"):
-        Runner(config, tmp_path, DEVICE)
+        Trainer(config, tmp_path, DEVICE)
     config.pop('parameters')
-    runner = Runner(config, tmp_path, DEVICE)
-    trained = {id(p) for group in runner.optimizer.param_groups for p in group['params']}
-    assert not any(id(p) in trained for p in runner.model.backbone.layer1.parameters())
-    assert all(id(p) in trained for p in runner.model.backbone.layer2.parameters())
+    trainer = Trainer(config, tmp_path, DEVICE)
+    trained = {id(p) for group in trainer.optimizer.param_groups for p in group['params']}
+    assert not any(id(p) in trained for p in trainer.model.backbone.layer1.parameters())
+    assert all(id(p) in trained for p in trainer.model.backbone.layer2.parameters())
 
 
 def with_several_labels(data: Path, folder: Path, *loaders: str, **model: object) -> dict:
@@ -252,10 +252,10 @@ def with_several_labels(data: Path, folder: Path, *loaders: str, **model: object
 def test_videos_may_have_several_labels(data: Path, tmp_path: Path, average_views: str) -> None:
     config = with_several_labels(data, tmp_path, 'train', 'val', average_views=average_views)
     config['model']['cls_head']['loss'] = {'type': 'BinaryCrossEntropyLoss'}
-    runner = Runner(config, tmp_path, DEVICE)
-    runner.start()
-    best = runner.train()
-    predictions = predict(runner.model, runner.val_loader, DEVICE)
+    trainer = Trainer(config, tmp_path, DEVICE)
+    trainer.start()
+    best = trainer.train()
+    predictions = predict(trainer.model, trainer.val_loader, DEVICE)
     assert (predictions.labels.shape, predictions.labels.dtype) == ((7, 8), np.float32)
     assert (predictions.labels.sum(axis=1) == 2).all()
     assert best['mAP'] == MeanAveragePrecision()(predictions.scores, predictions.labels)['mAP']
@@ -273,14 +273,14 @@ def test_several_labels_are_refused_by_a_loss_of_one_before_anything_is_decoded(
     (tmp_path / 'train.txt').write_text('nowhere.mp4 0,1\n' * 8)
     message = r'model.cls_head.loss \(CrossEntropyLoss\) needs one label a video, but .* have multi_hot=8: use .*Binary'
     with pytest.raises(ValueError, match=message):
-        Runner(config, tmp_path, DEVICE)
+        Trainer(config, tmp_path, DEVICE)
 
 
 def test_one_label_is_trained_and_several_validated_without_a_loss_of_one(data: Path, tmp_path: Path) -> None:
     config = with_several_labels(data, tmp_path, 'val')
-    runner = Runner(config, tmp_path, DEVICE)
-    runner.start()
-    assert 'mAP' in runner.train()
+    trainer = Trainer(config, tmp_path, DEVICE)
+    trainer.start()
+    assert 'mAP' in trainer.train()
     logged = read_lines(tmp_path / 'scalars.jsonl')
     assert any('train/loss' in line for line in logged)
     assert 'val/mAP' in logged[-1]
@@ -292,17 +292,17 @@ def test_resume_from_a_checkpoint_without_validation_makes_up_for_it(
 ) -> None:
     content = read_checkpoint(straight / 'epoch_3.pth')
     save_atomically({**content, 'validated': False}, tmp_path / 'epoch_3.pth')
-    runner = train(make_config(data), tmp_path, resume=str(tmp_path / 'epoch_3.pth'))
+    trainer = train(make_config(data), tmp_path, resume=str(tmp_path / 'epoch_3.pth'))
     epochs = [line['epoch'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
     assert epochs == [3, 4]
-    assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), runner._content())
+    assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), trainer._content())
 
 
 def test_other_seed_gives_another_run(data: Path, straight: Path, tmp_path: Path) -> None:
-    runner = train(make_config(data, runtime={'seed': 1}, train_cfg={'max_epochs': 1}), tmp_path)
+    trainer = train(make_config(data, runtime={'seed': 1}, train_cfg={'max_epochs': 1}), tmp_path)
     first = read_lines(straight / 'scalars.jsonl')[0]['train/loss']
     assert read_lines(tmp_path / 'scalars.jsonl')[0]['train/loss'] != first
-    assert runner.epoch == 1
+    assert trainer.epoch == 1
 
 
 def test_work_dir_holds_the_last_and_the_best_checkpoint(straight: Path) -> None:
@@ -355,12 +355,12 @@ def test_mixed_precision_trains_and_stays_close_to_float32(
     data: Path, straight: Path, tmp_path: Path, amp: str, onednn: None
 ) -> None:
     config = make_config(data, runtime={'amp': amp}, train_cfg={'max_epochs': 1})
-    runner = train(config, tmp_path)
+    trainer = train(config, tmp_path)
     for name in ('train/loss', 'train/grad_norm'):
         exact, mixed = (read_lines(d / 'scalars.jsonl')[0][name] for d in (straight, tmp_path))
         assert exact != mixed
         assert exact == pytest.approx(mixed, rel=0.05)
-    assert all(p.dtype == torch.float32 for p in runner.model.parameters())
+    assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
 
 
 @pytest.fixture
@@ -422,23 +422,23 @@ def test_a_video_is_not_mixed_with_itself(data: Path, tmp_path: Path) -> None:
     config['train_dataloader']['batch_size'] = 1
     text = 'train_dataloader.batch_size=1 is too small for model.batch_augment: MixupCutmix mixes .* at least 2'
     with pytest.raises(ValueError, match=text):
-        Runner(config, tmp_path, DEVICE)
+        Trainer(config, tmp_path, DEVICE)
     config['train_dataloader']['batch_size'] = 2
-    Runner(config, tmp_path, DEVICE)
+    Trainer(config, tmp_path, DEVICE)
 
 
 def test_adamw_by_name(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['optimizer'] = {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.05}
-    assert isinstance(Runner(config, tmp_path, DEVICE).optimizer, torch.optim.AdamW)
+    assert isinstance(Trainer(config, tmp_path, DEVICE).optimizer, torch.optim.AdamW)
 
 
 def test_load_from_starts_from_weights_and_not_from_the_run(data: Path, straight: Path, tmp_path: Path) -> None:
     config = make_config(data, optimizer={'lr': 0.0, 'weight_decay': 0.0}, train_cfg={'max_epochs': 1})
-    runner = train(config, tmp_path, load_from=str(straight / 'epoch_4.pth'))
-    assert runner.epoch == 1
+    trainer = train(config, tmp_path, load_from=str(straight / 'epoch_4.pth'))
+    assert trainer.epoch == 1
     expected = read_checkpoint(straight / 'epoch_4.pth')['state_dict']['backbone.conv1.weight']
-    assert torch.equal(runner.model.backbone.conv1.weight, expected)
+    assert torch.equal(trainer.model.backbone.conv1.weight, expected)
 
 
 def test_weights_that_need_code_start_a_run_only_if_that_is_allowed(data: Path, straight: Path, tmp_path: Path) -> None:
@@ -446,52 +446,52 @@ def test_weights_that_need_code_start_a_run_only_if_that_is_allowed(data: Path, 
     state = read_checkpoint(straight / 'epoch_4.pth')['state_dict']
     torch.save({'state_dict': state, 'options': argparse.Namespace(lr=0.1)}, tmp_path / 'old.pth')
     (tmp_path / 'run').mkdir()
-    runner = Runner(config, tmp_path / 'run', DEVICE)
+    trainer = Trainer(config, tmp_path / 'run', DEVICE)
     with pytest.raises(ValueError, match='it holds argparse.Namespace, and reading that runs code'):
-        runner.start(load_from=str(tmp_path / 'old.pth'))
-    runner.start(load_from=str(tmp_path / 'old.pth'), allow_pickle=True)
-    assert torch.equal(runner.model.backbone.conv1.weight.cpu(), state['backbone.conv1.weight'])
+        trainer.start(load_from=str(tmp_path / 'old.pth'))
+    trainer.start(load_from=str(tmp_path / 'old.pth'), allow_pickle=True)
+    assert torch.equal(trainer.model.backbone.conv1.weight.cpu(), state['backbone.conv1.weight'])
 
 
 def test_resume_auto_without_a_checkpoint_starts_and_says_so(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, 'dsanet'):
-        Runner(make_config(data), tmp_path, DEVICE).resume('auto')
+        Trainer(make_config(data), tmp_path, DEVICE).resume('auto')
     assert 'no checkpoint to resume from' in caplog.text
 
 
 def test_resume_of_weights_alone_and_of_another_model_are_refused(data: Path, straight: Path, tmp_path: Path) -> None:
-    runner = Runner(make_config(data, model={'module_cfg': None}), tmp_path, DEVICE)
+    trainer = Trainer(make_config(data, model={'module_cfg': None}), tmp_path, DEVICE)
     text = (
-        r'epoch_4.pth is of another model or optimiser: 7 keys unexpected \(backbone.layer2.0.dsa.generate.0.weight, .*'
+        r'epoch_4.pth is of another model or optimizer: 7 keys unexpected \(backbone.layer2.0.dsa.generate.0.weight, .*'
         r"; model.module_cfg was {'type': 'DSA', 'num_snippets': 2, .*} and is None$"
     )
     with pytest.raises(ValueError, match=text) as refused:
-        runner.resume(str(straight / 'epoch_4.pth'))
+        trainer.resume(str(straight / 'epoch_4.pth'))
     assert '\n' not in str(refused.value)
-    save_atomically({'state_dict': runner.model.state_dict()}, tmp_path / 'weights.pth')
+    save_atomically({'state_dict': trainer.model.state_dict()}, tmp_path / 'weights.pth')
     with pytest.raises(ValueError, match=r'not a run to resume \(no optimizer, .*\); use --load-from'):
-        runner.resume(str(tmp_path / 'weights.pth'))
+        trainer.resume(str(tmp_path / 'weights.pth'))
 
 
 def test_resume_with_another_seed_warns_that_it_is_not_exact(
     data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runner = Runner(make_config(data, runtime={'seed': 7}), tmp_path, DEVICE)
+    trainer = Trainer(make_config(data, runtime={'seed': 7}), tmp_path, DEVICE)
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        runner.resume(str(straight / 'epoch_4.pth'))
+        trainer.resume(str(straight / 'epoch_4.pth'))
     assert 'runtime.seed was None and is 7: the run goes on, but not exactly' in caplog.text
 
 
 def test_present_options_count_on_resume_and_the_change_is_named(
     data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runner = Runner(make_config(data, optimizer={'lr': 3.0, 'weight_decay': 0.5}), tmp_path, DEVICE)
+    trainer = Trainer(make_config(data, optimizer={'lr': 3.0, 'weight_decay': 0.5}), tmp_path, DEVICE)
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        runner.resume(str(straight / 'epoch_4.pth'))
-    assert set_learning_rate(runner.optimizer, 0.5) == 1.5
-    assert runner.optimizer.param_groups[0]['weight_decay'] == 0.5
+        trainer.resume(str(straight / 'epoch_4.pth'))
+    assert set_learning_rate(trainer.optimizer, 0.5) == 1.5
+    assert trainer.optimizer.param_groups[0]['weight_decay'] == 0.5
     assert caplog.messages == [
         'optimizer.lr was 0.05 and is 3.0: the run goes on, but not exactly',
         'optimizer.weight_decay was 0.0001 and is 0.5: the run goes on, but not exactly',
@@ -502,17 +502,17 @@ def test_resuming_the_same_config_warns_of_nothing(
     data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        Runner(make_config(data), tmp_path, DEVICE).resume(str(straight / 'epoch_4.pth'))
+        Trainer(make_config(data), tmp_path, DEVICE).resume(str(straight / 'epoch_4.pth'))
     assert not caplog.messages
 
 
 def test_fresh_or_rewound_run_does_not_mix_with_a_further_one(data: Path, straight: Path, tmp_path: Path) -> None:
     shutil.copytree(straight, tmp_path / 'used')
-    runner = Runner(make_config(data), tmp_path / 'used', DEVICE)
+    trainer = Trainer(make_config(data), tmp_path / 'used', DEVICE)
     with pytest.raises(ValueError, match='holds epoch_4.pth, epoch_3.pth of a run that is further than this one'):
-        runner.start()
+        trainer.start()
     with pytest.raises(ValueError, match='holds epoch_4.pth of a run'):
-        runner.start(resume=str(tmp_path / 'used' / 'epoch_3.pth'))
+        trainer.start(resume=str(tmp_path / 'used' / 'epoch_3.pth'))
     assert len(read_lines(tmp_path / 'used' / 'scalars.jsonl')) == len(read_lines(straight / 'scalars.jsonl'))
 
 
@@ -531,9 +531,9 @@ def test_resume_copes_with_other_validation_and_precision(
 def poison(monkeypatch: pytest.MonkeyPatch, iterations: set[int], value: float = float('nan')) -> None:
     """Let the loss of some iterations, counted from 0, be something else."""
     original = Recognizer3D.forward
-    runs: list[Runner] = []
-    start = Runner.start
-    monkeypatch.setattr(Runner, 'start', lambda self, *a, **k: (runs.append(self), start(self, *a, **k))[1])
+    runs: list[Trainer] = []
+    start = Trainer.start
+    monkeypatch.setattr(Trainer, 'start', lambda self, *a, **k: (runs.append(self), start(self, *a, **k))[1])
 
     def forward(self: Recognizer3D, inputs: torch.Tensor, label: torch.Tensor | None = None) -> object:
         result = original(self, inputs, label)
@@ -550,25 +550,25 @@ def test_iterations_that_are_not_finite_are_left_out_and_named(
 ) -> None:
     poison(monkeypatch, {1, 4}, value)
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        runner = train(make_config(data, train_cfg={'max_nonfinite': 2}), tmp_path)
+        trainer = train(make_config(data, train_cfg={'max_nonfinite': 2}), tmp_path)
     records = read_lines(tmp_path / 'nonfinite.jsonl')
     assert [(r['epoch'], r['iteration']) for r in records] == [(1, 2), (3, 5)]
-    order = [runner.train_loader.dataset.records[i].path for _, i in list(seen_samples(runner, epoch=2))[:4]]
+    order = [trainer.train_loader.dataset.records[i].path for _, i in list(seen_samples(trainer, epoch=2))[:4]]
     assert records[1]['processes'][0]['paths'] == order
     assert f'iteration 5 (epoch 3, lr 0.0375) is not finite: loss {value}' in caplog.messages[1]
     assert f'{order[0]}, {order[1]}, ' in caplog.messages[1]
     assert caplog.messages[1].endswith('left out, 2 of at most 2')
-    assert all(p.isfinite().all() for p in runner.model.state_dict().values())
+    assert all(p.isfinite().all() for p in trainer.model.state_dict().values())
     assert [line['iteration'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'train/loss' in line] == [
         1, 3, 4, 6, 7, 8
     ]  # fmt: skip
     assert read_checkpoint(tmp_path / 'epoch_4.pth')['num_nonfinite'] == 2
 
 
-def seen_samples(runner: Runner, epoch: int) -> Iterator[tuple[int, int]]:
+def seen_samples(trainer: Trainer, epoch: int) -> Iterator[tuple[int, int]]:
     """Return the keys of an epoch's samples."""
-    runner.train_loader.sampler.set_epoch(epoch)
-    return iter(runner.train_loader.sampler)
+    trainer.train_loader.sampler.set_epoch(epoch)
+    return iter(trainer.train_loader.sampler)
 
 
 def test_too_many_iterations_that_are_not_finite_end_the_run(
@@ -624,46 +624,46 @@ def numbers_of(work_dir: Path) -> list[dict]:
 def test_run_that_dies_within_an_epoch_ends_in_the_same_bits(
     data: Path, in_small_steps: Path, tmp_path: Path, num_workers: int, iterations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Runner._set_rate
+    original = Trainer._set_rate
 
-    def die(self: Runner, iteration: int) -> float:
+    def die(self: Trainer, iteration: int) -> float:
         if iteration == iterations:
             raise KeyboardInterrupt
         return original(self, iteration)
 
-    monkeypatch.setattr(Runner, '_set_rate', die)
+    monkeypatch.setattr(Trainer, '_set_rate', die)
     with pytest.raises(KeyboardInterrupt):
         train(small_steps(data, num_workers), tmp_path)
     monkeypatch.undo()
     name = f'epoch_{iterations // 4}_iter_{iterations % 4}.pth'
-    assert max(run_files(tmp_path))[1].name == name
+    assert max(list_checkpoints(tmp_path))[1].name == name
     seen: list[tuple] = []
     replaced = VideoSamples.__getitem__
-    taken_up = Runner(small_steps(data), tmp_path, DEVICE)
+    taken_up = Trainer(small_steps(data), tmp_path, DEVICE)
     taken_up.resume('auto')
-    assert_same_run(taken_up._content(), read_checkpoint(max(run_files(tmp_path))[1]))  # the rates, too
+    assert_same_run(taken_up._content(), read_checkpoint(max(list_checkpoints(tmp_path))[1]))  # the rates, too
     if num_workers == 0:
         monkeypatch.setattr(VideoSamples, '__getitem__', lambda self, key: (seen.append(key), replaced(self, key))[1])
     torch.manual_seed(12345)
-    runner = train(small_steps(data, num_workers), tmp_path, resume='auto')
+    trainer = train(small_steps(data, num_workers), tmp_path, resume='auto')
     assert_same_run(*(read_checkpoint(d / 'epoch_2.pth') for d in (in_small_steps, tmp_path)))
     assert numbers_of(tmp_path) == numbers_of(in_small_steps)
     assert sorted(f.name for f in tmp_path.glob('*.pth')) == ['best.pth', 'epoch_1.pth', 'epoch_2.pth']
     if num_workers == 0:
-        expected = [key for epoch in (0, 1) for key in seen_samples(runner, epoch)][2 * iterations :]
+        expected = [key for epoch in (0, 1) for key in seen_samples(trainer, epoch)][2 * iterations :]
         assert [key for key in seen if isinstance(key, tuple)] == expected
 
 
 def test_checkpoints_within_an_epoch_are_kept_in_number_and_go_with_its_end(data: Path, tmp_path: Path) -> None:
     names = []
-    original = Runner._save_within_epoch
+    original = Trainer._save_within_epoch
 
-    def look(self: Runner, *args: object) -> None:
+    def look(self: Trainer, *args: object) -> None:
         original(self, *args)
         names.append(sorted(f.name for f in tmp_path.glob('epoch*')))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Runner, '_save_within_epoch', look)
+        patch.setattr(Trainer, '_save_within_epoch', look)
         train(small_steps(data), tmp_path)
     assert names[:3] == [
         ['epoch_0_iter_1.pth'],
@@ -694,28 +694,28 @@ def test_resume_passes_over_a_damaged_file_and_puts_it_aside(
 def test_run_goes_on_with_other_iterations_an_epoch(
     data: Path, in_small_steps: Path, tmp_path: Path, died_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Runner._set_rate
+    original = Trainer._set_rate
 
-    def die(self: Runner, iteration: int) -> float:
+    def die(self: Trainer, iteration: int) -> float:
         if iteration == died_at:
             raise KeyboardInterrupt
         return original(self, iteration)
 
-    monkeypatch.setattr(Runner, '_set_rate', die)
+    monkeypatch.setattr(Trainer, '_set_rate', die)
     with pytest.raises(KeyboardInterrupt):
         train(small_steps(data, log_interval=1), tmp_path)
     monkeypatch.undo()
-    checkpoint_before = max(run_files(tmp_path))[1]
+    checkpoint_before = max(list_checkpoints(tmp_path))[1]
     lines = numbers_of(tmp_path)
     weights = read_checkpoint(checkpoint_before)['state_dict']
     config = small_steps(data, log_interval=1)
     config['train_dataloader']['batch_size'] = 4  # 2 iterations an epoch instead of 4
-    runner = Runner(config, tmp_path, DEVICE)
-    runner.start(resume='auto')
-    assert (runner.epoch, runner.iteration) == (died_at // 4, died_at % 4 // 2)
-    assert all(torch.equal(value, weights[name]) for name, value in runner.model.state_dict().items())
+    trainer = Trainer(config, tmp_path, DEVICE)
+    trainer.start(resume='auto')
+    assert (trainer.epoch, trainer.iteration) == (died_at // 4, died_at % 4 // 2)
+    assert all(torch.equal(value, weights[name]) for name, value in trainer.model.state_dict().items())
     assert checkpoint_before.is_file()
-    runner.train()
+    trainer.train()
     assert numbers_of(tmp_path)[: len(lines)] == lines
     assert read_checkpoint(tmp_path / 'epoch_2.pth')['epoch'] == 2
 
@@ -723,9 +723,9 @@ def test_run_goes_on_with_other_iterations_an_epoch(
 def test_processes_without_the_same_checkpoint_are_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, 'gather', lambda value: [value, (3, 0)])
+    monkeypatch.setattr(distributed, 'all_gather_object', lambda value: [value, (3, 0)])
     with pytest.raises(ValueError, match=r'resume from different places \(epoch, iteration\): \[None, \(3, 0\)\]'):
-        Runner(make_config(data), tmp_path, DEVICE).resume('auto')
+        Trainer(make_config(data), tmp_path, DEVICE).resume('auto')
 
 
 @pytest.mark.parametrize(
@@ -743,7 +743,7 @@ def test_checkpoint_with_wrong_entries_is_a_sentence(
     content = read_checkpoint(straight / 'epoch_4.pth')
     save_atomically({**content, key: value}, tmp_path / 'odd.pth')
     with pytest.raises(ValueError, match=f'odd.pth is no checkpoint of a run: {text}'):
-        Runner(make_config(data), tmp_path, DEVICE).resume(str(tmp_path / 'odd.pth'))
+        Trainer(make_config(data), tmp_path, DEVICE).resume(str(tmp_path / 'odd.pth'))
 
 
 def test_disk_that_cannot_be_read_is_not_taken_for_a_damaged_file(
@@ -755,7 +755,7 @@ def test_disk_that_cannot_be_read_is_not_taken_for_a_damaged_file(
     shutil.copytree(in_small_steps, tmp_path / 'run')
     monkeypatch.setattr(torch, 'load', fail)
     with pytest.raises(OSError, match='Input/output error'):
-        Runner(small_steps(data), tmp_path / 'run', DEVICE).start(resume='auto')
+        Trainer(small_steps(data), tmp_path / 'run', DEVICE).start(resume='auto')
     assert (tmp_path / 'run' / 'epoch_2.pth').is_file()
 
 
@@ -784,8 +784,8 @@ def test_bad_video_of_a_validation_is_a_reason_and_not_a_defect(data: Path, tmp_
 
 
 def test_batch_norms_are_synchronised_when_asked(data: Path, straight: Path, tmp_path: Path) -> None:
-    runner = train(make_config(data, train_cfg={'sync_bn': True}), tmp_path)
-    assert type(runner.model.backbone.bn1).__name__ == 'SyncBatchNorm3d'
+    trainer = train(make_config(data, train_cfg={'sync_bn': True}), tmp_path)
+    assert type(trainer.model.backbone.bn1).__name__ == 'SyncBatchNorm3d'
     # One process has all statistics anyway.
     assert_same_run(*(read_checkpoint(folder / 'epoch_4.pth') for folder in (straight, tmp_path)))
 
@@ -795,8 +795,8 @@ def test_unused_parameters_are_looked_for_when_asked(
     data: Path, tmp_path: Path, find: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    monkeypatch.setattr(distributed, 'wrap', lambda model, device, find: (given.append(find), model)[1])
-    Runner(make_config(data, runtime={'find_unused_parameters': find}), tmp_path, DEVICE).make_stepper()
+    monkeypatch.setattr(distributed, 'wrap_ddp', lambda model, device, find: (given.append(find), model)[1])
+    Trainer(make_config(data, runtime={'find_unused_parameters': find}), tmp_path, DEVICE).make_stepper()
     assert given == [find]
 
 
@@ -813,9 +813,9 @@ def test_signal_finishes_the_iteration_and_writes_a_checkpoint(
             os.kill(os.getpid(), number)
         return original(self, *args)
 
-    runs: list[Runner] = []
-    start = Runner.start
-    monkeypatch.setattr(Runner, 'start', lambda self, **k: (runs.append(self), start(self, **k))[1])
+    runs: list[Trainer] = []
+    start = Trainer.start
+    monkeypatch.setattr(Trainer, 'start', lambda self, **k: (runs.append(self), start(self, **k))[1])
     monkeypatch.setattr(Stepper, 'compute', with_a_signal)
     config = small_steps(data, checkpoint_interval=None)
     with pytest.raises(Stopped, match=f'stopped by {signal.Signals(number).name} behind ') as stopped:
@@ -881,13 +881,13 @@ def test_checkpoint_that_cannot_be_written_leaves_the_last_good_one(
 def test_training_ends_when_nothing_gets_better(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = make_config(data, optimizer={'lr': 0.0}, train_cfg={'max_epochs': 9, 'patience': 2})
     with caplog.at_level(logging.INFO, 'dsanet'):
-        runner = train(config, tmp_path)
+        trainer = train(config, tmp_path)
     top1 = [line['val/top1'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
     best = int(np.argmax(top1))
-    assert runner.epoch == len(top1) == best + 3 < 9
-    assert f'no better top1 in 2 validations: the training ends behind epoch {runner.epoch}' in caplog.text
+    assert trainer.epoch == len(top1) == best + 3 < 9
+    assert f'no better top1 in 2 validations: the training ends behind epoch {trainer.epoch}' in caplog.text
     again = train(config, tmp_path, resume='auto')
-    assert again.epoch == runner.epoch
+    assert again.epoch == trainer.epoch
 
 
 def test_run_that_is_done_says_so(data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -910,14 +910,14 @@ def test_accumulating_run_takes_whole_steps_and_resumes(
     (tmp_path / 'a').mkdir()
     (tmp_path / 'b').mkdir()
     with caplog.at_level(logging.INFO, 'dsanet'):
-        runner = train(config(), tmp_path / 'a')
+        trainer = train(config(), tmp_path / 'a')
     assert '1 process(es) x batch 2 x 2 batches = 4 videos an iteration, 2 iterations an epoch' in caplog.text
-    assert runner.iterations_per_epoch == 2  # 8 videos
+    assert trainer.iterations_per_epoch == 2  # 8 videos
     assert [line['iteration'] for line in numbers_of(tmp_path / 'a') if 'train/loss' in line] == list(range(1, 9))
     train_with_a_stop(config(), tmp_path / 'b', monkeypatch)
     assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_4.pth') for d in 'ab'))
     with pytest.raises(ValueError, match=r'batch_size=4 x 1 process\(es\) x accumulate=3 = 12 videos, but .* has 8'):
-        Runner(make_config(data, train_cfg={'accumulate': 3}), tmp_path, DEVICE)
+        Trainer(make_config(data, train_cfg={'accumulate': 3}), tmp_path, DEVICE)
 
 
 def test_accumulating_and_repeating_run_is_taken_up_within_an_epoch(
@@ -926,22 +926,24 @@ def test_accumulating_and_repeating_run_is_taken_up_within_an_epoch(
     def config() -> dict:
         made = small_steps(data)
         made['train_cfg']['accumulate'] = 2
-        made['train_dataloader'] |= {'repeat': 2, 'sampling': 'balanced'}
+        made['train_dataloader'] |= {'repeat': 2, 'class_balance': 'equal'}
         return made
 
-    original = Runner._set_rate
+    original = Trainer._set_rate
 
-    def die(self: Runner, iteration: int) -> float:
+    def die(self: Trainer, iteration: int) -> float:
         if iteration == 3:
             raise KeyboardInterrupt
         return original(self, iteration)
 
     train(config(), tmp_path / 'straight')
-    monkeypatch.setattr(Runner, '_set_rate', die)
+    monkeypatch.setattr(Trainer, '_set_rate', die)
     with pytest.raises(KeyboardInterrupt):
         train(config(), tmp_path / 'killed')
     monkeypatch.undo()
-    assert max(run_files(tmp_path / 'killed'))[1].name == 'epoch_0_iter_3.pth'  # of 4: 16 samples in steps of 2 x 2
+    assert (
+        max(list_checkpoints(tmp_path / 'killed'))[1].name == 'epoch_0_iter_3.pth'
+    )  # of 4: 16 samples in steps of 2 x 2
     train(config(), tmp_path / 'killed', resume='auto')
     assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_2.pth') for d in ('straight', 'killed')))
     assert numbers_of(tmp_path / 'straight') == numbers_of(tmp_path / 'killed')
@@ -951,26 +953,26 @@ def test_learning_rate_is_scaled_when_asked_and_otherwise_the_misfit_is_named(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, 'dsanet'):
-        runner = train(
+        trainer = train(
             make_config(data, train_cfg={'base_batch_size': 16, 'scale_lr': True, 'max_epochs': 1}), tmp_path
         )
-        Runner(make_config(data, train_cfg={'base_batch_size': 16}), tmp_path, DEVICE)
-        Runner(make_config(data, train_cfg={'base_batch_size': 4, 'scale_lr': True}), tmp_path, DEVICE)
+        Trainer(make_config(data, train_cfg={'base_batch_size': 16}), tmp_path, DEVICE)
+        Trainer(make_config(data, train_cfg={'base_batch_size': 4, 'scale_lr': True}), tmp_path, DEVICE)
     lines = [message for message in caplog.messages if 'learning rate' in message]
     assert lines == [
         'learning rate 0.05 for 16 videos an iteration scaled to 0.0125 for 4 (x 0.25)',
         'the learning rate 0.05 is for 16 videos an iteration, and here are 4: --scale-lr would make it 0.0125',
     ]
     assert numbers_of(tmp_path)[0]['train/lr'] == pytest.approx(0.0125 * 0.01)
-    assert runner.optimizer.param_groups[0]['base_lr'] == 0.0125
+    assert trainer.optimizer.param_groups[0]['base_lr'] == 0.0125
 
 
 def test_profile_holds_the_iterations_and_leaves_the_training_alone(
     data: Path, in_small_steps: Path, tmp_path: Path
 ) -> None:
-    runner = Runner(small_steps(data), tmp_path, DEVICE)
-    runner.start()
-    runner.train(profile=2)
+    trainer = Trainer(small_steps(data), tmp_path, DEVICE)
+    trainer.start()
+    trainer.train(profile=2)
     trace = json.loads((tmp_path / 'profile' / 'rank_0.json').read_text())
     steps = {event['name'] for event in trace['traceEvents'] if event['name'].startswith('ProfilerStep#')}
     assert steps == {'ProfilerStep#3', 'ProfilerStep#4'}
@@ -996,13 +998,13 @@ def test_config_and_data_must_fit_the_model(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['model']['cls_head']['num_classes'] = 5
     with pytest.raises(ValueError, match=r'train.txt:\d+: label \d of .* is too large: num_classes=5'):
-        Runner(config, tmp_path, DEVICE)
+        Trainer(config, tmp_path, DEVICE)
     with pytest.raises(ValueError, match="save_best='top2' must be one of top1, top5"):
-        Runner(make_config(data, runtime={'save_best': 'top2'}), tmp_path, DEVICE)
+        Trainer(make_config(data, runtime={'save_best': 'top2'}), tmp_path, DEVICE)
     config = make_config(data)
     config.pop('optimizer')
     with pytest.raises(KeyError, match='the config has no optimizer, which training needs'):
-        Runner(config, tmp_path, DEVICE)
+        Trainer(config, tmp_path, DEVICE)
 
 
 @pytest.mark.parametrize('name', ['train_dataloader', 'val_dataloader', 'test_dataloader'])
@@ -1013,7 +1015,7 @@ def test_data_and_dsa_must_agree_on_the_number_of_snippets_from_the_start(
     config[name]['dataset']['pipeline'][1]['num_snippets'] = 4
     text = rf'{name}.* data have num_snippets=4 .* DSA in backbone.layer2.0.dsa has num_snippets=2'
     with pytest.raises(ValueError, match=text):
-        Runner(config, tmp_path, DEVICE)
+        Trainer(config, tmp_path, DEVICE)
 
 
 def test_checkpoint_holds_only_tensors_and_plain_types(straight: Path) -> None:
@@ -1029,10 +1031,10 @@ def test_training_on_a_gpu_is_reproducible_in_deterministic_mode(data: Path, tmp
     states = []
     for name in 'ab':
         (tmp_path / name).mkdir()
-        runner = Runner(config, tmp_path / name, torch.device('cuda', 0))
-        runner.start()
-        runner.train()
-        states.append(runner.model.state_dict())
+        trainer = Trainer(config, tmp_path / name, torch.device('cuda', 0))
+        trainer.start()
+        trainer.train()
+        states.append(trainer.model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
@@ -1051,9 +1053,9 @@ def test_training_on_a_gpu_stays_close_to_the_cpu(
         config['model']['cls_head']['dropout'] = 0.0  # drawn in another way there
         config.pop('val_dataloader')
         (tmp_path / name).mkdir()
-        runner = Runner(config, tmp_path / name, device)
-        runner.start()
-        runner.train()
+        trainer = Trainer(config, tmp_path / name, device)
+        trainer.start()
+        trainer.train()
         lines.append(numbers_of(tmp_path / name))
     # The last iteration follows three steps. In mixed precision on the CPU its loss is off by up to 0.001 and its
     # gradient by up to 0.12; without the steps the loss would be off by 0.03.

@@ -1,4 +1,4 @@
-"""What the tests of faults share: a tiny data set and run, started jobs, and a table of what was survived."""
+"""What the tests of faults share: a tiny dataset and run, started jobs, and a table of what was survived."""
 
 from collections.abc import Callable, Iterator
 from itertools import count

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsanet.engine.stopping import RunError
-from dsanet.engine.trainer import Runner
+from dsanet.engine.trainer import Trainer
 from dsanet.utils.checkpoint_io import read_checkpoint
 from tests.engine.test_checkpointing import small_disk  # noqa: F401
 from tests.engine.test_trainer import assert_same_run, numbers_of, small_steps, train
@@ -31,16 +31,16 @@ def fill(folder: Path) -> Path:
 @pytest.fixture
 def filling(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: F811
     """Let others fill the disk before the third iteration of a run, and leave it before the sixth."""
-    original = Runner._set_rate
+    original = Trainer._set_rate
 
-    def set_rate(self: Runner, iteration: int) -> float:
+    def set_rate(self: Trainer, iteration: int) -> float:
         if iteration == 2 and not (small_disk / 'others').exists():
             fill(small_disk)
         if iteration == 5:
             (small_disk / 'others').unlink(missing_ok=True)
         return original(self, iteration)
 
-    monkeypatch.setattr(Runner, '_set_rate', set_rate)
+    monkeypatch.setattr(Trainer, '_set_rate', set_rate)
     yield
     monkeypatch.undo()
 

@@ -62,7 +62,7 @@ def left_alone(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 def assert_same(one: Path, two: Path) -> None:
-    """Compare weights, optimiser, averaged weights, metrics and curves, bit by bit."""
+    """Compare weights, optimizer, averaged weights, metrics and curves, bit by bit."""
     for name in (f'epoch_{EPOCHS}.pth', 'best.pth'):
         assert_same_run(read_checkpoint(one / name), read_checkpoint(two / name))
     assert numbers_of(one) == numbers_of(two)

@@ -17,7 +17,7 @@ LABEL = torch.tensor([2, 0, 1, 4])
 
 
 def test_mixup_shares_in_frames_and_labels_are_the_same() -> None:
-    """Each value is a mean of a video and its neighbour, by the shares that the label names."""
+    """Each value is a mean of a video and its neighbor, by the shares that the label names."""
     augment = MixupCutmix(cutmix_alpha=0)
     seen = set()
     for _ in range(20):
@@ -93,7 +93,7 @@ def test_alpha_says_how_even_the_mixture_is(options: dict, low: float, high: flo
 def test_cutmix_alpha_says_how_even_the_mixture_is() -> None:
     augment = MixupCutmix(mixup_alpha=0, cutmix_alpha=0.01)
     shares = torch.tensor([augment(constant_videos(), LABEL, 5)[1][0, 2].item() for _ in range(20)])
-    # A share of almost nothing cuts nothing; a box of almost everything stands off centre and is cut by the border.
+    # A share of almost nothing cuts nothing; a box of almost everything stands off center and is cut by the border.
     assert (shares == 1).float().mean() > 0.2
 
 

@@ -4,7 +4,7 @@ import torch
 from dsanet.models.data_preprocessor import DataPreprocessor
 
 
-def test_channels_are_normalised_by_their_own_mean_and_deviation() -> None:
+def test_channels_are_normalized_by_their_own_mean_and_deviation() -> None:
     frames = torch.tensor([10, 20, 30], dtype=torch.uint8).reshape(1, 1, 1, 3, 1, 1, 1)  # (N, V, U, C, T, H, W)
     out = DataPreprocessor(mean=(0, 10, 20), std=(10, 5, 2))(frames.expand(2, 1, 4, 3, 2, 5, 5))
     assert out.shape == (2, 1, 4, 3, 2, 5, 5)

@@ -40,7 +40,7 @@ def randomise(model: nn.Module) -> None:
 
 
 def make_snippets(num_snippets: int, frames: int, height: int, width: int) -> Tensor:
-    """Two videos whose snippets differ in brightness and colour, not in noise alone: uint8 (N, V, U, C, T, H, W)."""
+    """Two videos whose snippets differ in brightness and color, not in noise alone: uint8 (N, V, U, C, T, H, W)."""
     level = torch.randint(20, 200, (2, 1, num_snippets, 3, 1, 1, 1))
     return (level + torch.randint(0, 56, (2, 1, num_snippets, 3, frames, height, width))).to(torch.uint8)
 

@@ -230,7 +230,7 @@ def batch_gradients(kind: str) -> Outcome:
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randint(256, (8, 1, 2, 3, 2, 32, 32), dtype=torch.uint8, generator=generator)
     own = slice(distributed.rank(), None, distributed.world_size())
-    wrapped = distributed.wrap(model, CPU)  # kept until the backward pass is over: it averages the gradients
+    wrapped = distributed.wrap_ddp(model, CPU)  # kept until the backward pass is over: it averages the gradients
     wrapped(inputs[own], torch.arange(8)[own])['loss'].backward()
     return {name: p.grad for name, p in model.named_parameters()} | dict(model.named_buffers())
 

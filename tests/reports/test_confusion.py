@@ -7,16 +7,16 @@ import pytest
 from dsanet.reports.confusion import draw_confusion
 
 
-def test_confusion_is_drawn_with_labels_in_rows_and_absent_classes_grey(tmp_path: Path) -> None:
+def test_confusion_is_drawn_with_labels_in_rows_and_absent_classes_gray(tmp_path: Path) -> None:
     # A share is dark where the class is, whatever else is drawn.
     matrix = np.array([[0, 9, 0], [9, 0, 0], [0, 0, 0]])
     draw_confusion(matrix, ['run', 'walk', 'jump'], tmp_path / 'x.png')
     picture = cv2.imread(str(tmp_path / 'x.png')).astype(int)
     dark = (picture[..., 0] - picture[..., 2] > 40) & (picture.sum(axis=2) < 250)  # dark blue, in BGR
-    rows, columns = np.nonzero(dark[:, : picture.shape[1] * 3 // 4])  # without the colour bar
+    rows, columns = np.nonzero(dark[:, : picture.shape[1] * 3 // 4])  # without the color bar
     upper = rows < np.median(rows)
     assert columns[upper].mean() > columns[~upper].mean()  # the first class was taken for the second
-    assert (picture == 211).all(axis=2).sum() > 500  # light grey
+    assert (picture == 211).all(axis=2).sum() > 500  # light gray
 
 
 @pytest.mark.parametrize('num_classes', [40, 101])

@@ -39,13 +39,13 @@ def test_report_is_drawn_for_few_and_many_classes(num_classes: int) -> None:
         assert dark(picture) > 3000
 
 
-def test_verdict_shows_in_the_colour_of_the_title() -> None:
+def test_verdict_shows_in_the_color_of_the_title() -> None:
     train = make_split('train', 3, 9, num_frames=30)
     for errors, channel in (([], 1), ([Finding('error', 'x', 'train', 'no ' * 200)], 0)):
         report = Report('quick', quick_report([train]).splits, errors * 20)
         title = draw_report(report, [train], {}, 'title')[:30].astype(int)
-        coloured = title[(title.max(axis=2) - title.min(axis=2)) > 60]
-        assert (coloured.argmax(axis=1) == channel).mean() > 0.95
+        colored = title[(title.max(axis=2) - title.min(axis=2)) > 60]
+        assert (colored.argmax(axis=1) == channel).mean() > 0.95
 
 
 def test_report_of_nothing_is_drawn() -> None:

@@ -35,15 +35,15 @@ def test_number_of_processes_is_known_before_they_join(monkeypatch: pytest.Monke
 
 def test_one_process_needs_no_group() -> None:
     device = distributed.find_device()
-    distributed.join()
+    distributed.init_process_group()
     model = nn.Linear(2, 2)
     assert device.type in ('cpu', 'cuda')
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
-    assert distributed.wrap(model, device) is model
-    assert distributed.gather('x') == ['x']
-    assert distributed.mean_over_processes(torch.tensor(3.0)) == 3
+    assert distributed.wrap_ddp(model, device) is model
+    assert distributed.all_gather_object('x') == ['x']
+    assert distributed.all_reduce_mean(torch.tensor(3.0)) == 3
     distributed.broadcast_buffers(nn.BatchNorm1d(2))
-    distributed.teardown()
+    distributed.destroy_process_group()
 
 
 @pytest.fixture
@@ -51,20 +51,20 @@ def group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> object:
     """A process group of one, so that the code of many runs in this process."""
     for name, value in {'WORLD_SIZE': '1', 'RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}.items():
         monkeypatch.setenv(name, value)
-    distributed.join(timeout_minutes=1)
+    distributed.init_process_group(timeout_minutes=1)
     yield distributed.find_device()
-    distributed.teardown()
+    distributed.destroy_process_group()
 
 
 def test_a_group_wraps_the_model_and_gathers_in_order(group: torch.device) -> None:
-    wrapped = distributed.wrap(nn.Linear(2, 2).to(group), group)
+    wrapped = distributed.wrap_ddp(nn.Linear(2, 2).to(group), group)
     assert isinstance(wrapped, nn.parallel.DistributedDataParallel)
-    assert distributed.gather({'a': 1}) == [{'a': 1}]
+    assert distributed.all_gather_object({'a': 1}) == [{'a': 1}]
     value = torch.tensor(3.0)
-    assert distributed.mean_over_processes(value) == 3
+    assert distributed.all_reduce_mean(value) == 3
     distributed.broadcast_buffers(nn.BatchNorm1d(2))
     distributed.barrier()
-    distributed.teardown()
+    distributed.destroy_process_group()
     assert not dist.is_initialized()
 
 
@@ -103,14 +103,14 @@ def test_strides_that_mean_the_same_memory_are_no_warning(
     layer = nn.Conv3d(shape[1] * groups, shape[0], shape[2:], groups=groups)
     place_model(layer, group)
     assert layer.weight.stride() != strides
-    backward_with_strides(distributed.wrap(layer, group), layer, strides)
+    backward_with_strides(distributed.wrap_ddp(layer, group), layer, strides)
 
 
 @pytest.mark.usefixtures('every_warning')
 def test_gradients_in_another_memory_order_are_still_warned_of(group: torch.device) -> None:
     layer = nn.Conv3d(4, 8, (3, 1, 1))
     place_model(layer, group)
-    wrapped = distributed.wrap(layer, group)
+    wrapped = distributed.wrap_ddp(layer, group)
     with pytest.warns(UserWarning, match=r'Grad strides .*\ngrad.sizes\(\) = \[8, 4, 3, 1, 1\]'):
         backward_with_strides(wrapped, layer, (12, 3, 1, 1, 1))
 
@@ -121,7 +121,7 @@ def test_the_group_waits_as_long_as_it_was_told(group: torch.device) -> None:
 
 
 @pytest.mark.parametrize(('count', 'expected'), [(None, False), ('0', False), ('2', True)])
-def test_restarts_are_recognised(count: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restarts_are_recognized(count: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if count is not None:
         monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', count)
     assert distributed.is_restart() is expected

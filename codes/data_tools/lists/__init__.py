@@ -1,5 +1,5 @@
-"""From the lists that data sets are published with, or from folders and tables, to our list files.
+"""From the lists that datasets are published with, or from folders and tables, to our list files.
 
-``catalogue`` says which reader a data set has; readers return ``base.Lists``; ``media_index`` finds out which videos
+``catalog`` says which reader a dataset has; readers return ``base.Lists``; ``media_index`` finds out which videos
 there are; ``matching`` brings both together.
 """

@@ -39,7 +39,7 @@ class ListedVideo:
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """What the lists of a data set say.
+    """What the lists of a dataset say.
 
     Args:
         class_names: the classes in the order of their labels.
@@ -54,7 +54,7 @@ class Lists:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A file that a data set's reader takes.
+    """A file that a dataset's reader takes.
 
     Args:
         names: what it may be called, with ``*``; the first that is there counts.
@@ -69,7 +69,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A data set that lists can be built for.
+    """A dataset that lists can be built for.
 
     Args:
         title: its name in full.

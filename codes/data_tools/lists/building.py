@@ -73,7 +73,7 @@ def _nothing_found(role: str, wanted: Role, folder: Path) -> FileNotFoundError:
 
 
 def check_classes(lists: Lists, num_classes: int | None, title: str) -> None:
-    """Compare the number of classes with what the data set has: one that lacks would shift the labels of the others.
+    """Compare the number of classes with what the dataset has: one that lacks would shift the labels of the others.
 
     Raises:
         ValueError: they differ.
@@ -82,7 +82,7 @@ def check_classes(lists: Lists, num_classes: int | None, title: str) -> None:
         names = ', '.join(lists.class_names[:NUM_EXAMPLES])
         raise ValueError(
             f'{title} has {num_classes} classes, the files name {len(lists.class_names)}: {names}, ...; '
-            f'is it the right data set, and are all files there? --num-classes {len(lists.class_names)} accepts them'
+            f'is it the right dataset, and are all files there? --num-classes {len(lists.class_names)} accepts them'
         )
 
 
@@ -124,7 +124,7 @@ def missing_line(skipped: tuple[str, str, str, str]) -> str:
     return '\t'.join(re.sub(r'[\t\n\r]', ' ', text) for text in skipped) + '\n'
 
 
-def summarise(title: str, lists: Lists, built: Sequence[BuiltList], media: MediaIndex, written: bool) -> dict[str, Any]:
+def summarize(title: str, lists: Lists, built: Sequence[BuiltList], media: MediaIndex, written: bool) -> dict[str, Any]:
     """Return the summary that goes to ``build_list.json``."""
     used = {path for one in built for path in one.paths}
     return {
@@ -191,7 +191,7 @@ def check_lists(
         lists: as they were read.
         data_set: which one it is.
         class_file: has the classes in the order of their labels; None keeps that of the lists.
-        num_classes: how many classes to expect; None for those of the data set.
+        num_classes: how many classes to expect; None for those of the dataset.
 
     Raises:
         ValueError: a list is empty, a name cannot be a line, or the number of classes is another.

@@ -114,7 +114,7 @@ def path_prefix(media: str, relative_to: str) -> str:
 def find_overlaps(built: Sequence[BuiltList]) -> list[str]:
     """Say which lists of training, validation and test share videos, a line for each pair that does.
 
-    Of data sets with several splits, lists of one split are compared: others share videos by design.
+    Of datasets with several splits, lists of one split are compared: others share videos by design.
     """
     notes = []
     for one, other in combinations(built, 2):

@@ -375,7 +375,7 @@ def read_failures(failures_file: Path) -> list[JobFailure]:
     return failures
 
 
-def summarise(outcome: Outcome, failures_file: Path) -> str:
+def summarize(outcome: Outcome, failures_file: Path) -> str:
     """Return a text about the outcome for the user, with the first failures."""
     kept = len(outcome.failures) - outcome.num_failed
     lines = [

@@ -19,7 +19,7 @@ MAX_CLAIM_TOLERANCE_SECONDS = 1.0
 MAX_OWN_RATE = 240
 
 
-class SteadyFrames:
+class ConstantRateReader:
     """A video's frames, as PyAV's, in the order of showing.
 
     At a constant rate, the frame of each moment is the last one that is due by then, give or take half a frame: of a
@@ -74,7 +74,7 @@ class SteadyFrames:
         self._period = 1 / average if average else Fraction(1, 25)
         self.sample_aspect_ratio = _fraction(self._stream.sample_aspect_ratio)
 
-    def __enter__(self) -> 'SteadyFrames':
+    def __enter__(self) -> 'ConstantRateReader':
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -186,7 +186,7 @@ def scaled_size(height: int, width: int, short_side: int | None, multiple: int =
 
 
 class Resizer:
-    """Makes frames upright and small, in colours that every reader understands alike (ITU-R BT.601; from BT.709, which
+    """Makes frames upright and small, in colors that every reader understands alike (ITU-R BT.601; from BT.709, which
     most videos in HD have, since PyAV 17 only).
 
     Args:
@@ -217,19 +217,19 @@ class Resizer:
         quarter_turns = frame.rotation // 90
         pixel_format = 'rgb24' if quarter_turns else self._pixel_format
         size = {'width': width, 'height': height, 'interpolation': 'BICUBIC'}
-        frame = self._resize.reformat(frame, format=pixel_format, **size, **self._colours(pixel_format))
+        frame = self._resize.reformat(frame, format=pixel_format, **size, **self._colors(pixel_format))
         if quarter_turns:
             upright = np.ascontiguousarray(np.rot90(frame.to_ndarray(), quarter_turns))
             frame = av.VideoFrame.from_ndarray(upright, format='rgb24')
-            frame = self._recode.reformat(frame, format=self._pixel_format, **self._colours(self._pixel_format))
+            frame = self._recode.reformat(frame, format=self._pixel_format, **self._colors(self._pixel_format))
         return frame
 
-    def _colours(self, pixel_format: str) -> dict[str, Any]:
+    def _colors(self, pixel_format: str) -> dict[str, Any]:
         if not pixel_format.startswith('yuv'):
             return self._threads
         # What begins with yuvj uses all 256 levels, as JPEG does.
-        colour_range = 'JPEG' if pixel_format.startswith('yuvj') else 'MPEG'
-        return {'dst_colorspace': 'ITU601', 'dst_color_range': colour_range} | self._threads
+        color_range = 'JPEG' if pixel_format.startswith('yuvj') else 'MPEG'
+        return {'dst_colorspace': 'ITU601', 'dst_color_range': color_range} | self._threads
 
 
 def parse_rate(text: str) -> Fraction:

@@ -22,7 +22,7 @@ from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob, run_jobs, wri
 from dsanet.data_tools.video.extract import extract_frames
 from dsanet.data_tools.video.transcode import transcode
 from dsanet.datasets import RawFramesDataset, VideoDataset
-from dsanet.datasets.loader import as_it_is, init_worker
+from dsanet.datasets.loader import identity_collate, init_worker
 from dsanet.datasets.transforms.sampling import spread_indices
 from dsanet.datasets.video.readers import READERS, is_installed
 
@@ -43,7 +43,7 @@ AUGMENT: list[Step] = [
 GENERATED_GOPS = (12, 250)
 FPS = 30
 NUM_MOVING = 3  # textured patches before the background
-NOISE = 1.2  # standard deviation of the camera's noise, in grey levels
+NOISE = 1.2  # standard deviation of the camera's noise, in gray levels
 
 # What videos are made into, by the name in the table.
 TRANSCODED: dict[str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ def draw_texture(rng: np.random.Generator, height: int, width: int, steepness: f
         steepness: power of the frequency by which the amplitude falls; about 1 in photographs.
 
     Returns:
-        float32 (height, width, 3), grey levels, mostly grey.
+        float32 (height, width, 3), gray levels, mostly gray.
     """
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     frequency[0, 0] = np.inf  # no mean
@@ -72,7 +72,7 @@ def draw_texture(rng: np.random.Generator, height: int, width: int, steepness: f
     for _ in range(3):
         image = np.fft.ifft2(np.fft.fft2(rng.standard_normal((height, width))) / frequency**steepness).real
         channels.append(image / image.std())
-    # Brightness, and two faint differences of colour.
+    # Brightness, and two faint differences of color.
     mixture = np.array([[1, 0.2, 0.1], [1, -0.05, -0.15], [1, -0.15, 0.2]])
     return np.clip(120 + 40 * np.stack(channels, axis=-1) @ mixture.T, 0, 255).astype(np.float32)
 
@@ -99,10 +99,10 @@ def draw_video(seed: int, num_frames: int = 300, height: int = 256, width: int =
         view = np.array([[1, 0, -left], [0, 1, -top]], np.float32)
         frame = cv2.warpAffine(background, view, (width, height))
         for patch, (one, other) in zip(patches, phases, strict=False):
-            centre = (patch_width / 2, patch_height / 2)
-            sway = cv2.getRotationMatrix2D(centre, 20 * np.sin(position / 9 + one), 1)
-            sway[0, 2] += width * (0.5 + 0.35 * np.sin(position / 25 + one)) - centre[0]
-            sway[1, 2] += height * (0.5 + 0.25 * np.cos(position / 33 + other)) - centre[1]
+            center = (patch_width / 2, patch_height / 2)
+            sway = cv2.getRotationMatrix2D(center, 20 * np.sin(position / 9 + one), 1)
+            sway[0, 2] += width * (0.5 + 0.35 * np.sin(position / 25 + one)) - center[0]
+            sway[1, 2] += height * (0.5 + 0.25 * np.cos(position / 33 + other)) - center[1]
             coverage = cv2.warpAffine(np.ones(patch.shape, np.float32), sway, (width, height))
             frame = frame * (1 - coverage) + cv2.warpAffine(patch, sway, (width, height))
         noise = NOISE * rng.standard_normal((height, width, 1), np.float32)
@@ -309,7 +309,7 @@ class _Measurement(Dataset[tuple[list[str], list[list[float]]]]):
 def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
     """Do what :func:`measure` does in a data worker; there are no times of the processor, which two processes share."""
     measurement = _Measurement(candidates, num_rounds)
-    loader = DataLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=as_it_is)
+    loader = DataLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=identity_collate)
     ((problems, walls),) = loader
     for candidate, wall in zip(candidates, walls, strict=True):
         candidate.wall[:] = wall

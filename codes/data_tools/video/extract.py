@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from dsanet.data_tools.video.batch import VideoJob, writing
-from dsanet.data_tools.video.constant_rate import Resizer, SteadyFrames
+from dsanet.data_tools.video.constant_rate import ConstantRateReader, Resizer
 
 FILENAME_TMPL = 'img_{:05d}.jpg'
 
@@ -35,7 +35,7 @@ def extract_frames(
         OSError: a frame cannot be written.
     """
     resizer = Resizer('bgr24', short_side)
-    with SteadyFrames(str(job.source), fps) as frames, writing(job.target) as folder:
+    with ConstantRateReader(str(job.source), fps) as frames, writing(job.target) as folder:
         folder.mkdir()
         shown, data = None, b''
         for number, frame in enumerate(frames, start=1):

@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any
 
 from dsanet.data_tools.video.batch import VideoJob, writing
-from dsanet.data_tools.video.constant_rate import Resizer, SteadyFrames
+from dsanet.data_tools.video.constant_rate import ConstantRateReader, Resizer
 
 PIXEL_FORMATS = {'mjpeg': 'yuvj420p', 'h264': 'yuv420p'}
 ENCODERS = {'mjpeg': 'mjpeg', 'h264': 'libx264'}
@@ -42,7 +42,7 @@ def transcode(
     import av
 
     resizer = Resizer(PIXEL_FORMATS[codec], short_side, multiple=2)
-    with SteadyFrames(str(job.source), fps, own_rate=fps is None) as frames, writing(job.target) as part:
+    with ConstantRateReader(str(job.source), fps, own_rate=fps is None) as frames, writing(job.target) as part:
         assert frames.rate is not None, 'a rate was asked for'
         # The index lies in front, where a reader finds it without a jump.
         with av.open(str(part), 'w', format='mp4', options={'movflags': 'faststart'}) as container:

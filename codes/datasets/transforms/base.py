@@ -4,8 +4,8 @@
 key                value
 =================  ==================================================================================
 ``path``           str, video file or folder of frames
-``label``          int, class from 0 on; float32 (K,) in a data set with ``multi_hot``
-``index``          int, place in the data set
+``label``          int, class from 0 on; float32 (K,) in a dataset with ``multi_hot``
+``index``          int, place in the dataset
 ``rng``            ``numpy.random.Generator`` of this sample, the only source of randomness
 ``num_frames``     int, frames of the whole video
 ``filename_tmpl``  str, how frames in a folder are called
@@ -29,15 +29,15 @@ class Transform(ABC):
     """One step. A subclass declares which keys it reads, adds and uses up, so that a chain can be checked.
 
     Attributes:
-        needs: keys that must be there.
-        gives: keys that are there afterwards.
-        removes: keys that are gone afterwards.
-        classes: class numbers that the step's settings name; the data set checks that there are such classes.
+        requires: keys that must be there.
+        provides: keys that are there afterward.
+        removes: keys that are gone afterward.
+        classes: class numbers that the step's settings name; the dataset checks that there are such classes.
     """
 
     registry: ClassVar = TRANSFORMS  # where the steps of a config are looked up
-    needs: tuple[str, ...] = ()
-    gives: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
     removes: tuple[str, ...] = ()
     classes: tuple[int, ...] = ()
 
@@ -53,7 +53,7 @@ class BadSample(ValueError):
         text: the whole message.
         path: the video or folder.
         reason: what is wrong with it.
-        source: the list file and line that name it; empty until the data set adds it.
+        source: the list file and line that name it; empty until the dataset adds it.
     """
 
     def __init__(self, text: str, path: str = '', reason: str = '', source: str = '') -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 Box = tuple[int, int, int, int]
 
-# Corners, centre, middles of the sides and centres of the quarters, in quarters of the room that a crop has.
+# Corners, center, middles of the sides and centers of the quarters, in quarters of the room that a crop has.
 _FIXED_POSITIONS = (
     *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),
     *((0, 2), (2, 0), (2, 4), (4, 2)),
@@ -27,7 +27,7 @@ def random_area_box(
 ) -> Box:
     """Draw a box by its part of the frame's area and its width / height, then its place.
 
-    If ten drawn boxes do not fit, the largest centred box with an allowed aspect ratio is taken.
+    If ten drawn boxes do not fit, the largest centered box with an allowed aspect ratio is taken.
     """
     low, high = aspect_ratio_range
     for _ in range(10):
@@ -40,7 +40,7 @@ def random_area_box(
             return int(top), int(left), box_height, box_width
     box_height = max(1, min(height, round(width / low)))
     box_width = max(1, min(width, round(height * high)))
-    return centre_box(height, width, box_height, box_width)
+    return center_box(height, width, box_height, box_width)
 
 
 def multi_scale_boxes(height: int, width: int, scales: Sequence[float], max_distort: int) -> list[Box]:
@@ -59,14 +59,14 @@ def multi_scale_boxes(height: int, width: int, scales: Sequence[float], max_dist
     ]
 
 
-def centre_box(height: int, width: int, box_height: int, box_width: int) -> Box:
+def center_box(height: int, width: int, box_height: int, box_width: int) -> Box:
     """Return the box in the middle of a frame."""
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
 def three_boxes(height: int, width: int, box_height: int, box_width: int) -> list[Box]:
-    """Return the boxes at the start, the middle and the end of the longer side, centred on the other."""
-    top, left, _, _ = centre_box(height, width, box_height, box_width)
+    """Return the boxes at the start, the middle and the end of the longer side, centered on the other."""
+    top, left, _, _ = center_box(height, width, box_height, box_width)
     if width >= height:
         return [(top, x, box_height, box_width) for x in (0, left, width - box_width)]
     return [(y, left, box_height, box_width) for y in (0, top, height - box_height)]
@@ -75,4 +75,4 @@ def three_boxes(height: int, width: int, box_height: int, box_width: int) -> lis
 def five_boxes(height: int, width: int, box_height: int, box_width: int) -> list[Box]:
     """Return the boxes in the corners (top left, top right, bottom left, bottom right) and in the middle."""
     corners = [(y, x, box_height, box_width) for y in (0, height - box_height) for x in (0, width - box_width)]
-    return [*corners, centre_box(height, width, box_height, box_width)]
+    return [*corners, center_box(height, width, box_height, box_width)]

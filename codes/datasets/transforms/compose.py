@@ -15,7 +15,7 @@ class Compose:
         owner: who provides them, for the error.
 
     Attributes:
-        gives: all keys that are there at the end.
+        provides: all keys that are there at the end.
 
     Raises:
         TypeError: a step is no Transform.
@@ -29,17 +29,17 @@ class Compose:
             if not isinstance(transform, Transform):
                 raise TypeError(f'step {number} of the pipeline must be a Transform object, got {transform!r}')
             step = f'step {number} {type(transform).__name__}'
-            for key in transform.needs:
+            for key in transform.requires:
                 if key in there:
                     continue
                 if key in used_up:
                     raise ValueError(f'{step} needs {key}, which {used_up[key]} uses up')
                 raise ValueError(f'{step} needs {key}, which neither {owner} nor an earlier step gives{_givers(key)}')
-            there |= set(transform.gives)
+            there |= set(transform.provides)
             there -= set(transform.removes)
             used_up |= {key: step for key in transform.removes}
         self.transforms = list(transforms)
-        self.gives = frozenset(there)
+        self.provides = frozenset(there)
 
     def __call__(self, record: Record) -> Record:
         """Run all steps. A reader that is still open at the end, or after an error, is closed.
@@ -63,5 +63,5 @@ class Compose:
 
 
 def _givers(key: str) -> str:
-    names = sorted(name for name, cls in TRANSFORMS.module_dict.items() if key in getattr(cls, 'gives', ()))
+    names = sorted(name for name, cls in TRANSFORMS.module_dict.items() if key in getattr(cls, 'provides', ()))
     return f'; {" or ".join(names)} gives it' if names else ''

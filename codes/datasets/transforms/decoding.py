@@ -36,8 +36,8 @@ class OpenVideo(Transform):
         ImportError: when called, the decoder's package is missing; with 'auto', at once, if all of them are.
     """
 
-    needs = ('path',)
-    gives = ('reader', 'num_frames')
+    requires = ('path',)
+    provides = ('reader', 'num_frames')
 
     def __init__(self, decoder: str = 'decord', time_limit: float | None = 60) -> None:
         if decoder not in (*READERS, 'auto'):
@@ -85,8 +85,8 @@ class DecodeVideo(Transform):
         BadSample: the decoder fails or gives other frames than it was asked for; names the file and the frames.
     """
 
-    needs = ('reader', 'frame_indices')
-    gives = ('frames',)
+    requires = ('reader', 'frame_indices')
+    provides = ('frames',)
     removes = ('reader',)
 
     def __call__(self, record: Record) -> Record:
@@ -118,8 +118,8 @@ class DecodeRawFrames(Transform):
         BadSample: when called, a file is no image or breaks off, or the frames differ in size.
     """
 
-    needs = ('path', 'frame_indices', 'filename_tmpl', 'start_index')
-    gives = ('frames',)
+    requires = ('path', 'frame_indices', 'filename_tmpl', 'start_index')
+    provides = ('frames',)
 
     def __call__(self, record: Record) -> Record:
         distinct, place = _distinct(record['frame_indices'])
@@ -153,7 +153,7 @@ def _read_image(file: str) -> Frames:
     """Return an image as BGR.
 
     Raises:
-        ValueError: it is none, or a JPEG that breaks off: OpenCV makes the rest of that grey and keeps quiet.
+        ValueError: it is none, or a JPEG that breaks off: OpenCV makes the rest of that gray and keeps quiet.
     """
     with open(file, 'rb') as stream:
         data = stream.read()

@@ -18,8 +18,8 @@ class PackInputs(Transform):
     here, and the model wants channels last.
     """
 
-    needs = ('frames', 'frame_indices')
-    gives = ('inputs',)
+    requires = ('frames', 'frame_indices')
+    provides = ('inputs',)
     removes = ('frames', 'frame_indices', 'rng', 'num_frames', 'filename_tmpl', 'start_index', 'reader')
 
     def __call__(self, record: Record) -> Record:

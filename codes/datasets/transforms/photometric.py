@@ -1,4 +1,4 @@
-"""Colour augmentation; and RandAugment, which draws from changes of colour and of place alike."""
+"""Color augmentation; and RandAugment, which draws from changes of color and of place alike."""
 
 import numpy as np
 import torch
@@ -14,15 +14,15 @@ class ColorJitter(Transform):
     Args:
         brightness, contrast, saturation: each is scaled by a factor drawn from
             [max(0, 1 - value), 1 + value]; 0 leaves it as it is.
-        hue: it is shifted by a part of the colour circle drawn from [-hue, hue]; at most 0.5.
+        hue: it is shifted by a part of the color circle drawn from [-hue, hue]; at most 0.5.
             0 leaves it as it is.
 
     Raises:
         ValueError: a negative value, a hue above 0.5, or nothing to change.
     """
 
-    needs = ('frames', 'rng')
-    gives = ('frames',)
+    requires = ('frames', 'rng')
+    provides = ('frames',)
 
     def __init__(self, brightness: float = 0, contrast: float = 0, saturation: float = 0, hue: float = 0) -> None:
         strengths = {'brightness': brightness, 'contrast': contrast, 'saturation': saturation, 'hue': hue}
@@ -30,7 +30,7 @@ class ColorJitter(Transform):
             if value < 0:
                 raise ValueError(f'{name} must be at least 0, got {value}')
         if hue > 0.5:
-            raise ValueError(f'hue must be at most 0.5, half of the colour circle, got {hue}')
+            raise ValueError(f'hue must be at most 0.5, half of the color circle, got {hue}')
         if not any(strengths.values()):
             raise ValueError('brightness, contrast, saturation and hue are all 0: there is nothing to change')
         self.strengths = {name: value for name, value in strengths.items() if value > 0}
@@ -53,7 +53,7 @@ class ColorJitter(Transform):
 class RandAugment(Transform):
     """Do a few of 14 changes, drawn once and done alike to all frames of a video (RandAugment, arXiv 1909.13719).
 
-    Beside changes of colour these are shears, shifts and rotations, which leave black corners; one is to change
+    Beside changes of color these are shears, shifts and rotations, which leave black corners; one is to change
     nothing. The implementation is torchvision's. Classes that differ in direction or place may suffer from it.
 
     Args:
@@ -65,8 +65,8 @@ class RandAugment(Transform):
         ValueError: ``num_ops`` is below 1, or ``magnitude`` not from 0 to 30.
     """
 
-    needs = ('frames', 'rng')
-    gives = ('frames',)
+    requires = ('frames', 'rng')
+    provides = ('frames',)
 
     def __init__(self, num_ops: int = 2, magnitude: int = 9) -> None:
         self.num_ops = check_count('num_ops', num_ops)

@@ -10,7 +10,7 @@ SampleSnippets a snippet is T frames, ``frame_interval`` apart, and takes up ``s
 
     frame      0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
     random    [----- 0 ------][----- 1 ------]                 one start drawn in each segment: 0-4, 5-9
-    centres          x     x     x     x     x     x           starts (2u + 1) * 11 // 4, that is 2 and 8
+    centers          x     x     x     x     x     x           starts (2u + 1) * 11 // 4, that is 2 and 8
 
 If the video is no longer than the span, every snippet starts at frame 0, and indices beyond the end repeat
 the last frame: with F=4 each of the two snippets above is frames 0, 2, 3.
@@ -48,8 +48,8 @@ def random_starts(num_frames: int, span: int, num_snippets: int, rng: np.random.
     return np.arange(num_snippets) * segment + rng.integers(segment, size=num_snippets)
 
 
-def centre_starts(num_frames: int, span: int, num_snippets: int) -> Indices:
-    """Return the centre of each of ``num_snippets`` equal segments of the possible starts.
+def center_starts(num_frames: int, span: int, num_snippets: int) -> Indices:
+    """Return the center of each of ``num_snippets`` equal segments of the possible starts.
 
     Returns:
         (U,), ascending.
@@ -88,13 +88,13 @@ def random_segment_frames(num_frames: int, num_parts: int, rng: np.random.Genera
     """Draw one frame in each of ``num_parts`` parts of the video.
 
     Every frame belongs to one part, and parts differ by one frame at most. With fewer frames than parts there is
-    nothing to draw: the frames repeat in order, as in ``centre_starts``.
+    nothing to draw: the frames repeat in order, as in ``center_starts``.
 
     Returns:
         (num_parts,), ascending.
     """
     if num_frames < num_parts:
-        return centre_starts(num_frames, 1, num_parts)
+        return center_starts(num_frames, 1, num_parts)
     edges = np.arange(num_parts + 1) * num_frames // num_parts
     return rng.integers(edges[:-1], edges[1:])
 
@@ -125,14 +125,14 @@ class SampleSnippets(Transform):
         frame_interval: distance of two frames of a snippet, in frames.
         num_groups: views that are interleaved in time: ``num_groups * num_snippets`` snippets are spread over
             the video, and view g takes every ``num_groups``-th from g on.
-        random: draw the starts (training) instead of taking the centres (evaluation).
+        random: draw the starts (training) instead of taking the centers (evaluation).
 
     Raises:
         ValueError: a number below 1, or random views: training looks at one view.
     """
 
-    needs = ('num_frames', 'rng')
-    gives = ('frame_indices',)
+    requires = ('num_frames', 'rng')
+    provides = ('frame_indices',)
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class SampleSnippets(Transform):
         if self.random:
             starts = random_starts(num_frames, span, self.num_snippets, record['rng'])
         else:
-            starts = centre_starts(num_frames, span, self.num_snippets * self.num_groups)
+            starts = center_starts(num_frames, span, self.num_snippets * self.num_groups)
         views = group_into_views(starts, self.num_groups)
         record['frame_indices'] = snippet_frames(views, self.frames_per_snippet, self.frame_interval, num_frames)
         return record
@@ -173,27 +173,27 @@ class SampleSegments(Transform):
         part      [- 0 -|- 1 -|- 2 -|- 3 -|- 4 -|- 5 -]
         snippet   [------- 0 -------][------- 1 ------]
         random     x        x  x        x  x        x     one frame drawn in each part
-        centres       x     x     x     x     x     x     (2p + 1) * 12 // 12: snippets 1, 3, 5 and 7, 9, 11
+        centers       x     x     x     x     x     x     (2p + 1) * 12 // 12: snippets 1, 3, 5 and 7, 9, 11
         2 groups   0  1  0  1  0  1  0  1  0  1  0  1     view 0 takes 0, 2, 4 and 6, 8, 10; view 1 the others
 
     Parts need not be whole numbers of frames: part p begins at frame ``p * F // (U * T)``, so that all frames can be
     drawn, the last ones too. A video with fewer frames than parts has no frame for some parts: its frames repeat in
-    order, in training too, as the centres above do (F=4: snippets 0, 1, 1 and 2, 3, 3). With groups the same holds
+    order, in training too, as the centers above do (F=4: snippets 0, 1, 1 and 2, 3, 3). With groups the same holds
     for their U * T * G smaller parts, so views of a short video share frames.
 
     Args:
         num_snippets: U, snippets of one view; 1 for models that know no snippets (TSN, TSM, TAM, TRN).
         frames_per_snippet: T, frames of one snippet.
         num_groups: G, views that are interleaved in time: each part is cut into G smaller ones, and view g takes the
-            centre of the g-th.
-        random: draw the frames (training) instead of taking the centres (evaluation).
+            center of the g-th.
+        random: draw the frames (training) instead of taking the centers (evaluation).
 
     Raises:
         ValueError: a number below 1, or random views: training looks at one view.
     """
 
-    needs = ('num_frames', 'rng')
-    gives = ('frame_indices',)
+    requires = ('num_frames', 'rng')
+    provides = ('frame_indices',)
 
     def __init__(self, num_snippets: int, frames_per_snippet: int, num_groups: int = 1, random: bool = False) -> None:
         self.num_snippets = check_count('num_snippets', num_snippets)
@@ -208,7 +208,7 @@ class SampleSegments(Transform):
         if self.random:
             frames = random_segment_frames(num_frames, num_parts, record['rng'])
         else:
-            frames = centre_starts(num_frames, 1, num_parts * self.num_groups)
+            frames = center_starts(num_frames, 1, num_parts * self.num_groups)
         views = group_into_views(frames, self.num_groups)
         record['frame_indices'] = views.reshape(-1, self.num_snippets, self.frames_per_snippet)  # (V, U, T)
         return record

@@ -17,7 +17,7 @@ from dsanet.config.registry import TRANSFORMS
 from dsanet.datasets.transforms.base import Record, Transform, check_count
 from dsanet.datasets.transforms.boxes import (
     Box,
-    centre_box,
+    center_box,
     five_boxes,
     multi_scale_boxes,
     random_area_box,
@@ -82,15 +82,15 @@ def _range_pair(name: str, pair: Sequence[float], high: float = math.inf) -> tup
 class _FramesTransform(Transform):
     """A step that changes the frames and draws nothing."""
 
-    needs: tuple[str, ...] = ('frames',)
-    gives: tuple[str, ...] = ('frames',)
+    requires: tuple[str, ...] = ('frames',)
+    provides: tuple[str, ...] = ('frames',)
 
 
 class _RandomFramesTransform(Transform):
     """A step that changes the frames by chance."""
 
-    needs: tuple[str, ...] = ('frames', 'rng')
-    gives: tuple[str, ...] = ('frames',)
+    requires: tuple[str, ...] = ('frames', 'rng')
+    provides: tuple[str, ...] = ('frames',)
 
 
 @TRANSFORMS.register_module()
@@ -195,8 +195,8 @@ class Flip(_RandomFramesTransform):
         self._partner = _partners(swap_labels)
         self.classes = tuple(self._partner)
         if self._partner:
-            self.needs = (*self.needs, 'label')
-            self.gives = (*self.gives, 'label')
+            self.requires = (*self.requires, 'label')
+            self.provides = (*self.provides, 'label')
 
     def __call__(self, record: Record) -> Record:
         if record['rng'].random() < self.prob:
@@ -251,13 +251,13 @@ class CenterCrop(_FixedCrop):
 
     def __call__(self, record: Record) -> Record:
         _, height, width, _ = record['frames'].shape
-        record['frames'] = crop_frames(record['frames'], centre_box(height, width, *self.size))
+        record['frames'] = crop_frames(record['frames'], center_box(height, width, *self.size))
         return record
 
 
 @TRANSFORMS.register_module()
 class ThreeCrop(_FixedCrop):
-    """Cut three boxes of ``size`` along the longer side: left, centre, right, or top, centre, bottom.
+    """Cut three boxes of ``size`` along the longer side: left, center, right, or top, center, bottom.
 
     They become three times as many views, crop-major: all frames of the first crop, then of the second, ...
 
@@ -273,7 +273,7 @@ class ThreeCrop(_FixedCrop):
 
 @TRANSFORMS.register_module()
 class TenCrop(_FixedCrop):
-    """Cut five boxes of ``size``, the four corners and the centre, and add their mirror images.
+    """Cut five boxes of ``size``, the four corners and the center, and add their mirror images.
 
     They become ten times as many views, crop-major: all frames of the first crop, then of the second, ...
 

@@ -1,7 +1,7 @@
 """Four decoders behind one interface: frames by number, as RGB, exactly the frames that were asked for.
 
 Only some containers store when each frame is shown: MP4/MOV, Matroska/WebM and FLV. There a decoder can jump
-to the key frame before a wanted frame and recognise the wanted one. In the others (AVI, MPEG, ...) a jump
+to the key frame before a wanted frame and recognize the wanted one. In the others (AVI, MPEG, ...) a jump
 lands somewhere near (decord on AVI with B-frames: 10 frames off and more), so they are decoded from the
 beginning.
 """
@@ -69,7 +69,7 @@ class VideoReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free the decoder; nothing can be read afterwards."""
+        """Free the decoder; nothing can be read afterward."""
 
 
 # By the name that configs give as ``decoder``; 'auto' is the first of them whose package is installed.

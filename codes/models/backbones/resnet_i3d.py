@@ -211,7 +211,7 @@ class ResNet_I3D(ResidualBackbone):
         """Compute features.
 
         Args:
-            x: snippets (N*V*U, 3, T, H, W), normalised; the snippets of a view are neighbours.
+            x: snippets (N*V*U, 3, T, H, W), normalized; the snippets of a view are neighbors.
 
         Returns:
             (N*V*U, out_channels, T', H / 32, W / 32).

@@ -4,7 +4,7 @@ DSANet: Dynamic Segment Aggregation Network for Video-Level Representation Learn
 arXiv 2105.12085, abstract and figure 2. What they leave open is as in the authors' release of 2021.
 
 A video is cut into U snippets, and one 3D network with shared weights sees each of them alone. DSA lets it look at
-the neighbours. For every video and every channel a small network reads the U pooled values of the channel and
+the neighbors. For every video and every channel a small network reads the U pooled values of the channel and
 answers with a kernel of length L; that kernel then slides along the snippets::
 
     p[c]    = mean of x[., c, ., ., .] over frames and pixels          U values, one a snippet
@@ -27,7 +27,7 @@ class DSA(nn.Module):
     Args:
         in_channels: C, channels of the input.
         num_snippets: U, snippets of one view; the batch dimension holds them next to each other.
-        kernel_size: L, neighbours that one snippet sees, itself included; odd. The release uses 3.
+        kernel_size: L, neighbors that one snippet sees, itself included; odd. The release uses 3.
         expansion: width of the kernel generator's hidden layer, in multiples of U (alpha in the release).
         channel_ratio: share of the channels that are aggregated; the others pass untouched (beta). The first
             ``int(C * channel_ratio)`` channels are taken.

@@ -26,7 +26,7 @@ class TAM(nn.Module):
     Args:
         in_channels: C, channels of the input; at least 4.
         frames_per_snippet: T where the module stands: of the data, divided by the backbone's strides in time.
-        kernel_size: L, neighbouring frames that one frame sees, itself included; odd.
+        kernel_size: L, neighboring frames that one frame sees, itself included; odd.
 
     Raises:
         ValueError: an argument outside of its range.

@@ -43,7 +43,7 @@ class V4D(nn.Module):
         self.length = kernel_size[0]
         kernel = (kernel_size[1], kernel_size[2], kernel_size[3])
         padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-        # One 3D convolution over the stacked channels of L neighbours is the 4D convolution: the sum over k is a sum
+        # One 3D convolution over the stacked channels of L neighbors is the 4D convolution: the sum over k is a sum
         # over input channels.
         self.conv = nn.Conv3d(self.length * in_channels, in_channels, kernel, padding=padding, bias=False)
         nn.init.zeros_(self.conv.weight)
@@ -67,6 +67,6 @@ class V4D(nn.Module):
             raise ValueError(f'{x.shape[0]} snippets cannot be cut in views of num_snippets={self.num_snippets}')
         snippets, reach = x.unflatten(0, (-1, self.num_snippets)), self.length // 2  # (N*V, U, C, T, H, W)
         padded = nn.functional.pad(snippets, (0,) * 8 + (reach, reach))  # (N*V, U + L - 1, C, T, H, W)
-        neighbours = [padded[:, k : k + self.num_snippets] for k in range(self.length)]
-        stacked = torch.cat(neighbours, dim=2).flatten(0, 1)  # (N*V*U, L*C, T, H, W)
+        neighbors = [padded[:, k : k + self.num_snippets] for k in range(self.length)]
+        stacked = torch.cat(neighbors, dim=2).flatten(0, 1)  # (N*V*U, L*C, T, H, W)
         return x + self.conv(stacked)

@@ -1,4 +1,4 @@
-"""Temporal shift: frames of a snippet exchange channels with their neighbours, at no cost in parameters or products.
+"""Temporal shift: frames of a snippet exchange channels with their neighbors, at no cost in parameters or products.
 
 TSM: Temporal Shift Module for Efficient Video Understanding, Lin et al., ICCV 2019, arXiv 1811.08383, section 3::
 
@@ -46,7 +46,7 @@ class TemporalShift(nn.Module):
             Features of the same shape.
 
         Raises:
-            ValueError: one frame has no neighbour: all that could happen is that its shifted channels are lost.
+            ValueError: one frame has no neighbor: all that could happen is that its shifted channels are lost.
         """
         if x.shape[2] < 2:
             raise ValueError(

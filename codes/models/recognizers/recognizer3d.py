@@ -1,4 +1,4 @@
-"""The recogniser: frames in, scores or losses out. The only file that folds and unfolds videos, views and snippets.
+"""The recognizer: frames in, scores or losses out. The only file that folds and unfolds videos, views and snippets.
 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
@@ -30,7 +30,7 @@ class Recognizer3D(nn.Module):
         backbone: maps (N*V*U, 3, T, H, W) to (N*V*U, C, T', H', W').
         cls_head: maps the features and U to scores (N*V, K).
         module_cfg: what is inserted into the backbone, such as DSA, and where (``block_maker``); None for nothing.
-        data_preprocessor: uint8 frames to normalised floats; None for ImageNet's mean and deviation.
+        data_preprocessor: uint8 frames to normalized floats; None for ImageNet's mean and deviation.
         batch_augment: mixes the videos of a training batch, such as ``MixupCutmix``; None for nothing.
         average_views: 'score' or 'prob'. With 'prob' the results in eval mode are probabilities.
         max_views_per_forward: how many views go through the network at once in eval mode, whatever the batch size;
@@ -108,7 +108,7 @@ class Recognizer3D(nn.Module):
                 ) from error
 
     @torch.no_grad()
-    def check_sampling(self, num_snippets: int, frames_per_snippet: int) -> None:
+    def check_clip_shape(self, num_snippets: int, frames_per_snippet: int) -> None:
         """Check that samples of U snippets of T frames fit, long before there are any. Nothing is computed.
 
         What only torch refuses, such as fewer frames than a pooling is long, is left to the first batch: not all of its
@@ -155,7 +155,7 @@ class Recognizer3D(nn.Module):
         return scores.mean(dim=1)  # (N, K)
 
     def _score(self, views: Tensor) -> Tensor:
-        """Score normalised views (N*V, U, C, T, H, W); returns (N*V, K)."""
+        """Score normalized views (N*V, U, C, T, H, W); returns (N*V, K)."""
         features = self.backbone(views.flatten(0, 1))  # (N*V*U, C, T', H', W')
         channels = self.cls_head.in_channels
         if features.dim() != 5 or features.shape[1] != channels:

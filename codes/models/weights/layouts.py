@@ -1,6 +1,6 @@
 """Layouts of checkpoints: how others name the weights of networks that we have too.
 
-Each entry of ``LAYOUTS`` recognises a layout by its keys and translates them to ours, which are
+Each entry of ``LAYOUTS`` recognizes a layout by its keys and translates them to ours, which are
 
 - ``backbone.conv1``, ``bn1``, ``layer1.0.conv1``, ``layer1.0.bn1``, ``layer2.0.downsample.0``: torchvision's names;
 - ``backbone.conv1.spatial``, ``.norm`` and ``.temporal`` where R(2+1)D has two convolutions instead of one;
@@ -26,8 +26,8 @@ BACKBONE = 'backbone.'
 HEAD = 'cls_head.'
 
 
-class Normalisation(NamedTuple):
-    """Mean and standard deviation of R, G, B in grey levels, as ``DataPreprocessor`` takes them."""
+class Normalization(NamedTuple):
+    """Mean and standard deviation of R, G, B in gray levels, as ``DataPreprocessor`` takes them."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -42,7 +42,7 @@ class Layout:
 
     Attributes:
         name: what users know it as.
-        recognise: tells from weights, without ``backbone.`` in front of their keys, whether they have this layout.
+        recognize: tells from weights, without ``backbone.`` in front of their keys, whether they have this layout.
         translate: gives weights our keys; also told the keys of the model that they go into, if it is known, because
             some networks exist here twice. Keys that begin with neither ``backbone.`` nor ``cls_head.`` have no place
             in our models. Raises ValueError where our models are built otherwise.
@@ -54,9 +54,9 @@ class Layout:
     """
 
     name: str
-    recognise: Callable[[State], bool]
+    recognize: Callable[[State], bool]
     translate: Translation
-    expects: Normalisation | None = None
+    expects: Normalization | None = None
     find_strides: Callable[[State], dict[str, int]] | None = None
     module: str = ''
 
@@ -69,7 +69,7 @@ def strip_wrappers(state: State) -> dict[str, Tensor]:
 def find_layout(state: State) -> Layout:
     """Return the layout of weights whose wrappers are stripped; ``UNKNOWN``, which changes no name, if need be."""
     bare = {key.removeprefix(BACKBONE): value for key, value in state.items()}
-    return next((layout for layout in LAYOUTS if layout.recognise(bare)), UNKNOWN)
+    return next((layout for layout in LAYOUTS if layout.recognize(bare)), UNKNOWN)
 
 
 def rename(*patterns: tuple[str, str]) -> Translation:
@@ -206,7 +206,7 @@ TORCHVISION_R2PLUS1D = rename(
     (r'\.conv(\d)\.0\.3\.', r'.conv\1.temporal.'),
     (r'\.conv(\d)\.1\.', r'.bn\1.'),
 )
-AS_IT_IS = rename()
+IDENTITY = rename()
 
 
 def from_release(state: State, target: Set[str]) -> dict[str, Tensor]:
@@ -220,7 +220,7 @@ def num_axes(state: State, key: str) -> int:
 
 
 def holds(pattern: str) -> Callable[[State], bool]:
-    """Return a recogniser: a key holds this regular expression."""
+    """Return a recognizer: a key holds this regular expression."""
     compiled = re.compile(pattern)
     return lambda state: any(compiled.search(key) for key in state)
 
@@ -231,7 +231,7 @@ def is_mmaction2(state: State, axes: int, pattern: str = '') -> bool:
 
 
 def is_image_resnet(state: State) -> bool:
-    """Tell a ResNet for images that nobody has made a recogniser of."""
+    """Tell a ResNet for images that nobody has made a recognizer of."""
     has_names = num_axes(state, 'conv1.weight') == 4 and num_axes(state, 'layer1.0.conv1.weight') == 4
     return has_names and not holds(r'^cls_head\.')(state)
 
@@ -244,11 +244,11 @@ def is_ours(state: State) -> bool:
     return num_axes(state, 'conv1.weight') == 4 and holds(r'^cls_head\.')(state)
 
 
-# Means and deviations in grey levels: of Kinetics, as torchvision uses them, and 0.45 and 0.225 of the range.
-KINETICS = Normalisation((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
-GREY = Normalisation((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
+# Means and deviations in gray levels: of Kinetics, as torchvision uses them, and 0.45 and 0.225 of the range.
+KINETICS = Normalization((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
+GREY = Normalization((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
 
-# In order: the first that recognises a file has it, so those of few traits stand last.
+# In order: the first that recognizes a file has it, so those of few traits stand last.
 LAYOUTS = (
     Layout(
         'ResNet with a deep stem',
@@ -317,7 +317,7 @@ LAYOUTS = (
         lambda state: num_axes(state, 'patch_embed.proj.weight') == 5 and 'features.0.0.norm1.weight' in state,
         from_torchvision_video('head'),
     ),
-    Layout("torchvision's or timm's image ResNet", is_image_resnet, AS_IT_IS),
-    Layout('ours', is_ours, AS_IT_IS),
+    Layout("torchvision's or timm's image ResNet", is_image_resnet, IDENTITY),
+    Layout('ours', is_ours, IDENTITY),
 )
-UNKNOWN = Layout('unknown', lambda state: True, AS_IT_IS)
+UNKNOWN = Layout('unknown', lambda state: True, IDENTITY)

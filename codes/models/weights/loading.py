@@ -67,7 +67,7 @@ class Weights:
     """The weights of a file, under our keys.
 
     Attributes:
-        state: keys of a recogniser, ``backbone.*`` and ``cls_head.*``; others have no place in our models.
+        state: keys of a recognizer, ``backbone.*`` and ``cls_head.*``; others have no place in our models.
         layout: the layout that they were found in.
         is_average: whether they are averaged ones (EMA).
         class_names: names by class number, if the file has any.
@@ -145,11 +145,11 @@ class LoadReport:
     inflated: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    reinitialised: list[str] = field(default_factory=list)
+    reinitialized: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         parts = [f'{len(self.matched)} matched ({len(self.inflated)} of them inflated from 2D)']
-        for name in ('missing', 'unexpected', 'reinitialised'):
+        for name in ('missing', 'unexpected', 'reinitialized'):
             keys = getattr(self, name)
             parts.append(f'{len(keys)} {name}' + (f' ({_few(keys)})' if keys else ''))
         return ', '.join(parts)
@@ -159,8 +159,8 @@ def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dic
     """Find the weights that fit a model, inflating flat filters.
 
     Args:
-        source: weights under the keys of a recogniser.
-        target: the state dict of a recogniser or of a backbone.
+        source: weights under the keys of a recognizer.
+        target: the state dict of a recognizer or of a backbone.
 
     Returns:
         What goes into the model, and a report.
@@ -187,7 +187,7 @@ def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dic
                 report.missing.append(key)
             continue
         if key.rpartition('.')[0] in fresh:
-            report.reinitialised.append(key)
+            report.reinitialized.append(key)
             continue
         value = source[key]
         if value.dim() == 4 and current.dim() == 5:
@@ -219,9 +219,9 @@ def load_weights(
     """Load weights of any layout that ``layouts`` lists into a model.
 
     Args:
-        model: a recogniser or a backbone; a recogniser also takes a file that holds a backbone alone.
+        model: a recognizer or a backbone; a recognizer also takes a file that holds a backbone alone.
         file: a checkpoint; averaged weights in it go before the others.
-        strict: refuse missing, unexpected and reinitialised weights: for testing, where every weight counts.
+        strict: refuse missing, unexpected and reinitialized weights: for testing, where every weight counts.
         allow_pickle: as for :func:`read_checkpoint`.
         content: of the file, if it has been read already.
 
@@ -239,10 +239,10 @@ def load_weights(
         loaded, report = fit(weights.state, target)
     except ValueError as error:
         raise ValueError(f'{file}: {error} ({weights.origin})') from error
-    if strict and (report.missing or report.unexpected or report.reinitialised):
+    if strict and (report.missing or report.unexpected or report.reinitialized):
         sizes = ''.join(
             f'; {key} is {tuple(weights.state[key].shape)} there, {tuple(target[key].shape)} in the model'
-            for key in report.reinitialised[:1]
+            for key in report.reinitialized[:1]
         )
         hint = ': is num_classes of the config the one it was trained with?' if sizes else ''
         raise ValueError(f'{file} does not fit the model: {report}{sizes}{hint} ({weights.origin})')
@@ -254,18 +254,18 @@ def load_weights(
     module = weights.layout.module
     if module and not any(type(part).__name__ == module for part in model.modules()):
         LOGGER.warning('the network of %s has a %s, this one has none', file, module)
-    for text in find_misfits(model, weights):
+    for text in check_input_assumptions(model, weights):
         LOGGER.warning('%s: %s', file, text)
     return report
 
 
-def find_misfits(model: nn.Module, weights: Weights) -> list[str]:
+def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
     """Say where a model treats its input otherwise than the network that weights of another layout come from.
 
     No shape of a weight shows it: such a model loads without a word, and answers badly.
 
     Args:
-        model: a recogniser or a backbone; only the former can tell its normalisation.
+        model: a recognizer or a backbone; only the former can tell its normalization.
         weights: from :func:`read_weights`.
     """
     texts = []

@@ -24,7 +24,7 @@ from dsanet.data_tools.video.batch import (
     process_folder,
     read_failures,
     run_jobs,
-    summarise,
+    summarize,
     writing,
 )
 
@@ -414,16 +414,16 @@ def test_a_killed_run_ends_its_workers_in_the_middle_of_a_job(tmp_path, out, by)
 
 def test_the_summary_names_failures(tmp_path):
     outcome = Outcome(5, 2, [JobFailure('a', 'bad'), JobFailure('b', 'scratched', kept=True)])
-    assert summarise(outcome, tmp_path).splitlines() == [
+    assert summarize(outcome, tmp_path).splitlines() == [
         '5 written, 2 there already, 1 failed, 1 damaged but kept',
         '  a: bad',
         '  b: scratched',
         f'listed in {tmp_path}',
     ]
     many = Outcome(0, 0, [JobFailure(str(number), 'bad') for number in range(12)])
-    assert len(summarise(many, tmp_path).splitlines()) == 12
-    assert summarise(many, tmp_path).endswith(f'..., all in {tmp_path}')
-    assert summarise(Outcome(1, 0), tmp_path) == '1 written, 0 there already, 0 failed'
+    assert len(summarize(many, tmp_path).splitlines()) == 12
+    assert summarize(many, tmp_path).endswith(f'..., all in {tmp_path}')
+    assert summarize(Outcome(1, 0), tmp_path) == '1 written, 0 there already, 0 failed'
 
 
 def test_a_folder_is_claimed_for_its_settings(videos, out, tmp_path):

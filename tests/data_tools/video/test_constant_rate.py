@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from dsanet.data_tools.video.constant_rate import Resizer, SteadyFrames, parse_rate, scaled_size
+from dsanet.data_tools.video.constant_rate import ConstantRateReader, Resizer, parse_rate, scaled_size
 from tests.make_videos import draw_frame, read_index, rotate_video, write_video
 
 
@@ -31,7 +31,7 @@ def write_timed(path, times, rate=25, per_second=1000, last=None, **options):
 
 def numbers(path, **options):
     """Return which frames come, and what is wrong with the video."""
-    with SteadyFrames(str(path), **options) as frames:
+    with ConstantRateReader(str(path), **options) as frames:
         found = [read_index(frame.to_ndarray(format='rgb24')) for frame in frames]
     return found, frames.damage
 
@@ -52,14 +52,14 @@ def test_a_constant_rate_gives_every_frame_once(tmp_path, kind, codec):
     assert numbers(path) == (list(range(50)), None)
     assert numbers(path, own_rate=True) == (list(range(50)), None)
     assert numbers(path, fps=Fraction(25)) == (list(range(50)), None)
-    with SteadyFrames(path, own_rate=True) as frames:
+    with ConstantRateReader(path, own_rate=True) as frames:
         assert frames.rate == 25
 
 
 def test_an_empty_file_is_called_so(tmp_path):
     (tmp_path / 'a.mp4').touch()
     with pytest.raises(ValueError, match=f'^{tmp_path}/a.mp4 is an empty file$'):
-        SteadyFrames(str(tmp_path / 'a.mp4'))
+        ConstantRateReader(str(tmp_path / 'a.mp4'))
 
 
 @pytest.mark.parametrize('rate', [Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60)])
@@ -115,7 +115,7 @@ def test_time_stamps_that_jump_are_an_error(tmp_path):
 def test_an_unknown_rate_must_be_chosen(tmp_path):
     path = write_timed(tmp_path / 'a.mkv', [i / 25 for i in range(20)], rate=1000)
     with pytest.raises(ValueError, match='its header gives no frame rate that can be true; choose one with --fps'):
-        SteadyFrames(path, own_rate=True)
+        ConstantRateReader(path, own_rate=True)
     # The last frame lasts but a millisecond.
     assert numbers(path, fps=Fraction(25))[0] == list(range(19))
 
@@ -127,10 +127,10 @@ def test_a_file_without_video_is_an_error(tmp_path):
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
     with pytest.raises(ValueError, match='there is no video stream in it'):
-        SteadyFrames(str(tmp_path / 'sound.mka'))
+        ConstantRateReader(str(tmp_path / 'sound.mka'))
     (tmp_path / 'text.mp4').write_text('no video')
     with pytest.raises(av.error.InvalidDataError):
-        SteadyFrames(str(tmp_path / 'text.mp4'))
+        ConstantRateReader(str(tmp_path / 'text.mp4'))
 
 
 def cut_off(path, share):
@@ -159,7 +159,7 @@ def test_a_video_that_breaks_off_is_damaged(tmp_path, kind, codec, message):
     cut_off(path, 0.6)
     found, damage = numbers(path, own_rate=True)
     assert 20 < len(found) < 80
-    # The frames that came last are B-frames whose neighbours are missing.
+    # The frames that came last are B-frames whose neighbors are missing.
     assert found[:-4] == list(range(len(found) - 4))
     with pytest.raises(ValueError, match=message):
         raise ValueError(damage)
@@ -235,7 +235,7 @@ def test_the_shape_of_pixels_is_told(tmp_path):
         stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(0), format='rgb24')))
         container.mux(stream.encode(None))
-    with SteadyFrames(path) as frames:
+    with ConstantRateReader(path) as frames:
         assert frames.sample_aspect_ratio == Fraction(4, 3)
 
 
@@ -264,7 +264,7 @@ def test_frames_become_upright_and_small(tmp_path, pixel_format):
         if turned:
             rotate_video(path)
         resizer = Resizer(pixel_format, 72, multiple=2)
-        with SteadyFrames(path) as frames:
+        with ConstantRateReader(path) as frames:
             small = [resizer(frame) for frame in frames]
         assert [(frame.height, frame.width, frame.format.name) for frame in small] == [(*size, pixel_format)] * 5
         images = [frame.to_ndarray(format='rgb24') for frame in small]

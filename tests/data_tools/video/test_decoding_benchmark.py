@@ -33,9 +33,9 @@ def test_texture_is_natural():
     texture = draw_texture(np.random.default_rng(0), 128, 128)
     assert texture.shape == (128, 128, 3)
     assert 90 < texture.mean() < 150
-    # Contrast falls with the frequency: neighbours are much alike, distant points are not.
-    grey = texture.mean(axis=-1)
-    assert np.abs(np.diff(grey, axis=1)).mean() < 0.3 * np.abs(grey[:, 64:] - grey[:, :64]).mean()
+    # Contrast falls with the frequency: neighbors are much alike, distant points are not.
+    gray = texture.mean(axis=-1)
+    assert np.abs(np.diff(gray, axis=1)).mean() < 0.3 * np.abs(gray[:, 64:] - gray[:, :64]).mean()
 
 
 def test_videos_move_and_are_functions_of_the_seed():
@@ -82,8 +82,8 @@ def test_all_candidates_see_the_same(originals, tmp_path):
     assert candidates[0].weigh() == (sum((originals / name).stat().st_size for name in names), 2)
 
 
-def write_grey(folder: Path, levels: list[int], size: tuple[int, int] = (16, 24)) -> Path:
-    """Write a folder of frames of one grey level each; PNG keeps them as they are."""
+def write_gray(folder: Path, levels: list[int], size: tuple[int, int] = (16, 24)) -> Path:
+    """Write a folder of frames of one gray level each; PNG keeps them as they are."""
     folder.mkdir()
     for number, level in enumerate(levels):
         cv2.imwrite(str(folder / f'img_{number:05d}.png'), np.full((*size, 3), level, np.uint8))
@@ -91,13 +91,13 @@ def write_grey(folder: Path, levels: list[int], size: tuple[int, int] = (16, 24)
 
 
 def test_pictures_are_compared_with_those_of_the_original(tmp_path):
-    one, other = (write_grey(tmp_path / name, [10, 20, 30, 40, 50]) for name in 'ab')
-    off = write_grey(tmp_path / 'off', [13, 20, 30, 40, 54])
+    one, other = (write_gray(tmp_path / name, [10, 20, 30, 40, 50]) for name in 'ab')
+    off = write_gray(tmp_path / 'off', [13, 20, 30, 40, 54])
     assert compare_pictures([one], [other]) == float('inf')
     # Squared errors: 9 and 16 of 10 frames, mean 2.5.
     assert compare_pictures([one, one], [other, off]) == pytest.approx(10 * np.log10(255**2 / 2.5))
-    assert compare_pictures([one, one], [other, write_grey(tmp_path / 'short', [10, 20, 30, 40])]) is None
-    assert compare_pictures([one], [write_grey(tmp_path / 'large', [10, 20, 30, 40, 50], (32, 48))]) is None
+    assert compare_pictures([one, one], [other, write_gray(tmp_path / 'short', [10, 20, 30, 40])]) is None
+    assert compare_pictures([one], [write_gray(tmp_path / 'large', [10, 20, 30, 40, 50], (32, 48))]) is None
 
 
 def test_what_cannot_be_converted_is_named(originals, tmp_path):
@@ -107,7 +107,7 @@ def test_what_cannot_be_converted_is_named(originals, tmp_path):
 
 
 class Samples:
-    """A data set that notes what is asked of it and may fail."""
+    """A dataset that notes what is asked of it and may fail."""
 
     def __init__(self, asked: list, name: str, broken: bool = False) -> None:
         self.asked, self.name, self.broken = asked, name, broken

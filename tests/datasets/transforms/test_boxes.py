@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dsanet.datasets.transforms.boxes import centre_box, five_boxes, multi_scale_boxes, random_area_box, three_boxes
+from dsanet.datasets.transforms.boxes import center_box, five_boxes, multi_scale_boxes, random_area_box, three_boxes
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -39,7 +39,7 @@ def test_random_boxes_reach_every_edge_and_both_kinds_of_ratio(height, width):
     assert (w / h).min() < 0.77
 
 
-def test_box_that_cannot_be_drawn_is_the_largest_centred_one():
+def test_box_that_cannot_be_drawn_is_the_largest_centered_one():
     # The whole area at a ratio of 1 does not fit a wide frame.
     box = random_area_box(100, 400, (1, 1), (1, 1), np.random.default_rng(0))
     assert box == (0, 150, 100, 100)
@@ -70,7 +70,7 @@ def test_max_distort_bounds_how_far_the_sides_differ():
 
 
 def test_fixed_boxes_by_hand():
-    assert centre_box(10, 21, 4, 6) == (3, 7, 4, 6)
+    assert center_box(10, 21, 4, 6) == (3, 7, 4, 6)
     assert three_boxes(10, 20, 10, 8) == [(0, 0, 10, 8), (0, 6, 10, 8), (0, 12, 10, 8)]
     assert three_boxes(20, 10, 8, 6) == [(0, 2, 8, 6), (6, 2, 8, 6), (12, 2, 8, 6)]
     assert three_boxes(10, 10, 8, 8) == [(1, 0, 8, 8), (1, 1, 8, 8), (1, 2, 8, 8)]

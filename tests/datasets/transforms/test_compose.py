@@ -22,7 +22,7 @@ class FakeReader:
 
 
 class Open(Transform):
-    gives = ('reader',)
+    provides = ('reader',)
 
     def __init__(self, reader):
         self.reader = reader
@@ -73,7 +73,7 @@ def test_a_key_that_is_used_up_names_the_step_that_did():
 
 def test_what_is_there_at_the_end_is_known():
     chain = Compose([OpenVideo(), SampleSnippets(4, 8), DecodeVideo(), PackInputs()], GIVEN, 'VideoDataset')
-    assert chain.gives == {'path', 'label', 'index', 'inputs'}
+    assert chain.provides == {'path', 'label', 'index', 'inputs'}
 
 
 def test_something_else_than_a_transform_is_refused():

@@ -4,7 +4,7 @@ import torch
 
 from dsanet.datasets import VideoDataset
 from dsanet.datasets.transforms import CenterCrop, DecodeVideo, OpenVideo, PackInputs, SampleSnippets, ThreeCrop
-from tests.make_videos import read_centre, read_index, write_video
+from tests.make_videos import read_center, read_index, write_video
 
 NUM_FRAMES, U, T, INTERVAL = 100, 4, 3, 2
 
@@ -31,18 +31,18 @@ def test_each_view_is_one_crop_of_interleaved_snippets_in_time_order(data, num_c
     assert inputs.shape == (num_crops * num_groups, U, 3, T, 72, 72)
     assert inputs.dtype == torch.uint8
 
-    # The centres of all snippets, and the middles of the crops of a frame 128 pixels wide, by hand.
+    # The centers of all snippets, and the middles of the crops of a frame 128 pixels wide, by hand.
     num_starts = NUM_FRAMES - T * INTERVAL + 1
     num_all = U * num_groups
     starts = [int((s + 0.5) * num_starts / num_all) for s in range(num_all)]
-    centres = [36 / 128, 64 / 128, 92 / 128] if num_crops == 3 else [64 / 128]
+    centers = [36 / 128, 64 / 128, 92 / 128] if num_crops == 3 else [64 / 128]
     for view in range(num_crops * num_groups):
         crop, group = divmod(view, num_groups)
         for u in range(U):
             frames = inputs[view, u].permute(1, 2, 3, 0)  # (T, H, W, C)
             start = starts[group + u * num_groups]
             assert [read_index(frame) for frame in frames] == [start + k * INTERVAL for k in range(T)]
-            assert [read_centre(frame) for frame in frames] == pytest.approx([centres[crop]] * T, abs=0.03)
+            assert [read_center(frame) for frame in frames] == pytest.approx([centers[crop]] * T, abs=0.03)
 
 
 def test_inputs_are_a_view_of_channels_last_memory():

@@ -26,21 +26,21 @@ def test_brightness_scales_all_pixels_by_one_factor():
     assert jitter(seed=3, brightness=0.4) == pytest.approx(expected, abs=1)
 
 
-def test_contrast_scales_the_distance_to_the_mean_grey():
+def test_contrast_scales_the_distance_to_the_mean_gray():
     factor = drawn(3, 0.5, 1.5)
     for frame, result in zip(FRAMES, jitter(seed=3, contrast=0.5), strict=True):
-        grey = (frame @ np.array([0.299, 0.587, 0.114])).mean()
-        assert result == pytest.approx(np.clip(grey + factor * (frame - grey), 0, 255), abs=1.5)
+        gray = (frame @ np.array([0.299, 0.587, 0.114])).mean()
+        assert result == pytest.approx(np.clip(gray + factor * (frame - gray), 0, 255), abs=1.5)
 
 
-def test_saturation_scales_the_distance_to_grey():
+def test_saturation_scales_the_distance_to_gray():
     factor = drawn(3, 0.5, 1.5)
-    grey = FRAMES @ np.array([0.299, 0.587, 0.114])
-    expected = np.clip(grey[..., None] + factor * (FRAMES - grey[..., None]), 0, 255)
+    gray = FRAMES @ np.array([0.299, 0.587, 0.114])
+    expected = np.clip(gray[..., None] + factor * (FRAMES - gray[..., None]), 0, 255)
     assert jitter(seed=3, saturation=0.5) == pytest.approx(expected, abs=1.5)
 
 
-def test_hue_turns_the_colour_circle():
+def test_hue_turns_the_color_circle():
     shift = drawn(3, -0.5, 0.5)
     result = jitter(seed=3, hue=0.5)
     for place in np.ndindex(FRAMES.shape[:3]):
@@ -73,7 +73,7 @@ def test_negative_strength_is_refused(name):
 
 
 def test_useless_settings_are_refused():
-    with pytest.raises(ValueError, match='hue must be at most 0.5, half of the colour circle, got 0.7'):
+    with pytest.raises(ValueError, match='hue must be at most 0.5, half of the color circle, got 0.7'):
         ColorJitter(hue=0.7)
     with pytest.raises(ValueError, match='are all 0: there is nothing to change'):
         ColorJitter()

@@ -6,7 +6,7 @@ import pytest
 from dsanet.datasets.transforms.sampling import (
     SampleSegments,
     SampleSnippets,
-    centre_starts,
+    center_starts,
     group_into_views,
     random_segment_frames,
     random_starts,
@@ -44,7 +44,7 @@ def check(indices, num_frames, num_snippets, frames_per_snippet, frame_interval,
 
 
 @pytest.mark.parametrize('num_frames', FRAMES)
-def test_centres_stay_in_the_video_and_ascend(num_frames):
+def test_centers_stay_in_the_video_and_ascend(num_frames):
     for setting in SETTINGS:
         check(sample(num_frames, **setting), num_frames, **setting)
 
@@ -56,7 +56,7 @@ def test_random_snippets_stay_in_the_video_and_ascend(num_frames):
             check(sample(num_frames, seed, random=True, **setting), num_frames, **setting)
 
 
-def test_centres_are_those_of_the_drawing_in_the_docstring():
+def test_centers_are_those_of_the_drawing_in_the_docstring():
     assert sample(16, num_snippets=2, frames_per_snippet=3, frame_interval=2).tolist() == [[[2, 4, 6], [8, 10, 12]]]
 
 
@@ -69,18 +69,18 @@ def test_short_video_starts_at_zero_and_repeats_its_last_frame():
 
 
 def test_interleaved_groups_take_every_other_snippet():
-    starts = centre_starts(num_frames=80, span=1, num_snippets=8)
+    starts = center_starts(num_frames=80, span=1, num_snippets=8)
     assert starts.tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
     assert group_into_views(starts, 2).tolist() == [[5, 25, 45, 65], [15, 35, 55, 75]]
     both = sample(80, num_snippets=4, frames_per_snippet=1, num_groups=2)
     assert both[:, :, 0].tolist() == [[5, 25, 45, 65], [15, 35, 55, 75]]
 
 
-def test_centre_starts_halve_their_segments_exactly():
+def test_center_starts_halve_their_segments_exactly():
     for num_frames, span, snippets in itertools.product(range(1, 60), (1, 5, 16), range(1, 12)):
         num_starts = max(num_frames - span + 1, 1)
         slow = [int((u + 0.5) * num_starts / snippets + 1e-9) for u in range(snippets)]
-        assert centre_starts(num_frames, span, snippets).tolist() == slow
+        assert center_starts(num_frames, span, snippets).tolist() == slow
 
 
 def test_random_starts_cover_each_segment_and_nothing_else():
@@ -140,7 +140,7 @@ def test_segments_are_those_of_the_drawing_in_the_docstring():
 
 
 def test_segments_by_hand():
-    # 80 frames in 8 parts of 10: centres 5, 15, ...; two groups have the centres of parts of 5: 2, 7, 12, ...
+    # 80 frames in 8 parts of 10: centers 5, 15, ...; two groups have the centers of parts of 5: 2, 7, 12, ...
     assert sample_segments(80, num_snippets=1, frames_per_snippet=8).tolist() == [[[5, 15, 25, 35, 45, 55, 65, 75]]]
     both = sample_segments(80, num_snippets=2, frames_per_snippet=4, num_groups=2)
     assert both.tolist() == [[[2, 12, 22, 32], [42, 52, 62, 72]], [[7, 17, 27, 37], [47, 57, 67, 77]]]

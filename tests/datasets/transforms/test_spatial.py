@@ -148,14 +148,14 @@ def test_flip_swaps_the_entries_of_multi_hot_labels():
     result = Flip(1, SWAPS)(record)['label']
     assert result.tolist() == [0, 1, 1, 0, 0, 1]
     assert result.dtype == np.float32
-    assert label.tolist() == [1, 1, 0, 1, 0, 0], "the data set's own array must stay as it is"
+    assert label.tolist() == [1, 1, 0, 1, 0, 0], "the dataset's own array must stay as it is"
 
 
 def test_flip_declares_the_label_only_if_it_swaps_any():
-    assert (Flip().needs, Flip().gives, Flip().classes) == (('frames', 'rng'), ('frames',), ())
+    assert (Flip().requires, Flip().provides, Flip().classes) == (('frames', 'rng'), ('frames',), ())
     flip = Flip(swap_labels=SWAPS)
-    assert 'label' in flip.needs
-    assert 'label' in flip.gives
+    assert 'label' in flip.requires
+    assert 'label' in flip.provides
     assert sorted(flip.classes) == [0, 2, 3, 5]
 
 

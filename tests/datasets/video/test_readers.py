@@ -14,7 +14,7 @@ from tests.make_videos import draw_frames, read_index, rotate_video, write_video
 NUM_FRAMES = 60
 DECODERS = tuple(name for name in READERS if is_installed(name))
 needs_torchcodec = pytest.mark.skipif('torchcodec' not in DECODERS, reason='torchcodec is not installed')
-# Key frames are 12 apart: alone, neighbours, across key frames, the first and the last.
+# Key frames are 12 apart: alone, neighbors, across key frames, the first and the last.
 INDICES = (
     [0],
     [59],

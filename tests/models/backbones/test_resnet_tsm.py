@@ -90,7 +90,7 @@ def test_shift_stays_inside_a_snippet() -> None:
 
 
 @torch.no_grad()
-def test_frames_see_their_neighbours() -> None:
+def test_frames_see_their_neighbors() -> None:
     """One block a stage, four stages: what happens in a frame reaches four frames far, and not five."""
     backbone = ResNetTSM(10, base_channels=8).double().eval()
     x = torch.randn(1, 3, 7, 32, 32, dtype=torch.float64)

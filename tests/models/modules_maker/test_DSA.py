@@ -80,7 +80,7 @@ def test_dsa_with_known_kernel_gives_hand_computed_values() -> None:
     torch.testing.assert_close(module(x).flatten(), torch.tensor([2.3, 23.5, 35.0]))
 
 
-def test_dsa_with_centre_kernel_is_the_identity() -> None:
+def test_dsa_with_center_kernel_is_the_identity() -> None:
     module = make_dsa()
     fix_kernel(module, [0, 1, 0])
     x = torch.randn(8, 8, 2, 3, 3)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from dsanet.models.modules_maker.TAM import TAM
 
 
-def normalise(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:
+def normalize(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:
     """A batch norm in eval mode, over the channels of one row."""
     return (values - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
 
@@ -25,12 +25,12 @@ def slow_tam(module: TAM, x: Tensor) -> Tensor:
             for k in range(length):
                 if 0 <= t + k - reach < frames:
                     hidden = hidden + conv1.weight[:, :, k] @ pooled[:, t + k - reach]
-            hidden = normalise(norm2, hidden).clamp(min=0)
+            hidden = normalize(norm2, hidden).clamp(min=0)
             gate = 1 / (1 + (-(conv2.weight[:, :, 0] @ hidden)).exp())  # (C,)
             for c in range(channels):
                 gated[c, t] = gate[c] * x[b, c, t]
         for c in range(channels):
-            hidden = normalise(norm1, linear1.weight @ pooled[c]).clamp(min=0)
+            hidden = normalize(norm1, linear1.weight @ pooled[c]).clamp(min=0)
             exponents = (linear2.weight @ hidden).exp()
             theta = exponents / exponents.sum()
             for t in range(frames):

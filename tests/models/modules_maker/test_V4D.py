@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.models.modules_maker.V4D import V4D
-from dsanet.models.summary import count_macs, summarise
+from dsanet.models.summary import count_macs, summarize
 
 
 def slow_v4d(module: V4D, x: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
@@ -61,7 +61,7 @@ def test_v4d_starts_as_the_identity_and_can_leave_it() -> None:
 
 
 @torch.no_grad()
-def test_v4d_mixes_the_neighbours_of_one_view_only() -> None:
+def test_v4d_mixes_the_neighbors_of_one_view_only() -> None:
     module = make_v4d(num_snippets=4)
     x = torch.randn(8, 4, 2, 3, 3)
     changed = x.clone()
@@ -114,7 +114,7 @@ def costs(depth: int, blocks: tuple | None, frames: int) -> tuple[int, float]:
     }
     if blocks is not None:
         model['module_cfg'] = {'type': 'V4D', 'place': 'after_block', 'blocks': blocks}
-    summary = summarise(model, (4, frames, 224, 224))
+    summary = summarize(model, (4, frames, 224, 224))
     return summary['params'], summary['gmacs']
 
 

@@ -78,6 +78,6 @@ def test_shift_refuses_a_share_that_moves_nothing_or_too_much(shift_div: int) ->
         TemporalShift(8, shift_div=shift_div)
 
 
-def test_a_single_frame_has_no_neighbour_to_shift_to() -> None:
+def test_a_single_frame_has_no_neighbor_to_shift_to() -> None:
     with pytest.raises(ValueError, match='a snippet has one frame here; for 8 frames write num_snippets=1'):
         TemporalShift(8)(torch.randn(8, 8, 1, 2, 2))

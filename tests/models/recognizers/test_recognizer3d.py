@@ -202,7 +202,7 @@ def test_head_that_does_not_fit_is_refused() -> None:
 
 
 class _Mean(Backbone):
-    """Pools each snippet and gives its three colours."""
+    """Pools each snippet and gives its three colors."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3, 4), keepdim=True)
@@ -259,7 +259,7 @@ class _Swap(nn.Module):
         return frames.flip(0), torch.eye(num_classes)[[1, 2, 0]]
 
 
-def test_batch_augment_acts_on_normalised_frames_in_training_only() -> None:
+def test_batch_augment_acts_on_normalized_frames_in_training_only() -> None:
     swap = _Swap()
     model = make_model(batch_augment=swap)
     x, label = frames(3, 2, 4, 2, 32, 32), torch.tensor([0, 4, 2])
@@ -338,9 +338,9 @@ def test_sampling_is_checked_without_a_trace() -> None:
     model = make_model().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    model.check_sampling(num_snippets=4, frames_per_snippet=3)
+    model.check_clip_shape(num_snippets=4, frames_per_snippet=3)
     with pytest.raises(ValueError, match='num_snippets=8 snippets a view, but DSA .* has num_snippets=4'):
-        model.check_sampling(num_snippets=8, frames_per_snippet=3)
+        model.check_clip_shape(num_snippets=8, frames_per_snippet=3)
     assert model.training
     assert model.backbone.layer1.training
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -349,9 +349,9 @@ def test_sampling_is_checked_without_a_trace() -> None:
 
 def test_sampling_is_checked_at_a_size_that_the_backbone_takes() -> None:
     model = Recognizer3D(TorchvisionVideo('s3d'), I3DClsHead(5, 1024))
-    model.check_sampling(num_snippets=1, frames_per_snippet=13)
+    model.check_clip_shape(num_snippets=1, frames_per_snippet=13)
     with pytest.raises(ValueError, match=r's3d takes clips from \(13, 209, 209\) .* got \(8, 224, 224\)'):
-        model.check_sampling(num_snippets=1, frames_per_snippet=8)
+        model.check_clip_shape(num_snippets=1, frames_per_snippet=8)
 
 
 class _Refusing(_Pooling):
@@ -365,7 +365,7 @@ def test_what_cannot_be_checked_without_numbers_is_left_to_the_first_batch() -> 
     model = Recognizer3D(_Refusing(), I3DClsHead(5, 3))
     with pytest.raises(RuntimeError):
         model.backbone(torch.zeros(1, 3, 2, 8, 8, device='meta'))
-    model.check_sampling(num_snippets=1, frames_per_snippet=8)
+    model.check_clip_shape(num_snippets=1, frames_per_snippet=8)
 
 
 def test_partial_bn_holds_for_the_blocks_and_not_for_what_was_inserted() -> None:

@@ -201,7 +201,7 @@ def assert_all_fits(state: State, model: State, name: str) -> State:
     translated = layout.translate(state, model.keys())
     loaded, report = fit(translated, model)
     assert loaded.keys() == model.keys()
-    assert (report.missing, report.unexpected, report.reinitialised) == ([], [], [])
+    assert (report.missing, report.unexpected, report.reinitialized) == ([], [], [])
     return translated
 
 
@@ -455,7 +455,7 @@ def test_networks_with_channel_weights_are_refused() -> None:
 
 def test_layouts_say_what_their_networks_expect() -> None:
     expected = {layout.name: layout.expects for layout in LAYOUTS}
-    grey = expected["PyTorchVideo's ResNet"]
-    assert str(grey) == 'mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375)'  # 0.45, 0.225
+    gray = expected["PyTorchVideo's ResNet"]
+    assert str(gray) == 'mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375)'  # 0.45, 0.225
     assert expected["torchvision's R3D or MC3"].mean == (110.2008, 100.63983, 95.99475)  # 0.43216, ...
     assert expected["mmaction2's TSN"] is None

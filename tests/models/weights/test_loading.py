@@ -58,7 +58,7 @@ def test_image_weights_of_torchvision_load_into_a_backbone(tmp_path: Path, caplo
     assert "(layout: torchvision's or timm's image ResNet)" in caplog.text
 
 
-def test_image_weights_load_into_a_recogniser_too(tmp_path: Path) -> None:
+def test_image_weights_load_into_a_recognizer_too(tmp_path: Path) -> None:
     backbone = ResNet_I3D(10, base_channels=4)
     model = make_model()
     report = load_weights(model, save({'model': backbone.state_dict()}, tmp_path / 'backbone.pth'))
@@ -67,7 +67,7 @@ def test_image_weights_load_into_a_recogniser_too(tmp_path: Path) -> None:
     assert all('.dsa.' in key or 'fc_cls' in key for key in report.missing)
 
 
-def test_recogniser_weights_load_into_a_backbone(tmp_path: Path) -> None:
+def test_recognizer_weights_load_into_a_backbone(tmp_path: Path) -> None:
     model = make_model()
     backbone = ResNet_I3D(10, base_channels=4)
     report = load_weights(backbone, save({'state_dict': model.state_dict()}, tmp_path / 'model.pth'))
@@ -96,7 +96,7 @@ def test_averages_of_other_keys_are_passed_over(
     with caplog.at_level(logging.INFO, 'dsanet'):
         load_weights(model, save({'state_dict': plain, 'ema_state_dict': swapped}, tmp_path / 'x.pth'), strict=True)
     assert torch.equal(model.backbone.conv1.weight, plain['backbone.conv1.weight'])
-    assert '0 unexpected, 0 reinitialised (layout: ours)' in caplog.text
+    assert '0 unexpected, 0 reinitialized (layout: ours)' in caplog.text
 
 
 @pytest.mark.parametrize('name', ['state_dict', 'model', 'model_state'])
@@ -124,9 +124,9 @@ def test_classifier_of_another_size_starts_fresh_and_is_reported(tmp_path: Path)
     model = make_model()
     fresh = model.cls_head.fc_cls.weight.clone()
     report = load_weights(model, file)
-    assert report.reinitialised == ['cls_head.fc_cls.weight', 'cls_head.fc_cls.bias']
+    assert report.reinitialized == ['cls_head.fc_cls.weight', 'cls_head.fc_cls.bias']
     assert torch.equal(model.cls_head.fc_cls.weight, fresh)
-    with pytest.raises(ValueError, match=r'does not fit the model: .* 2 reinitialised \(cls_head.fc_cls.weight'):
+    with pytest.raises(ValueError, match=r'does not fit the model: .* 2 reinitialized \(cls_head.fc_cls.weight'):
         load_weights(model, file, strict=True)
 
 
@@ -136,7 +136,7 @@ def test_a_bias_that_fits_starts_fresh_with_its_weight(tmp_path: Path) -> None:
     state['cls_head.fc_cls.bias'] += 5
     model = make_model()
     report = load_weights(model, save(state, tmp_path / 'x.pth'))
-    assert report.reinitialised == ['cls_head.fc_cls.weight', 'cls_head.fc_cls.bias']
+    assert report.reinitialized == ['cls_head.fc_cls.weight', 'cls_head.fc_cls.bias']
     assert (model.cls_head.fc_cls.bias == 0).all()
 
 
@@ -145,7 +145,7 @@ def test_every_part_of_a_head_may_have_another_size_and_nothing_else() -> None:
     source = {'backbone.a.weight': torch.ones(2), 'cls_head.relations.0.weight': torch.ones(3)}
     loaded, report = fit(source, target)
     assert list(loaded) == ['backbone.a.weight']
-    assert report.reinitialised == ['cls_head.relations.0.weight']
+    assert report.reinitialized == ['cls_head.relations.0.weight']
     with pytest.raises(ValueError, match=r'backbone.a.weight has shape \(3,\), the model needs \(2,\)'):
         fit({'backbone.a.weight': torch.ones(3)}, target)
 
@@ -245,7 +245,7 @@ def as_pytorchvideo(state: dict[str, torch.Tensor], stages: tuple[int, ...]) -> 
     return theirs
 
 
-def test_weights_of_networks_with_other_strides_or_normalisation_are_warned_of(
+def test_weights_of_networks_with_other_strides_or_normalization_are_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = ResNet_I3D(50, base_channels=4, conv1_kernel_t=5).state_dict()
@@ -261,13 +261,13 @@ def test_weights_of_networks_with_other_strides_or_normalisation_are_warned_of(
         load_weights(build(model, MODELS), file)
         return [record.message for record in caplog.records if record.levelno == logging.WARNING]
 
-    grey = (114.75,) * 3
-    assert warnings(pooled, grey, pool2_stride_t=2) == warnings(straight, grey) == []
-    assert warnings(pooled, grey, conv1_stride_t=2, pool1_stride_t=2, pool2_stride_t=2) == [
+    gray = (114.75,) * 3
+    assert warnings(pooled, gray, pool2_stride_t=2) == warnings(straight, gray) == []
+    assert warnings(pooled, gray, conv1_stride_t=2, pool1_stride_t=2, pool2_stride_t=2) == [
         f'{pooled}: its network has backbone.conv1_stride_t=1, this one 2',
         f'{pooled}: its network has backbone.pool1_stride_t=1, this one 2',
     ]
-    assert warnings(straight, grey, pool2_stride_t=2) == [
+    assert warnings(straight, gray, pool2_stride_t=2) == [
         f'{straight}: its network has backbone.pool2_stride_t=1, this one 2'
     ]
     assert warnings(pooled, (120, 110, 100)) == [

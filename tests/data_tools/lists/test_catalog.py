@@ -1,4 +1,4 @@
-"""The table of data sets: what it looks for, and that the numbers of classes are those of the configs."""
+"""The table of datasets: what it looks for, and that the numbers of classes are those of the configs."""
 
 import re
 from fnmatch import fnmatch
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.data_tools.lists.catalogue import DATA_SETS
+from dsanet.data_tools.lists.catalog import DATA_SETS
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 
