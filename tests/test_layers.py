@@ -10,7 +10,8 @@ LAYERS = (
     ('utils',),
     ('config',),
     ('models', 'datasets', 'evaluation'),
-    ('engine', 'data_checks', 'data_tools', 'inference'),
+    ('data_checks', 'data_tools'),
+    ('engine', 'inference'),
     ('explain', 'reports'),
     ('apis', 'commands'),
 )

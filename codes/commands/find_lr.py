@@ -1,8 +1,7 @@
-"""Learning-rate range test: train with a rate that grows, and see where the loss falls fastest and where it diverges.
+"""Find a learning rate: train briefly with an increasing one, and see where the loss falls fastest and diverges.
 
-Cyclical Learning Rates for Training Neural Networks, Smith, arXiv 1506.01186, section 3.3. The rate grows by the same
-factor in each iteration, from --start to --end; multipliers, clipping, mixed precision and everything else are the
-config's. Nothing is kept but the picture.
+A learning-rate range test (Smith, arXiv 1506.01186, section 3.3). The learning rate grows from --start to --end by a
+constant factor per iteration; everything else is as in the config. Only the picture is saved.
 """
 
 import argparse
@@ -25,10 +24,10 @@ from dsanet.commands.arguments import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add = parser.add_argument
-    add('--out', type=Path, metavar='FILE', help='the picture (default: work_dirs/<name of the config>/lr.png)')
+    add('--out', type=Path, metavar='FILE', help='picture to write (default: work_dirs/<config name>/lr.png)')
     add('--start', type=float, default=1e-5, help='first learning rate (default: 1e-5)')
-    add('--end', type=float, default=1.0, help='last one (default: 1)')
-    add('--iterations', type=int, default=100, help='from the first to the last (default: 100)')
+    add('--end', type=float, default=1.0, help='last learning rate (default: 1)')
+    add('--iterations', type=int, default=100, help='number of iterations (default: 100)')
     add('--load-from', metavar='FILE', help='start from the weights of a checkpoint')
     add_allow_pickle(parser, 'that file')
     add_amp(parser)
@@ -36,13 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.start < args.end < math.inf:
-        raise UsageError(f'--start {args.start} and --end {args.end} must be above 0, the start below the end')
+        raise UsageError(f'--start {args.start} and --end {args.end} must be positive, and --start below --end')
     from dsanet.engine.logging import plain_errors, setup_logging
     from dsanet.engine.range_test import MEMORY, describe, make_trainer, range_test, suggest
     from dsanet.reports.curves import check_picture, plot_range_test
 
     if args.iterations <= 2 * MEMORY:
-        raise UsageError(f'--iterations {args.iterations} must be above {2 * MEMORY}: the average needs so many')
+        raise UsageError(f'--iterations {args.iterations} must be above {2 * MEMORY}, which the average loss needs')
     with tempfile.TemporaryDirectory() as folder:
         with plain_errors():
             out = args.out or default_folder(args.config) / 'lr.png'
@@ -53,13 +52,13 @@ def run(args: argparse.Namespace) -> None:
             if args.amp is not None:
                 config['runtime'] = {**config.get('runtime', {}), 'amp': args.amp}
             trainer = make_trainer(config, Path(folder))
-            trainer.start(load_from=args.load_from, allow_pickle=args.allow_pickle)
+            trainer.prepare(load_from=args.load_from, allow_pickle=args.allow_pickle)
         points = range_test(trainer, args.start, args.end, args.iterations)
     if not points:
-        sys.exit(f'error: the loss is not finite at a learning rate of {args.start}')
+        sys.exit(f'error: the loss is not finite at learning rate {args.start}')
     suggestion = suggest(points)
     print(describe(points, suggestion, args.iterations))
     if args.out is None:
         out.parent.mkdir(parents=True, exist_ok=True)
     plot_range_test(points, suggestion, out)
-    print(f'picture written to {out}')
+    print(f'Picture written to {out}')

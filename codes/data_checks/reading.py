@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch.utils.data import DataLoader
+
 from dsanet.config.loading import LOADERS
 from dsanet.config.registry import DATASETS, TRANSFORMS, build, find_class
 from dsanet.data_checks.report import Finding
@@ -221,11 +223,19 @@ def read_splits(config: Mapping[str, Any]) -> list[Split]:
     return [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
 
 
-def splits_of_run(trainer: Any) -> list[Split]:
-    """Return what a run, a ``dsanet.engine.trainer.Trainer``, trains and validates on."""
-    num_classes = trainer.model.num_classes
-    class_balance = trainer.config['train_dataloader'].get('class_balance')
-    splits = splits_of('train', trainer.train_loader.dataset, num_classes, class_balance)
-    if trainer.val_loader is not None:
-        splits += splits_of('val', trainer.val_loader.dataset, num_classes)
+def splits_of_run(
+    config: Mapping[str, Any], num_classes: int, train_loader: DataLoader[Any], val_loader: DataLoader[Any] | None
+) -> list[Split]:
+    """Return the splits of a training.
+
+    Args:
+        config: of the training.
+        num_classes: classes of the model.
+        train_loader: of the training data.
+        val_loader: of the validation data, None without validation.
+    """
+    class_balance = config['train_dataloader'].get('class_balance')
+    splits = splits_of('train', train_loader.dataset, num_classes, class_balance)
+    if val_loader is not None:
+        splits += splits_of('val', val_loader.dataset, num_classes)
     return splits

@@ -1,11 +1,10 @@
-"""From samples to batches, on one process or many.
+"""From samples to batches, in one process or many.
 
-Legend: N videos in a batch, V views, U snippets, T frames a snippet, C channels, H and W pixels.
+Legend: N videos in a batch, V views, U snippets, T frames per snippet, C channels, H and W pixels.
 """
 
-import os
 import signal
-import threading
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from multiprocessing.process import BaseProcess
@@ -22,23 +21,24 @@ from dsanet.config.registry import configured_by
 from dsanet.datasets.order import Places, count_repetitions, draw_epoch, plan_groups
 from dsanet.datasets.transforms.base import check_count
 from dsanet.datasets.video_datasets import VideoSamples
+from dsanet.utils.processes import die_with_parent
 
 
 class EpochSampler(Sampler[tuple[int, ...]]):
-    """Order of the training samples, a pure function of (seed, epoch): by default one permutation an epoch.
+    """Order of the training samples, a pure function of (seed, epoch): by default one permutation per epoch.
 
-    Only full global batches are made, so every process has the same number of batches. Batch ``i`` of all
-    processes together is always the ``i``-th piece of the permutation, however many processes share it.
+    Only full global batches are made, so every process has the same number of batches. Batch ``i`` of all processes
+    together is always piece ``i`` of the permutation, on any number of processes.
 
     Args:
         num_samples: length of the dataset.
         batch_size: videos in a batch of one process.
-        seed: first of the two numbers that the order is made from.
+        seed: with the epoch, decides the order.
         rank, world_size: this process and the number of processes; process ``r`` takes samples
             ``r, r + world_size, ...`` of the permutation.
-        repeat: how many times an epoch goes through the data.
-        plan: groups of samples and their shares in an epoch, from ``plan_groups``; None for all samples equally.
-        accumulate: batches of one process that make up one step; an epoch has whole steps only.
+        repeat: number of passes through the data per epoch.
+        plan: groups of samples and their shares of an epoch, from ``plan_groups``; None for all samples equally.
+        accumulate: batches of one process per step; an epoch has whole steps only.
 
     Raises:
         ValueError: an epoch is smaller than one step.
@@ -58,10 +58,10 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         global_batch = batch_size * world_size * accumulate
         if num_samples * repeat < global_batch:
             steps = f' x accumulate={accumulate}' if accumulate > 1 else ''
+            repeats = f' x repeat={repeat}' if repeat > 1 else ''
             raise ValueError(
-                f'training makes full batches only: one needs batch_size={batch_size} x {world_size} '
-                f'process(es){steps} = {global_batch} videos, but the dataset has {num_samples}'
-                f'{f" x repeat={repeat}" if repeat > 1 else ""}'
+                f'training requires full batches: batch_size={batch_size} x {world_size} process(es){steps} = '
+                f'{global_batch} videos, but the dataset has {num_samples}{repeats}'
             )
         self.num_samples = num_samples
         self.repeat = repeat
@@ -72,15 +72,14 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         self.world_size = world_size
         self.epoch = 0
         self.first = 0
-        self.is_paused = False  # gives nothing, for start_workers
+        self.is_paused = False  # yields nothing, for start_workers
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Choose what the next iteration gives.
+        """Choose the samples of the next iteration over the sampler.
 
         Args:
             epoch: from 0 on.
-            first: samples of this process that are left out at the epoch's beginning, because a run that is resumed
-                has had them.
+            first: number of samples of this process to skip, because the run that is resumed has used them.
         """
         self.epoch = epoch
         self.first = first
@@ -92,7 +91,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         length = self.num_samples * self.repeat
         order = rng.permutation(length) % self.num_samples if self.plan is None else draw_epoch(*self.plan, length, rng)
         mine = slice(self.rank + self.first * self.world_size, self.num_used, self.world_size)
-        # The epoch travels with the index: a persistent worker has no other way to learn of a new epoch.
+        # The index carries the epoch: a persistent worker has no other way to learn it.
         if self.repeat == 1 and self.plan is None:
             yield from ((self.epoch, index) for index in order[mine].tolist())
         else:
@@ -107,9 +106,9 @@ class EpochSampler(Sampler[tuple[int, ...]]):
 class ShardSampler(Sampler[int]):
     """Every sample exactly once, in whole batches, of which process ``r`` takes ``r, r + world_size, ...``.
 
-    Batch ``i`` is always samples ``i * batch_size`` and following, however many processes share the work: kernels round
-    differently in batches of different sizes, and so the scores stay the same to the last bit. There is no padding:
-    processes may differ in length by one batch, and may have none; only the dataset's last batch may be smaller.
+    Batch ``i`` always holds samples ``i * batch_size`` and following, on any number of processes: kernels round
+    differently in batches of different sizes, so this keeps scores bit-identical. There is no padding: processes may
+    differ in length by one batch, and may have none; only the last batch of the dataset may be smaller.
 
     Args:
         num_samples: length of the dataset.
@@ -123,18 +122,18 @@ class ShardSampler(Sampler[int]):
         self.rank = rank
         self.world_size = world_size
         self.done: frozenset[int] = frozenset()
-        self.is_paused = False  # gives nothing, for start_workers
+        self.is_paused = False  # yields nothing, for start_workers
 
-    def leave_out(self, batches: Iterable[int]) -> None:
-        """Leave out the batches of these numbers from now on; the others are shared anew. The same in all processes."""
-        self.done = frozenset(batches)
+    def skip_batches(self, numbers: Iterable[int]) -> None:
+        """Skip the batches with these numbers, the same in all processes; the others are divided again."""
+        self.done = frozenset(numbers)
 
     @property
     def batches(self) -> list[range]:
         """The samples of each batch of this process."""
         starts = range(0, self.num_samples, self.batch_size)
-        left = [start for number, start in enumerate(starts) if number not in self.done]
-        mine = left[self.rank :: self.world_size]
+        remaining = [start for number, start in enumerate(starts) if number not in self.done]
+        mine = remaining[self.rank :: self.world_size]
         return [range(start, min(start + self.batch_size, self.num_samples)) for start in mine]
 
     def __iter__(self) -> Iterator[int]:
@@ -148,13 +147,12 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stack samples to a batch.
 
     Args:
-        samples: what PackInputs leaves: ``inputs`` (V, U, C, T, H, W), ``label``, ``index``, ``path``.
+        samples: from PackInputs: ``inputs`` (V, U, C, T, H, W), ``label``, ``index``, ``path``.
 
     Returns:
-        ``inputs`` uint8 (N, V, U, C, T, H, W) with the channels last in memory, as in the samples;
-        ``label`` (N,) int64, or float32 (N, K) of multi-hot labels; ``index`` (N,) int64; ``path`` a list; ``bad`` has
-        for each sample that stands in for bad ones the list of those, the one that was wanted first; it is empty unless
-        ``on_error`` is 'resample'.
+        ``inputs`` uint8 (N, V, U, C, T, H, W), channels-last in memory, as in the samples; ``label`` (N,) int64, or
+        float32 (N, K) of multi-hot labels; ``index`` (N,) int64; ``path``, a list; ``bad``, for each sample that
+        replaces bad ones the list of those, starting with the requested one; empty unless ``on_error`` is 'resample'.
 
     Raises:
         ValueError: the samples differ in shape; names two of them.
@@ -179,62 +177,43 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def identity_collate(item: Any) -> Any:
-    """Return an item, for loaders that give items and not batches: by default they turn arrays into tensors."""
+    """Return the item unchanged; the default of a DataLoader without batches turns arrays into tensors."""
     return item
 
 
-def init_worker(worker_id: int) -> None:
-    """Keep a worker process to one thread for its work: there is a worker a core, and more threads only fight.
-
-    Ctrl-C in a terminal and a scheduler's SIGTERM reach all processes of a job. The main process answers them when its
-    iteration is done, for which it needs its workers, so they leave such signals to it: Ctrl-C always, SIGTERM if they
-    were started by :func:`start_workers`.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
-        threading.Thread(target=_end_for_the_parent, args=(os.getppid(),), daemon=True).start()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-
-
-def _end_for_the_parent(parent: int) -> None:
-    """End this process when its parent sends SIGTERM, as it does with workers that are stuck, and for nobody else.
-
-    Of two signals that are pending at once the kernel keeps the first, so the parent's is lost if it comes in the
-    instant before somebody else's is taken. Such a worker ends with the parent, see :func:`_kill_workers`.
-    """
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
-
-
-def _kill_workers(workers: Sequence[BaseProcess]) -> None:
-    """Kill what multiprocessing is about to send SIGTERM to, and would then wait for, when a process ends."""
-    # torch's handler would report an error. It is restored for the program's other children.
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for worker in workers:
-        worker.kill()
-        worker.join()
-    signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)  # None if C code installed it
-
-
-def in_groups(batches: Any, size: int) -> Iterator[list[Any]]:
-    """Yield lists of ``size`` batches, which divides their number."""
+def in_groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield lists of ``size`` batches; their number must be a multiple of it."""
     group: list[Any] = []
     for batch in batches:
         group.append(batch)
         if len(group) == size:
             yield group
             group = []
-    assert not group, 'the sampler gives whole steps'
+    assert not group, 'the sampler yields whole steps'
+
+
+def init_worker(worker_id: int) -> None:
+    """Set up a worker process: one thread, Ctrl-C left to the main process, no life without it.
+
+    There is one worker per core, so more threads would compete. Ctrl-C in a terminal reaches all processes of a job;
+    the main process reacts at the end of an iteration, for which it needs its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
 
 
 def start_workers(loader: DataLoader[Any]) -> None:
-    """Start a loader's worker processes before they have anything to do.
+    """Start a loader's worker processes before they are needed, and before this process has threads.
 
-    They are forked, and a fork copies no other thread, but the locks that other threads hold at that moment. The
-    threads of a process group take such locks at any time, CPython's own among them, and workers that were forked
-    beside them did now and then wait for ever.
+    Workers are forked, which copies no threads, but the locks that other threads hold at that moment. The threads of a
+    process group take such locks at any time, and workers forked beside them sometimes wait forever. Forking is kept
+    because forkserver is slower and larger: with a list of 1,000,000 videos its workers take minutes to start, against
+    0.2 s, and twice the memory.
+
+    The workers block SIGTERM, which a scheduler sends to all processes of a job; the main process reacts to it as to
+    Ctrl-C (see :func:`init_worker`), and kills its workers when it ends.
 
     Args:
         loader: from :func:`build_dataloader`.
@@ -243,16 +222,25 @@ def start_workers(loader: DataLoader[Any]) -> None:
         return
     sampler: Any = loader.sampler
     sampler.is_paused = True
-    # All threads of a worker must block SIGTERM for init_worker; libraries start some in the middle of a fork.
-    to_block = {signal.SIGTERM} if hasattr(signal, 'sigwaitinfo') else set()  # not on macOS
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, to_block)
+    # Blocked while forking, so that all threads of a worker inherit it: libraries start some in the middle of a fork.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         iterator: Any = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     sampler.is_paused = False
-    # Only these workers: other children of the program end in their own way.
+    # Runs before multiprocessing would send SIGTERM to its children and wait for them. Other children of the program
+    # are left alone.
     Finalize(None, _kill_workers, (iterator._workers,), exitpriority=0)
+
+
+def _kill_workers(workers: Sequence[BaseProcess]) -> None:
+    # torch's handler of SIGCHLD would report an error. It is restored for other children of the program.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)  # None if C code installed it
 
 
 @configured_by(
@@ -278,27 +266,27 @@ def build_dataloader(
 ) -> DataLoader[dict[str, Any]]:
     """Build the loader of one process.
 
-    The batches do not depend on ``num_workers``, and the global random generators are left alone.
+    The batches do not depend on ``num_workers``, and the global random generators are not used.
 
     Args:
-        dataset: what to load; its ``seed`` and what it does about bad samples are set.
+        dataset: its ``seed``, ``on_error`` and ``max_bad_share`` are set.
         batch_size: videos in a batch of one process.
-        num_workers: loading processes; 0 loads in this one.
+        num_workers: worker processes; 0 to load in this process.
         class_balance: None to take every video equally often; 'equal' to take every class equally often; 'square_root'
             for something in between, see ``plan_groups``.
-        repeat: how many times an epoch of training goes through the data, each time augmented anew.
-        on_error: what to do with a video that cannot be read: 'raise', or 'resample', in training only: take another
-            one of the same class instead, and report it in the batch. None for 'resample' in training.
-        max_bad_share: training stops when a larger share of the samples that an epoch gives to one process was bad.
-        training: shuffled full batches (call ``loader.sampler.set_epoch`` before each epoch); otherwise
-            every sample exactly once, in order.
-        seed: decides the order and the augmentation, together with epoch and index.
+        repeat: passes through the data per training epoch, each with its own augmentation.
+        on_error: what to do if a video cannot be read: 'raise', or in training 'resample': replace it by another one of
+            the same class, and report it in the batch. None for 'resample' in training and 'raise' otherwise.
+        max_bad_share: training stops if a larger share of an epoch's samples of one process is bad.
+        training: shuffled full batches (call ``loader.sampler.set_epoch`` before each epoch); otherwise every sample
+            exactly once, in order.
+        seed: with epoch and index, decides order and augmentation.
         rank, world_size: this process and the number of processes.
-        accumulate: batches that make up one step of the optimizer; an epoch of training has whole steps only.
+        accumulate: batches per optimizer step; a training epoch has whole steps only.
 
     Raises:
-        ValueError: a number out of range, no ``inputs`` at the pipeline's end, too few training videos, or an option
-            of training in evaluation.
+        ValueError: a number is out of range, the pipeline does not provide ``inputs``, there are too few training
+            videos, or an option is for training only.
     """
     for name, value, low in (
         ('batch_size', batch_size, 1),
@@ -312,7 +300,7 @@ def build_dataloader(
         raise ValueError(f'rank must be from 0 to world_size - 1 = {world_size - 1}, got {rank}')
     check_count('repeat', repeat)
     if not 0 <= max_bad_share <= 1:
-        raise ValueError(f'max_bad_share={max_bad_share} must lie between 0 and 1')
+        raise ValueError(f'max_bad_share={max_bad_share} must be between 0 and 1')
     if on_error not in (None, 'raise', 'resample'):
         raise ValueError(f"on_error={on_error!r} must be 'raise', 'resample' or None")
     if not training:
@@ -323,9 +311,9 @@ def build_dataloader(
         }
         for name, is_changed in changed.items():
             if is_changed:
-                raise ValueError(f'{name} is for training: evaluation takes every video exactly once')
+                raise ValueError(f'{name} is for training only: evaluation uses every video exactly once')
     if 'inputs' not in dataset.provides:
-        raise ValueError("the pipeline does not give 'inputs': end it with PackInputs")
+        raise ValueError("the pipeline does not provide 'inputs': end it with PackInputs")
     dataset.seed = seed
     dataset.on_error = on_error or ('resample' if training else 'raise')
     dataset.max_bad_share = max_bad_share
@@ -344,7 +332,8 @@ def build_dataloader(
         drop_last=training,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
+        multiprocessing_context='fork' if num_workers > 0 and sys.platform == 'linux' else None,
         worker_init_fn=init_worker,
-        # Without its own generator the loader would draw from the global one at the start of every epoch.
+        # Without a generator of its own, the loader would use the global one at the start of every epoch.
         generator=torch.Generator().manual_seed(seed),
     )

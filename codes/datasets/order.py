@@ -1,4 +1,4 @@
-"""Which samples an epoch of training takes, and how often each class does."""
+"""Choice and order of the samples in a training epoch, with balanced classes or weighted datasets."""
 
 from collections.abc import Sequence
 
@@ -15,24 +15,24 @@ CLASS_BALANCES = (None, 'equal', 'square_root')
 def plan_groups(
     dataset: VideoSamples, class_balance: str | None
 ) -> tuple[list[Places], npt.NDArray[np.float64]] | None:
-    """Divide a dataset into groups of which an epoch takes fixed shares.
+    """Divide a dataset into groups that have fixed shares of an epoch.
 
     Args:
-        dataset: what is trained on; with ``weights``, the shares of its datasets.
+        dataset: of the training; a mixture may have ``weights``, the shares of its datasets.
         class_balance: None, every video equally often; 'equal', every class equally often; 'square_root', a class of n
             videos in proportion to the square root of n. Classes without videos do not count. In a mixture with
             weights, each dataset is divided separately.
 
     Returns:
-        The places of each group's videos and the groups' shares, which sum to 1. None if every sample is taken once.
+        The indices of each group's videos and the groups' shares, which sum to 1. None to take every sample once.
 
     Raises:
-        ValueError: an unknown ``class_balance``, or classes to balance where videos have several.
+        ValueError: an unknown ``class_balance``, or balanced classes with several labels per video.
     """
     if class_balance not in CLASS_BALANCES:
         raise ValueError(f'class_balance={class_balance!r} must be one of {", ".join(map(repr, CLASS_BALANCES))}')
     if class_balance is not None and dataset.multi_hot is not None:
-        raise ValueError(f'class_balance={class_balance!r} needs one class a video, but the dataset has multi_hot')
+        raise ValueError(f'class_balance={class_balance!r} requires one class per video, but the dataset has multi_hot')
     every = np.arange(len(dataset))
     if isinstance(dataset, MixedDataset) and dataset.weights is not None:
         parts, weights = np.split(every, dataset.ends[:-1]), dataset.weights
@@ -56,17 +56,17 @@ def draw_epoch(
 ) -> Places:
     """Draw the samples of an epoch, shuffled.
 
-    A group gives its share of ``length``, rounded up or down by lot, and each of its videos equally often, or once more
+    A group has its share of ``length``, rounded up or down at random; its videos occur equally often, or some once more
     than others.
 
     Args:
-        groups: the places of each group's videos.
+        groups: the indices of each group's videos.
         shares: the groups' shares, which sum to 1.
         length: number of samples.
-        rng: decides everything that is left to chance.
+        rng: source of all randomness.
 
     Returns:
-        (length,), places.
+        (length,), indices.
     """
     edges = np.concatenate([[0.0], np.cumsum(shares) * length])
     edges[-1] = length
@@ -79,7 +79,7 @@ def draw_epoch(
 
 
 def count_repetitions(order: Places) -> Places:
-    """Return for each entry how many equal ones stand before it.
+    """Return for each entry the number of equal entries before it.
 
     Returns:
         (len,), as ``order``.
@@ -94,7 +94,7 @@ def count_repetitions(order: Places) -> Places:
 
 
 def _by_class(places: Places, labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> list[Places]:
-    """Return the places of each class, in the order of the classes."""
+    """Return the indices of each class, in class order."""
     inside = labels[places]
     by_class = np.argsort(inside, kind='stable')
     ends = np.flatnonzero(np.diff(inside[by_class])) + 1

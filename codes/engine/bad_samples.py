@@ -1,4 +1,4 @@
-"""The record of samples that could not be read: each file once in the log and in ``bad_samples.jsonl``."""
+"""The record of unreadable samples in ``bad_samples.jsonl``; each file is logged once."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,92 +13,86 @@ LOGGER = logging.getLogger(__name__)
 
 
 class BadSampleLog:
-    """Counts the bad samples of a run, epoch by epoch, and writes down each file when it is met first.
+    """Counts the bad samples of each epoch and records each bad file once.
 
-    Rank 0 writes its own files at once and those of the other processes at the end of an epoch. A run that is resumed
-    keeps what was found up to its checkpoint; what came behind it is met again.
+    Rank 0 writes its own files at once, and those of other processes at the end of an epoch. Lines of epochs that a
+    resumed run repeats are removed; they are found again.
 
     Args:
         work_dir: an existing folder.
-        finished: epochs that are done.
-        samples: how many samples an epoch gives to this process.
-        max_share: largest share of them that may be bad. Each process judges its own samples, so that it need not wait
-            for the others.
-        progress: what :meth:`progress` gave this process within the running epoch; None at its beginning.
+        epoch: completed epochs.
+        num_samples: samples per epoch of this process.
+        max_share: largest allowed share of bad samples. Each process checks its own, without waiting for others.
     """
 
-    def __init__(
-        self,
-        work_dir: Path,
-        finished: int,
-        samples: int,
-        max_share: float,
-        progress: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, work_dir: Path, epoch: int, num_samples: int, max_share: float) -> None:
         self.file = work_dir / 'bad_samples.jsonl'
-        self.samples = samples
+        self.epoch = epoch + 1
+        self.num_samples = num_samples
         self.max_share = max_share
-        self.epoch = finished + 1
-        self._is_main = distributed.rank() == 0
-        progress = progress or {'count': 0, 'first': '', 'found': []}
-        self._count: int = progress['count']
-        self._first: str = progress['first']
-        self._found: list[dict[str, Any]] = list(progress['found'])
-        lines = [line for line in read_lines(self.file) if line['epoch'] <= finished] + self._found
+        self._count = 0
+        self._first = ''
+        self._found: list[dict[str, Any]] = []  # in this epoch, by this process
+        lines = [line for line in read_lines(self.file) if line['epoch'] <= epoch]
         self._known = {line['path'] for line in lines}
-        self._record = RecordFile(self.file) if self._is_main else None
-        if self._record is not None and (lines or self.file.is_file()):
+        self._record = RecordFile(self.file) if distributed.rank() == 0 else None
+        if self._record is not None and self.file.is_file():
             self._record.rewrite(lines)
 
     def add(self, bad: Sequence[Sequence[Mapping[str, str]]]) -> None:
-        """Take up the bad samples of a batch.
+        """Count and record the bad samples of a batch.
 
         Args:
-            bad: for each sample of the batch that stands in for bad ones the list of those, dicts of ``path``,
-                ``reason`` and ``source``. It counts as one bad sample, however many stand-ins were bad as well.
+            bad: for each replaced sample of the batch, the list of bad ones: dicts of ``path``, ``reason`` and
+                ``source``. Each list counts as one bad sample.
 
         Raises:
-            RunError: more samples of the epoch were bad than are allowed.
+            RunError: more samples of the epoch are bad than allowed.
         """
         self._count += len(bad)
         for case in (case for cases in bad for case in cases):
             self._first = self._first or f'{case["source"]}: {case["path"]!r}: {case["reason"]}'
             if case['path'] not in self._known:
-                LOGGER.warning('bad sample %s: %r: %s', case['source'], case['path'], case['reason'])
+                LOGGER.warning('Bad sample %s: %r: %s', case['source'], case['path'], case['reason'])
                 self._found.append({**case, 'epoch': self.epoch})
-                self._note(self._found[-1])
-        if self._count > self.max_share * self.samples:
-            of = ' of one process' if distributed.world_size() > 1 else ''
+                self._write(self._found[-1])
+        if self._count > self.max_share * self.num_samples:
+            process = f' of process {distributed.rank()}' if distributed.world_size() > 1 else ''
             raise RunError(
-                f'{self._count} of {self.samples} samples{of} of epoch {self.epoch} could not be read, more than '
-                f'max_bad_share={self.max_share:g} allows; see {self.file}. The first: {self._first}'
+                f'{self._count} of {self.num_samples} samples{process} in epoch {self.epoch} cannot be read, more than '
+                f'max_bad_share={self.max_share:g} allows; see {self.file}. First: {self._first}'
             )
 
     def end_epoch(self) -> int:
-        """Bring the processes' records together.
+        """Merge the records of all processes.
 
         Returns:
-            How many samples of the epoch were bad, in all processes.
+            Number of bad samples in the epoch, in all processes.
         """
         every = distributed.all_gather_object((self._count, self._found))
         for case in (case for _, found in every for case in found):
             if case['path'] not in self._known:
-                self._note(case)
-        total = sum(count for count, _ in every)
+                self._write(case)
         self._count, self._first, self._found = 0, '', []
         self.epoch += 1
-        return total
+        return sum(count for count, _ in every)
 
-    def progress(self) -> dict[str, Any]:
-        """Return what a checkpoint within the running epoch needs."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return what this process has found in the current epoch."""
         return {'count': self._count, 'first': self._first, 'found': list(self._found)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self._count, self._first, self._found = state['count'], state['first'], list(state['found'])
+        for case in self._found:
+            self._write(case)
 
     @property
     def num_files(self) -> int:
-        """Number of different files that were bad; behind the end of an epoch those of all processes."""
+        """Number of distinct bad files; after the end of an epoch, in all processes."""
         return len(self._known)
 
-    def _note(self, case: Mapping[str, Any]) -> None:
+    def _write(self, case: Mapping[str, Any]) -> None:
         self._known.add(case['path'])
         if self._record is not None:
             self._record.append(case)

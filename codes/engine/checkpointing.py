@@ -1,145 +1,221 @@
-"""The checkpoints of a run: which are written and kept, which is the newest, and whether a run can resume from one."""
+"""The checkpoints of a run: what they hold, which are written and kept, and how a run resumes from one."""
 
 import logging
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from dsanet.config.loading import find_differences
+from dsanet.config.schema import TrainCfg
 from dsanet.engine.stopping import RunError
 from dsanet.models.weights.loading import describe_difference
 from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
+from dsanet.utils.files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
 
 RUN_FILE = re.compile(r'epoch_(\d+)(?:_iter_(\d+))?\.pth')
+CONFIG_HEADER = '# The resolved config of this run, written by DSANet.\n'
+
+
+class Stateful(Protocol):
+    """A part of a run that checkpoints hold, as ``torch.distributed.checkpoint.stateful.Stateful``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: tensors and plain types only."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
 
 
 class Position(NamedTuple):
-    """Where a run stands: finished epochs, and iterations done in the one behind them."""
+    """Progress of a run: completed epochs, and completed iterations of the next one."""
 
     epoch: int
     iteration: int = 0
 
     @property
     def file_name(self) -> str:
-        """Name of the checkpoint of this place, ``epoch_3.pth`` or ``epoch_3_iter_40.pth``."""
+        """Name of the checkpoint, such as ``epoch_3.pth`` or ``epoch_3_iter_40.pth``."""
         within = f'_iter_{self.iteration}' if self.iteration else ''
         return f'epoch_{self.epoch}{within}.pth'
 
+    def __str__(self) -> str:
+        return f'iteration {self.iteration} of epoch {self.epoch + 1}' if self.iteration else f'epoch {self.epoch}'
+
+
+@dataclass
+class TrainState:
+    """Progress and counters of a run; part of every checkpoint.
+
+    Attributes:
+        iterations_per_epoch: of this run.
+        epoch: completed epochs.
+        iteration: completed iterations of the current epoch.
+        validated: whether the last completed epoch has been validated, if that was due.
+        best: metrics of the best epoch, with its number; None before the first validation.
+        num_worse: validations since the best one.
+        num_nonfinite: iterations skipped because the loss or gradient was not finite.
+        num_logged: iterations in the curves that a resumed run continues; not saved.
+    """
+
+    iterations_per_epoch: int
+    epoch: int = 0
+    iteration: int = 0
+    validated: bool = True
+    best: dict[str, float] | None = None
+    num_worse: int = 0
+    num_nonfinite: int = 0
+    num_logged: int = field(default=0, init=False)
+
+    @property
+    def position(self) -> Position:
+        """Completed epochs and iterations."""
+        return Position(self.epoch, self.iteration)
+
+    @property
+    def num_iterations(self) -> int:
+        """Completed iterations since the start of the training."""
+        return self.epoch * self.iterations_per_epoch + self.iteration
+
+    def is_done(self, cfg: TrainCfg) -> bool:
+        """Return whether the last epoch is completed, or the metric has not improved for ``patience`` validations."""
+        is_stale = cfg.patience is not None and self.num_worse >= cfg.patience
+        return self.epoch >= cfg.max_epochs or (is_stale and self.validated and not self.iteration)
+
+    def add_validation(self, metrics: Mapping[str, float], save_best: str) -> bool:
+        """Record the validation of the last completed epoch; returns whether it is the best by ``save_best``."""
+        is_best = self.best is None or metrics[save_best] > self.best[save_best]
+        self.num_worse = 0 if is_best else self.num_worse + 1
+        if is_best:
+            self.best = {'epoch': self.epoch, **metrics}
+        self.validated = True
+        return is_best
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the saved attributes."""
+        return {name: value for name, value in asdict(self).items() if name != 'num_logged'}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the attributes from a checkpoint; those that older ones lack keep their values.
+
+        If the number of iterations per epoch has changed, the position within an epoch is scaled, and rounded down:
+        some videos may be seen twice in this epoch, but none is missed.
+        """
+        for one in fields(self):
+            if one.name in state and one.name != 'iterations_per_epoch':
+                setattr(self, one.name, state[one.name])
+        self.num_logged = self.epoch * state['iterations_per_epoch'] + self.iteration
+        self.iteration = self.iteration * self.iterations_per_epoch // state['iterations_per_epoch']
+
 
 def position_of(content: Mapping[str, Any]) -> Position:
-    """Return where the run of a checkpoint stood; at its very beginning if it holds no run."""
+    """Return the progress of the run in a checkpoint; 0 epochs if it holds weights only."""
     return Position(content.get('epoch', 0), content.get('iteration', 0))
 
 
 def list_checkpoints(work_dir: Path) -> list[tuple[Position, Path]]:
-    """Return the checkpoints of a work dir and where the run stood, the furthest first."""
+    """Return the checkpoints of a work dir with their positions, the latest first."""
     found = [(match, file) for file in work_dir.glob('epoch_*.pth') if (match := RUN_FILE.fullmatch(file.name))]
     return sorted(((Position(int(m[1]), int(m[2] or 0)), file) for m, file in found), reverse=True)
 
 
 def newest_checkpoint(work_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the furthest checkpoint of a work dir that can be read, with its content; None if there is none.
+    """Return the latest readable checkpoint of a work dir and its content; None if there is no checkpoint.
 
-    Damaged files are passed over with a warning.
+    Damaged files are skipped with a warning.
 
     Raises:
-        ValueError: there are checkpoints, and all are damaged.
+        ValueError: all checkpoints are damaged.
     """
     files = list_checkpoints(work_dir)
     for _, file in files:
         try:
             return file, read_checkpoint(file)
         except ValueError as error:
-            LOGGER.warning('passed over: %s', error)
+            LOGGER.warning('Skipping unreadable checkpoint: %s', error)
     if files:
         raise ValueError(f'none of the {len(files)} checkpoints in {work_dir} can be read')
     return None
 
 
-_SLOW = 60.0  # seconds after which writing a checkpoint is worth a word: the other processes wait meanwhile
+_SLOW = 60.0  # seconds; other processes wait while a checkpoint is written, so a slow disk is worth a warning
 
 
 class Saver:
-    """Writes the checkpoints of a run and lets go of old ones.
+    """Writes the checkpoints of a run and removes old ones.
 
     Args:
         work_dir: an existing folder.
-        keep: how many epochs' checkpoints stay, and how many of those within an epoch.
-        on_error: 'stop' or 'continue' when one cannot be written.
-
-    Attributes:
-        is_missing: whether the last checkpoint could not be written.
-        is_best_missing: the same of ``best.pth``.
+        keep: number of checkpoints kept at the ends of epochs, and of those within an epoch.
     """
 
-    def __init__(self, work_dir: Path, keep: int, on_error: str) -> None:
+    def __init__(self, work_dir: Path, keep: int) -> None:
         self.work_dir = work_dir
         self.keep = keep
-        self.on_error = on_error
-        self.is_missing = False
-        self.is_best_missing = False
 
     def save(self, content: Mapping[str, Any], position: Position) -> None:
-        """Write the checkpoint of a place, then remove what is too old. Those within an epoch go with its end.
+        """Write a checkpoint, then remove old ones. The end of an epoch removes all within it.
 
         Raises:
-            RunError: it cannot be written, and ``on_error`` is 'stop'.
+            RunError: it cannot be written.
         """
-        self.is_missing = True
-        self.is_missing = not self._write(content, self.work_dir / position.file_name)
-        if self.is_missing:
-            return
+        self._write(content, self.work_dir / position.file_name)
         files = list_checkpoints(self.work_dir)
         ends = [file for place, file in files if not place.iteration]
         within = [file for place, file in files if place.iteration]
         for file in ends[self.keep :] + within[self.keep if position.iteration else 0 :]:
-            with suppress(OSError):  # on a disk that has become read-only they stay
+            with suppress(OSError):  # they stay on a disk that has become read-only
                 file.unlink()
 
     def save_best(self, content: Mapping[str, Any]) -> None:
         """Write ``best.pth``.
 
         Raises:
-            RunError: as :meth:`save`.
+            RunError: it cannot be written.
         """
-        self.is_best_missing = True
-        self.is_best_missing = not self._write(content, self.work_dir / 'best.pth')
+        self._write(content, self.work_dir / 'best.pth')
 
-    def remove_parts(self) -> None:
-        """Remove what a run that was killed while it wrote has left."""
-        for file in self.work_dir.glob('*.pth.part'):
-            file.unlink()
+    def describe(self, position: Position) -> str:
+        """Return where a stopped run is and how to continue it."""
+        return f'after {position}; resume from {self.work_dir / position.file_name}'
 
-    def newest(self) -> str:
-        """Return the name of the furthest checkpoint that is there, or 'none'."""
-        return next((file.name for _, file in list_checkpoints(self.work_dir)), 'none')
-
-    def _write(self, content: Mapping[str, Any], file: Path) -> bool:
-        """Write a file; returns whether it is there."""
+    def _write(self, content: Mapping[str, Any], file: Path) -> None:
         started = time.monotonic()
         try:
             save_atomically(content, file)
         except OSError as error:
-            reason = error.strerror or error
-            text = f'{file} could not be written: {reason}; the last good checkpoint is {self.newest()}'
-            if self.on_error == 'stop':
-                raise RunError(f"{text}. runtime.on_save_error='continue' goes on nevertheless") from error
-            LOGGER.error('%s; the run goes on', text)
-            return False
+            last = next((file.name for _, file in list_checkpoints(self.work_dir)), 'none')
+            raise RunError(f'cannot write {file}: {error.strerror or error}; last checkpoint: {last}') from error
         if (seconds := time.monotonic() - started) > _SLOW:
-            LOGGER.warning('writing %s took %.0f s; the disk is slow', file, seconds)
-        return True
+            LOGGER.warning('Writing %s took %.0f s; the disk is slow', file, seconds)
 
 
-_NEEDED: dict[str, type | tuple[type, ...]] = {
+def write_config(text: str, work_dir: Path) -> None:
+    """Write the resolved config to ``config.py``, or to ``config_resolved.py`` if the user has a file of that name.
+
+    A full disk must not keep a run from continuing, so this only logs a warning.
+    """
+    try:
+        for name in ('config.py', 'config_resolved.py'):
+            file = work_dir / name
+            if not file.exists() or file.read_text(errors='replace').startswith(CONFIG_HEADER):
+                write_atomically(f'{CONFIG_HEADER}{text}'.encode(), file)
+                return
+            LOGGER.info('%s was not written by DSANet; leaving it unchanged', file)
+    except OSError as error:
+        LOGGER.warning('Cannot write the resolved config: %s', error)
+
+
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
     'state_dict': Mapping,
     'optimizer': Mapping,
     'scaler': Mapping,
@@ -150,37 +226,88 @@ _NEEDED: dict[str, type | tuple[type, ...]] = {
     'config': Mapping,
 }
 
-# Sections that decide how a training goes.
+# Config sections that affect the result of a training.
 _SECTIONS = ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime')
 
 
-def check_resumable(file: Path, content: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that holds no run.
+def find_checkpoint(source: str, work_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the checkpoint to resume from and its content; called by all processes together.
+
+    Args:
+        source: a file, or 'auto' for the latest readable checkpoint of the work dir.
+        work_dir: of the run.
+
+    Returns:
+        None if ``source`` is 'auto' and there is no checkpoint.
 
     Raises:
-        ValueError: what it lacks, or what is no such thing.
+        FileNotFoundError, ValueError: the file is missing, damaged or not a checkpoint of a run, or the processes found
+            different ones.
     """
-    if lacking := [key for key in _NEEDED if key not in content]:
+    found = newest_checkpoint(work_dir) if source == 'auto' else (Path(source), read_checkpoint(source))
+    if found is not None:
+        check_resumable(*found)
+    positions = distributed.all_gather_object(None if found is None else tuple(position_of(found[1])))
+    if len(set(positions)) > 1:
         raise ValueError(
-            f'{file} holds weights, but not a run to resume (no {", ".join(lacking)}); '
-            'use --load-from to start from weights'
+            f'the processes would resume at different (epoch, iteration): {positions}; all need the same files'
         )
-    wrong = [key for key, kind in _NEEDED.items() if not isinstance(content[key], kind)]
+    return found
+
+
+def check_resumable(file: Path, content: Mapping[str, Any]) -> None:
+    """Check that a checkpoint holds a run.
+
+    Raises:
+        ValueError: keys are missing or have impossible values.
+    """
+    if missing := [key for key in _REQUIRED if key not in content]:
+        raise ValueError(
+            f'{file} holds weights only, not a run to resume (no {", ".join(missing)}); start from it with --load-from'
+        )
+    wrong = [key for key, kind in _REQUIRED.items() if not isinstance(content[key], kind)]
     wrong += [key for key in ('epoch', 'iteration') if content.get(key, 0) < 0] if not wrong else []
     if wrong or content['iterations_per_epoch'] < 1:
-        names = ', '.join(f'{key}={str(content[key])[:40]!r}' for key in wrong or ['iterations_per_epoch'])
-        raise ValueError(f'{file} is no checkpoint of a run: {names} cannot be')
+        values = ', '.join(f'{key}={str(content[key])[:40]!r}' for key in wrong or ['iterations_per_epoch'])
+        raise ValueError(f'{file} is not a valid checkpoint: {values}')
+
+
+def remove_leftovers(work_dir: Path, position: Position, resume: str | None) -> None:
+    """Make room for a run: remove incomplete files, and set checkpoints aside that are later than its start.
+
+    All processes call it together; the first one changes files.
+
+    Args:
+        work_dir: of the run.
+        position: where the run starts.
+        resume: 'auto' if it starts at the latest readable checkpoint: later ones are then damaged, and renamed.
+
+    Raises:
+        ValueError: there are later checkpoints of another run; resuming would continue with them.
+    """
+    later = [file for place, file in list_checkpoints(work_dir) if place > position]
+    if later and resume != 'auto':
+        raise ValueError(
+            f'{work_dir} already has later checkpoints: {", ".join(file.name for file in later)}. Continue with '
+            '--resume, choose another --work-dir, or remove them'
+        )
+    distributed.barrier()  # every process has looked before files are renamed
+    if distributed.rank() == 0:
+        for file in later:
+            os.replace(file, file.with_name(f'{file.name}.damaged'))
+        for file in work_dir.glob('*.pth.part'):
+            file.unlink()
 
 
 def find_changes(
     content: Mapping[str, Any], config: Mapping[str, Any], iterations_per_epoch: int, world_size: int
 ) -> list[str]:
-    """Name everything because of which a resumed run cannot end as the interrupted one would have.
+    """Return all differences because of which a resumed run is not bit-identical to the uninterrupted one.
 
     Args:
         content: the checkpoint.
-        config: of the run now.
-        iterations_per_epoch, world_size: of the run now.
+        config: of the resumed run.
+        iterations_per_epoch, world_size: of the resumed run.
 
     Returns:
         Texts such as ``optimizer.lr was 0.1 and is 0.2``.
@@ -192,32 +319,32 @@ def find_changes(
     return list(changes.values())
 
 
-def describe_misfit(
+def describe_mismatch(
     content: Mapping[str, Any], target: Mapping[str, Tensor], changes: Sequence[str], error: Exception
 ) -> str:
-    """Say why a checkpoint does not fit, without torch's own many lines: its weights, then its config.
+    """Return why a checkpoint does not fit a run, shorter than torch: differences of weights, then of configs.
 
     Args:
         content: the checkpoint.
-        target: state dict of the model that it does not fit.
+        target: state dict of the model.
         changes: from :func:`find_changes`.
-        error: what loading it raised; told where the weights do not differ.
+        error: raised by loading; used if the weights do not differ.
     """
     source = content['state_dict']
     is_state = isinstance(source, Mapping) and all(isinstance(value, Tensor) for value in source.values())
     weights = describe_difference(source, target) if is_state else ''
-    told = [change for change in changes if change.startswith(('model.', 'optimizer.', 'parameters.'))]
-    return '; '.join([weights or (str(error).strip() or type(error).__name__).splitlines()[0], *told[:4]])
+    related = [change for change in changes if change.startswith(('model.', 'optimizer.', 'parameters.'))]
+    return '; '.join([weights or (str(error).strip() or type(error).__name__).splitlines()[0], *related[:4]])
 
 
-def what_to_resume(asked: str | None, work_dir: Path) -> str | None:
-    """Return what a run resumes: what was asked for, or where it stood if the launcher had to restart it."""
+def what_to_resume(requested: str | None, work_dir: Path) -> str | None:
+    """Return the ``resume`` argument of a run, which a restart by the launcher changes to its own latest checkpoint."""
     if not distributed.is_restart():
-        return asked
-    if asked in (None, 'auto'):
+        return requested
+    if requested in (None, 'auto'):
         return 'auto'
     found = newest_checkpoint(work_dir)
-    # At its first start nothing in the work dir was further than the file (Trainer.start): what is, this run wrote.
-    if found is None or position_of(found[1]) <= position_of(read_checkpoint(asked)):
-        return asked
+    # The first start refused later checkpoints (remove_leftovers), so later ones are of this run.
+    if found is None or position_of(found[1]) <= position_of(read_checkpoint(requested)):
+        return requested
     return 'auto'

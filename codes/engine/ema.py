@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights, which is validated instead of the weights themselves."""
+"""Exponential moving average of a model's weights, validated and saved instead of the weights themselves."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -10,31 +10,30 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
-    """The average of a model's weights over the steps of a training.
+    """Exponential moving average (EMA) of a model's weights.
 
-    The first update takes the weights as they are. Each further one, behind n others, moves the average by 1 - d
-    toward the weights, with d = min(decay, (1 + n) / (10 + n)): a short average while the weights move fast, which
-    forgets where they started. The statistics of batch norms are averaged alike, so that they lag behind exactly as
-    the weights do; whole numbers, such as their count of batches, are copied.
+    The first update copies the weights. Update n + 1 moves the average by 1 - d toward the weights, with
+    d = min(decay, (1 + n) / (10 + n)): a short average at first, which forgets the start. Batch norm statistics are
+    averaged in the same way, so that they fit the averaged weights; integers, such as batch counts, are copied.
 
     Args:
-        model: the model, whose present weights are also the average until the first update.
-        decay: share of the old average that stays in the long run; 0.999 averages over about 1000 steps.
+        model: the model; its current weights are the average until the first update.
+        decay: share of the old average kept per step in the long run; 0.999 averages over about 1000 steps.
 
     Attributes:
-        model: a model of the same kind with the averaged weights.
-        num_updates: n, how often the average was updated.
+        model: a copy of the model with the averaged weights.
+        num_updates: number of updates, n.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False)
-        # A plain number: torch's AveragedModel has a tensor, and copies it to the GPU in each update, which waits.
+        # A plain number: torch's AveragedModel keeps a tensor and copies it to the GPU in each update, which waits.
         self.num_updates = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Count in the model's weights and buffers as they are now."""
+        """Update the average with the model's current weights and buffers."""
         n = self.num_updates
         decay = min(self.decay, (1 + n) / (10 + n))
         for averaged, current in _pairs_by_type(self.model, model):
@@ -44,22 +43,26 @@ class WeightAverage:
                 torch._foreach_copy_(averaged, current)
         self.num_updates += 1
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs: ``ema_state_dict``, with the model's keys, and ``ema_updates``."""
+    def restart(self, model: nn.Module) -> None:
+        """Set the average to the model's current weights and the number of updates to 0."""
+        self.load_state_dict({'ema_state_dict': model.state_dict(), 'ema_updates': 0})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return ``ema_state_dict``, with the model's keys, and ``ema_updates``."""
         return {'ema_state_dict': self.model.state_dict(), 'ema_updates': self.num_updates}
 
-    def load(self, content: Mapping[str, Any]) -> None:
-        """Take up the state in a checkpoint; without one the average starts anew from the checkpoint's weights.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
             RuntimeError: the weights are of another model.
         """
-        self.model.load_state_dict(content.get('ema_state_dict', content['state_dict']))
-        self.num_updates = content.get('ema_updates', 0)
+        self.model.load_state_dict(state['ema_state_dict'])
+        self.num_updates = state['ema_updates']
 
 
 def _pairs_by_type(averaged: nn.Module, current: nn.Module) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
-    """Return parameters and buffers of two models, those of one data type in lists of their own."""
+    """Return the parameters and buffers of two models in a pair of lists per data type."""
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for one, two in zip(_tensors_of(averaged), _tensors_of(current), strict=True):
         group = groups.setdefault(one.dtype, ([], []))

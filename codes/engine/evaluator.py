@@ -97,7 +97,7 @@ def predict(
     finished: list[ScoredBatch] = []
     if parts is not None:
         finished.extend(parts.restored)
-        loader.sampler.leave_out(parts.done)  # type: ignore[attr-defined]
+        loader.sampler.skip_batches(parts.done)  # type: ignore[attr-defined]
     num_rounds = max(distributed.all_gather_object(len(loader)))
     batches = iter(progress_bar(loader, text))
     failure: Exception | None = None

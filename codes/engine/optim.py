@@ -135,36 +135,42 @@ def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: Parame
     return optimizer
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
-    """Return an optimizer's state for a checkpoint, its entries numbered as the model's trainable parameters are.
+class OptimizerState:
+    """State of an optimizer in a form that does not depend on its parameter groups.
 
-    The optimizer itself numbers by group, so that its state would fit no other grouping.
+    torch numbers parameters by group; here they are numbered in the order of the model's trainable parameters, so that
+    a resumed run may group them differently.
     """
-    numbers = _numbers(optimizer, model)
-    state = optimizer.state_dict()
-    groups = [{**group, 'params': of_group} for group, of_group in zip(state['param_groups'], numbers, strict=True)]
-    flat = [number for of_group in numbers for number in of_group]
-    return {'state': {flat[i]: value for i, value in state['state'].items()}, 'param_groups': groups}
 
+    def __init__(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+        self.optimizer = optimizer
+        place = {id(p): i for i, p in enumerate(p for p in model.parameters() if p.requires_grad)}
+        self._numbers = [[place[id(p)] for p in group['params']] for group in optimizer.param_groups]
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Any]) -> None:
-    """Take up what :func:`optimizer_state` gave, but for the options: groups, rates and decay are the present ones.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimizer's state with renumbered parameters."""
+        state = self.optimizer.state_dict()
+        pairs = zip(state['param_groups'], self._numbers, strict=True)
+        flat = [number for group in self._numbers for number in group]
+        return {
+            'state': {flat[i]: value for i, value in state['state'].items()},
+            'param_groups': [{**group, 'params': numbers} for group, numbers in pairs],
+        }
 
-    Raises:
-        ValueError: the state is of another number of parameters.
-    """
-    numbers = _numbers(optimizer, model)
-    was, now = (sum(map(len, lists)) for lists in ([g['params'] for g in state['param_groups']], numbers))
-    if was != now:
-        raise ValueError(f'the optimizer had {was} parameters and has {now}')
-    groups = [{**group, 'params': of_group} for group, of_group in zip(optimizer.param_groups, numbers, strict=True)]
-    optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, except for groups, learning rates and weight decay.
 
-
-def _numbers(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[list[int]]:
-    """Return, group by group, the place of each parameter among the model's trainable ones."""
-    place = {id(p): i for i, p in enumerate(p for p in model.parameters() if p.requires_grad)}
-    return [[place[id(p)] for p in group['params']] for group in optimizer.param_groups]
+        Raises:
+            ValueError: the number of parameters differs.
+        """
+        before, now = (
+            sum(map(len, groups)) for groups in ([g['params'] for g in state['param_groups']], self._numbers)
+        )
+        if before != now:
+            raise ValueError(f'the optimizer had {before} parameters and now has {now}')
+        pairs = zip(self.optimizer.param_groups, self._numbers, strict=True)
+        groups = [{**group, 'params': numbers} for group, numbers in pairs]
+        self.optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
 
 
 class Schedule:

@@ -1,51 +1,86 @@
-"""Ends of a run that are no defects of the program: someone stopped it, or it cannot go on for a stated reason."""
+"""Ends of a run that are not defects: someone stopped it, or it cannot continue for a stated reason."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
+
+from dsanet.utils import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class RunError(RuntimeError):
-    """A run cannot go on, for a reason that its text tells; the program is not at fault."""
+    """A run cannot continue, for the reason in its text; not a defect of the program."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """A signal stopped the run, and what was to be kept is on disk.
+    """A signal stopped the run after its state was saved.
 
     Args:
         number: the signal.
-        text: where the run stands.
+        text: position of the run, for the user.
     """
 
     def __init__(self, number: int, text: str) -> None:
-        super().__init__(f'stopped by {signal.Signals(number).name} {text}')
+        super().__init__(f'Stopped by {signal.Signals(number).name} {text}')
         self.number = number
 
     @property
     def exit_status(self) -> int:
-        """What shells and schedulers know as the end by this signal: 143 for SIGTERM, 130 for SIGINT (Ctrl-C)."""
+        """Exit status that shells and schedulers expect: 143 after SIGTERM, 130 after SIGINT (Ctrl-C)."""
         return 128 + self.number
 
 
 class StopRequest:
-    """Notes SIGTERM and SIGINT instead of ending the process in the middle of something, inside of a ``with``.
+    """Context in which SIGTERM and SIGINT are noted instead of ending the process at once.
 
-    A second Ctrl-C ends the process at once, as usual, for people who do not want to wait; SIGTERM may come from the
-    scheduler and from the launcher, and twice means the same. A signal that is ignored stays so, as Ctrl-C is in what a
-    script starts in the background. Outside of the main thread, where Python allows no handlers, nothing is noted.
+    A second Ctrl-C ends the process at once. SIGTERM may come from both scheduler and launcher, so a second one changes
+    nothing. Ignored signals stay ignored, such as Ctrl-C in background jobs of a script. Outside the main thread, where
+    Python does not allow handlers, nothing is noted.
 
     Attributes:
-        number: the signal that came, 0 if none.
+        number: the received signal, 0 for none.
     """
 
     def __init__(self) -> None:
         self.number = 0
         self._before: dict[int, Any] = {}
         self._text: str | None = None
+        self._pending: Callable[[], int] | None = None
+
+    def poll(self) -> int:
+        """Return the signal that any process had received at the previous call, 0 for none; the same in all processes.
+
+        The processes exchange their signals while they compute the next iteration, so polling does not wait. A single
+        process has no delay.
+        """
+        if distributed.world_size() == 1:
+            return self.number
+        previous, self._pending = self._pending, distributed.start_all_reduce_max(self.number)
+        return previous() if previous is not None else 0
+
+    def poll_now(self) -> int:
+        """Return the signal that any process has received, 0 for none; waits for all processes."""
+        previous, self._pending = self._pending, None
+        earlier = previous() if previous is not None else 0
+        return max(earlier, distributed.all_reduce_max([self.number])[0])
+
+    @contextmanager
+    def at_once(self, text: str) -> Iterator[None]:
+        """Raise :class:`Stopped` as soon as a signal arrives, in work that can be interrupted.
+
+        Args:
+            text: position of the run, for the user.
+        """
+        self._text = text
+        try:
+            if self.number:
+                raise Stopped(self.number, text)
+            yield
+        finally:
+            self._text = None
 
     def __enter__(self) -> 'StopRequest':
         try:
@@ -56,27 +91,10 @@ class StopRequest:
             pass
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
-
-    @contextmanager
-    def at_once(self, text: str) -> Iterator[None]:
-        """Raise :class:`Stopped` as soon as a signal comes, in work that may be cut off.
-
-        Args:
-            text: where the run stands.
-        """
-        self._text = text
-        try:
-            if self.number:
-                raise Stopped(self.number, text)
-            yield
-        finally:
-            self._text = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number

@@ -1,131 +1,213 @@
-"""One step of the optimizer: forward, backward, and a look at the result before it changes the weights."""
+"""Model, optimizer and schedule of a training, and the steps that update them."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dsanet.config.loading import read_section
+from dsanet.config.registry import MODELS, SCHEDULES, build
+from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.engine.ema import WeightAverage
 from dsanet.engine.evaluator import autocast
+from dsanet.engine.optim import OptimizerState, build_optimizer, scale_learning_rate, set_learning_rate
+from dsanet.engine.preparation import place_model, seed_iteration
+from dsanet.models.sync_batch_norm import convert_sync_batch_norm
+from dsanet.models.weights.loading import load_weights
+from dsanet.utils import distributed
 
 
-@dataclass(frozen=True)
-class Gradient:
-    """What forward and backward gave, before the weights change.
+class StepResult(Enum):
+    """What became of a step."""
 
-    Attributes:
-        scalars: means over the batches: ``loss``, what else the model reports, and ``grad_norm``, the L2 norm of the
-            gradient before clipping.
-        is_finite: whether the weights may follow the gradient. Gradients that overflow in fp16 count as finite: the
-            scaler leaves such a step out and lowers its scale, which is how it finds the largest scale that works.
-        overflows: whether they did.
-    """
-
-    scalars: dict[str, Tensor]
-    is_finite: bool
-    overflows: bool = False
+    UPDATED = 'updated'
+    OVERFLOW = 'overflow'  # fp16 gradients overflowed: skipped, and the scaler lowers its scale
+    NON_FINITE = 'non-finite'  # loss or gradient is infinite or NaN: skipped
 
 
 class Stepper:
-    """Takes steps: :meth:`compute` the gradient of some batches, then :meth:`apply` it or :meth:`leave_out`.
+    """Takes optimizer steps: :meth:`backward` computes a gradient, :meth:`update` applies it or skips the step.
+
+    They are separate so that the caller can do other work in between: on a GPU, ``backward`` only queues kernels, and
+    ``update`` waits for them. All processes get the same result although they exchange gradients only: a loss that is
+    not finite in one process makes the gradient of this process NaN, and so the mean of all.
 
     Args:
-        model: what is called, perhaps wrapped for several processes.
-        bare: the recognizer in it.
-        optimizer: of its parameters.
-        scaler: for fp16; disabled otherwise.
-        average: averaged weights that follow the steps, or None.
-        amp: None, 'bf16' or 'fp16'.
-        clip_grad_norm: largest L2 norm of the gradient, or None.
+        config: a checked config with ``model``, ``optimizer``, ``schedule`` and ``train_cfg``.
+        device: where to train.
+
+    Attributes:
+        model: the recognizer.
+        average: averaged weights that are updated after each step, or None.
+        optimizer, schedule, scaler: of the training; the scaler is for fp16, and disabled otherwise.
+        batch_size: videos in one step, of all processes.
+        train_cfg, runtime: sections of the config.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        bare: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        average: WeightAverage | None,
-        amp: str | None,
-        clip_grad_norm: float | None,
-    ) -> None:
-        self.model = model
-        self.bare = bare
-        self.optimizer = optimizer
-        self.scaler = scaler
-        self.average = average
-        self.amp = amp
-        self.clip_grad_norm = clip_grad_norm
-        self.device = next(bare.parameters()).device
-        self._buffers = [buffer for buffer in bare.buffers() if buffer.numel()]
-        self._kept = [torch.empty_like(buffer) for buffer in self._buffers]
+    def __init__(self, config: Mapping[str, Any], device: torch.device) -> None:
+        train_cfg: TrainCfg = read_section(config, 'train_cfg', TrainCfg)
+        runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
+        self.device = device
+        self.train_cfg = train_cfg
+        self.runtime = runtime
+        self.batch_size = config['train_dataloader']['batch_size'] * distributed.world_size() * train_cfg.accumulate
+        self.model: Any = build(config['model'], MODELS, 'model')
+        if train_cfg.sync_bn:
+            self.model = convert_sync_batch_norm(self.model, device)
+        place_model(self.model, device)
+        parameters: ParametersCfg = read_section(config, 'parameters', ParametersCfg)
+        self.optimizer = build_optimizer(config['optimizer'], self.model, parameters)
+        scale_learning_rate(self.optimizer, train_cfg, self.batch_size)
+        self.schedule = build(config['schedule'], SCHEDULES, 'schedule')
+        self.scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == 'fp16')
+        self.average = None if train_cfg.ema_decay is None else WeightAverage(self.model, train_cfg.ema_decay)
+        self._callable: nn.Module = self.model  # wrapped in DistributedDataParallel by start()
+        self._needs_warm_up = distributed.world_size() > 2 and not runtime.find_unused_parameters
+        self._buffers = [buffer for buffer in self.model.buffers() if buffer.numel()]
+        self._saved_buffers = [torch.empty_like(buffer) for buffer in self._buffers]
 
-    def compute(self, batches: Sequence[Mapping[str, Any]], seed: Callable[[int], None]) -> Gradient:
+    @property
+    def evaluated_model(self) -> Any:
+        """The model to validate: the averaged one, if there is an average."""
+        return self.model if self.average is None else self.average.model
+
+    # -- before the first step -------------------------------------------------------------------------------------
+
+    def load_initial_weights(self, load_from: str | None, allow_pickle: bool = False) -> None:
+        """Load the weights of a new training.
+
+        Args:
+            load_from: a checkpoint; None for the backbone's ``pretrained``, if any.
+            allow_pickle: let the file run code while it is read.
+
+        Raises:
+            FileNotFoundError, ValueError: as ``load_weights``.
+        """
+        if load_from is not None:
+            load_weights(self.model, load_from, allow_pickle=allow_pickle)
+        else:
+            self.model.init_weights()
+        if self.average is not None:
+            self.average.restart(self.model)
+
+    def start(self) -> None:
+        """Compile the model if the config says so, and wrap it for several processes, which all call this together."""
+        if self.runtime.compile:
+            self.model.compile()
+        self._callable = distributed.wrap_ddp(self.model, self.device, self.runtime.find_unused_parameters)
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def set_learning_rate(self, epoch: float) -> float:
+        """Set and return the learning rate of a position in the training, in epochs."""
+        return set_learning_rate(self.optimizer, self.schedule.factor(epoch, self.train_cfg.max_epochs))
+
+    def backward(self, batches: Sequence[Mapping[str, Any]], iteration: int) -> dict[str, Tensor]:
         """Compute the mean gradient of the batches' losses and clip it.
 
         Args:
-            batches: from the loader, of one size.
-            seed: called before each batch with its place, so that dropout is a function of where the run stands.
+            batches: from the loader, all of one size.
+            iteration: number of the iteration in the training, from 0 on; decides the dropout.
+
+        Returns:
+            Means over the batches: ``loss``, other scalars of the model, and ``grad_norm``, the L2 norm of the gradient
+            of all processes before clipping; on the device.
         """
-        torch._foreach_copy_(self._kept, self._buffers)
+        if self._needs_warm_up:
+            # DistributedDataParallel sorts gradients after its first backward pass, and the sum over three or more
+            # processes depends on their order. Without this, a resumed run would not repeat the sums of its first
+            # iteration.
+            self._needs_warm_up = False
+            self.backward(batches, iteration)
+            self._skip_step()
+        torch._foreach_copy_(self._saved_buffers, self._buffers)
         self.optimizer.zero_grad(set_to_none=True)
         every = []
-        for place, batch in enumerate(batches):
-            seed(place)
-            with self._communicating(place == len(batches) - 1):
-                with autocast(self.device, self.amp):
-                    scalars = self.model(batch['inputs'], batch['label'])
-                self.scaler.scale(scalars['loss'] / len(batches)).backward()
+        for index, batch in enumerate(batches):
+            seed_iteration(self.runtime.seed, iteration, distributed.rank(), index)
+            with self._grad_sync(index == len(batches) - 1):
+                with autocast(self.device, self.runtime.amp):
+                    scalars = self._callable(batch['inputs'], batch['label'])
+                loss = scalars['loss']
+                one_or_nan = torch.where(loss.detach().isfinite(), 1.0, math.nan)
+                self.scaler.scale(loss / len(batches) * one_or_nan).backward()
             every.append({name: value.detach() for name, value in scalars.items()})
         means = {name: sum(scalars[name] for scalars in every) / len(every) for name in every[0]}
         self.scaler.unscale_(self.optimizer)
-        # Only parameters of the optimizer are unscaled; a frozen one has no gradient.
-        gradients = [p.grad for p in self.bare.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if self.clip_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.bare.parameters(), self.clip_grad_norm, norm)
-        overflows_first = self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        looked_at = means['loss'] if overflows_first else torch.stack([means['loss'].float(), norm.float()])
-        if overflows_first and not norm.isfinite():
-            # A step that the scaler leaves out has no norm.
-            return Gradient(means, bool(looked_at.isfinite().all()), overflows=True)
-        return Gradient({**means, 'grad_norm': norm}, bool(looked_at.isfinite().all()))
+        # The scaler unscales the optimizer's parameters only; frozen parameters have no gradient.
+        norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if self.train_cfg.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.train_cfg.clip_grad_norm, norm)
+        return {**means, 'grad_norm': norm}
 
-    def _communicating(self, is_last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Let the processes exchange gradients behind the last batch only."""
-        if is_last or not isinstance(self.model, nn.parallel.DistributedDataParallel):
+    def _grad_sync(self, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which backward passes average gradients over processes only if ``enabled``."""
+        if enabled or not isinstance(self._callable, nn.parallel.DistributedDataParallel):
             return contextlib.nullcontext()
-        return self.model.no_sync()
+        return self._callable.no_sync()
 
-    def apply(self) -> None:
-        """Let the weights follow the gradient.
+    def update(self, grad_norm: Tensor) -> StepResult:
+        """Update the weights and their average, or skip the step if the gradient is not finite.
 
-        Where fp16 made gradients overflow, the scaler leaves the optimizer's step out, and the average does not move.
+        A skipped step leaves no trace in weights, optimizer and running statistics. Waits for the device.
+
+        Args:
+            grad_norm: from :meth:`backward`.
         """
-        self.scaler.step(self.optimizer)
-        if self.average is None:
+        if grad_norm.isfinite():
+            self.scaler.step(self.optimizer)
             self.scaler.update()
-            return
-        scale = self.scaler.get_scale()
+            if self.average is not None:
+                self.average.update(self.model)
+            return StepResult.UPDATED
+        if self.scaler.get_scale() <= 1:  # always 1 without fp16
+            self._skip_step()
+            return StepResult.NON_FINITE
+        # Not a fault: this is how the scaler finds the largest scale that works.
+        self._restore()
         self.scaler.update()
-        if self.scaler.get_scale() >= scale:  # the scale falls after a step left out, only then
-            self.average.update(self.bare)
+        return StepResult.OVERFLOW
 
-    def leave_out(self) -> None:
-        """Forget the gradient, and what the batches did to running statistics, as if they had never been seen."""
-        torch._foreach_copy_(self._buffers, self._kept)
-        self.optimizer.zero_grad(set_to_none=True)
+    def _skip_step(self) -> None:
+        self._restore()
         if self.scaler.is_enabled():
-            self.scaler.update(self.scaler.get_scale())  # keeps its scale and is ready for the next step
+            self.scaler.update(self.scaler.get_scale())  # ready for the next step, at the same scale
 
-    def settle(self, batches: Sequence[Mapping[str, Any]]) -> None:
-        """Let DistributedDataParallel find its order of gradients, without any other effect.
+    def _restore(self) -> None:
+        torch._foreach_copy_(self._buffers, self._saved_buffers)
+        self.optimizer.zero_grad(set_to_none=True)
 
-        It sorts them by the first backward pass, and sums of three or more processes round by their place. A run that
-        is resumed would sum its first iteration in the unsorted order, where the undisturbed one has long sorted.
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def sync_buffers(self) -> None:
+        """Give all processes the buffers of rank 0, so that they validate and save the same model."""
+        for model in [self.model] if self.average is None else [self.model, self.average.model]:
+            distributed.broadcast_buffers(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds: the states of model, average, optimizer and scaler."""
+        return {
+            'state_dict': self.model.state_dict(),
+            **({} if self.average is None else self.average.state_dict()),
+            'optimizer': OptimizerState(self.optimizer, self.model).state_dict(),
+            'scaler': self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, except for options of the optimizer: those of the config apply.
+
+        Raises:
+            RuntimeError, ValueError, KeyError, TypeError: the state is of another model or optimizer.
         """
-        self.compute(batches, lambda place: None)
-        self.leave_out()
+        self.model.load_state_dict(state['state_dict'])
+        OptimizerState(self.optimizer, self.model).load_state_dict(state['optimizer'])
+        if self.average is not None and 'ema_state_dict' in state:
+            self.average.load_state_dict(state)
+        elif self.average is not None:
+            self.average.restart(self.model)
+        if state['scaler']:  # empty if the run did not use fp16
+            self.scaler.load_state_dict(state['scaler'])

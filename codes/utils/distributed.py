@@ -5,7 +5,7 @@ Everything works the same in a single process without a process group.
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -133,6 +133,24 @@ def all_reduce_max(numbers: Sequence[int]) -> list[int]:
     value = torch.tensor(numbers)  # on the CPU, where these numbers are needed
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return value.tolist()  # (len(numbers),)
+
+
+def start_all_reduce_max(number: int) -> Callable[[], int]:
+    """Start :func:`all_reduce_max` of one number; the returned function waits for the result.
+
+    Meanwhile the process can compute and exchange gradients. All processes start and finish their reductions in the
+    same order.
+    """
+    if not dist.is_initialized():
+        return lambda: number
+    value = torch.tensor([number])  # on the CPU, so that the GPU is not waited for
+    work = dist.all_reduce(value, op=dist.ReduceOp.MAX, async_op=True)
+
+    def finish() -> int:
+        work.wait()
+        return int(value)
+
+    return finish
 
 
 def all_gather_object(value: Any) -> list[Any]:

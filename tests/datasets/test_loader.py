@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -58,7 +57,7 @@ def order(num_samples, batch_size, rank=0, world_size=1, seed=0, epoch=0):
     return [key[1] for key in keys]
 
 
-def test_batches_do_not_depend_on_workers_and_differ_by_epoch(dataset):
+def test_batches_depend_on_epoch_but_not_on_workers(dataset):
     here, there = epochs(dataset, num_workers=0), epochs(dataset, num_workers=2)
     for one, other in zip(here, there, strict=True):
         assert len(one) == 3
@@ -110,25 +109,25 @@ def test_multi_hot_labels_are_stacked(root, tmp_path, num_workers):
     assert batch['label'].dtype == torch.float32
 
 
-def test_channels_last_memory_survives_the_way_from_a_worker(dataset):
+def test_batches_from_workers_are_channels_last(dataset):
     batch = next(iter(build_dataloader(dataset, 2, 1, training=False)))
     assert batch['inputs'].permute(0, 1, 2, 4, 5, 6, 3).is_contiguous()
 
 
-def test_order_is_a_permutation_that_seed_and_epoch_decide():
+def test_order_is_a_function_of_seed_and_epoch():
     orders = {(seed, epoch): tuple(order(20, 2, seed=seed, epoch=epoch)) for seed in (0, 1) for epoch in (0, 1)}
     assert len(set(orders.values())) == 4
     assert all(sorted(o) == list(range(20)) for o in orders.values())
     assert tuple(order(20, 2)) == orders[0, 0]
 
 
-def test_ranks_are_disjoint_equally_long_and_share_full_global_batches():
+def test_ranks_share_full_global_batches():
     shards = [order(23, batch_size=2, rank=rank, world_size=4) for rank in range(4)]
     assert [len(shard) for shard in shards] == [4] * 4
     assert len({index for shard in shards for index in shard}) == 16
 
 
-def test_global_batches_do_not_depend_on_the_number_of_processes():
+def test_global_batches_are_independent_of_world_size():
     def global_batches(world_size):
         batch = 8 // world_size
         shards = [order(50, batch, rank, world_size) for rank in range(world_size)]
@@ -141,14 +140,14 @@ def test_global_batches_do_not_depend_on_the_number_of_processes():
     assert global_batches(1) == global_batches(2) == global_batches(8)
 
 
-def test_data_set_smaller_than_a_global_batch_is_refused(dataset):
-    with pytest.raises(ValueError, match=r'batch_size=4 x 2 process\(es\) = 8 videos, but the dataset has 7'):
+def test_dataset_smaller_than_a_batch_is_an_error(dataset):
+    with pytest.raises(ValueError, match=r'batch_size=4 x 2 .*= 8 .* 7$'):
         build_dataloader(dataset, 4, 0, training=True, world_size=2)
 
 
 @pytest.mark.parametrize('batch_size', [1, 2, 3, 7, 8])
 @pytest.mark.parametrize('world_size', [1, 2, 3, 7, 10])
-def test_evaluation_takes_every_sample_exactly_once_in_the_batches_of_one_process(batch_size, world_size):
+def test_evaluation_batches_are_independent_of_world_size(batch_size, world_size):
     samplers = [ShardSampler(NUM_VIDEOS, batch_size, rank, world_size) for rank in range(world_size)]
     shards = [list(sampler) for sampler in samplers]
     assert [len(sampler) for sampler in samplers] == [len(shard) for shard in shards]
@@ -160,17 +159,17 @@ def test_evaluation_takes_every_sample_exactly_once_in_the_batches_of_one_proces
         assert batches == alone[rank::world_size]
 
 
-def test_evaluation_shares_what_is_not_done_in_the_same_batches(dataset):
+def test_evaluation_divides_remaining_batches(dataset):
     loaders = [build_dataloader(dataset, 2, 0, training=False, rank=rank, world_size=2) for rank in range(2)]
     for loader in loaders:
-        loader.sampler.leave_out({0, 2})  # of [0, 1], [2, 3], [4, 5], [6]
+        loader.sampler.skip_batches({0, 2})  # of [0, 1], [2, 3], [4, 5], [6]
     assert [[batch['index'].tolist() for batch in loader] for loader in loaders] == [[[2, 3]], [[6]]]
     assert [len(loader) for loader in loaders] == [1, 1]
-    loaders[0].sampler.leave_out(range(4))
+    loaders[0].sampler.skip_batches(range(4))
     assert list(loaders[0]) == []
 
 
-def test_evaluation_keeps_the_last_small_batch_and_allows_an_empty_shard(dataset):
+def test_evaluation_allows_small_batches_and_empty_shards(dataset):
     loader = build_dataloader(dataset, 3, 0, training=False)
     assert [batch['index'].tolist() for batch in loader] == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(build_dataloader(dataset, 3, 0, training=False, rank=8, world_size=9)) == []
@@ -200,7 +199,7 @@ def test_an_error_in_a_worker_names_the_video(root):
 
 def test_pipeline_without_packing_is_refused(root):
     dataset = VideoDataset([OpenVideo()], str(root / 'list.txt'), str(root))
-    with pytest.raises(ValueError, match="the pipeline does not give 'inputs': end it with PackInputs"):
+    with pytest.raises(ValueError, match='PackInputs'):
         build_dataloader(dataset, 1, 0, training=False)
 
 
@@ -210,17 +209,17 @@ def test_pipeline_without_packing_is_refused(root):
 )
 def test_numbers_out_of_range_are_refused(dataset, name, value, low):
     arguments = dict(batch_size=1, num_workers=0, training=False) | {name: value}
-    with pytest.raises(ValueError, match=f'{name} must be at least {low}, got {value}'):
+    with pytest.raises(ValueError, match=f'{name} .*{low}.*{value}'):
         build_dataloader(dataset, **arguments)
 
 
 def test_rank_out_of_range_is_refused(dataset):
-    with pytest.raises(ValueError, match='rank must be from 0 to world_size - 1 = 1, got 2'):
+    with pytest.raises(ValueError, match='rank .* 1, got 2'):
         build_dataloader(dataset, 1, 0, training=False, rank=2, world_size=2)
 
 
 class InsideOfWorkers(torch.utils.data.Dataset):
-    """Tells of the process that a sample is made in."""
+    """Samples are facts about the process that loads them."""
 
     def __len__(self):
         return 4
@@ -231,7 +230,7 @@ class InsideOfWorkers(torch.utils.data.Dataset):
         return os.getpid(), torch.get_num_threads(), cv2.getNumThreads()
 
 
-def test_workers_have_one_thread_and_leave_signals_to_the_main_process(dataset):
+def test_workers_have_one_thread_and_ignore_signals(dataset):
     assert build_dataloader(dataset, 1, 1, training=False).persistent_workers
     assert not build_dataloader(dataset, 1, 0, training=False).persistent_workers
     loader = DataLoader(
@@ -243,32 +242,16 @@ def test_workers_have_one_thread_and_leave_signals_to_the_main_process(dataset):
     worker, *threads = seen[0]
     assert threads == [1, 1]
     assert worker != os.getpid()
-
-
-class OneSignal(torch.utils.data.Dataset):
-    """Sends its worker SIGTERM once and waits until that is taken: of two that are pending the kernel keeps one."""
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        if index == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-            while signal.SIGTERM in signal.sigpending():
-                time.sleep(0.001)
-        return index
-
-
-def test_a_worker_ends_when_its_parent_says_so_and_for_nobody_else():
-    loader = DataLoader(OneSignal(), num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
-    start_workers(loader)
-    next(iter(loader))
-    worker = loader._iterator._workers[0]
-    assert worker.is_alive()
-    worker.terminate()
-    worker.join(10)
-    assert worker.exitcode == 0
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize('method', ['forkserver', 'spawn'])
+def test_other_start_methods_give_the_same_batches(dataset, method):
+    loaders = [build_dataloader(dataset, 2, 1, training=True) for _ in range(2)]
+    loaders[1].multiprocessing_context = method
+    one, two = ([batch['inputs'] for batch in loader] for loader in loaders)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
 HOST = """
@@ -314,7 +297,7 @@ next(iter(loader))
 wait_for('stuck 1')
 wait_for('stuck 2')
 print(*(worker.pid for worker in loader._iterator._workers))
-ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))  # so that nothing shuts the workers down
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))  # keeps the loader alive, so that nothing shuts its workers down
 """
 
 
@@ -330,7 +313,7 @@ def test_exit_kills_our_workers_and_no_others(tmp_path):
 
 
 @pytest.mark.parametrize('training', [True, False])
-def test_workers_that_start_early_have_nothing_to_do_until_they_are_asked(dataset, training):
+def test_workers_started_early_wait_for_work(dataset, training):
     loaders = [build_dataloader(dataset, 2, 1, training=training) for _ in range(2)]
     start_workers(loaders[1])
     workers = list(loaders[1]._iterator._workers)
@@ -348,7 +331,7 @@ def test_workers_that_start_early_have_nothing_to_do_until_they_are_asked(datase
 
 
 @pytest.mark.parametrize('first', [0, 2, 4])
-def test_an_epoch_is_taken_up_in_its_middle(first):
+def test_epoch_resumes_in_the_middle(first):
     for rank in range(2):
         sampler = EpochSampler(13, 1, seed=3, rank=rank, world_size=2, accumulate=2)
         sampler.set_epoch(4)
@@ -381,19 +364,19 @@ def test_the_usual_order_has_keys_as_ever(dataset):
     assert keys_of(dataset, epoch=3) == [(3, index) for index in expected.tolist()]
 
 
-def test_repeat_takes_every_video_so_many_times_each_time_anew(dataset):
+def test_repeat_augments_each_pass_differently(dataset):
     keys = keys_of(dataset, epoch=1, repeat=4)
     assert sorted(keys) == [(1, index, time) for index in range(NUM_VIDEOS) for time in range(4)]
     inputs = [dataset[key]['inputs'] for key in keys if key[1] == 2]
     assert all(not torch.equal(a, b) for i, a in enumerate(inputs) for b in inputs[:i])
     # A dataset smaller than a batch is enough if it is repeated.
     assert len(keys_of(dataset, batch_size=20, repeat=3)) == 20
-    with pytest.raises(ValueError, match=r'= 20 videos, but the dataset has 7 x repeat=2'):
+    with pytest.raises(ValueError, match=r'= 20 .* 7 x repeat=2'):
         keys_of(dataset, batch_size=20, repeat=2)
 
 
 @pytest.mark.parametrize('class_balance', ['equal', 'square_root'])
-def test_balanced_epochs_do_not_depend_on_the_number_of_processes(root, class_balance):
+def test_balanced_epochs_are_independent_of_world_size(root, class_balance):
     dataset = imbalanced(root)
     options = {'class_balance': class_balance, 'repeat': 3, 'epoch': 2}
     alone = keys_of(dataset, batch_size=4, **options)
@@ -405,7 +388,7 @@ def test_balanced_epochs_do_not_depend_on_the_number_of_processes(root, class_ba
     assert (np.abs(counts - wanted) < 1).all()
 
 
-def test_balanced_epochs_differ_and_can_be_taken_up_alone(root):
+def test_balanced_epochs_differ_and_resume_alone(root):
     def batches(epoch, num_workers):
         loader = build_dataloader(imbalanced(root), 4, num_workers, class_balance='equal', training=True, seed=1)
         loader.sampler.set_epoch(epoch)
@@ -442,35 +425,35 @@ def damaged(root, tmp_path):
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_training_replaces_a_bad_sample_and_the_batch_tells(root, tmp_path, num_workers):
+def test_training_replaces_and_reports_bad_samples(root, tmp_path, num_workers):
     dataset = damaged(root, tmp_path)
     batches = list(build_dataloader(dataset, 2, num_workers, training=True))
     assert sorted(len(batch['bad']) for batch in batches) == [0, 0, 1]
     ((bad,),) = (bad for batch in batches for bad in batch['bad'])
     assert bad['path'] == str(tmp_path / 'bad.mp4')
     assert bad['source'] == f'{tmp_path}/list.txt:2'
-    assert "cannot be opened with decoder='decord'" in bad['reason']
+    assert ".* decoder='decord'" in bad['reason']
     indices = [index for batch in batches for index in batch['index'].tolist()]
     assert len(indices) == 6
     assert 1 not in indices
     assert sorted(label for batch in batches for label in batch['label'].tolist()) == [0, 0, 0, 1, 1, 1]
-    # Isolated in a worker or not, the same sample stands in.
+    # The replacement is the same with and without workers.
     again = list(build_dataloader(dataset, 2, 0, training=True))
     assert all(torch.equal(a['inputs'], b['inputs']) for a, b in zip(batches, again, strict=True))
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
-def test_evaluation_and_training_on_request_refuse_a_bad_sample(root, tmp_path, num_workers):
+def test_bad_samples_are_errors_without_resampling(root, tmp_path, num_workers):
     dataset = damaged(root, tmp_path)
     for options in ({'training': False}, {'training': True, 'on_error': 'raise'}, {'training': False}):
-        with pytest.raises(ValueError, match=r"list.txt:2: .*bad.mp4 cannot be opened with decoder='decord'"):
+        with pytest.raises(ValueError, match=r"list.txt:2: .*bad.mp4 .* decoder='decord'"):
             list(build_dataloader(dataset, 2, num_workers, **options))
     list(build_dataloader(dataset, 2, num_workers, training=True, on_error='resample'))
 
 
 def test_options_of_training_are_refused_in_evaluation(dataset):
     for option in ({'class_balance': 'equal'}, {'repeat': 2}, {'on_error': 'resample'}):
-        with pytest.raises(ValueError, match=f'{next(iter(option))} is for training: evaluation takes every video'):
+        with pytest.raises(ValueError, match=next(iter(option))):
             build_dataloader(dataset, 1, 0, training=False, **option)
     build_dataloader(dataset, 1, 0, training=False, on_error='raise', repeat=1, class_balance=None)
 
@@ -478,10 +461,10 @@ def test_options_of_training_are_refused_in_evaluation(dataset):
 @pytest.mark.parametrize(
     ('option', 'text'),
     [
-        ({'on_error': 'skip'}, "on_error='skip' must be 'raise', 'resample' or None"),
-        ({'max_bad_share': 1.5}, 'max_bad_share=1.5 must lie between 0 and 1'),
-        ({'repeat': 0}, 'repeat must be a whole number of at least 1, got 0'),
-        ({'class_balance': 'even'}, "class_balance='even' must be one of"),
+        ({'on_error': 'skip'}, "on_error='skip' .*'raise', 'resample'"),
+        ({'max_bad_share': 1.5}, 'max_bad_share=1.5 .* 0 and 1'),
+        ({'repeat': 0}, 'repeat .* 1, got 0'),
+        ({'class_balance': 'even'}, "class_balance='even' .*'equal'"),
     ],
 )
 def test_wrong_options_are_refused(dataset, option, text):

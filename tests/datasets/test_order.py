@@ -23,7 +23,7 @@ def draw(dataset, class_balance, length, seed=0):
     return draw_epoch(*plan, length, np.random.default_rng(seed))
 
 
-def test_uniform_sampling_of_one_data_set_needs_no_groups(tmp_path):
+def test_no_class_balance_needs_no_groups(tmp_path):
     assert plan_groups(make_dataset(tmp_path, LABELS), None) is None
     parts = [make_dataset(tmp_path, LABELS)] * 2
     assert plan_groups(MixedDataset(parts), None) is None
@@ -46,14 +46,14 @@ def test_classes_get_their_shares(tmp_path, class_balance, shares):
             assert max(times) - min(times) <= 1
 
 
-def test_shares_that_are_no_whole_numbers_are_right_on_average(tmp_path):
+def test_fractional_shares_are_right_on_average(tmp_path):
     dataset = make_dataset(tmp_path, LABELS)
     counts = Counter(dataset.labels[draw(dataset, 'equal', 10, seed)].tolist().count(2) for seed in range(300))
     assert set(counts) == {3, 4}
     assert counts[4] / 300 == pytest.approx(1 / 3, abs=0.1)
 
 
-def test_an_epoch_is_shuffled_and_a_function_of_its_generator(tmp_path):
+def test_epoch_is_shuffled_by_its_generator(tmp_path):
     dataset = make_dataset(tmp_path, LABELS)
     orders = [draw(dataset, 'equal', 21, seed).tolist() for seed in (0, 0, 1)]
     assert orders[0] == orders[1]
@@ -106,11 +106,11 @@ def test_repetitions_are_counted():
 
 def test_unknown_sampling_and_classes_that_overlap_are_refused(tmp_path):
     dataset = make_dataset(tmp_path, LABELS)
-    with pytest.raises(ValueError, match="class_balance='balance' must be one of None, 'equal', 'square_root'"):
+    with pytest.raises(ValueError, match="class_balance='balance' .*None, 'equal', 'square_root'"):
         plan_groups(dataset, 'balance')
     several = make_dataset(tmp_path, ['0,1', '2'], multi_hot=3)
     with pytest.raises(
-        ValueError, match="class_balance='equal' needs one class a video, but the dataset has multi_hot"
+        ValueError, match="class_balance='equal' .*multi_hot"
     ):
         plan_groups(several, 'equal')
     assert plan_groups(several, None) is None

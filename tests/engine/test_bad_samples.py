@@ -201,7 +201,7 @@ def test_a_run_on_broken_videos_resumes_in_the_same_bits_and_keeps_its_record(
     original = Trainer._train_epoch
 
     def stop_before_epoch_2(self: Trainer, *args: object) -> None:
-        if self.epoch == 1:
+        if self.state.epoch == 1:
             raise KeyboardInterrupt
         original(self, *args)
 

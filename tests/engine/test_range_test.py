@@ -58,7 +58,7 @@ def config(data: Path) -> dict[str, Any]:
 @pytest.fixture
 def trainer(config: dict[str, Any], tmp_path: Path) -> Trainer:
     trainer = range_test.make_trainer(config, tmp_path)
-    trainer.start()
+    trainer.prepare(check_data=False)
     return trainer
 
 
@@ -68,7 +68,7 @@ def test_the_rate_grows_by_a_factor_and_groups_keep_their_multipliers(
     seen, steps = [], range_test.take_step
 
     def take_step(trainer: Trainer, *args: Any) -> float:
-        seen.append([group['lr'] for group in trainer.optimizer.param_groups])
+        seen.append([group['lr'] for group in trainer.stepper.optimizer.param_groups])
         return steps(trainer, *args)
 
     monkeypatch.setattr(range_test, 'take_step', take_step)

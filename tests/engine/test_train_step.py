@@ -30,7 +30,7 @@ def take_step(stepper: Stepper, *batches: Mapping[str, Any]) -> Gradient:
 def make_trainer(data: Path, work_dir: Path, **changes: dict) -> tuple[Trainer, Stepper, Mapping[str, Any]]:
     """Return a run at its start, with the whole learning rate, and its first batch."""
     trainer = Trainer(make_config(data, **changes), work_dir, DEVICE)
-    set_learning_rate(trainer.optimizer, 1)
+    set_learning_rate(trainer.stepper.optimizer, 1)
     return trainer, trainer.make_stepper(), next(iter(trainer.train_loader))
 
 
@@ -54,19 +54,19 @@ def test_average_follows_the_steps_of_a_run(data: Path, tmp_path: Path) -> None:
     for i, name in enumerate(names):
         first, second, third = (values[i] for values in seen)
         two = first * 2 / 11 + second * 9 / 11
-        assert torch.allclose(trainer.average.model.state_dict()[name], two * 0.25 + third * 0.75, atol=1e-7)
+        assert torch.allclose(trainer.stepper.average.model.state_dict()[name], two * 0.25 + third * 0.75, atol=1e-7)
 
 
 def test_step_that_fp16_leaves_out_does_not_move_the_average(data: Path, tmp_path: Path) -> None:
     trainer, stepper, batch = make_trainer(data, tmp_path, runtime={'amp': 'fp16'}, train_cfg=EMA)
     take_step(stepper, batch)
-    assert trainer.average.num_updates == 1
-    before = copy_state(trainer.average.model)
+    assert trainer.stepper.average.num_updates == 1
+    before = copy_state(trainer.stepper.average.model)
     stepper.scaler = torch.amp.GradScaler('cpu', init_scale=1e38)
     assert take_step(stepper, batch).is_finite  # an overflow on the way to the right scale is no fault of the run
     assert stepper.scaler.get_scale() < 1e38
-    assert trainer.average.num_updates == 1
-    assert_equal(before, trainer.average.model.state_dict())
+    assert trainer.stepper.average.num_updates == 1
+    assert_equal(before, trainer.stepper.average.model.state_dict())
 
 
 def test_gradients_are_clipped_to_the_limit(data: Path, tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_processes_exchange_gradients_behind_the_last_batch_only(data: Path, tmp
 def test_step_left_out_leaves_no_trace(data: Path, tmp_path: Path) -> None:
     trainer, stepper, batch = make_trainer(data, tmp_path, train_cfg=EMA)
     take_step(stepper, batch)
-    before, average = copy_state(trainer.model), copy_state(trainer.average.model)
-    momentum = [s['momentum_buffer'].clone() for s in trainer.optimizer.state.values()]
+    before, average = copy_state(trainer.model), copy_state(trainer.stepper.average.model)
+    momentum = [s['momentum_buffer'].clone() for s in trainer.stepper.optimizer.state.values()]
     with torch.no_grad():
         filter_weight = trainer.model.backbone.conv1.weight
         kept = filter_weight.clone()
@@ -188,8 +188,8 @@ def test_step_left_out_leaves_no_trace(data: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         filter_weight.copy_(kept)
     assert_equal(before, trainer.model.state_dict())
-    assert_equal(average, trainer.average.model.state_dict())
-    after = [s['momentum_buffer'] for s in trainer.optimizer.state.values()]
+    assert_equal(average, trainer.stepper.average.model.state_dict())
+    after = [s['momentum_buffer'] for s in trainer.stepper.optimizer.state.values()]
     assert all(torch.equal(a, b) for a, b in zip(momentum, after, strict=True))
     assert all(p.grad is None for p in trainer.model.parameters())
 
@@ -213,4 +213,4 @@ def test_settling_changes_nothing(data: Path, tmp_path: Path) -> None:
     before = copy_state(trainer.model)
     stepper.settle([batch])
     assert_equal(before, trainer.model.state_dict())
-    assert not trainer.optimizer.state
+    assert not trainer.stepper.optimizer.state

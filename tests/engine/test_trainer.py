@@ -35,7 +35,7 @@ DEVICE = torch.device('cpu')
 def train(config: dict, work_dir: Path, **options: str) -> Trainer:
     work_dir.mkdir(exist_ok=True)
     trainer = Trainer(config, work_dir, DEVICE)
-    trainer.start(**options)
+    trainer.prepare(check_data=False, **options)
     trainer.train()
     return trainer
 
@@ -62,7 +62,7 @@ def train_with_a_stop(config: dict, work_dir: Path, monkeypatch: pytest.MonkeyPa
     original = Trainer._train_epoch
 
     def stop_before_epoch_3(self: Trainer, *args: object) -> None:
-        if self.epoch == 2:
+        if self.state.epoch == 2:
             raise KeyboardInterrupt
         original(self, *args)
 
@@ -140,10 +140,10 @@ def test_validation_uses_the_averaged_weights_and_says_so(
 
 def test_average_begins_with_the_weights_that_the_run_starts_from(data: Path, straight: Path, tmp_path: Path) -> None:
     trainer = Trainer(make_config(data, train_cfg=EMA), tmp_path, DEVICE)
-    trainer.start(load_from=str(straight / 'epoch_4.pth'))
+    trainer.prepare(check_data=False, load_from=str(straight / 'epoch_4.pth'))
     expected = read_checkpoint(straight / 'epoch_4.pth')['state_dict']['backbone.conv1.weight']
-    assert torch.equal(trainer.average.model.backbone.conv1.weight, expected)
-    assert trainer.average.num_updates == 0
+    assert torch.equal(trainer.stepper.average.model.backbone.conv1.weight, expected)
+    assert trainer.stepper.average.num_updates == 0
 
 
 def test_processes_get_the_same_statistics_of_model_and_average(
@@ -151,10 +151,10 @@ def test_processes_get_the_same_statistics_of_model_and_average(
 ) -> None:
     trainer = Trainer(make_config(data, train_cfg={**EMA, 'max_epochs': 1}), tmp_path, DEVICE)
     given = []
-    monkeypatch.setattr(distributed, 'broadcast_buffers', lambda model: given.append((model, trainer.epoch)))
-    trainer.start()
+    monkeypatch.setattr(distributed, 'broadcast_buffers', lambda model: given.append((model, trainer.state.epoch)))
+    trainer.prepare(check_data=False)
     trainer.train()
-    assert given == [(trainer.model, 0), (trainer.average.model, 0)]
+    assert given == [(trainer.model, 0), (trainer.stepper.average.model, 0)]
 
 
 @pytest.mark.parametrize('ema_decay', [None, 0.5])
@@ -174,7 +174,7 @@ def test_averaging_may_begin_or_end_on_resume(
     was = 0.9 if ema_decay is None else None
     assert caplog.messages == [f'train_cfg.ema_decay was {was} and is {ema_decay}: the run goes on, but not exactly']
     assert content.get('ema_updates') == (None if ema_decay is None else 2)
-    assert trainer.epoch == 4
+    assert trainer.state.epoch == 4
 
 
 def test_parameters_have_the_rates_and_decay_that_the_config_says(
@@ -187,7 +187,7 @@ def test_parameters_have_the_rates_and_decay_that_the_config_says(
     # Four epochs of cosine: the last iteration is at 3.5 epochs, of which one was warm-up.
     factor = 0.5 * (1 + np.cos(np.pi * 2.5 / 3))
     names = {id(p): name for name, p in trainer.model.named_parameters()}
-    options = {names[id(p)]: group for group in trainer.optimizer.param_groups for p in group['params']}
+    options = {names[id(p)]: group for group in trainer.stepper.optimizer.param_groups for p in group['params']}
     assert options.keys() == {name for name, _ in trainer.model.named_parameters()}
     for name, multiplier, decay in [
         ('backbone.conv1.weight', 1, 1e-4),
@@ -211,15 +211,15 @@ def test_change_of_the_groups_is_named_and_momentum_stays_with_its_parameter(
     config['parameters'] = {'bias_lr_multiplier': 2.0, 'decay_norms': False}
     trainer = Trainer(config, tmp_path, DEVICE)
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        trainer.resume(str(straight / 'epoch_4.pth'))
+        trainer._resume(str(straight / 'epoch_4.pth'))
     assert caplog.messages == [
         'parameters.bias_lr_multiplier was None and is 2.0: the run goes on, but not exactly',
         'parameters.decay_norms was None and is False: the run goes on, but not exactly',
     ]
     saved = read_checkpoint(straight / 'epoch_4.pth')['optimizer']['state']
-    assert len(trainer.optimizer.param_groups) == 3
+    assert len(trainer.stepper.optimizer.param_groups) == 3
     for i, parameter in enumerate(trainer.model.parameters()):
-        assert torch.equal(trainer.optimizer.state[parameter]['momentum_buffer'], saved[i]['momentum_buffer'])
+        assert torch.equal(trainer.stepper.optimizer.state[parameter]['momentum_buffer'], saved[i]['momentum_buffer'])
 
 
 def test_frozen_parameters_are_not_trained(data: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_frozen_parameters_are_not_trained(data: Path, tmp_path: Path) -> None:
         Trainer(config, tmp_path, DEVICE)
     config.pop('parameters')
     trainer = Trainer(config, tmp_path, DEVICE)
-    trained = {id(p) for group in trainer.optimizer.param_groups for p in group['params']}
+    trained = {id(p) for group in trainer.stepper.optimizer.param_groups for p in group['params']}
     assert not any(id(p) in trained for p in trainer.model.backbone.layer1.parameters())
     assert all(id(p) in trained for p in trainer.model.backbone.layer2.parameters())
 
@@ -253,7 +253,7 @@ def test_videos_may_have_several_labels(data: Path, tmp_path: Path, average_view
     config = with_several_labels(data, tmp_path, 'train', 'val', average_views=average_views)
     config['model']['cls_head']['loss'] = {'type': 'BinaryCrossEntropyLoss'}
     trainer = Trainer(config, tmp_path, DEVICE)
-    trainer.start()
+    trainer.prepare(check_data=False)
     best = trainer.train()
     predictions = predict(trainer.model, trainer.val_loader, DEVICE)
     assert (predictions.labels.shape, predictions.labels.dtype) == ((7, 8), np.float32)
@@ -279,7 +279,7 @@ def test_several_labels_are_refused_by_a_loss_of_one_before_anything_is_decoded(
 def test_one_label_is_trained_and_several_validated_without_a_loss_of_one(data: Path, tmp_path: Path) -> None:
     config = with_several_labels(data, tmp_path, 'val')
     trainer = Trainer(config, tmp_path, DEVICE)
-    trainer.start()
+    trainer.prepare(check_data=False)
     assert 'mAP' in trainer.train()
     logged = read_lines(tmp_path / 'scalars.jsonl')
     assert any('train/loss' in line for line in logged)
@@ -295,14 +295,14 @@ def test_resume_from_a_checkpoint_without_validation_makes_up_for_it(
     trainer = train(make_config(data), tmp_path, resume=str(tmp_path / 'epoch_3.pth'))
     epochs = [line['epoch'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
     assert epochs == [3, 4]
-    assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), trainer._content())
+    assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), trainer.state_dict())
 
 
 def test_other_seed_gives_another_run(data: Path, straight: Path, tmp_path: Path) -> None:
     trainer = train(make_config(data, runtime={'seed': 1}, train_cfg={'max_epochs': 1}), tmp_path)
     first = read_lines(straight / 'scalars.jsonl')[0]['train/loss']
     assert read_lines(tmp_path / 'scalars.jsonl')[0]['train/loss'] != first
-    assert trainer.epoch == 1
+    assert trainer.state.epoch == 1
 
 
 def test_work_dir_holds_the_last_and_the_best_checkpoint(straight: Path) -> None:
@@ -436,7 +436,7 @@ def test_adamw_by_name(data: Path, tmp_path: Path) -> None:
 def test_load_from_starts_from_weights_and_not_from_the_run(data: Path, straight: Path, tmp_path: Path) -> None:
     config = make_config(data, optimizer={'lr': 0.0, 'weight_decay': 0.0}, train_cfg={'max_epochs': 1})
     trainer = train(config, tmp_path, load_from=str(straight / 'epoch_4.pth'))
-    assert trainer.epoch == 1
+    assert trainer.state.epoch == 1
     expected = read_checkpoint(straight / 'epoch_4.pth')['state_dict']['backbone.conv1.weight']
     assert torch.equal(trainer.model.backbone.conv1.weight, expected)
 
@@ -448,8 +448,8 @@ def test_weights_that_need_code_start_a_run_only_if_that_is_allowed(data: Path, 
     (tmp_path / 'run').mkdir()
     trainer = Trainer(config, tmp_path / 'run', DEVICE)
     with pytest.raises(ValueError, match='it holds argparse.Namespace, and reading that runs code'):
-        trainer.start(load_from=str(tmp_path / 'old.pth'))
-    trainer.start(load_from=str(tmp_path / 'old.pth'), allow_pickle=True)
+        trainer.prepare(check_data=False, load_from=str(tmp_path / 'old.pth'))
+    trainer.prepare(check_data=False, load_from=str(tmp_path / 'old.pth'), allow_pickle=True)
     assert torch.equal(trainer.model.backbone.conv1.weight.cpu(), state['backbone.conv1.weight'])
 
 
@@ -468,11 +468,11 @@ def test_resume_of_weights_alone_and_of_another_model_are_refused(data: Path, st
         r"; model.module_cfg was {'type': 'DSA', 'num_snippets': 2, .*} and is None$"
     )
     with pytest.raises(ValueError, match=text) as refused:
-        trainer.resume(str(straight / 'epoch_4.pth'))
+        trainer._resume(str(straight / 'epoch_4.pth'))
     assert '\n' not in str(refused.value)
     save_atomically({'state_dict': trainer.model.state_dict()}, tmp_path / 'weights.pth')
     with pytest.raises(ValueError, match=r'not a run to resume \(no optimizer, .*\); use --load-from'):
-        trainer.resume(str(tmp_path / 'weights.pth'))
+        trainer._resume(str(tmp_path / 'weights.pth'))
 
 
 def test_resume_with_another_seed_warns_that_it_is_not_exact(
@@ -480,7 +480,7 @@ def test_resume_with_another_seed_warns_that_it_is_not_exact(
 ) -> None:
     trainer = Trainer(make_config(data, runtime={'seed': 7}), tmp_path, DEVICE)
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        trainer.resume(str(straight / 'epoch_4.pth'))
+        trainer._resume(str(straight / 'epoch_4.pth'))
     assert 'runtime.seed was None and is 7: the run goes on, but not exactly' in caplog.text
 
 
@@ -489,9 +489,9 @@ def test_present_options_count_on_resume_and_the_change_is_named(
 ) -> None:
     trainer = Trainer(make_config(data, optimizer={'lr': 3.0, 'weight_decay': 0.5}), tmp_path, DEVICE)
     with caplog.at_level(logging.WARNING, 'dsanet'):
-        trainer.resume(str(straight / 'epoch_4.pth'))
-    assert set_learning_rate(trainer.optimizer, 0.5) == 1.5
-    assert trainer.optimizer.param_groups[0]['weight_decay'] == 0.5
+        trainer._resume(str(straight / 'epoch_4.pth'))
+    assert set_learning_rate(trainer.stepper.optimizer, 0.5) == 1.5
+    assert trainer.stepper.optimizer.param_groups[0]['weight_decay'] == 0.5
     assert caplog.messages == [
         'optimizer.lr was 0.05 and is 3.0: the run goes on, but not exactly',
         'optimizer.weight_decay was 0.0001 and is 0.5: the run goes on, but not exactly',
@@ -510,9 +510,9 @@ def test_fresh_or_rewound_run_does_not_mix_with_a_further_one(data: Path, straig
     shutil.copytree(straight, tmp_path / 'used')
     trainer = Trainer(make_config(data), tmp_path / 'used', DEVICE)
     with pytest.raises(ValueError, match='holds epoch_4.pth, epoch_3.pth of a run that is further than this one'):
-        trainer.start()
+        trainer.prepare(check_data=False)
     with pytest.raises(ValueError, match='holds epoch_4.pth of a run'):
-        trainer.start(resume=str(tmp_path / 'used' / 'epoch_3.pth'))
+        trainer.prepare(check_data=False, resume=str(tmp_path / 'used' / 'epoch_3.pth'))
     assert len(read_lines(tmp_path / 'used' / 'scalars.jsonl')) == len(read_lines(straight / 'scalars.jsonl'))
 
 
@@ -624,14 +624,14 @@ def numbers_of(work_dir: Path) -> list[dict]:
 def test_run_that_dies_within_an_epoch_ends_in_the_same_bits(
     data: Path, in_small_steps: Path, tmp_path: Path, num_workers: int, iterations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Trainer._set_rate
+    original = Stepper.backward
 
-    def die(self: Trainer, iteration: int) -> float:
+    def die(self: Stepper, batches: list, iteration: int) -> dict:
         if iteration == iterations:
             raise KeyboardInterrupt
-        return original(self, iteration)
+        return original(self, batches, iteration)
 
-    monkeypatch.setattr(Trainer, '_set_rate', die)
+    monkeypatch.setattr(Stepper, 'backward', die)
     with pytest.raises(KeyboardInterrupt):
         train(small_steps(data, num_workers), tmp_path)
     monkeypatch.undo()
@@ -640,8 +640,8 @@ def test_run_that_dies_within_an_epoch_ends_in_the_same_bits(
     seen: list[tuple] = []
     replaced = VideoSamples.__getitem__
     taken_up = Trainer(small_steps(data), tmp_path, DEVICE)
-    taken_up.resume('auto')
-    assert_same_run(taken_up._content(), read_checkpoint(max(list_checkpoints(tmp_path))[1]))  # the rates, too
+    taken_up._resume('auto')
+    assert_same_run(taken_up.state_dict(), read_checkpoint(max(list_checkpoints(tmp_path))[1]))  # the rates, too
     if num_workers == 0:
         monkeypatch.setattr(VideoSamples, '__getitem__', lambda self, key: (seen.append(key), replaced(self, key))[1])
     torch.manual_seed(12345)
@@ -694,14 +694,14 @@ def test_resume_passes_over_a_damaged_file_and_puts_it_aside(
 def test_run_goes_on_with_other_iterations_an_epoch(
     data: Path, in_small_steps: Path, tmp_path: Path, died_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Trainer._set_rate
+    original = Stepper.backward
 
-    def die(self: Trainer, iteration: int) -> float:
+    def die(self: Stepper, batches: list, iteration: int) -> dict:
         if iteration == died_at:
             raise KeyboardInterrupt
-        return original(self, iteration)
+        return original(self, batches, iteration)
 
-    monkeypatch.setattr(Trainer, '_set_rate', die)
+    monkeypatch.setattr(Stepper, 'backward', die)
     with pytest.raises(KeyboardInterrupt):
         train(small_steps(data, log_interval=1), tmp_path)
     monkeypatch.undo()
@@ -711,8 +711,8 @@ def test_run_goes_on_with_other_iterations_an_epoch(
     config = small_steps(data, log_interval=1)
     config['train_dataloader']['batch_size'] = 4  # 2 iterations an epoch instead of 4
     trainer = Trainer(config, tmp_path, DEVICE)
-    trainer.start(resume='auto')
-    assert (trainer.epoch, trainer.iteration) == (died_at // 4, died_at % 4 // 2)
+    trainer.prepare(check_data=False, resume='auto')
+    assert (trainer.state.epoch, trainer.state.iteration) == (died_at // 4, died_at % 4 // 2)
     assert all(torch.equal(value, weights[name]) for name, value in trainer.model.state_dict().items())
     assert checkpoint_before.is_file()
     trainer.train()
@@ -884,10 +884,10 @@ def test_training_ends_when_nothing_gets_better(data: Path, tmp_path: Path, capl
         trainer = train(config, tmp_path)
     top1 = [line['val/top1'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
     best = int(np.argmax(top1))
-    assert trainer.epoch == len(top1) == best + 3 < 9
-    assert f'no better top1 in 2 validations: the training ends behind epoch {trainer.epoch}' in caplog.text
+    assert trainer.state.epoch == len(top1) == best + 3 < 9
+    assert f'no better top1 in 2 validations: the training ends behind epoch {trainer.state.epoch}' in caplog.text
     again = train(config, tmp_path, resume='auto')
-    assert again.epoch == trainer.epoch
+    assert again.state.epoch == trainer.state.epoch
 
 
 def test_run_that_is_done_says_so(data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -912,7 +912,7 @@ def test_accumulating_run_takes_whole_steps_and_resumes(
     with caplog.at_level(logging.INFO, 'dsanet'):
         trainer = train(config(), tmp_path / 'a')
     assert '1 process(es) x batch 2 x 2 batches = 4 videos an iteration, 2 iterations an epoch' in caplog.text
-    assert trainer.iterations_per_epoch == 2  # 8 videos
+    assert trainer.state.iterations_per_epoch == 2  # 8 videos
     assert [line['iteration'] for line in numbers_of(tmp_path / 'a') if 'train/loss' in line] == list(range(1, 9))
     train_with_a_stop(config(), tmp_path / 'b', monkeypatch)
     assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_4.pth') for d in 'ab'))
@@ -929,15 +929,15 @@ def test_accumulating_and_repeating_run_is_taken_up_within_an_epoch(
         made['train_dataloader'] |= {'repeat': 2, 'class_balance': 'equal'}
         return made
 
-    original = Trainer._set_rate
+    original = Stepper.backward
 
-    def die(self: Trainer, iteration: int) -> float:
+    def die(self: Stepper, batches: list, iteration: int) -> dict:
         if iteration == 3:
             raise KeyboardInterrupt
-        return original(self, iteration)
+        return original(self, batches, iteration)
 
     train(config(), tmp_path / 'straight')
-    monkeypatch.setattr(Trainer, '_set_rate', die)
+    monkeypatch.setattr(Stepper, 'backward', die)
     with pytest.raises(KeyboardInterrupt):
         train(config(), tmp_path / 'killed')
     monkeypatch.undo()
@@ -964,14 +964,14 @@ def test_learning_rate_is_scaled_when_asked_and_otherwise_the_misfit_is_named(
         'the learning rate 0.05 is for 16 videos an iteration, and here are 4: --scale-lr would make it 0.0125',
     ]
     assert numbers_of(tmp_path)[0]['train/lr'] == pytest.approx(0.0125 * 0.01)
-    assert trainer.optimizer.param_groups[0]['base_lr'] == 0.0125
+    assert trainer.stepper.optimizer.param_groups[0]['base_lr'] == 0.0125
 
 
 def test_profile_holds_the_iterations_and_leaves_the_training_alone(
     data: Path, in_small_steps: Path, tmp_path: Path
 ) -> None:
     trainer = Trainer(small_steps(data), tmp_path, DEVICE)
-    trainer.start()
+    trainer.prepare(check_data=False)
     trainer.train(profile=2)
     trace = json.loads((tmp_path / 'profile' / 'rank_0.json').read_text())
     steps = {event['name'] for event in trace['traceEvents'] if event['name'].startswith('ProfilerStep#')}
@@ -1032,7 +1032,7 @@ def test_training_on_a_gpu_is_reproducible_in_deterministic_mode(data: Path, tmp
     for name in 'ab':
         (tmp_path / name).mkdir()
         trainer = Trainer(config, tmp_path / name, torch.device('cuda', 0))
-        trainer.start()
+        trainer.prepare(check_data=False)
         trainer.train()
         states.append(trainer.model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
@@ -1054,7 +1054,7 @@ def test_training_on_a_gpu_stays_close_to_the_cpu(
         config.pop('val_dataloader')
         (tmp_path / name).mkdir()
         trainer = Trainer(config, tmp_path / name, device)
-        trainer.start()
+        trainer.prepare(check_data=False)
         trainer.train()
         lines.append(numbers_of(tmp_path / name))
     # The last iteration follows three steps. In mixed precision on the CPU its loss is off by up to 0.001 and its

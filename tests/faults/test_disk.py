@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsanet.engine.stopping import RunError
-from dsanet.engine.trainer import Trainer
+from dsanet.engine.train_step import Stepper
 from dsanet.utils.checkpoint_io import read_checkpoint
 from tests.engine.test_checkpointing import small_disk  # noqa: F401
 from tests.engine.test_trainer import assert_same_run, numbers_of, small_steps, train
@@ -31,16 +31,16 @@ def fill(folder: Path) -> Path:
 @pytest.fixture
 def filling(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: F811
     """Let others fill the disk before the third iteration of a run, and leave it before the sixth."""
-    original = Trainer._set_rate
+    original = Stepper.backward
 
-    def set_rate(self: Trainer, iteration: int) -> float:
+    def set_rate(self: Stepper, batches: list, iteration: int) -> dict:
         if iteration == 2 and not (small_disk / 'others').exists():
             fill(small_disk)
         if iteration == 5:
             (small_disk / 'others').unlink(missing_ok=True)
-        return original(self, iteration)
+        return original(self, batches, iteration)
 
-    monkeypatch.setattr(Trainer, '_set_rate', set_rate)
+    monkeypatch.setattr(Stepper, 'backward', set_rate)
     yield
     monkeypatch.undo()
 

@@ -1,0 +1,73 @@
+"""The validation of a training: metrics and loss on the validation data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from dsanet.config.registry import METRICS, build
+from dsanet.engine.evaluator import (
+    EXPECTED_ERRORS,
+    check_metrics,
+    compute_metrics,
+    predict,
+    strip_worker_traceback,
+)
+from dsanet.engine.stopping import RunError
+
+
+def build_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoader[Any] | None) -> list[Any]:
+    """Build the metrics of a config, and check them against the validation data.
+
+    Args:
+        config: a checked config.
+        save_best: name of the metric by which the best epoch is chosen.
+        loader: of the validation data, None without validation.
+
+    Raises:
+        ValueError: no metric has the name ``save_best``, or one does not fit the labels.
+    """
+    metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+    if loader is not None:
+        check_metrics(metrics, loader.dataset)
+    names = [name for metric in metrics for name in metric.names]
+    if save_best not in names:
+        raise ValueError(f'runtime.save_best={save_best!r} must be one of {", ".join(names)}')
+    return metrics
+
+
+def validate(
+    model: Any,
+    loader: DataLoader[Any],
+    metrics: Sequence[Any],
+    device: torch.device,
+    amp: str | None,
+    epoch: int,
+) -> dict[str, float]:
+    """Return the metrics of a model on the validation data, with ``loss`` if it can be computed from the scores.
+
+    Args:
+        model: a recognizer, not wrapped.
+        loader: of the validation data; each process has its share.
+        metrics: from :func:`build_metrics`.
+        device: where the model is.
+        amp: None, 'bf16' or 'fp16'.
+        epoch: for the text of errors.
+
+    Raises:
+        RunError: a video cannot be read, or a score is not finite.
+    """
+    try:
+        predictions = predict(model, loader, device, amp, 'validation')
+    except FloatingPointError as error:
+        raise RunError(f'validation of epoch {epoch}: {error}; the training has diverged') from error
+    except EXPECTED_ERRORS as error:
+        raise RunError(f'validation of epoch {epoch}: {strip_worker_traceback(error)}') from error
+    numbers = compute_metrics(metrics, predictions)
+    # With several labels per video, the sum of single-label losses is not the loss that is trained.
+    has_loss = predictions.labels.ndim == 1 or model.cls_head.criterion.takes_multi_hot
+    if model.average_views == 'score' and has_loss:
+        scores, labels = (torch.from_numpy(a).to(device) for a in (predictions.scores, predictions.labels))
+        numbers['loss'] = model.cls_head.loss(scores, labels).item()
+    return numbers
