@@ -1,15 +1,16 @@
-# make setup         the environment for using the project, in .venv
-# make demo          DSANet against its baseline on generated videos: about four minutes on two CPU cores
-# make demo-models   five ways of relating the snippets of a video, on the same videos: under 15 minutes
+# make setup         .venv, the environment to use the project
+# make demo          DSANet and its baseline on generated videos: about four minutes on two CPU cores
+# make demo-models   five models on the same videos: under 15 minutes
 # make test          linter, type checker and tests: a few minutes
-# make test-all      what is too slow for that: each config's network is built and trained a step
-# make faults        runs killed, frozen, cut off, stopped and filled up, restarted and resumed: about 12 minutes
+# make test-all      also the slow tests: the network of each config is built and trained for a step
+# make faults        runs are killed, frozen, disconnected or out of disk space, then resumed: about 12 minutes
+# make docs          the website of docs/, in docs/_build; each warning is an error
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-dev demo demo-models test test-all faults lint
+.PHONY: setup setup-dev demo demo-models test test-all faults lint docs
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
 
@@ -20,6 +21,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
 
 demo: setup
@@ -44,3 +49,7 @@ test-all: test
 FAULTS ?= faults
 faults: setup-dev
 	$(BIN)/python -m pytest -rs -m "$(FAULTS)"
+
+docs: $(VENV)/installed-docs
+	rm -rf docs/_build docs/api/_generated
+	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html

@@ -81,7 +81,7 @@ def test_dependencies_stand_in_pyproject_only() -> None:
     assert (ROOT / 'requirements.txt').read_text() == '-e .\n'
     assert not [name for name in ('setup.py', 'setup.cfg', 'Pipfile', 'environment.yml') if (ROOT / name).exists()]
     extras = set(read_pyproject()['project']['optional-dependencies'])
-    assert extras == {'torchcodec', 'wandb', 'mlflow', 'export', 'web', 'hub', 'dev'}
+    assert extras == {'torchcodec', 'wandb', 'mlflow', 'export', 'web', 'hub', 'docs', 'dev'}
 
 
 def test_version_stands_in_the_package_only() -> None:
