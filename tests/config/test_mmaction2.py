@@ -4,7 +4,7 @@ from pathlib import Path
 from dsanet.config.mmaction2 import OURS
 from dsanet.config.registry import REGISTRIES
 
-PAGE = (Path(__file__).parents[2] / 'docs' / 'configs.md').read_text()
+PAGE = (Path(__file__).parents[2] / 'docs' / 'from_mmaction2.md').read_text().partition('## Types')[2]
 
 
 def test_table_translates_foreign_names_to_registered_ones() -> None:

@@ -1,25 +1,35 @@
-"""What docs/configs.md shows works as it says."""
+"""Configs and parts of configs in the pages."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
 from dsanet.config.loading import load_config
+from dsanet.config.schema import SECTIONS
+from dsanet.models.modules_maker.block_maker import check_module_cfg
+from tests.docs.pages import PAGES, code_blocks
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / 'docs' / 'configs.md').read_text()
+PAGE = PAGES['docs/configs.md']
 MAIN = 'kinetics/r50_e100_s1_8'
+BLOCKS = [
+    (page, i, block)
+    for page, text in PAGES.items()
+    if not page.startswith('docs/extending')
+    for i, block in enumerate(code_blocks(text, 'python'))
+    if re.match(rf'(?:{"|".join(SECTIONS)}) = |_base_ = ', block)
+]
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     file = tmp_path / 'config.py'
-    file.write_text(re.search(r'```python\n(.*?)```', PAGE, flags=re.S)[1])
+    file.write_text(code_blocks(PAGE, 'python')[0])
     return file
 
 
-def test_example_changes_what_it_says(config: Path) -> None:
+def test_example_changes_its_base(config: Path) -> None:
     loaded, base = load_config(config), load_config(MAIN)
     assert loaded['optimizer'] == {'type': 'AdamW', 'lr': 1e-4}
     assert loaded['model']['module_cfg']['num_snippets'] == 8
@@ -31,13 +41,39 @@ def test_overrides_of_the_page_apply() -> None:
     options = [option for line in re.findall(r'^    --cfg-options (.*)$', PAGE, flags=re.M) for option in line.split()]
     loaded = load_config('custom/finetune_videos', [*options, 'num_classes=2'])
     assert loaded['train_dataloader']['dataset']['pipeline'][1]['random'] is False
-    whole = re.search(r'^`--cfg-options "(.*)"`\.$', PAGE, flags=re.M)[1]
-    assert load_config(MAIN, [whole])['optimizer'] == {'type': 'AdamW', 'lr': 1e-4}
+    whole = re.search(r'^`--cfg-options "(.*)"`\.$', PAGE, flags=re.M)
+    assert whole is not None
+    assert load_config(MAIN, [whole[1]])['optimizer'] == {'type': 'AdamW', 'lr': 1e-4}
 
 
-def test_refused_python_value_reads_as_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path('my.py').write_text("\n\ndata_root = 'x'\ntrain_list = f'{data_root}/train.txt'")
-    with pytest.raises(ValueError, match=r'my\.py:4') as error:
-        load_config('my.py')
-    assert f'error: {error.value}' in ' '.join(PAGE.split())
+def test_setting_used_in_python_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / 'my.py'
+    file.write_text(code_blocks(PAGE, 'python')[1])
+    with pytest.raises(ValueError, match=r"my\.py:2.*data_root.*'\$\{data_root\}/train\.txt'.*_data_root"):
+        load_config(file)
+
+
+def test_wrong_key_names_path_and_nearest_key() -> None:
+    with pytest.raises(KeyError, match=r"model\.backbone\.dept\b.*'depth'"):
+        load_config(MAIN, ['model.backbone.dept=50'])
+
+
+def test_parts_of_configs_are_found() -> None:
+    assert len(BLOCKS) >= 8
+
+
+@pytest.mark.parametrize(('page', 'number', 'block'), BLOCKS)
+def test_part_of_a_config_loads(page: str, number: int, block: str, tmp_path: Path) -> None:
+    file = tmp_path / 'part.py'
+    base = '' if block.startswith('_base_') else "_base_ = ['custom/finetune_videos']\n"
+    # The part of a page may name modules of a user's folder.
+    file.write_text(base + re.sub(r"'my_lab\.\w+'", '', block))
+    load_config(file)
+
+
+def test_inserted_modules_are_valid() -> None:
+    (block,) = [one for one in code_blocks(PAGES['docs/concepts.md'], 'python') if one.startswith('module_cfg')]
+    values = [node.value for node in ast.parse(block).body if isinstance(node, ast.Assign)]
+    assert len(values) == 3
+    for value in values:
+        check_module_cfg(eval(ast.unparse(value)), 'module_cfg')

@@ -1,4 +1,4 @@
-"""Everything on docs/extending.md works in a user's folder: configs load and learn, tests pass, one run uses all."""
+"""The code of docs/extending works in a user's folder: configs load and learn, tests pass, one run uses all parts."""
 
 import csv
 import re
@@ -17,10 +17,10 @@ from dsanet.config.schema import RuntimeCfg
 from dsanet.datasets.classes import load_config_with_classes
 from dsanet.datasets.video.readers import READERS
 from dsanet.engine.preparation import build_loader
+from tests.docs.pages import PAGES
 from tests.make_videos import draw_frame, write_video
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / 'docs' / 'extending.md').read_text()
+PAGE = '\n'.join(text for name, text in PAGES.items() if name.startswith('docs/extending/'))
 FILES = dict(re.findall(r'^```python\n# (my_lab/\S+\.py)\n(.*?)^```$', PAGE, flags=re.M | re.S))
 CONFIGS = [name for name in FILES if name.startswith('my_lab/use_')]
 REGISTRIES = [registry.module_dict for registry in (DATASETS, METRICS, MODELS, TRACKERS, TRANSFORMS)] + [READERS]
@@ -58,7 +58,7 @@ runtime = dict(save_best='mean_f1', trackers=[dict(type='CsvTracker')])
 
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: the files of the page, two videos as files and as arrays, lists in both forms, two classes."""
+    """Make a user's folder: the files of the pages, two videos as files and arrays, lists in both forms."""
     root = tmp_path_factory.mktemp('user')
     for name, text in FILES.items():
         (root / name).parent.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The user's folder as working directory; what is imported and registered there is gone afterward."""
+    """Change to the user's folder; undo its imports and registrations afterward."""
     monkeypatch.chdir(lab)
     before = [dict(entries) for entries in REGISTRIES]
     yield lab
@@ -90,7 +90,7 @@ def here(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_every_part_has_a_config_that_imports_it() -> None:
+def test_every_part_has_a_config() -> None:
     assert len(CONFIGS) == 7
     for name in CONFIGS:
         module = name.removesuffix('.py').replace('use_', '').replace('/', '.')
@@ -99,7 +99,7 @@ def test_every_part_has_a_config_that_imports_it() -> None:
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_network_of_every_config_learns_from_its_data(name: str, here: Path) -> None:
+def test_every_config_trains_on_its_data(name: str, here: Path) -> None:
     config = load_config_with_classes(name, [f'data_root={here / "data"}', *TINY])
     loader = build_loader(config['train_dataloader'], 'train_dataloader', RuntimeCfg())
     loader.dataset.check_labels(2)
@@ -120,7 +120,7 @@ def test_network_of_every_config_learns_from_its_data(name: str, here: Path) -> 
 
 
 @pytest.mark.usefixtures('here')
-def test_wrong_action_in_the_csv_file_names_its_line() -> None:
+def test_unknown_action_names_file_and_line() -> None:
     load_config('my_lab/use_csv_videos.py', ['data_root=data'])
     Path('wrong.csv').write_text('video,action\na.mp4,clap\nb.mp4,wafe\n')
     with pytest.raises(ValueError, match=r"wrong\.csv:3: 'wafe'"):
@@ -128,7 +128,7 @@ def test_wrong_action_in_the_csv_file_names_its_line() -> None:
 
 
 @pytest.mark.sweep
-def test_tests_of_the_page_pass(lab: Path) -> None:
+def test_tests_of_the_pages_pass(lab: Path) -> None:
     done = subprocess.run(
         [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'my_lab'],
         cwd=lab,
@@ -157,10 +157,3 @@ def test_one_run_uses_all_parts_and_resumes(lab: Path) -> None:
     done = subprocess.run(test, cwd=lab, capture_output=True, text=True, check=True)
     assert 'mean_f1' in done.stdout + done.stderr
     assert out.is_file()
-
-
-def test_links_lead_somewhere() -> None:
-    for link in re.findall(r'\]\(([^)]+)\)', PAGE):
-        assert (ROOT / 'docs' / link).exists(), link
-    for file in ('README.md', 'CONTRIBUTING.md'):
-        assert '](docs/extending.md)' in (ROOT / file).read_text()

@@ -1,4 +1,4 @@
-"""Every command of docs/own_data.md, in its order, on generated videos that a phone might have made."""
+"""All commands of docs/own_data.md, in their order, on generated videos like those of a phone."""
 
 import json
 import os
@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from dsanet.utils.json_lines import read_lines
+from tests.docs.pages import PAGES
 from tests.make_videos import rotate_video
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / 'docs' / 'own_data.md'
+PAGE = PAGES['docs/own_data.md']
 CLASSES = ('clap', 'jump', 'wave')
-VIDEOS_A_CLASS = 12
+VIDEOS_PER_CLASS = 12
 NUM_FRAMES = 36
 
 
 def draw_gesture(name: str, rng: np.random.Generator, height: int = 96, width: int = 160) -> list[np.ndarray]:
-    """Two hands that clap, one body that jumps, or one hand that waves; RGB (height, width, 3) each."""
+    """Draw two clapping hands, a jumping body or a waving hand; RGB (height, width, 3) each."""
     color = rng.uniform(140, 255, 3)
     background = rng.uniform(0, 80, 3)
     x, y = (side / 2 + rng.uniform(-8, 8) for side in (width, height))
@@ -40,7 +40,7 @@ def draw_gesture(name: str, rng: np.random.Generator, height: int = 96, width: i
 
 
 def write_phone_video(path: Path, name: str, seed: tuple[int, ...], upright: bool) -> None:
-    """Write a MOV as phones do: they store lying frames, and a note if they were held upright."""
+    """Write a MOV as phones do: landscape frames, with rotation metadata if the phone was upright."""
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = draw_gesture(name, np.random.default_rng(seed), *((160, 96) if upright else (96, 160)))
     with av.open(str(path), 'w', format='mov') as container:
@@ -55,35 +55,35 @@ def write_phone_video(path: Path, name: str, seed: tuple[int, ...], upright: boo
 
 
 def read_commands() -> list[tuple[str, str]]:
-    """Return (language, text) of the page's commands in their order."""
-    return re.findall(r'^```(bash|python)\n(.*?)^```$', PAGE.read_text(), flags=re.M | re.S)
+    """Return (language, text) of the blocks of the page."""
+    return re.findall(r'^```(bash|python)\n(.*?)^```$', PAGE, flags=re.M | re.S)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with the videos of step 1."""
+    """Make a user's folder with the videos of step 1."""
     folder = tmp_path_factory.mktemp('user')
     phone = folder / 'data' / 'my_videos' / 'phone'
     for label, name in enumerate(CLASSES):
-        for number in range(VIDEOS_A_CLASS):
+        for number in range(VIDEOS_PER_CLASS):
             write_phone_video(phone / name / f'IMG {number:04d}.MOV', name, (label, number), upright=number % 3 == 0)
     write_phone_video(phone.with_name('new.MOV'), 'wave', (9, 9), upright=True)
     return folder
 
 
-def test_page_has_the_commands_of_every_step() -> None:
+def test_page_has_all_commands() -> None:
     text = ' '.join(command for _, command in read_commands())
     commands = ('transcode', 'build-list', 'extract-frames', 'check', 'browse', 'train', 'curves', 'test')
     for name in (*(f'dsanet {command}' for command in commands), 'inference_recognizer'):
         assert name in text
     assert 'num_classes' not in text
-    # No command hides from the test in another kind of block.
-    outside = re.sub(r'^```(bash|python)\n.*?^```$', '', PAGE.read_text(), flags=re.M | re.S)
+    # All commands are in blocks that the next test runs.
+    outside = re.sub(r'^```(bash|python)\n.*?^```$', '', PAGE, flags=re.M | re.S)
     assert not re.search(r'^\s*(python|bash|dsanet) ', outside, flags=re.M)
 
 
 @pytest.mark.sweep
-def test_every_command_of_the_page_works(folder: Path) -> None:
+def test_all_commands_of_the_page_work(folder: Path) -> None:
     environment = {
         **os.environ,
         'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
@@ -101,14 +101,14 @@ def test_every_command_of_the_page_works(folder: Path) -> None:
     assert [len((data / name).read_text().splitlines()) for name in ('train.txt', 'val.txt')] == [27, 9]
     for name in ('train', 'val'):
         of_videos, of_frames = ((data / f'{name}{end}.txt').read_text().splitlines() for end in ('', '_frames'))
-        # 36 frames at 15 a second, brought to 30
+        # 36 frames at 15 fps become 72 at 30 fps.
         assert of_frames == [line.replace('.mp4 ', ' 72 ') for line in of_videos]
     frames_report = json.loads((folder / 'work_dirs/small_from_scratch_frames/check/report.json').read_text())
     assert (frames_report['fit'], frames_report['splits']['val']['frames']) == (True, [72, 72, 72])
     report = json.loads((out / 'check' / 'report.json').read_text())
     assert report['fit']
     assert report['findings'] == [] or {finding['level'] for finding in report['findings']} == {'note'}
-    # Every third phone was held upright, and the copies are.
+    # Every third video is upright, and so is its copy.
     assert report['splits']['train']['resolutions'].keys() == {'160x96', '96x160'}
     assert (out / 'check' / 'classes_1.png').is_file()
     assert sum(file.suffix == '.mp4' for file in (out / 'browse').iterdir()) == 2
