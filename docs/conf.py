@@ -15,7 +15,7 @@ from dsanet import __version__, commands
 from dsanet.config import registry
 
 project = 'DSANet'
-copyright = 'the DSANet contributors'  # noqa: A001
+copyright = 'the DSANet contributors'
 version = release = __version__
 
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.autosummary', 'sphinx.ext.napoleon']

@@ -49,13 +49,16 @@ def test_overrides_of_the_page_apply() -> None:
 def test_setting_used_in_python_is_refused(tmp_path: Path) -> None:
     file = tmp_path / 'my.py'
     file.write_text(code_blocks(PAGE, 'python')[1])
-    with pytest.raises(ValueError, match=r"my\.py:2.*data_root.*'\$\{data_root\}/train\.txt'.*_data_root"):
+    with pytest.raises(ValueError, match=r'my\.py:2\b') as error:
         load_config(file)
+    for token in ('data_root', '${data_root}/train.txt', '_data_root'):
+        assert token in str(error.value)
 
 
 def test_wrong_key_names_path_and_nearest_key() -> None:
-    with pytest.raises(KeyError, match=r"model\.backbone\.dept\b.*'depth'"):
+    with pytest.raises(KeyError, match=r'model\.backbone\.dept\b') as error:
         load_config(MAIN, ['model.backbone.dept=50'])
+    assert 'depth' in str(error.value)
 
 
 def test_parts_of_configs_are_found() -> None:
