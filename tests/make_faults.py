@@ -1,4 +1,4 @@
-"""Damage: files as they come out of broken downloads, full disks and wrong tools. Each is a function of its rng."""
+"""Damaged files, as left by broken downloads, full disks and faulty tools. Each fault depends only on its rng."""
 
 import random
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def damage_head(data: bytes, rng: random.Random) -> bytes:
 
 
 def damage_tail(data: bytes, rng: random.Random) -> bytes:
-    """Hit the index that MP4 has at its end."""
+    """Damage the index at the end of an MP4."""
     out = bytearray(data)
     for _ in range(20):
         out[rng.randrange(max(0, len(out) - 2500), len(out))] = rng.randrange(256)
@@ -56,7 +56,7 @@ def noise(data: bytes, rng: random.Random) -> bytes:
 
 
 def web_page(data: bytes, rng: random.Random) -> bytes:
-    """What a server sends instead of a video that is gone."""
+    """Return the page that a server sends instead of a deleted video."""
     return b'<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>Not found</body></html>\n' * 20
 
 
@@ -74,30 +74,18 @@ FILE_FAULTS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
     web_page,
 )
 
-# Those after which no decoder finds a video.
+# After these faults no decoder finds a video.
 FATAL_FAULTS = (empty, web_page)
 
 
 def damage_list(text: bytes, rng: random.Random) -> bytes:
-    """Return a list file, csv or JSON with one to three faults of the kinds that editors and scripts make."""
+    """Return a list file, CSV or JSON with one to three faults that editors and scripts can cause."""
     for _ in range(rng.randrange(1, 4)):
         lines = text.split(b'\n')
         at = rng.randrange(len(lines))
         odd = [b'9' * 30, b'9' * 5000, b'-1', b'1.0', b'1e3', b'0x1', b'nan', b'', b' ', b'1,', b',1', b'1,1', b'1, 2']
-        odd += [
-            b'1e999',
-            b'Infinity',
-            b'[]',
-            b'{}',
-            b'9' * 9,
-            b'\xc2\xb2',
-            b'\xd9\xa1',
-            b'True',
-            b'None',
-            b'\x00',
-            b'\xff',
-            b'label',
-        ]
+        odd += [b'1e999', b'Infinity', b'[]', b'{}', b'9' * 9, b'\xc2\xb2', b'\xd9\xa1', b'True', b'None', b'\x00']
+        odd += [b'\xff', b'label']
         kind = rng.randrange(14)
         if kind == 0:
             text = text[: rng.randrange(len(text) + 1)]

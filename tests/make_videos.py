@@ -1,8 +1,8 @@
-"""Tiny videos in which every frame says which one it is, so that tests can prove what was decoded and cut.
+"""Small videos whose frames encode their index, so that tests can check decoding and cropping.
 
-A frame is nine horizontal stripes. The top one brightens from black at the left edge to white at the right
-edge: its mean tells where a crop lies. The other eight are the bits of the frame's number, black or white, which
-survives compression, resizing and every crop of full height.
+A frame has nine horizontal stripes. The top stripe is a gradient from black (left) to white (right): its mean shows the
+position of a crop. The other eight stripes are the bits of the frame index, black or white; compression, resizing and
+crops of full height preserve them.
 """
 
 import os
@@ -33,13 +33,13 @@ def draw_frames(num_frames: int, height: int = 72, width: int = 128) -> Image:
 
 
 def read_index(frame: Any) -> int:
-    """Return the number of a frame (height, width, 3); it may be compressed, resized or cut at the sides."""
+    """Return the index of a frame (height, width, 3), which may be compressed, resized or cropped at the sides."""
     levels = _stripe_levels(np.asarray(frame))
     return sum(int(levels[bit + 1] > 127) << bit for bit in range(8))
 
 
 def read_center(frame: Any) -> float:
-    """Return where the middle of a crop lies: 0 is the left edge of the whole frame, 1 the right edge."""
+    """Return the horizontal center of a crop: 0 is the left edge of the full frame, 1 the right edge."""
     return float(_stripe_levels(np.asarray(frame))[0]) / 255
 
 
@@ -52,9 +52,9 @@ def _stripe_levels(frame: Image) -> list[float]:
 def write_video(
     path: Any, num_frames: int, height: int = 72, width: int = 128, codec: str = 'libx264', **options: str
 ) -> str:
-    """Write a video at 25 frames a second, a key frame every 12 frames and B-frames between; return its path.
+    """Write a video with 25 frames per second, a key frame every 12 frames and B-frames; return its path.
 
-    The end of ``path`` chooses the container; ``options`` are the encoder's.
+    The extension of ``path`` selects the container; ``options`` are encoder options.
     """
     options = {'g': '12', 'bf': '2'} | ({'crf': '15'} if codec == 'libx264' else {'qscale': '3'}) | options
     with av.open(str(path), 'w') as container:
@@ -68,10 +68,10 @@ def write_video(
 
 
 def rotate_video(path: Any) -> None:
-    """Rewrite the display matrix of an MP4 so that players turn it by 90 degrees clockwise, as phones do."""
+    """Set the display matrix of an MP4 to a rotation of 90 degrees clockwise, as phones do."""
     with open(path, 'rb') as file:
         data = bytearray(file.read())
-    # The matrix lies 40 bytes into the track header: version, times, ids, duration, layer, group, volume.
+    # The matrix starts 40 bytes into the track header: version, times, ids, duration, layer, group, volume.
     start = data.index(b'tkhd') + 4 + 40
     one = 1 << 16
     for place, value in enumerate([0, one, 0, -one, 0, 0, 0, 0, 1 << 30]):
@@ -88,7 +88,7 @@ def write_frames(
     filename_tmpl: str = 'img_{:05d}.jpg',
     start_index: int = 1,
 ) -> str:
-    """Write a folder of JPEGs, frame 0 called ``filename_tmpl.format(start_index)``; return its path."""
+    """Write a folder of JPEG frames, the first named ``filename_tmpl.format(start_index)``; return its path."""
     os.makedirs(folder)
     for index in range(num_frames):
         file = os.path.join(folder, filename_tmpl.format(index + start_index))

@@ -10,7 +10,7 @@ LINES = [{'epoch': 1, 'iteration': i, 'train/loss': 1 / i} for i in (1, 2, 3)] +
 ]
 
 
-def test_one_panel_a_scalar(tmp_path: Path) -> None:
+def test_each_scalar_has_a_panel(tmp_path: Path) -> None:
     sizes = []
     for names in (['train/loss'], ['train/loss', 'val/top1']):
         plot_curves({'a': LINES, 'b': LINES[:2]}, tmp_path / 'x.png', names)
@@ -20,14 +20,14 @@ def test_one_panel_a_scalar(tmp_path: Path) -> None:
     assert sizes[1] == 2 * sizes[0]
 
 
-def test_unknown_scalar_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='no run has val/top5; there are epoch, iteration, train/loss, val/top1'):
+def test_unknown_scalar_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='val/top5.*epoch, iteration, train/loss, val/top1'):
         plot_curves({'a': LINES}, tmp_path / 'x.png', ['val/top5'])
 
 
-def test_pictures_that_could_not_be_written_are_refused(tmp_path: Path) -> None:
+def test_unwritable_picture_is_refused_early(tmp_path: Path) -> None:
     check_picture(tmp_path / 'x.svg', '--out')
-    with pytest.raises(ValueError, match='--out .*x.docx must end with one of .'):
+    with pytest.raises(ValueError, match=r'--out .*x.docx.*\.png'):
         check_picture(tmp_path / 'x.docx', '--out')
-    with pytest.raises(FileNotFoundError, match='nowhere'):
+    with pytest.raises(FileNotFoundError, match='--out .*nowhere'):
         check_picture(tmp_path / 'nowhere' / 'x.png', '--out')

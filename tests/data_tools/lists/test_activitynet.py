@@ -1,6 +1,7 @@
-"""The annotations of ActivityNet v1.3."""
+"""The annotation file of ActivityNet v1.3."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def video(subset: str, *segments: tuple[str, float, float]) -> dict[str, Any]:
     return {'subset': subset, 'duration': 82.7, 'annotations': annotations, 'url': 'x'}
 
 
-def test_validation_videos_have_all_classes_and_training_videos_the_longest(tmp_path: Path) -> None:
+def test_training_videos_get_their_longest_class_only(tmp_path: Path) -> None:
     database = {
         'sJFgo9H6zNo': video('validation', ('Zumba', 0, 10), ('Archery', 20, 21), ('Zumba', 30, 31)),
         'v_aaa': video('training', ('Zumba', 0, 10), ('Archery', 20, 26), ('Archery', 30, 36)),
@@ -43,10 +44,7 @@ def test_validation_videos_have_all_classes_and_training_videos_the_longest(tmp_
     ]
     assert lists.splits['train'][0].source == f'{files["json"][0]}, id bbb'
     assert list(lists.splits) == ['train', 'val']
-    assert lists.notes == [
-        '2 training videos have several classes: the one that lasts longest is theirs',
-        '1 test videos have no published labels: no list of them',
-    ]
+    assert [re.findall(r'\d+', note) for note in lists.notes] == [['2'], ['1']]
 
 
 @pytest.mark.parametrize(
@@ -66,30 +64,27 @@ def test_validation_videos_have_all_classes_and_training_videos_the_longest(tmp_
         {'subset': 'training', 'annotations': [{'label': 'Zumba', 'segment': [1, 10**400]}]},
     ],
 )
-def test_a_wrong_entry_is_named_by_file_and_line(tmp_path: Path, entry: Any) -> None:
+def test_malformed_entries_are_located(tmp_path: Path, entry: Any) -> None:
     files = write(tmp_path, {'database': {'good': video('testing'), 'bad': entry}})
     # Line 1 is '{', 2 'database', 3 'good' with four keys of its own, 8 its '}', 9 'bad'.
-    with pytest.raises(ValueError, match=r'v1-3.min.json:9: video bad is .* must have a subset \(training, validation'):
+    with pytest.raises(ValueError, match=r'v1-3.min.json:9: .*\bbad\b'):
         read_activitynet(files)
 
 
-def test_another_json_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected an object with the key 'database', found results, version"):
+def test_json_without_database_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='database.*results.*version'):
         read_activitynet(write(tmp_path, {'results': {}, 'version': 1}))
 
 
 @pytest.mark.parametrize(
     ('data', 'message'),
     [
-        (b'{"database": "\xff"}', r'v1-3.min.json: must be UTF-8, byte 14 is none: invalid start byte'),
-        (
-            b'{"version": ' + b'9' * 5000 + b'}',
-            r'v1-3.min.json: cannot be read \(Exceeds the limit .*; expected',
-        ),
-        (b'[' * 100_000, r'v1-3.min.json: lists or objects are nested too deeply to read; expected an object with the'),
+        (b'{"database": "\xff"}', r'v1-3.min.json: .*\b14\b'),
+        (b'{"version": ' + b'9' * 5000 + b'}', 'v1-3.min.json: .*database'),
+        (b'[' * 100_000, 'v1-3.min.json: .*database'),
     ],
 )
-def test_a_json_that_cannot_be_read_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+def test_unreadable_json_is_an_error(tmp_path: Path, data: bytes, message: str) -> None:
     files = write(tmp_path, {})
     Path(files['json'][0]).write_bytes(data)
     with pytest.raises(ValueError, match=message):

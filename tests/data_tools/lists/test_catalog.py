@@ -1,4 +1,4 @@
-"""The table of datasets: what it looks for, and that the numbers of classes are those of the configs."""
+"""The table of datasets agrees with the configs and the official file names."""
 
 import re
 from fnmatch import fnmatch
@@ -23,11 +23,11 @@ CONFIGS = Path(__file__).parents[3] / 'configs'
         ('hmdb51', 'hmdb51', '*.py'),
     ],
 )
-def test_configs_have_the_number_of_classes_of_their_data_set(data_set: str, folder: str, pattern: str) -> None:
-    pages = list((CONFIGS / folder).glob(pattern))
-    assert pages
-    for page in pages:
-        found = re.search(r'^num_classes = (\d+)', page.read_text(), re.M)
+def test_class_counts_agree_with_the_configs(data_set: str, folder: str, pattern: str) -> None:
+    configs = list((CONFIGS / folder).glob(pattern))
+    assert configs
+    for config in configs:
+        found = re.search(r'^num_classes = (\d+)', config.read_text(), re.M)
         assert found is not None
         assert int(found[1]) == DATA_SETS[data_set].num_classes
 
@@ -48,10 +48,10 @@ def test_configs_have_the_number_of_classes_of_their_data_set(data_set: str, fol
         ('hmdb51', 'splits', 'brush_hair_test_split1.txt'),
     ],
 )
-def test_official_names_are_looked_for_in_one_role_of_their_kind(data_set: str, role: str, name: str) -> None:
+def test_official_file_names_match_their_role(data_set: str, role: str, name: str) -> None:
     assert any(fnmatch(name, pattern) for pattern in DATA_SETS[data_set].roles[role].names)
 
 
-def test_frames_of_something_are_called_as_its_configs_expect() -> None:
+def test_frame_name_templates_agree_with_the_configs() -> None:
     for data_set, fragment in (('something_v1', '{:05}.jpg'), ('something_v2', '{:06d}.jpg')):
         assert DATA_SETS[data_set].filename_tmpl.format(7) == fragment.format(7)

@@ -1,4 +1,4 @@
-"""Csv files and class folders of one's own."""
+"""CSV files and class folders of custom datasets."""
 
 import re
 from pathlib import Path
@@ -20,14 +20,14 @@ def content(lists: Lists, split: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 @pytest.mark.parametrize('separator', [',', ';', '\t'])
-def test_csv_with_names_numbers_classes_alphabetically(tmp_path: Path, separator: str) -> None:
+def test_csv_sorts_class_names(tmp_path: Path, separator: str) -> None:
     text = 'path,label\nb/./1.mp4,waving\nwith space/2.mp4,brushing hair\n'.replace(',', separator)
     lists = read_csv({'train': write(tmp_path, 'train.csv', text)})
     assert lists.class_names == ['brushing hair', 'waving']
     assert content(lists, 'train') == [('b/1.mp4', ('waving',)), ('with space/2.mp4', ('brushing hair',))]
 
 
-def test_csv_columns_may_be_called_otherwise_and_one_may_tell_the_split(tmp_path: Path) -> None:
+def test_csv_column_names_can_be_chosen(tmp_path: Path) -> None:
     text = 'id,video,action,part\n1,a.mp4,wave|clap,training\n2,b.mp4,clap,Validation\n3,c.mp4,clap,test\n'
     lists = read_csv(
         {'all': write(tmp_path, 'all.csv', text)},
@@ -41,7 +41,7 @@ def test_csv_columns_may_be_called_otherwise_and_one_may_tell_the_split(tmp_path
     assert content(lists, 'test') == [('c.mp4', ('clap',))]
 
 
-def test_csv_with_numbers_keeps_them_rather_than_sorting_them_as_text(tmp_path: Path) -> None:
+def test_csv_numbers_are_labels(tmp_path: Path) -> None:
     files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,10\nb.mp4,2\nc.mp4,0\n')}
     lists = read_csv(files)
     assert lists.class_names == [str(number) for number in range(11)]
@@ -50,37 +50,34 @@ def test_csv_with_numbers_keeps_them_rather_than_sorting_them_as_text(tmp_path: 
     assert content(named, 'train')[0] == ('a.mp4', ('class 10',))
 
 
-def test_csv_with_numbers_from_1_needs_to_be_told(tmp_path: Path) -> None:
+def test_csv_first_label_must_be_given(tmp_path: Path) -> None:
     files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,1\nb.mp4,2\n')}
-    with pytest.raises(ValueError, match=r'no video has the label 0, the smallest is 1: .* --first-label 1; '):
+    with pytest.raises(ValueError, match=r'\b0\b.*\b1\b.*--first-label 1.*--class-file'):
         read_csv(files)
     assert read_csv(files, first_label=1).class_names == ['0', '1']
     named = read_csv(files, first_label=1, class_names=['clap', 'wave'])
     assert content(named, 'train') == [('a.mp4', ('clap',)), ('b.mp4', ('wave',))]
-    with pytest.raises(ValueError, match=r'train.csv:3: label 2 is not one of the 2 classes, 0 to 1'):
+    with pytest.raises(ValueError, match=r'train.csv:3: .*\b2\b.*\b2\b.*\b0 to 1'):
         read_csv(files, class_names=['clap', 'wave'])
 
 
 @pytest.mark.parametrize(
     ('label', 'message'),
     [
-        (
-            '1.0',
-            "train.csv:3: label '1.0' is no whole number of up to 9 digits, as 0 is ({}/train.csv:2); labels must be",
-        ),
-        ('9' * 5000, "train.csv:3: label '9999"),
-        ('\u0661', "train.csv:3: label '\u0661' is no whole number"),
-        ('00999999999', "train.csv:3: label '00999999999' is no whole number"),
-        ('999999999', 'train.csv:3: label 999999999 would make more than 100,000 classes'),
+        ('1.0', r"train.csv:3: .*'1.0'.*\b0\b.*train.csv:2.*--class-file"),
+        ('9' * 5000, "train.csv:3: .*'9999"),
+        ('\u0661', "train.csv:3: .*'\u0661'"),
+        ('00999999999', "train.csv:3: .*'00999999999'"),
+        ('999999999', r'train.csv:3: .*\b999999999\b.*100,000'),
     ],
 )
-def test_csv_refuses_a_label_that_is_a_number_only_in_part(tmp_path: Path, label: str, message: str) -> None:
+def test_csv_refuses_mixed_names_and_numbers(tmp_path: Path, label: str, message: str) -> None:
     files = {'train': write(tmp_path, 'train.csv', f'path,label\na.mp4,0\nb.mp4,{label}\nc.mp4,1\n')}
-    with pytest.raises(ValueError, match=re.escape(message.format(tmp_path))):
+    with pytest.raises(ValueError, match=message):
         read_csv(files)
 
 
-def test_csv_takes_numbers_for_names_if_a_class_file_has_them(tmp_path: Path) -> None:
+def test_csv_class_file_turns_numbers_into_names(tmp_path: Path) -> None:
     files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,360\nb.mp4,ollie\n')}
     assert content(read_csv(files, class_names=['ollie', '360']), 'train') == [
         ('a.mp4', ('360',)),
@@ -88,7 +85,7 @@ def test_csv_takes_numbers_for_names_if_a_class_file_has_them(tmp_path: Path) ->
     ]
 
 
-def test_csv_with_names_takes_the_given_order(tmp_path: Path) -> None:
+def test_csv_keeps_the_order_of_the_class_file(tmp_path: Path) -> None:
     files = {'val': write(tmp_path, 'val.csv', 'path,label\na.mp4,clap\n')}
     assert read_csv(files, class_names=['wave', 'clap']).class_names == ['wave', 'clap']
 
@@ -96,50 +93,41 @@ def test_csv_with_names_takes_the_given_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('text', 'options', 'message'),
     [
-        ('', {}, "all.csv:1: '' is not what is expected here: a header with the columns path, label, split"),
-        ('path,class,split\n', {}, "all.csv:1: 'path,class,split' is not what is expected here: a header with the"),
-        ('path,label,split\na,b\n', {}, "all.csv:2: 'a,b' is not what is expected here: 3 fields, as path,label,split"),
-        ('path,label,split\na,b,dev\n', {}, "all.csv:2: 'dev' is not what is expected here: a split: train, training"),
-        ('path,label,split\n,b,train\n', {}, "all.csv:2: ',b' is not what is expected here: a path and its labels"),
-        (
-            'path,label,split\na,b|b,train\n',
-            {'label_separator': '|'},
-            "all.csv:2: 'a,b|b' is not what is expected here",
-        ),
-        ('path,label,split\na,b|,train\n', {'label_separator': '|'}, "all.csv:2: 'a,b|' is not what is expected here"),
+        ('', {}, "all.csv:1: .*''.*path, label, split"),
+        ('path,class,split\n', {}, "all.csv:1: .*'path,class,split'.*path, label, split.*--label-column"),
+        ('path,label,split\na,b\n', {}, r"all.csv:2: .*'a,b'.*\b3\b.*path,label,split"),
+        ('path,label,split\na,b,dev\n', {}, "all.csv:2: .*'dev'.*train, training"),
+        ('path,label,split\n,b,train\n', {}, "all.csv:2: .*',b'"),
+        ('path,label,split\na,b|b,train\n', {'label_separator': '|'}, r"all.csv:2: .*'a,b\|b'"),
+        ('path,label,split\na,b|,train\n', {'label_separator': '|'}, r"all.csv:2: .*'a,b\|'"),
     ],
 )
-def test_csv_names_a_wrong_line_by_file_and_line(
-    tmp_path: Path, text: str, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_csv_errors_name_file_and_line(tmp_path: Path, text: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_csv({'all': write(tmp_path, 'all.csv', text)}, **options)
 
 
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('a.mp4,"clap\nb.mp4,wave\n', 'train.csv:3: the row that begins here is no csv: unexpected end of data'),
-        ('a.mp4,"clap\nb.mp4,"wave"\n', 'train.csv:3: the row that begins here is no csv: '),
-        (
-            'a.mp4,"clap\nb.mp4,wave"\nc.mp4,clap\n',
-            r"train.csv:3: 'clap\nb.mp4,wave' is not what is expected here: a f",
-        ),
-        ('a.mp4,"clap\rhands"\n', r"train.csv:3: 'clap\rhands' is not what is expected here: a field without a line"),
+        ('a.mp4,"clap\nb.mp4,wave\n', 'train.csv:3: '),
+        ('a.mp4,"clap\nb.mp4,"wave"\n', 'train.csv:3: '),
+        ('a.mp4,"clap\nb.mp4,wave"\nc.mp4,clap\n', r"train.csv:3: .*'clap\\nb.mp4,wave'"),
+        ('a.mp4,"clap\rhands"\n', r"train.csv:3: .*'clap\\rhands'"),
     ],
 )
-def test_csv_refuses_quotes_that_swallow_lines_where_they_begin(tmp_path: Path, text: str, message: str) -> None:
+def test_csv_reports_where_an_open_quote_begins(tmp_path: Path, text: str, message: str) -> None:
     files = {'train': write(tmp_path, 'train.csv', f'path,label\n\n{text}')}
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=message):
         read_csv(files)
 
 
-def test_csv_takes_separators_and_quotes_within_quotes(tmp_path: Path) -> None:
+def test_csv_reads_quoted_fields(tmp_path: Path) -> None:
     files = {'train': write(tmp_path, 'train.csv', 'path,label\r\n"a,b.mp4","say ""hi"""\r\n')}
     assert content(read_csv(files), 'train') == [('a,b.mp4', ('say "hi"',))]
 
 
-def test_tree_with_folders_of_splits_is_taken_as_it_is() -> None:
+def test_tree_uses_its_split_folders() -> None:
     lists = read_class_tree(['train/wave hands/a.mp4', 'train/clap/x/b.mp4', 'validation/wave hands/c.mp4'])
     assert lists.class_names == ['clap', 'wave hands']
     assert content(lists, 'train') == [('train/clap/x/b.mp4', ('clap',)), ('train/wave hands/a.mp4', ('wave hands',))]
@@ -147,7 +135,7 @@ def test_tree_with_folders_of_splits_is_taken_as_it_is() -> None:
     assert list(lists.splits) == ['train', 'val']
 
 
-def test_tree_of_classes_is_split_by_share_seed_and_path() -> None:
+def test_tree_split_depends_on_path_and_seed() -> None:
     names = ('clap', 'wave', 'rare', 'pair')
     paths = [f'{name}/{number:03}.mp4' for name in names[:2] for number in range(50)]
     paths += ['rare/1.mp4', 'pair/1.mp4', 'pair/2.mp4']

@@ -1,4 +1,4 @@
-"""From what lists name and what is there to the lines of list files."""
+"""Match listed videos with the files on disk and build the lines of list files."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ def build(media: MediaIndex, *videos: ListedVideo, prefix: str = '') -> BuiltLis
     return match('train', videos, media, CLASSES, prefix)
 
 
-def test_lines_have_prefix_path_frames_and_all_labels_in_order() -> None:
+def test_lines_have_path_frame_count_and_sorted_labels() -> None:
     media = MediaIndex('frames', {'x y/1': 12, '2': 3}, {})
     built = build(media, listed('1'), listed('gone', '2', classes=('wave', 'clap')), prefix='frames/')
     assert built.lines == ['frames/x y/1 12 1', 'frames/2 3 0,1']
@@ -30,14 +30,14 @@ def test_lines_have_prefix_path_frames_and_all_labels_in_order() -> None:
     assert build(MediaIndex('videos', {'1.mp4': None}, {}), listed('1')).lines == ['1.mp4 1']
 
 
-def test_absolute_paths_are_taken_as_paths_below_the_folder(tmp_path: Path) -> None:
+def test_absolute_paths_become_relative_to_the_root(tmp_path: Path) -> None:
     media = MediaIndex(str(tmp_path), {'a/1.mp4': None}, {})
     assert build(media, listed(f'{tmp_path}/a/1.mp4')).lines == ['a/1.mp4 1']
 
 
-def test_what_is_left_out_is_told_with_its_reason() -> None:
+def test_skipped_videos_have_a_reason_and_source() -> None:
     paths = {'1': 12, 'a/2': 12, 'b/2': 12, '3': 5, 'comma,/x,': 4, 'new\nline': 5, 'end ': 5}
-    media = MediaIndex('frames', paths, {'3': 'the first frame is number 0, not 1'})
+    media = MediaIndex('frames', paths, {'3': 'some frames are missing'})
     videos = [
         listed('1', line=1),
         listed('c/gone', 'gone', line=2),
@@ -51,27 +51,30 @@ def test_what_is_left_out_is_told_with_its_reason() -> None:
     ]
     built = build(media, *videos)
     assert built.lines == ['1 12 1']
-    assert built.skipped == [
-        ('c/gone', 'missing', 'no c/gone or gone', 'train.csv:2'),
-        ('2', 'ambiguous', '2 fit: a/2, b/2', 'train.csv:3'),
-        ('3', 'incomplete', '3: the first frame is number 0, not 1', 'train.csv:4'),
-        ('1', 'listed twice', '1 stands already in train.csv:1', 'train.csv:5'),
+    expected = [  # name, reason, texts of the details, source
+        ('c/gone', 'missing', 'c/gone|gone', 'train.csv:2'),
+        ('2', 'ambiguous', '2|a/2|b/2', 'train.csv:3'),
+        ('3', 'incomplete', '3|some frames are missing', 'train.csv:4'),
+        ('1', 'listed twice', 'train.csv:1', 'train.csv:5'),
         ('1', 'no label', '', 'train.csv:6'),
-        ('x,', 'unfit name', "no list can hold the path 'comma,/x,'", 'train.csv:7'),
-        ('new\nline', 'unfit name', "no list can hold the path 'new\\nline'", 'train.csv:8'),
-        ('end ', 'unfit name', "no list can hold the path 'end '", 'train.csv:9'),
+        ('x,', 'unfit name', "'comma,/x,'", 'train.csv:7'),
+        ('new\nline', 'unfit name', "'new\\nline'", 'train.csv:8'),
+        ('end ', 'unfit name', "'end '", 'train.csv:9'),
     ]
+    assert [(one[0], one[1], one[3]) for one in built.skipped] == [(one[0], one[1], one[3]) for one in expected]
+    for (*_, details, _), (*_, token, _) in zip(built.skipped, expected, strict=True):
+        assert re.search('.*'.join(map(re.escape, token.split('|'))), details), details
 
 
 @pytest.mark.parametrize('path', ['#437_ride.mp4', ' blank.mp4', '\ufeffbom.mp4', 'drinking (31).mp4', 'a 3 4.mp4'])
-def test_list_files_give_back_odd_paths(tmp_path: Path, path: str) -> None:
+def test_list_files_preserve_unusual_paths(tmp_path: Path, path: str) -> None:
     line = build(MediaIndex('videos', {path: None}, {}), listed(path)).lines[0]
     (tmp_path / 'train.txt').write_text(f'{line}\n')
     (record,) = parse_list_file(str(tmp_path / 'train.txt'))
     assert (record.path.removeprefix('./'), record.labels) == (path, (1,))
 
 
-def test_paths_are_relative_only_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_outside_the_folder_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert path_prefix('data/k400/frames', 'data/k400') == 'frames/'
     assert path_prefix('data/k400', 'data/k400/') == ''
@@ -79,26 +82,25 @@ def test_paths_are_relative_only_below_the_folder(tmp_path: Path, monkeypatch: p
     assert path_prefix('data/..frames', 'data') == '..frames/'
 
 
-def test_classes_may_be_numbered_as_in_a_file(tmp_path: Path) -> None:
+def test_class_file_sets_the_label_order(tmp_path: Path) -> None:
     (tmp_path / 'classes.txt').write_text('wave\njump\nclap\n')
     lists = Lists(CLASSES, {'train': [listed('1')]}, ['a note'])
     ordered = order_classes(lists, str(tmp_path / 'classes.txt'))
     assert ordered == Lists(['wave', 'jump', 'clap'], lists.splits, ['a note'])
     (tmp_path / 'classes.txt').write_text('clap\n')
-    with pytest.raises(ValueError, match=re.escape("train.csv:1: 'wave' is none of the 1 classes of ")):
+    with pytest.raises(ValueError, match=r"train.csv:1: .*'wave'.*\b1\b.*classes.txt"):
         order_classes(lists, str(tmp_path / 'classes.txt'))
 
 
-def test_videos_in_several_lists_of_a_split_are_told() -> None:
+def test_overlapping_lists_of_a_split_are_reported() -> None:
     def built(name: str, *paths: str) -> BuiltList:
         return BuiltList(name, len(paths), paths=dict.fromkeys(paths, 'x'))
 
     lists = [built('train_split1', 'a', 'b', 'c'), built('val_split1', 'c', 'b'), built('train_split2', 'c')]
-    assert find_overlaps(lists) == ['2 videos are in both train_split1.txt and val_split1.txt, such as b']
+    (note,) = find_overlaps(lists)
+    assert re.search(r'\b2\b.*train_split1\.txt.*val_split1\.txt.*\bb$', note)
     lists = [built('train_frames', 'a', 'b'), built('val_frames', 'b', 'c'), built('test_frames', 'a', 'c')]
-    assert find_overlaps(lists) == [
-        '1 video is in both train_frames.txt and val_frames.txt, such as b',
-        '1 video is in both train_frames.txt and test_frames.txt, such as a',
-        '1 video is in both val_frames.txt and test_frames.txt, such as c',
-    ]
+    expected = [('train', 'val', 'b'), ('train', 'test', 'a'), ('val', 'test', 'c')]
+    for note, (one, other, example) in zip(find_overlaps(lists), expected, strict=True):
+        assert re.search(rf'\b1\b.*\b{one}_frames\.txt.*\b{other}_frames\.txt.*\b{example}$', note)
     assert find_overlaps([built('train', 'a'), built('val', 'b'), built('test', 'c')]) == []

@@ -1,6 +1,7 @@
-"""The tree of videos, read once, and the names that are looked up in it."""
+"""Index a folder of videos and look up names in it."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +22,32 @@ def index_of(*paths: str) -> MediaIndex:
     return MediaIndex('videos', dict.fromkeys(paths), {})
 
 
-def test_only_extensions_of_videos_are_cut_off() -> None:
+def test_stem_removes_only_video_extensions() -> None:
     assert [stem(name) for name in ('a.mp4', 'a.MKV', 'v1.2_clip', 'a.b.webm')] == ['a', 'a', 'v1.2_clip', 'a.b']
     assert simplify("Massaging person's_head (1)") == 'massagingpersonshead1'
 
 
-def test_videos_are_found_at_any_depth_and_nothing_else(tmp_path: Path) -> None:
+def test_index_finds_videos_at_any_depth(tmp_path: Path) -> None:
     touch(tmp_path, 'a.mp4', 'x y/b.MKV', 'x y/z/c.webm', 'notes.txt', '.hidden/d.mp4', 'x y/.e.mp4', 'x y/f.jpg')
     media = index_media(str(tmp_path))
     assert media.num_frames == {'a.mp4': None, 'x y/b.MKV': None, 'x y/z/c.webm': None}
     assert media.problems == {}
 
 
-def test_frames_are_counted_and_gaps_are_told(tmp_path: Path) -> None:
+def test_frames_are_counted_and_gaps_reported(tmp_path: Path) -> None:
     frames = [f'clap/good/img_{n:05d}.jpg' for n in range(1, 13)]
     touch(tmp_path, *frames, 'clap/good/flow_x_00001.jpg', 'clap/good/img_1.jpg', 'clap/good/img_abcde.jpg')
     touch(tmp_path, *[f'clap/gap/img_{n:05d}.jpg' for n in (1, 2, 4, 7)], *[f'gap/img_{n:05d}.jpg' for n in (1, 3)])
     touch(tmp_path, *[f'zero/img_{n:05d}.jpg' for n in range(3)], 'other/00001.jpg', 'img_00001.jpg')
     media = index_media(str(tmp_path), FrameNames('img_{:05d}.jpg'))
     assert media.num_frames == {'clap/good': 12, 'clap/gap': 4, 'gap': 2, 'zero': 3}
-    assert media.problems == {
-        'clap/gap': 'frames 1 to 7 are there but for 3 and 2 more',
-        'gap': 'frames 1 to 3 are there but for 2',
-        'zero': 'the first frame is number 0, not 1',
-    }
+    numbers = {path: [int(number) for number in re.findall(r'\d+', text)] for path, text in media.problems.items()}
+    assert numbers == {'clap/gap': [1, 7, 3, 2], 'gap': [1, 3, 2], 'zero': [0, 1]}
     assert media.example == 'img_00001.jpg'
     assert 'zero' not in index_media(str(tmp_path), FrameNames('img_{:05d}.jpg', start_index=0)).problems
 
 
-def test_links_are_followed_once_and_circles_end(tmp_path: Path) -> None:
+def test_each_linked_folder_is_read_once(tmp_path: Path) -> None:
     root = touch(tmp_path / 'root', 'a/1.mp4')
     elsewhere = touch(tmp_path / 'elsewhere', 'b/2.mp4')
     (root / 'linked').symlink_to(elsewhere)
@@ -59,7 +57,7 @@ def test_links_are_followed_once_and_circles_end(tmp_path: Path) -> None:
     assert set(index_media(str(root)).num_frames) == {'a/1.mp4', 'linked/b/2.mp4', 'linked/again/2.mp4'}
 
 
-def test_the_number_of_threads_makes_no_difference_and_progress_reaches_the_end(tmp_path: Path) -> None:
+def test_index_does_not_depend_on_thread_count(tmp_path: Path) -> None:
     touch(tmp_path, *[f'{a}/{b}/{c}.mp4' for a in 'abc' for b in 'def' for c in 'gh'])
     steps: list[tuple[int, int]] = []
     one = index_media(str(tmp_path), workers=1, progress=lambda done, known: steps.append((done, known)))
@@ -68,11 +66,11 @@ def test_the_number_of_threads_makes_no_difference_and_progress_reaches_the_end(
     assert len(one.num_frames) == 18
     assert steps[-1] == (13, 13)
     assert [done for done, _ in steps] == list(range(1, 14))
-    with pytest.raises(ValueError, match='workers is 0, must be at least 1'):
+    with pytest.raises(ValueError, match=r'workers.*\b0\b'):
         index_media(str(tmp_path), workers=0)
 
 
-def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, 'a/1.mp4', 'locked/2.mp4')
     scandir = os.scandir
 
@@ -84,15 +82,16 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, 'scandir', refuse)
     media = index_media(str(tmp_path))
     assert list(media.num_frames) == ['a/1.mp4']
-    assert media.problems == {'locked': 'cannot be read: Permission denied'}
+    assert media.problems.keys() == {'locked'}
+    assert 'Permission denied' in media.problems['locked']
 
 
-def test_there_must_be_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder '.*/nowhere'; looked for videos in it"):
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/nowhere'):
         index_media(str(tmp_path / 'nowhere'))
 
 
-def test_a_bare_name_is_found_in_any_folder() -> None:
+def test_bare_name_matches_any_folder() -> None:
     media = index_of('x/7.webm', 'y/7.mp4', '8.webm')
     assert media.find('8') == ['8.webm']
     assert media.find('8.avi') == ['8.webm']
@@ -101,7 +100,7 @@ def test_a_bare_name_is_found_in_any_folder() -> None:
     assert media.find('9') == []
 
 
-def test_a_folder_in_the_name_must_be_right() -> None:
+def test_folder_in_a_name_must_match() -> None:
     media = index_of('train/riding_a_bike/1.mp4', 'train/Riding a horse/1.mp4', 'val/clap/1.mp4', 'clap/2.mp4')
     assert media.find('riding a bike/1') == ['train/riding_a_bike/1.mp4']
     assert media.find('riding a horse/1.avi') == ['train/Riding a horse/1.mp4']
@@ -111,7 +110,7 @@ def test_a_folder_in_the_name_must_be_right() -> None:
     assert media.find('wave/1') == []
 
 
-def test_the_nearest_folder_wins() -> None:
+def test_exact_folder_wins_over_similar_ones() -> None:
     media = index_of('clap/1.mp4', 'old/clap/1.mp4', 'Clap/1.mp4')
     assert media.find('clap/1') == ['clap/1.mp4']
     assert media.find('old/clap/1') == ['old/clap/1.mp4']
@@ -120,6 +119,6 @@ def test_the_nearest_folder_wins() -> None:
     assert both.find('clap/1') == ['a/clap/1.mp4', 'b/clap/1.mp4']
 
 
-def test_folders_of_frames_may_keep_the_extension_of_the_video() -> None:
+def test_frame_folders_may_keep_the_video_extension() -> None:
     media = MediaIndex('frames', {'clap/v_1.avi': 7}, {})
     assert media.find('clap/v_1') == media.find('clap/v_1.avi') == ['clap/v_1.avi']

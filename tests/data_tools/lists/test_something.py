@@ -1,7 +1,6 @@
-"""The lists of Something-Something V1 (csv) and V2 (json)."""
+"""Lists of Something-Something V1 (CSV) and V2 (JSON)."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def entry(video: str, template: str) -> dict[str, Any]:
     return {'id': video, 'label': 'holding a cup', 'template': template, 'placeholders': ['a cup']}
 
 
-def test_v1_numbers_classes_in_the_order_of_its_labels_file(tmp_path: Path) -> None:
+def test_v1_keeps_the_order_of_its_labels_file(tmp_path: Path) -> None:
     files = {
         'labels': write(tmp_path, 'labels.csv', V1_LABELS),
         'train': write(tmp_path, 'train.csv', '100218;Turning something upside down\n7;Holding something\n'),
@@ -37,24 +36,25 @@ def test_v1_numbers_classes_in_the_order_of_its_labels_file(tmp_path: Path) -> N
         (('7',), ('Holding something',)),
     ]
     assert lists.splits['val'][0].classes == ('Putting something, something and something on the table',)
-    assert lists.notes == [f'{files["test"][0]} has no labels: no list of it']
+    assert len(lists.notes) == 1
+    assert files['test'][0] in lists.notes[0]
 
 
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('1;Holding something\n2,Holding\n', "train.csv:2: '2,Holding' is not what is expected here: id;class"),
-        ('\n;Holding something\n', "train.csv:2: ';Holding something' is not what is expected here: id;class"),
-        ('1;Eating something\n', "train.csv:1: 'Eating something' is none of the 3 classes of "),
+        ('1;Holding something\n2,Holding\n', "train.csv:2: .*'2,Holding'.*id;class"),
+        ('\n;Holding something\n', "train.csv:2: .*';Holding something'.*id;class"),
+        ('1;Eating something\n', r"train.csv:1: .*'Eating something'.*\b3\b.*labels.csv"),
     ],
 )
-def test_v1_names_a_wrong_line_by_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+def test_v1_errors_name_file_and_line(tmp_path: Path, text: str, message: str) -> None:
     files = {'labels': write(tmp_path, 'labels.csv', V1_LABELS), 'train': write(tmp_path, 'train.csv', text)}
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=message):
         read_something_v1(files)
 
 
-def test_v2_numbers_classes_as_its_labels_file_and_takes_templates_without_brackets(tmp_path: Path) -> None:
+def test_v2_ignores_brackets_in_templates(tmp_path: Path) -> None:
     thing = 'something that cannot actually stand upright'
     long = f'Putting {thing} upright on the table, so it falls on its side'
     labels = {'Holding something': '2', 'Taking one of many similar things on the table': '0', long: '1'}
@@ -83,43 +83,43 @@ def test_v2_numbers_classes_as_its_labels_file_and_takes_templates_without_brack
     assert lists.splits['test'][0].classes == ('Holding something',)
 
 
-def test_v2_refuses_wrong_entries_by_file_and_line(tmp_path: Path) -> None:
+def test_v2_errors_name_file_and_line(tmp_path: Path) -> None:
     files = {'labels': write(tmp_path, 'labels.json', {'Holding something': '0'})}
     files['train'] = write(
         tmp_path, 'train.json', [entry('1', 'Holding [something]'), entry('2', 'Eating [something]')]
     )
-    # Indented by one, an entry of four keys and one placeholder has eight lines: the second id stands in line 11.
+    # Indented by one, an entry of four keys and one placeholder has eight lines: the second ID is in line 11.
     assert '"2"' in Path(files['train'][0]).read_text().splitlines()[10]
-    with pytest.raises(ValueError, match=r"train.json:11, id 2: 'Eating \[something\]' is none of the 1 classes of "):
+    with pytest.raises(ValueError, match=r"train.json:11, id 2: .*'Eating \[something\]'.*\b1\b.*labels.json"):
         read_something_v2(files)
     files['train'] = write(tmp_path, 'train.json', [{'id': '1'}])
-    with pytest.raises(ValueError, match=r'train.json: entry 0 \{"id": "1"\} must have an id and a template'):
+    with pytest.raises(ValueError, match=r'train.json: .*\b0\b.*\{"id": "1"\}.*template'):
         read_something_v2(files)
     files['train'] = write(tmp_path, 'train.json', {'id': '1'})
-    with pytest.raises(ValueError, match=r'train.json: expected a list of videos, found a dict'):
+    with pytest.raises(ValueError, match=r'train.json: .*\blist\b.*\bdict\b'):
         read_something_v2(files)
     files['train'] = write(tmp_path, 'train.json', '[\n{"id": "1",}\n]')
-    with pytest.raises(ValueError, match=r'train.json:2: no JSON here: .* \(column \d+\)'):
+    with pytest.raises(ValueError, match=r'train.json:2: .*column \d+'):
         read_something_v2(files)
 
 
 @pytest.mark.parametrize('numbers', [{}, {'a': '1'}, {'a': '0', 'b': '0'}, {'a': 0, 'b': -1}])
-def test_v2_refuses_numbers_of_classes_with_gaps(tmp_path: Path, numbers: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r'labels.json: the numbers of the classes must be 0, 1, 2, ..., each once'):
+def test_v2_class_numbers_must_have_no_gaps(tmp_path: Path, numbers: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match='labels.json: .*0, 1, 2'):
         read_something_v2({'labels': write(tmp_path, 'labels.json', numbers)})
 
 
 @pytest.mark.parametrize('number', ['x', None, 1.0, 1.5, True, '1_0', ' 1', '', [1], '9' * 5000])
-def test_v2_refuses_numbers_of_classes_that_are_not_whole(tmp_path: Path, number: Any) -> None:
+def test_v2_class_numbers_must_be_whole(tmp_path: Path, number: Any) -> None:
     labels = write(tmp_path, 'labels.json', {'a': 0, 'b': number})
-    with pytest.raises(ValueError, match=r"labels.json: class 'b': its number must be a whole number from 0 on, "):
+    with pytest.raises(ValueError, match="labels.json: .*'b'"):
         read_something_v2({'labels': labels})
 
 
-def test_classes_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+def test_classes_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
     files = {
         'labels': write(tmp_path, 'labels.csv', 'Holding\nholding\n'),
         'train': write(tmp_path, 'train.csv', '1;x\n'),
     }
-    with pytest.raises(ValueError, match=r"labels.csv: 'holding' and 'Holding' differ in case alone"):
+    with pytest.raises(ValueError, match="labels.csv: .*'holding'.*'Holding'"):
         read_something_v1(files)

@@ -1,6 +1,5 @@
 """The lists of UCF101 and HMDB51."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ def ucf101(folder: Path, train: str, test: str = '', classes: str = '1 YoYo\r\n2
     }
 
 
-def test_ucf101_classes_keep_their_numbers_but_from_0_on(tmp_path: Path) -> None:
+def test_ucf101_keeps_class_order_of_its_file(tmp_path: Path) -> None:
     files = ucf101(tmp_path, 'Archery/v_Archery_g08_c01.avi 2\r\n', 'YoYo/v_YoYo_g01_c01.avi\r\n')
     files['train'].append(write(tmp_path, 'trainlist02.txt', 'YoYo/v_YoYo_g08_c01.avi 1\n'))
     lists = read_ucf101(files)
@@ -35,36 +34,28 @@ def test_ucf101_classes_keep_their_numbers_but_from_0_on(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ('train', 'classes', 'message'),
     [
-        (
-            'Archery/v.avi\n',
-            '1 Archery\n',
-            "trainlist01.txt:1: 'Archery/v.avi' is not what is expected here: class/video.avi number",
-        ),
-        ('v.avi 1\n', '1 Archery\n', "trainlist01.txt:1: 'v.avi 1' is not"),
-        (f'Archery/v.avi {"9" * 5000}\n', '1 Archery\n', "trainlist01.txt:1: 'Archery/v.avi 999"),
-        (
-            'Archery/v.avi 1\nArchery/w.avi 2\n',
-            '1 Archery\n2 YoYo\n',
-            'is not what is expected here: 1, the number of Archery',
-        ),
-        ('Eating/v.avi 1\n', '1 Archery\n', "trainlist01.txt:1: 'Eating' is none of the 1 classes of "),
-        ('', '0 Archery\n', "classInd.txt:1: '0 Archery' is not what is expected here: 1 and the name of a new class"),
-        ('', '1 Archery\n2 Archery\n', "classInd.txt:2: '2 Archery' is not what is expected here: 2 and the name"),
+        ('Archery/v.avi\n', '1 Archery\n', "trainlist01.txt:1: .*'Archery/v.avi'.*class/video.avi number"),
+        ('v.avi 1\n', '1 Archery\n', "trainlist01.txt:1: .*'v.avi 1'"),
+        (f'Archery/v.avi {"9" * 5000}\n', '1 Archery\n', "trainlist01.txt:1: .*'Archery/v.avi 999"),
+        ('Archery/v.avi 1\nArchery/w.avi 2\n', '1 Archery\n2 YoYo\n', r"txt:2: .*'Archery/w.avi 2'.*\b1\b"),
+        ('Eating/v.avi 1\n', '1 Archery\n', r"trainlist01.txt:1: .*'Eating'.*\b1\b.*classInd.txt"),
+        ('', '0 Archery\n', r"classInd.txt:1: .*'0 Archery'.*\b1\b"),
+        ('', '1 Archery\n2 Archery\n', r"classInd.txt:2: .*'2 Archery'.*\b2\b"),
     ],
 )
-def test_ucf101_names_a_wrong_line_by_file_and_line(tmp_path: Path, train: str, classes: str, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_ucf101_errors_name_file_and_line(tmp_path: Path, train: str, classes: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_ucf101(ucf101(tmp_path, train, classes=classes))
 
 
-def test_ucf101_wants_to_know_the_split(tmp_path: Path) -> None:
+def test_ucf101_list_name_must_contain_the_split(tmp_path: Path) -> None:
     files = ucf101(tmp_path, '')
     files['train'] = [write(tmp_path, 'mine.txt', '')]
-    with pytest.raises(ValueError, match=r'mine.txt: expected a name such as trainlist01.txt, which tells the split'):
+    with pytest.raises(ValueError, match='mine.txt: .*trainlist01.txt'):
         read_ucf101(files)
 
 
-def test_hmdb51_takes_1_for_training_2_for_testing_and_0_for_neither(tmp_path: Path) -> None:
+def test_hmdb51_reads_train_and_test_marks(tmp_path: Path) -> None:
     brush = '#437_How_to_brush_hair_0.avi 1 \nno_use.avi 0 \nApril_09_brush_hair_0.avi 2 \n'
     files = [write(tmp_path, f'wave_test_split{n}.txt', 'wave one.avi 2\n') for n in (1, 2)]
     files += [write(tmp_path, f'brush_hair_test_split{n}.txt', brush) for n in (1, 2)]
@@ -81,15 +72,13 @@ def test_hmdb51_takes_1_for_training_2_for_testing_and_0_for_neither(tmp_path: P
     assert lists.splits['val_split1'][0].source == f'{files[2]}:3'
 
 
-def test_hmdb51_refuses_wrong_lines_other_files_and_splits_that_lack_a_class(tmp_path: Path) -> None:
+def test_hmdb51_errors_name_file_and_line(tmp_path: Path) -> None:
     wave = write(tmp_path, 'wave_test_split1.txt', 'a.avi 1\nb.avi 3\n')
-    with pytest.raises(
-        ValueError, match=r"wave_test_split1.txt:2: 'b.avi 3' is not what is expected here: video.avi and"
-    ):
+    with pytest.raises(ValueError, match=r"wave_test_split1.txt:2: .*'b.avi 3'.*\b0, 1 or 2"):
         read_hmdb51({'splits': [wave]})
-    with pytest.raises(ValueError, match=r'train.txt: expected a name such as brush_hair_test_split1.txt'):
+    with pytest.raises(ValueError, match='train.txt: .*brush_hair_test_split1.txt'):
         read_hmdb51({'splits': [write(tmp_path, 'train.txt', '')]})
     files = [write(tmp_path, name, 'a.avi 1\n') for name in ('wave_test_split1.txt', 'kiss_test_split1.txt')]
     files.append(write(tmp_path, 'wave_test_split2.txt', 'a.avi 1\n'))
-    with pytest.raises(ValueError, match=r'has no kiss_test_split2.txt; 1 such file\(s\) lack'):
+    with pytest.raises(ValueError, match=r'kiss_test_split2.txt.*\b1\b'):
         read_hmdb51({'splits': files})

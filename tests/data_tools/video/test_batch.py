@@ -1,10 +1,11 @@
-"""Many videos: which ones, in parallel, with failures listed, and what an interrupted run leaves behind."""
+"""Process many videos: find them, run jobs in parallel, list failures, continue after an interruption."""
 
 import errno
 import json
 import multiprocessing
 import os
 import platform
+import re
 import signal
 import time
 from functools import partial
@@ -37,7 +38,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def copy(job: VideoJob, seconds: float = 0.0) -> str | None:
-    """Write a folder with the video's text in a file; what to do else stands in its name."""
+    """Write a folder with the video's text in a file; the name of the video selects the fault."""
     with writing(job.target) as part:
         part.mkdir()
         (part / 'begun').touch()
@@ -50,7 +51,7 @@ def copy(job: VideoJob, seconds: float = 0.0) -> str | None:
         if 'crash' in job.name:
             os.kill(os.getpid(), signal.SIGKILL)  # SIGSEGV is the same, but pytest reports it
         if 'full' in job.name:
-            while 'waits' in job.name and not list((job.target.parents[1] / 'b').rglob('begun')):  # of the other
+            while 'waits' in job.name and not list((job.target.parents[1] / 'b').rglob('begun')):  # by the other worker
                 time.sleep(0.01)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'img_00001.jpg')
         if 'hang' in job.name:
@@ -91,7 +92,7 @@ def test_linked_folders_are_searched_once(tmp_path):
     assert find_videos(root) == ['a.mp4', 'link/x.mp4']
 
 
-def test_folders_that_are_left_out_are_failures(tmp_path, out, monkeypatch):
+def test_skipped_folders_are_failures(tmp_path, out, monkeypatch):
     root = touch(tmp_path / 'root', 'a.mp4', 'secret/b.mp4', 'z/c.mp4')
     (root / 'z' / 'again').symlink_to(root / 'z')
     scandir = os.scandir
@@ -105,38 +106,34 @@ def test_folders_that_are_left_out_are_failures(tmp_path, out, monkeypatch):
         patch.setattr(os, 'scandir', refuse)
         outcome = process_folder(copy, root, out, '', {})
     assert (outcome.num_done, outcome.num_failed) == (2, 2)
-    assert outcome.failures == [
-        JobFailure('secret', 'the folder cannot be read: Permission denied'),
-        JobFailure('z/again', 'a link makes it the same folder as z, which is searched'),
-    ]
+    unreadable, repeated = outcome.failures
+    assert (unreadable.path, unreadable.kept) == ('secret', False)
+    assert 'Permission denied' in unreadable.reason
+    assert (repeated.path, repeated.kept) == ('z/again', False)
+    assert re.search(r'\bz\b', repeated.reason)
     assert sorted(read_failures(out / FAILURES_FILE), key=lambda one: one.path) == outcome.failures
 
 
-def test_a_list_says_which_videos(videos, tmp_path):
-    (tmp_path / 'list.txt').write_text('d/e.mov 3\n./a.mp4 0\nd/e.mov 1,2\nnot/there yet.mp4 1\n')
-    assert find_videos(videos, tmp_path / 'list.txt') == ['a.mp4', 'd/e.mov', 'not/there yet.mp4']
-
-
-def test_names_may_begin_with_dots(videos, tmp_path):
-    (tmp_path / 'list.txt').write_text('..x.mp4 0\n..y/a.mp4 1\n')
-    assert find_videos(videos, tmp_path / 'list.txt') == ['..x.mp4', '..y/a.mp4']
+def test_list_file_selects_videos(videos, tmp_path):
+    (tmp_path / 'list.txt').write_text('d/e.mov 3\n./a.mp4 0\nd/e.mov 1,2\nnot/there yet.mp4 1\n..x.mp4 0\n')
+    assert find_videos(videos, tmp_path / 'list.txt') == ['..x.mp4', 'a.mp4', 'd/e.mov', 'not/there yet.mp4']
 
 
 @pytest.mark.parametrize('path', ['../x.mp4', '/x.mp4'])
-def test_a_list_must_stay_below_the_folder(videos, tmp_path, path):
+def test_list_paths_must_be_below_the_folder(videos, tmp_path, path):
     (tmp_path / 'list.txt').write_text(f'a.mp4 0\n{path} 1\n')
-    with pytest.raises(ValueError, match=r'list.txt:2: .* must lie below the folder of the videos'):
+    with pytest.raises(ValueError, match=f'list.txt:2: .*{path}'):
         find_videos(videos, tmp_path / 'list.txt')
 
 
-def test_no_folder_and_no_video_are_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
+def test_missing_folder_or_videos_are_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/nowhere'):
         find_videos(tmp_path / 'nowhere')
-    with pytest.raises(ValueError, match=r'has no video; looked in all its folders for \.3gp, '):
+    with pytest.raises(ValueError, match=rf'{tmp_path}.*\.3gp, '):
         find_videos(tmp_path)
 
 
-def test_targets_lie_where_the_videos_lie(videos, out):
+def test_targets_keep_the_folder_structure(videos, out):
     jobs = plan_jobs(videos, out, suffix='.mp4')
     assert [job.target.relative_to(out).as_posix() for job in jobs] == [
         'a.mp4',
@@ -149,38 +146,38 @@ def test_targets_lie_where_the_videos_lie(videos, out):
     assert plan_jobs(videos, out)[0].target == out / 'a'
 
 
-def test_two_videos_cannot_have_one_target(videos, out):
+def test_two_videos_cannot_share_a_target(videos, out):
     touch(videos, 'a.avi')
-    with pytest.raises(ValueError, match=r'a\.avi and a\.mp4 would both become .*out/a; rename one'):
+    with pytest.raises(ValueError, match=r'a\.avi .*a\.mp4.*out/a\b'):
         plan_jobs(videos, out)
 
 
-def test_a_target_cannot_lie_in_that_of_another(videos, out):
+def test_target_cannot_be_inside_another_target(videos, out):
     touch(videos, 'd.mp4')
-    with pytest.raises(ValueError, match=r'd\.mp4 would become .*out/d, which is also the folder of d/damaged\.webm;'):
+    with pytest.raises(ValueError, match=r'd\.mp4.*out/d\b.*d/damaged\.webm'):
         plan_jobs(videos, out)
     assert len(plan_jobs(videos, out, suffix='.mp4')) == 6
     touch(videos, 'x/y/z.mp4', 'x.avi')
     (videos / 'd.mp4').unlink()
-    with pytest.raises(ValueError, match=r'x\.avi would become .*out/x, which is also the folder of x/y/z\.mp4;'):
+    with pytest.raises(ValueError, match=r'x\.avi.*out/x\b.*x/y/z\.mp4'):
         plan_jobs(videos, out)
 
 
-def test_targets_must_not_lie_among_the_videos(videos):
+def test_output_folder_must_be_outside_the_videos(videos):
     for out in (videos, videos / 'small'):
-        with pytest.raises(ValueError, match='the folder of the videos; choose another one'):
+        with pytest.raises(ValueError, match=f'^{out}.*{videos}'):
             plan_jobs(videos, out)
 
 
-def test_a_folder_has_one_kind_of_targets(out):
+def test_output_folder_has_one_set_of_settings(out):
     claim_folder(out, SETTINGS_FILE, {'size': (2, 3), 'fps': None})
     touch(out, 'a.mp4')
     claim_folder(out, SETTINGS_FILE, {'size': [2, 3], 'fps': None})
-    with pytest.raises(ValueError, match=r'other settings \(fps None instead of 5, size \[2, 3\] instead of 4\); use'):
+    with pytest.raises(ValueError, match=r'fps\W+None\W.*5\W.*size\W+\[2, 3\].*4'):
         claim_folder(out, SETTINGS_FILE, {'size': 4, 'fps': 5})
 
 
-def test_a_folder_without_targets_may_be_claimed_anew(out):
+def test_empty_output_folder_accepts_new_settings(out):
     claim_folder(out, SETTINGS_FILE, {'size': 2})
     claim_folder(out, SETTINGS_FILE, {'size': 4})
     assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 4}
@@ -190,14 +187,14 @@ def test_a_folder_without_targets_may_be_claimed_anew(out):
 
 
 @pytest.mark.parametrize('content', [b'{"size"', b'[1]', b'', b'\xff'])
-def test_damaged_settings_are_named(out, content):
+def test_damaged_settings_file_is_an_error(out, content):
     touch(out, 'a.mp4').joinpath(SETTINGS_FILE).write_bytes(content)
-    with pytest.raises(ValueError, match=r'out/settings\.json is damaged: it should say in JSON what settings'):
+    with pytest.raises(ValueError, match=r'out/settings\.json'):
         claim_folder(out, SETTINGS_FILE, {'size': 2})
     assert (out / SETTINGS_FILE).read_bytes() == content
 
 
-def test_writing_renames_what_is_complete(out):
+def test_writing_renames_a_complete_target(out):
     with writing(out / 'folder' / 'file') as part:
         part.write_text('new')
         assert not (out / 'folder' / 'file').exists()
@@ -207,7 +204,7 @@ def test_writing_renames_what_is_complete(out):
     assert (out / 'folder' / 'file').read_text() == 'newer'
 
 
-def test_a_name_may_be_as_long_as_names_may_be(out):
+def test_target_names_may_have_the_maximum_length(out):
     for name in ('x' * 255, 'ü' * 127):
         with writing(out / name) as part:
             part.touch()
@@ -215,7 +212,7 @@ def test_a_name_may_be_as_long_as_names_may_be(out):
 
 
 @pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
-def test_writing_leaves_nothing_behind_an_error(out, error):
+def test_writing_removes_the_partial_target_on_error(out, error):
     def fail(is_folder: bool) -> None:
         with writing(out / 'x') as part:
             part.mkdir() if is_folder else part.touch()
@@ -227,7 +224,7 @@ def test_writing_leaves_nothing_behind_an_error(out, error):
         assert list(out.iterdir()) == []
 
 
-def test_two_processes_write_one_target_apart(out):
+def test_two_processes_can_write_one_target(out):
     with writing(out / 'x') as part:
         other = multiprocessing.get_context('fork').Process(target=_write_at_once, args=(out / 'x',))
         part.write_text('half')
@@ -244,7 +241,7 @@ def _write_at_once(target: Path) -> None:
         part.write_text('whole')
 
 
-def test_a_run_removes_what_dead_processes_left_and_nothing_else(videos, out):
+def test_partial_targets_of_dead_processes_are_removed(videos, out):
     dead = multiprocessing.get_context('fork').Process(target=int)
     dead.start()
     dead.join()
@@ -257,7 +254,7 @@ def test_a_run_removes_what_dead_processes_left_and_nothing_else(videos, out):
 
 
 @pytest.mark.parametrize('num_workers', [0, 1, 2, 9])
-def test_jobs_are_done_and_failures_listed(videos, out, num_workers):
+def test_jobs_are_run_and_failures_listed(videos, out, num_workers):
     outcome = run(videos, out, num_workers)
     assert (outcome.num_done, outcome.num_skipped, outcome.num_failed) == (4, 0, 1)
     expected = [
@@ -271,7 +268,7 @@ def test_jobs_are_done_and_failures_listed(videos, out, num_workers):
     assert hidden(out) == []
 
 
-def test_a_second_run_does_what_is_left(videos, out):
+def test_second_run_does_the_remaining_jobs(videos, out):
     run(videos, out)
     (out / 'a/text').write_text('kept')
     touch(videos, 'new.mp4')
@@ -283,7 +280,7 @@ def test_a_second_run_does_what_is_left(videos, out):
     assert run(videos, out).failures == [JobFailure('d/damaged.webm', 'a scratch', kept=True)]
 
 
-def test_failures_of_other_lists_stay_listed(videos, out, tmp_path):
+def test_failures_of_other_lists_are_kept(videos, out, tmp_path):
     for name in ('b/broken.avi', 'd/damaged.webm'):
         (tmp_path / 'list.txt').write_text(f'{name} 0\n')
         jobs = plan_jobs(videos, out, tmp_path / 'list.txt')
@@ -294,52 +291,53 @@ def test_failures_of_other_lists_stay_listed(videos, out, tmp_path):
     assert [failure.path for failure in read_failures(out / FAILURES_FILE)] == ['d/damaged.webm']
 
 
-def test_a_missing_video_is_a_failure(videos, out, tmp_path):
+def test_missing_video_is_a_failure(videos, out, tmp_path):
     (tmp_path / 'list.txt').write_text('a.mp4 0\ngone.mp4 0\n')
     outcome = run_jobs(copy, plan_jobs(videos, out, tmp_path / 'list.txt'), out / FAILURES_FILE, 0)
-    assert outcome.failures == [JobFailure('gone.mp4', f'there is no file {videos / "gone.mp4"}')]
+    (failure,) = outcome.failures
+    assert (failure.path, failure.kept) == ('gone.mp4', False)
+    assert str(videos / 'gone.mp4') in failure.reason
 
 
 @pytest.mark.parametrize('lines', ['gone.mp4 0\n', 'videos/a.mp4 0\n', 'a.mp4 40 0\nb/c.MKV 30 1\n'])
-def test_a_list_without_a_video_that_is_there_is_an_error(videos, out, tmp_path, lines):
+def test_list_without_existing_videos_is_an_error(videos, out, tmp_path, lines):
     (tmp_path / 'list.txt').write_text(lines)
-    with pytest.raises(
-        FileNotFoundError, match=r'none of the . videos of .*list\.txt is there.*relative to .*/videos$'
-    ):
+    with pytest.raises(FileNotFoundError, match=rf'\b{lines.count(chr(10))}\b.*list\.txt.*{videos}'):
         plan_jobs(videos, out, tmp_path / 'list.txt')
 
 
-def test_errors_that_say_little_are_named(videos, out):
+def test_short_errors_include_their_type(videos, out):
     touch(videos, 'short.mp4')
     assert JobFailure('short.mp4', 'KeyError: 7') in run(videos, out).failures
 
 
-def test_a_crash_costs_one_video(videos, out):
+def test_crashing_worker_fails_one_video(videos, out):
     touch(videos, 'a crash.mp4', 'z.mp4')
     outcome = run(videos, out, 1)
     assert outcome.num_done == 5
-    assert outcome.failures[0] == JobFailure('a crash.mp4', 'the process died of SIGKILL')
+    assert outcome.failures[0].path == 'a crash.mp4'
+    assert 'SIGKILL' in outcome.failures[0].reason
     assert hidden(out) == []
 
 
-def test_a_video_that_takes_too_long_fails(videos, out):
+def test_time_limit_fails_a_slow_video(videos, out):
     touch(videos, 'hang.mp4')
     outcome = run(videos, out, 2, time_limit=1)
     assert outcome.num_done == 4
-    assert JobFailure('hang.mp4', 'not done after 1 s') in outcome.failures
+    assert any(failure.path == 'hang.mp4' and '1 s' in failure.reason for failure in outcome.failures)
     assert hidden(out) == []
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_a_full_disk_ends_the_run(videos, out, num_workers):
+def test_full_disk_stops_the_run(videos, out, num_workers):
     touch(videos, 'b/full.mp4', *(f'z/{number}.mp4' for number in range(20)))
-    with pytest.raises(OSError, match=r'^no room for .*b/full: .*No space left.*; run it again when there is room'):
+    with pytest.raises(OSError, match=r'b/full.*No space left'):
         run(videos, out, num_workers)
     assert not (out / 'z/19').exists()
     assert hidden(out) == []
 
 
-def test_workers_that_a_full_disk_stops_leave_nothing_behind(tmp_path, out):
+def test_full_disk_stops_all_workers_cleanly(tmp_path, out):
     videos = touch(tmp_path / 'videos', 'a/full_waits.mp4', 'b/hang.mp4')
     with pytest.raises(OSError, match='No space left'):
         run(videos, out, 2)
@@ -347,19 +345,12 @@ def test_workers_that_a_full_disk_stops_leave_nothing_behind(tmp_path, out):
     assert hidden(out) == []
 
 
-def test_options_out_of_range_are_refused(videos, out):
-    with pytest.raises(ValueError, match='num_workers is -1, must be 0 or more'):
-        run(videos, out, -1)
-    with pytest.raises(ValueError, match='time_limit is 0, must be above 0'):
-        run(videos, out, 1, time_limit=0)
-
-
-def test_a_line_that_was_cut_off_is_no_failure(out):
+def test_truncated_line_of_failures_is_ignored(out):
     touch(out, FAILURES_FILE).joinpath(FAILURES_FILE).write_text('{"path": "a", "reason": "b", "kept": true}\n{"pa')
     assert read_failures(out / FAILURES_FILE) == [JobFailure('a', 'b', kept=True)]
 
 
-def test_an_interruption_ends_the_run(videos, out):
+def test_interrupt_stops_the_run(videos, out):
     touch(videos, 'interrupt.mp4')
     with pytest.raises(KeyboardInterrupt):
         run(videos, out)
@@ -373,7 +364,7 @@ def _run_slowly(videos: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize('by', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.sweep), signal.SIGKILL])
-def test_what_was_interrupted_goes_on(tmp_path, out, by, capfd):
+def test_interrupted_run_can_be_continued(tmp_path, out, by, capfd):
     videos = touch(tmp_path / 'videos', *(f'{number}.mp4' for number in range(40)))
     process = multiprocessing.get_context('fork').Process(target=_run_slowly, args=(videos, out))
     process.start()
@@ -386,7 +377,7 @@ def test_what_was_interrupted_goes_on(tmp_path, out, by, capfd):
     assert 3 <= len(done) < 40
     assert all((folder / 'text').exists() for folder in done)
     time.sleep(0.5)
-    assert sorted(out.glob('[0-9]*')) == done, 'workers go on without their parent'
+    assert sorted(out.glob('[0-9]*')) == done, 'workers continue without their parent'
     outcome = run(videos, out)
     assert (outcome.num_skipped, outcome.num_done) == (len(done), 40 - len(done))
     assert hidden(out) == []
@@ -397,7 +388,7 @@ def _run_one_slowly(videos: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize('by', [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.sweep)])
-def test_a_killed_run_ends_its_workers_in_the_middle_of_a_job(tmp_path, out, by):
+def test_killed_run_stops_its_workers(tmp_path, out, by):
     videos = touch(tmp_path / 'videos', 'a.mp4')
     process = multiprocessing.get_context('fork').Process(target=_run_one_slowly, args=(videos, out))
     process.start()
@@ -406,45 +397,43 @@ def test_a_killed_run_ends_its_workers_in_the_middle_of_a_job(tmp_path, out, by)
     os.kill(process.pid, by)
     process.join()
     time.sleep(3.5)
-    assert not (out / 'a').exists(), 'its worker went on alone'
+    assert not (out / 'a').exists(), 'its worker continued'
     assert run(videos, out).num_done == 1
     assert (out / 'a/text').exists()
     assert hidden(out) == []
 
 
-def test_the_summary_names_failures(tmp_path):
+def test_summary_lists_failures(tmp_path):
     outcome = Outcome(5, 2, [JobFailure('a', 'bad'), JobFailure('b', 'scratched', kept=True)])
-    assert summarize(outcome, tmp_path).splitlines() == [
-        '5 written, 2 there already, 1 failed, 1 damaged but kept',
-        '  a: bad',
-        '  b: scratched',
-        f'listed in {tmp_path}',
-    ]
+    counts, *failures, last = summarize(outcome, tmp_path).splitlines()
+    assert re.findall(r'\d+', counts) == ['5', '2', '1', '1']
+    assert failures == ['  a: bad', '  b: scratched']
+    assert str(tmp_path) in last
     many = Outcome(0, 0, [JobFailure(str(number), 'bad') for number in range(12)])
     assert len(summarize(many, tmp_path).splitlines()) == 12
-    assert summarize(many, tmp_path).endswith(f'..., all in {tmp_path}')
-    assert summarize(Outcome(1, 0), tmp_path) == '1 written, 0 there already, 0 failed'
+    assert str(tmp_path) in summarize(many, tmp_path).splitlines()[-1]
+    assert re.findall(r'\d+', summarize(Outcome(1, 0), tmp_path)) == ['1', '0', '0']
 
 
-def test_a_folder_is_claimed_for_its_settings(videos, out, tmp_path):
+def test_settings_are_kept_in_the_output_folder(videos, out, tmp_path):
     (tmp_path / 'list.txt').write_text('a.mp4 0\nb/c.MKV 1\n')
     options = {'list_file': tmp_path / 'list.txt', 'num_workers': 1, 'time_limit': 30}
     assert process_folder(copy, videos, out, '.x', {'size': 64}, **options).num_done == 2
     assert sorted(path.name for path in out.rglob('*.x')) == ['a.x', 'c.x']
     assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 64}
-    with pytest.raises(ValueError, match='size 64 instead of 65'):
+    with pytest.raises(ValueError, match=r'size\W+64\W.*\b65\b'):
         process_folder(copy, videos, out, '.x', {'size': 65}, **options)
 
 
 @pytest.mark.parametrize(
-    ('options', 'text'),
+    ('options', 'tokens'),
     [
-        ({'num_workers': -1}, 'num_workers is -1'),
-        ({'time_limit': 0}, 'time_limit is 0'),
-        ({'time_limit': float('nan')}, 'time_limit is nan'),
+        ({'num_workers': -1}, 'num_workers.*-1'),
+        ({'time_limit': 0}, r'time_limit.*\b0'),
+        ({'time_limit': float('nan')}, 'time_limit.*nan'),
     ],
 )
-def test_a_wrong_call_leaves_no_folder_behind(videos, out, options, text):
-    with pytest.raises(ValueError, match=text):
+def test_invalid_options_create_no_folder(videos, out, options, tokens):
+    with pytest.raises(ValueError, match=tokens):
         process_folder(copy, videos, out, '.x', {}, **options)
     assert not out.exists()

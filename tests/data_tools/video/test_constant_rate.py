@@ -1,5 +1,6 @@
-"""Frames at a constant rate from videos of constant and changing rates, rotated, damaged, of odd sizes."""
+"""Read videos at a constant rate: constant and variable rates, rotation, damage, odd sizes."""
 
+import re
 from fractions import Fraction
 
 import av
@@ -11,7 +12,7 @@ from tests.make_videos import draw_frame, read_index, rotate_video, write_video
 
 
 def write_timed(path, times, rate=25, per_second=1000, last=None, **options):
-    """Write frame i at times[i] seconds; the last one lasts ``last`` seconds, as far as the container can say so."""
+    """Write frame i at times[i] seconds; the last one lasts ``last`` seconds if the container stores durations."""
     with av.open(str(path), 'w', **options) as container:
         stream = container.add_stream('libx264', rate=rate, options={'crf': '15', 'g': '12', 'bf': '0'})
         stream.width, stream.height, stream.pix_fmt = 128, 72, 'yuv420p'
@@ -30,14 +31,14 @@ def write_timed(path, times, rate=25, per_second=1000, last=None, **options):
 
 
 def numbers(path, **options):
-    """Return which frames come, and what is wrong with the video."""
+    """Return the indices of the frames and the damage that was found."""
     with ConstantRateReader(str(path), **options) as frames:
         found = [read_index(frame.to_ndarray(format='rgb24')) for frame in frames]
     return found, frames.damage
 
 
 def due_at(times, end, fps, tolerance):
-    """Return the last frame that is due at each moment k / fps, by looking at all of them."""
+    """Return the last frame that is due at each time k / fps, by checking all of them."""
     return [
         max(i for i, time in enumerate(times) if i == 0 or time < k / fps + tolerance) for k in range(round(end * fps))
     ]
@@ -47,7 +48,7 @@ def due_at(times, end, fps, tolerance):
     ('kind', 'codec'),
     [('mp4', 'libx264'), ('mkv', 'libx264'), ('avi', 'mpeg4'), ('mpg', 'mpeg2video'), ('flv', 'libx264')],
 )
-def test_a_constant_rate_gives_every_frame_once(tmp_path, kind, codec):
+def test_constant_rate_yields_every_frame_once(tmp_path, kind, codec):
     path = write_video(tmp_path / f'a.{kind}', 50, codec=codec)
     assert numbers(path) == (list(range(50)), None)
     assert numbers(path, own_rate=True) == (list(range(50)), None)
@@ -56,15 +57,15 @@ def test_a_constant_rate_gives_every_frame_once(tmp_path, kind, codec):
         assert frames.rate == 25
 
 
-def test_an_empty_file_is_called_so(tmp_path):
+def test_empty_file_is_an_error(tmp_path):
     (tmp_path / 'a.mp4').touch()
-    with pytest.raises(ValueError, match=f'^{tmp_path}/a.mp4 is an empty file$'):
+    with pytest.raises(ValueError, match=f'{tmp_path}/a.mp4'):
         ConstantRateReader(str(tmp_path / 'a.mp4'))
 
 
 @pytest.mark.parametrize('rate', [Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60)])
-def test_rounded_time_stamps_do_not_repeat_frames(tmp_path, rate):
-    # Matroska keeps milliseconds: 0, 33, 67, 100, ...
+def test_rounded_timestamps_do_not_repeat_frames(tmp_path, rate):
+    # Matroska stores milliseconds: 0, 33, 67, 100, ...
     path = write_timed(tmp_path / 'a.mkv', [i / rate for i in range(100)], rate)
     assert numbers(path, own_rate=True)[0] == list(range(100))
     assert numbers(path, fps=rate)[0] == list(range(100))
@@ -79,12 +80,12 @@ def test_rounded_time_stamps_do_not_repeat_frames(tmp_path, rate):
         (Fraction(25, 100), [0]),
     ],
 )
-def test_another_rate_keeps_the_pace(tmp_path, fps, expected):
+def test_other_rate_keeps_the_speed(tmp_path, fps, expected):
     assert numbers(write_video(tmp_path / 'a.mp4', 10), fps=fps)[0] == expected
 
 
-def test_a_changing_rate_becomes_constant(tmp_path):
-    # Bursts at 40 ms, a picture that stands still for a second, and a slow end.
+def test_variable_rate_becomes_constant(tmp_path):
+    # Bursts at 40 ms, one frame shown for a second, and a slow end.
     times = [0, 0.04, 0.08, 0.12, 1.12, 1.16, 1.2, 1.5, 1.8, 2.1]
     path = write_timed(tmp_path / 'a.mp4', times, last=0.3)
     end = 2.4
@@ -96,37 +97,37 @@ def test_a_changing_rate_becomes_constant(tmp_path):
     assert numbers(path, fps=Fraction(25))[0][4:28] == [3] * 24
 
 
-def test_time_begins_with_the_first_frame(tmp_path):
+def test_time_starts_at_the_first_frame(tmp_path):
     path = write_timed(tmp_path / 'a.mkv', [3 + i / 25 for i in range(20)])
     assert numbers(path, own_rate=True)[0] == list(range(20))
 
 
-def test_frames_without_time_stamps_follow_at_the_average_rate(tmp_path):
+def test_missing_timestamps_use_the_average_rate(tmp_path):
     path = write_video(tmp_path / 'a.h264', 20, bf='0')
     assert numbers(path, own_rate=True)[0] == list(range(20))
 
 
-def test_time_stamps_that_jump_are_an_error(tmp_path):
+def test_jumping_timestamps_are_an_error(tmp_path):
     path = write_timed(tmp_path / 'a.mkv', [0, 0.04, 0.08, 100])
-    with pytest.raises(ValueError, match=r'its time stamps jump from 0\.08 to 100\.00 seconds'):
+    with pytest.raises(ValueError, match=r'0\.08.*100\.00'):
         numbers(path, fps=Fraction(25))
 
 
-def test_an_unknown_rate_must_be_chosen(tmp_path):
+def test_unknown_rate_must_be_given(tmp_path):
     path = write_timed(tmp_path / 'a.mkv', [i / 25 for i in range(20)], rate=1000)
-    with pytest.raises(ValueError, match='its header gives no frame rate that can be true; choose one with --fps'):
+    with pytest.raises(ValueError, match='--fps'):
         ConstantRateReader(path, own_rate=True)
-    # The last frame lasts but a millisecond.
+    # The last frame lasts only one millisecond.
     assert numbers(path, fps=Fraction(25))[0] == list(range(19))
 
 
-def test_a_file_without_video_is_an_error(tmp_path):
+def test_file_without_video_is_an_error(tmp_path):
     with av.open(str(tmp_path / 'sound.mka'), 'w') as container:
         stream = container.add_stream('pcm_s16le', rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format='s16', layout='mono')
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(ValueError, match='there is no video stream in it'):
+    with pytest.raises(ValueError, match='video stream'):
         ConstantRateReader(str(tmp_path / 'sound.mka'))
     (tmp_path / 'text.mp4').write_text('no video')
     with pytest.raises(av.error.InvalidDataError):
@@ -141,12 +142,12 @@ def cut_off(path, share):
 @pytest.mark.parametrize(
     ('kind', 'codec', 'message'),
     [
-        ('mp4', 'libx264', 'it is damaged behind frame'),
-        ('avi', 'mpeg4', 'it is damaged behind frame'),
-        ('mkv', 'libx264', r'it ends after \d\.\d\d of 4\.00 seconds'),
+        ('mp4', 'libx264', r'damaged.*\d+'),
+        ('avi', 'mpeg4', r'damaged.*\d+'),
+        ('mkv', 'libx264', r'\d\.\d\d.*4\.00'),
     ],
 )
-def test_a_video_that_breaks_off_is_damaged(tmp_path, kind, codec, message):
+def test_truncated_video_is_damaged(tmp_path, kind, codec, message):
     path = tmp_path / f'a.{kind}'
     options = {'options': {'movflags': 'faststart'}} if kind == 'mp4' else {}
     with av.open(str(path), 'w', **options) as container:
@@ -166,7 +167,7 @@ def test_a_video_that_breaks_off_is_damaged(tmp_path, kind, codec, message):
 
 
 @pytest.mark.parametrize(('num_missing', 'is_damaged'), [(2, False), (3, True)])
-def test_of_a_long_video_no_more_than_a_second_may_lack(tmp_path, num_missing, is_damaged):
+def test_long_video_may_end_a_second_early(tmp_path, num_missing, is_damaged):
     path = tmp_path / 'a.mkv'
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('mjpeg', rate=2)
@@ -179,10 +180,13 @@ def test_of_a_long_video_no_more_than_a_second_may_lack(tmp_path, num_missing, i
     path.write_bytes(path.read_bytes()[: positions[120 - num_missing]])
     found, damage = numbers(path, own_rate=True)
     assert found == list(range(120 - num_missing))
-    assert damage == ('it ends after 58.50 of 60.00 seconds' if is_damaged else None)
+    if is_damaged:
+        assert re.findall(r'\d+\.\d+', damage) == ['58.50', '60.00']
+    else:
+        assert damage is None
 
 
-def test_a_hole_in_a_video_shows_the_frame_before_it(tmp_path):
+def test_damaged_frames_repeat_the_previous_frame(tmp_path):
     path = tmp_path / 'a.mp4'
     write_video(path, 60, g='1', bf='0')
     with av.open(str(path)) as container:
@@ -194,10 +198,10 @@ def test_a_hole_in_a_video_shows_the_frame_before_it(tmp_path):
     found, damage = numbers(path, own_rate=True)
     assert found == [*range(20), *[19] * 10, *range(30, 60)]
     assert damage is not None
-    assert damage.startswith('something behind frame 20 cannot be decoded')
+    assert re.search(r'\b20\b', damage)
 
 
-def test_a_video_of_which_nothing_can_be_decoded_is_an_error(tmp_path):
+def test_video_without_decodable_frames_is_an_error(tmp_path):
     path = tmp_path / 'a.mp4'
     write_video(path, 10, g='1', bf='0')
     with av.open(str(path)) as container:
@@ -206,18 +210,18 @@ def test_a_video_of_which_nothing_can_be_decoded_is_an_error(tmp_path):
     for position, size in entries:
         data[position : position + size] = bytes(size)
     path.write_bytes(data)
-    with pytest.raises(ValueError, match='no frame of it can be decoded: something behind frame 0'):
+    with pytest.raises(ValueError, match=r'\b0\b'):
         numbers(path)
 
 
-def test_a_video_cut_without_encoding_is_not_damaged(tmp_path):
+def test_video_cut_without_encoding_is_undamaged(tmp_path):
     source_path, path = write_video(tmp_path / 'a.mp4', 100), str(tmp_path / 'cut.mp4')
     with av.open(source_path) as source, av.open(path, 'w') as container:
         video = source.streams.video[0]
         stream = container.add_stream_from_template(video)
         offset = int(Fraction(20, 25) / video.time_base)
         for packet in source.demux(video):
-            # From the key frame before frame 20, whose first frames are not to be shown, to frame 59.
+            # From the key frame before frame 20, whose first frames must not be shown, to frame 59.
             if packet.size and 12 <= packet.pts * video.time_base * 25 < 60:
                 packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
                 packet.stream = stream
@@ -225,18 +229,6 @@ def test_a_video_cut_without_encoding_is_not_damaged(tmp_path):
     found, damage = numbers(path, own_rate=True)
     assert found == list(range(20, 60))
     assert damage is None
-
-
-def test_the_shape_of_pixels_is_told(tmp_path):
-    path = str(tmp_path / 'a.mp4')
-    with av.open(path, 'w') as container:
-        stream = container.add_stream('libx264', rate=25)
-        stream.width, stream.height, stream.pix_fmt = 128, 72, 'yuv420p'
-        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(0), format='rgb24')))
-        container.mux(stream.encode(None))
-    with ConstantRateReader(path) as frames:
-        assert frames.sample_aspect_ratio == Fraction(4, 3)
 
 
 @pytest.mark.parametrize(
@@ -253,12 +245,12 @@ def test_the_shape_of_pixels_is_told(tmp_path):
         ((1080, 1920), 256, 2, (256, 456)),
     ],
 )
-def test_the_short_side_is_scaled_and_nothing_enlarged(size, short_side, multiple, expected):
+def test_short_side_is_scaled_down_only(size, short_side, multiple, expected):
     assert scaled_size(*size, short_side, multiple) == expected
 
 
 @pytest.mark.parametrize('pixel_format', ['rgb24', 'bgr24', 'yuv420p', 'yuvj420p'])
-def test_frames_become_upright_and_small(tmp_path, pixel_format):
+def test_frames_are_rotated_and_resized(tmp_path, pixel_format):
     path = write_video(tmp_path / 'a.mp4', 5, 144, 256)
     for turned, size in ((False, (72, 128)), (True, (128, 72))):
         if turned:
@@ -271,7 +263,7 @@ def test_frames_become_upright_and_small(tmp_path, pixel_format):
         assert [read_index(np.rot90(image) if turned else image) for image in images] == list(range(5))
 
 
-def test_a_video_that_changes_its_size_keeps_the_first(tmp_path):
+def test_changing_frame_size_keeps_the_first(tmp_path):
     resizer = Resizer('rgb24', None)
     for shape in ((72, 128), (144, 256)):
         frame = resizer(av.VideoFrame.from_ndarray(draw_frame(9, *shape), format='rgb24'))
@@ -279,10 +271,10 @@ def test_a_video_that_changes_its_size_keeps_the_first(tmp_path):
         assert read_index(frame.to_ndarray()) == 9
 
 
-def test_rates_are_read():
+def test_rates_are_parsed():
     assert parse_rate('30') == 30
     assert parse_rate('30000/1001') == Fraction(30000, 1001)
     assert parse_rate('29.97') == Fraction(2997, 100)
     for text in ('0', '-5', 'fast', '1/0', 'nan', ''):
-        with pytest.raises(ValueError, match=r'is no rate; give frames a second, such as 30, 29\.97 or 30000/1001'):
+        with pytest.raises(ValueError, match=f'{text!r}.*30000/1001'):
             parse_rate(text)

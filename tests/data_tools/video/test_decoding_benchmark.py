@@ -1,4 +1,4 @@
-"""The side-by-side of decoders: what is measured is the same, and the table says what was measured."""
+"""The decoding benchmark: all candidates read the same frames, and the table reports their times."""
 
 import time
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.make_videos import write_video
 DECODERS = [decoder for decoder in READERS if is_installed(decoder)]
 
 
-def test_texture_is_natural():
+def test_texture_has_a_natural_spectrum():
     texture = draw_texture(np.random.default_rng(0), 128, 128)
     assert texture.shape == (128, 128, 3)
     assert 90 < texture.mean() < 150
@@ -38,7 +38,7 @@ def test_texture_is_natural():
     assert np.abs(np.diff(gray, axis=1)).mean() < 0.3 * np.abs(gray[:, 64:] - gray[:, :64]).mean()
 
 
-def test_videos_move_and_are_functions_of_the_seed():
+def test_videos_move_and_depend_on_the_seed():
     frames = list(draw_video(1, num_frames=6, height=64, width=96))
     assert [frame.shape for frame in frames] == [(64, 96, 3)] * 6
     for one, other in zip(frames, draw_video(1, num_frames=6, height=64, width=96), strict=True):
@@ -49,7 +49,7 @@ def test_videos_move_and_are_functions_of_the_seed():
 
 
 @pytest.mark.parametrize('gop', [4, 10])
-def test_originals_have_the_key_frames_that_were_asked_for(tmp_path, gop):
+def test_originals_have_the_requested_key_frames(tmp_path, gop):
     write_original(tmp_path / 'a.mp4', 0, gop, 24, 64, 96)
     with av.open(str(tmp_path / 'a.mp4')) as container:
         packets = sorted((p.pts, p.is_keyframe) for p in container.demux(video=0) if p.size)
@@ -64,7 +64,7 @@ def originals(tmp_path: Path) -> Path:
     return tmp_path / 'videos'
 
 
-def test_all_candidates_see_the_same(originals, tmp_path):
+def test_all_candidates_read_the_same_frames(originals, tmp_path):
     names = ['a.mp4', 'b/c.avi']
     candidates = prepare({'original': originals}, names, tmp_path / 'work', 0)
     expected = [(source, decoder) for source in ('original', *TRANSCODED) for decoder in DECODERS]
@@ -75,7 +75,7 @@ def test_all_candidates_see_the_same(originals, tmp_path):
         difference = (candidate.dataset[3, 1]['inputs'].float() - reference).abs().mean()
         assert difference < 6, (candidate.source, candidate.decoder)
     assert candidates[0].psnr is None
-    # Small videos keep their size; the coarser JPEGs are the worse ones.
+    # Small videos keep their size; stronger compression gives a lower PSNR.
     fine, coarse = (next(c.psnr for c in candidates if c.source == source) for source in list(TRANSCODED)[:2])
     assert 30 < coarse < fine
     assert candidates[-1].weigh()[1] == 80
@@ -83,14 +83,14 @@ def test_all_candidates_see_the_same(originals, tmp_path):
 
 
 def write_gray(folder: Path, levels: list[int], size: tuple[int, int] = (16, 24)) -> Path:
-    """Write a folder of frames of one gray level each; PNG keeps them as they are."""
+    """Write a folder of frames with one gray level each, losslessly."""
     folder.mkdir()
     for number, level in enumerate(levels):
         cv2.imwrite(str(folder / f'img_{number:05d}.png'), np.full((*size, 3), level, np.uint8))
     return folder
 
 
-def test_pictures_are_compared_with_those_of_the_original(tmp_path):
+def test_psnr_compares_with_the_original_frames(tmp_path):
     one, other = (write_gray(tmp_path / name, [10, 20, 30, 40, 50]) for name in 'ab')
     off = write_gray(tmp_path / 'off', [13, 20, 30, 40, 54])
     assert compare_pictures([one], [other]) == float('inf')
@@ -100,14 +100,14 @@ def test_pictures_are_compared_with_those_of_the_original(tmp_path):
     assert compare_pictures([one], [write_gray(tmp_path / 'large', [10, 20, 30, 40, 50], (32, 48))]) is None
 
 
-def test_what_cannot_be_converted_is_named(originals, tmp_path):
+def test_conversion_failure_names_the_video(originals, tmp_path):
     (originals / 'a.mp4').write_text('no video')
-    with pytest.raises(ValueError, match=r'a\.mp4 cannot be converted: .*Invalid data'):
+    with pytest.raises(ValueError, match=r'a\.mp4.*Invalid data'):
         prepare({'original': originals}, ['a.mp4'], tmp_path / 'work', 0)
 
 
 class Samples:
-    """A dataset that notes what is asked of it and may fail."""
+    """A dataset that records its keys and may fail."""
 
     def __init__(self, asked: list, name: str, broken: bool = False) -> None:
         self.asked, self.name, self.broken = asked, name, broken
@@ -118,7 +118,7 @@ class Samples:
             raise ValueError('no such frame')
 
 
-def test_measuring_goes_in_turn_and_leaves_out_the_first_round(tmp_path):
+def test_measuring_alternates_and_ignores_the_first_round(tmp_path):
     asked: list = []
     candidates = [
         Candidate(name, 'pyav', Samples(asked, name, name == 'b'), tmp_path, ['1', '2']) for name in ('a', 'b', 'c')
@@ -130,10 +130,10 @@ def test_measuring_goes_in_turn_and_leaves_out_the_first_round(tmp_path):
     turns = [(epoch, index) for epoch in range(3) for index in range(2)]
     assert [entry[:2] for entry in asked if entry[2] == 'a'] == turns
     assert [entry[:2] for entry in asked if entry[2] == 'c'] == turns
-    assert {asked[0][2], asked[3][2]} == {'a', 'c'}, 'each begins once'
+    assert {asked[0][2], asked[3][2]} == {'a', 'c'}, 'each candidate is first once'
 
 
-def test_the_table_has_medians_of_ratios(tmp_path):
+def test_table_has_medians_of_ratios(tmp_path):
     (tmp_path / 'a.mp4').write_bytes(bytes(1_500_000))
     slow = Candidate('slow', 'pyav', None, tmp_path, ['a.mp4'], wall=[0.02, 0.04, 0.09], cpu=[0.01, 0.01, 0.01])
     broken = Candidate('broken', 'decord', None, tmp_path, ['a.mp4'])
@@ -145,7 +145,7 @@ def test_the_table_has_medians_of_ratios(tmp_path):
     ]
 
 
-def test_originals_are_compared_with_the_transcoded_by_the_fastest_decoders(tmp_path):
+def test_comparison_uses_the_fastest_decoders(tmp_path):
     one, other, broken = 'original, GOP 12', next(iter(TRANSCODED)), 'original, GOP 250'
     candidates = [
         Candidate(one, 'decord', None, tmp_path, ['a'], wall=[0.9, 0.9, 0.9]),
@@ -158,14 +158,14 @@ def test_originals_are_compared_with_the_transcoded_by_the_fastest_decoders(tmp_
 
 
 class Where(Samples):
-    """Notes whether it is asked in a data worker, and takes so long."""
+    """A slow dataset that asserts that it runs in a data worker."""
 
     def __getitem__(self, key: tuple[int, int]) -> None:
         assert can_isolate()
         time.sleep(0.01)
 
 
-def test_measuring_in_a_worker(tmp_path):
+def test_measuring_runs_in_a_worker(tmp_path):
     candidates = [
         Candidate('a', 'pyav', Where([], 'a'), tmp_path, ['1', '2']),
         Candidate('b', 'pyav', Samples([], 'b', broken=True), tmp_path, ['1', '2']),

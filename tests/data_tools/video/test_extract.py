@@ -1,4 +1,4 @@
-"""Frames of one video; tests/commands/test_extract_frames.py has every option."""
+"""Extract the frames of one video; tests/commands/test_extract_frames.py covers the options."""
 
 from fractions import Fraction
 from pathlib import Path

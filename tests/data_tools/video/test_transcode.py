@@ -1,4 +1,4 @@
-"""One transcoded video; tests/commands/test_transcode.py has every option."""
+"""Transcode one video; tests/commands/test_transcode.py covers the options."""
 
 from pathlib import Path
 
