@@ -3,7 +3,7 @@
 Reads every line of the lists, compares labels with the number of classes, looks for duplicates and for training
 videos among those of validation or test, opens every file as in training, decodes some of its frames, and pushes a
 video of each split through its pipeline. Writes
-report.txt, report.json, report.png (histograms) and classes_*.png (training samples of each class). The results of
+report.txt, report.json and classes_*.png (training samples of each class). The results of
 the files are kept in files.jsonl: a run that was interrupted continues where it was, and a later one opens only what is
 new, was changed or could not be read.
 
@@ -45,10 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_checks.pipeline import try_pipelines
     from dsanet.data_checks.reading import read_splits
     from dsanet.data_checks.run import full_report, quick_report
-    from dsanet.data_tools.visualization import save_png
     from dsanet.engine.logging import plain_errors
     from dsanet.reports.class_sheets import draw_samples, remove_old_sheets
-    from dsanet.reports.dataset_report import draw_report
     from dsanet.utils.files import check_writable, write_atomically
     from dsanet.utils.text import printable
 
@@ -76,7 +74,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         write_atomically(text.encode(), args.out / 'report.txt')
         write_atomically(content.encode(), args.out / 'report.json')
-        save_png(draw_report(report, splits, facts, title), args.out / 'report.png')
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
                 heading = f'{title}, {split.name}: middle frames'
@@ -86,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f'error: the report cannot be written: {printable(str(error))}\n')
         return 2
     print(report.text())
-    print(f'\nwritten to {args.out}: report.txt, report.json, report.png {" ".join(f.name for f in files)}')
+    print(f'\nwritten to {args.out}: {" ".join(["report.txt", "report.json", *(file.name for file in files)])}')
     return 0 if report.is_fit and not (args.strict and report.of_level('warning')) else 1
 
 
