@@ -162,7 +162,11 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
     tops = {path.split('/')[0] for path in paths}
     others = sorted(top for top in tops if top.casefold() not in SPLITS)
     is_split = not others
-    notes = _doubt(paths, sorted(tops - set(others)), others) if others else []
+    if others and len(others) < len(tops):
+        raise ValueError(
+            f'the folders {", ".join(sorted(tops - set(others)))} are named like splits, but {", ".join(others)} are '
+            'not; move or rename one of the two groups'
+        )
     depth = 1 if is_split else 0
     by_class: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in sorted(paths):
@@ -185,50 +189,7 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         for path in members:
             video = ListedVideo((path,), (label,), path)
             splits[split or ('val' if path in chosen else 'train')].append(video)
-    notes = [*notes, *_doubt_level(by_class, depth)]
-    return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos}, notes)
-
-
-def _doubt_level(by_class: Mapping[tuple[str, str], Sequence[str]], depth: int) -> list[str]:
-    """Return a note if all videos of a class lie in folders inside its own, which may be the classes in truth.
-
-    Args:
-        by_class: the videos by split and class.
-        depth: folders above those of the classes.
-    """
-    deep = {
-        label: paths[0] for (_, label), paths in by_class.items() if all(path.count('/') > depth + 1 for path in paths)
-    }
-    if not deep:
-        return []
-    label, path = next(iter(deep.items()))
-    number = len({label for _, label in by_class})
-    return [
-        f'no video of {len(deep)} of the {number} classes lies right in the folder of its class: {path!r} becomes one '
-        f'of class {label!r}. Are the classes the folders below? Then give the one above them as MEDIA'
-    ]
-
-
-def _doubt(paths: Sequence[str], called_like_splits: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Decide whether folders that are called like splits are classes, beside others that are.
-
-    Returns:
-        A note for each that is taken for a class: just one, whose videos lie right in it.
-
-    Raises:
-        ValueError: it is more likely that they are splits: two are there, or one holds folders of videos.
-    """
-    inside = [path for path in paths if path.split('/')[0] in called_like_splits]
-    deep = [path for path in inside if path.count('/') > 1]
-    if len({SPLITS[name.casefold()] for name in called_like_splits}) > 1 or deep:
-        several = len(called_like_splits) > 1
-        example = f' (with {min(deep)})' if deep else ''
-        raise ValueError(
-            f'besides the folder{"s" * several} {", ".join(called_like_splits)}{example} there are '
-            f'{", ".join(map(repr, others))}: are the first splits, move the others elsewhere; are they classes, '
-            'call them otherwise'
-        )
-    return [f'the folder {name!r} is taken for a class, as those beside it are' for name in called_like_splits]
+    return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos})
 
 
 def _choose(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
