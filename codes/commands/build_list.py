@@ -39,11 +39,11 @@ NAMES = (
 # which tells those that were given; some are used by some data only, so their readers need to know that, too.
 _OPTIONS: dict[str, dict[str, Any]] = {
     '--frames': {'filename_tmpl': None, 'start_index': 1},
-    'folders': {'val_fraction': None, 'seed': None},
+    'folders': {'val_fraction': None, 'seed': 0},
     'csv': {
         'path_column': 'path',
         'label_column': 'label',
-        'split_column': None,
+        'split_column': 'split',
         'label_separator': None,
         'first_label': None,
     },

@@ -475,8 +475,6 @@ def test_mistakes_end_with_one_line_and_status_2(
     ('arguments', 'message'),
     [
         (['--first-label', '1'], "first_label=1 has no use: the labels are names, such as 'clap'"),
-        (['--split-column', 'split'], "split_column='split' has no use: there is no all.csv"),
-        (['--label-separator', ''], 'label_separator is empty'),
     ],
 )
 def test_options_of_csv_that_its_files_do_not_use_are_refused(

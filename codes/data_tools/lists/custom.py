@@ -16,7 +16,7 @@ def read_csv(
     files: Files,
     path_column: str = 'path',
     label_column: str = 'label',
-    split_column: str | None = None,
+    split_column: str = 'split',
     label_separator: str | None = None,
     first_label: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -29,7 +29,7 @@ def read_csv(
         files: 'train', 'val', 'test'; or 'all', whose column ``split_column`` tells the split.
         path_column: column of the path, below the folder of the videos.
         label_column: column of the label.
-        split_column: column of the split, in 'all' alone; None for 'split'.
+        split_column: column of the split, in 'all' alone.
         label_separator: what stands between several labels of a video; None for one label.
         first_label: the number that the first class has in the file; None for 0. For labels that are numbers.
         class_names: the classes in the order of their labels.
@@ -38,11 +38,6 @@ def read_csv(
         ValueError: a column or field lacks, a split or class is unknown, a number is out of range, or some labels are
             numbers and others are not, by file and line; or an argument has no use for these files.
     """
-    if split_column is not None and not files.get('all'):
-        raise ValueError(f'split_column={split_column!r} has no use: there is no all.csv')
-    if label_separator == '':
-        raise ValueError('label_separator is empty; leave it out for one label a video')
-    split_column = split_column or 'split'
     splits: dict[str, list[ListedVideo]] = {}
     for role in ('all', 'train', 'val', 'test'):
         for file in files.get(role, ()):
@@ -143,19 +138,19 @@ def _name_numbers(
     return Lists(names, named)
 
 
-def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, seed: int | None = None) -> Lists:
+def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, seed: int = 0) -> Lists:
     """Read a tree of one folder a class: ``train/class/video`` and ``val/class/video``, or ``class/video``.
 
     Args:
         paths: the videos, below the tree's folder.
         val_fraction: share of each class for validation; needed for ``class/video``, 0 for none.
-        seed: another choice of the validation videos, where some are chosen; None for 0. Which ones they are depends on
+        seed: another choice of the validation videos, where some are chosen. Which ones they are depends on
             their paths without extension: folders of frames are split as their videos are, and later additions move
             few of the others.
 
     Raises:
         ValueError: a video outside of class folders, other folders besides what looks like splits, ``val_fraction``
-            lacks, is out of range or not needed, or ``seed`` is not.
+            lacks, is out of range or not needed.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise ValueError(f'val_fraction is {val_fraction}, must be from 0 to less than 1')
@@ -181,11 +176,9 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         raise ValueError(
             'no folders train and val: say which share of each class is for validation, --val-fraction 0.2 or 0'
         )
-    if seed is not None and not val_fraction:
-        raise ValueError(f'seed={seed} has no use: no validation videos are chosen')
     splits: dict[str, list[ListedVideo]] = {'train': [], 'val': [], 'test': []}
     for (split, label), members in sorted(by_class.items()):
-        chosen = set() if is_split else _choose(members, val_fraction or 0, seed or 0)
+        chosen = set() if is_split else _choose(members, val_fraction or 0, seed)
         for path in members:
             video = ListedVideo((path,), (label,), path)
             splits[split or ('val' if path in chosen else 'train')].append(video)

@@ -168,9 +168,3 @@ def test_tree_split_depends_on_path_and_seed() -> None:
 def test_tree_with_an_unclear_structure_is_refused(paths: list[str], fraction: float | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_class_tree(paths, fraction)
-
-
-@pytest.mark.parametrize(('path', 'val_fraction'), [('train/clap/1.mp4', None), ('clap/1.mp4', 0)])
-def test_a_seed_without_a_choice_is_refused(path: str, val_fraction: float | None) -> None:
-    with pytest.raises(ValueError, match='seed=0 has no use: no validation videos are chosen'):
-        read_class_tree([path], val_fraction, seed=0)
