@@ -94,7 +94,6 @@ def run(args: argparse.Namespace) -> int:
         OWN,
         check_lists,
         check_numbering,
-        index_with_bar,
         missing_line,
         summarize,
         summary_text,
@@ -103,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_tools.lists.catalog import DATA_SETS
     from dsanet.data_tools.lists.custom import read_class_tree
     from dsanet.data_tools.lists.matching import match, path_prefix
+    from dsanet.data_tools.lists.media_index import index_media
     from dsanet.datasets.frame_names import FrameNames
     from dsanet.engine.logging import plain_errors
     from dsanet.utils.files import check_writable
@@ -114,12 +114,12 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.out, 'OUT')
         # Mistakes in lists show before the tree is read, which may take minutes.
         if args.data_set == 'folders':
-            media = index_with_bar(args.media, names, args.workers)
+            media = index_media(args.media, names, args.workers)
             lists = read_class_tree(list(media.num_frames), args.val_fraction, args.seed)
             lists = check_lists(lists, data_set, args.class_file, args.num_classes)
         else:
             lists = check_lists(_read_lists(args, data_set), data_set, args.class_file, args.num_classes)
-            media = index_with_bar(args.media, names, args.workers)
+            media = index_media(args.media, names, args.workers)
         prefix = path_prefix(args.media, args.relative_to or str(args.out))
         suffix = '_frames' if args.frames else ''
         check_numbering(args.out, lists, suffix)

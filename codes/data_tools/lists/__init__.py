@@ -1,5 +1,5 @@
-"""From the lists that datasets are published with, or from folders and tables, to our list files.
+"""Build list files from the official lists of a dataset, or from folders and tables.
 
-``catalog`` says which reader a dataset has; readers return ``base.Lists``; ``media_index`` finds out which videos
-there are; ``matching`` brings both together.
+``catalog`` has the reader of each dataset, readers return ``base.Lists``, ``media_index`` finds the videos on disk, and
+``matching`` combines both.
 """

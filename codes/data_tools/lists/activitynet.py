@@ -1,54 +1,55 @@
-"""The annotations of ActivityNet v1.3, for classifying whole videos."""
+"""The annotations of ActivityNet v1.3, for classification of whole videos."""
 
 import json
 import math
 from collections import defaultdict
 from typing import Any
 
-from dsanet.data_tools.lists.base import SPLITS, Files, ListedVideo, Lists, alphabetical, line_of, read_json
+from dsanet.data_tools.lists.base import SPLITS, Files, ListedVideo, Lists, find_line, read_json, sorted_classes
 
 
 def read_activitynet(files: Files) -> Lists:
-    """Read ActivityNet v1.3: classes in alphabetical order.
+    """Read ActivityNet v1.3, with classes in alphabetical order.
 
-    A validation video has all classes of its segments. A training video has one, which fills most of its annotated
-    time (of equal ones the first in the alphabet); notes say how many had several.
+    A validation video has all classes of its segments. A training video has only the class with the longest total
+    duration (the first in the alphabet if several are equal).
 
     Args:
         files: 'json': ``{database: {id: {subset, annotations: [{label, segment: [start, end]}]}}}``. The labels of the
-            test subset are not published: no list of it.
+            test subset are not published, so there is no test list.
 
     Raises:
-        ValueError: an entry without subset or annotations, by file and line.
+        ValueError: an entry without valid subset or annotations, with file and line.
     """
     (file,) = files['json']
-    content = read_json(file, dict, 'an object with the key database')
+    content = read_json(file, dict, "an object with the key 'database'")
     database = content.get('database')
     if not isinstance(database, dict):
-        raise ValueError(f"{file}: expected an object with the key 'database', found {', '.join(content) or 'none'}")
+        keys = ', '.join(content) or 'no keys'
+        raise ValueError(f"{file}: expected an object with the key 'database', found {keys}")
     splits: dict[str, list[ListedVideo]] = {'train': [], 'val': []}
-    several = hidden = 0
+    num_multiple = num_test = 0
     for video, entry in sorted(database.items()):
         split, seconds = _read_segments(file, video, entry)
         if split == 'test':
-            hidden += 1
+            num_test += 1
             continue
         classes = sorted(seconds)
         if split == 'train' and len(classes) > 1:
-            several += 1
+            num_multiple += 1
             classes = [max(classes, key=seconds.__getitem__)]
         bare = video.removeprefix('v_')
         splits[split].append(ListedVideo((f'v_{bare}', bare), tuple(classes), f'{file}, id {video}'))
     notes = []
-    if several:
-        notes.append(f'{several} training videos have several classes: the one that lasts longest is theirs')
-    if hidden:
-        notes.append(f'{hidden} test videos have no published labels: no list of them')
-    return Lists(alphabetical(splits), {split: videos for split, videos in splits.items() if videos}, notes)
+    if num_multiple:
+        notes.append(f'{num_multiple} training videos have several classes; only the longest one is used')
+    if num_test:
+        notes.append(f'skipped {num_test} test videos, which have no published labels')
+    return Lists(sorted_classes(splits), {split: videos for split, videos in splits.items() if videos}, notes)
 
 
 def _read_segments(file: str, video: str, entry: Any) -> tuple[str, dict[str, float]]:
-    """Return the split of a video and the annotated seconds of each of its classes."""
+    """Return the split of a video and the annotated seconds of each class."""
     try:
         split = SPLITS[entry['subset']]
         seconds: dict[str, float] = defaultdict(float)
@@ -56,14 +57,14 @@ def _read_segments(file: str, video: str, entry: Any) -> tuple[str, dict[str, fl
             start, end = annotation['segment']
             label = annotation['label']
             if not isinstance(label, str) or not label.strip():
-                raise TypeError('a label is a name')
+                raise TypeError('label must be a name')
             seconds[label] += float(end) - float(start)
         if not all(map(math.isfinite, seconds.values())):
-            raise ValueError('a segment has no end')
+            raise ValueError('segment must be finite')
     except (KeyError, OverflowError, TypeError, ValueError):
-        line = line_of(file, json.dumps(video))
+        line = find_line(file, json.dumps(video))
         raise ValueError(
-            f'{file}:{line}: video {video} is {json.dumps(entry)[:200]}, must have a subset (training, validation or '
-            'testing) and annotations, each with a label, a name, and a segment [start, end]'
+            f'{file}:{line}: invalid entry of video {video}: {json.dumps(entry)[:200]}; expected a subset (training, '
+            'validation or testing) and annotations, each with a label (a name) and a segment [start, end]'
         ) from None
     return split, seconds

@@ -1,4 +1,4 @@
-"""What all readers of lists share: the form that they read into, and how a wrong line is refused."""
+"""Data structures and file readers that the list builders of all datasets share."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 Files = Mapping[str, Sequence[str]]
 
-# What people call the three parts.
+# Common names of the three splits.
 SPLITS = {
     'train': 'train',
     'training': 'train',
@@ -23,13 +23,13 @@ SPLITS = {
 
 @dataclass(frozen=True, slots=True)
 class ListedVideo:
-    """A video as a list names it.
+    """A video in an official list.
 
     Args:
-        names: what its file or folder of frames may be called, 'name' or 'folder/name', as
-            :meth:`dsanet.data_tools.lists.media_index.MediaIndex.find` takes them; the first that is there counts.
-        classes: names of its classes; none if the list gives none.
-        source: where it stands, such as 'train.csv:17'.
+        names: possible names of its file or frame folder, 'name' or 'folder/name', as accepted by
+            :meth:`dsanet.data_tools.lists.media_index.MediaIndex.find`; the first one that exists is used.
+        classes: names of its classes; empty if the list has no label for it.
+        source: file and line, such as 'train.csv:17'.
     """
 
     names: tuple[str, ...]
@@ -39,12 +39,12 @@ class ListedVideo:
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """What the lists of a dataset say.
+    """The content of a dataset's official lists.
 
     Args:
-        class_names: the classes in the order of their labels.
-        splits: 'train', 'val', 'test' or 'train_split1' and so on, to their videos in the order of the list.
-        notes: what was left out or decided, for the user to know.
+        class_names: classes in label order.
+        splits: videos in list order for each split: 'train', 'val', 'test', 'train_split1', ...
+        notes: messages for the user, such as files that were skipped.
     """
 
     class_names: list[str]
@@ -54,12 +54,12 @@ class Lists:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A file that a dataset's reader takes.
+    """One kind of file that a dataset's reader uses.
 
     Args:
-        names: what it may be called, with ``*``; the first that is there counts.
-        required: nothing can be read without it.
-        many: all files of that name belong to the role.
+        names: possible file names, with ``*`` as wildcard; the first one that exists is used.
+        required: whether the reader needs the file.
+        many: whether several files can match.
     """
 
     names: tuple[str, ...]
@@ -69,14 +69,14 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A dataset that lists can be built for.
+    """A dataset for which lists can be built.
 
     Args:
-        title: its name in full.
-        num_classes: how many classes it has; None if that is not known beforehand.
-        read: reads its files.
-        roles: the files, by role.
-        filename_tmpl: how its frames are called unless the user says otherwise.
+        title: full name.
+        num_classes: number of classes; None if it depends on the data.
+        read: function that reads the files.
+        roles: required and optional files by role.
+        filename_tmpl: default file name of a frame.
     """
 
     title: str
@@ -87,11 +87,11 @@ class DataSet:
 
 
 class ClassFinder:
-    """Finds classes by name; brackets and case make no difference.
+    """Find classes by name, ignoring brackets and case.
 
     Args:
-        class_names: the names.
-        file: where they stand.
+        class_names: names of all classes.
+        file: file that defines the classes, for error messages.
     """
 
     def __init__(self, class_names: Sequence[str], file: str) -> None:
@@ -100,61 +100,55 @@ class ClassFinder:
         self._by_key: dict[str, str] = {}
         for name in class_names:
             if self._key(name) in self._by_key:
-                raise ValueError(f'{file}: {name!r} and {self._by_key[self._key(name)]!r} differ in case alone')
+                raise ValueError(f'{file}: classes {name!r} and {self._by_key[self._key(name)]!r} differ only in case')
             self._by_key[self._key(name)] = name
 
     @staticmethod
     def _key(name: str) -> str:
         return name.replace('[', '').replace(']', '').strip().casefold()
 
-    def knows(self, label: str) -> bool:
-        """Return whether there is such a class."""
+    def __contains__(self, label: str) -> bool:
         return self._key(label) in self._by_key
 
     def __call__(self, label: str, source: str) -> str:
-        """Return the name in the spelling of the file.
-
-        Raises:
-            ValueError: there is no such class; says where, and what was read.
-        """
-        if not self.knows(label):
-            raise ValueError(f'{source}: {label!r} is none of the {len(self.class_names)} classes of {self._file}')
+        """Return the class name as spelled in the class file; ValueError with ``source`` if it is unknown."""
+        if label not in self:
+            raise ValueError(f'{source}: {label!r} is not one of the {len(self.class_names)} classes in {self._file}')
         return self._by_key[self._key(label)]
 
 
-def alphabetical(splits: Mapping[str, Sequence[ListedVideo]]) -> list[str]:
-    """Return the names of all classes that a video has, sorted."""
+def sorted_classes(splits: Mapping[str, Sequence[ListedVideo]]) -> list[str]:
+    """Return the names of all classes that have a video, in alphabetical order."""
     return sorted({name for videos in splits.values() for video in videos for name in video.classes})
 
 
 def has_line_break(text: str) -> bool:
-    """Return whether a file of lines would tear ``text`` apart."""
+    """Return whether ``text`` contains a line break."""
     return '\n' in text or '\r' in text
 
 
-def refuse(file: str, line: int, text: str, expected: str) -> NoReturn:
-    """Raise ValueError about a line: where it is, what it says and what was expected."""
-    raise ValueError(f'{file}:{line}: {text!r} is not what is expected here: {expected}')
+def raise_bad_line(file: str, line: int, text: str, expected: str) -> NoReturn:
+    """Raise ValueError with file and line, the text that was found and what was expected."""
+    raise ValueError(f'{file}:{line}: found {text!r}, expected {expected}')
 
 
-def read_lines(file: str) -> Iterator[tuple[int, str]]:
-    """Yield number and text of the lines that are not blank."""
-    # As in lists: names of files need not be UTF-8.
+def numbered_lines(file: str) -> Iterator[tuple[int, str]]:
+    """Yield line number and stripped text of all lines that are not blank."""
+    # File names need not be valid UTF-8.
     with open(file, encoding='utf-8-sig', errors='surrogateescape') as lines:
         for line, text in enumerate(lines, start=1):
             if text.strip():
                 yield line, text.strip()
 
 
-def read_rows(file: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and fields of the lines that are not blank, the header first.
+def csv_rows(file: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and fields of all rows that are not blank, including the header.
 
     Raises:
-        ValueError: a quote that is not closed or ends before its field, or a field that holds a line break; by file
-            and the line where the row begins.
+        ValueError: invalid quoting, or a field with a line break; with the line where the row starts.
     """
     with open(file, encoding='utf-8-sig', errors='surrogateescape', newline='') as stream:
-        # Strict: a quote that nothing closes would make one field of all that follows.
+        # Strict: an unclosed quote would put the rest of the file into one field.
         rows = csv.reader(stream, delimiter=separator, strict=True)
         while True:
             line = rows.line_num + 1
@@ -163,10 +157,10 @@ def read_rows(file: str, separator: str) -> Iterator[tuple[int, list[str]]]:
             except StopIteration:
                 return
             except csv.Error as error:
-                raise ValueError(f'{file}:{line}: the row that begins here is no csv: {error}') from None
+                raise ValueError(f'{file}:{line}: the row that starts here is not valid CSV: {error}') from None
             for text in row:
                 if has_line_break(text):
-                    refuse(file, line, text[:200], 'a field without a line break; is a quote not closed?')
+                    raise_bad_line(file, line, text[:200], 'a field without line breaks (is a quote not closed?)')
             if any(text.strip() for text in row):
                 yield line, row
 
@@ -176,30 +170,25 @@ def read_json(file: str, kind: type, expected: str) -> Any:
 
     Args:
         file: the file.
-        kind: type of its content.
-        expected: the content in words.
+        kind: required type of the content.
+        expected: description of the content for error messages.
 
     Raises:
-        ValueError: it is no JSON, by file and line; or it is no UTF-8, nested too deeply, of another type, or has a
-            number of thousands of digits.
+        ValueError: the file cannot be parsed or has content of another type.
     """
     with open(file, encoding='utf-8-sig') as stream:
         try:
             content = json.load(stream)
         except json.JSONDecodeError as error:
-            raise ValueError(f'{file}:{error.lineno}: no JSON here: {error.msg} (column {error.colno})') from None
-        except UnicodeDecodeError as error:
-            raise ValueError(f'{file}: must be UTF-8, byte {error.start} is none: {error.reason}') from None
-        except RecursionError:
-            raise ValueError(f'{file}: lists or objects are nested too deeply to read; expected {expected}') from None
-        except ValueError as error:  # Python refuses numbers of thousands of digits
-            raise ValueError(f'{file}: cannot be read ({error}); expected {expected}') from None
+            raise ValueError(f'{file}:{error.lineno}: invalid JSON: {error.msg} (column {error.colno})') from None
+        except (RecursionError, ValueError) as error:  # also invalid UTF-8, and numbers with thousands of digits
+            raise ValueError(f'{file}: invalid JSON, expected {expected}: {error}') from None
     if not isinstance(content, kind):
         raise ValueError(f'{file}: expected {expected}, found a {type(content).__name__}')
     return content
 
 
-def line_of(file: str, text: str) -> int:
-    """Return the first line that holds ``text``, 1 if none does; only for the message of an error."""
+def find_line(file: str, text: str) -> int:
+    """Return the number of the first line that contains ``text``, for error messages; 1 if there is none."""
     with open(file, encoding='utf-8-sig') as lines:
         return next((line for line, content in enumerate(lines, start=1) if text in content), 1)

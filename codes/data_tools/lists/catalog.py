@@ -1,4 +1,4 @@
-"""The datasets that lists can be built for: their readers, files and numbers of classes."""
+"""The datasets for which lists can be built: readers, file names and number of classes."""
 
 from dsanet.data_tools.lists.activitynet import read_activitynet
 from dsanet.data_tools.lists.base import DataSet, Role

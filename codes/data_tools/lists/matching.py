@@ -1,4 +1,4 @@
-"""From what lists name and what is there to the lines of list files."""
+"""Match the videos of official lists with the files on disk and build the lines of list files."""
 
 import os
 import re
@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from dsanet.data_tools.lists.base import ListedVideo, Lists
+from dsanet.data_tools.lists.base import ListedVideo, Lists, has_line_break
 from dsanet.data_tools.lists.media_index import MediaIndex
 from dsanet.datasets.annotation import read_class_names
 
 
 @dataclass(slots=True)
 class BuiltList:
-    """One list file before it is written.
+    """The content of a list file.
 
     Args:
-        name: its name without '.txt'.
-        num_listed: videos that the official list names.
+        name: file name without '.txt'.
+        num_listed: number of videos in the official list.
         lines: lines of the file.
-        skipped: name, reason, details and source of every video that was left out.
-        per_class: videos of each class.
-        paths: what the lines name, below the folder of the videos.
+        skipped: name, reason, details and source of each skipped video.
+        per_class: number of videos per class.
+        paths: path below the media folder to source, for each line.
     """
 
     name: str
@@ -34,10 +34,10 @@ class BuiltList:
 
 
 def order_classes(lists: Lists, class_file: str) -> Lists:
-    """Number the classes as ``class_file`` does.
+    """Use the class order of ``class_file``.
 
     Raises:
-        ValueError: it lacks the class of a video.
+        ValueError: the class of a video is not in the file.
     """
     names = read_class_names(class_file)
     known = set(names)
@@ -45,48 +45,48 @@ def order_classes(lists: Lists, class_file: str) -> Lists:
         for video in videos:
             for name in video.classes:
                 if name not in known:
-                    raise ValueError(f'{video.source}: {name!r} is none of the {len(names)} classes of {class_file}')
+                    raise ValueError(f'{video.source}: {name!r} is not one of the {len(names)} classes in {class_file}')
     return Lists(names, lists.splits, lists.notes)
 
 
 def match(
     name: str, videos: Sequence[ListedVideo], media: MediaIndex, class_names: Sequence[str], prefix: str
 ) -> BuiltList:
-    """Look up the videos of a list.
+    """Find the files of the videos in a list.
 
     Args:
-        name: of the list, without '.txt'.
-        videos: what the official list says.
-        media: what is there.
-        class_names: the classes in the order of their labels.
-        prefix: what comes before a path below the folder of the videos; empty or with '/' at its end.
+        name: name of the list without '.txt'.
+        videos: videos of the official list.
+        media: videos on disk.
+        class_names: classes in label order.
+        prefix: prefix of all paths; empty or with a trailing '/'.
 
     Returns:
-        The list, and what is not in it and why.
+        The list, with the videos that were skipped and the reasons.
     """
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     built = BuiltList(name, len(videos))
     for video in videos:
-        wanted = [_below(path, media.root) for path in video.names]
+        wanted = [_relative_path(path, media.root) for path in video.names]
         found = next(filter(None, map(media.find, wanted)), [])
         line = prefix + (found[0] if found else '')
         if line[:1] in ('#', '\ufeff') or line[:1].isspace():
-            line = f'./{line}'  # lists take such a line for a comment, or strip it
+            line = f'./{line}'  # otherwise a comment, or stripped when the list is read
         num_frames = media.num_frames[found[0]] if found else None
         middle = '' if num_frames is None else f' {num_frames}'
         reason, details = '', ''
         if not video.classes:
             reason = 'no label'
         elif not found:
-            reason, details = 'missing', f'no {" or ".join(wanted)}'
+            reason, details = 'missing', f'not found: {" or ".join(wanted)}'
         elif len(found) > 1:
-            reason, details = 'ambiguous', f'{len(found)} fit: {", ".join(found)}'
+            reason, details = 'ambiguous', f'{len(found)} matches: {", ".join(found)}'
         elif found[0] in media.problems:
             reason, details = 'incomplete', f'{found[0]}: {media.problems[found[0]]}'
         elif found[0] in built.paths:
-            reason, details = 'listed twice', f'{found[0]} stands already in {built.paths[found[0]]}'
-        elif line != line.rstrip() or line.endswith(',') or '\n' in line or '\r' in line:
-            reason, details = 'unfit name', f'no list can hold the path {line!r}'
+            reason, details = 'listed twice', f'{found[0]} is already listed in {built.paths[found[0]]}'
+        elif line != line.rstrip() or line.endswith(',') or has_line_break(line):
+            reason, details = 'unfit name', f'a list file cannot contain the path {line!r}'
         if reason:
             built.skipped.append((wanted[0], reason, details, video.source))
             continue
@@ -97,24 +97,23 @@ def match(
     return built
 
 
-def _below(path: str, root: str) -> str:
-    """Turn an absolute path into one below the folder of the videos."""
+def _relative_path(path: str, root: str) -> str:
     return os.path.relpath(path, os.path.abspath(root)) if os.path.isabs(path) else path
 
 
 def path_prefix(media: str, relative_to: str) -> str:
-    """Return what the paths of a list begin with: relative to a folder, or absolute if the videos lie outside of it."""
+    """Return the prefix of the paths in a list: relative to a folder, or absolute if ``media`` is outside of it."""
     prefix = os.path.relpath(media, relative_to)
     if prefix == os.curdir:
         return ''
-    outside = prefix.split(os.sep)[0] == os.pardir
-    return f'{os.path.abspath(media) if outside else prefix}/'
+    is_outside = prefix.split(os.sep)[0] == os.pardir
+    return f'{os.path.abspath(media) if is_outside else prefix}/'
 
 
 def find_overlaps(built: Sequence[BuiltList]) -> list[str]:
-    """Say which lists of training, validation and test share videos, a line for each pair that does.
+    """Return a message for each two lists of the same split number that share videos.
 
-    Of datasets with several splits, lists of one split are compared: others share videos by design.
+    Lists of different split numbers, such as train_split1 and val_split2, overlap by design.
     """
     notes = []
     for one, other in combinations(built, 2):

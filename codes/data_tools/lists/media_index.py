@@ -1,25 +1,27 @@
-"""Where the videos of a folder lie: its tree is read once, then names are looked up in memory."""
+"""Index the videos of a folder: read the tree once, then look up names in memory."""
 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+
+from tqdm import tqdm
 
 from dsanet.datasets.annotation import VIDEO_EXTENSIONS
 from dsanet.datasets.frame_names import FrameNames
 
 
 def stem(name: str) -> str:
-    """Return ``name`` without the extension of a video; other dots belong to the name."""
+    """Return ``name`` without a video extension; other dots are part of the name."""
     root, extension = os.path.splitext(name)
     return root if extension.lower() in VIDEO_EXTENSIONS else name
 
 
 def simplify(name: str) -> str:
-    """Return letters and digits of ``name`` in lower case: 'Riding a bike' and 'riding_a_bike' are alike."""
+    """Return the letters and digits of ``name`` in lower case, so that 'Riding a bike' equals 'riding_a_bike'."""
     return re.sub(r'[\W_]+', '', name.casefold())
 
 
@@ -29,15 +31,13 @@ class MediaIndex:
 
     Args:
         root: the folder.
-        num_frames: path below ``root``, with '/', to the number of frames; None for a video file.
-        problems: path to what is wrong with it: frames that lack, folders that cannot be read.
-        example: a file that was passed over because it is no video or frame; None if there is none.
+        num_frames: path below ``root``, with '/', to number of frames; None for a video file.
+        problems: path to problem, such as missing frames or an unreadable folder.
     """
 
     root: str
     num_frames: dict[str, int | None]
     problems: dict[str, str]
-    example: str | None = None
     _by_stem: dict[str, list[str]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -46,100 +46,93 @@ class MediaIndex:
             self._by_stem[stem(path.rpartition('/')[2])].append(path)
 
     def find(self, name: str) -> list[str]:
-        """Find the videos that a list can mean by ``name``.
+        """Find the videos that match a name of a list.
 
         Args:
-            name: 'video' for one in any folder, or 'folder/video' whose folder must be right: the same path, or its
-                end, or at least the same letters and digits. The extension only decides between namesakes.
+            name: 'video' matches in any folder. 'folder/video' matches the same path, else a path with the same end,
+                else a path whose end has the same letters and digits. The extension only decides between several
+                matches.
 
         Returns:
-            Their paths: none, the one, or several that the name does not tell apart.
+            The paths of all matches.
         """
         folder, _, last = name.rpartition('/')
         found = self._by_stem.get(stem(last), [])
         if folder:
             folders = [path.rpartition('/')[0] for path in found]
             found = (
-                [path for path, there in zip(found, folders, strict=True) if there == folder]
-                or [path for path, there in zip(found, folders, strict=True) if f'/{there}'.endswith(f'/{folder}')]
-                or [path for path, there in zip(found, folders, strict=True) if _is_alike(there, folder)]
+                [path for path, actual in zip(found, folders, strict=True) if actual == folder]
+                or [path for path, actual in zip(found, folders, strict=True) if f'/{actual}'.endswith(f'/{folder}')]
+                or [path for path, actual in zip(found, folders, strict=True) if _is_similar(actual, folder)]
             )
         if len(found) > 1:
             found = [path for path in found if path.rpartition('/')[2] == last] or found
         return found
 
 
-def _is_alike(there: str, folder: str) -> bool:
-    """Return whether the last folders of ``there`` are called as those of ``folder``, but for blanks and case."""
+def _is_similar(actual: str, folder: str) -> bool:
+    """Return whether the last folders of ``actual`` equal those of ``folder``, ignoring case and punctuation."""
     wanted = [simplify(part) for part in folder.split('/')]
-    return [simplify(part) for part in there.split('/')][-len(wanted) :] == wanted
+    return [simplify(part) for part in actual.split('/')][-len(wanted) :] == wanted
 
 
 @dataclass(slots=True)
 class _Folder:
-    """What one folder holds: names of its files, and of its subfolders with whether they are links."""
+    """File names of a folder, and its subfolders with a flag for symbolic links."""
 
     files: list[str] = field(default_factory=list)
     subfolders: list[tuple[str, bool]] = field(default_factory=list)
     problem: str | None = None
 
 
-def index_media(
-    root: str,
-    frame_names: FrameNames | None = None,
-    workers: int = 8,
-    progress: Callable[[int, int], object] | None = None,
-) -> MediaIndex:
-    """Find all videos below a folder.
+def index_media(root: str, frame_names: FrameNames | None = None, workers: int = 8) -> MediaIndex:
+    """Find all videos below a folder, with a progress bar.
 
-    Threads read the folders: that is waiting for the disk, or the network. Links to folders are followed, each target
-    once. Hidden files and folders are passed over.
+    Links to folders are followed, each target once. Hidden files and folders are skipped.
 
     Args:
         root: the folder.
-        frame_names: how frames are called, then videos are folders of frames; None for video files.
-        workers: number of threads.
-        progress: called for every folder with the number of folders read and known.
-
-    Returns:
-        The index; it depends on the tree alone, not on the threads.
+        frame_names: names of frames, to find folders of frames; None for video files.
+        workers: number of threads, which mostly wait for the disk. The result does not depend on it.
 
     Raises:
-        FileNotFoundError: ``root`` is no folder.
-        ValueError: ``workers`` is less than 1.
+        FileNotFoundError: ``root`` is not a folder.
+        ValueError: there are no videos, or ``workers`` is less than 1.
     """
     if not os.path.isdir(root):
-        raise FileNotFoundError(f'no folder {os.path.abspath(root)!r}; looked for videos in it')
+        raise FileNotFoundError(f'folder of videos not found: {os.path.abspath(root)!r}')
     if workers < 1:
         raise ValueError(f'workers is {workers}, must be at least 1')
     num_frames: dict[str, int | None] = {}
     problems: dict[str, str] = {}
-    example: str | None = None
+    other_file: str | None = None
     seen_links = {os.path.realpath(root)}
-    done = known = 0
     level = ['']
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, tqdm(desc='folders', unit='folder', disable=None, total=0) as bar:
         while level:
-            known += len(level)
+            bar.total += len(level)
             below: list[str] = []
             for path, folder in zip(level, pool.map(partial(_read_folder, root), level), strict=True):
-                done += 1
-                if progress is not None:
-                    progress(done, known)
+                bar.update()
                 if folder.problem is not None:
                     problems[path] = folder.problem
-                videos, lacking = _videos_of(path, folder.files, frame_names)
+                videos, incomplete = _videos_of(path, folder.files, frame_names)
                 num_frames |= videos
-                problems |= lacking
-                if not videos and folder.files and example is None:
-                    example = _join(path, min(folder.files))
+                problems |= incomplete
+                if not videos and folder.files and other_file is None:
+                    other_file = _join(path, min(folder.files))
                 for name, is_link in folder.subfolders:
                     target = os.path.realpath(os.path.join(root, path, name)) if is_link else None
                     if target is None or target not in seen_links:
                         below.append(_join(path, name))
                         seen_links |= {target} if target else set()
             level = below
-    return MediaIndex(root, num_frames, problems, example)
+    if not num_frames:
+        wanted = 'video' if frame_names is None else f'folder of frames named {frame_names.template!r}'
+        found = f'; found {other_file}' if other_file else ''
+        hint = '; use --frames for folders of frames' if frame_names is None and other_file else ''
+        raise ValueError(f'no {wanted} in {os.path.abspath(root)!r}{found}{hint}')
+    return MediaIndex(root, num_frames, problems)
 
 
 def _join(path: str, name: str) -> str:
@@ -166,7 +159,7 @@ def _read_folder(root: str, path: str) -> _Folder:
 def _videos_of(
     path: str, files: Sequence[str], frame_names: FrameNames | None
 ) -> tuple[dict[str, int | None], dict[str, str]]:
-    """Return the videos of one folder, or the folder itself as a video, and what is wrong with it."""
+    """Return the videos in a folder, or the folder itself if it is a video, and the problems."""
     if frame_names is None:
         return {_join(path, name): None for name in files if name.lower().endswith(VIDEO_EXTENSIONS)}, {}
     count, problem = frame_names.count(files)
