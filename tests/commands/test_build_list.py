@@ -224,8 +224,8 @@ def test_the_number_of_classes_of_a_data_set_is_checked(tmp_path: Path, capsys: 
     with pytest.raises(SystemExit) as stop:
         main(['kinetics400', str(tmp_path / 'videos'), str(tmp_path)])
     assert stop.value.code == 2
-    message = 'error: Kinetics-400 has 400 classes, the files name 3: air drumming, clapping, riding a bike, ...; is it'
-    assert capsys.readouterr().err.startswith(message)
+    message = r'error: Kinetics-400 .*\b400\b.*\b3\b.*air drumming, clapping, riding a bike'
+    assert re.match(message, capsys.readouterr().err)
     assert not (tmp_path / 'train.txt').exists()
 
 
@@ -252,8 +252,8 @@ def test_a_class_that_classes_txt_cannot_hold_is_refused(tmp_path: Path, capsys:
     with pytest.raises(SystemExit) as stop:
         main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0'])
     assert stop.value.code == 2
-    message = r"error: class 'clap\nhands', of 'clap\nhands/1.mp4', holds a line break"
-    assert capsys.readouterr().err.startswith(message)
+    message = r"error: .*'clap\\nhands'.*'clap\\nhands/1.mp4'"
+    assert re.match(message, capsys.readouterr().err)
     assert not (tmp_path / 'classes.txt').exists()
 
 
@@ -310,12 +310,11 @@ def test_missing_videos_are_told_and_only_skipped_when_asked(
     assert main(arguments) == 1
     assert lines_of(tmp_path) == {}
     csv = tmp_path / 'annotations/train.csv'
-    assert (tmp_path / 'train.missing.txt').read_text().splitlines() == [
-        'riding a bike/-aaaaaaaaaa_000005_000015\tambiguous\t2 fit: -aaaaaaaaaa_000005_000015.mp4, '
-        f'x/-aaaaaaaaaa_000005_000015.mp4\t{csv}:2',
-        'air drumming/_bbbbbbbbbb_000000_000010\tmissing\tno air drumming/_bbbbbbbbbb_000000_000010 or '
-        f'_bbbbbbbbbb_000000_000010 or air drumming/_bbbbbbbbbb or _bbbbbbbbbb\t{csv}:3',
-    ]
+    first, second = [line.split('\t') for line in (tmp_path / 'train.missing.txt').read_text().splitlines()]
+    assert (first[:2], first[3]) == (['riding a bike/-aaaaaaaaaa_000005_000015', 'ambiguous'], f'{csv}:2')
+    assert first[2].endswith('-aaaaaaaaaa_000005_000015.mp4, x/-aaaaaaaaaa_000005_000015.mp4')
+    assert (second[:2], second[3]) == (['air drumming/_bbbbbbbbbb_000000_000010', 'missing'], f'{csv}:3')
+    assert second[2].endswith('_bbbbbbbbbb_000000_000010 or air drumming/_bbbbbbbbbb or _bbbbbbbbbb')
     assert not (tmp_path / 'val.missing.txt').exists()
     summary = json.loads((tmp_path / 'build_list.json').read_text())
     assert summary['written'] is False
@@ -327,13 +326,14 @@ def test_missing_videos_are_told_and_only_skipped_when_asked(
         'videos_per_class': {'air drumming': 0, 'clapping': 1, 'riding a bike': 0},
     }
     assert (summary['videos_there'], summary['videos_in_no_list']) == (6, 4)
-    assert summary['notes'] == [f'{tmp_path / "annotations/test.csv"} has no labels: no list of it']
+    assert len(summary['notes']) == 1
+    assert str(tmp_path / 'annotations/test.csv') in summary['notes'][0]
     shown = capsys.readouterr().out
-    assert 'train.txt: 1 of 3 videos, 3 classes\n  videos of a class: 0 to 1, median 0\n' in shown
-    assert '  classes without a video: 2, such as air drumming, riding a bike\n' in shown
-    assert f'  missing: 1\n    {csv}:3: no air drumming/_bbbbbbbbbb_000000_000010 or ' in shown
+    assert re.search(r'train\.txt: 1 of 3 .*\b3 classes\n.* 0 to 1, .* 0\n', shown)
+    assert re.search(r'\b2\b.* air drumming, riding a bike\n', shown)
+    assert re.search(rf'  missing: 1\n    {csv}:3: .*air drumming/_bbbbbbbbbb_000000_000010 or ', shown)
     assert 'classes: air drumming, clapping, riding a bike\n' in shown
-    assert '4 of 6 videos that are there are in no list\nnote: ' in shown
+    assert re.search(r'\b4 of 6 .*\nnote: ', shown)
     assert 'no list written: train would lack up to 66.7% of the videos, 0.0% are allowed' in shown
 
     assert main([*arguments, '--skip-missing', '0.5']) == 1
@@ -347,7 +347,7 @@ def test_missing_videos_are_told_and_only_skipped_when_asked(
     capsys.readouterr()
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert f'{tmp_path / "train.txt"}: changed: 2 lines more, 0 lines less\n' in shown
+    assert re.search(rf'{tmp_path / "train.txt"}: changed\D+2\D+0\D', shown)
     assert f'{tmp_path / "val.txt"}: unchanged\n' in shown
     assert f'{tmp_path / "train.missing.txt"}: removed, nothing is missing any more\n' in shown
     assert not (tmp_path / 'train.missing.txt').exists()
@@ -376,7 +376,7 @@ def test_nothing_found_shows_what_is_there(tmp_path: Path, capsys: pytest.Captur
     videos(tmp_path / 'videos', 'train/some_other_name.mp4')
     arguments = ['kinetics400', str(tmp_path / 'videos'), str(tmp_path), '--num-classes', '3', '--skip-missing']
     assert main(arguments) == 1
-    assert '  nothing was found; what is there is called like train/some_other_name.mp4\n' in capsys.readouterr().out
+    assert 'train/some_other_name.mp4\n' in capsys.readouterr().out
 
 
 def test_a_video_in_both_lists_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -384,7 +384,7 @@ def test_a_video_in_both_lists_is_noted(tmp_path: Path, capsys: pytest.CaptureFi
     for split in ('train', 'val'):
         write(tmp_path / f'annotations/{split}.csv', 'path,label\na.mp4,clap\n')
     assert main(['csv', str(tmp_path / 'videos'), str(tmp_path)]) == 0
-    assert 'note: 1 video is in both train.txt and val.txt, such as a.mp4\n' in capsys.readouterr().out
+    assert re.search(r'note: 1 .*train\.txt.*val\.txt.*a\.mp4\n', capsys.readouterr().out)
 
 
 def test_names_that_are_not_utf8_get_into_lists_and_summaries(
@@ -396,7 +396,7 @@ def test_names_that_are_not_utf8_get_into_lists_and_summaries(
     rows = b'path,label\nclap/caf\xe9.mp4,clap\ncaf\xe92.mp4,clap\n'
     (tmp_path / 'annotations/train.csv').write_bytes(rows)
     assert main(['csv', str(tmp_path / 'videos'), str(tmp_path), '--skip-missing']) == 0
-    assert '2 fit: x/caf\\udce92.mp4, y/caf\\udce92.mp4' in capsys.readouterr().out
+    assert 'x/caf\\udce92.mp4, y/caf\\udce92.mp4' in capsys.readouterr().out
     (record,) = parse_list_file(str(tmp_path / 'train.txt'), data_root=str(tmp_path))
     assert os.path.isfile(record.path)
 
@@ -409,21 +409,21 @@ def test_names_that_are_not_utf8_get_into_lists_and_summaries(
     [
         (
             ['kinetics400', 'videos', 'empty'],
-            r"no train.csv or \*train\*.csv in 'empty/annotations'; say where it is",
+            r"train.csv or \*train\*.csv .*'empty/annotations'",
         ),
-        (['ucf101', 'videos', '.', '--annotations', 'empty'], r"no classInd.txt in 'empty'; say where it is"),
+        (['ucf101', 'videos', '.', '--annotations', 'empty'], r"classInd.txt .*'empty'.*--annotations"),
         (
             ['kinetics400', 'videos', '.', '--file', 'train'],
             r'--file train: expected ROLE=FILE, ROLE one of train,',
         ),
-        (['kinetics400', 'videos', '.', '--file', 'json=a'], r'--file json=...: there is no such file; allowed are'),
-        (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r"no file '.*/no.csv', given as --file val=no.csv"),
+        (['kinetics400', 'videos', '.', '--file', 'json=a'], r'--file json=.*\btrain, val, test\b'),
+        (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r'--file val=no.csv.*/no.csv'),
         (['kinetics400', 'videos', '.', '--skip-missing', '2'], r'--skip-missing 2.0 must be a share from 0 to 1'),
-        (['kinetics400', 'nowhere', '.', '--num-classes', '3'], r"no folder '.*/nowhere'; looked for videos in it"),
-        (['kinetics400', 'videos', '.', '--num-classes', '3', '--workers', '0'], r'workers is 0, must be at least 1'),
-        (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations' has no video; it holds test.csv"),
-        (['kinetics400', 'videos', '.', '--num-classes', '3', '--frames'], r"no folder of frames called 'img_\{:05d\}"),
-        (['kinetics400', 'videos', '.', '--file', 'val=empty.csv'], r'the list of val names no video'),
+        (['kinetics400', 'nowhere', '.', '--num-classes', '3'], r"'.*/nowhere'"),
+        (['kinetics400', 'videos', '.', '--num-classes', '3', '--workers', '0'], r'workers.*\b0\b.*\b1\b'),
+        (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations'.*test.csv.*--frames"),
+        (['kinetics400', 'videos', '.', '--num-classes', '3', '--frames'], r"'img_\{:05d\}"),
+        (['kinetics400', 'videos', '.', '--file', 'val=empty.csv'], r'\bval\b'),
         (['kinetics400', 'videos', '.', '--annotations', 'empty', '--file', 'test=annotations/test.csv'], 'no labels'),
         (['folders', 'videos', '.', '--annotations', 'x'], r'folders has no official files: leave out --file and'),
         (['folders', 'videos', '.', '--file', 'x=y'], r'folders has no official files: leave out --file and'),
@@ -474,7 +474,7 @@ def test_mistakes_end_with_one_line_and_status_2(
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--first-label', '1'], "first_label=1 has no use: the labels are names, such as 'clap'"),
+        (['--first-label', '1'], "first_label=1.*'clap'"),
     ],
 )
 def test_options_of_csv_that_its_files_do_not_use_are_refused(
@@ -484,7 +484,7 @@ def test_options_of_csv_that_its_files_do_not_use_are_refused(
     write(tmp_path / 'annotations/train.csv', 'path,label\na.mp4,clap\n')
     with pytest.raises(SystemExit, match='2'):
         main(['csv', str(tmp_path / 'videos'), str(tmp_path), *arguments])
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_lists_of_an_earlier_call_keep_their_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -497,10 +497,7 @@ def test_lists_of_an_earlier_call_keep_their_numbers(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit, match='2'):
         main(of_frames)
     file = tmp_path / 'classes.txt'
-    assert (
-        f'error: train.txt in {tmp_path} number the classes as {file} does, which would change; number them alike with '
-        f'--class-file {file}, or choose another OUT\n'
-    ) in capsys.readouterr().err
+    assert re.search(rf'error: .*\btrain\.txt .*--class-file {file}', capsys.readouterr().err)
     assert {file: file.read_bytes() for file in tmp_path.glob('*.*')} == before
     assert main([*of_frames, '--class-file', str(file)]) == 0
     assert lines_of(tmp_path) == {

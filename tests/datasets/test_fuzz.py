@@ -165,7 +165,7 @@ TREES = (
     (own_numbers, 'csv', 3, []),
 )
 # What is wrong with all of a file, or of several, has no line.
-ABOUT_ALL = 'has [0-9]+ classes, the files name|names no video|no video has the label|holds a line break|differ in case'
+ABOUT_ALL = 'has [0-9]+ classes|no videos are listed|no video has label|line break|differ only in case'
 
 
 def with_lines(text):
