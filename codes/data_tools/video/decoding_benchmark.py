@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from dsanet.config.registry import TRANSFORMS, build
-from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob, run_jobs, writing
+from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob, run_jobs
 from dsanet.data_tools.video.extract import extract_frames
+from dsanet.data_tools.video.targets import atomic_target
 from dsanet.data_tools.video.transcode import transcode
 from dsanet.datasets import RawFramesDataset, VideoDataset
 from dsanet.datasets.loader import identity_collate, init_worker
@@ -113,7 +114,7 @@ def write_original(path: Path, seed: int, gop: int, num_frames: int, height: int
     """Write a generated video as cameras and web sites do: H.264 with B-frames, at middling quality."""
     import av
 
-    with writing(path) as part, av.open(str(part), 'w', format='mp4') as container:
+    with atomic_target(path) as part, av.open(str(part), 'w', format='mp4') as container:
         options = {'g': str(gop), 'keyint_min': str(gop), 'sc_threshold': '0', 'crf': '23'}
         stream: Any = container.add_stream('libx264', rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'

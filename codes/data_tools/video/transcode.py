@@ -1,10 +1,11 @@
-"""From videos to MP4 files made for training: small, at a constant rate, any frame at hand at once."""
+"""Transcode videos to MP4 files for training: small, constant frame rate, fast random access."""
 
 from fractions import Fraction
 from typing import Any
 
-from dsanet.data_tools.video.batch import VideoJob, writing
+from dsanet.data_tools.video.batch import VideoJob
 from dsanet.data_tools.video.constant_rate import ConstantRateReader, Resizer
+from dsanet.data_tools.video.targets import atomic_target
 
 PIXEL_FORMATS = {'mjpeg': 'yuvj420p', 'h264': 'yuv420p'}
 ENCODERS = {'mjpeg': 'mjpeg', 'h264': 'libx264'}
@@ -20,45 +21,46 @@ def transcode(
     crf: int = 18,
     keep_damaged: bool = False,
 ) -> str | None:
-    """Write a video as MP4 for training.
+    """Transcode a video to MP4 for training.
 
     Args:
         job: the video and the file to write.
-        short_side: pixels; smaller videos are not enlarged. None keeps the size. Sides are made even.
-        fps: frames a second; None for the video's own average.
-        gop: frames from one key frame to the next.
-        codec: 'mjpeg', of key frames only, or 'h264', without B-frames and with what is quick to decode.
-        qscale: quality of MJPEG, from 1 (best) to 31.
-        crf: quality of H.264, from 0 (best) to 51.
-        keep_damaged: write what can be decoded of a damaged video.
+        short_side: size of the shorter side in pixels; smaller videos keep their size. None keeps the size. Both sides
+            are rounded to even numbers.
+        fps: frames per second; None for the average rate of the video.
+        gop: number of frames from one key frame to the next.
+        codec: 'mjpeg', which has only key frames, or 'h264', without B-frames and with options for fast decoding.
+        qscale: MJPEG quality, 1 (best) to 31.
+        crf: H.264 quality, 0 (best) to 51.
+        keep_damaged: write the frames of a damaged video that can be decoded.
 
     Returns:
-        What is wrong with a damaged video, else None.
+        Description of the damage; None if the video is intact.
 
     Raises:
-        ValueError: the video is damaged and not to be kept, or has no frames or no frame rate.
-        Exception: of PyAV: the file cannot be opened, or written.
+        ValueError: the video is damaged and ``keep_damaged`` is False, or it has no frames or no frame rate.
+        Exception: PyAV cannot read or write a file.
     """
     import av
 
     resizer = Resizer(PIXEL_FORMATS[codec], short_side, multiple=2)
-    with ConstantRateReader(str(job.source), fps, own_rate=fps is None) as frames, writing(job.target) as part:
-        assert frames.rate is not None, 'a rate was asked for'
-        # The index lies in front, where a reader finds it without a jump.
+    with ConstantRateReader(str(job.source), fps, own_rate=fps is None) as frames, atomic_target(job.target) as part:
+        assert frames.rate is not None, 'own_rate guarantees a rate'
+        # faststart: the index is at the start, where readers need no seek.
         with av.open(str(part), 'w', format='mp4', options={'movflags': 'faststart'}) as container:
             stream: Any = None
             picture: Any = None
-            shown = None
+            previous = None
             for position, frame in enumerate(frames):
-                if frame is not shown:
-                    shown, picture = frame, resizer(frame)
+                if frame is not previous:
+                    previous, picture = frame, resizer(frame)
                 if stream is None:
                     options = _encoder_options(codec, gop, qscale, crf)
                     stream = container.add_stream(ENCODERS[codec], rate=frames.rate, options=options)
                     stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.format.name
-                    _describe_pictures(stream.codec_context, picture, frames.sample_aspect_ratio)
+                    _set_format(stream.codec_context, picture, frames.sample_aspect_ratio)
                 picture.pts, picture.time_base = position, 1 / frames.rate
-                # Else the encoder would make the same kinds of frames as the original has.
+                # Otherwise the encoder would copy the frame types of the original.
                 picture.pict_type = av.video.frame.PictureType.NONE
                 container.mux(stream.encode(picture))
             container.mux(stream.encode(None))
@@ -68,14 +70,14 @@ def transcode(
 
 
 def _encoder_options(codec: str, gop: int, qscale: int, crf: int) -> dict[str, str]:
-    """Return FFmpeg's options for pictures that are quick to decode."""
+    """Return FFmpeg options for fast decoding."""
     if codec == 'mjpeg':
         return {'qmin': str(qscale), 'qmax': str(qscale)}
-    # fastdecode leaves out CABAC and the deblocking filter; a key frame where the scene changes would be one too many.
+    # fastdecode disables CABAC and the deblocking filter; sc_threshold 0 disables extra key frames at scene cuts.
     return {'crf': str(crf), 'g': str(gop), 'bf': '0', 'sc_threshold': '0', 'tune': 'fastdecode'}
 
 
-def _describe_pictures(encoder: Any, picture: Any, sample_aspect_ratio: Fraction | None) -> None:
+def _set_format(encoder: Any, picture: Any, sample_aspect_ratio: Fraction | None) -> None:
     encoder.thread_count = 1
     encoder.colorspace, encoder.color_range = picture.colorspace, picture.color_range
     if sample_aspect_ratio is not None:

@@ -15,19 +15,17 @@ import pytest
 
 from dsanet.data_tools.video.batch import (
     FAILURES_FILE,
-    SETTINGS_FILE,
-    JobFailure,
     Outcome,
+    VideoFailure,
     VideoJob,
-    claim_folder,
     find_videos,
     plan_jobs,
     process_folder,
     read_failures,
     run_jobs,
     summarize,
-    writing,
 )
+from dsanet.data_tools.video.targets import SETTINGS_FILE, atomic_target
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -39,7 +37,7 @@ def touch(root: Path, *names: str) -> Path:
 
 def copy(job: VideoJob, seconds: float = 0.0) -> str | None:
     """Write a folder with the video's text in a file; the name of the video selects the fault."""
-    with writing(job.target) as part:
+    with atomic_target(job.target) as part:
         part.mkdir()
         (part / 'begun').touch()
         time.sleep(seconds)
@@ -169,78 +167,6 @@ def test_output_folder_must_be_outside_the_videos(videos):
             plan_jobs(videos, out)
 
 
-def test_output_folder_has_one_set_of_settings(out):
-    claim_folder(out, SETTINGS_FILE, {'size': (2, 3), 'fps': None})
-    touch(out, 'a.mp4')
-    claim_folder(out, SETTINGS_FILE, {'size': [2, 3], 'fps': None})
-    with pytest.raises(ValueError, match=r'fps\W+None\W.*5\W.*size\W+\[2, 3\].*4'):
-        claim_folder(out, SETTINGS_FILE, {'size': 4, 'fps': 5})
-
-
-def test_empty_output_folder_accepts_new_settings(out):
-    claim_folder(out, SETTINGS_FILE, {'size': 2})
-    claim_folder(out, SETTINGS_FILE, {'size': 4})
-    assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 4}
-    (out / SETTINGS_FILE).write_text('{"size"')
-    claim_folder(out, SETTINGS_FILE, {'size': 5})
-    assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 5}
-
-
-@pytest.mark.parametrize('content', [b'{"size"', b'[1]', b'', b'\xff'])
-def test_damaged_settings_file_is_an_error(out, content):
-    touch(out, 'a.mp4').joinpath(SETTINGS_FILE).write_bytes(content)
-    with pytest.raises(ValueError, match=r'out/settings\.json'):
-        claim_folder(out, SETTINGS_FILE, {'size': 2})
-    assert (out / SETTINGS_FILE).read_bytes() == content
-
-
-def test_writing_renames_a_complete_target(out):
-    with writing(out / 'folder' / 'file') as part:
-        part.write_text('new')
-        assert not (out / 'folder' / 'file').exists()
-    assert (out / 'folder' / 'file').read_text() == 'new'
-    with writing(out / 'folder' / 'file') as part:
-        part.write_text('newer')
-    assert (out / 'folder' / 'file').read_text() == 'newer'
-
-
-def test_target_names_may_have_the_maximum_length(out):
-    for name in ('x' * 255, 'ü' * 127):
-        with writing(out / name) as part:
-            part.touch()
-        assert (out / name).is_file()
-
-
-@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
-def test_writing_removes_the_partial_target_on_error(out, error):
-    def fail(is_folder: bool) -> None:
-        with writing(out / 'x') as part:
-            part.mkdir() if is_folder else part.touch()
-            raise error('no')
-
-    for is_folder in (False, True):
-        with pytest.raises(error, match='no'):
-            fail(is_folder)
-        assert list(out.iterdir()) == []
-
-
-def test_two_processes_can_write_one_target(out):
-    with writing(out / 'x') as part:
-        other = multiprocessing.get_context('fork').Process(target=_write_at_once, args=(out / 'x',))
-        part.write_text('half')
-        other.start()
-        other.join()
-        assert (out / 'x').read_text() == 'whole'
-        with part.open('a') as file:
-            file.write(' and the rest')
-    assert (out / 'x').read_text() == 'half and the rest'
-
-
-def _write_at_once(target: Path) -> None:
-    with writing(target) as part:
-        part.write_text('whole')
-
-
 def test_partial_targets_of_dead_processes_are_removed(videos, out):
     dead = multiprocessing.get_context('fork').Process(target=int)
     dead.start()
@@ -258,8 +184,8 @@ def test_jobs_are_run_and_failures_listed(videos, out, num_workers):
     outcome = run(videos, out, num_workers)
     assert (outcome.num_done, outcome.num_skipped, outcome.num_failed) == (4, 0, 1)
     expected = [
-        JobFailure('b/broken.avi', 'it is broken in two lines'),
-        JobFailure('d/damaged.webm', 'a scratch', True),
+        VideoFailure('b/broken.avi', 'it is broken in two lines'),
+        VideoFailure('d/damaged.webm', 'a scratch', True),
     ]
     assert outcome.failures == expected
     assert sorted(read_failures(out / FAILURES_FILE), key=lambda failure: failure.path) == expected
@@ -277,14 +203,14 @@ def test_second_run_does_the_remaining_jobs(videos, out):
     assert [failure.path for failure in outcome.failures] == ['b/broken.avi', 'd/damaged.webm']
     assert (out / 'a/text').read_text() == 'kept'
     (videos / 'b/broken.avi').rename(videos / 'b/repaired.avi')
-    assert run(videos, out).failures == [JobFailure('d/damaged.webm', 'a scratch', kept=True)]
+    assert run(videos, out).failures == [VideoFailure('d/damaged.webm', 'a scratch', kept=True)]
 
 
 def test_failures_of_other_lists_are_kept(videos, out, tmp_path):
     for name in ('b/broken.avi', 'd/damaged.webm'):
         (tmp_path / 'list.txt').write_text(f'{name} 0\n')
         jobs = plan_jobs(videos, out, tmp_path / 'list.txt')
-        outcome = run_jobs(copy, jobs, out / FAILURES_FILE, 0, is_part=True)
+        outcome = run_jobs(copy, jobs, out / FAILURES_FILE, 0, is_subset=True)
         assert [failure.path for failure in outcome.failures] == [name]
     assert [failure.path for failure in read_failures(out / FAILURES_FILE)] == ['b/broken.avi', 'd/damaged.webm']
     run_jobs(copy, jobs, out / FAILURES_FILE, 0)
@@ -308,7 +234,7 @@ def test_list_without_existing_videos_is_an_error(videos, out, tmp_path, lines):
 
 def test_short_errors_include_their_type(videos, out):
     touch(videos, 'short.mp4')
-    assert JobFailure('short.mp4', 'KeyError: 7') in run(videos, out).failures
+    assert VideoFailure('short.mp4', 'KeyError: 7') in run(videos, out).failures
 
 
 def test_crashing_worker_fails_one_video(videos, out):
@@ -347,7 +273,7 @@ def test_full_disk_stops_all_workers_cleanly(tmp_path, out):
 
 def test_truncated_line_of_failures_is_ignored(out):
     touch(out, FAILURES_FILE).joinpath(FAILURES_FILE).write_text('{"path": "a", "reason": "b", "kept": true}\n{"pa')
-    assert read_failures(out / FAILURES_FILE) == [JobFailure('a', 'b', kept=True)]
+    assert read_failures(out / FAILURES_FILE) == [VideoFailure('a', 'b', kept=True)]
 
 
 def test_interrupt_stops_the_run(videos, out):
@@ -404,12 +330,12 @@ def test_killed_run_stops_its_workers(tmp_path, out, by):
 
 
 def test_summary_lists_failures(tmp_path):
-    outcome = Outcome(5, 2, [JobFailure('a', 'bad'), JobFailure('b', 'scratched', kept=True)])
+    outcome = Outcome(5, 2, [VideoFailure('a', 'bad'), VideoFailure('b', 'scratched', kept=True)])
     counts, *failures, last = summarize(outcome, tmp_path).splitlines()
     assert re.findall(r'\d+', counts) == ['5', '2', '1', '1']
     assert failures == ['  a: bad', '  b: scratched']
     assert str(tmp_path) in last
-    many = Outcome(0, 0, [JobFailure(str(number), 'bad') for number in range(12)])
+    many = Outcome(0, 0, [VideoFailure(str(number), 'bad') for number in range(12)])
     assert len(summarize(many, tmp_path).splitlines()) == 12
     assert str(tmp_path) in summarize(many, tmp_path).splitlines()[-1]
     assert re.findall(r'\d+', summarize(Outcome(1, 0), tmp_path)) == ['1', '0', '0']
