@@ -65,7 +65,7 @@ def test_it_runs_on_a_folder(originals, capsys):
     ('words', 'message'),
     [
         (['--rounds', '0'], 'argument --rounds: must be a whole number of at least 1'),
-        (['--videos', 'nowhere'], 'nowhere is no folder'),
+        (['--videos', 'nowhere'], 'nowhere'),
     ],
 )
 def test_wrong_options_are_explained(words, message, capsys):

@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 
 from dsanet import commands
-from dsanet.data_tools.video.batch import FAILURES_FILE, SETTINGS_FILE, read_failures
+from dsanet.data_tools.video.batch import FAILURES_FILE, read_failures
 from dsanet.data_tools.video.extract import FILENAME_TMPL
+from dsanet.data_tools.video.targets import SETTINGS_FILE
 from dsanet.datasets import RawFramesDataset, VideoDataset, build_dataloader
 from dsanet.datasets.annotation import read_class_names
 from dsanet.datasets.transforms import CenterCrop, DecodeRawFrames, DecodeVideo, OpenVideo, PackInputs, SampleSnippets
