@@ -1,13 +1,14 @@
-"""How long a training sample takes from videos, from transcoded videos and from frame folders, side by side.
+"""Benchmark loading of training samples from videos, transcoded videos and frame folders.
 
-A sample is 4 snippets of 8 frames, one frame in two, at random places, cut by RandomResizedCrop to 224 and flipped: the
-pipeline of training, in one process, with every candidate reading the same frames of the same video in turn.
+A sample has 4 snippets of 8 frames with interval 2 at random positions, RandomResizedCrop to 224 and random flips, as in
+training. In one process, all candidates alternately read the same frames of the same video.
 """
 
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,10 @@ AUGMENT: list[Step] = [
 
 GENERATED_GOPS = (12, 250)
 FPS = 30
-NUM_MOVING = 3  # textured patches before the background
-NOISE = 1.2  # standard deviation of the camera's noise, in gray levels
+NUM_MOVING = 3  # textured patches in front of the background
+NOISE = 1.2  # standard deviation of the camera noise in gray levels
 
-# What videos are made into, by the name in the table.
+# Arguments of ``transcode`` by name in the table.
 TRANSCODED: dict[str, dict[str, Any]] = {
     'transcoded, GOP 1 (mjpeg)': {'gop': 1, 'codec': 'mjpeg'},
     'transcoded, GOP 1 (mjpeg, qscale 5)': {'gop': 1, 'codec': 'mjpeg', 'qscale': 5},
@@ -57,15 +58,15 @@ FRAMES = 'frame folders (JPEG, quality 90)'
 
 
 def draw_texture(rng: np.random.Generator, height: int, width: int, steepness: float = 1.35) -> np.ndarray:
-    """Return random texture with the spectrum of natural pictures, whose contrast falls with the frequency.
+    """Return a random texture with the spectrum of natural images, whose contrast decreases with frequency.
 
     Args:
-        rng: source of randomness.
-        height, width: pixels.
-        steepness: power of the frequency by which the amplitude falls; about 1 in photographs.
+        rng: random generator.
+        height, width: size in pixels.
+        steepness: exponent of the decrease; about 1 in photographs.
 
     Returns:
-        float32 (height, width, 3), gray levels, mostly gray.
+        float32 (height, width, 3), gray levels, with weak colors.
     """
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     frequency[0, 0] = np.inf  # no mean
@@ -73,20 +74,20 @@ def draw_texture(rng: np.random.Generator, height: int, width: int, steepness: f
     for _ in range(3):
         image = np.fft.ifft2(np.fft.fft2(rng.standard_normal((height, width))) / frequency**steepness).real
         channels.append(image / image.std())
-    # Brightness, and two faint differences of color.
+    # Brightness, and two weak color differences.
     mixture = np.array([[1, 0.2, 0.1], [1, -0.05, -0.15], [1, -0.15, 0.2]])
     return np.clip(120 + 40 * np.stack(channels, axis=-1) @ mixture.T, 0, 255).astype(np.float32)
 
 
 def draw_video(seed: int, num_frames: int = 300, height: int = 256, width: int = 340) -> Iterator[np.ndarray]:
-    """Yield the frames of a video: a camera pans over texture, before which patches sway; a little noise.
+    """Yield the frames of a video: the camera pans over a texture with moving patches, with some noise.
 
     Args:
-        seed: of everything.
-        num_frames: how many.
-        height, width: pixels.
+        seed: random seed.
+        num_frames: number of frames.
+        height, width: size in pixels.
 
-    Returns:
+    Yields:
         uint8 RGB (height, width, 3).
     """
     rng = np.random.default_rng(seed)
@@ -111,7 +112,7 @@ def draw_video(seed: int, num_frames: int = 300, height: int = 256, width: int =
 
 
 def write_original(path: Path, seed: int, gop: int, num_frames: int, height: int, width: int) -> None:
-    """Write a generated video as cameras and web sites do: H.264 with B-frames, at middling quality."""
+    """Write a generated video like cameras and websites: H.264 with B-frames, at medium quality."""
     import av
 
     with atomic_target(path) as part, av.open(str(part), 'w', format='mp4') as container:
@@ -125,16 +126,16 @@ def write_original(path: Path, seed: int, gop: int, num_frames: int, height: int
 
 @dataclass
 class Candidate:
-    """One way of storing and reading the videos.
+    """A way to store and read the videos.
 
     Args:
-        source: what is read.
-        decoder: how; '-' for frames.
-        dataset: gives the samples.
-        folder: where the files lie.
-        names: files or folders in it.
-        psnr: dB, see :func:`compare_pictures`; None for originals.
-        wall, cpu: seconds of each sample so far, (rounds * videos,).
+        source: storage format, such as 'original, GOP 12'.
+        decoder: decoder; '-' for frame folders.
+        dataset: dataset that loads the samples.
+        folder: folder of the files.
+        names: files or frame folders in it.
+        psnr: dB, see :func:`compute_psnr`; None for originals.
+        wall, cpu: wall and CPU time of each sample in seconds, (rounds * videos,).
     """
 
     source: str
@@ -146,8 +147,8 @@ class Candidate:
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
-    def weigh(self) -> tuple[int, int]:
-        """Return bytes and number of files."""
+    def disk_usage(self) -> tuple[int, int]:
+        """Return total bytes and number of files."""
         files = [
             file
             for name in self.names
@@ -159,14 +160,14 @@ class Candidate:
 def prepare(
     originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int, isolated: bool = False
 ) -> list[Candidate]:
-    """Convert the videos and return all candidates, the frame folders last.
+    """Convert the videos and return all candidates; frame folders are last.
 
     Args:
-        originals: folder of each set of originals; the first one's videos are converted.
-        names: the videos in each of them.
-        work_dir: for what is made of them.
-        num_workers: processes that convert.
-        isolated: let decoders have a process of their own; only data workers do.
+        originals: source name to folder of originals; the videos of the first folder are converted.
+        names: names of the videos in each folder.
+        work_dir: folder for converted videos.
+        num_workers: number of processes that convert.
+        isolated: run decoders in a subprocess, as in data workers.
 
     Raises:
         ValueError: a video cannot be converted.
@@ -174,71 +175,61 @@ def prepare(
     (work_dir / 'lists').mkdir(parents=True, exist_ok=True)
     folder = next(iter(originals.values()))
     candidates = []
-    for source, place in originals.items():
-        candidates += _video_candidates(source, place, names, work_dir, isolated)
-    works: dict[str, Any] = {source: _Transcode(settings) for source, settings in TRANSCODED.items()}
+    for source, original_folder in originals.items():
+        candidates += _video_candidates(source, original_folder, names, work_dir, isolated)
+    works: dict[str, Any] = {source: partial(transcode, **settings) for source, settings in TRANSCODED.items()}
     for number, (source, work) in enumerate((works | {FRAMES: extract_frames}).items()):
         suffix = '' if source == FRAMES else '.mp4'
-        place = work_dir / f'converted{number}'
-        jobs = [VideoJob(name, folder / name, (place / name).with_suffix(suffix)) for name in names]
-        outcome = run_jobs(work, jobs, place / FAILURES_FILE, num_workers, description=source)
+        out = work_dir / f'converted{number}'
+        jobs = [VideoJob(name, folder / name, (out / name).with_suffix(suffix)) for name in names]
+        outcome = run_jobs(work, jobs, out / FAILURES_FILE, num_workers, description=source)
         if outcome.failures:
-            raise ValueError(f'{outcome.failures[0].path} cannot be converted: {outcome.failures[0].reason}')
-        targets = [str(job.target.relative_to(place)) for job in jobs]
-        psnr = compare_pictures([job.source for job in jobs], [job.target for job in jobs])
+            raise ValueError(f'cannot convert {outcome.failures[0].path}: {outcome.failures[0].reason}')
+        targets = [str(job.target.relative_to(out)) for job in jobs]
+        psnr = compute_psnr([job.source for job in jobs], [job.target for job in jobs])
         if source != FRAMES:
-            candidates += _video_candidates(source, place, targets, work_dir, isolated, psnr)
+            candidates += _video_candidates(source, out, targets, work_dir, isolated, psnr)
             continue
-        lines = [f'{name} {len(os.listdir(place / name))} 0\n' for name in targets]
+        lines = [f'{name} {len(os.listdir(out / name))} 0\n' for name in targets]
         list_file = work_dir / 'lists' / 'frames.txt'
         list_file.write_text(''.join(lines))
         pipeline = _build_pipeline([SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT])
-        dataset = RawFramesDataset(pipeline, str(list_file), str(place))
-        candidates.append(Candidate(source, '-', dataset, place, targets, psnr))
+        dataset = RawFramesDataset(pipeline, str(list_file), str(out))
+        candidates.append(Candidate(source, '-', dataset, out, targets, psnr))
     return candidates
 
 
-def compare_pictures(originals: Sequence[Path], converted: Sequence[Path], num_pictures: int = 5) -> float | None:
-    """Return the peak signal-to-noise ratio of converted videos, or frame folders, against their originals.
+def compute_psnr(originals: Sequence[Path], converted: Sequence[Path], frames_per_video: int = 5) -> float | None:
+    """Return the peak signal-to-noise ratio of converted videos or frame folders relative to their originals.
 
     Args:
         originals, converted: videos of the same content, or folders of frames.
-        num_pictures: frames of each video to look at, spread over it.
+        frames_per_video: number of frames to compare, spread over each video.
 
     Returns:
-        dB, from the mean squared error over all of them; infinite if they are equal. None if one has other sizes or
-        another length than its original, so that its pictures have no counterparts.
+        dB, from the mean squared error of all frames; infinite if they are equal, None if size or length of a video
+        differs from the original.
     """
     errors = []
     for original, other in zip(originals, converted, strict=True):
-        wanted, found = (_read_pictures(path, num_pictures) for path in (original, other))
+        wanted, found = (_read_frames(path, frames_per_video) for path in (original, other))
         if wanted[0] != found[0] or wanted[1].shape != found[1].shape:
             return None
         errors.append(np.square(wanted[1] - found[1]).mean())
     return float(10 * np.log10(255**2 / np.mean(errors))) if np.any(errors) else float('inf')
 
 
-def _read_pictures(path: Path, num_pictures: int) -> tuple[int, npt.NDArray[np.float32]]:
-    """Return the number of frames, and some of them, float32 RGB (num_pictures, H, W, 3)."""
+def _read_frames(path: Path, num: int) -> tuple[int, npt.NDArray[np.float32]]:
+    """Return the number of frames, and ``num`` of them as float32 RGB (num, H, W, 3)."""
     if path.is_dir():
         files = sorted(path.iterdir())
-        images = [np.asarray(cv2.imread(str(files[k]))) for k in spread_indices(len(files), num_pictures)]
+        images = [np.asarray(cv2.imread(str(files[k]))) for k in spread_indices(len(files), num)]
         return len(files), np.stack(images)[..., ::-1].astype(np.float32)  # BGR to RGB
     reader = READERS['pyav'](str(path))
     try:
-        return reader.num_frames, reader.read(spread_indices(reader.num_frames, num_pictures)).astype(np.float32)
+        return reader.num_frames, reader.read(spread_indices(reader.num_frames, num)).astype(np.float32)
     finally:
         reader.close()
-
-
-class _Transcode:
-    """A transcoding with its settings; pickled for the workers."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._settings = settings
-
-    def __call__(self, job: VideoJob) -> str | None:
-        return transcode(job, **self._settings)
 
 
 def _video_candidates(
@@ -264,16 +255,16 @@ def _build_pipeline(steps: Sequence[Step]) -> list[Any]:
 
 
 def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
-    """Time all candidates in turn, video by video, after one round that does not count.
+    """Measure all candidates alternately, video by video, after one round of warm-up.
 
     Returns:
-        A line for each candidate that cannot read a video; it has no times then.
+        An error message for each candidate that cannot read a video; it has no times.
     """
     problems: dict[int, str] = {}
     num_videos = len(candidates[0].names)
     for turn in tqdm(range((num_rounds + 1) * num_videos), desc='measuring', unit='turn', disable=None):
         epoch, index = divmod(turn, num_videos)
-        # Each begins once, so that none always profits from, or pays for, the one before it.
+        # Rotate the order, so that the influence of the previous candidate is the same for all.
         for number in np.roll(np.arange(len(candidates)), -turn).tolist():
             candidate = candidates[number]
             if number in problems:
@@ -293,7 +284,7 @@ def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
 
 
 class _Measurement(Dataset[tuple[list[str], list[list[float]]]]):
-    """A single sample: what :func:`measure` finds in the process that takes it."""
+    """A dataset with one item, the result of :func:`measure` in the process that loads it."""
 
     def __init__(self, candidates: Sequence[Candidate], num_rounds: int) -> None:
         self._candidates = candidates
@@ -308,7 +299,7 @@ class _Measurement(Dataset[tuple[list[str], list[list[float]]]]):
 
 
 def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
-    """Do what :func:`measure` does in a data worker; there are no times of the processor, which two processes share."""
+    """Run :func:`measure` in a data worker; there are no CPU times, because decoding runs in two processes."""
     measurement = _Measurement(candidates, num_rounds)
     loader = DataLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=identity_collate)
     ((problems, walls),) = loader
@@ -318,7 +309,7 @@ def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[
 
 
 def compare(candidates: Sequence[Candidate]) -> list[str]:
-    """Return how many times longer originals take than each of the transcoded, every one by its fastest decoder."""
+    """Return lines with the time of originals divided by that of transcoded videos, each with its fastest decoder."""
     fastest: dict[str, Candidate] = {}
     for one in candidates:
         if one.wall and (one.source not in fastest or np.median(one.wall) < np.median(fastest[one.source].wall)):
@@ -333,14 +324,14 @@ def compare(candidates: Sequence[Candidate]) -> list[str]:
 
 
 def make_table(candidates: Sequence[Candidate]) -> str:
-    """Return the Markdown table; ratios are medians of the ratios of each sample to the same one from frames."""
+    """Return a Markdown table; 'x frames' is the median ratio to the time of the same sample from frame folders."""
     lines = [
-        '| source | decoder | ms a sample | x frames | CPU ms | x frames | MB | files | PSNR, dB |',
+        '| source | decoder | ms/sample | x frames | CPU ms | x frames | MB | files | PSNR, dB |',
         '|---|---|---:|---:|---:|---:|---:|---:|---:|',
     ]
     frames = candidates[-1]
     for candidate in candidates:
-        size, num_files = candidate.weigh()
+        size, num_files = candidate.disk_usage()
         cells = [candidate.source, candidate.decoder]
         for times, base in ((candidate.wall, frames.wall), (candidate.cpu, frames.cpu)):
             if times:
@@ -355,12 +346,12 @@ def make_table(candidates: Sequence[Candidate]) -> str:
 def generate_originals(
     work_dir: Path, names: Sequence[str], num_frames: int, height: int, width: int
 ) -> dict[str, Path]:
-    """Write generated videos, one set for each of ``GENERATED_GOPS``; returns the folder of each set.
+    """Write generated videos for each of ``GENERATED_GOPS``; return the folder for each.
 
     Args:
-        work_dir: for the folders; videos that are there already stay.
-        names: of the videos, whose seeds are their places.
-        num_frames, height, width: of each video.
+        work_dir: parent of the folders; existing videos are kept.
+        names: names of the videos; the index is the random seed.
+        num_frames, height, width: length and size of each video.
     """
     jobs = [(gop, seed) for gop in GENERATED_GOPS for seed in range(len(names))]
     for gop, seed in tqdm(jobs, desc='generating', unit='video', disable=None):

@@ -13,7 +13,7 @@ from dsanet.data_tools.video.decoding_benchmark import (
     TRANSCODED,
     Candidate,
     compare,
-    compare_pictures,
+    compute_psnr,
     draw_texture,
     draw_video,
     make_table,
@@ -78,8 +78,8 @@ def test_all_candidates_read_the_same_frames(originals, tmp_path):
     # Small videos keep their size; stronger compression gives a lower PSNR.
     fine, coarse = (next(c.psnr for c in candidates if c.source == source) for source in list(TRANSCODED)[:2])
     assert 30 < coarse < fine
-    assert candidates[-1].weigh()[1] == 80
-    assert candidates[0].weigh() == (sum((originals / name).stat().st_size for name in names), 2)
+    assert candidates[-1].disk_usage()[1] == 80
+    assert candidates[0].disk_usage() == (sum((originals / name).stat().st_size for name in names), 2)
 
 
 def write_gray(folder: Path, levels: list[int], size: tuple[int, int] = (16, 24)) -> Path:
@@ -93,11 +93,11 @@ def write_gray(folder: Path, levels: list[int], size: tuple[int, int] = (16, 24)
 def test_psnr_compares_with_the_original_frames(tmp_path):
     one, other = (write_gray(tmp_path / name, [10, 20, 30, 40, 50]) for name in 'ab')
     off = write_gray(tmp_path / 'off', [13, 20, 30, 40, 54])
-    assert compare_pictures([one], [other]) == float('inf')
+    assert compute_psnr([one], [other]) == float('inf')
     # Squared errors: 9 and 16 of 10 frames, mean 2.5.
-    assert compare_pictures([one, one], [other, off]) == pytest.approx(10 * np.log10(255**2 / 2.5))
-    assert compare_pictures([one, one], [other, write_gray(tmp_path / 'short', [10, 20, 30, 40])]) is None
-    assert compare_pictures([one], [write_gray(tmp_path / 'large', [10, 20, 30, 40, 50], (32, 48))]) is None
+    assert compute_psnr([one, one], [other, off]) == pytest.approx(10 * np.log10(255**2 / 2.5))
+    assert compute_psnr([one, one], [other, write_gray(tmp_path / 'short', [10, 20, 30, 40])]) is None
+    assert compute_psnr([one], [write_gray(tmp_path / 'large', [10, 20, 30, 40, 50], (32, 48))]) is None
 
 
 def test_conversion_failure_names_the_video(originals, tmp_path):
