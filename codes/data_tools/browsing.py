@@ -1,4 +1,4 @@
-"""What the network really sees: samples of a config's data after augmentation, with what they are made from."""
+"""Load the samples of a config as the network gets them, together with the frames before augmentation."""
 
 import itertools
 import os
@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from dsanet.data_tools.visualization import SeenSample, fit_into, height_of
+from dsanet.data_tools.visualization import NetworkInput, fit_into, height_of
 from dsanet.datasets.loader import identity_collate, init_worker
 from dsanet.datasets.transforms.base import Record, Transform
 from dsanet.datasets.transforms.decoding import OpenVideo
 from dsanet.utils.signals import interruptions_held_back
 from dsanet.utils.text import printable
 
-SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample, however high
+SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample of any height
 
 
 class Watch(Transform):
-    """A step that changes nothing and draws nothing, but keeps what a record has at its place.
+    """A transform that stores the frame indices and frames of a record without changing it.
 
     Args:
-        seen: where it is kept.
-        cell: pixels of the frames that are kept; 0 for none.
+        seen: dict to store them in.
+        cell: size in pixels of the stored frames; 0 for no frames.
     """
 
     def __init__(self, seen: dict[str, Any], cell: int) -> None:
@@ -41,12 +41,12 @@ class Watch(Transform):
 
 
 class WatchedSamples(Dataset[dict[str, Any]]):
-    """Samples of a dataset, with what they are made from.
+    """Samples of a dataset, with their frames before augmentation.
 
     Args:
-        dataset: as ``build_loader`` made it; its pipeline is watched from now on.
-        keys: which samples.
-        cell: pixels of the frames before augmentation.
+        dataset: dataset of ``build_loader``; a :class:`Watch` is inserted into its pipeline.
+        keys: keys of the samples.
+        cell: size in pixels of the frames before augmentation.
     """
 
     def __init__(self, dataset: Any, keys: Sequence[Any], cell: int) -> None:
@@ -64,20 +64,20 @@ class WatchedSamples(Dataset[dict[str, Any]]):
     def __getitem__(self, number: int) -> dict[str, Any]:
         try:
             sample = self.dataset[self.keys[number]]
-        except Exception as error:  # one bad video shall not cost the sheets of the others
+        except Exception as error:  # show the other samples
             return {'error': str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)}
         return {**sample, **self.seen}
 
 
 def load_watched(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int) -> Iterator[dict[str, Any]]:
-    """Yield samples, with what they are made from; or ``error``, the reason why one cannot be read.
+    """Yield samples with their frames before augmentation, or a dict with ``error`` if a sample cannot be read.
 
     Args:
-        dataset, keys, cell: as of :class:`WatchedSamples`.
-        num_workers: processes that load samples.
+        dataset, keys, cell: see :class:`WatchedSamples`.
+        num_workers: number of processes that load samples.
 
     Raises:
-        RuntimeError: a worker process has ended before its time, such as for want of memory.
+        RuntimeError: a worker process ended unexpectedly, for example out of memory.
     """
     watched = WatchedSamples(dataset, keys, cell)
     workers = min(num_workers, len(keys))
@@ -92,17 +92,17 @@ def load_watched(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int)
 def choose_keys(
     loader: DataLoader[Any], epoch: int | None, num: int, indices: Sequence[int] = (), classes: Sequence[str] = ()
 ) -> list[Any]:
-    """Return which samples to show, in the order in which the config's loader takes them.
+    """Return the keys of the samples to show, in the order of the loader.
 
     Args:
-        loader: of the config.
-        epoch: of the training, from 1 on; None for validation and test.
-        num: how many, at most.
-        indices: these samples instead, by their places in the dataset.
-        classes: only these, by name or number; all by default.
+        loader: loader of the config.
+        epoch: training epoch from 1; None for validation and test.
+        num: maximum number of samples.
+        indices: indices of samples in the dataset, instead of the first ``num``.
+        classes: names or numbers of classes to show; all by default.
 
     Raises:
-        ValueError: there is no such sample or class.
+        ValueError: an index or class does not exist, or no sample matches.
     """
     dataset: Any = loader.dataset
     sampler: Any = loader.sampler
@@ -110,49 +110,49 @@ def choose_keys(
         sampler.set_epoch(epoch - 1)
     for index in indices:
         if not 0 <= index < len(dataset):
-            raise ValueError(f'--index {index} must be from 0 to {len(dataset) - 1}')
+            raise ValueError(f'--index {index} is out of range, must be 0 to {len(dataset) - 1}')
     if indices:
         return [index if epoch is None else (epoch - 1, index) for index in indices]
     keys: Iterator[Any] = iter(sampler)
     if classes:
-        wanted = {find_class(name, dataset) for name in classes}
+        wanted = {parse_class(name, dataset) for name in classes}
         keys = (key for key in keys if wanted & set(dataset.records[key if epoch is None else key[1]].labels))
     chosen = list(itertools.islice(keys, num))
     if not chosen:
-        raise ValueError(f'no sample of {" or ".join(classes)} in this epoch')
+        raise ValueError(f'no sample of class {" or ".join(classes)} in this epoch')
     return chosen
 
 
-def find_class(name: str, dataset: Any) -> int:
-    """Return the label of a class that is given by its name or number."""
+def parse_class(name: str, dataset: Any) -> int:
+    """Return the label of a class, given by name or number."""
     if dataset.class_names is not None and name in dataset.class_names:
         return int(dataset.class_names.index(name))
     if name.isascii() and name.isdigit():
         return int(name)
-    known = ', '.join(dataset.class_names) if dataset.class_names else 'there are no names, only numbers'
-    raise ValueError(f'--classes {name!r} is no class: {known}')
+    allowed = ', '.join(dataset.class_names) if dataset.class_names else 'a number (the dataset has no class names)'
+    raise ValueError(f'--classes {name!r} is not a class, must be one of {allowed}')
 
 
 def label_text(label: Any, dataset: Any) -> str:
-    """Return a sample's label, or labels, for people."""
+    """Return the labels of a sample as text."""
     labels = np.flatnonzero(label).tolist() if isinstance(label, np.ndarray) else [int(label)]
     names = dataset.class_names
     return ', '.join(f'{names[k]} ({k})' if names and k < len(names) else f'class {k}' for k in labels)
 
 
 def describe(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
-    """Return lines about a sample.
+    """Return lines of text that describe a sample.
 
     Args:
-        item: of :class:`WatchedSamples`.
-        dataset: of which it is.
-        draw: what its random numbers follow from, for people.
+        item: item of :class:`WatchedSamples`.
+        dataset: its dataset.
+        draw: description of its random seed, such as 'seed 0, epoch 1'.
     """
     record = dataset.records[item['index']]
     listed = dataset.labels[item['index']]
     label = label_text(item['label'], dataset)
     if not np.array_equal(np.asarray(item['label'], np.float32), np.asarray(listed, np.float32)):
-        label = f'{label}, mirrored; in the list {label_text(np.float32(listed) if listed.ndim else listed, dataset)}'
+        label = f'{label}, mirrored; listed as {label_text(np.float32(listed) if listed.ndim else listed, dataset)}'
     shape = ' x '.join(map(str, item['inputs'].shape))
     instead = [f'replaces {bad["path"]}: {bad["reason"]}' for bad in item.get('bad', ())]
     return [
@@ -163,14 +163,14 @@ def describe(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
     ]
 
 
-def as_seen(item: dict[str, Any], headings: Sequence[str]) -> SeenSample:
-    """Return a sample as it is drawn."""
+def as_seen(item: dict[str, Any], headings: Sequence[str]) -> NetworkInput:
+    """Convert an item of :class:`WatchedSamples` for drawing."""
     frames = item['inputs'].permute(0, 1, 3, 4, 5, 2).numpy()  # (V, U, T, H, W, C)
-    return SeenSample(frames, item['whole'], item['frame_indices'], item['num_frames'], headings)
+    return NetworkInput(frames, item['whole'], item['frame_indices'], item['num_frames'], headings)
 
 
-def list_indices(sample: SeenSample) -> str:
-    """Return the headings of a sample and the frames of each snippet, for a terminal."""
+def list_indices(sample: NetworkInput) -> str:
+    """Return the headings of a sample and the frame indices of each snippet as text for the terminal."""
     lines = [printable('\n'.join(sample.headings))]
     num_groups = len(sample.frame_indices)
     for group, snippets in enumerate(sample.frame_indices):
@@ -180,9 +180,9 @@ def list_indices(sample: SeenSample) -> str:
     return '\n'.join(lines)
 
 
-def sheets(samples: Sequence[SeenSample], cell: int) -> Iterator[list[SeenSample]]:
-    """Divide samples among sheets."""
-    sheet: list[SeenSample] = []
+def sheets(samples: Sequence[NetworkInput], cell: int) -> Iterator[list[NetworkInput]]:
+    """Distribute samples over sheets of limited height."""
+    sheet: list[NetworkInput] = []
     for sample in samples:
         if sheet and sum(height_of(other, cell) for other in [*sheet, sample]) > SHEET_HEIGHT:
             yield sheet
@@ -192,6 +192,6 @@ def sheets(samples: Sequence[SeenSample], cell: int) -> Iterator[list[SeenSample
 
 
 def decoders_of(dataset: Any) -> list[str]:
-    """Return which decoders a dataset opens its videos with; none for frames."""
+    """Return the decoders that a dataset uses; none for frame folders."""
     steps = [step for part in getattr(dataset, 'datasets', [dataset]) for step in part.pipeline.transforms]
     return list(dict.fromkeys(step.decoder for step in steps if isinstance(step, OpenVideo)))

@@ -1,43 +1,41 @@
-"""Make a small video dataset in which the label is a motion and the order of two events.
+"""Make a small video dataset whose label is a direction of motion and the order of two events.
 
-A disc and a cross, one after the other, move over a textured background. Eight classes: four directions of
-motion times two orders, 'disc then cross' or 'cross then disc'. The motion is short-range: a few
-neighboring frames show it. The order is long-range: no snippet holds both events. A recognizer that
-averages the scores of its snippets must therefore end at 50 % top-1 (right motion, guessed order), while
-one that relates snippets to each other, like DSA, can reach 100 %.
+A disc and a cross move over a textured background, one after the other. The eight classes are four directions times two
+orders, 'disc then cross' and 'cross then disc'. The motion is short-range: a few consecutive frames show it. The order
+is long-range: no snippet contains both events. A recognizer that averages the scores of its snippets therefore reaches
+50 % top-1 accuracy (right direction, guessed order); one that relates snippets, like DSA, can reach 100 %.
 
     dsanet make-demo-videos data/ordered_actions --num-videos 640 --seed 0
 
-writes ``videos/*.mp4``, ``train.txt`` and ``val.txt`` (lines ``videos/00000.mp4 5``, relative to OUT),
-``classes.txt`` and ``arguments.json``.
+writes ``videos/*.mp4``, ``train.txt`` and ``val.txt`` (lines ``videos/00000.mp4 5``, relative to OUT), ``classes.txt``
+and ``arguments.json``.
 
 Why an average of snippet scores cannot see the order
 -----------------------------------------------------
-Time, in frames::
+Time in frames::
 
     0       6               28      34              56     63
     | blank |    event 1    | blank |    event 2    | blank |
 
-1. *A snippet sees one event at most.* Between the events lie 6 frames of background. Four frames at interval
-   1 or 2 reach over 4 or 7 frames, too few to hold a frame of both.
-2. *The second half is the first, 28 frames later.* Place, speed, size and color are drawn for each event
-   anew, from the same distributions, by the same code, whatever its shape; direction, background and noise
-   do not know the order. Background surrounds both events, so both appear and vanish alike. A shape moves at
-   one speed from its first frame to its last and leaves no trace. The picture wraps around like an old
-   arcade screen: a shape is always whole, and its place says nothing about the time.
-3. *The sampler treats the halves alike.* At interval 2 there are 63 - 4 * 2 + 1 = 56 starts, 14 in each of the
-   four segments, and the last two segments lie exactly 28 frames behind the first two, as event 2 lies behind
-   event 1. At interval 1 (60 starts, segments of 15) this holds but nearly: each view of an event is as
-   probable in one half as in the other, only which two views come together differs a little. The best score
-   that a snippet can draw from it tells the order in 50.4 % of the videos instead of 50 %. In evaluation
-   all four snippets lie inside of the events, at either interval.
-4. *The codec does not know the time.* Every frame is coded for itself at a fixed quantiser: H.264 with key
-   frames only. Encoding the frames in another order gives the same pictures in that order.
+1. *A snippet contains at most one event.* There are 6 frames of background between the events. Four frames at interval
+   1 or 2 span 4 or 7 frames, too few to contain a frame of both events.
+2. *The second half has the same distribution as the first, 28 frames later.* Position, speed, size and color are drawn
+   for each event from the same distributions, regardless of its shape; direction, background and noise do not depend on
+   the order. There is background before and after both events. A shape has constant speed from its first to its last
+   frame and leaves no trace. The picture wraps around: a shape is always complete, and its position does not depend on
+   the time.
+3. *The sampler treats both halves alike.* At interval 2 there are 63 - 4 * 2 + 1 = 56 starts, 14 in each of the four
+   segments, and the last two segments are exactly 28 frames after the first two, like the events. At interval 1 (60
+   starts, segments of 15) this holds approximately: each view of an event has the same probability in both halves, only
+   the combinations of two views differ slightly. The best score of a single snippet predicts the order of 50.4 % of the
+   videos instead of 50 %. In evaluation, all four snippets are inside the events at both intervals.
+4. *The codec does not depend on time.* Each frame is encoded independently with a fixed quantizer: H.264 with key
+   frames only. Frames encoded in another order decode to the same pictures in that order.
 
-From 2 to 4 follows that the two snippets of the disc have one distribution, whether the disc comes first or
-second, and so have those of the cross; given direction and background the two events are independent. The
-*set* of the snippets of a video then is distributed alike for both orders, and whatever forgets the order of
-the snippets, such as an average, a sum or a maximum, must guess. Only their order tells.
+From 2 to 4 it follows that the two snippets of the disc have the same distribution whether the disc comes first or
+second, and so have those of the cross; given direction and background, the two events are independent. The *set* of
+snippets of a video therefore has the same distribution for both orders, so that an average, sum or maximum over
+snippets cannot predict the order.
 
 Train without flips: a mirrored 'moving left' is a 'moving right'.
 """
@@ -57,24 +55,24 @@ CLASSES = tuple(
     f'moving {direction}: {first} then {second}' for direction in DIRECTIONS for first, second in (SHAPES, SHAPES[::-1])
 )
 
-BLANK_FRAMES = 6  # before either event; one less than a snippet of 4 frames at interval 2 reaches over
+BLANK_FRAMES = 6  # before each event; one less than the span of a snippet with 4 frames at interval 2
 EVENT_FRAMES = 22
-TAIL_FRAMES = 7  # behind the events; the sampler starts no snippet here
+TAIL_FRAMES = 7  # after the events; no snippet starts here
 EVENT_STARTS = (BLANK_FRAMES, 2 * BLANK_FRAMES + EVENT_FRAMES)
 NUM_FRAMES = 2 * (BLANK_FRAMES + EVENT_FRAMES) + TAIL_FRAMES
 FPS = 25
 
-MIN_SIZE = 32  # pixels; below, a cross is hard to tell from a disc
-RADIUS_RANGE = (0.16, 0.2)  # of the frame's side
-CROSS_ARM = 0.22  # half the width of a cross's bars, of its radius
-SPEED_RANGE = (0.04, 0.07)  # of the frame's side, per frame
-BACKGROUND_RANGE = (30, 90)  # of each color channel; shapes are brighter, whatever the texture adds
+MIN_SIZE = 32  # pixels; in smaller frames, cross and disc look alike
+RADIUS_RANGE = (0.16, 0.2)  # fraction of the frame size
+CROSS_ARM = 0.22  # half the width of the bars of a cross, as a fraction of its radius
+SPEED_RANGE = (0.04, 0.07)  # fraction of the frame size per frame
+BACKGROUND_RANGE = (30, 90)  # of each color channel; with texture still darker than shapes
 SHAPE_RANGE = (150, 255)
-TEXTURE_CELLS = 6  # random patches along each side of the background
+TEXTURE_CELLS = 6  # random cells along each side of the background
 TEXTURE_AMPLITUDE = 25  # gray levels
-NOISE_AMPLITUDE = 6  # gray levels, anew in every pixel of every frame
+NOISE_AMPLITUDE = 6  # gray levels, independent in every pixel of every frame
 
-DRAWING_VERSION = 1  # to be raised when the same arguments begin to give other videos
+DRAWING_VERSION = 1  # increase when the same arguments produce different videos
 ARGUMENTS_FILE = 'arguments.json'
 LIST_FILES = ('train.txt', 'val.txt', 'classes.txt')
 
@@ -82,19 +80,19 @@ LIST_FILES = ('train.txt', 'val.txt', 'classes.txt')
 def draw_video(label: int, rng: np.random.Generator, size: int = 40) -> np.ndarray:
     """Draw one video of a class.
 
-    Two labels that differ only in the order (``2*i`` and ``2*i + 1``) consume the generator alike: from equal
-    generators come videos that differ in nothing but which shape moves first.
+    Labels that differ only in the order (``2*i`` and ``2*i + 1``) draw the same random numbers: with equal generators,
+    the videos only differ in which shape moves first.
 
     Args:
-        label: Index into ``CLASSES``.
-        rng: Source of everything that the class does not decide.
-        size: Height and width in pixels.
+        label: index into ``CLASSES``.
+        rng: random generator for everything that the class does not determine.
+        size: height and width in pixels.
 
     Returns:
         RGB frames, uint8 (NUM_FRAMES, size, size, 3).
     """
     if label not in range(len(CLASSES)):
-        raise ValueError(f'label is {label}, must be from 0 to {len(CLASSES) - 1}')
+        raise ValueError(f'label is {label}, must be in the range 0 to {len(CLASSES) - 1}')
     direction_index, swapped = divmod(label, 2)
     direction = list(DIRECTIONS.values())[direction_index]
     shapes = SHAPES[::-1] if swapped else SHAPES
@@ -108,7 +106,7 @@ def draw_video(label: int, rng: np.random.Generator, size: int = 40) -> np.ndarr
 
 
 def _draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Smooth random texture around a random dark color, float32 (size, size, 3)."""
+    """Return a smooth random texture around a random dark color, float32 (size, size, 3)."""
     color = rng.uniform(*BACKGROUND_RANGE, size=3)
     cells = rng.uniform(-TEXTURE_AMPLITUDE, TEXTURE_AMPLITUDE, size=(TEXTURE_CELLS, TEXTURE_CELLS, 3))
     texture = cv2.resize(cells, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -116,7 +114,7 @@ def _draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_event(frames: np.ndarray, shape: str, direction: tuple[int, int], rng: np.random.Generator) -> None:
-    """Let a shape of random size, color, place and speed move over ``frames``, (F, H, W, 3), in place."""
+    """Draw a moving shape of random size, color, position and speed on ``frames`` (F, H, W, 3), in place."""
     num_frames, size = frames.shape[:2]
     radius = size * rng.uniform(*RADIUS_RANGE)
     velocity = size * rng.uniform(*SPEED_RANGE) * np.array(direction)
@@ -125,27 +123,27 @@ def _draw_event(frames: np.ndarray, shape: str, direction: tuple[int, int], rng:
 
     centers = start + velocity * np.arange(num_frames)[:, None]  # (F, 2)
     offsets = np.arange(size) - centers[..., None]  # (F, 2, size)
-    offsets = (offsets + size / 2) % size - size / 2  # the shorter way around
+    offsets = (offsets + size / 2) % size - size / 2  # the shorter distance, with wrap-around
     dy, dx = offsets[:, 0, :, None], offsets[:, 1, None, :]  # (F, H, 1), (F, 1, W)
     coverage = np.clip(0.5 - _distance_to_edge(shape, dy, dx, radius), 0, 1)[..., None]  # (F, H, W, 1)
     frames += coverage * (color - frames)
 
 
 def _distance_to_edge(shape: str, dy: np.ndarray, dx: np.ndarray, radius: float) -> np.ndarray:
-    """Distance in pixels from a shape's edge, negative inside, at offsets (dy, dx) from its center."""
+    """Return the distance in pixels to the edge of a shape, negative inside, at offsets (dy, dx) from its center."""
     if shape == 'disc':
         return np.hypot(dy, dx) - radius
     dy, dx = np.abs(dy), np.abs(dx)
-    upright_bar = np.maximum(dy - radius, dx - CROSS_ARM * radius)
-    flat_bar = np.maximum(dy - CROSS_ARM * radius, dx - radius)
-    return np.minimum(upright_bar, flat_bar)
+    vertical_bar = np.maximum(dy - radius, dx - CROSS_ARM * radius)
+    horizontal_bar = np.maximum(dy - CROSS_ARM * radius, dx - radius)
+    return np.minimum(vertical_bar, horizontal_bar)
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     """Write RGB frames, uint8 (F, H, W, 3) with even H and W, as an MP4 file.
 
-    Key frames only, at a fixed quantiser: what a frame decodes to depends on that frame alone. One thread and
-    no rate control: equal frames give equal bytes.
+    Each frame is a key frame with a fixed quantizer, so that it decodes independently of the others. With one thread
+    and without rate control, equal frames give equal bytes.
     """
     options = {'preset': 'veryfast', 'g': '1', 'qp': '18'}
     with av.open(str(path), mode='w') as container:
@@ -159,9 +157,9 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 
 def split_labels(num_videos: int, val_fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the training and of the validation videos, shuffled.
+    """Return the shuffled labels of training and validation videos.
 
-    In either part, and in both together, any two classes differ by one video at most.
+    In each split and in both together, class counts differ by at most one.
     """
     labels = np.arange(num_videos) % len(CLASSES)
     num_train = num_videos - round(num_videos * val_fraction)
@@ -178,23 +176,22 @@ def make_dataset(
 ) -> bool:
     """Write the dataset to a folder.
 
-    A dataset that is there already, complete and made with the same arguments, is left as it is; one that
-    was interrupted is made again from its beginning.
+    A complete dataset with the same arguments is not changed; an incomplete one is written again.
 
     Args:
-        out: Folder, made if missing.
-        num_videos: Videos in training and validation together.
-        seed: Equal seeds give equal files.
-        val_fraction: Share of the videos that go to validation.
-        size: Height and width in pixels.
-        overwrite: Replace a dataset that this tool made, whatever its arguments.
+        out: output folder; created if it does not exist.
+        num_videos: number of training and validation videos.
+        seed: random seed; equal seeds give equal files.
+        val_fraction: fraction of the videos for validation.
+        size: height and width in pixels.
+        overwrite: replace an existing dataset of this tool with other arguments.
 
     Returns:
-        Whether anything was written.
+        Whether the dataset was written.
 
     Raises:
-        ValueError: An argument is out of range.
-        FileExistsError: ``out`` holds a dataset of other arguments, or files that are not this tool's.
+        ValueError: an argument is out of range.
+        FileExistsError: ``out`` has a dataset with other arguments, or other files.
     """
     _check_arguments(num_videos, seed, val_fraction, size)
     arguments = {
@@ -224,7 +221,7 @@ def make_dataset(
         write_video(out / name, draw_video(int(label), np.random.default_rng(video_seeds[index]), size))
         lines.append(f'{name} {label}')
 
-    # The lists come last: where they are, all videos are.
+    # The lists are written last: if they exist, all videos do.
     num_train = len(train_labels)
     contents = (lines[:num_train], lines[num_train:], CLASSES)
     for list_name, list_lines in zip(LIST_FILES, contents, strict=True):
@@ -234,28 +231,28 @@ def make_dataset(
 
 def _check_arguments(num_videos: int, seed: int, val_fraction: float, size: int) -> None:
     if seed < 0:
-        raise ValueError(f'seed is {seed}, must be 0 or more')
+        raise ValueError(f'seed is {seed}, must be at least 0')
     if size < MIN_SIZE or size % 2:
         raise ValueError(f'size is {size}, must be an even number of at least {MIN_SIZE} pixels')
     if not 0 < val_fraction < 1:
-        raise ValueError(f'val_fraction is {val_fraction}, must lie between 0 and 1, both excluded')
+        raise ValueError(f'val_fraction is {val_fraction}, must be greater than 0 and less than 1')
     num_val = round(num_videos * val_fraction)
     num_train = num_videos - num_val
     if min(num_train, num_val) < len(CLASSES):
         raise ValueError(
-            f'{num_videos} videos with val_fraction {val_fraction} give {num_train} for training and '
-            f'{num_val} for validation; both need at least {len(CLASSES)}, one of each class'
+            f'num_videos={num_videos} with val_fraction={val_fraction} gives {num_train} training and {num_val} '
+            f'validation videos; both must be at least {len(CLASSES)}, one per class'
         )
 
 
 def _read_arguments(out: Path) -> dict | None:
-    """Arguments of the dataset in ``out``; None where nothing is, an error where other files are."""
+    """Return the arguments of the dataset in ``out``; None if it is empty, an error if it has other files."""
     if out.exists() and not out.is_dir():
-        raise FileExistsError(f'{out} is a file, must be a folder')
+        raise FileExistsError(f'{out} is a file, not a folder')
     if not out.exists() or not any(out.iterdir()):
         return None
     if not (out / ARGUMENTS_FILE).exists():
-        raise FileExistsError(f'{out} holds files that this tool did not write; choose another folder')
+        raise FileExistsError(f'{out} has files that are not from this tool; choose another folder')
     return json.loads((out / ARGUMENTS_FILE).read_text())
 
 
@@ -265,7 +262,7 @@ def _check_equal(found: dict, arguments: dict, out: Path) -> None:
     ]
     if differences:
         raise FileExistsError(
-            f'{out} holds a dataset of other arguments ({", ".join(differences)}); choose another folder or --overwrite'
+            f'{out} has a dataset with other arguments ({", ".join(differences)}); choose another folder or --overwrite'
         )
 
 
@@ -277,7 +274,7 @@ def _has_all_files(out: Path) -> bool:
 
 
 def _clear(out: Path) -> None:
-    """Remove what this tool wrote, and nothing else; the lists first, as they vouch for the videos."""
+    """Remove only the files of this tool; the lists first, because they mark a complete dataset."""
     for name in LIST_FILES:
         (out / name).unlink(missing_ok=True)
     if (out / 'videos').exists():

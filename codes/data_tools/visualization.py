@@ -1,6 +1,6 @@
-"""Pictures of a dataset for people: histograms, and sheets of frames with captions.
+"""Draw sheets of frames with captions, and clips.
 
-A sheet is drawn pixel by pixel, so that frames show as the network sees them; matplotlib only writes on it.
+Frames are copied pixel by pixel, so that they look exactly as the network gets them; matplotlib only draws the text.
 """
 
 import itertools
@@ -21,17 +21,17 @@ from dsanet.utils.text import printable
 Image = npt.NDArray[np.uint8]
 
 DPI = 100
-POINTS = 72 / DPI  # of a pixel
+POINTS = 72 / DPI  # points per pixel
 MARGIN = 12  # pixels around a sheet
-MOST_COLUMNS = 32  # frames beside each other
+MAX_COLUMNS = 32  # frames per row
 
 
 @dataclass
 class Sheet:
-    """A white picture with frames and captions on it.
+    """A white image to place frames and captions on.
 
     Args:
-        width, height: pixels.
+        width, height: size in pixels.
     """
 
     width: int
@@ -43,16 +43,16 @@ class Sheet:
         self.pixels = np.full((self.height, self.width, 3), 255, np.uint8)
 
     def paste(self, image: Image, left: int, top: int) -> None:
-        """Put an image (H, W, 3) on the sheet."""
+        """Copy an image (H, W, 3) to the sheet."""
         height, width, _ = image.shape
         self.pixels[top : top + height, left : left + width] = image
 
     def write(self, text: str, left: float, top: float, size: int = 13, color: str = 'black', **style: Any) -> None:
-        """Put a text on the sheet, ``size`` pixels high; ``style`` is matplotlib's."""
+        """Write text of ``size`` pixels; ``style`` has further arguments of matplotlib."""
         self._texts.append((left, top, text, {'fontsize': size * POINTS, 'color': color, **style}))
 
     def draw(self) -> Image:
-        """Return the sheet with its captions, (height, width, 3)."""
+        """Render the sheet with its captions, (height, width, 3)."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -63,34 +63,30 @@ class Sheet:
             x, y = left / self.width, 1 - top / self.height
             figure.text(x, y, escape_math(text), va='top', **style)
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='Glyph')  # a class name in a script that the font lacks
+            warnings.filterwarnings('ignore', message='Glyph')  # a character that the font does not have
             canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
-    def save(self, file: Path) -> None:
-        """Write a PNG, as a whole or not at all."""
-        save_png(self.draw(), file)
-
 
 def save_png(image: Image, file: Path) -> None:
-    """Write an RGB image (H, W, 3) as a PNG, as a whole or not at all.
+    """Write an RGB image (H, W, 3) as PNG, atomically.
 
     Raises:
-        OSError: it cannot be written, or has more pixels than a PNG may have.
+        OSError: the file cannot be written, or the image is too large for a PNG.
     """
     is_encoded, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not is_encoded:
-        raise OSError(f'cannot write {file}: {image.shape[1]} x {image.shape[0]} pixels are no PNG')
+        raise OSError(f'cannot write {file}: OpenCV cannot encode {image.shape[1]} x {image.shape[0]} pixels as PNG')
     write_atomically(data.tobytes(), file)
 
 
 def escape_math(text: str) -> str:
-    """Return a text as matplotlib wants it; a $ would start a formula."""
+    """Escape text for matplotlib, where $ starts a formula."""
     return printable(text).replace('$', r'\$')
 
 
 def fit_into(image: Image, width: int, height: int, background: int = 235) -> Image:
-    """Return the image as large as fits into a box, in the middle of it; its aspect ratio stays."""
+    """Resize an image to fit into a box, keeping its aspect ratio, and center it."""
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
@@ -101,7 +97,7 @@ def fit_into(image: Image, width: int, height: int, background: int = 235) -> Im
 
 
 def shorten(text: str, length: int) -> str:
-    """Return a text of at most ``length`` characters, the middle left out: names differ at their ends."""
+    """Shorten text to at most ``length`` characters by removing the middle, because names differ at their ends."""
     if len(text) <= length:
         return text
     keep = max(length - 1, 2)
@@ -114,13 +110,13 @@ def shorten(text: str, length: int) -> str:
 def draw_classes(
     blocks: Sequence[tuple[str, Sequence[tuple[Image, str]]]], title: str, columns: int, cell: tuple[int, int]
 ) -> Image:
-    """Draw one block a class: its name, and under it some frames with captions.
+    """Draw a block for each class: a heading and some frames with captions.
 
     Args:
-        blocks: by class its heading, and its frames with a caption each.
-        title: heads the sheet.
-        columns: frames of a class.
-        cell: width and height of a frame.
+        blocks: heading of each class, and its frames with captions.
+        title: title of the sheet.
+        columns: frames per class.
+        cell: width and height of a frame in pixels.
 
     Returns:
         The sheet, (H, W, 3).
@@ -145,24 +141,24 @@ def draw_classes(
     return sheet.draw()
 
 
-def pages(items: Sequence[Any], length: int) -> Iterable[Sequence[Any]]:
-    """Cut a sequence into pieces of at most ``length``."""
+def batched(items: Sequence[Any], length: int) -> Iterable[Sequence[Any]]:
+    """Split a sequence into batches of at most ``length`` items, like itertools.batched of Python 3.12."""
     return (items[start : start + length] for start in range(0, len(items), length))
 
 
-# -- what the network sees ---------------------------------------------------------------------------------------------
+# -- input of the network ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class SeenSample:
-    """One sample as the network gets it, and where it comes from. Letters as in ``dsanet``; G groups of views.
+class NetworkInput:
+    """A sample as the network gets it. Shape letters as in ``dsanet``; G is the number of groups of views.
 
     Args:
         inputs: uint8 (V, U, T, H, W, 3); crop-major: the G groups of crop 0, then those of crop 1, ...
-        whole: the first frame of each snippet before augmentation, small: (G, U, h, w, 3).
+        whole: first frame of each snippet before augmentation, resized: (G, U, h, w, 3).
         frame_indices: (G, U, T).
-        num_frames: of the video.
-        headings: lines about it.
+        num_frames: number of frames of the video.
+        headings: lines of text that describe it.
     """
 
     inputs: Image
@@ -172,7 +168,7 @@ class SeenSample:
     headings: Sequence[str]
 
     def name_of_view(self, view: int) -> str:
-        """Return what tells a view from the others; nothing if there is one."""
+        """Return the name of a view; empty if there is only one."""
         num_groups = len(self.frame_indices)
         num_crops = len(self.inputs) // num_groups
         parts = [f'crop {view // num_groups}'] * (num_crops > 1) + [f'group {view % num_groups}'] * (num_groups > 1)
@@ -180,9 +176,9 @@ class SeenSample:
 
 
 SNIPPET_COLORS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
-_LINE, _BAR, _CAPTION, _GAP = 18, 4, 14, 4  # pixels: a heading, a snippet's time line, a caption, between frames
-_LABELS = 92  # pixels for what stands left of a row
-_APART = 12  # pixels between the frames of two crops
+_LINE, _BAR, _CAPTION, _GAP = 18, 4, 14, 4  # height in pixels of a heading, time bar, caption; gap between frames
+_LABELS = 92  # width of the labels at the left of a row
+_CROP_GAP = 12  # pixels between the frames of two crops
 
 
 def _color(snippet: int) -> tuple[int, int, int]:
@@ -193,42 +189,41 @@ def _hex(color: tuple[int, int, int]) -> str:
     return '#{:02x}{:02x}{:02x}'.format(*color)
 
 
-def _bands(sample: SeenSample) -> list[Sequence[int]]:
-    """Return which crops stand side by side: all of them, unless that would be too wide."""
+def _crop_rows(sample: NetworkInput) -> list[Sequence[int]]:
+    """Return the crops of each row of frames; rows are limited to ``MAX_COLUMNS`` frames."""
     num_crops = len(sample.inputs) // len(sample.frame_indices)
-    return list(pages(range(num_crops), max(1, MOST_COLUMNS // sample.inputs.shape[2])))
+    return list(batched(range(num_crops), max(1, MAX_COLUMNS // sample.inputs.shape[2])))
 
 
-def height_of(sample: SeenSample, cell: int) -> int:
-    """Return how many pixels of a sheet a sample takes up."""
+def height_of(sample: NetworkInput, cell: int) -> int:
+    """Return the height of a sample on a sheet in pixels."""
     num_groups, snippets = sample.frame_indices.shape[:2]
-    rows = num_groups * len(_bands(sample)) * snippets * (cell + _CAPTION + _GAP)
+    rows = num_groups * len(_crop_rows(sample)) * snippets * (cell + _CAPTION + _GAP)
     return _height_of_heading(sample) + rows + 14
 
 
-def _height_of_heading(sample: SeenSample) -> int:
+def _height_of_heading(sample: NetworkInput) -> int:
     num_groups, snippets = sample.frame_indices.shape[:2]
     return len(sample.headings) * _LINE + num_groups * (snippets * _BAR + 2) + 10
 
 
-def draw_samples(samples: Sequence[SeenSample], title: str, cell: int) -> Image:
-    """Draw samples below each other: a row a snippet, the whole first frame, then all frames as the network sees them.
+def draw_samples(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
+    """Draw a row for each snippet of each sample: the full first frame, then all frames as the network gets them.
 
-    Several crops of a snippet stand side by side. Above the rows a line for each snippet shows where in the video its
-    frames lie.
+    Crops of a snippet are side by side. A bar above the rows shows the positions of the frames in the video.
 
     Args:
         samples: the samples.
-        title: heads the sheet.
-        cell: pixels that a frame is fitted into.
+        title: title of the sheet.
+        cell: size of a frame in pixels.
 
     Returns:
         The sheet, (H, W, 3).
     """
-    crops = [len(_bands(sample)[0]) for sample in samples]
+    crops = [len(_crop_rows(sample)[0]) for sample in samples]
     columns = 1 + max(n * sample.inputs.shape[2] for n, sample in zip(crops, samples, strict=True))
-    width = 2 * MARGIN + _LABELS + columns * (cell + _GAP) + max(crops) * _APART
-    width = max(width, 2 * MARGIN + 620)  # the headings need so much
+    width = 2 * MARGIN + _LABELS + columns * (cell + _GAP) + max(crops) * _CROP_GAP
+    width = max(width, 2 * MARGIN + 620)  # minimum width for the headings
     sheet = Sheet(width, 2 * MARGIN + 30 + sum(height_of(sample, cell) for sample in samples))
     sheet.write(shorten(title, width // 10), MARGIN, MARGIN, size=18, weight='bold')
     top = MARGIN + 32
@@ -238,11 +233,11 @@ def draw_samples(samples: Sequence[SeenSample], title: str, cell: int) -> Image:
     return sheet.draw()
 
 
-def _draw_sample(sheet: Sheet, sample: SeenSample, top: int, cell: int) -> None:
+def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> None:
     top = _draw_heading(sheet, sample, top)
     num_groups, snippets, frames = sample.frame_indices.shape
     several = len(sample.inputs) > num_groups
-    for group, crops, snippet in itertools.product(range(num_groups), _bands(sample), range(snippets)):
+    for group, crops, snippet in itertools.product(range(num_groups), _crop_rows(sample), range(snippets)):
         sheet.write(f'snippet {snippet}', MARGIN, top + 2, color=_hex(_color(snippet)), weight='bold')
         if num_groups > 1:
             sheet.write(f'group {group}', MARGIN, top + 20, size=12)
@@ -251,7 +246,7 @@ def _draw_sample(sheet: Sheet, sample: SeenSample, top: int, cell: int) -> None:
         sheet.write('whole frame', left, top + cell + 1, size=10, color='dimgray')
         left += cell + _GAP
         for crop in crops:
-            left += _APART
+            left += _CROP_GAP
             for number in range(frames):
                 frame = sample.inputs[crop * num_groups + group, snippet, number]
                 sheet.paste(fit_into(frame, cell, cell), left, top)
@@ -262,8 +257,8 @@ def _draw_sample(sheet: Sheet, sample: SeenSample, top: int, cell: int) -> None:
         top += cell + _CAPTION + _GAP
 
 
-def _draw_heading(sheet: Sheet, sample: SeenSample, top: int) -> int:
-    """Write about a sample, and draw where in the video its frames lie; returns where the rows begin."""
+def _draw_heading(sheet: Sheet, sample: NetworkInput, top: int) -> int:
+    """Draw headings and the positions of the frames in the video; return the top of the rows."""
     for number, text in enumerate(sample.headings):
         style = {'size': 14, 'weight': 'bold'} if number == 0 else {'size': 12}
         letter = 8 if number == 0 else 6.4  # pixels, about
@@ -271,7 +266,7 @@ def _draw_heading(sheet: Sheet, sample: SeenSample, top: int) -> int:
         top += _LINE
     length = sheet.width - 2 * MARGIN
     for group in sample.frame_indices:
-        for snippet, indices in enumerate(group):  # a line each, because snippets may overlap
+        for snippet, indices in enumerate(group):  # separate bars, because snippets may overlap
             bar = np.full((_BAR, length, 3), 225, np.uint8)
             for index in indices:
                 left = int(index) * length // sample.num_frames
@@ -283,15 +278,15 @@ def _draw_heading(sheet: Sheet, sample: SeenSample, top: int) -> int:
     return top + 10
 
 
-def draw_moments(sample: SeenSample, cell: int) -> list[Image]:
-    """Draw a sample as a short film: a column a snippet, a row a view, and one picture for each frame of a snippet.
+def draw_moments(sample: NetworkInput, cell: int) -> list[Image]:
+    """Draw a sample as a clip with one column per snippet and one row per view.
 
     Args:
         sample: the sample.
-        cell: pixels that a frame is fitted into.
+        cell: size of a frame in pixels.
 
     Returns:
-        T pictures (H, W, 3), of even height and width.
+        T images (H, W, 3) of even height and width, one for each frame of a snippet.
     """
     views, snippets, frames = sample.inputs.shape[:3]
     num_groups = len(sample.frame_indices)
@@ -318,16 +313,16 @@ def draw_moments(sample: SeenSample, cell: int) -> list[Image]:
 
 
 def save_clip(pictures: Sequence[Image], file: Path, fps: float, loops: int) -> None:
-    """Write pictures (H, W, 3), of even height and width, as an MP4, as a whole or not at all.
+    """Write images (H, W, 3) of even height and width as MP4, atomically.
 
     Args:
-        pictures: one after the other.
-        file: where to.
-        fps: pictures a second.
-        loops: how often they are shown.
+        pictures: the images.
+        file: output file.
+        fps: frames per second.
+        loops: number of repetitions.
 
     Raises:
-        OSError: it cannot be written; or another error of the encoder.
+        OSError: the file cannot be written.
     """
     from fractions import Fraction
 

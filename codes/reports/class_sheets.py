@@ -1,4 +1,4 @@
-"""Contact sheets of a dataset: the middle frames of some training videos of each class."""
+"""Contact sheets of a dataset with the middle frames of some videos per class."""
 
 import os
 import re
@@ -13,23 +13,23 @@ from dsanet.data_checks.existence import spread_order
 from dsanet.data_checks.probe import FileFacts, Job, read_frames
 from dsanet.data_checks.report import number_of
 from dsanet.data_checks.splits import Split
-from dsanet.data_tools.visualization import Image, draw_classes, fit_into, pages, save_png
+from dsanet.data_tools.visualization import Image, batched, draw_classes, fit_into, save_png
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.utils.worker_pool import Failure, run_guarded
 
-CELL = (144, 108)  # pixels of a sample, width and height
+CELL = (144, 108)  # width and height of a frame in pixels
 CLASSES_A_PAGE = 24
 
 
 def shrink_middle_frame(job: tuple[Job, int]) -> Image:
-    """Return the middle frame of a video, small."""
+    """Return the middle frame of a video, resized to a cell."""
     cv2.setNumThreads(0)
-    question, num_frames = job
-    return fit_into(read_frames(question, np.array([num_frames // 2]))[0], *CELL)
+    video, num_frames = job
+    return fit_into(read_frames(video, np.array([num_frames // 2]))[0], *CELL)
 
 
 def choose_samples(split: Split, facts: Mapping[Job, FileFacts], number: int) -> dict[int, list[VideoRecord]]:
-    """Choose videos of each class, spread over the list."""
+    """Choose ``number`` readable videos of each class, spread over the list."""
     by_class: dict[int, list[VideoRecord]] = {label: [] for label in range(split.num_classes or 0)}
     for record in split.records:
         if facts[split.job_of(record)].kind == 'ok':
@@ -41,7 +41,7 @@ def choose_samples(split: Split, facts: Mapping[Job, FileFacts], number: int) ->
 
 
 def name_sample(record: VideoRecord) -> str:
-    """Return what finds a video again: its line in the list, or its own name if there is no list."""
+    """Return the caption of a video: its line in the list, or its file name if there is no list."""
     return os.path.basename(record.path if record.line is None else record.source)
 
 
@@ -54,29 +54,29 @@ def draw_samples(
     num_workers: int,
     time_limit: float,
 ) -> list[Path]:
-    """Write contact sheets with the middle frames of some videos of each class; returns the files.
+    """Write contact sheets with the middle frames of some videos of each class; return the files.
 
-    They are called ``classes_<page>.png``, or ``classes_<part>_<page>.png`` of a part of a mixed dataset.
+    The files are ``classes_<page>.png``, or ``classes_<part>_<page>.png`` for a part of a mixed dataset.
 
     Args:
-        split: whose videos.
-        facts: about their files, by ``Split.job_of``.
-        out: folder of the sheets.
-        number: videos of each class.
-        title: of the sheets.
-        num_workers: processes that decode.
-        time_limit: seconds that a video may take.
+        split: split whose videos are shown.
+        facts: results of the file checks, by ``Split.job_of``.
+        out: output folder.
+        number: number of videos per class.
+        title: title of the sheets.
+        num_workers: number of processes that decode.
+        time_limit: maximum seconds per video.
     """
     chosen = choose_samples(split, facts, number)
-    questions = dict.fromkeys(split.job_of(record) for records in chosen.values() for record in records)
-    jobs = [(question, facts[question].num_frames) for question in questions]
+    videos = dict.fromkeys(split.job_of(record) for records in chosen.values() for record in records)
+    jobs = [(video, facts[video].num_frames) for video in videos]
     frames: dict[Job, Image] = {}
     done = run_guarded(shrink_middle_frame, jobs, num_workers, time_limit)
     for place, result in tqdm(done, total=len(jobs), desc='samples', unit='video', disable=None):
         if not isinstance(result, Failure):
             frames[jobs[place][0]] = result
     files = []
-    for page, labels in enumerate(pages(sorted(chosen), CLASSES_A_PAGE), start=1):
+    for page, labels in enumerate(batched(sorted(chosen), CLASSES_A_PAGE), start=1):
         blocks = []
         for label in labels:
             of_label = [(frames.get(split.job_of(r)), name_sample(r)) for r in chosen[label]]
@@ -89,7 +89,7 @@ def draw_samples(
 
 
 def remove_old_sheets(out: Path, written: Sequence[Path]) -> None:
-    """Remove sheets of an earlier check, which may show other videos than the report is about."""
+    """Remove the sheets of an earlier check, which may show other videos."""
     for file in out.glob('classes_*.png'):
         if re.fullmatch(r'classes_(\d+_)?\d+\.png', file.name) and file not in written:
             file.unlink()

@@ -1,4 +1,4 @@
-"""Confusion matrices as pictures."""
+"""Draw confusion matrices."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 
 def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
-    """Draw a confusion matrix: each row a class, its videos' shares by the class that they were taken for.
+    """Draw a confusion matrix; each row shows the fractions of a class by predicted class.
 
     Args:
-        matrix: (K, K) numbers of videos.
-        names: of the K classes; written along the axes up to 100 classes, beyond that numbers.
-        file: the picture to write; its suffix chooses the format.
+        matrix: (K, K) numbers of videos, labels in rows and predictions in columns.
+        names: names of the K classes; the axes have names up to 100 classes, otherwise numbers.
+        file: output file; its extension sets the format.
     """
     import matplotlib
 
@@ -23,12 +23,12 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
 
     num_classes = len(matrix)
     videos = matrix.sum(axis=1, keepdims=True)
-    shares = np.where(videos > 0, matrix / np.maximum(videos, 1), np.nan)  # classes without videos stay gray
+    shares = np.where(videos > 0, matrix / np.maximum(videos, 1), np.nan)  # classes without videos are gray
     shown = [name if len(name) <= 24 else f'{name[:23]}…' for name in names]
     size = min(4 + 0.17 * num_classes, 22)
     figure, panel = pyplot.subplots(figsize=(size + 1, size))
     panel.set_facecolor('lightgrey')
-    # The square root lets a confusion of a few percent be seen beside a diagonal of ninety.
+    # With the square root, a confusion of a few percent is visible besides a diagonal of 90 %.
     image = panel.imshow(shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest')
     if num_classes <= 100:
         font = 9 if num_classes <= 30 else 7
@@ -40,7 +40,7 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
             panel.text(column, row, str(matrix[row, column]), ha='center', va='center', fontsize=8, color=color)
     panel.set_xlabel('predicted')
     panel.set_ylabel('label')
-    figure.colorbar(image, ax=panel, fraction=0.046, pad=0.02, label='share of the videos of a class')
+    figure.colorbar(image, ax=panel, fraction=0.046, pad=0.02, label='fraction of the videos of a class')
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     pyplot.close(figure)

@@ -1,4 +1,4 @@
-"""Curves as pictures: those of runs, and that of a learning-rate range test."""
+"""Plot the curves of runs and of a learning-rate range test."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ from dsanet.engine.range_test import MEMORY, Point
 
 
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, names: Sequence[str]) -> None:
-    """Draw one panel a scalar and one line a run.
+    """Plot one panel per scalar with one line per run.
 
     Args:
-        runs: name of a run to its lines of ``scalars.jsonl``.
-        file: the picture to write; its suffix chooses the format.
+        runs: name of each run and its lines of ``scalars.jsonl``.
+        file: output file; its extension sets the format.
         names: scalars, such as 'train/loss' and 'val/top1'.
 
     Raises:
-        ValueError: no run has one of the scalars.
+        ValueError: no run has a scalar of that name.
     """
     import matplotlib
 
@@ -27,7 +27,7 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, nam
     for name, panel in zip(names, panels[0], strict=True):
         known = sorted({key for lines in runs.values() for line in lines for key in line})
         if name not in known:
-            raise ValueError(f'no run has {name}; there are {", ".join(known)}')
+            raise ValueError(f'no run has the scalar {name!r}; available: {", ".join(known)}')
         for run, lines in runs.items():
             points = [(line['iteration'], line[name]) for line in lines if name in line]
             if points:
@@ -42,7 +42,7 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, nam
 
 
 def plot_range_test(points: Sequence[Point], suggestion: tuple[float, float] | None, file: Path) -> None:
-    """Draw loss and average of a range test over the learning rate; the file's suffix chooses the format."""
+    """Plot loss and running average of a range test over the learning rate; the file extension sets the format."""
     import matplotlib
 
     matplotlib.use('Agg')
@@ -51,12 +51,12 @@ def plot_range_test(points: Sequence[Point], suggestion: tuple[float, float] | N
     rates, averages = [point.rate for point in points], [point.average for point in points]
     figure, panel = pyplot.subplots(figsize=(7, 4))
     panel.plot(rates, [point.loss for point in points], color='0.8', label='loss')
-    panel.plot(rates, averages, label=f'average of about {MEMORY} iterations')
+    panel.plot(rates, averages, label=f'average over about {MEMORY} iterations')
     if suggestion is not None:
         panel.axvline(suggestion[0], color='C2', label=f'steepest: {suggestion[0]:.2g}')
         panel.axvline(suggestion[1], color='C3', linestyle='--', label=f'minimum / 10: {suggestion[1]:.2g}')
     panel.set_xscale('log')
-    panel.set_ylim(0.9 * min(averages), 1.3 * averages[0])  # what diverges leaves the picture
+    panel.set_ylim(0.9 * min(averages), 1.3 * averages[0])  # cut off diverging values
     panel.set_xlabel('learning rate')
     panel.set_ylabel('training loss')
     panel.grid(alpha=0.3)
@@ -67,19 +67,20 @@ def plot_range_test(points: Sequence[Point], suggestion: tuple[float, float] | N
 
 
 def check_picture(file: Path, name: str) -> None:
-    """Refuse a picture that could not be written, before the work that it shows.
+    """Check early that a picture can be written.
 
     Args:
-        file: the picture.
-        name: what the user calls it, such as '--out'.
+        file: output file.
+        name: name of the option for error messages, such as '--out'.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such folder, or no such format.
+        FileNotFoundError: the folder does not exist.
+        ValueError: the format is not supported.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     formats = FigureCanvasAgg.filetypes
     if file.suffix.lstrip('.').lower() not in formats:
-        raise ValueError(f'{name} {file} must end with one of .{", .".join(sorted(formats))}')
+        raise ValueError(f'{name} {file} has an unsupported extension, must be one of .{", .".join(sorted(formats))}')
     if not file.absolute().parent.is_dir():
-        raise FileNotFoundError(f'{name} {file}: there is no folder {file.absolute().parent}')
+        raise FileNotFoundError(f'{name} {file}: folder not found: {file.absolute().parent}')

@@ -6,14 +6,14 @@ import pytest
 
 from dsanet.data_tools.visualization import (
     SNIPPET_COLORS,
-    SeenSample,
+    NetworkInput,
     Sheet,
+    batched,
     draw_classes,
     draw_moments,
     draw_samples,
     fit_into,
     height_of,
-    pages,
     save_clip,
     save_png,
     shorten,
@@ -60,8 +60,6 @@ def test_png_is_written_atomically(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r'x.png.*\b1 x 1000001\b'):
         save_png(block(1_000_001, 1, RED), tmp_path / 'x.png')
     assert cv2.imread(str(tmp_path / 'x.png')).shape == (8, 8, 3)
-    Sheet(20, 10).save(tmp_path / 'x.png')
-    assert cv2.imread(str(tmp_path / 'x.png')).shape == (10, 20, 3)
 
 
 def test_images_keep_their_aspect_ratio() -> None:
@@ -80,7 +78,7 @@ def test_shortened_text_keeps_both_ends() -> None:
 
 
 def test_last_batch_may_be_smaller() -> None:
-    assert [list(page) for page in pages(range(5), 2)] == [[0, 1], [2, 3], [4]]
+    assert [list(batch) for batch in batched(range(5), 2)] == [[0, 1], [2, 3], [4]]
 
 
 def test_each_class_has_a_block() -> None:
@@ -95,7 +93,7 @@ def test_each_class_has_a_block() -> None:
     assert two.shape[1] > 1.8 * one.shape[1]  # two blocks side by side
 
 
-def make_sample(groups: int, crops: int, snippets: int = 2, frames: int = 3) -> SeenSample:
+def make_sample(groups: int, crops: int, snippets: int = 2, frames: int = 3) -> NetworkInput:
     """A sample that is red before augmentation; after it each frame has its own gray level."""
     shape = (groups, snippets, frames)
     inputs = np.zeros((crops * groups, snippets, frames, 8, 8, 3), np.uint8)
@@ -103,7 +101,7 @@ def make_sample(groups: int, crops: int, snippets: int = 2, frames: int = 3) -> 
         inputs[place] = gray(crops * groups, *place)
     whole = np.broadcast_to(RED, (groups, snippets, 6, 6, 3)).copy()
     indices = np.sort(np.random.default_rng(0).choice(50, np.prod(shape), replace=False)).reshape(shape)  # (G, U, T)
-    return SeenSample(inputs, whole, indices, 50, ['a label', 'more'])
+    return NetworkInput(inputs, whole, indices, 50, ['a label', 'more'])
 
 
 def gray(views: int, view: int, snippet: int, frame: int) -> int:

@@ -1,7 +1,7 @@
 """Benchmark loading of training samples from videos, transcoded videos and frame folders.
 
-A sample has 4 snippets of 8 frames with interval 2 at random positions, RandomResizedCrop to 224 and random flips, as in
-training. In one process, all candidates alternately read the same frames of the same video.
+A sample has 4 snippets of 8 frames with interval 2 at random positions, RandomResizedCrop to 224 and random flips, as
+in training. In one process, all candidates alternately read the same frames of the same video.
 """
 
 import os
