@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import av
@@ -162,9 +163,9 @@ def test_samples_can_be_chosen(config: str, seen: list[dict]) -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (['--index', '9'], r'--index 9 must be from 0 to 8'),
-        (['--classes', 'wav'], r"--classes 'wav' is no class: wave, clap, jump"),
-        (['--classes', '7'], r'no sample of 7 in this epoch'),
+        (['--index', '9'], '--index 9'),
+        (['--classes', 'wav'], 'wave, clap, jump'),
+        (['--classes', '7'], 'no sample of class 7'),
         (['--index', '1', '--num', '2'], r'--num has no effect with --index'),
         (['--index', '1', '--classes', 'wave'], r'--classes has no effect with --index'),
         (['--fps', '5'], r'--fps has no effect without --clips'),
@@ -227,7 +228,7 @@ def test_mirrored_labels_are_shown(data: Path, tmp_path: Path, capsys: pytest.Ca
     options = ['--cfg-options', f'{step}.prob=1', f'{step}.swap_labels=((0, 1),)']
     browse(config, '--index', '0', '2', *options)
     printed = capsys.readouterr().out
-    assert 'clap (1), mirrored; in the list wave (0)' in printed
+    assert re.search(r'clap \(1\), mirrored.*wave \(0\)', printed)
     assert '\njump (2)\n' in printed
 
 
