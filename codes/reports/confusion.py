@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsanet.data_tools.visualization import escape_math
+
 
 def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
     """Draw a confusion matrix; each row shows the fractions of a class by predicted class.
@@ -15,20 +17,18 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
         names: names of the K classes; the axes have names up to 100 classes, otherwise numbers.
         file: output file; its extension sets the format.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
     from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
 
     num_classes = len(matrix)
     videos = matrix.sum(axis=1, keepdims=True)
     shares = np.where(videos > 0, matrix / np.maximum(videos, 1), np.nan)  # classes without videos are gray
-    shown = [name if len(name) <= 24 else f'{name[:23]}…' for name in names]
+    shown = [escape_math(name if len(name) <= 24 else f'{name[:23]}…') for name in names]
     size = min(4 + 0.17 * num_classes, 22)
-    figure, panel = pyplot.subplots(figsize=(size + 1, size))
+    figure = Figure(figsize=(size + 1, size))
+    panel = figure.subplots()
     panel.set_facecolor('lightgrey')
-    # With the square root, a confusion of a few percent is visible besides a diagonal of 90 %.
+    # With the square root, a confusion of a few percent is visible next to a diagonal of 90 %.
     image = panel.imshow(shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest')
     if num_classes <= 100:
         font = 9 if num_classes <= 30 else 7
@@ -43,4 +43,3 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
     figure.colorbar(image, ax=panel, fraction=0.046, pad=0.02, label='fraction of the videos of a class')
     figure.tight_layout()
     figure.savefig(file, dpi=110)
-    pyplot.close(figure)

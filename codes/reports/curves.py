@@ -18,12 +18,10 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, nam
     Raises:
         ValueError: no run has a scalar of that name.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(names), figsize=(5 * len(names), 3.6), squeeze=False)
+    figure = Figure(figsize=(5 * len(names), 3.6))
+    panels = figure.subplots(1, len(names), squeeze=False)
     for name, panel in zip(names, panels[0], strict=True):
         known = sorted({key for lines in runs.values() for line in lines for key in line})
         if name not in known:
@@ -38,18 +36,15 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, nam
     panels[0][-1].legend()
     figure.tight_layout()
     figure.savefig(file, dpi=110)
-    pyplot.close(figure)
 
 
 def plot_range_test(points: Sequence[Point], suggestion: tuple[float, float] | None, file: Path) -> None:
     """Plot loss and running average of a range test over the learning rate; the file extension sets the format."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     rates, averages = [point.rate for point in points], [point.average for point in points]
-    figure, panel = pyplot.subplots(figsize=(7, 4))
+    figure = Figure(figsize=(7, 4))
+    panel = figure.subplots()
     panel.plot(rates, [point.loss for point in points], color='0.8', label='loss')
     panel.plot(rates, averages, label=f'average over about {MEMORY} iterations')
     if suggestion is not None:
@@ -63,7 +58,6 @@ def plot_range_test(points: Sequence[Point], suggestion: tuple[float, float] | N
     panel.legend()
     figure.tight_layout()
     figure.savefig(file, dpi=110)
-    pyplot.close(figure)
 
 
 def check_picture(file: Path, name: str) -> None:

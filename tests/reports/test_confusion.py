@@ -10,7 +10,7 @@ from dsanet.reports.confusion import draw_confusion
 def test_rows_are_labels_and_absent_classes_gray(tmp_path: Path) -> None:
     # Large shares are dark blue.
     matrix = np.array([[0, 9, 0], [9, 0, 0], [0, 0, 0]])
-    draw_confusion(matrix, ['run', 'walk', 'jump'], tmp_path / 'x.png')
+    draw_confusion(matrix, ['run', '$walk$', 'jump'], tmp_path / 'x.png')
     picture = cv2.imread(str(tmp_path / 'x.png')).astype(int)
     dark = (picture[..., 0] - picture[..., 2] > 40) & (picture.sum(axis=2) < 250)  # dark blue, in BGR
     rows, columns = np.nonzero(dark[:, : picture.shape[1] * 3 // 4])  # without the color bar
