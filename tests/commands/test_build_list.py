@@ -379,14 +379,6 @@ def test_nothing_found_shows_what_is_there(tmp_path: Path, capsys: pytest.Captur
     assert 'train/some_other_name.mp4\n' in capsys.readouterr().out
 
 
-def test_a_video_in_both_lists_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    videos(tmp_path / 'videos', 'a.mp4')
-    for split in ('train', 'val'):
-        write(tmp_path / f'annotations/{split}.csv', 'path,label\na.mp4,clap\n')
-    assert main(['csv', str(tmp_path / 'videos'), str(tmp_path)]) == 0
-    assert re.search(r'note: 1 .*train\.txt.*val\.txt.*a\.mp4\n', capsys.readouterr().out)
-
-
 def test_names_that_are_not_utf8_get_into_lists_and_summaries(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dsanet.data_tools.lists.base import DataSet, Lists, Role, has_line_break
 from dsanet.data_tools.lists.custom import read_csv
-from dsanet.data_tools.lists.matching import BuiltList, find_overlaps, order_classes
+from dsanet.data_tools.lists.matching import BuiltList, order_classes
 from dsanet.data_tools.lists.media_index import MediaIndex
 from dsanet.utils.files import write_atomically
 
@@ -173,7 +173,7 @@ def summarize(title: str, lists: Lists, built: Sequence[BuiltList], media: Media
         },
         'videos_there': len(media.num_frames),
         'videos_in_no_list': len(media.num_frames.keys() - used),
-        'notes': [*lists.notes, *find_overlaps(built), *notes],
+        'notes': [*lists.notes, *notes],
     }
 
 

@@ -1,11 +1,9 @@
 """Match the videos of official lists with the files on disk and build the lines of list files."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 from dsanet.data_tools.lists.base import ListedVideo, Lists, has_line_break
 from dsanet.data_tools.lists.media_index import MediaIndex
@@ -108,20 +106,3 @@ def path_prefix(media: str, relative_to: str) -> str:
         return ''
     is_outside = prefix.split(os.sep)[0] == os.pardir
     return f'{os.path.abspath(media) if is_outside else prefix}/'
-
-
-def find_overlaps(built: Sequence[BuiltList]) -> list[str]:
-    """Return a message for each two lists of the same split number that share videos.
-
-    Lists of different split numbers, such as train_split1 and val_split2, overlap by design.
-    """
-    notes = []
-    for one, other in combinations(built, 2):
-        parts = [re.fullmatch(r'(train|val|test)(.*)', each.name) for each in (one, other)]
-        if len({part and part[2] for part in parts}) > 1:
-            continue
-        shared = sorted(one.paths.keys() & other.paths.keys())
-        if shared:
-            count = '1 video is' if len(shared) == 1 else f'{len(shared)} videos are'
-            notes.append(f'{count} in both {one.name}.txt and {other.name}.txt, such as {shared[0]}')
-    return notes

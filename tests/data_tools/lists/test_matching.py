@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dsanet.data_tools.lists.base import ListedVideo, Lists
-from dsanet.data_tools.lists.matching import BuiltList, find_overlaps, match, order_classes, path_prefix
+from dsanet.data_tools.lists.matching import BuiltList, match, order_classes, path_prefix
 from dsanet.data_tools.lists.media_index import MediaIndex
 from dsanet.datasets.annotation import parse_list_file
 
@@ -90,17 +90,3 @@ def test_class_file_sets_the_label_order(tmp_path: Path) -> None:
     (tmp_path / 'classes.txt').write_text('clap\n')
     with pytest.raises(ValueError, match=r"train.csv:1: .*'wave'.*\b1\b.*classes.txt"):
         order_classes(lists, str(tmp_path / 'classes.txt'))
-
-
-def test_overlapping_lists_of_a_split_are_reported() -> None:
-    def built(name: str, *paths: str) -> BuiltList:
-        return BuiltList(name, len(paths), paths=dict.fromkeys(paths, 'x'))
-
-    lists = [built('train_split1', 'a', 'b', 'c'), built('val_split1', 'c', 'b'), built('train_split2', 'c')]
-    (note,) = find_overlaps(lists)
-    assert re.search(r'\b2\b.*train_split1\.txt.*val_split1\.txt.*\bb$', note)
-    lists = [built('train_frames', 'a', 'b'), built('val_frames', 'b', 'c'), built('test_frames', 'a', 'c')]
-    expected = [('train', 'val', 'b'), ('train', 'test', 'a'), ('val', 'test', 'c')]
-    for note, (one, other, example) in zip(find_overlaps(lists), expected, strict=True):
-        assert re.search(rf'\b1\b.*\b{one}_frames\.txt.*\b{other}_frames\.txt.*\b{example}$', note)
-    assert find_overlaps([built('train', 'a'), built('val', 'b'), built('test', 'c')]) == []
