@@ -72,11 +72,10 @@ def read_something_v2(files: Files) -> Lists:
 
 def _whole_number(value: Any, source: str) -> int:
     """Read 7 or '7', but not 7.5, true or '7_0', which int() would accept."""
-    if isinstance(value, str) and re.fullmatch(r'[0-9]{1,9}', value):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError(f'{source} has number {json.dumps(value)[:200]}, must be a whole number of at least 0')
+    text = value if isinstance(value, str) else json.dumps(value)
+    if not re.fullmatch('[0-9]{1,9}', text):
+        raise ValueError(f'{source} has number {text[:200]!r}, must be a whole number of at least 0')
+    return int(text)
 
 
 def _read_templates(file: str, class_names: Sequence[str], labels: str) -> list[ListedVideo]:

@@ -1,7 +1,6 @@
 """The table of datasets agrees with the configs and the official file names."""
 
 import re
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -30,26 +29,6 @@ def test_class_counts_agree_with_the_configs(data_set: str, folder: str, pattern
         found = re.search(r'^num_classes = (\d+)', config.read_text(), re.M)
         assert found is not None
         assert int(found[1]) == DATA_SETS[data_set].num_classes
-
-
-@pytest.mark.parametrize(
-    ('data_set', 'role', 'name'),
-    [
-        ('kinetics400', 'val', 'validate.csv'),
-        ('kinetics600', 'test', 'test.csv'),
-        ('kinetics700', 'train', 'kinetics700_train.csv'),
-        ('mini_kinetics200', 'train', 'train_ytid_list.txt'),
-        ('mini_kinetics200', 'kinetics_val', 'validate.csv'),
-        ('something_v1', 'val', 'something-something-v1-validation.csv'),
-        ('something_v2', 'labels', 'labels.json'),
-        ('something_v2', 'test', 'test-answers.csv'),
-        ('activitynet', 'json', 'activity_net.v1-3.min.json'),
-        ('ucf101', 'test', 'testlist03.txt'),
-        ('hmdb51', 'splits', 'brush_hair_test_split1.txt'),
-    ],
-)
-def test_official_file_names_match_their_role(data_set: str, role: str, name: str) -> None:
-    assert any(fnmatch(name, pattern) for pattern in DATA_SETS[data_set].roles[role].names)
 
 
 def test_frame_name_templates_agree_with_the_configs() -> None:
