@@ -137,7 +137,7 @@ def draw_classes(
             sheet.paste(fit_into(frame, width, height), x, top + heading)
             sheet.write(shorten(text, width // 5), x, top + heading + height + 2, size=10, color='dimgray')
         if not frames:
-            sheet.write(shorten('no video to show', block_width // 8), left, top + heading + 8, color='tab:red')
+            sheet.write(shorten('no readable video', block_width // 8), left, top + heading + 8, color='tab:red')
     return sheet.draw()
 
 
@@ -243,7 +243,7 @@ def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> Non
             sheet.write(f'group {group}', MARGIN, top + 20, size=12)
         left = MARGIN + _LABELS
         sheet.paste(fit_into(sample.whole[group, snippet], cell, cell), left, top)
-        sheet.write('whole frame', left, top + cell + 1, size=10, color='dimgray')
+        sheet.write('full frame', left, top + cell + 1, size=10, color='dimgray')
         left += cell + _GAP
         for crop in crops:
             left += _CROP_GAP
@@ -293,7 +293,7 @@ def draw_moments(sample: NetworkInput, cell: int) -> list[Image]:
     row = cell + 2 * _CAPTION + _GAP
     width = max(2 * MARGIN + snippets * (cell + _GAP), 2 * MARGIN + 420)
     height = 2 * MARGIN + _height_of_heading(sample) + views * row
-    pictures = []
+    images = []
     for number in range(frames):
         sheet = Sheet(width + width % 2, height + height % 2)
         top = _draw_heading(sheet, sample, MARGIN)
@@ -308,15 +308,15 @@ def draw_moments(sample: NetworkInput, cell: int) -> list[Image]:
                     text = f'{text}, {name}'
                 sheet.write(shorten(text, cell // 5), left, top + cell + _CAPTION + 3, size=10, color='dimgray')
             top += row
-        pictures.append(sheet.draw())
-    return pictures
+        images.append(sheet.draw())
+    return images
 
 
-def save_clip(pictures: Sequence[Image], file: Path, fps: float, loops: int) -> None:
+def save_clip(images: Sequence[Image], file: Path, fps: float, loops: int) -> None:
     """Write images (H, W, 3) of even height and width as MP4, atomically.
 
     Args:
-        pictures: the images.
+        images: the images.
         file: output file.
         fps: frames per second.
         loops: number of repetitions.
@@ -330,9 +330,9 @@ def save_clip(pictures: Sequence[Image], file: Path, fps: float, loops: int) -> 
 
     with replacing(file) as target, av.open(target, 'w', format='mp4') as container:
         stream: Any = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1000))
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = 'yuv420p'
         stream.options = {'crf': '18', 'preset': 'veryfast'}
-        for picture in [*pictures] * loops:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
+        for image in [*images] * loops:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
         container.mux(stream.encode(None))

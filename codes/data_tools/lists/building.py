@@ -1,4 +1,4 @@
-"""Steps of building lists besides reading: find the official files, check the lists, write files and a summary."""
+"""Find the official files of a dataset, check its lists, and write list files with a summary."""
 
 import os
 import re

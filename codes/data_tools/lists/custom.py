@@ -77,7 +77,7 @@ def _read_table(file: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
             file,
             line,
             separator.join(header),
-            f'a header with the columns {", ".join(columns)} (choose other names with --path-column, --label-column, '
+            f'a header with the columns {", ".join(columns)} (set other names with --path-column, --label-column, '
             '--split-column)',
         )
     for line, row in rows:
@@ -142,7 +142,7 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         paths: the videos, relative to the root folder.
         val_fraction: fraction of each class to use for validation; required for ``class/video``, 0 for none.
         seed: seed of the random split. The split depends on the paths without extension: folders of frames are split
-            like their videos, and added videos move few others to the other split.
+            like their videos, and adding videos moves few existing ones to the other split.
 
     Raises:
         ValueError: an unclear folder structure, or ``val_fraction`` is missing, out of range or not used.
@@ -154,8 +154,8 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
     has_splits = not others
     if others and len(others) < len(tops):
         raise ValueError(
-            f'the folders {", ".join(sorted(tops - set(others)))} have names of splits, but {", ".join(others)} do '
-            'not; move or rename one of the two groups'
+            f'found split folders ({", ".join(sorted(tops - set(others)))}) next to other folders '
+            f'({", ".join(others)}); move the other folders, or rename classes that are named like a split'
         )
     depth = 1 if has_splits else 0
     by_class: dict[tuple[str, str], list[str]] = defaultdict(list)

@@ -195,8 +195,8 @@ def plan_jobs(
     if list_file is not None and jobs and not any(job.source.is_file() for job in jobs.values()):
         first = next(iter(jobs.values())).source
         raise FileNotFoundError(
-            f'none of the {len(jobs)} videos in {list_file} exist, such as {first}; lines must be "path label" without '
-            f'number of frames, with paths relative to {root}'
+            f'none of the {len(jobs)} videos in {list_file} exists, for example {first}; lines must be "path label", '
+            f'without number of frames, with paths relative to {root}'
         )
     return list(jobs.values())
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from dsanet.datasets.video.readers import one_thread
 
-# A longer gap between timestamps is an error, not a still picture.
+# A longer gap between timestamps is an error, not a still image.
 MAX_GAP_SECONDS = 60
 # The header of a cut video is often too long. Tolerated: this many seconds, or 5 % of the length up to the maximum.
 LENGTH_TOLERANCE_SECONDS = 0.5
 MAX_LENGTH_TOLERANCE_SECONDS = 1.0
 # A higher frame rate in the header is the resolution of its timestamps.
-MAX_OWN_RATE = 240
+MAX_AVERAGE_RATE = 240
 
 
 class ConstantRateReader:
@@ -32,7 +32,7 @@ class ConstantRateReader:
     Args:
         path: the video.
         fps: frames per second; None for every frame once, regardless of its time.
-        own_rate: use the average rate of the video as ``fps``.
+        average_rate: use the average rate of the video as ``fps``.
 
     Attributes:
         rate: ``fps``, or the average rate of the video if it is None; None if that is unknown.
@@ -40,13 +40,13 @@ class ConstantRateReader:
         damage: description of the damage after all frames were read; None if there is none.
 
     Raises:
-        ValueError: the file is empty, has no video stream, or no frame rate although ``own_rate`` is set; during
+        ValueError: the file is empty, has no video stream, or no frame rate although ``average_rate`` is set; during
             iteration: the timestamps jump, or no frame can be decoded.
         Exception: PyAV cannot open the file.
     """
 
-    def __init__(self, path: str, fps: Fraction | None = None, own_rate: bool = False) -> None:
-        assert fps is None or not own_rate, 'fps and own_rate exclude each other'
+    def __init__(self, path: str, fps: Fraction | None = None, average_rate: bool = False) -> None:
+        assert fps is None or not average_rate, 'fps and average_rate exclude each other'
         import av
 
         if os.path.isfile(path) and not os.path.getsize(path):
@@ -62,13 +62,13 @@ class ConstantRateReader:
             average = _fraction(self._stream.average_rate) or _fraction(self._stream.guessed_rate)
             if average is not None:
                 # Rates are small fractions; 1001 keeps rates such as 30000/1001.
-                average = average.limit_denominator(1001) if average <= MAX_OWN_RATE else None
-            if own_rate and not average:
+                average = average.limit_denominator(1001) if average <= MAX_AVERAGE_RATE else None
+            if average_rate and not average:
                 raise ValueError('the header has no valid frame rate; set one with --fps')
         except Exception:
             self.close()
             raise
-        self._fps = average if own_rate else fps
+        self._fps = average if average_rate else fps
         self.rate = self._fps or average
         self._period = 1 / average if average else Fraction(1, 25)
         self.sample_aspect_ratio = _fraction(self._stream.sample_aspect_ratio)
@@ -176,7 +176,7 @@ def scaled_size(height: int, width: int, short_side: int | None, multiple: int =
 
     Args:
         height, width: original size.
-        short_side: size in pixels; smaller pictures keep their size. None keeps the size.
+        short_side: size in pixels; smaller frames keep their size. None keeps the size.
         multiple: both sides are rounded to the nearest multiple.
     """
     scale = 1.0 if short_side is None else min(1.0, short_side / min(height, width))

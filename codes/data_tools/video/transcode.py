@@ -44,25 +44,28 @@ def transcode(
     import av
 
     resizer = Resizer(PIXEL_FORMATS[codec], short_side, multiple=2)
-    with ConstantRateReader(str(job.source), fps, own_rate=fps is None) as frames, atomic_target(job.target) as part:
-        assert frames.rate is not None, 'own_rate guarantees a rate'
+    with (
+        ConstantRateReader(str(job.source), fps, average_rate=fps is None) as frames,
+        atomic_target(job.target) as part,
+    ):
+        assert frames.rate is not None, 'average_rate guarantees a rate'
         # faststart: the index is at the start, where readers need no seek.
         with av.open(str(part), 'w', format='mp4', options={'movflags': 'faststart'}) as container:
             stream: Any = None
-            picture: Any = None
+            output: Any = None
             previous = None
             for position, frame in enumerate(frames):
                 if frame is not previous:
-                    previous, picture = frame, resizer(frame)
+                    previous, output = frame, resizer(frame)
                 if stream is None:
                     options = _encoder_options(codec, gop, qscale, crf)
                     stream = container.add_stream(ENCODERS[codec], rate=frames.rate, options=options)
-                    stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.format.name
-                    _set_format(stream.codec_context, picture, frames.sample_aspect_ratio)
-                picture.pts, picture.time_base = position, 1 / frames.rate
+                    stream.width, stream.height, stream.pix_fmt = output.width, output.height, output.format.name
+                    _set_format(stream.codec_context, output, frames.sample_aspect_ratio)
+                output.pts, output.time_base = position, 1 / frames.rate
                 # Otherwise the encoder would copy the frame types of the original.
-                picture.pict_type = av.video.frame.PictureType.NONE
-                container.mux(stream.encode(picture))
+                output.pict_type = av.video.frame.PictureType.NONE
+                container.mux(stream.encode(output))
             container.mux(stream.encode(None))
         if frames.damage and not keep_damaged:
             raise ValueError(frames.damage)
@@ -77,8 +80,8 @@ def _encoder_options(codec: str, gop: int, qscale: int, crf: int) -> dict[str, s
     return {'crf': str(crf), 'g': str(gop), 'bf': '0', 'sc_threshold': '0', 'tune': 'fastdecode'}
 
 
-def _set_format(encoder: Any, picture: Any, sample_aspect_ratio: Fraction | None) -> None:
+def _set_format(encoder: Any, output: Any, sample_aspect_ratio: Fraction | None) -> None:
     encoder.thread_count = 1
-    encoder.colorspace, encoder.color_range = picture.colorspace, picture.color_range
+    encoder.colorspace, encoder.color_range = output.colorspace, output.color_range
     if sample_aspect_ratio is not None:
         encoder.sample_aspect_ratio = sample_aspect_ratio

@@ -284,7 +284,7 @@ def test_interrupt_stops_the_run(videos, out):
 
 
 def _run_slowly(videos: Path, out: Path) -> None:
-    # A shell that starts the tests in the background has them ignore this signal, and children inherit that.
+    # If a shell starts the tests in the background, they ignore this signal, and their children do too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run_jobs(partial(copy, seconds=0.2), plan_jobs(videos, out), out / FAILURES_FILE, 2)
 

@@ -51,9 +51,9 @@ def due_at(times, end, fps, tolerance):
 def test_constant_rate_yields_every_frame_once(tmp_path, kind, codec):
     path = write_video(tmp_path / f'a.{kind}', 50, codec=codec)
     assert numbers(path) == (list(range(50)), None)
-    assert numbers(path, own_rate=True) == (list(range(50)), None)
+    assert numbers(path, average_rate=True) == (list(range(50)), None)
     assert numbers(path, fps=Fraction(25)) == (list(range(50)), None)
-    with ConstantRateReader(path, own_rate=True) as frames:
+    with ConstantRateReader(path, average_rate=True) as frames:
         assert frames.rate == 25
 
 
@@ -67,7 +67,7 @@ def test_empty_file_is_an_error(tmp_path):
 def test_rounded_timestamps_do_not_repeat_frames(tmp_path, rate):
     # Matroska stores milliseconds: 0, 33, 67, 100, ...
     path = write_timed(tmp_path / 'a.mkv', [i / rate for i in range(100)], rate)
-    assert numbers(path, own_rate=True)[0] == list(range(100))
+    assert numbers(path, average_rate=True)[0] == list(range(100))
     assert numbers(path, fps=rate)[0] == list(range(100))
 
 
@@ -99,12 +99,12 @@ def test_variable_rate_becomes_constant(tmp_path):
 
 def test_time_starts_at_the_first_frame(tmp_path):
     path = write_timed(tmp_path / 'a.mkv', [3 + i / 25 for i in range(20)])
-    assert numbers(path, own_rate=True)[0] == list(range(20))
+    assert numbers(path, average_rate=True)[0] == list(range(20))
 
 
 def test_missing_timestamps_use_the_average_rate(tmp_path):
     path = write_video(tmp_path / 'a.h264', 20, bf='0')
-    assert numbers(path, own_rate=True)[0] == list(range(20))
+    assert numbers(path, average_rate=True)[0] == list(range(20))
 
 
 def test_jumping_timestamps_are_an_error(tmp_path):
@@ -116,7 +116,7 @@ def test_jumping_timestamps_are_an_error(tmp_path):
 def test_unknown_rate_must_be_given(tmp_path):
     path = write_timed(tmp_path / 'a.mkv', [i / 25 for i in range(20)], rate=1000)
     with pytest.raises(ValueError, match='--fps'):
-        ConstantRateReader(path, own_rate=True)
+        ConstantRateReader(path, average_rate=True)
     # The last frame lasts only one millisecond.
     assert numbers(path, fps=Fraction(25))[0] == list(range(19))
 
@@ -158,7 +158,7 @@ def test_truncated_video_is_damaged(tmp_path, kind, codec, message):
         container.mux(stream.encode(None))
     assert numbers(path)[1] is None
     cut_off(path, 0.6)
-    found, damage = numbers(path, own_rate=True)
+    found, damage = numbers(path, average_rate=True)
     assert 20 < len(found) < 80
     # The frames that came last are B-frames whose neighbors are missing.
     assert found[:-4] == list(range(len(found) - 4))
@@ -178,7 +178,7 @@ def test_long_video_may_end_a_second_early(tmp_path, num_missing, is_damaged):
     with av.open(str(path)) as container:
         positions = [packet.pos for packet in container.demux(video=0) if packet.size]
     path.write_bytes(path.read_bytes()[: positions[120 - num_missing]])
-    found, damage = numbers(path, own_rate=True)
+    found, damage = numbers(path, average_rate=True)
     assert found == list(range(120 - num_missing))
     if is_damaged:
         assert re.findall(r'\d+\.\d+', damage) == ['58.50', '60.00']
@@ -195,7 +195,7 @@ def test_damaged_frames_repeat_the_previous_frame(tmp_path):
     for position, size in entries[20:30]:
         data[position : position + size] = bytes(size)
     path.write_bytes(data)
-    found, damage = numbers(path, own_rate=True)
+    found, damage = numbers(path, average_rate=True)
     assert found == [*range(20), *[19] * 10, *range(30, 60)]
     assert damage is not None
     assert re.search(r'\b20\b', damage)
@@ -226,7 +226,7 @@ def test_video_cut_without_encoding_is_undamaged(tmp_path):
                 packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
                 packet.stream = stream
                 container.mux(packet)
-    found, damage = numbers(path, own_rate=True)
+    found, damage = numbers(path, average_rate=True)
     assert found == list(range(20, 60))
     assert damage is None
 
