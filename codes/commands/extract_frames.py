@@ -6,7 +6,7 @@ Pictures are turned upright as phones note it; without --fps every frame is writ
 Safe to interrupt: run it again, and it goes on with the videos whose folder is not there yet. A video that cannot be
 decoded to its end is listed in OUT_DIR/failures.jsonl with the reason, and written only with --keep-damaged. The end
 may lie half a second before that of the header, or 5 % of the length up to a second: headers of cut videos claim too
-much. Exit status: 0 all is there, 1 a video failed or a folder was left out, 2 a wrong call, or no room left to
+much. Exit status: 0 all is there, 1 a video failed, 2 a wrong call, or no room left to
 write. No ffmpeg program is needed.
 """
 

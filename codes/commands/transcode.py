@@ -10,7 +10,7 @@ the originals either is depends on them; dsanet benchmark-decoding measures it. 
 Safe to interrupt: run it again, and it goes on with the videos that are not there yet. A video that cannot be decoded
 to its end is listed in OUT_DIR/failures.jsonl with the reason, and written only with --keep-damaged. The end may lie
 half a second before that of the header, or 5 % of the length up to a second: headers of cut videos claim too much.
-Exit status: 0 all is there, 1 a video failed or a folder was left out, 2 a wrong call, or no room left to write. No
+Exit status: 0 all is there, 1 a video failed, 2 a wrong call, or no room left to write. No
 ffmpeg program is needed.
 """
 

@@ -75,7 +75,7 @@ class Outcome:
 
     @property
     def num_failed(self) -> int:
-        """Number of videos without a target and of skipped folders."""
+        """Number of videos without a target."""
         return sum(not failure.kept for failure in self.failures)
 
 
@@ -99,33 +99,25 @@ def process_folder(
     # Before the settings are written: an invalid call must not leave them there.
     _check_limits(num_workers, time_limit)
     check_writable(out, 'OUT_DIR')
-    skipped_folders: list[VideoFailure] = []
-    jobs = plan_jobs(root, out, list_file, suffix, skipped_folders.append)
+    jobs = plan_jobs(root, out, list_file, suffix)
     prepare_folder(out, settings)
-    is_subset = list_file is not None
-    return run_jobs(work, jobs, out / FAILURES_FILE, num_workers, time_limit, is_subset, skipped=skipped_folders)
+    return run_jobs(work, jobs, out / FAILURES_FILE, num_workers, time_limit, is_subset=list_file is not None)
 
 
-def _warn(failure: VideoFailure) -> None:
-    LOGGER.warning('Skipping %s: %s', failure.path, failure.reason)
-
-
-def find_videos(
-    root: Path, list_file: Path | None = None, on_skip: Callable[[VideoFailure], object] = _warn
-) -> list[str]:
+def find_videos(root: Path, list_file: Path | None = None) -> list[str]:
     """Find video files.
 
     Args:
-        root: folder to search recursively; hidden files and folders are skipped.
+        root: folder to search recursively; hidden files and folders, and folders linked a second time, are skipped.
         list_file: list file with lines ``path label``; return its videos instead, whether they exist or not.
-        on_skip: called for each folder that is unreadable or linked twice; logs a warning by default.
 
     Returns:
         Sorted paths relative to ``root``, without duplicates.
 
     Raises:
         FileNotFoundError: the folder or the list does not exist.
-        ValueError: there are no videos, or the list is malformed or has a path outside of ``root``.
+        ValueError: there are no videos, a folder cannot be read, or the list is malformed or has a path outside of
+            ``root``.
     """
     if not root.is_dir():
         raise FileNotFoundError(f'folder of videos not found: {root} ({root.absolute()})')
@@ -134,16 +126,16 @@ def find_videos(
     names = []
     seen: dict[str, str] = {}  # symbolic links can form a cycle
 
-    def skip(error: OSError) -> None:
-        on_skip(VideoFailure(os.path.relpath(error.filename, root), f'cannot read the folder: {error.strerror}'))
+    def fail(error: OSError) -> None:
+        raise ValueError(f'cannot read folder {error.filename}: {error.strerror}') from error
 
-    for folder, subfolders, files in os.walk(root, onerror=skip, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
         path = os.path.relpath(folder, root)
         first = seen.setdefault(os.path.realpath(folder), path)
         if first != path:
             subfolders[:] = []
-            on_skip(VideoFailure(path, f'a link makes it the same folder as {first}, which is included'))
+            LOGGER.warning('Skipping %s, a link to %s, which is included already', path, first)
             continue
         found = [name for name in files if name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith('.')]
         names += [os.path.normpath(os.path.join(path, name)) for name in found]
@@ -162,17 +154,11 @@ def _read_list(list_file: Path) -> list[str]:
     return sorted(names)
 
 
-def plan_jobs(
-    root: Path,
-    out: Path,
-    list_file: Path | None = None,
-    suffix: str = '',
-    on_skip: Callable[[VideoFailure], object] = _warn,
-) -> list[VideoJob]:
+def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str = '') -> list[VideoJob]:
     """Return a job for each video; targets have the same folder structure as the videos.
 
     Args:
-        root, list_file, on_skip: see :func:`find_videos`.
+        root, list_file: see :func:`find_videos`.
         out: folder of the targets.
         suffix: extension of the targets, instead of that of the video.
 
@@ -183,7 +169,7 @@ def plan_jobs(
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f'{out} is inside {root}, the folder of videos; choose another folder')
     jobs: dict[Path, VideoJob] = {}
-    for name in find_videos(root, list_file, on_skip):
+    for name in find_videos(root, list_file):
         target = (out / name).with_suffix(suffix)
         if target in jobs:
             raise ValueError(f'{jobs[target].name} and {name} have the same target {target}; rename one')
@@ -209,7 +195,6 @@ def run_jobs(
     time_limit: float = TIME_LIMIT,
     is_subset: bool = False,
     description: str = 'videos',
-    skipped: Sequence[VideoFailure] = (),
 ) -> Outcome:
     """Run the jobs whose target does not exist, with a progress bar.
 
@@ -223,7 +208,6 @@ def run_jobs(
         time_limit: maximum seconds per job, with workers only.
         is_subset: keep lines of other jobs in ``failures_file``.
         description: label of the progress bar.
-        skipped: earlier failures to list too, such as unreadable folders.
 
     Returns:
         The outcome, with failures sorted by path.
@@ -240,7 +224,7 @@ def run_jobs(
     written = names - {job.name for job in pending}
     outcome = Outcome(num_skipped=len(written))
     known = read_failures(failures_file)
-    outcome.failures = [failure for failure in known if failure.kept and failure.path in written] + list(skipped)
+    outcome.failures = [failure for failure in known if failure.kept and failure.path in written]
     lines_to_keep = [failure for failure in known if is_subset and failure.path not in names] + outcome.failures
     with atomic_target(failures_file) as part:
         part.write_text(''.join(_as_line(failure) for failure in lines_to_keep))

@@ -90,26 +90,18 @@ def test_linked_folders_are_searched_once(tmp_path):
     assert find_videos(root) == ['a.mp4', 'link/x.mp4']
 
 
-def test_skipped_folders_are_failures(tmp_path, out, monkeypatch):
-    root = touch(tmp_path / 'root', 'a.mp4', 'secret/b.mp4', 'z/c.mp4')
-    (root / 'z' / 'again').symlink_to(root / 'z')
+def test_unreadable_folder_is_an_error(tmp_path, monkeypatch):
+    root = touch(tmp_path / 'root', 'a.mp4', 'secret/b.mp4')
     scandir = os.scandir
 
-    def refuse(path):  # root may read everything, so permissions would not do
+    def deny(path):  # the tests may run as root, who can read everything
         if str(path).endswith('secret'):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return scandir(path)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, 'scandir', refuse)
-        outcome = process_folder(copy, root, out, '', {})
-    assert (outcome.num_done, outcome.num_failed) == (2, 2)
-    unreadable, repeated = outcome.failures
-    assert (unreadable.path, unreadable.kept) == ('secret', False)
-    assert 'Permission denied' in unreadable.reason
-    assert (repeated.path, repeated.kept) == ('z/again', False)
-    assert re.search(r'\bz\b', repeated.reason)
-    assert sorted(read_failures(out / FAILURES_FILE), key=lambda one: one.path) == outcome.failures
+    monkeypatch.setattr(os, 'scandir', deny)
+    with pytest.raises(ValueError, match=f'{root}/secret.*Permission denied'):
+        find_videos(root)
 
 
 def test_list_file_selects_videos(videos, tmp_path):
