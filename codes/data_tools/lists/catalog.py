@@ -4,7 +4,7 @@ from dsanet.data_tools.lists.activitynet import read_activitynet
 from dsanet.data_tools.lists.base import DataSet, Role
 from dsanet.data_tools.lists.kinetics import read_kinetics, read_mini_kinetics
 from dsanet.data_tools.lists.something import read_something_v1, read_something_v2
-from dsanet.data_tools.lists.three_splits import read_hmdb51, read_ucf101
+from dsanet.data_tools.lists.ucf101_hmdb51 import read_hmdb51, read_ucf101
 
 _KINETICS = {
     'train': Role(('train.csv', '*train*.csv')),

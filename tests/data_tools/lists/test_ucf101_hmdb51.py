@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.data_tools.lists.three_splits import read_hmdb51, read_ucf101
+from dsanet.data_tools.lists.ucf101_hmdb51 import read_hmdb51, read_ucf101
 
 
 def write(folder: Path, name: str, text: str) -> str:
