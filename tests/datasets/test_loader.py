@@ -432,7 +432,7 @@ def test_training_replaces_and_reports_bad_samples(root, tmp_path, num_workers):
     ((bad,),) = (bad for batch in batches for bad in batch['bad'])
     assert bad['path'] == str(tmp_path / 'bad.mp4')
     assert bad['source'] == f'{tmp_path}/list.txt:2'
-    assert ".* decoder='decord'" in bad['reason']
+    assert "decoder='decord'" in bad['reason']
     indices = [index for batch in batches for index in batch['index'].tolist()]
     assert len(indices) == 6
     assert 1 not in indices
