@@ -1,6 +1,6 @@
-"""A program that imports every module of DSANet and prints what changed in its process. Run by test_package.py.
+"""Import every module of DSANet and print the global state that changed. Run by test_package.py.
 
-Its arguments are modules of others, to be imported before: what they do to a process is not for us to change.
+Arguments: third-party modules to import first, because their side effects are not ours.
 """
 
 import atexit
@@ -25,7 +25,7 @@ import torch
 
 
 def state() -> dict[str, Any]:
-    """Return all that a module could change for the whole process."""
+    """Return the global state of the process that an import could change."""
     loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
     return {
         'argv': sys.argv[:],
@@ -40,7 +40,7 @@ def state() -> dict[str, Any]:
         'log handlers': {one.name: one.handlers[:] for one in (logging.root, *loggers) if one.handlers},
         'log levels': {one.name: one.level for one in (logging.root, *loggers) if one.level},
         'log settings': (logging.getLoggerClass(), logging.root.manager.disable, logging.raiseExceptions),
-        'matplotlib': matplotlib.rcParams.copy(),  # a dict of it would choose a backend
+        'matplotlib': matplotlib.rcParams.copy(),  # dict(rcParams) would choose a backend
         'numpy': (np.geterr(), np.get_printoptions()),
         'path': (sys.path[:], sys.meta_path[:], sys.path_hooks[:]),
         'pyplot': 'matplotlib.pyplot' in sys.modules,
