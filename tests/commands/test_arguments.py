@@ -6,7 +6,7 @@ import pytest
 
 from dsanet import commands
 from dsanet.commands import arguments
-from dsanet.commands.arguments import add_config_arguments, add_job_arguments, positive, read_config
+from dsanet.commands.arguments import add_config_arguments, add_job_arguments, positive_int, read_config
 from dsanet.config.registry import METRICS
 from dsanet.data_tools.video.batch import TIME_LIMIT
 from tests.commands.conftest import ROOT
@@ -59,10 +59,10 @@ def test_config_options_require_a_config(words: list[str], option: str, capsys: 
 
 
 @pytest.mark.parametrize('text', ['0', '-1', 'two', '', '1.5'])
-def test_positive_rejects_numbers_below_1(text: str) -> None:
-    assert positive('12') == 12
+def test_positive_int_rejects_other_text(text: str) -> None:
+    assert positive_int('12') == 12
     with pytest.raises(argparse.ArgumentTypeError):
-        positive(text)
+        positive_int(text)
 
 
 def test_defaults_match_the_library() -> None:
