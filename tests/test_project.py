@@ -106,16 +106,6 @@ def test_baseline_configs_differ_only_in_the_module(one: str, other: str) -> Non
     assert dsanet == baseline
 
 
-def test_demo_configs_differ_in_one_line() -> None:
-    codes = []
-    for name in ('dsanet', 'i3d'):
-        text = (ROOT / f'configs/demo/{name}_ordered_actions.py').read_text()
-        codes.append(text.split('"""\n', 2)[1].splitlines())
-    different = [pair for pair in zip(*codes, strict=True) if pair[0] != pair[1]]
-    assert len(different) == 1
-    assert all('module_cfg' in line for line in different[0])
-
-
 def test_every_source_file_has_a_test_file() -> None:
     for file in sources('codes'):
         if file.name in ('__init__.py', '__main__.py', 'base.py'):

@@ -4,7 +4,8 @@
     dsanet build-list ucf101 data/ucf101/videos data/ucf101
     dsanet build-list folders data/my_videos/videos data/my_videos --val-fraction 0.2
 
-Reads the official annotation files in OUT/annotations, looks for their videos in MEDIA, and writes to OUT:
+Reads the annotation files in OUT/annotations, or the class folders in MEDIA, finds the videos in MEDIA, and writes to
+OUT:
 
   train.txt, val.txt   the lists: train_frames.txt and val_frames.txt with --frames, train_split1.txt and so on for
                        UCF101 and HMDB51

@@ -10,8 +10,8 @@ from dsanet.commands.arguments import add_allow_pickle, add_config_options, chec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('source', type=Path, help='checkpoint to read')
-    parser.add_argument('target', type=Path, help='file to write; must not exist')
+    parser.add_argument('source', metavar='SOURCE', type=Path, help='checkpoint to read')
+    parser.add_argument('target', metavar='TARGET', type=Path, help='file to write; must not exist')
     parser.add_argument(
         '--config',
         metavar='CONFIG',
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '(without --config: TorchvisionVideo)',
     )
     add_config_options(parser)
-    add_allow_pickle(parser, 'the source')
+    add_allow_pickle(parser, 'SOURCE')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,7 +57,7 @@ def _convert(args: argparse.Namespace) -> None:
             f'{args.source} has an unknown layout, with keys such as {", ".join(list(weights.state)[:3])}; '
             f'known layouts: {known}'
         )
-    # clone(), because torch.save writes the whole storage of a slice.
+    # Clone, because torch.save would write the whole storage of a slice.
     state = {k: v.detach().clone() for k, v in weights.state.items() if k.startswith((BACKBONE, HEAD))}
     skipped = [key for key in weights.state if key not in state]
     print(f'{args.source}: {weights.origin}')

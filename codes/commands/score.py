@@ -1,7 +1,8 @@
 """Compute metrics of the results that dsanet test --out saved, or average several results (late fusion).
 
-dsanet score rgb.pkl --per-class --mistakes 20
-dsanet score rgb.pkl flow.pkl --weights 1 1.5 --out fused.pkl
+Examples:
+    dsanet score rgb.pkl --per-class --mistakes 20
+    dsanet score rgb.pkl flow.pkl --weights 1 1.5 --out fused.pkl
 """
 
 import argparse

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint to test')
     add_config_options(parser)
     add_gpus(parser)
-    add_allow_pickle(parser, 'the checkpoint')
+    add_allow_pickle(parser, 'CHECKPOINT')
     parser.add_argument(
         '--out',
         type=output_file('.pkl', '.json'),

@@ -1,7 +1,5 @@
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,7 +12,6 @@ from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.data_checks import existence, probe
 from dsanet.reports import class_sheets
-from tests.commands.conftest import ROOT
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 
@@ -271,13 +268,3 @@ def test_failure_to_write_results_is_reported(config: str, data: Path, capsys: p
     (data / 'out' / 'files.jsonl').mkdir(parents=True)
     assert main([config, '--out', str(data / 'out'), '--workers', '1']) == 2
     assert re.match('error: .*files.jsonl', capsys.readouterr().err.splitlines()[-1])
-
-
-@pytest.mark.sweep
-def test_exit_status_of_the_program(config: str, data: Path) -> None:
-    (data / 'train.txt').write_text('nowhere.mp4 0\nnor.mp4 1\n')
-    command = [sys.executable, '-m', 'dsanet', 'check', config, '--quick', '--out', str(data / 'out')]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert re.search(r' 2 videos.*data_root', done.stdout)
-    assert done.stderr == ''

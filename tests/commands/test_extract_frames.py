@@ -130,13 +130,6 @@ def test_keep_damaged_writes_the_decodable_frames(videos, out):
     assert [read_index(frame) for frame in frames[:-2]] == list(range(len(frames) - 2))
 
 
-def test_workers_write_identical_files(videos, out, tmp_path):
-    assert run(videos, out, '--workers', '2', '--time-limit', '60') == 0
-    run(videos, tmp_path / 'other')
-    for file in (out / 'walk/a').iterdir():
-        assert file.read_bytes() == (tmp_path / 'other/walk/a' / file.name).read_bytes()
-
-
 @pytest.mark.parametrize(
     ('options', 'text'),
     [

@@ -1,4 +1,3 @@
-import argparse
 import json
 import logging
 import os
@@ -19,7 +18,6 @@ from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
-from dsanet.utils.checkpoint_io import read_checkpoint
 from tests.commands.conftest import ROOT, Run
 from tests.engine.conftest import make_config
 
@@ -332,12 +330,3 @@ def test_options_take_effect(run: Run, config: Path, straight: Path, tmp_path: P
     run('dist_test_recognizer.sh', config, straight / 'best.pth', 1, '--out', tmp_path / 'x.json', *options)
     scores = np.array([r['scores'] for r in json.loads((tmp_path / 'x.json').read_text())])
     np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-4)
-
-
-@pytest.mark.sweep
-def test_allow_pickle_reads_checkpoints_with_objects(run: Run, config: Path, straight: Path, tmp_path: Path) -> None:
-    state = read_checkpoint(straight / 'best.pth')['state_dict']
-    torch.save({'state_dict': state, 'args': argparse.Namespace(lr=0.1)}, tmp_path / 'old.pth')
-    done = run('dist_test_recognizer.sh', config, tmp_path / 'old.pth', 1, '--allow-pickle')
-    assert re.search('argparse.Namespace.*--allow-pickle|--allow-pickle.*argparse.Namespace', done.stdout + done.stderr)
-    assert ' top1 ' in done.stdout

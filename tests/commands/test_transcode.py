@@ -108,17 +108,6 @@ def test_durations_are_equal_to_one_frame(videos, out, rate):
         assert found['rate'] == fps
 
 
-def test_variable_frame_rate_becomes_constant(videos, out):
-    times = [0, 0.04, 0.08, 0.12, 1.12, 1.16, 1.2, 1.5, 1.8, 2.1]
-    write_timed(videos / 'vfr.mp4', times, last=0.3)
-    run(videos, out, '--fps', 25)
-    found = probe(out / 'vfr.mp4')
-    assert len(found['steps']) == 1
-    assert found['seconds'] == pytest.approx(2.4, abs=1 / 25)
-    # Every frame keeps its time, within half a frame.
-    assert [found['numbers'].index(number) / 25 for number in range(10)] == pytest.approx(times, abs=1 / 50 + 1e-6)
-
-
 def test_audio_is_removed(videos, out):
     with av.open(str(videos / 'talk.mp4'), 'w') as container:
         video = container.add_stream('libx264', rate=25)
