@@ -1,8 +1,0 @@
-"""The same as ``dsanet benchmark-decoding``."""
-
-import sys
-
-from dsanet.commands import main
-
-if __name__ == '__main__':
-    sys.exit(main(['benchmark-decoding', *sys.argv[1:]]))

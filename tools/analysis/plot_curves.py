@@ -1,8 +1,0 @@
-"""The same as ``dsanet curves``."""
-
-import sys
-
-from dsanet.commands import main
-
-if __name__ == '__main__':
-    sys.exit(main(['curves', *sys.argv[1:]]))

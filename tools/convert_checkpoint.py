@@ -1,8 +1,0 @@
-"""The same as ``dsanet convert``."""
-
-import sys
-
-from dsanet.commands import main
-
-if __name__ == '__main__':
-    sys.exit(main(['convert', *sys.argv[1:]]))

@@ -1,8 +1,0 @@
-"""The same as ``dsanet build-list``."""
-
-import sys
-
-from dsanet.commands import main
-
-if __name__ == '__main__':
-    sys.exit(main(['build-list', *sys.argv[1:]]))

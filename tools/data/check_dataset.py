@@ -1,8 +1,0 @@
-"""The same as ``dsanet check``."""
-
-import sys
-
-from dsanet.commands import main
-
-if __name__ == '__main__':
-    sys.exit(main(['check', *sys.argv[1:]]))

@@ -1,8 +1,0 @@
-"""The same as ``dsanet extract-frames``."""
-
-import sys
-
-from dsanet.commands import main
-
-if __name__ == '__main__':
-    sys.exit(main(['extract-frames', *sys.argv[1:]]))
