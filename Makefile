@@ -34,6 +34,7 @@ lint: setup-dev
 	mkdir -p $(VENV)/src && ln -sfn ../../codes $(VENV)/src/dsanet
 	$(BIN)/mypy
 	$(BIN)/shellcheck *.sh tools/*.sh pretrained/*.sh .ci/run
+	$(BIN)/codespell codes configs docs tests tools pretrained *.md *.sh Makefile pyproject.toml
 
 test: lint
 	$(BIN)/python -m pytest

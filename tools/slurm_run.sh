@@ -4,7 +4,7 @@
 #   GPUS=8            total number of processes
 #   GPUS_PER_NODE=8   processes per machine; at most GPUS
 #   CPUS_PER_TASK=5   cores per process
-#   STOP_TIMEOUT=150  seconds to wait for the processes to exit; Slurm sends SIGTERM 30 s + STOP_TIMEOUT before the limit
+#   STOP_TIMEOUT=150  seconds to wait for the processes to exit; SIGTERM comes STOP_TIMEOUT + 30 s before the time limit
 #   SRUN_ARGS=        more arguments of srun, such as "--time=2-0 --account=vision"
 # Also those of dsanet launch, except NNODES, NODE_RANK and MASTER_ADDR. The default of PORT depends on the job ID.
 set -euo pipefail
@@ -34,7 +34,7 @@ for name in gpus per_node cpus STOP_TIMEOUT; do
 done
 per_node=$((gpus < per_node ? gpus : per_node))
 if ((gpus % per_node)); then
-    echo "error: GPUS=$gpus must be a multiple of GPUS_PER_NODE=$per_node, so that all machines have the same number of processes" >&2
+    echo "error: GPUS=$gpus must be a multiple of GPUS_PER_NODE=$per_node" >&2
     exit 2
 fi
 nodes=$((gpus / per_node))

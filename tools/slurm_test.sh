@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test a recognizer as a Slurm job: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [options of dsanet test]
+# Test a recognizer as a Slurm job: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [options]
 # For environment variables see tools/slurm_run.sh and dsanet launch --help.
 set -euo pipefail
 if [[ $# -lt 4 ]]; then
