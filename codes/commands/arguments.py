@@ -16,11 +16,16 @@ class UsageError(Exception):
     """Wrong command-line arguments; shown as one line, exit status 2."""
 
 
-def positive_int(text: str) -> int:
-    """Convert to an integer of at least 1; a ``type`` for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'must be an integer of at least 1, got {text!r}')
-    return int(text)
+def int_between(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Return a ``type`` for argparse that accepts integers in a range without signs; None means no maximum."""
+    allowed = f'of at least {minimum}' if maximum is None else f'from {minimum} to {maximum}'
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum or (maximum is not None and int(text) > maximum):
+            raise argparse.ArgumentTypeError(f'must be an integer {allowed}, got {text!r}')
+        return int(text)
+
+    return convert
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
@@ -106,7 +111,7 @@ def add_gpus(parser: argparse.ArgumentParser) -> None:
     """Add ``--gpus``, used by ``dsanet.commands.launch.launch_command``."""
     parser.add_argument(
         '--gpus',
-        type=positive_int,
+        type=int_between(1),
         metavar='N',
         help='start N processes, one per GPU, or on the CPU without GPUs (default: run in this process); dsanet launch '
         '--help lists the environment variables',
@@ -126,7 +131,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         '--short-side',
-        type=int,
+        type=int_between(0),
         default=256,
         metavar='PIXELS',
         help='scale the short side down to this length, 0 for no scaling; small videos are not enlarged (default: 256)',
@@ -138,7 +143,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         '--workers',
-        type=int,
+        type=int_between(0),
         default=os.cpu_count() or 1,
         metavar='N',
         help='number of worker processes; 0 uses this process (default: number of CPU cores)',

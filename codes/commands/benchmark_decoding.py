@@ -18,20 +18,25 @@ import os
 import tempfile
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError, positive_int
+from dsanet.commands.arguments import UsageError, int_between
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--videos', type=Path, metavar='DIR', help='use the videos of this folder (default: generated videos)')
-    add('--num-videos', type=positive_int, default=4, help='number of videos, spread over the folder (default: 4)')
-    add('--rounds', type=positive_int, default=10, help='number of samples per video (default: 10)')
+    add('--num-videos', type=int_between(1), default=4, help='number of videos, spread over the folder (default: 4)')
+    add('--rounds', type=int_between(1), default=10, help='number of samples per video (default: 10)')
     add('--in-worker', action='store_true', help='measure in a data worker, where each decoder runs in its own process')
     add('--work-dir', type=Path, metavar='DIR', help='keep the converted videos here (default: a temporary folder)')
-    add('--workers', type=int, default=os.cpu_count() or 1, help='processes for converting (default: number of cores)')
-    add('--num-frames', type=positive_int, default=300, help='frames per generated video (default: 300)')
-    add('--height', type=positive_int, default=256, help='height of generated videos, even (default: 256)')
-    add('--width', type=positive_int, default=340, help='width of generated videos, even (default: 340)')
+    add(
+        '--workers',
+        type=int_between(0),
+        default=os.cpu_count() or 1,
+        help='processes for converting (default: number of cores)',
+    )
+    add('--num-frames', type=int_between(1), default=300, help='frames per generated video (default: 300)')
+    add('--height', type=int_between(1), default=256, help='height of generated videos, even (default: 256)')
+    add('--width', type=int_between(1), default=340, help='width of generated videos, even (default: 340)')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_config_arguments, default_folder, read_config
+from dsanet.commands.arguments import UsageError, add_config_arguments, default_folder, int_between, read_config
 
 FPS = 4
 LOOPS = 4  # clips repeat, because snippets are short
@@ -23,18 +23,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add = parser.add_argument
     add('--split', choices=('train', 'val', 'test'), default='train', help='dataloader of the config (default: train)')
-    add('--num', type=int, metavar='N', help='number of samples, the first of the epoch (default: 6)')
-    add('--index', type=int, nargs='+', default=[], metavar='I', help='show these samples instead, counted from 0')
+    add('--num', type=int_between(1), metavar='N', help='number of samples, the first of the epoch (default: 6)')
+    add(
+        '--index',
+        type=int_between(0),
+        nargs='+',
+        default=[],
+        metavar='I',
+        help='show these samples instead, counted from 0',
+    )
     add('--classes', nargs='+', default=[], metavar='CLASS', help='show only these classes, by name or number')
-    add('--epoch', type=int, metavar='E', help='training epoch, counted from 1 (default: 1)')
+    add('--epoch', type=int_between(1), metavar='E', help='training epoch, counted from 1 (default: 1)')
     add('--clips', action='store_true', help='write an MP4 per sample with its snippets side by side')
-    add('--cell', type=int, default=112, metavar='PIXELS', help='size of a frame (default: 112)')
+    add('--cell', type=int_between(16), default=112, metavar='PIXELS', help='size of a frame (default: 112)')
     add('--out', type=Path, metavar='DIR', help='output folder (default: work_dirs/<config name>/browse)')
-    add('--workers', type=int, default=min(4, os.cpu_count() or 1), metavar='N', help='number of data workers')
+    workers = min(4, os.cpu_count() or 1)
+    add('--workers', type=int_between(0), default=workers, metavar='N', help='number of data workers')
 
 
-def _complete(args: argparse.Namespace) -> None:
-    """Check the arguments and set defaults that depend on other arguments."""
+def run(args: argparse.Namespace) -> int:
     for option, is_given, other, has_no_effect in (
         ('--num', args.num is not None, '--index', args.index),
         ('--classes', args.classes, '--index', args.index),
@@ -42,16 +49,9 @@ def _complete(args: argparse.Namespace) -> None:
     ):
         if is_given and has_no_effect:
             raise UsageError(f'{option} has no effect with {other}')
-    args.num = 6 if args.num is None else args.num
+    args.num = args.num or 6
     args.epoch = 1 if args.epoch is None and args.split == 'train' else args.epoch
-    is_bad_epoch = args.epoch is not None and args.epoch < 1
-    if args.num < 1 or is_bad_epoch or args.workers < 0 or args.cell < 16:
-        raise UsageError('--num and --epoch must be at least 1, --workers at least 0, --cell at least 16')
     args.out = args.out or default_folder(args.config) / 'browse'
-
-
-def run(args: argparse.Namespace) -> int:
-    _complete(args)
     from dsanet.config.loading import read_section
     from dsanet.config.schema import RuntimeCfg
     from dsanet.data_tools.browsing import choose_keys

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError
+from dsanet.commands.arguments import UsageError, int_between
 from dsanet.data_tools.lists.base import DataSet, Lists
 
 # The datasets in dsanet.data_tools.lists.catalog, which is slow to import, and custom data.
@@ -78,9 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='SHARE',
         help='write the lists even if videos are missing; SHARE is the largest allowed share (default: no limit)',
     )
-    add('--num-classes', type=int, help='expected number of classes (default: that of the dataset)')
+    add('--num-classes', type=int_between(1), help='expected number of classes (default: that of the dataset)')
     add('--class-file', help='class names in the order of their labels, one per line (default: see docs/datasets.md)')
-    add('--workers', type=int, default=8, help='number of folders to read in parallel (default: 8)')
+    add('--workers', type=int_between(1), default=8, help='number of folders to read in parallel (default: 8)')
     tree = parser.add_argument_group('folders', 'MEDIA has train/CLASS/VIDEO and val/CLASS/VIDEO, or CLASS/VIDEO')
     tree.add_argument('--val-fraction', type=float, help='for CLASS/VIDEO: share of each class that goes to val.txt')
     tree.add_argument('--seed', type=int, help='random seed of this split (default: 0)')
@@ -160,8 +160,6 @@ def run(args: argparse.Namespace) -> int:
 def _check_arguments(args: argparse.Namespace) -> None:
     if not 0 <= args.skip_missing <= 1:
         raise UsageError(f'--skip-missing must be from 0 to 1, got {args.skip_missing}')
-    if args.num_classes is not None and args.num_classes < 1:
-        raise UsageError(f'--num-classes must be at least 1, got {args.num_classes}')
     if args.dataset == 'folders' and (args.file or args.annotations):
         raise UsageError('--file and --annotations cannot be used with folders, which needs no annotation files')
     for condition, names in _ONLY_WITH.items():

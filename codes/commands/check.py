@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_config_arguments, default_folder, read_config
+from dsanet.commands.arguments import UsageError, add_config_arguments, default_folder, int_between, read_config
 
 INTERRUPTED = 'interrupted; run the same command again to continue'
 
@@ -28,16 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--quick', action='store_true', help='open only one video per split; takes seconds')
     add('--hash', action='store_true', help='also compare file contents, to find copies with other names')
     add('--every-frame', action='store_true', help='decode all frames; slow, but finds any damage')
-    add('--samples', type=int, default=6, metavar='N', help='videos per class on the sheets, 0 for none (default: 6)')
+    add('--samples', type=int_between(0), default=6, metavar='N', help='videos per class on the sheets (default: 6)')
     add('--out', type=Path, metavar='DIR', help='output folder (default: work_dirs/<config name>/check)')
-    add('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='processes (default: number of cores)')
+    workers = os.cpu_count() or 1
+    add('--workers', type=int_between(1), default=workers, metavar='N', help='processes (default: number of cores)')
     add('--time-limit', type=float, default=60, metavar='S', help='time limit per video in seconds (default: 60)')
     add('--strict', action='store_true', help='treat warnings as errors')
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.samples < 0 or args.workers < 1 or args.time_limit <= 0:
-        raise UsageError('--samples must be at least 0, --workers at least 1, --time-limit above 0')
+    if args.time_limit <= 0:
+        raise UsageError(f'--time-limit must be above 0, got {args.time_limit}')
     args.out = args.out or default_folder(args.config) / 'check'
     from dsanet.data_checks.pipeline import try_pipelines
     from dsanet.data_checks.reading import read_splits

@@ -13,7 +13,7 @@ import argparse
 import sys
 from functools import partial
 
-from dsanet.commands.arguments import UsageError, add_job_arguments
+from dsanet.commands.arguments import UsageError, add_job_arguments, int_between
 
 INTERRUPTED = 'interrupted; run the same command again to continue'
 
@@ -21,14 +21,10 @@ INTERRUPTED = 'interrupted; run the same command again to continue'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     parser.add_argument('--fps', metavar='RATE', help='frame rate, such as 30 or 30000/1001 (default: keep all frames)')
-    parser.add_argument('--quality', type=int, default=90, help='JPEG quality, 1 to 100 (default: 90)')
+    parser.add_argument('--quality', type=int_between(1, 100), default=90, help='JPEG quality, 1 to 100 (default: 90)')
 
 
 def run(args: argparse.Namespace) -> int:
-    if not 1 <= args.quality <= 100:
-        raise UsageError(f'--quality must be from 1 to 100, got {args.quality}')
-    if args.short_side < 0:
-        raise UsageError(f'--short-side must be at least 0, got {args.short_side}')
     from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize
     from dsanet.data_tools.video.constant_rate import parse_rate
     from dsanet.data_tools.video.extract import extract_frames

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_config_options, check_config_is_given, read_config
+from dsanet.commands.arguments import UsageError, add_config_options, check_config_is_given, int_between, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--class-file', metavar='FILE', help='class names, one per line')
     parser.add_argument('--per-class', action='store_true', help='print a line per class, the lowest accuracy first')
     parser.add_argument('--confusion', type=Path, metavar='FILE.png', help='plot the confusion matrix')
-    parser.add_argument('--mistakes', type=int, default=0, metavar='N', help='print the N most confident mistakes')
+    parser.add_argument('--mistakes', type=int_between(0), metavar='N', help='print the N most confident mistakes')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all numbers as JSON')
     parser.add_argument('--out', type=Path, metavar='FILE', help='save the (averaged) results as .pkl or .json')
 
@@ -40,8 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if len(args.results) == 1 and args.weights is not None:
         raise UsageError('--weights requires several results')
-    if args.mistakes < 0:
-        raise UsageError(f'--mistakes must be at least 0, got {args.mistakes}')
     check_config_is_given(args)
     from dsanet.engine.logging import plain_errors
 

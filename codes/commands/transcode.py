@@ -19,7 +19,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_job_arguments
+from dsanet.commands.arguments import UsageError, add_job_arguments, int_between
 
 INTERRUPTED = 'interrupted; run the same command again to continue'
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     add = parser.add_argument
     add('--fps', metavar='RATE', help='frame rate, such as 30 or 30000/1001 (default: average rate of each video)')
-    add('--gop', type=int, default=1, metavar='N', help='frames per key frame (default: 1)')
+    add('--gop', type=int_between(1), default=1, metavar='N', help='frames per key frame (default: 1)')
     add(
         '--codec',
         choices=('h264', 'mjpeg'),
@@ -36,15 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         '--qscale',
-        type=int,
+        type=int_between(1, 31),
         default=2,
         help='mjpeg quality, 1 (best) to 31 (default: 2, similar to JPEG 90; 5 is similar to --crf 18)',
     )
-    add('--crf', type=int, default=18, help='h264 quality, 0 (best) to 51 (default: 18)')
+    add('--crf', type=int_between(0, 51), default=18, help='h264 quality, 0 (best) to 51 (default: 18)')
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = _read_settings(args)
+    codec = args.codec or ('mjpeg' if args.gop == 1 else 'h264')
+    if codec == 'mjpeg' and args.gop != 1:
+        raise UsageError(f'--gop {args.gop} is not possible with mjpeg; use --codec h264 or --gop 1')
+    quality = {'qscale': args.qscale} if codec == 'mjpeg' else {'crf': args.crf}
+    settings: dict[str, Any] = {'short_side': args.short_side or None, 'gop': args.gop, 'codec': codec, **quality}
     from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize
     from dsanet.data_tools.video.constant_rate import parse_rate
     from dsanet.data_tools.video.transcode import transcode
@@ -62,17 +66,3 @@ def run(args: argparse.Namespace) -> int:
         return 2
     print(summarize(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0
-
-
-def _read_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Check the options; return the arguments of ``transcode`` other than the frame rate."""
-    codec = args.codec or ('mjpeg' if args.gop == 1 else 'h264')
-    for name, low, high in (('short_side', 0, None), ('gop', 1, None), ('qscale', 1, 31), ('crf', 0, 51)):
-        value = getattr(args, name)
-        if value < low or (high is not None and value > high):
-            allowed = f'at least {low}' if high is None else f'from {low} to {high}'
-            raise UsageError(f'--{name.replace("_", "-")} must be {allowed}, got {value}')
-    if codec == 'mjpeg' and args.gop != 1:
-        raise UsageError(f'--gop {args.gop} is not possible with mjpeg; use --codec h264 or --gop 1')
-    quality = {'qscale': args.qscale} if codec == 'mjpeg' else {'crf': args.crf}
-    return {'short_side': args.short_side or None, 'gop': args.gop, 'codec': codec, **quality}

@@ -6,7 +6,7 @@ import pytest
 
 from dsanet import commands
 from dsanet.commands import arguments
-from dsanet.commands.arguments import add_config_arguments, add_job_arguments, positive_int, read_config
+from dsanet.commands.arguments import add_config_arguments, add_job_arguments, int_between, read_config
 from dsanet.config.registry import METRICS
 from dsanet.data_tools.video.batch import TIME_LIMIT
 from tests.commands.conftest import ROOT
@@ -58,11 +58,11 @@ def test_config_options_require_a_config(words: list[str], option: str, capsys: 
     assert f'error: {option} ' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('text', ['0', '-1', 'two', '', '1.5'])
-def test_positive_int_rejects_other_text(text: str) -> None:
-    assert positive_int('12') == 12
-    with pytest.raises(argparse.ArgumentTypeError):
-        positive_int(text)
+@pytest.mark.parametrize('text', ['0', '-1', 'two', '', '1.5', '13'])
+def test_int_between_checks_the_range(text: str) -> None:
+    assert (int_between(1, 12)('12'), int_between(1)('13')) == (12, 13)
+    with pytest.raises(argparse.ArgumentTypeError, match=f'1 .*12.* {text!r}'):
+        int_between(1, 12)(text)
 
 
 def test_defaults_match_the_library() -> None:

@@ -182,7 +182,7 @@ def test_invalid_options_are_reported(
     with pytest.raises(SystemExit) as ended:
         browse(config, *options)
     assert ended.value.code == 2
-    assert re.search(f'^error: .*{text}', capsys.readouterr().err)
+    assert re.search(f'error: .*{text}', capsys.readouterr().err)
 
 
 def test_decoder_auto_shows_the_decoder_used(

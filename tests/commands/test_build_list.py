@@ -393,7 +393,7 @@ def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r"'.*/no.csv'.* --file val=no.csv"),
         (['kinetics400', 'videos', '.', '--skip-missing', '2'], r'--skip-missing .*0 .*1.* 2.0'),
         (['kinetics400', 'nowhere', '.', '--num-classes', '3'], r"'.*/nowhere'"),
-        (['kinetics400', 'videos', '.', '--num-classes', '3', '--workers', '0'], r'workers.* 0.* 1'),
+        (['kinetics400', 'videos', '.', '--num-classes', '3', '--workers', '0'], r'--workers.* 1.*0'),
         (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations'.* test.csv"),
         (['kinetics400', 'videos', '.', '--num-classes', '3', '--frames'], r"'img_\{:05d\}"),
         (['kinetics400', 'videos', '.', '--file', 'val=empty.csv'], r' val '),
@@ -403,7 +403,7 @@ def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (['kinetics400', 'videos', '.', '--val-fraction', '0'], r'--val-fraction .*folders'),
         (['csv', 'videos', '.', '--val-fraction', '0.2', '--seed', '1'], r'--val-fraction, --seed .*folders'),
         (['folders', 'videos', '.', '--first-label', '0'], r'--first-label .*csv'),
-        (['kinetics400', 'videos', '.', '--num-classes', '0'], r'--num-classes.* 1.* 0'),
+        (['kinetics400', 'videos', '.', '--num-classes', '0'], r'--num-classes.* 1.*0'),
         (['kinetics400', 'videos', 'empty.csv'], r'OUT empty.csv '),
         (['kinetics400', 'videos', 'empty.csv/x'], r'OUT empty.csv/x '),
         (['kinetics400', 'videos', '.', '--filename-tmpl', '{}.jpg'], r'--filename-tmpl.* --frames'),
@@ -425,7 +425,7 @@ def test_invalid_arguments_write_nothing(
     with pytest.raises(SystemExit, match='^2$'):
         main(arguments)
     shown = capsys.readouterr().err
-    assert re.search(f'^error: .*{text}', shown), shown
+    assert re.search(f'error: .*{text}', shown), shown
     assert sorted(tmp_path.rglob('*')) == before
 
 

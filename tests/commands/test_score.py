@@ -154,7 +154,7 @@ def test_average_choices_match_the_library() -> None:
         ('nowhere.pkl', 'nowhere.pkl'),
         ('one.pkl --weights 1', '--weights'),
         ('one.pkl two.json --weights 1', r'weights.*\[1.0\].* 2 '),
-        ('one.pkl --mistakes -1', '--mistakes .*0.* -1'),
+        ('one.pkl --mistakes -1', '--mistakes.* 0.*-1'),
         ('one.pkl --metrics Luck', "metrics.0.type='Luck'"),
         ('one.pkl multi.pkl', 'one.pkl .*multi.pkl'),
         ('multi.pkl --confusion x.png', 'multi.pkl'),

@@ -211,11 +211,11 @@ def test_workers_write_identical_files(videos, out, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (['--gop', '0'], '--gop .*1.* 0'),
+        (['--gop', '0'], '--gop.* 1.*0'),
         (['--gop', '4', '--codec', 'mjpeg'], '--gop 4 .*mjpeg.*--codec h264.*--gop 1'),
-        (['--qscale', '32'], '--qscale .*1.* 31.* 32'),
-        (['--crf', '52'], '--crf .*0.* 51.* 52'),
-        (['--short-side', '-1'], '--short-side .*0.* -1'),
+        (['--qscale', '32'], '--qscale.* 1 .*31.*32'),
+        (['--crf', '52'], '--crf.* 0 .*51.*52'),
+        (['--short-side', '-1'], '--short-side.* 0.*-1'),
         (['--fps', '0'], "'0'"),
     ],
 )
@@ -223,7 +223,7 @@ def test_invalid_options_are_reported(videos, out, capsys, options, text):
     write_video(videos / 'a.mp4', 2)
     with pytest.raises(SystemExit, match='^2$'):
         run(videos, out, *options)
-    assert re.search(f'^error: .*{text}', capsys.readouterr().err)
+    assert re.search(f'error: .*{text}', capsys.readouterr().err)
     assert not out.exists()
 
 
