@@ -78,13 +78,13 @@ def test_every_config_has_a_header_and_builds(config: str) -> None:
 
 
 def test_no_file_changes_the_import_path() -> None:
-    words = ('sys.' + 'path.', 'PYTHON' + 'PATH', 'noqa: ' + 'E402')
+    forbidden = ('sys.' + 'path.', 'PYTHON' + 'PATH', 'noqa: ' + 'E402')
     folders = ('codes', 'tools', 'tests', 'docs', 'configs', 'pretrained', '.ci')
     files = [*ROOT.glob('*'), *(file for folder in folders for file in (ROOT / folder).rglob('*'))]
     for file in files:
         if file.is_file() and file.suffix in ('.py', '.sh', '.md', '.toml', ''):
-            text = file.read_text()
-            assert not [word for word in words if word in text], file.relative_to(ROOT)
+            content = file.read_text()
+            assert not [text for text in forbidden if text in content], file.relative_to(ROOT)
 
 
 def test_base_configs_have_no_base() -> None:

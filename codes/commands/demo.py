@@ -71,9 +71,9 @@ def run(args: argparse.Namespace) -> None:
     print(f'Total time:  {time.monotonic() - started:.0f} s')
 
 
-def run_command(*words: object) -> float:
+def run_command(*arguments: object) -> float:
     """Print and run a dsanet command, and return the elapsed seconds."""
-    command = [str(word) for word in words]
+    command = [*map(str, arguments)]
     print(f'\n$ dsanet {shlex.join(command)}', flush=True)
     started = time.monotonic()
     status = subprocess.run([sys.executable, '-m', 'dsanet', *command], check=False).returncode

@@ -14,10 +14,10 @@ from tests.commands.conftest import ROOT
 DEMO = str(ROOT / 'configs/demo/dsanet_ordered_actions.py')
 
 
-def parse(words: list[str]) -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_config_arguments(parser)
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 def test_repeated_cfg_options_are_combined() -> None:
@@ -46,15 +46,15 @@ def test_unknown_import_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ('words', 'option'),
+    ('argv', 'option'),
     [
         (['convert', 'x.pth', 'y.pth', '--import', 'os'], '--import'),
         (['score', 'x', '--cfg-options', 'a=1'], '--cfg-options'),
     ],
 )
-def test_config_options_require_a_config(words: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_options_require_a_config(argv: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match='^2$'):
-        commands.main(words)
+        commands.main(argv)
     assert f'error: {option} ' in capsys.readouterr().err
 
 

@@ -27,9 +27,9 @@ def originals(tmp_path: Path) -> Path:
 
 
 def test_benchmark_of_generated_videos(tmp_path, capsys):
-    words = '--num-videos 1 --rounds 1 --workers 0 --num-frames 40 --height 64 --width 96'.split()
+    argv = '--num-videos 1 --rounds 1 --workers 0 --num-frames 40 --height 64 --width 96'.split()
     for _ in range(2):  # the second run reuses the files of the first
-        commands.main(['benchmark-decoding', *words, '--work-dir', str(tmp_path)])
+        commands.main(['benchmark-decoding', *argv, '--work-dir', str(tmp_path)])
         rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')][2:]
         assert len(rows) == len(DECODERS) * (2 + len(TRANSCODED)) + 1
         *_, num_files, psnr = rows[-1].strip(' |').split(' | ')
@@ -39,8 +39,8 @@ def test_benchmark_of_generated_videos(tmp_path, capsys):
 
 
 def test_benchmark_of_a_folder(originals, capsys):
-    words = '--num-videos 1 --rounds 1 --workers 0 --in-worker'.split()
-    commands.main(['benchmark-decoding', '--videos', str(originals), *words])
+    argv = '--num-videos 1 --rounds 1 --workers 0 --in-worker'.split()
+    commands.main(['benchmark-decoding', '--videos', str(originals), *argv])
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith('|')][2:]
     assert len(rows) == len(DECODERS) * (1 + len(TRANSCODED)) + 1
@@ -50,13 +50,13 @@ def test_benchmark_of_a_folder(originals, capsys):
 
 
 @pytest.mark.parametrize(
-    ('words', 'message'),
+    ('argv', 'message'),
     [
         (['--rounds', '0'], 'argument --rounds: '),
         (['--videos', 'nowhere'], 'nowhere'),
     ],
 )
-def test_invalid_options_are_reported(words, message, capsys):
+def test_invalid_options_are_reported(argv, message, capsys):
     with pytest.raises(SystemExit):
-        commands.main(['benchmark-decoding', *words])
+        commands.main(['benchmark-decoding', *argv])
     assert message in capsys.readouterr().err

@@ -19,8 +19,8 @@ from tests.engine.conftest import make_config
 from tests.make_videos import read_index, write_video
 
 
-def main(words: list[str]) -> int:
-    return commands.main(['browse', *words])
+def main(argv: list[str]) -> int:
+    return commands.main(['browse', *argv])
 
 
 @pytest.fixture(scope='module')
@@ -98,8 +98,8 @@ def test_bad_videos_are_reported_and_skipped(
     (tmp_path / 'bad.mp4').write_text('no video')
     (tmp_path / 'list.txt').write_text(f'{data}/val0.mp4 0\n{tmp_path}/bad.mp4 1\n{data}/val2.mp4 2\n')
     config = write_config(data, tmp_path / 'config.py', list_file=str(tmp_path / 'list.txt'))
-    words = [config, '--out', str(tmp_path / 'out'), '--workers', workers, '--split', 'val']
-    assert main(words) == 1
+    argv = [config, '--out', str(tmp_path / 'out'), '--workers', workers, '--split', 'val']
+    assert main(argv) == 1
     assert [item['index'] for item in seen] == [0, 2]
     errors = capsys.readouterr().err
     assert 'bad.mp4' in errors
@@ -108,9 +108,9 @@ def test_bad_videos_are_reported_and_skipped(
     sheet = tmp_path / 'out' / 'val_1.png'
     assert list(sheet.parent.iterdir()) == [sheet]
     sheet.unlink()
-    assert main([*words, '--index', '1']) == 1
+    assert main([*argv, '--index', '1']) == 1
     assert not sheet.exists()
-    assert main([*words, '--index', '0']) == 0
+    assert main([*argv, '--index', '0']) == 0
 
 
 def test_a_killed_worker_is_one_error_line(

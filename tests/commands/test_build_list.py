@@ -21,8 +21,8 @@ from tests.commands.conftest import ROOT
 Lines = dict[str, list[str]]
 
 
-def main(words: list[str]) -> int:
-    return commands.main(['build-list', *words])
+def main(argv: list[str]) -> int:
+    return commands.main(['build-list', *argv])
 
 
 def write(file: Path, content: Any) -> None:
@@ -294,8 +294,8 @@ def test_csv_paths_must_match_the_folder(tmp_path: Path) -> None:
 def test_missing_videos_are_reported_and_optionally_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     media = tmp_path / 'videos'
     kinetics(tmp_path, media)
-    gone = media / 'train/air drumming/_bbbbbbbbbb.mkv'
-    gone.unlink()
+    missing_file = media / 'train/air drumming/_bbbbbbbbbb.mkv'
+    missing_file.unlink()
     videos(media, 'x/-aaaaaaaaaa_000005_000015.mp4', 'old/-aaaaaaaaaa.mp4', 'val/unlisted.mp4')
     (media / 'train/riding_a_bike/-aaaaaaaaaa_000005_000015.mp4').rename(media / '-aaaaaaaaaa_000005_000015.mp4')
     arguments = ['kinetics400', str(media), str(tmp_path), '--num-classes', '3']

@@ -16,8 +16,8 @@ from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
 
 
-def main(words: list[str]) -> int:
-    return commands.main(['check', *words])
+def main(argv: list[str]) -> int:
+    return commands.main(['check', *argv])
 
 
 @pytest.fixture
@@ -177,11 +177,11 @@ def test_decoder_auto_shows_the_decoder_used(config: str, monkeypatch: pytest.Mo
 
 
 def test_every_frame_and_time_limit_take_effect(config: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    calls = []
     real = probe.Inspection
-    monkeypatch.setattr(probe, 'Inspection', lambda *a: asked.append(a) or real(*a))
+    monkeypatch.setattr(probe, 'Inspection', lambda *a: calls.append(a) or real(*a))
     run(config, '--every-frame', '--time-limit', '7')
-    jobs, _, workers, limit, _ = asked[0]
+    jobs, _, workers, limit, _ = calls[0]
     assert (all(job.every_frame for job in jobs), workers, limit) == (True, 2, 7)
 
 

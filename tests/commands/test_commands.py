@@ -12,7 +12,7 @@ from tests.utils.test_signals import IMPORTER, INTERRUPT, run
 
 HEAVY = {'av', 'cv2', 'matplotlib', 'numpy', 'torch', 'tqdm'}
 # Arguments that pass the argument parser of each command.
-WORDS = {
+ARGUMENTS = {
     'train': ['x.py'],
     'test': ['x.py', 'x.pth'],
     'launch': ['2', 'x.py'],
@@ -47,11 +47,11 @@ def test_version_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ('words', 'text'),
+    ('argv', 'text'),
     [(['trian'], "'train'"), (['build_list'], "'build-list'"), (['--helo'], '--help'), ([], '--help')],
 )
-def test_unknown_command_suggests_the_nearest(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.main(words) == 2
+def test_unknown_command_suggests_the_nearest(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(argv) == 2
     assert text in capsys.readouterr().err
 
 
@@ -83,7 +83,7 @@ def test_package_runs_as_a_program() -> None:
 def test_ctrl_c_during_imports_gives_status_130(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'scalars.jsonl').touch()
-    done = run(f'{IMPORTER}\nfrom dsanet.commands import main\nsys.exit(main({[name, *WORDS[name]]}))')
+    done = run(f'{IMPORTER}\nfrom dsanet.commands import main\nsys.exit(main({[name, *ARGUMENTS[name]]}))')
     assert done.returncode == 130
     assert done.stderr.count('\n') == 1, 'one line, no traceback'
 

@@ -84,9 +84,9 @@ def test_converted_file_loads_without_pickle(convert: Convert, tmp_path: Path, c
     assert 'backbone.layer1.0.conv1.bn.weight' in state
     content = {'state_dict': state, 'args': argparse.Namespace(lr=0.1), 'class_names': ['a', 'b', 'c']}
     torch.save(content, tmp_path / 'x.pth')
-    refused = convert(tmp_path / 'x.pth', tmp_path / 'y.pth')
-    assert refused.status == 2
-    assert '--allow-pickle' in refused.err
+    result = convert(tmp_path / 'x.pth', tmp_path / 'y.pth')
+    assert result.status == 2
+    assert '--allow-pickle' in result.err
     assert not (tmp_path / 'y.pth').exists()
 
     done = convert(tmp_path / 'x.pth', tmp_path / 'y.pth', '--config', config, '--allow-pickle')

@@ -15,10 +15,10 @@ def test_curves_of_work_dirs(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     assert out.is_file()
     commands.main(['curves', str(tmp_path), str(tmp_path)])
     assert (tmp_path / 'curves.png').is_file(), 'default: in the first work dir'
-    for words, text in (
+    for argv, text in (
         ([tmp_path / 'nowhere'], 'nowhere'),
         ([tmp_path, '--scalars', 'val/top5'], 'top5'),
     ):
         with pytest.raises(SystemExit, match='^2$'):
-            commands.main(['curves', *map(str, words)])
+            commands.main(['curves', *map(str, argv)])
         assert text in capsys.readouterr().err

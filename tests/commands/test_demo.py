@@ -10,8 +10,8 @@ from tests.commands.conftest import ROOT
 def test_demo_tests_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = []
 
-    def fake_run_command(*words: object) -> float:
-        commands.append(' '.join(map(str, words)).replace(str(tmp_path), 'OUT'))
+    def fake_run_command(*arguments: object) -> float:
+        commands.append(' '.join(map(str, arguments)).replace(str(tmp_path), 'OUT'))
         work_dir = tmp_path / 'dsanet_ordered_actions_seed1'
         work_dir.mkdir(exist_ok=True)
         for name in ('epoch_9.pth', 'epoch_10.pth', 'best.pth'):

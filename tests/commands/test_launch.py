@@ -39,16 +39,16 @@ def test_gpus_option_starts_the_command_in_processes(
     monkeypatch.setattr(launching, 'run', lambda *call: calls.append(call) or (143, 'stopped by SIGTERM'))
     monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_args, **_options: None)  # adds log handlers
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    words = [*command, '--gpus', '2', '--amp', 'bf16']
-    assert commands.main(words) == 143
-    assert calls == [(launching.LaunchCfg(2), [sys.executable, '-u', '-m', 'dsanet', *words])]
+    argv = [*command, '--gpus', '2', '--amp', 'bf16']
+    assert commands.main(argv) == 143
+    assert calls == [(launching.LaunchCfg(2), [sys.executable, '-u', '-m', 'dsanet', *argv])]
     # In the started processes, the command runs without another launch.
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
-    assert launch_command(argparse.Namespace(gpus=2, argv=words)) is None
+    assert launch_command(argparse.Namespace(gpus=2, argv=argv)) is None
     assert len(calls) == 1
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '3')
     with pytest.raises(SystemExit, match='^2$'):
-        commands.main(words)
+        commands.main(argv)
     assert re.search('\nerror: .*--gpus 2.* 3 ', capsys.readouterr().err)
 
 

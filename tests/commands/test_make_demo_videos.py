@@ -24,8 +24,8 @@ def test_invalid_arguments_are_reported(tmp_path, capsys, arguments, tokens):
 
 def test_result_is_reported_in_one_line(tmp_path, capsys):
     out = tmp_path / 'out'
-    words = ['make-demo-videos', str(out), *'--num-videos 16 --val-fraction 0.5 --size 32'.split()]
-    assert commands.main(words) == 0
+    argv = ['make-demo-videos', str(out), *'--num-videos 16 --val-fraction 0.5 --size 32'.split()]
+    assert commands.main(argv) == 0
     assert re.search(f' 8 .* 8 .*{out}: 8 .* 63 .* 32x32', capsys.readouterr().out)
-    assert commands.main(words) == 0
+    assert commands.main(argv) == 0
     assert str(out) in capsys.readouterr().out

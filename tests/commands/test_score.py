@@ -40,10 +40,10 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.chdir(folder)
 
     def run(text: str) -> tuple[str, str, int]:
-        words = [str(ROOT / word) if word.startswith('configs/') else word for word in text.split()]
+        argv = [str(ROOT / word) if word.startswith('configs/') else word for word in text.split()]
         status = 0
         try:
-            commands.main(['score', *words])
+            commands.main(['score', *argv])
         except SystemExit as end:
             status = end.code
         output = capsys.readouterr()

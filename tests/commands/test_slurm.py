@@ -13,7 +13,7 @@ from tests.engine.test_trainer import assert_same_run
 
 ROOT = Path(__file__).parents[2]
 SRUN = r"""#!/usr/bin/env bash
-echo "$*" > "$STUB/asked"
+echo "$*" > "$STUB/srun_args"
 while [[ $1 == --* ]]; do
     [[ $1 == --nodes=* ]] && nodes=${1#--nodes=}
     shift
@@ -56,11 +56,11 @@ def test_train_script_starts_one_launcher_per_machine(slurm: dict[str, str], tmp
     environment = slurm | {'GPUS': '4', 'GPUS_PER_NODE': '2', 'CPUS_PER_TASK': '3', 'SRUN_ARGS': '--time=5 --account=x'}
     done = run('slurm_train.sh', 'video', 'name', 'a config.py', '--seed', '1', environment=environment)
     assert done.returncode == 0, done.stderr
-    asked = (tmp_path / 'asked').read_text()
+    srun_args = (tmp_path / 'srun_args').read_text()
     for option in ('--partition=video', '--job-name=name', '--nodes=2', '--ntasks=2', '--ntasks-per-node=1'):
-        assert option in asked
+        assert option in srun_args
     for option in ('--gres=gpu:2', '--cpus-per-task=6', '--signal=TERM@180', '--time=5 --account=x bash '):
-        assert option in asked
+        assert option in srun_args
     for node in (0, 1):
         lines = (tmp_path / f'launch{node}').read_text().splitlines()
         assert lines == [
@@ -73,7 +73,7 @@ def test_test_script_passes_checkpoint_and_exit_status(slurm: dict[str, str], tm
     environment = slurm | {'GPUS': '2', 'PORT': '4321', 'STATUS': '143', 'STOP_TIMEOUT': '60'}
     done = run('slurm_test.sh', 'video', 'name', 'c.py', 'x.pth', '--out', 'y.json', environment=environment)
     assert done.returncode == 143
-    assert '--signal=TERM@90' in (tmp_path / 'asked').read_text()
+    assert '--signal=TERM@90' in (tmp_path / 'srun_args').read_text()
     lines = (tmp_path / 'launch0').read_text().splitlines()
     assert lines == ['tools/launch.py 2 tools/test_recognizer.py c.py x.pth --out y.json', '1 localhost 4321 60']
 

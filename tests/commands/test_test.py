@@ -101,8 +101,8 @@ def test_checkpoint_contains_its_config(
 ) -> None:
     content = {**torch.load(weights, weights_only=True), 'config': load_config(config)}
     torch.save(content, tmp_path / 'best.pth')
-    for name, words in (('without', [tmp_path / 'best.pth']), ('with', [config, tmp_path / 'best.pth'])):
-        commands.main(['test', *map(str, words), '--out', str(tmp_path / f'{name}.json'), *SMALL])
+    for name, argv in (('without', [tmp_path / 'best.pth']), ('with', [config, tmp_path / 'best.pth'])):
+        commands.main(['test', *map(str, argv), '--out', str(tmp_path / f'{name}.json'), *SMALL])
     assert (tmp_path / 'without.json').read_bytes() == (tmp_path / 'with.json').read_bytes()
     assert 'model.average_views' not in capsys.readouterr().out
     output = test_here(checkpoint=tmp_path / 'best.pth', options=('model.average_views=prob',))
@@ -120,12 +120,12 @@ def test_checkpoint_of_other_classes_is_an_error(test_here: Test, data: Path, we
 
 
 @pytest.mark.usefixtures('test_here')
-@pytest.mark.parametrize(('words', 'text'), [(['x.py'], r'x\.py'), (['{weights}'], r'random\.pth')])
+@pytest.mark.parametrize(('argv', 'text'), [(['x.py'], r'x\.py'), (['{weights}'], r'random\.pth')])
 def test_config_or_weights_alone_is_an_error(
-    words: list[str], text: str, weights: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[str], text: str, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match='^2$'):
-        commands.main(['test', *(word.format(weights=weights) for word in words)])
+        commands.main(['test', *(word.format(weights=weights) for word in argv)])
     assert re.search(text, capsys.readouterr().err)
 
 
@@ -217,8 +217,8 @@ def test_partial_results_are_not_mixed_or_lost(
         (['--average-views', 'prob'], None, [], r'model\.average_views .*prob'),
         (['--amp', 'bf16'], None, [], 'amp .*bf16'),
     ):
-        words = {} if checkpoint is None else {'checkpoint': checkpoint}
-        text = test_here('--out', out, '--resume-test', *arguments, **words, options=tuple(options))
+        override = {} if checkpoint is None else {'checkpoint': checkpoint}
+        text = test_here('--out', out, '--resume-test', *arguments, **override, options=tuple(options))
         assert text.startswith('exit status 2')
         assert re.search(f'error: .*{parts} .*{message}', text), text
     listed = (data / 'val.txt').read_text()
