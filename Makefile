@@ -23,10 +23,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 demo: setup
-	$(BIN)/python tools/demo.py
+	$(BIN)/dsanet demo
 
 demo-models: setup
-	$(BIN)/python tools/demo.py --all --out work_dirs/demo_models
+	$(BIN)/dsanet demo --all --out work_dirs/demo_models
 
 lint: setup-dev
 	$(BIN)/ruff check .

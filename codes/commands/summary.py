@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> None:
         try:
             summary = summarize(config['model'], shape)
         except RuntimeError as error:  # from torch, if the input is too small
-            raise ValueError(f'input shape U x T x H x W = {" x ".join(map(str, shape))} fails: {error}') from error
+            size = ' x '.join(map(str, shape))
+            raise ValueError(f'the model cannot process the input shape U x T x H x W = {size}: {error}') from error
     if args.json:
         print(json.dumps(summary, indent=2))
         return
@@ -114,5 +115,5 @@ def _read_config(args: argparse.Namespace) -> dict[str, Any]:
         return read_config(args, LOADERS)
     except (OSError, ValueError):
         config = load_config_with_classes(args.config, args.cfg_options, args.imports, num_classes=NUM_CLASSES)
-    sys.stderr.write(f'num_classes is not set and the dataset cannot be read: using {NUM_CLASSES}\n')
+    sys.stderr.write(f'num_classes is not set and there is no dataset to count the classes in; using {NUM_CLASSES}\n')
     return config
