@@ -2,7 +2,7 @@
 
 Reads the lists, compares the labels with the number of classes, finds duplicates and training videos that are also in
 the validation or test list, opens each file and decodes some of its frames, and runs the pipeline of each split on one
-video. Writes report.txt, report.json, report.png (histograms) and classes_*.png (training samples of each class).
+video. Writes report.txt, report.json and classes_*.png (training samples of each class).
 files.jsonl keeps the results per file, so that an interrupted check continues, and a later check opens only files that
 are new, changed or unreadable.
 
@@ -43,10 +43,8 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_checks.pipeline import try_pipelines
     from dsanet.data_checks.reading import read_splits
     from dsanet.data_checks.run import full_report, quick_report
-    from dsanet.data_tools.visualization import save_png
     from dsanet.engine.logging import plain_errors
     from dsanet.reports.class_sheets import draw_samples, remove_old_sheets
-    from dsanet.reports.dataset_report import draw_report
     from dsanet.utils.files import check_writable, write_atomically
     from dsanet.utils.text import printable
 
@@ -74,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         write_atomically(text.encode(), args.out / 'report.txt')
         write_atomically(content.encode(), args.out / 'report.json')
-        save_png(draw_report(report, splits, facts, title), args.out / 'report.png')
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
                 heading = f'{title}, {split.name}: middle frames'
@@ -84,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f'error: cannot write the report: {printable(str(error))}\n')
         return 2
     print(report.text())
-    print(f'\nWritten to {args.out}: report.txt, report.json, report.png {" ".join(f.name for f in files)}')
+    print(f'\nWritten to {args.out}: {" ".join(["report.txt", "report.json", *(file.name for file in files)])}')
     return 0 if report.is_fit and not (args.strict and report.of_level('warning')) else 1
 
 

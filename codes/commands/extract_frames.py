@@ -6,7 +6,7 @@ Without --fps, every frame is written once. No ffmpeg program is needed.
 An interrupted run continues with the same command. Failed videos are listed in OUT_DIR/failures.jsonl with the reason.
 A video that ends more than 0.5 s (long videos: 1 s) before the duration in its header is damaged, and is written only
 with --keep-damaged.
-Exit status: 0 all videos written; 1 a video failed or a folder could not be read; 2 wrong arguments or disk full.
+Exit status: 0 all videos written; 1 a video failed; 2 wrong arguments or disk full.
 """
 
 import argparse
