@@ -248,7 +248,7 @@ def test_class_names_with_line_breaks_are_errors(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit) as stop:
         main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0'])
     assert stop.value.code == 2
-    assert re.match(r"error: .*'clap\\nhands'.* 'clap\\nhands/1.mp4'", capsys.readouterr().err)
+    assert re.match(r"error: .*'clap\\nhands'.*'clap\\nhands/1.mp4'", capsys.readouterr().err)
     assert not (tmp_path / 'classes.txt').exists()
 
 
@@ -390,13 +390,13 @@ def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (['ucf101', 'videos', '.', '--annotations', 'empty'], r"classInd.txt .*'empty'"),
         (['kinetics400', 'videos', '.', '--file', 'train'], r'--file train.* ROLE=FILE.* train,'),
         (['kinetics400', 'videos', '.', '--file', 'json=a'], r'--file json=.* train'),
-        (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r"'.*/no.csv'.* --file val=no.csv"),
+        (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r'--file val=no.csv'),
         (['kinetics400', 'videos', '.', '--skip-missing', '2'], r'--skip-missing .*0 .*1.* 2.0'),
         (['kinetics400', 'nowhere', '.', '--num-classes', '3'], r"'.*/nowhere'"),
         (['kinetics400', 'videos', '.', '--num-classes', '3', '--workers', '0'], r'--workers.* 1.*0'),
         (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations'.* test.csv"),
         (['kinetics400', 'videos', '.', '--num-classes', '3', '--frames'], r"'img_\{:05d\}"),
-        (['kinetics400', 'videos', '.', '--file', 'val=empty.csv'], r' val '),
+        (['kinetics400', 'videos', '.', '--file', 'val=empty.csv'], r'\bval\b'),
         (['kinetics400', 'videos', '.', '--annotations', 'empty', '--file', 'test=annotations/test.csv'], r'test.csv'),
         (['folders', 'videos', '.', '--annotations', 'x'], r'--annotations'),
         (['folders', 'videos', '.', '--file', 'x=y'], r'--file'),
@@ -429,22 +429,12 @@ def test_invalid_arguments_write_nothing(
     assert sorted(tmp_path.rglob('*')) == before
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'text'),
-    [
-        (['--first-label', '1'], r"first_label=1.* 'clap'"),
-        (['--split-column', 'split'], r"split_column='split'.* all.csv"),
-        (['--label-separator', ''], 'label_separator'),
-    ],
-)
-def test_unused_csv_options_are_errors(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
-) -> None:
+def test_first_label_requires_numbers_as_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos(tmp_path / 'videos', 'a.mp4')
     write(tmp_path / 'annotations/train.csv', 'path,label\na.mp4,clap\n')
     with pytest.raises(SystemExit, match='^2$'):
-        main(['csv', str(tmp_path / 'videos'), str(tmp_path), *arguments])
-    assert re.search(text, capsys.readouterr().err)
+        main(['csv', str(tmp_path / 'videos'), str(tmp_path), '--first-label', '1'])
+    assert re.match("error: .*first_label=1.* 'clap'", capsys.readouterr().err)
 
 
 def test_existing_lists_keep_their_class_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -457,7 +447,7 @@ def test_existing_lists_keep_their_class_numbers(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit, match='2'):
         main(of_frames)
     file = tmp_path / 'classes.txt'
-    assert re.match(f'error: .*train.txt .*{tmp_path} .*--class-file {file}', capsys.readouterr().err)
+    assert re.match(f'error: .*train.txt .*--class-file {file}', capsys.readouterr().err)
     assert {file: file.read_bytes() for file in tmp_path.glob('*.*')} == before
     assert main([*of_frames, '--class-file', str(file)]) == 0
     assert lines_of(tmp_path) == {
