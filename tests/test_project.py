@@ -156,3 +156,12 @@ def test_every_import_is_a_declared_dependency() -> None:
                     assert names.get(top, top) in listed, (
                         f'{file.relative_to(ROOT)} imports {top}, which pyproject.toml does not list'
                     )
+
+
+def test_test_names_have_at_most_eight_words() -> None:
+    long = []
+    for file in sources('tests'):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and re.fullmatch(r'test(_[^_]+){9,}', node.name):
+                long.append(f'{file.relative_to(ROOT)}:{node.lineno} {node.name}')
+    assert not long, '\n'.join(long)
