@@ -1,0 +1,8 @@
+"""Run ``dsanet benchmark-decoding``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['benchmark-decoding', *sys.argv[1:]]))

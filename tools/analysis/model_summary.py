@@ -1,0 +1,8 @@
+"""Run ``dsanet summary``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['summary', *sys.argv[1:]]))

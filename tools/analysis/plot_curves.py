@@ -1,0 +1,8 @@
+"""Run ``dsanet curves``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['curves', *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""Run ``dsanet convert``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['convert', *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""Run ``dsanet browse``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['browse', *sys.argv[1:]]))

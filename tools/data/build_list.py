@@ -1,0 +1,8 @@
+"""Run ``dsanet build-list``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['build-list', *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""Run ``dsanet check``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['check', *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""Run ``dsanet extract-frames``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['extract-frames', *sys.argv[1:]]))

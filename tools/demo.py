@@ -1,0 +1,8 @@
+"""Run ``dsanet demo``."""
+
+import sys
+
+from dsanet.commands import main
+
+if __name__ == '__main__':
+    sys.exit(main(['demo', *sys.argv[1:]]))
