@@ -28,10 +28,10 @@ $(VENV)/installed-docs: $(VENV)/installed
 	touch $@
 
 demo: setup
-	$(BIN)/python tools/demo.py
+	$(BIN)/dsanet demo
 
 demo-models: setup
-	$(BIN)/python tools/demo.py --all --out work_dirs/demo_models
+	$(BIN)/dsanet demo --all --out work_dirs/demo_models
 
 lint: setup-dev
 	$(BIN)/ruff check .
@@ -39,6 +39,7 @@ lint: setup-dev
 	mkdir -p $(VENV)/src && ln -sfn ../../codes $(VENV)/src/dsanet
 	$(BIN)/mypy
 	$(BIN)/shellcheck *.sh tools/*.sh pretrained/*.sh .ci/run
+	$(BIN)/codespell codes configs docs tests tools pretrained *.md *.sh Makefile pyproject.toml
 
 test: lint
 	$(BIN)/python -m pytest

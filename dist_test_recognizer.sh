@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Tests a recognizer: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [args of dsanet test]
-# Without any GPU, GPUS is the number of processes on the CPU. Environment: see dsanet launch --help; PYTHON.
+# Test a recognizer: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [options of dsanet test]
+# On a machine without GPUs, GPUS is the number of CPU processes. For environment variables see dsanet launch --help;
+# PYTHON is the Python interpreter (default: python).
 set -euo pipefail
 if [[ $# -lt 3 ]]; then
-    echo "usage: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [args]" >&2
+    echo "usage: bash dist_test_recognizer.sh CONFIG CHECKPOINT GPUS [options]" >&2
     exit 2
 fi
 config=$1

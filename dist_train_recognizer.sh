@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Trains a recognizer: bash dist_train_recognizer.sh CONFIG GPUS [args of dsanet train]
-# Without any GPU, GPUS is the number of processes on the CPU. Environment: see dsanet launch --help; PYTHON.
+# Train a recognizer: bash dist_train_recognizer.sh CONFIG GPUS [options of dsanet train]
+# On a machine without GPUs, GPUS is the number of CPU processes. For environment variables see dsanet launch --help;
+# PYTHON is the Python interpreter (default: python).
 set -euo pipefail
 if [[ $# -lt 2 ]]; then
-    echo "usage: bash dist_train_recognizer.sh CONFIG GPUS [args]" >&2
+    echo "usage: bash dist_train_recognizer.sh CONFIG GPUS [options]" >&2
     exit 2
 fi
 config=$1

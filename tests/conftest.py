@@ -1,4 +1,4 @@
-"""What every test gets: seeded random numbers, few threads, and a word about GPUs."""
+"""Setup for all tests: fixed seeds, two threads, and GPU tests skipped without a GPU."""
 
 import os
 import random
@@ -10,13 +10,13 @@ import pytest
 import torch
 
 torch.set_num_threads(2)
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a script in the background; tests send it to themselves
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background by a script; tests need SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    """Let no test depend on which tests ran before it."""
+def _fixed_seeds() -> Iterator[None]:
+    """Make each test independent of the tests that ran before it."""
     random.seed(0)
     np.random.seed(0)
     with torch.random.fork_rng(devices=[]):
@@ -25,7 +25,7 @@ def _seeded() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip ``needs_gpu`` tests without a GPU, unless FAIL_WITHOUT_GPU says that there must be one."""
+    """Skip ``needs_gpu`` tests without a GPU, unless FAIL_WITHOUT_GPU is set."""
     if torch.cuda.is_available() or os.environ.get('FAIL_WITHOUT_GPU'):
         return
     for item in items:

@@ -1,6 +1,6 @@
-"""Import every module of DSANet and print the changes to the process state. Run by test_package.py.
+"""Import every module of DSANet and print the global state that changed. Run by test_package.py.
 
-The arguments are third-party modules to import first, so that their changes are not reported.
+Arguments: third-party modules to import first, because their side effects are not ours.
 """
 
 import atexit
@@ -25,7 +25,7 @@ import torch
 
 
 def state() -> dict[str, Any]:
-    """Return the process-wide state that an import could change."""
+    """Return the global state of the process that an import could change."""
     loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
     return {
         'argv': sys.argv[:],
@@ -40,7 +40,7 @@ def state() -> dict[str, Any]:
         'log handlers': {one.name: one.handlers[:] for one in (logging.root, *loggers) if one.handlers},
         'log levels': {one.name: one.level for one in (logging.root, *loggers) if one.level},
         'log settings': (logging.getLoggerClass(), logging.root.manager.disable, logging.raiseExceptions),
-        'matplotlib': matplotlib.rcParams.copy(),  # dict() would select a backend
+        'matplotlib': matplotlib.rcParams.copy(),  # dict(rcParams) would choose a backend
         'numpy': (np.geterr(), np.get_printoptions()),
         'path': (sys.path[:], sys.meta_path[:], sys.path_hooks[:]),
         'pyplot': 'matplotlib.pyplot' in sys.modules,

@@ -1,11 +1,11 @@
-"""The rooms of the package and the order in which they may use each other; CONTRIBUTING.md shows it as a picture."""
+"""The layers of the package: who may import whom. CONTRIBUTING.md has the same table."""
 
 import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'codes'
 
-# From the ground up. A file imports from its own room and from rooms of lower layers.
+# From bottom to top. A file imports from its own folder and from lower layers.
 LAYERS = (
     ('utils',),
     ('config',),
@@ -15,15 +15,15 @@ LAYERS = (
     ('explain', 'reports'),
     ('apis', 'commands'),
 )
-HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
+LEVELS = {folder: level for level, folders in enumerate(LAYERS) for folder in folders}
 
 
-def imports_of(file: Path) -> list[tuple[int, str]]:
-    """Return line and dotted name of all that a file imports from the package, inside functions too."""
+def find_imports(file: Path) -> list[tuple[int, str]]:
+    """Return line and dotted name of each import from the package, including imports in functions."""
     found = []
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f'{file}:{node.lineno}: a relative import'
+            assert node.level == 0, f'{file}:{node.lineno}: relative import'
             module = node.module or ''
             names = [f'{module}.{alias.name}' for alias in node.names]
         elif isinstance(node, ast.Import):
@@ -34,8 +34,8 @@ def imports_of(file: Path) -> list[tuple[int, str]]:
     return found
 
 
-def module_of(name: str) -> str | None:
-    """Return the module of a dotted name whose last part may be something inside of it."""
+def find_module(name: str) -> str | None:
+    """Return the module of a dotted name, which may end with a name defined in the module."""
     for dotted in (name, name.rpartition('.')[0]):
         path = PACKAGE.joinpath(*dotted.split('.')[1:])
         if path.with_suffix('.py').is_file() or (path / '__init__.py').is_file():
@@ -43,47 +43,48 @@ def module_of(name: str) -> str | None:
     return None
 
 
-def name_of(file: Path) -> str:
+def module_name(file: Path) -> str:
     parts = file.relative_to(PACKAGE).with_suffix('').parts
     return '.'.join(('dsanet', *parts)).removesuffix('.__init__')
 
 
-def test_no_import_runs_upward() -> None:
-    upward = []
+def test_files_import_only_from_lower_layers() -> None:
+    wrong = []
     for file in PACKAGE.rglob('*.py'):
-        room = name_of(file).split('.')[1] if name_of(file) != 'dsanet' else 'apis'
-        for line, name in imports_of(file):
+        folder = module_name(file).split('.')[1] if module_name(file) != 'dsanet' else 'apis'
+        for line, name in find_imports(file):
             other = name.split('.')[1]
-            if other != room and other in HEIGHT and HEIGHT[other] >= HEIGHT.get(room, len(LAYERS)):
-                upward.append(f'{file.relative_to(PACKAGE)}:{line} imports {name}')
-    assert not upward, '\n'.join(upward)
+            if other != folder and other in LEVELS and LEVELS[other] >= LEVELS.get(folder, len(LAYERS)):
+                wrong.append(f'{file.relative_to(PACKAGE)}:{line} imports {name}')
+    assert not wrong, '\n'.join(wrong)
 
 
-def test_every_room_has_its_layer() -> None:
-    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or (path / '__init__.py').is_file()}
-    assert rooms - {'__init__', '__main__'} <= HEIGHT.keys()
+def test_every_folder_has_a_layer() -> None:
+    folders = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or (path / '__init__.py').is_file()}
+    assert folders - {'__init__', '__main__'} <= LEVELS.keys()
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    uses: dict[str, set[str]] = {}
+def test_there_are_no_circular_imports() -> None:
+    imports: dict[str, set[str]] = {}
     for file in PACKAGE.rglob('*.py'):
-        uses[name_of(file)] = {module for _, name in imports_of(file) if (module := module_of(name)) is not None}
+        modules = {module for _, name in find_imports(file) if (module := find_module(name)) is not None}
+        imports[module_name(file)] = modules
     done: set[str] = set()
 
-    def walk(module: str, trail: tuple[str, ...]) -> None:
-        assert module not in trail, ' -> '.join((*trail[trail.index(module) :], module))
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, ' -> '.join((*path[path.index(module) :], module))
         if module not in done:
-            for other in sorted(uses.get(module, ())):
-                walk(other, (*trail, module))
+            for other in sorted(imports.get(module, ())):
+                visit(other, (*path, module))
             done.add(module)
 
-    for module in sorted(uses):
-        walk(module, ())
+    for module in sorted(imports):
+        visit(module, ())
 
 
-def test_loading_and_models_draw_nothing() -> None:
-    for room in ('datasets', 'models'):
-        for file in (PACKAGE / room).rglob('*.py'):
+def test_datasets_and_models_do_not_use_matplotlib() -> None:
+    for folder in ('datasets', 'models'):
+        for file in (PACKAGE / folder).rglob('*.py'):
             assert 'matplotlib' not in file.read_text(), file
 
 

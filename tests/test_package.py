@@ -1,4 +1,4 @@
-"""The package as others see it: its names, what importing it does to a program, and what pyproject.toml says of it."""
+"""The package from outside: public names, side effects of importing it, and its pyproject.toml."""
 
 import ast
 import re
@@ -42,14 +42,14 @@ def test_type_checkers_see_all_public_names() -> None:
     assert (ROOT / 'codes/py.typed').is_file()
 
 
-def test_import_alone_loads_the_standard_library_only() -> None:
+def test_importing_dsanet_loads_only_standard_library_modules() -> None:
     code = "import sys; before = set(sys.modules); import dsanet; print(*{*sys.modules} - before, sep='\\n')"
     packages = {name.partition('.')[0] for name in run_python('-c', code).split()}
     assert packages - sys.stdlib_module_names == {'dsanet'}
 
 
-def imports_of_others() -> set[str]:
-    """Return the modules of others that ours import at their top."""
+def third_party_imports() -> set[str]:
+    """Return all modules outside the package that it imports at module level."""
     found = set()
     for file in (ROOT / 'codes').rglob('*.py'):
         for node in ast.parse(file.read_text()).body:
@@ -61,22 +61,22 @@ def imports_of_others() -> set[str]:
 
 
 @pytest.mark.sweep
-def test_importing_every_module_changes_nothing_else() -> None:
-    assert run_python(str(ROOT / 'tests/import_all.py'), *sorted(imports_of_others())) == ''
+def test_importing_modules_changes_no_global_state() -> None:
+    assert run_python(str(ROOT / 'tests/import_all.py'), *sorted(third_party_imports())) == ''
 
 
 def read_pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / 'pyproject.toml').read_text())
 
 
-def test_package_list_names_every_folder() -> None:
+def test_package_list_contains_every_folder() -> None:
     folders = sorted({file.parent for file in (ROOT / 'codes').rglob('*.py')})
     assert all((folder / '__init__.py').is_file() for folder in folders)
     names = ['.'.join(('dsanet', *folder.relative_to(ROOT / 'codes').parts)) for folder in folders]
     assert sorted(read_pyproject()['tool']['setuptools']['packages']) == sorted([*names, 'dsanet.configs'])
 
 
-def test_dependencies_stand_in_pyproject_only() -> None:
+def test_dependencies_are_only_in_pyproject() -> None:
     assert [file.name for file in ROOT.glob('*requirements*')] == ['requirements.txt']
     assert (ROOT / 'requirements.txt').read_text() == '-e .\n'
     assert not [name for name in ('setup.py', 'setup.cfg', 'Pipfile', 'environment.yml') if (ROOT / name).exists()]
@@ -84,7 +84,7 @@ def test_dependencies_stand_in_pyproject_only() -> None:
     assert extras == {'torchcodec', 'wandb', 'mlflow', 'export', 'web', 'hub', 'docs', 'dev'}
 
 
-def test_version_stands_in_the_package_only() -> None:
+def test_version_is_only_in_the_package() -> None:
     assert 'version' not in read_pyproject()['project']
     assert re.fullmatch(r'\d+\.\d+\.\d+', dsanet.__version__)
     others = [file for pattern in ('*.py', '*.md', '*.sh') for file in ROOT.glob(f'[!.]*/**/{pattern}')]

@@ -1,4 +1,4 @@
-"""What holds for the project as a whole: modules import, tools answer, configs are sound, files are in place."""
+"""Rules for the whole project: every module imports, every config builds, every source file has a test."""
 
 import ast
 import importlib
@@ -41,12 +41,12 @@ def sources(folder: str) -> list[Path]:
 
 
 @pytest.mark.parametrize('name', MODULES)
-def test_every_module_can_be_imported(name: str) -> None:
-    assert importlib.import_module(name).__doc__, f'{name} does not say what it is for'
+def test_every_module_has_a_docstring(name: str) -> None:
+    assert importlib.import_module(name).__doc__, f'{name} has no docstring'
 
 
 @pytest.mark.parametrize('tool', TOOLS)
-def test_every_tool_explains_itself(
+def test_every_tool_shows_its_help(
     tool: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, 'argv', [tool, '--help'])
@@ -56,32 +56,18 @@ def test_every_tool_explains_itself(
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize('tool', TOOLS)
-def test_every_tool_starts_on_its_own(tool: str) -> None:
-    done = subprocess.run([sys.executable, tool, '--help'], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert 'usage:' in done.stdout
-    assert not done.stderr
-
-
-@pytest.mark.sweep
-def test_library_imports_the_decoder_behind_torch_and_warns_of_nothing() -> None:
-    command = [
-        sys.executable,
-        '-W',
-        'error',
-        '-c',
-        'import dsanet.models, dsanet.engine.trainer',
-    ]
-    subprocess.run(command, cwd=ROOT, check=True)
+def test_library_imports_without_warnings() -> None:
+    code = 'import dsanet.models, dsanet.engine.trainer'
+    subprocess.run([sys.executable, '-W', 'error', '-c', code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize('config', CONFIGS)
-def test_every_config_is_a_page_that_builds(config: str) -> None:
+def test_every_config_has_a_header_and_builds(config: str) -> None:
     text = (ROOT / config).read_text()
     for word in ('What ', 'Train ', 'Test ', 'Batch ', 'Expected '):
-        assert f'\n{word}' in text, f'the lab note of {config} has no line {word!r}'
+        assert f'\n{word}' in text, f'the header of {config} has no line {word!r}'
     assert f'bash dist_train_recognizer.sh {config}' in text
-    assert not re.search(r'@[A-Z]+@', text), f'{config} has a blank that was never filled in'
+    assert not re.search(r'@[A-Z]+@', text), f'{config} has a placeholder that was not filled in'
     assert len(re.findall(r"'\.\./_base_/", text)) <= 4
     loaded = load_config_with_classes(ROOT / config, num_classes=2)
     before = repr(loaded)
@@ -91,19 +77,19 @@ def test_every_config_is_a_page_that_builds(config: str) -> None:
     assert len(find_input_shape(loaded)) == 4
 
 
-def test_nobody_touches_the_search_path() -> None:
-    words = ('sys.' + 'path.', 'PYTHON' + 'PATH', 'noqa: ' + 'E402')
+def test_no_file_changes_the_import_path() -> None:
+    forbidden = ('sys.' + 'path.', 'PYTHON' + 'PATH', 'noqa: ' + 'E402')
     folders = ('codes', 'tools', 'tests', 'docs', 'configs', 'pretrained', '.ci')
     files = [*ROOT.glob('*'), *(file for folder in folders for file in (ROOT / folder).rglob('*'))]
     for file in files:
         if file.is_file() and file.suffix in ('.py', '.sh', '.md', '.toml', ''):
-            text = file.read_text()
-            assert not [word for word in words if word in text], file.relative_to(ROOT)
+            content = file.read_text()
+            assert not [text for text in forbidden if text in content], file.relative_to(ROOT)
 
 
-def test_fragments_inherit_from_nothing() -> None:
+def test_base_configs_have_no_base() -> None:
     for file in (ROOT / 'configs' / '_base_').rglob('*.py'):
-        assert '_base_ =' not in file.read_text(), f'{file} makes the inheritance deeper than one level'
+        assert '_base_ =' not in file.read_text(), f'{file} has a _base_; only one level of inheritance is allowed'
 
 
 @pytest.mark.parametrize(
@@ -113,55 +99,44 @@ def test_fragments_inherit_from_nothing() -> None:
         ('configs/kinetics/r50_e100_s1_8.py', 'configs/kinetics/i3d_r50_e100_s1_8.py'),
     ],
 )
-def test_controls_differ_in_the_module_alone(one: str, other: str) -> None:
-    dsanet, control = load_config(ROOT / one), load_config(ROOT / other)
+def test_baseline_configs_differ_only_in_the_module(one: str, other: str) -> None:
+    dsanet, baseline = load_config(ROOT / one), load_config(ROOT / other)
     assert dsanet['model'].pop('module_cfg')['type'] == 'DSA'
-    assert control['model'].pop('module_cfg') is None
-    assert dsanet == control
+    assert baseline['model'].pop('module_cfg') is None
+    assert dsanet == baseline
 
 
-def test_demo_configs_differ_in_one_line() -> None:
-    pages = []
-    for name in ('dsanet', 'i3d'):
-        text = (ROOT / f'configs/demo/{name}_ordered_actions.py').read_text()
-        pages.append(text.split('"""\n', 2)[1].splitlines())
-    assert len(pages[0]) == len(pages[1])
-    different = [pair for pair in zip(*pages, strict=True) if pair[0] != pair[1]]
-    assert len(different) == 1
-    assert all('module_cfg' in line for line in different[0])
-
-
-def test_tests_mirror_the_sources() -> None:
+def test_every_source_file_has_a_test_file() -> None:
     for file in sources('codes'):
         if file.name in ('__init__.py', '__main__.py', 'base.py'):
             continue
-        place = file.relative_to(ROOT / 'codes')
-        test = ROOT / 'tests' / place.with_name(f'test_{place.name}')
+        path = file.relative_to(ROOT / 'codes')
+        test = ROOT / 'tests' / path.with_name(f'test_{path.name}')
         assert test.is_file(), f'{file.relative_to(ROOT)} has no {test.relative_to(ROOT)}'
 
 
 @pytest.mark.parametrize('folder', ['codes/models', 'codes/datasets', 'codes/engine'])
-def test_every_change_of_shape_says_the_shape(folder: str) -> None:
+def test_every_reshape_has_a_shape_comment(folder: str) -> None:
     for file in sources(folder):
         for number, line in enumerate(file.read_text().splitlines(), 1):
             if re.search(r'\.(view|reshape|permute|flatten|unflatten)\(', line):
-                assert '# (' in line, f'{file.relative_to(ROOT)}:{number} does not say the shape: {line.strip()}'
+                assert '# (' in line, f'{file.relative_to(ROOT)}:{number} has no shape comment: {line.strip()}'
 
 
-def test_library_code_is_free_of_silent_habits() -> None:
-    """No **kwargs in constructors, no assertion without text, no bare raise of a class."""
+def test_constructors_asserts_and_raises_are_explicit() -> None:
+    """No ``**kwargs`` in constructors, and no assert or raise without a message."""
     for file in sources('codes'):
         for node in ast.walk(ast.parse(file.read_text())):
             where = f'{file.relative_to(ROOT)}:{getattr(node, "lineno", 0)}'
             if isinstance(node, ast.Assert):
-                assert node.msg is not None, f'{where}: assert without text'
+                assert node.msg is not None, f'{where}: assert without a message'
             if isinstance(node, ast.FunctionDef) and node.name == '__init__':
-                assert node.args.kwarg is None, f'{where}: a constructor that takes any argument'
+                assert node.args.kwarg is None, f'{where}: constructor with **kwargs'
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name):
-                assert node.exc.id[0].islower(), f'{where}: raise without text'
+                assert node.exc.id[0].islower(), f'{where}: raise without a message'
 
 
-def test_requirements_name_everything_that_the_code_imports() -> None:
+def test_every_import_is_a_declared_dependency() -> None:
     names = {'cv2': 'opencv-python', 'mmcv': 'mmcv-lite'}
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
     extras = chain.from_iterable(project['optional-dependencies'].values())
@@ -179,5 +154,14 @@ def test_requirements_name_everything_that_the_code_imports() -> None:
                     if top in sys.stdlib_module_names or top in ('dsanet', 'tools'):
                         continue
                     assert names.get(top, top) in listed, (
-                        f'{file.relative_to(ROOT)} imports {top}, which is not required'
+                        f'{file.relative_to(ROOT)} imports {top}, which pyproject.toml does not list'
                     )
+
+
+def test_test_names_have_at_most_eight_words() -> None:
+    long = []
+    for file in sources('tests'):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and re.fullmatch(r'test(_[^_]+){9,}', node.name):
+                long.append(f'{file.relative_to(ROOT)}:{node.lineno} {node.name}')
+    assert not long, '\n'.join(long)

@@ -1,4 +1,4 @@
-"""The wheel in a clean environment, in a folder without the sources: all that a user without them can do."""
+"""The wheel, installed into a clean environment and used in a folder without the sources."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('wheel')
-    sources = folder / 'sources'  # a copy: setuptools would put what an earlier build left into the wheel
+    sources = folder / 'sources'  # a copy, because setuptools adds the files of earlier builds to the wheel
     for name in ('codes', 'configs'):
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('pyproject.toml', 'README.md', 'LICENSE'):
@@ -37,19 +37,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel into an environment of its own; returns the folder of its programs."""
+    """Install the wheel into a new environment and return its folder of programs."""
     folder = tmp_path_factory.mktemp('environment')
     venv.create(folder, with_pip=True)
     scripts = folder / 'bin'
     run(scripts / 'python', '-m', 'pip', 'install', '--no-deps', '--no-index', wheel, cwd=folder)
-    # torch and the like come from here, by path: no .pth file there is read, so an editable install has no effect.
+    # Dependencies such as torch come from the current environment. Its .pth files are not read, so an editable install
+    # of dsanet has no effect.
     (site,) = folder.rglob('site-packages')
     others = [path for path in sys.path if Path(path).name in ('site-packages', 'dist-packages')]
     (site / 'others.pth').write_text('\n'.join(others))
     return scripts
 
 
-def test_wheel_holds_modules_and_configs_only(wheel: Path) -> None:
+def test_wheel_contains_only_modules_and_configs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if '.dist-info/' not in name}
     modules = [f'dsanet/{file.relative_to(ROOT / "codes").as_posix()}' for file in (ROOT / 'codes').rglob('*.py')]
@@ -81,7 +82,7 @@ print(json.dumps(inference_recognizer(model, sys.argv[1])))
 """
 
 
-def test_commands_train_test_and_predict_by_name(scripts: Path, tmp_path: Path) -> None:
+def test_wheel_trains_tests_and_predicts_by_name(scripts: Path, tmp_path: Path) -> None:
     dsanet, config = scripts / 'dsanet', 'demo/dsanet_ordered_actions'
     assert 'train' in run(dsanet, '--help', cwd=tmp_path)
     run(dsanet, 'make-demo-videos', 'data/ordered_actions', '--num-videos', '32', cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The same as ``dsanet convert``."""
+"""Run ``dsanet convert``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``dsanet demo``."""
+"""Run ``dsanet demo``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``dsanet launch``."""
+"""Run ``dsanet launch``."""
 
 import sys
 

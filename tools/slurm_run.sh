@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs a tool on the machines of a Slurm job, with one launcher on each: slurm_run.sh PARTITION JOB TOOL [args of the tool]
-# Environment, with defaults:
-#   GPUS=8            processes in all
-#   GPUS_PER_NODE=8   of them on a machine; GPUS if that is less
-#   CPUS_PER_TASK=5   cores for each process
-#   STOP_TIMEOUT=150  seconds before the time limit at which the run gets SIGTERM, and how long it may take to end
-#   SRUN_ARGS=        more for srun, such as "--time=2-0 --account=vision"
-# and what dsanet launch reads but NNODES, NODE_RANK and MASTER_ADDR, which Slurm knows. PORT follows from the job's id.
+# Run a script as a Slurm job, with one launcher per machine: slurm_run.sh PARTITION JOB SCRIPT [arguments]
+# Environment variables and their defaults:
+#   GPUS=8            total number of processes
+#   GPUS_PER_NODE=8   processes per machine; at most GPUS
+#   CPUS_PER_TASK=5   cores per process
+#   STOP_TIMEOUT=150  seconds to wait for the processes to exit; SIGTERM comes STOP_TIMEOUT + 30 s before the time limit
+#   SRUN_ARGS=        more arguments of srun, such as "--time=2-0 --account=vision"
+# Also those of dsanet launch, except NNODES, NODE_RANK and MASTER_ADDR. The default of PORT depends on the job ID.
 set -euo pipefail
-if [[ ${1-} == --on-node ]]; then # as srun starts it, once on each machine
+if [[ ${1-} == --on-node ]]; then # srun starts this once per machine
     shift
     nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
     export NNODES=$SLURM_NNODES NODE_RANK=$SLURM_NODEID MASTER_ADDR=${nodes%%$'\n'*}
@@ -16,7 +16,7 @@ if [[ ${1-} == --on-node ]]; then # as srun starts it, once on each machine
     exec "${PYTHON:-python}" "$(dirname "${BASH_SOURCE[0]}")/launch.py" "$@"
 fi
 if [[ $# -lt 3 ]]; then
-    echo "usage: bash tools/slurm_run.sh PARTITION JOB TOOL [args]" >&2
+    echo "usage: bash tools/slurm_run.sh PARTITION JOB SCRIPT [arguments]" >&2
     exit 2
 fi
 partition=$1
@@ -28,18 +28,18 @@ cpus=${CPUS_PER_TASK:-5}
 export STOP_TIMEOUT=${STOP_TIMEOUT:-150}
 for name in gpus per_node cpus STOP_TIMEOUT; do
     if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then
-        echo "error: GPUS, GPUS_PER_NODE, CPUS_PER_TASK and STOP_TIMEOUT must be whole numbers of at least 1, got ${!name}" >&2
+        echo "error: GPUS, GPUS_PER_NODE, CPUS_PER_TASK and STOP_TIMEOUT must be integers of at least 1, got ${!name}" >&2
         exit 2
     fi
 done
 per_node=$((gpus < per_node ? gpus : per_node))
 if ((gpus % per_node)); then
-    echo "error: GPUS=$gpus must be a multiple of GPUS_PER_NODE=$per_node: all machines have the same number" >&2
+    echo "error: GPUS=$gpus must be a multiple of GPUS_PER_NODE=$per_node" >&2
     exit 2
 fi
 nodes=$((gpus / per_node))
 read -r -a more <<<"${SRUN_ARGS:-}"
-# Workers are restarted by the launcher; a launcher that ends with an error has given up, and the other machines with it.
+# The launcher restarts failed processes. If a launcher exits with an error, stop the whole job.
 exec srun --partition="$partition" --job-name="$job" --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 \
     --gres="gpu:$per_node" --cpus-per-task="$((cpus * per_node))" --kill-on-bad-exit=1 \
     --signal="TERM@$((STOP_TIMEOUT + 30))" ${more[@]+"${more[@]}"} \

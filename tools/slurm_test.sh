@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Tests a recognizer under Slurm: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [args of dsanet test]
-# Environment: see tools/slurm_run.sh and dsanet launch --help.
+# Test a recognizer as a Slurm job: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [options]
+# For environment variables see tools/slurm_run.sh and dsanet launch --help.
 set -euo pipefail
 if [[ $# -lt 4 ]]; then
-    echo "usage: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [args]" >&2
+    echo "usage: [GPUS=8] bash tools/slurm_test.sh PARTITION JOB CONFIG CHECKPOINT [options]" >&2
     exit 2
 fi
 partition=$1

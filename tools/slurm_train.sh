@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains a recognizer under Slurm: [GPUS=8] bash tools/slurm_train.sh PARTITION JOB CONFIG [args of dsanet train]
-# Environment: see tools/slurm_run.sh and dsanet launch --help.
+# Train a recognizer as a Slurm job: [GPUS=8] bash tools/slurm_train.sh PARTITION JOB CONFIG [options of dsanet train]
+# For environment variables see tools/slurm_run.sh and dsanet launch --help.
 set -euo pipefail
 if [[ $# -lt 3 ]]; then
-    echo "usage: [GPUS=8] bash tools/slurm_train.sh PARTITION JOB CONFIG [args]" >&2
+    echo "usage: [GPUS=8] bash tools/slurm_train.sh PARTITION JOB CONFIG [options]" >&2
     exit 2
 fi
 partition=$1

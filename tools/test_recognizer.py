@@ -1,4 +1,4 @@
-"""The same as ``dsanet test``."""
+"""Run ``dsanet test``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``dsanet train``."""
+"""Run ``dsanet train``."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""The command line: ``dsanet COMMAND ...``, one file for each command.
+"""The command line, ``dsanet COMMAND ...``; each file of this folder is a command.
 
-A command's module has ``add_arguments(parser)`` and ``run(args)``, which returns the exit status or None for 0, and may
-have ``INTERRUPTED``, the line that Ctrl-C ends with. Its docstring is the help. Its top imports nothing that takes time
-(torch, OpenCV, NumPy, ...): ``run`` does, after the arguments are parsed.
+The module of a command has ``add_arguments(parser)`` and ``run(args)``, which returns the exit status, or None for 0.
+Its docstring is the help text. ``INTERRUPTED``, if it exists, is the message after Ctrl-C. Slow imports, such as torch,
+are in ``run``, so that ``--help`` is fast.
 """
 
 import argparse
@@ -17,22 +17,22 @@ from dsanet.commands.arguments import UsageError
 from dsanet.utils.signals import run_interruptible
 
 COMMANDS = {
-    'train': 'train a recognizer that a config describes',
+    'train': 'train a recognizer',
     'test': 'test a trained recognizer',
-    'launch': 'start a program on several processes',
-    'check': 'check whether the data of a config are fit to train on',
-    'browse': 'show the samples that the network gets, after augmentation',
+    'launch': 'run a program in several processes',
+    'check': 'check the dataset of a config before training',
+    'browse': 'show samples after augmentation, as the network gets them',
     'build-list': 'write the list files of a dataset',
-    'extract-frames': 'turn videos into folders of JPEG frames',
-    'transcode': 'turn videos into MP4 files that are fast to train from',
-    'make-demo-videos': 'make a small generated dataset',
-    'demo': 'train and compare DSANet and its baseline on generated videos',
-    'summary': "print parameters, multiply-adds and shapes of a config's model",
+    'extract-frames': 'extract the frames of videos as JPEG files',
+    'transcode': 'convert videos to MP4 files that are fast to read in training',
+    'make-demo-videos': 'generate a small video dataset',
+    'demo': 'train DSANet and its baseline on generated videos, and compare them',
+    'summary': 'print parameters, GMACs and output shapes of a model',
     'curves': 'plot the training curves of one or more runs',
-    'find-lr': 'learning-rate range test',
-    'score': 'compute metrics from saved test results, average several results',
-    'convert': 'convert a checkpoint of another project to ours',
-    'benchmark-decoding': 'measure how fast samples are read from videos and from frames',
+    'find-lr': 'run a learning-rate range test',
+    'score': 'compute metrics of saved test results, or average several results',
+    'convert': 'convert a checkpoint of another project',
+    'benchmark-decoding': 'compare the reading speed of videos and frame folders',
 }
 
 
@@ -40,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status.
 
     Args:
-        argv: the command's name and its arguments; those of the process by default.
+        argv: command name and arguments; None for ``sys.argv``.
 
     Raises:
-        SystemExit: wrong arguments, status 2; ``--help``, status 0; or as the command ends.
+        SystemExit: after ``--help`` (status 0), wrong arguments (status 2) and errors.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     name = argv[0] if argv else ''
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         match = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'Did you mean {match[0]!r}? ' if match else ''
-        what = f'{name!r} is not a command. {hint}' if name else 'a command is missing. '
-        sys.stderr.write(f'error: {what}dsanet --help lists all commands\n')
+        problem = f'unknown command {name!r}' if name else 'no command given'
+        sys.stderr.write(f'error: {problem}. {hint}See dsanet --help for all commands\n')
         return 2
     module = importlib.import_module(f'dsanet.commands.{name.replace("-", "_")}')
     parser = argparse.ArgumentParser(
@@ -79,13 +79,13 @@ def _help() -> str:
         [
             'usage: dsanet COMMAND ...',
             '',
-            'Training, testing and using video action recognizers. dsanet COMMAND --help explains a command.',
+            'Train, test and use video action recognizers. See dsanet COMMAND --help for the options of a command.',
             '',
             'commands:',
             *lines,
             '',
             'options:',
-            f'  {"-h, --help":<{width}}  show this help',
+            f'  {"-h, --help":<{width}}  show this help message',
             f'  {"--version":<{width}}  show the version',
         ]
     )

@@ -1,4 +1,4 @@
-"""Arguments that several commands have in common."""
+"""Arguments shared by several commands."""
 
 import argparse
 import os
@@ -9,22 +9,27 @@ from typing import Any
 from dsanet.utils.files import check_result_file
 
 TRAINING_SECTIONS = ('train_dataloader', 'val_dataloader')
-CONFIG_HELP = 'a config file, or the name of one of ours such as kinetics/r50_e100_s1_8'
+CONFIG_HELP = 'config file, or the name of an included config such as kinetics/r50_e100_s1_8'
 
 
 class UsageError(Exception):
-    """Arguments of the command line that do not go together or are out of range. Shown as one line, status 2."""
+    """Wrong command-line arguments; shown as one line, exit status 2."""
 
 
-def positive(text: str) -> int:
-    """Return a whole number of at least 1; a ``type`` for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'must be a whole number of at least 1, got {text!r}')
-    return int(text)
+def int_between(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Return a ``type`` for argparse that accepts integers in a range without signs; None means no maximum."""
+    allowed = f'of at least {minimum}' if maximum is None else f'from {minimum} to {maximum}'
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum or (maximum is not None and int(text) > maximum):
+            raise argparse.ArgumentTypeError(f'must be an integer {allowed}, got {text!r}')
+        return int(text)
+
+    return convert
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
-    """Return a ``type`` for argparse that checks an output file before hours of work, not after them."""
+    """Return a ``type`` for argparse that checks at once whether an output file can be written."""
 
     def check(text: str) -> Path:
         try:
@@ -36,14 +41,14 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add what changes how a config is read."""
+    """Add ``--cfg-options`` and ``--import``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action='extend',
         default=[],
         metavar='KEY=VALUE',
-        help='override values of the config',
+        help='override values of the config, such as optimizer.lr=0.01',
     )
     parser.add_argument(
         '--import',
@@ -51,25 +56,22 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='MODULE',
-        help='import a module that registers parts of your own, such as my_lab.blocks; may be repeated',
+        help='import a module that registers your own classes, such as my_lab.blocks; can be repeated',
     )
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the config, and what changes how it is read."""
+    """Add the config, ``--cfg-options`` and ``--import``."""
     parser.add_argument('config', metavar='CONFIG', help=CONFIG_HELP)
     add_config_options(parser)
 
 
 def read_config(args: argparse.Namespace, sections: Collection[str] = ()) -> dict[str, Any]:
-    """Return the config that the arguments of :func:`add_config_arguments` ask for.
+    """Load the config given by the arguments of :func:`add_config_arguments`.
 
     Args:
-        args: from the parser.
-        sections: sections whose data are counted if the config leaves the number of classes open.
-
-    Raises:
-        FileNotFoundError, KeyError, TypeError, ValueError: as ``load_config`` and ``load_config_with_classes``.
+        args: parsed arguments.
+        sections: dataloaders whose classes are counted if the config does not set ``num_classes``.
     """
     from dsanet.config.loading import load_config
     from dsanet.datasets.classes import load_config_with_classes
@@ -80,25 +82,23 @@ def read_config(args: argparse.Namespace, sections: Collection[str] = ()) -> dic
 
 
 def check_config_is_given(args: argparse.Namespace) -> None:
-    """Refuse options of a config where the config itself is an option, and is missing.
-
-    Raises:
-        UsageError: names the option.
-    """
+    """Raise UsageError if a command with an optional ``--config`` gets config options without it."""
     for option, value in (('--cfg-options', args.cfg_options), ('--import', args.imports)):
         if value and args.config is None:
-            raise UsageError(f'{option} has no effect without a config')
+            raise UsageError(f'{option} has no effect without --config')
 
 
 def default_folder(config: str) -> Path:
-    """Return ``work_dirs/<name of the config>``."""
+    """Return ``work_dirs/<config name>``."""
     return Path('work_dirs') / Path(config).stem
 
 
 def add_allow_pickle(parser: argparse.ArgumentParser, whose: str) -> None:
-    """Add ``--allow-pickle``, which lets a file run code while it is read."""
+    """Add ``--allow-pickle``; ``whose`` is the file in the help text."""
     parser.add_argument(
-        '--allow-pickle', action='store_true', help=f'let {whose} run code to be read; only if you trust its origin'
+        '--allow-pickle',
+        action='store_true',
+        help=f'load {whose} even if it contains pickled objects, which can run any code; only for trusted files',
     )
 
 
@@ -108,50 +108,50 @@ def add_amp(parser: argparse.ArgumentParser) -> None:
 
 
 def add_gpus(parser: argparse.ArgumentParser) -> None:
-    """Add ``--gpus``; see ``dsanet.commands.launch.launch_command``."""
+    """Add ``--gpus``, used by ``dsanet.commands.launch.launch_command``."""
     parser.add_argument(
         '--gpus',
-        type=positive,
+        type=int_between(1),
         metavar='N',
-        help='start N processes, one for each GPU, or on the CPU if there is none (default: this process alone); the '
-        'environment variables of dsanet launch --help apply',
+        help='start N processes, one per GPU, or on the CPU without GPUs (default: run in this process); dsanet launch '
+        '--help lists the environment variables',
     )
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the commands have in common that turn many videos into something: folders, size, workers."""
+    """Add the arguments of commands that convert many videos."""
     add = parser.add_argument
-    add('videos', metavar='VIDEO_DIR', type=Path, help='folder of the videos, searched with the folders in it')
-    add('out', metavar='OUT_DIR', type=Path, help='folder to write; folders in it are named as below VIDEO_DIR')
+    add('videos', metavar='VIDEO_DIR', type=Path, help='folder of the videos, searched recursively')
+    add('out', metavar='OUT_DIR', type=Path, help='output folder, with the same subfolders as VIDEO_DIR')
     add(
         '--list',
         metavar='FILE',
         type=Path,
-        help='only the videos of this list, lines "path label" with paths relative to VIDEO_DIR (default: all)',
+        help='convert only the videos in this list file, with paths relative to VIDEO_DIR (default: all videos)',
     )
     add(
         '--short-side',
-        type=int,
+        type=int_between(0),
         default=256,
         metavar='PIXELS',
-        help='length of the short side; smaller videos are not enlarged; 0 keeps every size (default: 256)',
+        help='scale the short side down to this length, 0 for no scaling; small videos are not enlarged (default: 256)',
     )
     add(
         '--keep-damaged',
         action='store_true',
-        help='write what can be decoded of damaged videos; they are listed all the same (default: they fail)',
+        help='write the decodable frames of damaged videos; failures.jsonl still lists them (default: skip the video)',
     )
     add(
         '--workers',
-        type=int,
+        type=int_between(0),
         default=os.cpu_count() or 1,
         metavar='N',
-        help='processes, each of one thread; 0 works in this one (default: one for each core)',
+        help='number of worker processes; 0 uses this process (default: number of CPU cores)',
     )
     add(
         '--time-limit',
         type=float,
         default=3600,
         metavar='SECONDS',
-        help='a video that takes longer fails (default: 3600); needs workers',
+        help='time limit per video; no effect with --workers 0 (default: 3600)',
     )

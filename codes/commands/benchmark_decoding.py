@@ -1,11 +1,12 @@
-"""Measure how long a training sample takes from videos, from transcoded videos and from frame folders, side by side.
+"""Measure the time to read a training sample from videos, transcoded videos and frame folders.
 
-A sample is 4 snippets of 8 frames, one frame in two, at random places, cut by RandomResizedCrop to 224 and flipped: the
-pipeline of training, in one process, with every candidate reading the same frames of the same video in turn.
-The videos are generated (340x256, 300 frames, key frames every 12 and every 250 frames), or those of a folder.
-Decoders with threads of their own use more time of the processor than passes; both are in the table, which is Markdown.
-PSNR says how much of the originals' pictures is left, where size and length are: 40 dB is an error of 2.6 gray levels.
-With --in-worker all is measured in a data worker, where decoders have a process of their own, as in training.
+A sample has 4 snippets of 8 frames at interval 2, at random positions, with RandomResizedCrop to 224 and Flip, as in
+training. All sources read the same frames of the same videos, in turn, in one process. By default the videos are
+generated (340x256, 300 frames, with a key frame every 12 and every 250 frames).
+
+The result is a Markdown table with wall-clock time and CPU time, because some decoders use several threads. PSNR
+compares the pictures with the original; 40 dB is an error of 2.6 gray levels. --in-worker measures in a data worker,
+where each decoder runs in its own process, as in training.
 
     dsanet benchmark-decoding
     dsanet benchmark-decoding --in-worker
@@ -17,20 +18,25 @@ import os
 import tempfile
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError, positive
+from dsanet.commands.arguments import UsageError, int_between
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('--videos', type=Path, metavar='DIR', help='measure videos of this folder (default: generated ones)')
-    add('--num-videos', type=positive, default=4, help='how many, spread over the folder (default: 4)')
-    add('--rounds', type=positive, default=10, help='samples of each video that count (default: 10)')
-    add('--in-worker', action='store_true', help='measure in a data worker, where decoders have a process of their own')
-    add('--work-dir', type=Path, metavar='DIR', help='keep what is generated and converted (default: a temporary one)')
-    add('--workers', type=int, default=os.cpu_count() or 1, help='processes that convert (default: one a core)')
-    add('--num-frames', type=positive, default=300, help='of generated videos (default: 300)')
-    add('--height', type=positive, default=256, help='of generated videos, even (default: 256)')
-    add('--width', type=positive, default=340, help='of generated videos, even (default: 340)')
+    add('--videos', type=Path, metavar='DIR', help='use the videos of this folder (default: generated videos)')
+    add('--num-videos', type=int_between(1), default=4, help='number of videos, spread over the folder (default: 4)')
+    add('--rounds', type=int_between(1), default=10, help='number of samples per video (default: 10)')
+    add('--in-worker', action='store_true', help='measure in a data worker, where each decoder runs in its own process')
+    add('--work-dir', type=Path, metavar='DIR', help='keep the converted videos here (default: a temporary folder)')
+    add(
+        '--workers',
+        type=int_between(0),
+        default=os.cpu_count() or 1,
+        help='processes for converting (default: number of cores)',
+    )
+    add('--num-frames', type=int_between(1), default=300, help='frames per generated video (default: 300)')
+    add('--height', type=int_between(1), default=256, help='height of generated videos, even (default: 256)')
+    add('--width', type=int_between(1), default=340, help='width of generated videos, even (default: 340)')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -50,7 +56,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace, work_dir: Path) -> None:
-    """Prepare, measure and print."""
     from dsanet.data_tools.video.batch import find_videos
     from dsanet.data_tools.video.decoding_benchmark import (
         compare,
@@ -71,8 +76,8 @@ def _run(args: argparse.Namespace, work_dir: Path) -> None:
     candidates = prepare(originals, names, work_dir, args.workers, args.in_worker)
     problems = (measure_in_worker if args.in_worker else measure)(candidates, args.rounds)
     print(make_table(candidates))
-    print('\nTimes of the originals by those of the transcoded, each with its fastest decoder:')
+    print('\nTime of the original videos / time of the transcoded videos, each with its fastest decoder:')
     print('\n'.join(f'- {line}' for line in compare(candidates)))
-    print(f'\n{len(names)} videos, {args.rounds} rounds; medians. Decoders that cannot read a video have no times.')
+    print(f'\nMedians of {len(names)} videos and {args.rounds} rounds. Without time: the decoder cannot read a video.')
     for problem in problems:
         print(f'- {problem}')

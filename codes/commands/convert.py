@@ -1,7 +1,6 @@
-"""Turn a checkpoint of any layout that we know into one of ours: plain weights under our keys, read without any code.
+"""Convert a checkpoint of another project to our parameter names, without pickled objects.
 
-Training and testing take all those layouts as they are; this is for files that need code to be read, for keeping, and
-for handing on.
+Training and testing read all known layouts directly. Convert a file to remove its pickled objects, or to share it.
 """
 
 import argparse
@@ -11,16 +10,16 @@ from dsanet.commands.arguments import add_allow_pickle, add_config_options, chec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('source', type=Path, help='a checkpoint of another project, or of ours')
-    parser.add_argument('target', type=Path, help='the new file; must not exist yet')
+    parser.add_argument('source', metavar='SOURCE', type=Path, help='checkpoint to read')
+    parser.add_argument('target', metavar='TARGET', type=Path, help='file to write; must not exist')
     parser.add_argument(
         '--config',
         metavar='CONFIG',
-        help='a config whose model the weights are for: says what fits it, and decides where a network exists here '
-        'twice, as R(2+1)D does (R2Plus1D; without a config TorchvisionVideo)',
+        help='config of the model: report the number of matching weights, and select the implementation of R(2+1)D '
+        '(without --config: TorchvisionVideo)',
     )
     add_config_options(parser)
-    add_allow_pickle(parser, 'the source')
+    add_allow_pickle(parser, 'SOURCE')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,12 +32,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    """Convert a file and print what was done.
-
-    Raises:
-        FileNotFoundError, KeyError, ValueError: as ``read_weights``, ``load_config`` and ``fit``; the layout is not
-            known, or the new file exists or has no folder.
-    """
     import torch
 
     from dsanet.config.registry import MODELS, build
@@ -48,9 +41,9 @@ def _convert(args: argparse.Namespace) -> None:
     from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 
     if args.target.exists():
-        raise ValueError(f'{args.target} exists already')
+        raise ValueError(f'{args.target} already exists')
     if not args.target.absolute().parent.is_dir():
-        raise FileNotFoundError(f'there is no folder {args.target.absolute().parent}')
+        raise FileNotFoundError(f'no folder {args.target.absolute().parent}')
     source = read_checkpoint(args.source, args.allow_pickle)
     model = None
     if args.config is not None:
@@ -61,17 +54,17 @@ def _convert(args: argparse.Namespace) -> None:
     if weights.layout is UNKNOWN:
         known = ', '.join(layout.name for layout in LAYOUTS)
         raise ValueError(
-            f'{args.source} has none of the layouts that we know ({known}); '
-            f'its keys begin with {", ".join(list(weights.state)[:3])}'
+            f'{args.source} has an unknown layout, with keys such as {", ".join(list(weights.state)[:3])}; '
+            f'known layouts: {known}'
         )
-    # A slice of a larger tensor would take all of it into the file.
+    # Clone, because torch.save would write the whole storage of a slice.
     state = {k: v.detach().clone() for k, v in weights.state.items() if k.startswith((BACKBONE, HEAD))}
-    left_out = [key for key in weights.state if key not in state]
+    skipped = [key for key in weights.state if key not in state]
     print(f'{args.source}: {weights.origin}')
     if model is not None:
-        print(f'for {args.config}: {fit(state, model)[1]}')
+        print(f'{args.config}: {fit(state, model)[1]}')
     content: dict[str, object] = {'state_dict': state}
     if weights.class_names is not None:
         content['class_names'] = weights.class_names
     save_atomically(content, args.target)
-    print(f'{args.target}: {len(state)} weights{", without " + ", ".join(left_out) if left_out else ""}')
+    print(f'{args.target}: {len(state)} weights{"; skipped: " + ", ".join(skipped) if skipped else ""}')

@@ -1,4 +1,4 @@
-"""Plot training curves of one run or several from their scalars.jsonl."""
+"""Plot the training curves of one or more runs from their scalars.jsonl."""
 
 import argparse
 from pathlib import Path
@@ -8,20 +8,22 @@ from dsanet.commands.arguments import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
-    parser.add_argument('--out', type=Path, metavar='FILE', help='the picture (default: curves.png in the first one)')
+    parser.add_argument(
+        '--out', type=Path, metavar='FILE', help='output file (default: curves.png in the first WORK_DIR)'
+    )
     parser.add_argument(
         '--scalars',
         nargs='+',
         default=['train/loss', 'val/top1'],
         metavar='NAME',
-        help='what to plot (default: train/loss val/top1)',
+        help='scalars to plot (default: train/loss val/top1)',
     )
 
 
 def run(args: argparse.Namespace) -> None:
     for work_dir in args.work_dirs:
         if not (work_dir / 'scalars.jsonl').is_file():
-            raise UsageError(f'{work_dir} has no scalars.jsonl, which a training writes')
+            raise UsageError(f'no scalars.jsonl in {work_dir}; give a work dir of dsanet train')
     from dsanet.reports.curves import plot_curves
     from dsanet.utils.json_lines import read_lines
 
@@ -30,4 +32,4 @@ def run(args: argparse.Namespace) -> None:
         plot_curves({str(d): read_lines(d / 'scalars.jsonl') for d in args.work_dirs}, out, args.scalars)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    print(f'curves written to {out}')
+    print(f'Curves written to {out}')

@@ -1,7 +1,7 @@
-"""Show what DSA adds: train DSANet and the same network without DSA on ordered actions, test both, compare them.
+"""Train DSANet and the same network without DSA on generated videos, test both, and compare them.
 
-Runs the commands that a user would type, prints them, and writes videos to data/ordered_actions and everything else to
-work_dirs/demo. With --all it compares five ways of relating the snippets of a video.
+Prints and runs the usual dsanet commands. The videos are written to data/ordered_actions, everything else to
+work_dirs/demo. --all compares five models.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# Five ways of relating the snippets of a video: name and config.
+# Name and config of each model.
 MODELS = {
     'I3D, no DSA': 'i3d_ordered_actions',
     'multi-scale TRN': 'trn_ordered_actions',
@@ -28,7 +28,7 @@ PAIR = ('I3D, no DSA', 'DSANet')
 
 @dataclass
 class Result:
-    """What one model costs for one view, and what it reached with one seed."""
+    """Cost of one model for one view, and its result with one seed."""
 
     name: str
     seed: int
@@ -41,9 +41,17 @@ class Result:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='a training of each model for each seed')
-    parser.add_argument('--all', action='store_true', help='compare all five models instead of two')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='where checkpoints and curves go')
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        nargs='+',
+        default=[0],
+        help='random seeds; each model is trained once per seed (default: 0)',
+    )
+    parser.add_argument('--all', action='store_true', help='compare five models instead of two')
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/demo'), help='output folder (default: work_dirs/demo)'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,15 +65,15 @@ def run(args: argparse.Namespace) -> None:
     curves = {f'{r.name}, seed {r.seed}': read_lines(r.work_dir / 'scalars.jsonl') for r in results}
     picture = args.out / 'curves.png'
     plot_curves(curves, picture, ['train/loss', 'val/top1'])
-    print('\nOrdered actions: 4 directions of motion x 2 orders of events; guessing the order gives 50 %.')
+    print('\nOrdered actions: 4 motion directions x 2 orders of events; a model that ignores the order gets 50 %.')
     print(table(results))
-    print(f'\ncurves      {picture}\nTensorBoard tensorboard --logdir {args.out}')
-    print(f'everything took {time.monotonic() - started:.0f} s')
+    print(f'\nCurves:      {picture}\nTensorBoard: tensorboard --logdir {args.out}')
+    print(f'Total time:  {time.monotonic() - started:.0f} s')
 
 
-def run_command(*words: object) -> float:
-    """Run one of our commands; returns its seconds. Its output is shown."""
-    command = [str(word) for word in words]
+def run_command(*arguments: object) -> float:
+    """Print and run a dsanet command, and return the elapsed seconds."""
+    command = [*map(str, arguments)]
     print(f'\n$ dsanet {shlex.join(command)}', flush=True)
     started = time.monotonic()
     status = subprocess.run([sys.executable, '-m', 'dsanet', *command], check=False).returncode
@@ -82,24 +90,24 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
 
     config = f'demo/{MODELS[name]}'
     work_dir = out / f'{MODELS[name]}_seed{seed}'
-    shutil.rmtree(work_dir, ignore_errors=True)  # of an earlier demo
+    shutil.rmtree(work_dir, ignore_errors=True)  # from an earlier demo
     seconds = run_command('train', config, '--gpus', 1, '--work-dir', work_dir, '--seed', seed)
-    # The last epoch and not the best one, which would have been chosen on the videos that it is tested on.
+    # The last epoch, because best.pth is selected on the test videos.
     checkpoint = max(work_dir.glob('epoch_*.pth'), key=lambda file: int(file.stem.split('_')[1]))
     scores = work_dir / 'scores.json'
     run_command('test', config, checkpoint, '--gpus', 1, '--out', scores)
     rows = json.loads(scores.read_text())
-    right = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
+    correct = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
     loaded = load_config(config)
     cost = summarize(loaded['model'], find_input_shape(loaded))
     steps = [row['train/time'] for row in read_lines(work_dir / 'scalars.jsonl') if 'train/time' in row]
-    # The median, because the first steps are slow, and so are those while the computer does something else.
+    # The median, because the first steps are slow.
     step_ms = 1000 * statistics.median(steps)
-    return Result(name, seed, cost['params'], cost['gmacs'], step_ms, seconds, 100 * right / len(rows), work_dir)
+    return Result(name, seed, cost['params'], cost['gmacs'], step_ms, seconds, 100 * correct / len(rows), work_dir)
 
 
 def table(results: list[Result]) -> str:
-    """Return the comparison, one line per run."""
+    """Return a table with one line per run."""
     titles = ('model', 'seed', 'parameters', 'MMACs', 'ms/step', 'training s', 'top-1 %')
     lines = [f'{titles[0]:<18}' + ''.join(f'{title:>12}' for title in titles[1:])]
     for r in results:

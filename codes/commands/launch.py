@@ -1,16 +1,16 @@
-"""Start a program on several processes of this machine: dsanet launch GPUS PROGRAM [arguments of the program]
+"""Run a Python program in several processes on this machine: dsanet launch GPUS PROGRAM [arguments of the program]
 
-Without any GPU, GPUS is the number of processes on the CPU. The environment says the rest:
+On a machine without GPUs, GPUS is the number of CPU processes. Environment variables:
 
-  MAX_RESTARTS  how often all processes are started again after one of them failed; default 0
-  NNODES        number of machines; default 1. With more, start this on each of them, with:
-  NODE_RANK     its number, from 0
-  MASTER_ADDR   name or address of machine 0
-  PORT          of machine 0; default 29500, on a single machine a free one
-  JOIN_TIMEOUT  seconds to wait for the other machines; default 600
-  STOP_TIMEOUT  seconds for the processes to end by themselves after SIGTERM or SIGINT; default 150
+  MAX_RESTARTS  how often to restart all processes after a failure (default: 0)
+  NNODES        number of machines (default: 1); for more than 1, run this command on each machine, and set:
+  NODE_RANK     number of this machine, from 0
+  MASTER_ADDR   host name or address of machine 0
+  PORT          port on machine 0 (default: 29500; a free port if NNODES is 1)
+  JOIN_TIMEOUT  seconds to wait for the other machines (default: 600)
+  STOP_TIMEOUT  seconds to wait for the processes to exit after SIGTERM or SIGINT (default: 150)
 
-Exit status: 0; 2 after a mistake in what was asked for; 143 and 130 after SIGTERM and SIGINT; 1 after other failures.
+Exit status: 0 success; 2 wrong arguments, config or data; 143 after SIGTERM; 130 after SIGINT; 1 other failures.
 """
 
 import argparse
@@ -18,13 +18,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dsanet.commands.arguments import UsageError, positive
+from dsanet.commands.arguments import UsageError, int_between
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('gpus', metavar='GPUS', type=positive, help='processes, one for each GPU')
-    parser.add_argument('program', metavar='PROGRAM', help='a Python file')
-    parser.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...', help='of the program')
+    parser.add_argument('gpus', metavar='GPUS', type=int_between(1), help='number of processes, one per GPU')
+    parser.add_argument('program', metavar='PROGRAM', help='Python file')
+    parser.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...', help='arguments of the program')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def launch(gpus: int, program: Sequence[str]) -> int:
-    """Run a Python program on several processes of this machine, and return the exit status.
+    """Run a Python program in several processes on this machine, and return the exit status.
 
     Args:
-        gpus: processes; there are as many GPUs, or none.
-        program: arguments of Python.
+        gpus: number of processes; the machine must have as many GPUs, or none.
+        program: arguments of the Python interpreter.
     """
     import torch
 
@@ -50,8 +50,8 @@ def launch(gpus: int, program: Sequence[str]) -> int:
     except ValueError as error:
         sys.stderr.write(f'error: {error}\n')
         return launching.MISTAKE
-    # Processes of one machine share its cores, and each leaves one to its data workers; without this each would start
-    # a thread for every core, and they would wait for each other.
+    # Divide the cores among the processes, minus one each for data workers. By default, each process would start a
+    # thread per core.
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads() // gpus - 1)))
     setup_logging(None, is_main=True)
     status, text = launching.run(cfg, [sys.executable, '-u', *program])
@@ -62,19 +62,16 @@ def launch(gpus: int, program: Sequence[str]) -> int:
 
 
 def launch_command(args: argparse.Namespace) -> int | None:
-    """Run a command on several processes if ``--gpus`` asks for it; return the exit status.
+    """Start the processes of ``--gpus`` and return the exit status.
 
     Returns:
-        None where the command runs in this process: without ``--gpus``, and in the processes that were started.
-
-    Raises:
-        UsageError: another launcher has started another number of processes.
+        None if the command is to run in this process: without ``--gpus``, or if this process was launched.
     """
     if args.gpus is None:
         return None
-    started = os.environ.get('LOCAL_WORLD_SIZE')
-    if started is None:
+    world_size = os.environ.get('LOCAL_WORLD_SIZE')
+    if world_size is None:
         return launch(args.gpus, ['-m', 'dsanet', *args.argv])
-    if int(started) != args.gpus:
-        raise UsageError(f'--gpus {args.gpus}, but the launcher has started {started} processes: leave it out')
+    if int(world_size) != args.gpus:
+        raise UsageError(f'--gpus {args.gpus} differs from the {world_size} processes of the launcher; remove --gpus')
     return None

@@ -1,9 +1,10 @@
-"""Make a small video dataset of 8 classes: 4 directions of motion, which one snippet shows, times 2 orders of two
-events, which no snippet shows. Averaged snippet scores end at 50 % top-1; a network that relates snippets, such as
-DSANet, can reach 100 %.
+"""Generate a small video dataset with 8 classes: 4 motion directions times 2 orders of two events.
 
-Each video has 63 frames at 25 fps, for 4 snippets of 4 frames at interval 2 (or 1). Train without flips: a mirrored
-motion belongs to another class.
+A single snippet shows the direction, but not the order. Averaging the scores of single snippets reaches only 50 %
+top-1; a network that relates the snippets, such as DSANet, can reach 100 %.
+
+Each video has 63 frames at 25 fps, enough for 4 snippets of 4 frames at interval 1 or 2. Train without Flip, because
+the mirrored motion is another class.
 """
 
 import argparse
@@ -14,12 +15,12 @@ from dsanet.commands.arguments import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('out', metavar='OUT', type=Path, help='folder to write, for example data/ordered_actions')
-    add('--num-videos', type=int, default=640, help='training and validation together (default: 640)')
-    add('--seed', type=int, default=0, help='equal seeds give equal files (default: 0)')
-    add('--val-fraction', type=float, default=0.25, help='share of the videos for validation (default: 0.25)')
+    add('out', metavar='OUT', type=Path, help='output folder, such as data/ordered_actions')
+    add('--num-videos', type=int, default=640, help='number of training and validation videos (default: 640)')
+    add('--seed', type=int, default=0, help='random seed (default: 0)')
+    add('--val-fraction', type=float, default=0.25, help='share of validation videos (default: 0.25)')
     add('--size', type=int, default=40, help='height and width in pixels, even (default: 40)')
-    add('--overwrite', action='store_true', help='replace a dataset that this command made')
+    add('--overwrite', action='store_true', help='replace an existing dataset of this command')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,11 +31,11 @@ def run(args: argparse.Namespace) -> None:
     except (ValueError, FileExistsError) as error:
         raise UsageError(str(error)) from error
     if not written:
-        print(f'{args.out} already holds this dataset, nothing to do')
+        print(f'{args.out} already contains this dataset, nothing to do')
         return
     num_val = round(args.num_videos * args.val_fraction)
     num_train = args.num_videos - num_val
     print(
-        f'wrote {num_train} training and {num_val} validation videos to {args.out}: {len(CLASSES)} classes, '
-        f'{NUM_FRAMES} frames of {args.size}x{args.size} pixels each'
+        f'Wrote {num_train} training and {num_val} validation videos to {args.out}: {len(CLASSES)} classes, '
+        f'{NUM_FRAMES} frames of {args.size}x{args.size} pixels'
     )

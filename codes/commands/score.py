@@ -1,6 +1,8 @@
-"""Compute metrics from the files that dsanet test --out writes; average several of them (late fusion).
+"""Compute metrics of the results that dsanet test --out saved, or average several results (late fusion).
 
-dsanet score RESULT [MORE ...] [--weights 1 2] [--per-class] [--mistakes 20]
+Examples:
+    dsanet score rgb.pkl --per-class --mistakes 20
+    dsanet score rgb.pkl flow.pkl --weights 1 1.5 --out fused.pkl
 """
 
 import argparse
@@ -9,37 +11,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_config_options, check_config_is_given, read_config
+from dsanet.commands.arguments import UsageError, add_config_options, check_config_is_given, int_between, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        'results', nargs='+', type=Path, metavar='RESULT', help='a .pkl or .json that dsanet test --out wrote'
-    )
-    parser.add_argument('--weights', nargs='+', type=float, metavar='W', help='one for each result; by default equal')
+    parser.add_argument('results', nargs='+', type=Path, metavar='RESULT', help='.pkl or .json of dsanet test --out')
+    parser.add_argument('--weights', nargs='+', type=float, metavar='W', help='weight of each result (default: equal)')
     parser.add_argument(
         '--average',
         choices=('prob', 'score'),
         default='prob',
-        help='average probabilities (default) or scores before that',
+        help='average the probabilities (default), or the scores before softmax or sigmoid',
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument('--metrics', nargs='+', metavar='NAME', help='such as Accuracy; by default all that fit')
-    what.add_argument('--config', metavar='CONFIG', help='take the metrics of a config')
+    what.add_argument(
+        '--metrics', nargs='+', metavar='NAME', help='metrics, such as Accuracy (default: all suitable metrics)'
+    )
+    what.add_argument('--config', metavar='CONFIG', help='use the metrics of this config')
     add_config_options(parser)
-    parser.add_argument('--class-file', metavar='FILE', help='names of the classes, one per line')
-    parser.add_argument('--per-class', action='store_true', help='print a line for each class, the worst first')
-    parser.add_argument('--confusion', type=Path, metavar='FILE.png', help='draw the confusion matrix')
-    parser.add_argument('--mistakes', type=int, default=0, metavar='N', help='print the N most confident mistakes')
+    parser.add_argument('--class-file', metavar='FILE', help='class names, one per line')
+    parser.add_argument('--per-class', action='store_true', help='print a line per class, the lowest accuracy first')
+    parser.add_argument('--confusion', type=Path, metavar='FILE.png', help='plot the confusion matrix')
+    parser.add_argument('--mistakes', type=int_between(0), metavar='N', help='print the N most confident mistakes')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all numbers as JSON')
-    parser.add_argument('--out', type=Path, metavar='FILE', help='write the averaged results, .pkl or .json')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='save the (averaged) results as .pkl or .json')
 
 
 def run(args: argparse.Namespace) -> None:
     if len(args.results) == 1 and args.weights is not None:
-        raise UsageError('--weights are for averaging several results')
-    if args.mistakes < 0:
-        raise UsageError(f'--mistakes {args.mistakes} must be at least 0')
+        raise UsageError('--weights requires several results')
     check_config_is_given(args)
     from dsanet.engine.logging import plain_errors
 
@@ -47,15 +47,11 @@ def run(args: argparse.Namespace) -> None:
         report = _score(args)
     if args.json is not None:
         args.json.write_text(json.dumps(report, indent=2) + '\n')
-        print(f'numbers written to {args.json}')
+        print(f'Numbers written to {args.json}')
 
 
 def _score(args: argparse.Namespace) -> dict[str, Any]:
-    """Print what was asked for; returns it as it goes into the JSON file.
-
-    Raises:
-        FileNotFoundError, KeyError, ValueError: a file is missing or of another form, or results do not go together.
-    """
+    """Print the requested tables, and return their numbers for the JSON file."""
     from dsanet.config.registry import METRICS, build
     from dsanet.datasets.annotation import read_class_names
     from dsanet.evaluation.results import (
@@ -92,7 +88,7 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
     num_classes = final.scores.shape[1]
     names = read_class_names(args.class_file) if args.class_file else [str(k) for k in range(num_classes)]
     if len(names) != num_classes:
-        raise ValueError(f'{args.class_file} has {len(names)} classes, but the results have {num_classes}')
+        raise ValueError(f'{args.class_file} has {len(names)} classes, the results have {num_classes}')
 
     rows = []
     for results in every:
@@ -112,18 +108,18 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
         if report['mistakes']:
             _print_table(report['mistakes'])
         else:
-            print('no mistakes')
+            print('No mistakes')
     if args.confusion is not None:
         draw_confusion(confusion_matrix(final), names, args.confusion)
-        print(f'confusion matrix written to {args.confusion}')
+        print(f'Confusion matrix written to {args.confusion}')
     if args.out is not None:
         write_results(final, args.out)
-        print(f'results written to {args.out}')
+        print(f'Results written to {args.out}')
     return report
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print dicts of equal keys as a table; numbers with two decimals."""
+    """Print dicts with the same keys as a table."""
     cells = [[*rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     is_text = [isinstance(value, str) for value in rows[0].values()]

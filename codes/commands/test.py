@@ -1,9 +1,10 @@
-"""Test a trained recognizer: in this process, with --gpus N in several, or as a launcher starts it."""
+"""Test a trained recognizer: in this process, in several with --gpus N, or started by a launcher."""
 
 import argparse
 import json
 import logging
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,35 +19,39 @@ from dsanet.commands.arguments import (
 )
 from dsanet.commands.launch import launch_command
 
+LOGGER = logging.getLogger(__name__)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'config', nargs='?', metavar='CONFIG', help=f'{CONFIG_HELP}; without it, the config that the checkpoint holds'
+        'config', nargs='?', metavar='CONFIG', help=f'{CONFIG_HELP} (default: the config in the checkpoint)'
     )
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='the weights to test')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint to test')
     add_config_options(parser)
     add_gpus(parser)
-    add_allow_pickle(parser, 'the checkpoint')
+    add_allow_pickle(parser, 'CHECKPOINT')
     parser.add_argument(
         '--out',
         type=output_file('.pkl', '.json'),
         metavar='FILE',
-        help='write path, label and scores of each video; FILE.parts holds those of an unfinished test',
+        help='write path, label and scores of each video; FILE.parts has the results of an unfinished test',
     )
     parser.add_argument(
-        '--resume-test', action='store_true', help='continue the interrupted test with the same --out, if there is one'
+        '--resume-test', action='store_true', help='continue an interrupted test with the same --out, if there is one'
     )
     parser.add_argument('--metrics-out', type=output_file('.json'), metavar='FILE', help='write the metrics as JSON')
-    parser.add_argument('--average-views', choices=('score', 'prob'), help='how the views of a video become one score')
-    parser.add_argument('--max-views-per-forward', type=int, metavar='N', help='bounds the memory of many views')
+    parser.add_argument('--average-views', choices=('score', 'prob'), help='average scores or probabilities of views')
+    parser.add_argument('--max-views-per-forward', type=int, metavar='N', help='limit the memory of many views')
     add_amp(parser)
 
 
 def run(args: argparse.Namespace) -> int | None:
     if args.resume_test and args.out is None:
-        raise UsageError('--resume-test needs --out, beside which an interrupted test leaves its results')
+        raise UsageError('--resume-test requires --out')
     if args.config is None and args.checkpoint.endswith('.py'):
-        raise UsageError(f'{args.checkpoint} is a config: dsanet test [CONFIG] CHECKPOINT')
+        raise UsageError(
+            f'{args.checkpoint} is a config, and the checkpoint is missing: dsanet test [CONFIG] CHECKPOINT'
+        )
     status = launch_command(args)
     if status is None:
         from dsanet.engine import failures
@@ -61,20 +66,16 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.config.schema import RuntimeCfg
     from dsanet.datasets.classes import compare_class_names
     from dsanet.datasets.loader import start_workers
-    from dsanet.datasets.transforms.base import BadSample
-    from dsanet.engine.evaluator import EXPECTED_ERRORS, check_metrics, compute_metrics, predict, strip_worker_traceback
+    from dsanet.engine.evaluator import check_metrics, compute_metrics
     from dsanet.engine.logging import plain_errors, setup_logging
     from dsanet.engine.preparation import build_loader, check_clip_shape, place_model
     from dsanet.engine.result_parts import ResultParts, describe_test
-    from dsanet.engine.stopping import RunError, StopRequest
-    from dsanet.evaluation.results import Results, write_results
+    from dsanet.evaluation.results import Results
     from dsanet.inference.loading import config_for_checkpoint
     from dsanet.models.weights.loading import class_names_of, load_weights
     from dsanet.utils import distributed
     from dsanet.utils.checkpoint_io import read_checkpoint
-    from dsanet.utils.files import write_atomically
 
-    logger = logging.getLogger('dsanet')
     with plain_errors():
         setup_logging(None, is_main=distributed.rank() == 0)
         content = read_checkpoint(args.checkpoint, args.allow_pickle)
@@ -94,57 +95,77 @@ def _test(args: argparse.Namespace) -> None:
         start_workers(loader)
         distributed.init_process_group(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, content=content)
-        del content  # with the state of the optimizer it is larger than the model, and the test may take hours
+        del content  # free its memory: with the optimizer state it is larger than the model
         metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
         check_metrics(metrics, dataset)
         parts: ResultParts | None = None
         if args.out is not None:
             identity = describe_test(config, args.checkpoint, amp, dataset)
             parts = ResultParts(args.out.with_name(f'{args.out.name}.parts'), identity)
-            # A launcher that starts a failed run once more does so with the same arguments.
+            # A launcher restarts a failed test with the same arguments, without --resume-test.
             parts.start(args.resume_test or distributed.is_restart())
     place_model(model, device)
-    num_found = (
-        0 if parts is None else sum(distributed.all_gather_object(sum(len(part.index) for part in parts.restored)))
-    )
-    if num_found:
-        logger.info('%d of %d videos were scored before the interruption', num_found, len(dataset))
+    num_restored = 0
+    if parts is not None:
+        num_restored = sum(distributed.all_gather_object(sum(len(part.index) for part in parts.restored)))
+    if num_restored:
+        LOGGER.info('Resuming the test: %d of %d videos are already scored', num_restored, len(dataset))
     elif args.resume_test:
-        logger.info('no interrupted test to continue beside %s: testing from the beginning', args.out)
+        LOGGER.info('No interrupted test found for %s, starting from the beginning', args.out)
     started = time.monotonic()
-    how = '' if parts is None else f'; --resume-test continues with the results in {parts.folder}'
-    try:
-        with StopRequest() as stop, stop.at_once(f'within the test{how}'):
-            predictions = predict(model, loader, device, amp, parts=parts)
-    except EXPECTED_ERRORS as error:
-        text = strip_worker_traceback(error)
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            raise RunError(f'the test cannot continue: {text}') from error
-        if isinstance(error, BadSample):
-            text += '. A test skips no video: repair it or remove it from the list'
-            if args.config is not None:
-                text += f'; `dsanet check {args.config}` finds all that are bad'
-        with plain_errors():
-            raise ValueError(text) from error
+    predictions = _predict(args, model, loader, device, amp, parts)
     seconds = max(time.monotonic() - started, 1e-3)
     numbers = compute_metrics(metrics, predictions)
-    logger.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
-    num_scored = len(dataset) - num_found
-    logger.info(
+    LOGGER.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
+    num_scored = len(dataset) - num_restored
+    LOGGER.info(
         '%d videos scored in %s, %.1f videos/s', num_scored, timedelta(seconds=round(seconds)), num_scored / seconds
     )
     if distributed.rank() == 0:
-        try:
-            if args.out is not None:
-                paths = [record.path for record in dataset.records]
-                name, labels, scores = str(args.out), predictions.labels, predictions.scores
-                write_results(Results(name, paths, labels, scores, model.activation), args.out)
-                logger.info('scores written to %s', args.out)
-            if args.metrics_out is not None:
-                content = {'config': args.config, 'checkpoint': args.checkpoint, 'num_videos': len(dataset), **numbers}
-                write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.metrics_out)
-        except OSError as error:
-            raise RunError(f'the results could not be written: {error}') from error
+        paths = [record.path for record in dataset.records]
+        results = Results(str(args.out), paths, predictions.labels, predictions.scores, model.activation)
+        _write(args, results, numbers)
     if parts is not None:
         parts.remove()
     distributed.destroy_process_group()
+
+
+def _predict(args: argparse.Namespace, model: Any, loader: Any, device: Any, amp: str | None, parts: Any) -> Any:
+    """Score the test videos, with errors in plain words."""
+    from dsanet.datasets.transforms.base import BadSample
+    from dsanet.engine.evaluator import EXPECTED_ERRORS, predict, strip_worker_traceback
+    from dsanet.engine.logging import plain_errors
+    from dsanet.engine.stopping import RunError, StopRequest
+
+    hint = '' if parts is None else f'; continue with --resume-test, the scored videos are in {parts.folder}'
+    try:
+        with StopRequest() as stop, stop.at_once(f'during the test{hint}'):
+            return predict(model, loader, device, amp, parts=parts)
+    except EXPECTED_ERRORS as error:
+        text = strip_worker_traceback(error)
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise RunError(f'cannot continue the test: {text}') from error
+        if isinstance(error, BadSample):
+            text += '. A test does not skip bad videos: repair the video or remove it from the list'
+            if args.config is not None:
+                text += f'; `dsanet check {args.config}` lists all bad videos'
+        with plain_errors():
+            raise ValueError(text) from error
+
+
+def _write(args: argparse.Namespace, results: Any, numbers: Mapping[str, float]) -> None:
+    """Write the results and the metrics to the files given by the options."""
+    from dsanet.engine.stopping import RunError
+    from dsanet.evaluation.results import write_results
+    from dsanet.utils.files import write_atomically
+
+    try:
+        if args.out is not None:
+            write_results(results, args.out)
+            LOGGER.info('Scores written to %s', args.out)
+        if args.metrics_out is not None:
+            num_videos = len(results.paths)
+            content = {'config': args.config, 'checkpoint': args.checkpoint, 'num_videos': num_videos, **numbers}
+            write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.metrics_out)
+    except OSError as error:
+        raise RunError(f'cannot write the results: {error}') from error

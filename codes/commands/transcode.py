@@ -1,17 +1,17 @@
-"""Turn videos into MP4 files made for training: small, at a constant rate, any frame at hand at once.
+"""Convert videos to small MP4 files with a constant frame rate and fast random access.
 
-Every video below VIDEO_DIR becomes an .mp4 of the same name at the same place below OUT_DIR, upright, without sound,
-as long as before to within a frame. With --gop 1, the default, every frame is a JPEG of its own inside one file
-(MJPEG): decoder='pyav' then makes a training sample about as fast as from a folder of frames, at one file a video. Do
-set it: decord, the default of OpenVideo, takes more than twice as long (docs/decoding_speed.md). With
---gop 4 or more it is H.264 with a key frame every so many, which takes less room and more time. How much faster than
-the originals either is depends on them; dsanet benchmark-decoding measures it. Short videos may not gain.
+VIDEO_DIR/walk/a.avi becomes OUT_DIR/walk/a.mp4, with rotation metadata applied, without audio, and with the same
+duration to within one frame. No ffmpeg program is needed.
 
-Safe to interrupt: run it again, and it goes on with the videos that are not there yet. A video that cannot be decoded
-to its end is listed in OUT_DIR/failures.jsonl with the reason, and written only with --keep-damaged. The end may lie
-half a second before that of the header, or 5 % of the length up to a second: headers of cut videos claim too much.
-Exit status: 0 all is there, 1 a video failed, 2 a wrong call, or no room left to write. No
-ffmpeg program is needed.
+With --gop 1, the default, every frame is a key frame (MJPEG). Set decoder='pyav' in the config to read these files
+about as fast as folders of frames; decord takes more than twice as long (docs/decoding_speed.md). With --gop 4 or more,
+the codec is H.264, which needs less disk space and more time. dsanet benchmark-decoding measures the speed-up for your
+videos; short videos may not become faster.
+
+An interrupted run continues with the same command. Failed videos are listed in OUT_DIR/failures.jsonl with the reason.
+A video that ends more than 0.5 s (long videos: 1 s) before the duration in its header is damaged, and is written only
+with --keep-damaged.
+Exit status: 0 all videos written; 1 a video failed; 2 wrong arguments or disk full.
 """
 
 import argparse
@@ -19,32 +19,36 @@ import sys
 from functools import partial
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_job_arguments
+from dsanet.commands.arguments import UsageError, add_job_arguments, int_between
 
-INTERRUPTED = 'interrupted; continue with the same command'
+INTERRUPTED = 'interrupted; run the same command again to continue'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     add = parser.add_argument
-    add('--fps', metavar='RATE', help="frames per second, such as 30 or 30000/1001 (default: each video's own average)")
-    add('--gop', type=int, default=1, metavar='N', help='frames from one key frame to the next (default: 1)')
+    add('--fps', metavar='RATE', help='frame rate, such as 30 or 30000/1001 (default: average rate of each video)')
+    add('--gop', type=int_between(1), default=1, metavar='N', help='frames per key frame (default: 1)')
     add(
         '--codec',
         choices=('h264', 'mjpeg'),
-        help='mjpeg, with --gop 1 only, is the fastest; h264 needs less room (default: mjpeg if --gop is 1, else h264)',
+        help='mjpeg is faster, only with --gop 1; h264 is smaller (default: mjpeg with --gop 1, else h264)',
     )
     add(
         '--qscale',
-        type=int,
+        type=int_between(1, 31),
         default=2,
-        help='of mjpeg: 1 (best) to 31 (default: 2, like JPEG at 90; 5 is like h264 at 18)',
+        help='mjpeg quality, 1 (best) to 31 (default: 2, similar to JPEG 90; 5 is similar to --crf 18)',
     )
-    add('--crf', type=int, default=18, help='quality of h264, 0 (best) to 51 (default: 18)')
+    add('--crf', type=int_between(0, 51), default=18, help='h264 quality, 0 (best) to 51 (default: 18)')
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = _read_settings(args)
+    codec = args.codec or ('mjpeg' if args.gop == 1 else 'h264')
+    if codec == 'mjpeg' and args.gop != 1:
+        raise UsageError(f'--gop {args.gop} is not possible with mjpeg; use --codec h264 or --gop 1')
+    quality = {'qscale': args.qscale} if codec == 'mjpeg' else {'crf': args.crf}
+    settings: dict[str, Any] = {'short_side': args.short_side or None, 'gop': args.gop, 'codec': codec, **quality}
     from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize
     from dsanet.data_tools.video.constant_rate import parse_rate
     from dsanet.data_tools.video.transcode import transcode
@@ -52,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         fps = parse_rate(args.fps) if args.fps else None
         work = partial(transcode, fps=fps, keep_damaged=args.keep_damaged, **settings)
-        # The name is in the settings of folders that were written before there was this command.
-        kept = {'tool': 'transcode.py', **settings, 'fps': fps and str(fps)}
-        outcome = process_folder(work, args.videos, args.out, '.mp4', kept, args.list, args.workers, args.time_limit)
+        # The old file name, so that folders of earlier versions can be continued.
+        saved = {'tool': 'transcode.py', **settings, 'fps': fps and str(fps)}
+        outcome = process_folder(work, args.videos, args.out, '.mp4', saved, args.list, args.workers, args.time_limit)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:  # such as a full disk
@@ -62,21 +66,3 @@ def run(args: argparse.Namespace) -> int:
         return 2
     print(summarize(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0
-
-
-def _read_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of ``transcode`` that the command line gives, but the frame rate.
-
-    Raises:
-        UsageError: one is out of range, or two do not go together.
-    """
-    codec = args.codec or ('mjpeg' if args.gop == 1 else 'h264')
-    for name, low, high in (('short_side', 0, None), ('gop', 1, None), ('qscale', 1, 31), ('crf', 0, 51)):
-        value = getattr(args, name)
-        if value < low or (high is not None and value > high):
-            allowed = f'{low} or more' if high is None else f'from {low} to {high}'
-            raise UsageError(f'--{name.replace("_", "-")} is {value}, must be {allowed}')
-    if codec == 'mjpeg' and args.gop != 1:
-        raise UsageError(f'--gop is {args.gop}, but mjpeg has key frames only; use --codec h264 or --gop 1')
-    quality = {'qscale': args.qscale} if codec == 'mjpeg' else {'crf': args.crf}
-    return {'short_side': args.short_side or None, 'gop': args.gop, 'codec': codec, **quality}

@@ -1,4 +1,4 @@
-"""The two commands as a user types them. Few runs, shared by the tests, because starting processes takes seconds."""
+"""The dist scripts, a small dataset and one full training run, shared by the tests because processes start slowly."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture(scope='session')
 def run() -> Run:
-    """Run one of the two scripts from the project's folder."""
+    """Run one of the dist scripts in the root folder of the project."""
 
     def run(script: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess:
         environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
@@ -32,7 +32,7 @@ def run() -> Run:
 
 @pytest.fixture(scope='session')
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen training and seven validation videos: neither 2 processes nor batches of 4 divide seven."""
+    """16 training and 7 validation videos; 7 is divisible neither by 2 processes nor by the batch size 4."""
     root = tmp_path_factory.mktemp('data') / 'ordered'
     make_dataset(root, num_videos=32, seed=0, val_fraction=0.5, size=32)
     lines = (root / 'val.txt').read_text().splitlines()
@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A config file with augmentation, dropout and workers; on two processes two iterations an epoch."""
+    """A config file with augmentation, dropout and workers; two iterations per epoch on two processes."""
     file = tmp_path_factory.mktemp('config') / 'tiny.py'
     file.write_text(format_config(make_config(data, num_workers=1)))
     return file
@@ -50,7 +50,7 @@ def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def straight(run: Run, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work dir of four undisturbed epochs on two processes."""
+    """The work dir of an uninterrupted run of four epochs on two processes."""
     work_dir = tmp_path_factory.mktemp('straight')
     run('dist_train_recognizer.sh', config, 2, '--work-dir', work_dir)
     return work_dir

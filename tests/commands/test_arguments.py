@@ -6,7 +6,7 @@ import pytest
 
 from dsanet import commands
 from dsanet.commands import arguments
-from dsanet.commands.arguments import add_config_arguments, add_job_arguments, positive, read_config
+from dsanet.commands.arguments import add_config_arguments, add_job_arguments, int_between, read_config
 from dsanet.config.registry import METRICS
 from dsanet.data_tools.video.batch import TIME_LIMIT
 from tests.commands.conftest import ROOT
@@ -14,19 +14,19 @@ from tests.commands.conftest import ROOT
 DEMO = str(ROOT / 'configs/demo/dsanet_ordered_actions.py')
 
 
-def parse(words: list[str]) -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_config_arguments(parser)
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
-def test_options_of_a_config_add_up() -> None:
+def test_repeated_cfg_options_are_combined() -> None:
     args = parse([DEMO, '--cfg-options', 'optimizer.lr=0.25', '--cfg-options', 'train_cfg.max_epochs=3'])
     config = read_config(args)
     assert (config['optimizer']['lr'], config['train_cfg']['max_epochs']) == (0.25, 3)
 
 
-def test_imported_modules_register_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imported_modules_can_register_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / 'my_metrics.py').write_text(
         'from dsanet.config.registry import METRICS\n\n\n@METRICS.register_module()\nclass Mine:\n    pass\n'
     )
@@ -40,28 +40,32 @@ def test_imported_modules_register_parts(tmp_path: Path, monkeypatch: pytest.Mon
     del sys.modules['my_metrics'], METRICS.module_dict['Mine']
 
 
-def test_a_module_that_cannot_be_imported_is_named() -> None:
+def test_unknown_import_is_an_error() -> None:
     with pytest.raises(ValueError, match='no_such_module'):
         read_config(parse([DEMO, '--import', 'no_such_module']))
 
 
 @pytest.mark.parametrize(
-    'words', [['convert', 'x.pth', 'y.pth', '--import', 'os'], ['score', 'x', '--cfg-options', 'a=1']]
+    ('argv', 'option'),
+    [
+        (['convert', 'x.pth', 'y.pth', '--import', 'os'], '--import'),
+        (['score', 'x', '--cfg-options', 'a=1'], '--cfg-options'),
+    ],
 )
-def test_options_without_a_config_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_options_require_a_config(argv: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match='^2$'):
-        commands.main(words)
-    assert 'without a config' in capsys.readouterr().err
+        commands.main(argv)
+    assert f'error: {option} ' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('text', ['0', '-1', 'two', '', '1.5'])
-def test_numbers_below_1_are_refused(text: str) -> None:
-    assert positive('12') == 12
-    with pytest.raises(argparse.ArgumentTypeError):
-        positive(text)
+@pytest.mark.parametrize('text', ['0', '-1', 'two', '', '1.5', '13'])
+def test_int_between_checks_the_range(text: str) -> None:
+    assert (int_between(1, 12)('12'), int_between(1)('13')) == (12, 13)
+    with pytest.raises(argparse.ArgumentTypeError, match=f'1 .*12.* {text!r}'):
+        int_between(1, 12)(text)
 
 
-def test_defaults_are_those_of_the_library() -> None:
+def test_defaults_match_the_library() -> None:
     parser = argparse.ArgumentParser()
     add_job_arguments(parser)
     assert parser.get_default('time_limit') == TIME_LIMIT

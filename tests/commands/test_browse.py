@@ -19,8 +19,8 @@ from tests.engine.conftest import make_config
 from tests.make_videos import read_index, write_video
 
 
-def main(words: list[str]) -> int:
-    return commands.main(['browse', *words])
+def main(argv: list[str]) -> int:
+    return commands.main(['browse', *argv])
 
 
 @pytest.fixture(scope='module')
@@ -34,23 +34,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_config(data: Path, file: Path, **dataset: object) -> str:
-    page = make_config(data, runtime={'seed': 5})
-    page['model']['cls_head']['num_classes'] = 3
+    content = make_config(data, runtime={'seed': 5})
+    content['model']['cls_head']['num_classes'] = 3
     for name in ('train', 'val', 'test'):
-        page[f'{name}_dataloader']['dataset'] |= {'class_file': str(data / 'classes.txt'), **dataset}
-    page['test_dataloader']['dataset']['pipeline'][3] = {'type': 'ThreeCrop', 'size': 16}
-    file.write_text(format_config(page))
+        content[f'{name}_dataloader']['dataset'] |= {'class_file': str(data / 'classes.txt'), **dataset}
+    content['test_dataloader']['dataset']['pipeline'][3] = {'type': 'ThreeCrop', 'size': 16}
+    file.write_text(format_config(content))
     return str(file)
 
 
 @pytest.fixture
 def config(data: Path, tmp_path: Path) -> str:
-    return write_config(data, tmp_path / 'page.py')
+    return write_config(data, tmp_path / 'config.py')
 
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """What the tool loads, besides what it draws."""
+    """The samples that the command loads."""
     items: list[dict] = []
     real = browsing.as_seen
     monkeypatch.setattr(browsing, 'as_seen', lambda item, lines: items.append(item) or real(item, lines))
@@ -64,25 +64,25 @@ def browse(config: str, *options: str) -> Path:
 
 
 def training_batches(config: str, epoch: int) -> list[dict]:
-    page = load_config(config)
-    loader = build_loader(page['train_dataloader'], 'train_dataloader', RuntimeCfg(**page['runtime']))
+    content = load_config(config)
+    loader = build_loader(content['train_dataloader'], 'train_dataloader', RuntimeCfg(**content['runtime']))
     loader.sampler.set_epoch(epoch)
     return list(loader)
 
 
 @pytest.mark.parametrize('workers', ['0', '2'])
-def test_samples_are_those_of_the_training(config: str, seen: list[dict], workers: str) -> None:
+def test_samples_are_the_same_as_in_training(config: str, seen: list[dict], workers: str) -> None:
     for epoch in (1, 3):
         seen.clear()
         browse(config, '--num', '6', '--epoch', str(epoch), '--workers', workers)
-        batches = training_batches(config, epoch - 1)  # of four
+        batches = training_batches(config, epoch - 1)  # batch size 4
         assert [item['index'] for item in seen] == torch.cat([b['index'] for b in batches])[:6].tolist()
         assert torch.equal(
             torch.stack([item['inputs'] for item in seen]), torch.cat([b['inputs'] for b in batches])[:6]
         )
 
 
-def test_fewer_videos_than_a_batch_can_be_shown(config: str, seen: list[dict]) -> None:
+def test_batch_size_may_exceed_the_dataset(config: str, seen: list[dict]) -> None:
     browse(config, '--num', '9')
     keys = [item['index'] for item in seen]
     seen.clear()
@@ -92,35 +92,37 @@ def test_fewer_videos_than_a_batch_can_be_shown(config: str, seen: list[dict]) -
 
 
 @pytest.mark.parametrize('workers', ['0', '2'])
-def test_a_bad_video_does_not_cost_the_others(
+def test_bad_videos_are_reported_and_skipped(
     data: Path, tmp_path: Path, seen: list[dict], capsys: pytest.CaptureFixture, workers: str
 ) -> None:
     (tmp_path / 'bad.mp4').write_text('no video')
     (tmp_path / 'list.txt').write_text(f'{data}/val0.mp4 0\n{tmp_path}/bad.mp4 1\n{data}/val2.mp4 2\n')
-    config = write_config(data, tmp_path / 'page.py', list_file=str(tmp_path / 'list.txt'))
-    words = [config, '--out', str(tmp_path / 'out'), '--workers', workers, '--split', 'val']
-    assert main(words) == 1
+    config = write_config(data, tmp_path / 'config.py', list_file=str(tmp_path / 'list.txt'))
+    argv = [config, '--out', str(tmp_path / 'out'), '--workers', workers, '--split', 'val']
+    assert main(argv) == 1
     assert [item['index'] for item in seen] == [0, 2]
-    said = capsys.readouterr()
-    assert 'bad.mp4' in said.err
-    assert '1 of 3 samples cannot be shown' in said.err
-    assert 'Traceback' not in said.err
-    assert [file.name for file in (tmp_path / 'out').iterdir()] == ['val_1.png']
-    assert main([*words, '--index', '1']) == 1
-    assert ': nothing' in capsys.readouterr().out
-    assert main([*words, '--index', '0']) == 0
+    errors = capsys.readouterr().err
+    assert 'bad.mp4' in errors
+    assert '1 of 3 ' in errors
+    assert 'Traceback' not in errors
+    sheet = tmp_path / 'out' / 'val_1.png'
+    assert list(sheet.parent.iterdir()) == [sheet]
+    sheet.unlink()
+    assert main([*argv, '--index', '1']) == 1
+    assert not sheet.exists()
+    assert main([*argv, '--index', '0']) == 0
 
 
-def test_a_worker_that_ends_before_its_time_is_one_line(
+def test_a_killed_worker_is_one_error_line(
     config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(browsing.Watch, '__call__', lambda *_: os._exit(3))
     with pytest.raises(SystemExit, match='2'):
         browse(config, '--num', '2', '--workers', '1')
-    assert 'error: DataLoader worker' in capsys.readouterr().err
+    assert 'DataLoader worker' in capsys.readouterr().err
 
 
-def test_frames_are_named_by_their_numbers(config: str, seen: list[dict], capsys: pytest.CaptureFixture) -> None:
+def test_frame_numbers_match_the_frames(config: str, seen: list[dict], capsys: pytest.CaptureFixture) -> None:
     out = browse(config, '--num', '3', '--split', 'val')
     assert [item['index'] for item in seen] == [0, 1, 2]
     printed = capsys.readouterr().out
@@ -131,28 +133,30 @@ def test_frames_are_named_by_their_numbers(config: str, seen: list[dict], capsys
         assert [read_index(frame[24:88]) for frame in whole] == indices[::2].tolist()
         assert len(frames) == len(indices) == 4
         for snippet, pair in enumerate(item['frame_indices'][0]):
-            assert f'  snippet {snippet}: frames {pair[0]} {pair[1]}\n' in printed
-    assert f'clap (1)\nval.txt:2  {seen[1]["path"]}\nindex 1; 21 frames; inputs (V, U, C, T, H, W)' in printed
+            assert re.search(rf' {snippet}: \D*{pair[0]} {pair[1]}\n', printed)
+    for token in ('clap (1)\n', 'val.txt:2 ', seen[1]['path'], ' 21 '):
+        assert token in printed
     assert [file.name for file in out.iterdir()] == ['val_1.png']
 
 
-def test_test_views_are_crops_times_groups(config: str, seen: list[dict], capsys: pytest.CaptureFixture) -> None:
+def test_sheets_have_a_row_per_test_view(config: str, seen: list[dict]) -> None:
     out = browse(config, '--num', '1', '--split', 'test')
     assert seen[0]['inputs'].shape == (6, 2, 3, 2, 16, 16)
     assert seen[0]['frame_indices'].shape == (2, 2, 2)
-    assert '  group 1 snippet 0: frames ' in capsys.readouterr().out
     picture = cv2.imread(str(out / 'test_1.png'))
-    # A row for each group and snippet, in it a whole frame and three crops of two frames.
+    # One row per group and snippet: the whole frame, and three crops of two frames.
     assert picture.shape[1] == 24 + 92 + 7 * 116 + 3 * 12
     assert picture.shape[0] == 24 + 30 + (3 * 18 + 2 * 10 + 10 + 4 * (112 + 14 + 4) + 14)
 
 
-def test_samples_can_be_chosen(config: str, seen: list[dict]) -> None:
+def test_index_and_classes_select_samples(config: str, seen: list[dict]) -> None:
     browse(config, '--index', '7', '2')
     assert [item['index'] for item in seen] == [7, 2]
     batches = training_batches(config, 0)
     indices, inputs = torch.cat([b['index'] for b in batches]).tolist(), torch.cat([b['inputs'] for b in batches])
-    trained = [item for item in seen if item['index'] in indices]  # full batches leave one of the nine videos out
+    trained = [
+        item for item in seen if item['index'] in indices
+    ]  # training drops the last, incomplete batch: one of nine videos
     assert trained
     assert all(torch.equal(item['inputs'], inputs[indices.index(item['index'])]) for item in trained)
     seen.clear()
@@ -163,53 +167,52 @@ def test_samples_can_be_chosen(config: str, seen: list[dict]) -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (['--index', '9'], '--index 9'),
-        (['--classes', 'wav'], 'wave, clap, jump'),
-        (['--classes', '7'], 'no sample of class 7'),
-        (['--index', '1', '--num', '2'], r'--num has no effect with --index'),
-        (['--index', '1', '--classes', 'wave'], r'--classes has no effect with --index'),
-        (['--fps', '5'], r'--fps has no effect without --clips'),
-        (['--split', 'test', '--epoch', '1'], r'--epoch has no effect with --split test'),
-        (['--epoch', '0'], r'--num and --epoch must be at least 1'),
+        (['--index', '9'], r'--index.* 9.* 8'),
+        (['--classes', 'wav'], r"--classes.* 'wav'.* wave"),
+        (['--classes', '7'], r'7'),
+        (['--index', '1', '--num', '2'], r'--num .* --index'),
+        (['--index', '1', '--classes', 'wave'], r'--classes .* --index'),
+        (['--split', 'test', '--epoch', '1'], r'--epoch .* --split test'),
+        (['--epoch', '0'], r'--epoch'),
     ],
 )
-def test_mistakes_are_one_line(config: str, options: list[str], text: str, capsys: pytest.CaptureFixture) -> None:
+def test_invalid_options_are_reported(
+    config: str, options: list[str], text: str, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as ended:
         browse(config, *options)
     assert ended.value.code == 2
-    assert text in capsys.readouterr().err
+    assert re.search(f'error: .*{text}', capsys.readouterr().err)
 
 
-def test_the_decoder_that_auto_chose_is_named(
+def test_decoder_auto_shows_the_decoder_used(
     config: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('dsanet.datasets.transforms.decoding.first_installed', lambda: 'pyav')
     browse(config, '--num', '1', '--cfg-options', 'train_dataloader.dataset.pipeline.0.decoder=auto')
-    assert '\ndecoder: pyav\n' in capsys.readouterr().out
+    assert 'pyav\n' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('options', [[], ['--clips']])
-def test_pictures_that_cannot_be_written_are_one_line(
-    config: str, options: list[str], capsys: pytest.CaptureFixture
-) -> None:
+def test_write_failures_are_one_error_line(config: str, options: list[str], capsys: pytest.CaptureFixture) -> None:
     out = Path(config).parent / 'out'
     for number in range(9):
         (out / f'train_epoch1_{number:05d}.mp4').mkdir(parents=True)
     (out / 'train_epoch1_1.png').mkdir()
     assert main([config, '--out', str(out), '--workers', '0', '--num', '1', *options]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith('error: the pictures cannot be written: ')
+    assert re.match('error: .*train_epoch1_', capsys.readouterr().err.splitlines()[-1])
     for below in (config, f'{config}/below'):
         with pytest.raises(SystemExit, match='2'):
             main([config, '--out', below])
-        assert f'--out {below} must be a folder to write to' in capsys.readouterr().err
+        assert f'--out {below} ' in capsys.readouterr().err
 
 
-def test_clips_play_the_snippets_side_by_side(config: str, seen: list[dict]) -> None:
-    out = browse(config, '--num', '2', '--clips', '--fps', '2.5', '--cell', '64')
+def test_clips_show_the_snippets_side_by_side(config: str, seen: list[dict]) -> None:
+    out = browse(config, '--num', '2', '--clips', '--cell', '64')
     assert len(list(out.iterdir())) == 2
     file = out / f'train_epoch1_{seen[0]["index"]:05d}.mp4'
     with av.open(str(file)) as container:
-        assert container.streams.video[0].average_rate == 2.5
+        assert container.streams.video[0].average_rate == 4
         pictures = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
     assert len(pictures) == 2 * LOOPS
     top = 12 + 3 * 18 + 10 + 10 + 14 + 2
@@ -218,30 +221,30 @@ def test_clips_play_the_snippets_side_by_side(config: str, seen: list[dict]) -> 
             left = 12 + snippet * 68
             shown = picture[top : top + 64, left : left + 64].astype(int)
             wanted = seen[0]['inputs'][0, snippet, :, number].permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
-            assert np.abs(shown - wanted).mean() < 12  # it is compressed
-    assert np.abs(pictures[0].astype(int) - pictures[2]).mean() < 2  # from the beginning again
+            assert np.abs(shown - wanted).mean() < 12  # compressed
+    assert np.abs(pictures[0].astype(int) - pictures[2]).mean() < 2  # the loop starts again
 
 
-def test_mirrored_labels_are_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    config = write_config(data, tmp_path / 'page.py')
+def test_swapped_labels_are_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = write_config(data, tmp_path / 'config.py')
     step = 'train_dataloader.dataset.pipeline.4'
     options = ['--cfg-options', f'{step}.prob=1', f'{step}.swap_labels=((0, 1),)']
     browse(config, '--index', '0', '2', *options)
     printed = capsys.readouterr().out
-    assert re.search(r'clap \(1\), mirrored.*wave \(0\)', printed)
+    assert re.search(r'\nclap \(1\).* wave \(0\)\n', printed)
     assert '\njump (2)\n' in printed
 
 
-def test_several_labels_are_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_all_labels_of_a_video_are_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / 'train.txt').write_text(''.join(f'{data}/train{i}.mp4 0,2\n' for i in range(4)))
-    config = write_config(data, tmp_path / 'page.py', multi_hot=3, list_file=str(tmp_path / 'train.txt'))
+    config = write_config(data, tmp_path / 'config.py', multi_hot=3, list_file=str(tmp_path / 'train.txt'))
     browse(config, '--num', '1', '--classes', 'jump')
-    assert 'wave (0), jump (2)\ntrain.txt:' in capsys.readouterr().out
+    assert 'wave (0), jump (2)\n' in capsys.readouterr().out
 
 
-def test_mixing_of_batches_is_named_as_not_shown(config: str, capsys: pytest.CaptureFixture) -> None:
-    page = load_config(config)
-    page['model']['batch_augment'] = {'type': 'MixupCutmix'}
-    Path(config).write_text(format_config(page))
+def test_batch_augment_is_reported_as_not_shown(config: str, capsys: pytest.CaptureFixture) -> None:
+    content = load_config(config)
+    content['model']['batch_augment'] = {'type': 'MixupCutmix'}
+    Path(config).write_text(format_config(content))
     browse(config, '--num', '1')
-    assert 'not shown: MixupCutmix, which mixes whole batches' in capsys.readouterr().out
+    assert 'MixupCutmix' in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The command that writes list files, run on miniature trees in the official formats of all datasets."""
+"""dsanet build-list on small trees of videos with annotations in the official format of each dataset."""
 
 import argparse
 import json
@@ -21,8 +21,8 @@ from tests.commands.conftest import ROOT
 Lines = dict[str, list[str]]
 
 
-def main(words: list[str]) -> int:
-    return commands.main(['build-list', *words])
+def main(argv: list[str]) -> int:
+    return commands.main(['build-list', *argv])
 
 
 def write(file: Path, content: Any) -> None:
@@ -36,14 +36,14 @@ def videos(root: Path, *paths: str) -> None:
 
 
 def frames(root: Path, template: str = 'img_{:05d}.jpg', **counts: int) -> None:
-    """Make folders of frames, 'a__b' standing for a/b."""
+    """Make folders of frames; the keyword a__b is the folder a/b."""
     for name, count in counts.items():
         for number in range(1, count + 1):
             write(root / name.replace('__', '/') / template.format(number), '')
 
 
 def lines_of(out: Path) -> Lines:
-    """Return the lists that were written; every one must be readable by the datasets."""
+    """Return the written lists; our datasets must be able to read each of them."""
     lines = {}
     for file in sorted(out.glob('*.txt')):
         if file.name != 'classes.txt' and not file.name.endswith('.missing.txt'):
@@ -52,7 +52,7 @@ def lines_of(out: Path) -> Lines:
     return lines
 
 
-# The nine datasets -----------------------------------------------------------------------------------------
+# Official datasets ------------------------------------------------------------------------------------------
 
 
 def kinetics(out: Path, media: Path) -> None:
@@ -61,7 +61,7 @@ def kinetics(out: Path, media: Path) -> None:
     write(out / 'annotations/train.csv', header + '\n'.join(rows))
     write(out / 'annotations/validate.csv', header + 'clapping,ddddddddddd,100,110,validate,0\n')
     write(out / 'annotations/test.csv', 'youtube_id,time_start,time_end,split\neeeeeeeeeee,1,11,test\n')
-    # In class folders with blanks or underscores, or in none; named with times or without.
+    # With and without class folders, whose names have spaces or underscores; file names with and without times.
     videos(media, 'train/riding_a_bike/-aaaaaaaaaa_000005_000015.mp4', 'train/air drumming/_bbbbbbbbbb.mkv')
     videos(media, 'train/ccccccccccc_000001_000011.mp4', 'val/clapping/ddddddddddd_000100_000110.webm')
 
@@ -140,7 +140,7 @@ def hmdb51(out: Path, media: Path) -> None:
         text = f'#1_wave_{n}.avi 1 \nwave_[0].avi 2 \nunused.avi 0 \n'
         write(out / f'annotations/wave_test_split{n}.txt', text)
         write(out / f'annotations/brush_hair_test_split{n}.txt', 'wave_[0].avi 1 \n')
-    # Frames in folders as extract_frames.py makes them; two classes have a video of the same name.
+    # Folders of frames as dsanet extract-frames writes them; two classes have a video of the same name.
     frames(media, **{'wave__#1_wave_1': 1, 'wave__#1_wave_2': 2, 'wave__#1_wave_3': 3})
     frames(media, **{'wave__wave_[0]': 4, 'wave__unused': 4, 'brush_hair__wave_[0]': 5})
 
@@ -151,10 +151,7 @@ def three_splits(suffix: str, train: Callable[[int], list[str]], val: Callable[[
 
 
 CASES: dict[str, tuple[Callable[[Path, Path], None], list[str], Lines, list[str]]] = {
-    **{
-        name: (kinetics, [], KINETICS_LINES, ['air drumming', 'clapping', 'riding a bike'])
-        for name in ('kinetics400', 'kinetics600', 'kinetics700')
-    },
+    'kinetics400': (kinetics, [], KINETICS_LINES, ['air drumming', 'clapping', 'riding a bike']),
     'mini_kinetics200': (
         mini_kinetics,
         [],
@@ -203,7 +200,7 @@ CASES: dict[str, tuple[Callable[[Path, Path], None], list[str], Lines, list[str]
 
 
 @pytest.mark.parametrize('data_set', CASES)
-def test_lists_come_out_as_their_official_files_say_and_again_the_same(data_set: str, tmp_path: Path) -> None:
+def test_lists_match_the_official_files(data_set: str, tmp_path: Path) -> None:
     make, options, expected, class_names = CASES[data_set]
     out, media = tmp_path / 'data', tmp_path / 'data/videos'
     make(out, media)
@@ -219,20 +216,19 @@ def test_lists_come_out_as_their_official_files_say_and_again_the_same(data_set:
     assert {file: file.stat().st_mtime_ns for file in before} == times
 
 
-def test_the_number_of_classes_of_a_data_set_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_number_of_classes_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kinetics(tmp_path, tmp_path / 'videos')
     with pytest.raises(SystemExit) as stop:
         main(['kinetics400', str(tmp_path / 'videos'), str(tmp_path)])
     assert stop.value.code == 2
-    message = r'error: Kinetics-400 .*\b400\b.*\b3\b.*air drumming, clapping, riding a bike'
-    assert re.match(message, capsys.readouterr().err)
+    assert re.match('error: Kinetics-400 .*400 .*3.* air drumming, clapping, riding a bike', capsys.readouterr().err)
     assert not (tmp_path / 'train.txt').exists()
 
 
-# One's own data ---------------------------------------------------------------------------------------------
+# Custom data ------------------------------------------------------------------------------------------------
 
 
-def test_one_folder_a_class_is_split_the_same_way_every_time(tmp_path: Path) -> None:
+def test_class_folders_are_split_by_seed(tmp_path: Path) -> None:
     videos(tmp_path / 'videos', *[f'{name}/{n}.mp4' for name in ('wave hands', 'clap') for n in range(10)])
     arguments = ['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0.3']
     assert main(arguments) == 0
@@ -247,17 +243,16 @@ def test_one_folder_a_class_is_split_the_same_way_every_time(tmp_path: Path) -> 
     assert lines_of(tmp_path) == lines
 
 
-def test_a_class_that_classes_txt_cannot_hold_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_class_names_with_line_breaks_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos(tmp_path / 'videos', 'clap\nhands/1.mp4', 'wave/1.mp4')
     with pytest.raises(SystemExit) as stop:
         main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0'])
     assert stop.value.code == 2
-    message = r"error: .*'clap\\nhands'.*'clap\\nhands/1.mp4'"
-    assert re.match(message, capsys.readouterr().err)
+    assert re.match(r"error: .*'clap\\nhands'.*'clap\\nhands/1.mp4'", capsys.readouterr().err)
     assert not (tmp_path / 'classes.txt').exists()
 
 
-def test_folders_of_frames_may_lie_in_folders_of_splits(tmp_path: Path) -> None:
+def test_frame_folders_in_split_folders(tmp_path: Path) -> None:
     frames(tmp_path / 'f', 'frame{}.png', train__clap__a=3, train__wave__b=2, val__wave__c=4)
     (tmp_path / 'order.txt').write_text('wave\nclap\n')
     options = ['--frames', '--filename-tmpl', 'frame{}.png', '--class-file', str(tmp_path / 'order.txt')]
@@ -271,7 +266,7 @@ def test_folders_of_frames_may_lie_in_folders_of_splits(tmp_path: Path) -> None:
     assert lines_of(tmp_path / 'out')['val_frames'] == ['val/wave/c 4 0']
 
 
-def test_csv_of_ones_own_with_all_its_options(tmp_path: Path) -> None:
+def test_csv_with_all_options(tmp_path: Path) -> None:
     videos(tmp_path / 'videos', 'a/1.mp4', 'b/1.mp4', 'b/2 x.mp4')
     write(tmp_path / 'annotations/all.csv', 'v;c;s\na/1.mp4;1|3;train\nb/1.mp4;2;val\nb/2 x.mp4;1;test\n')
     names = ['--path-column', 'v', '--label-column', 'c', '--split-column', 's', '--label-separator', '|']
@@ -285,7 +280,7 @@ def test_csv_of_ones_own_with_all_its_options(tmp_path: Path) -> None:
     assert read_class_names(str(tmp_path / 'classes.txt')) == ['clap', 'wave', 'jump']
 
 
-def test_csv_never_takes_a_video_of_the_same_name_in_another_folder(tmp_path: Path) -> None:
+def test_csv_paths_must_match_the_folder(tmp_path: Path) -> None:
     videos(tmp_path / 'videos', 'a/1.mp4')
     write(tmp_path / 'x.csv', 'path,label\na/1.mp4,clap\nb/1.mp4,wave\n')
     arguments = ['csv', str(tmp_path / 'videos'), str(tmp_path), '--file', f'train={tmp_path / "x.csv"}']
@@ -293,16 +288,14 @@ def test_csv_never_takes_a_video_of_the_same_name_in_another_folder(tmp_path: Pa
     assert lines_of(tmp_path) == {'train': ['videos/a/1.mp4 0']}
 
 
-# What is missing --------------------------------------------------------------------------------------------
+# Missing videos ---------------------------------------------------------------------------------------------
 
 
-def test_missing_videos_are_told_and_only_skipped_when_asked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_videos_are_reported_and_optionally_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     media = tmp_path / 'videos'
     kinetics(tmp_path, media)
-    gone = media / 'train/air drumming/_bbbbbbbbbb.mkv'
-    gone.unlink()
+    missing_file = media / 'train/air drumming/_bbbbbbbbbb.mkv'
+    missing_file.unlink()
     videos(media, 'x/-aaaaaaaaaa_000005_000015.mp4', 'old/-aaaaaaaaaa.mp4', 'val/unlisted.mp4')
     (media / 'train/riding_a_bike/-aaaaaaaaaa_000005_000015.mp4').rename(media / '-aaaaaaaaaa_000005_000015.mp4')
     arguments = ['kinetics400', str(media), str(tmp_path), '--num-classes', '3']
@@ -310,11 +303,15 @@ def test_missing_videos_are_told_and_only_skipped_when_asked(
     assert main(arguments) == 1
     assert lines_of(tmp_path) == {}
     csv = tmp_path / 'annotations/train.csv'
-    first, second = [line.split('\t') for line in (tmp_path / 'train.missing.txt').read_text().splitlines()]
-    assert (first[:2], first[3]) == (['riding a bike/-aaaaaaaaaa_000005_000015', 'ambiguous'], f'{csv}:2')
-    assert first[2].endswith('-aaaaaaaaaa_000005_000015.mp4, x/-aaaaaaaaaa_000005_000015.mp4')
-    assert (second[:2], second[3]) == (['air drumming/_bbbbbbbbbb_000000_000010', 'missing'], f'{csv}:3')
-    assert second[2].endswith('_bbbbbbbbbb_000000_000010 or air drumming/_bbbbbbbbbb or _bbbbbbbbbb')
+    missing = [line.split('\t') for line in (tmp_path / 'train.missing.txt').read_text().splitlines()]
+    assert [[name, reason, source] for name, reason, _, source in missing] == [
+        ['riding a bike/-aaaaaaaaaa_000005_000015', 'ambiguous', f'{csv}:2'],
+        ['air drumming/_bbbbbbbbbb_000000_000010', 'missing', f'{csv}:3'],
+    ]
+    for token in ('-aaaaaaaaaa_000005_000015.mp4', ' x/-aaaaaaaaaa_000005_000015.mp4'):
+        assert token in missing[0][2]
+    for token in ('air drumming/_bbbbbbbbbb_000000_000010', ' air drumming/_bbbbbbbbbb', ' _bbbbbbbbbb'):
+        assert token in missing[1][2]
     assert not (tmp_path / 'val.missing.txt').exists()
     summary = json.loads((tmp_path / 'build_list.json').read_text())
     assert summary['written'] is False
@@ -326,15 +323,13 @@ def test_missing_videos_are_told_and_only_skipped_when_asked(
         'videos_per_class': {'air drumming': 0, 'clapping': 1, 'riding a bike': 0},
     }
     assert (summary['videos_there'], summary['videos_in_no_list']) == (6, 4)
-    assert len(summary['notes']) == 1
-    assert str(tmp_path / 'annotations/test.csv') in summary['notes'][0]
+    (note,) = summary['notes']
+    assert str(tmp_path / 'annotations/test.csv') in note
     shown = capsys.readouterr().out
-    assert re.search(r'train\.txt: 1 of 3 .*\b3 classes\n.* 0 to 1, .* 0\n', shown)
-    assert re.search(r'\b2\b.* air drumming, riding a bike\n', shown)
-    assert re.search(rf'  missing: 1\n    {csv}:3: .*air drumming/_bbbbbbbbbb_000000_000010 or ', shown)
-    assert 'classes: air drumming, clapping, riding a bike\n' in shown
-    assert re.search(r'\b4 of 6 .*\nnote: ', shown)
-    assert 'no list written: train would lack up to 66.7% of the videos, 0.0% are allowed' in shown
+    for token in ('train.txt: 1 of 3 ', 'air drumming, riding a bike', f'{csv}:3: ', 'missing: 1\n', '4 of 6 ', note):
+        assert token in shown
+    for token in ('train', '66.7%', '--skip-missing', 'train.missing.txt'):
+        assert token in shown.splitlines()[-1]
 
     assert main([*arguments, '--skip-missing', '0.5']) == 1
     assert main([*arguments, '--skip-missing', '0.7']) == 0
@@ -347,139 +342,102 @@ def test_missing_videos_are_told_and_only_skipped_when_asked(
     capsys.readouterr()
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert re.search(rf'{tmp_path / "train.txt"}: changed\D+2\D+0\D', shown)
+    assert re.search(f'^{tmp_path / "train.txt"}: .*2.*0', shown, re.M), 'lines added and removed'
     assert f'{tmp_path / "val.txt"}: unchanged\n' in shown
-    assert f'{tmp_path / "train.missing.txt"}: removed, nothing is missing any more\n' in shown
+    assert f'{tmp_path / "train.missing.txt"}: ' in shown
     assert not (tmp_path / 'train.missing.txt').exists()
 
 
-def test_folders_that_lack_frames_are_left_out(tmp_path: Path) -> None:
+def test_incomplete_frame_folders_are_skipped(tmp_path: Path) -> None:
     something_v1(tmp_path, tmp_path / 'frames')
     (tmp_path / 'frames/12/00002.jpg').unlink()
     arguments = ['something_v1', str(tmp_path / 'frames'), str(tmp_path), '--frames', '--num-classes', '3']
     assert main([*arguments, '--skip-missing']) == 0
     assert lines_of(tmp_path)['train_frames'] == ['frames/3 2 0']
     details = (tmp_path / 'train_frames.missing.txt').read_text().split('\t')
-    assert details[:3] == ['12', 'incomplete', '12: frames 1 to 3 are there but for 2']
+    assert details[:2] == ['12', 'incomplete']
+    assert re.match(r'12: .*1.*3.*2', details[2])
     assert main([*arguments, '--skip-missing', '--start-index', '2']) == 1
 
 
-def test_the_first_names_of_classes_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    videos(tmp_path / 'videos', *(f'{name}/1.mp4' for name in 'abcdefghijk'), 'l/m/1.mp4')
-    assert main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']) == 0
-    shown = capsys.readouterr().out
-    assert '\nclasses: a, b, c, d, e, f, g, h, i, j and 2 more\n' in shown
-
-
-def test_nothing_found_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_match_shows_an_existing_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kinetics(tmp_path, tmp_path / 'other')
     videos(tmp_path / 'videos', 'train/some_other_name.mp4')
     arguments = ['kinetics400', str(tmp_path / 'videos'), str(tmp_path), '--num-classes', '3', '--skip-missing']
     assert main(arguments) == 1
-    assert 'train/some_other_name.mp4\n' in capsys.readouterr().out
+    assert ' train/some_other_name.mp4\n' in capsys.readouterr().out
 
 
-def test_names_that_are_not_utf8_get_into_lists_and_summaries(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name = os.fsdecode(b'caf\xe9')
+def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b'\xe9tude')
     videos(tmp_path / 'videos', f'clap/{name}.mp4', f'x/{name}2.mp4', f'y/{name}2.mp4')
     (tmp_path / 'annotations').mkdir()
-    rows = b'path,label\nclap/caf\xe9.mp4,clap\ncaf\xe92.mp4,clap\n'
+    rows = b'path,label\nclap/\xe9tude.mp4,clap\n\xe9tude2.mp4,clap\n'
     (tmp_path / 'annotations/train.csv').write_bytes(rows)
     assert main(['csv', str(tmp_path / 'videos'), str(tmp_path), '--skip-missing']) == 0
-    assert 'x/caf\\udce92.mp4, y/caf\\udce92.mp4' in capsys.readouterr().out
+    assert 'x/\\udce9tude2.mp4, y/\\udce9tude2.mp4' in capsys.readouterr().out
     (record,) = parse_list_file(str(tmp_path / 'train.txt'), data_root=str(tmp_path))
     assert os.path.isfile(record.path)
 
 
-# Mistakes ---------------------------------------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'message'),
+    ('arguments', 'text'),
     [
-        (
-            ['kinetics400', 'videos', 'empty'],
-            r"train.csv or \*train\*.csv .*'empty/annotations'",
-        ),
-        (['ucf101', 'videos', '.', '--annotations', 'empty'], r"classInd.txt .*'empty'.*--annotations"),
-        (
-            ['kinetics400', 'videos', '.', '--file', 'train'],
-            r'--file train: expected ROLE=FILE, ROLE one of train,',
-        ),
-        (['kinetics400', 'videos', '.', '--file', 'json=a'], r'--file json=.*\btrain, val, test\b'),
-        (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r'--file val=no.csv.*/no.csv'),
-        (['kinetics400', 'videos', '.', '--skip-missing', '2'], r'--skip-missing 2.0 must be a share from 0 to 1'),
+        (['kinetics400', 'videos', 'empty'], r"train.csv .*'empty/annotations'"),
+        (['ucf101', 'videos', '.', '--annotations', 'empty'], r"classInd.txt .*'empty'"),
+        (['kinetics400', 'videos', '.', '--file', 'train'], r'--file train.* ROLE=FILE.* train,'),
+        (['kinetics400', 'videos', '.', '--file', 'json=a'], r'--file json=.* train'),
+        (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r'--file val=no.csv'),
+        (['kinetics400', 'videos', '.', '--skip-missing', '2'], r'--skip-missing .*0 .*1.* 2.0'),
         (['kinetics400', 'nowhere', '.', '--num-classes', '3'], r"'.*/nowhere'"),
-        (['kinetics400', 'videos', '.', '--num-classes', '3', '--workers', '0'], r'workers.*\b0\b.*\b1\b'),
-        (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations'.*test.csv.*--frames"),
+        (['kinetics400', 'videos', '.', '--num-classes', '3', '--workers', '0'], r'--workers.* 1.*0'),
+        (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations'.* test.csv"),
         (['kinetics400', 'videos', '.', '--num-classes', '3', '--frames'], r"'img_\{:05d\}"),
         (['kinetics400', 'videos', '.', '--file', 'val=empty.csv'], r'\bval\b'),
-        (['kinetics400', 'videos', '.', '--annotations', 'empty', '--file', 'test=annotations/test.csv'], 'no labels'),
-        (['folders', 'videos', '.', '--annotations', 'x'], r'folders has no official files: leave out --file and'),
-        (['folders', 'videos', '.', '--file', 'x=y'], r'folders has no official files: leave out --file and'),
-        *[
-            (['kinetics400', 'videos', '.', option, value], f'{option}: no effect for kinetics400, only for {purpose}')
-            for option, value, purpose in (
-                ('--val-fraction', '0', 'folders'),
-                ('--seed', '0', 'folders'),
-                ('--path-column', 'path', 'csv'),
-                ('--label-column', 'label', 'csv'),
-                ('--split-column', 'split', 'csv'),
-                ('--label-separator', '|', 'csv'),
-                ('--first-label', '0', 'csv'),
-            )
-        ],
-        (
-            ['csv', 'videos', '.', '--val-fraction', '0.2', '--seed', '1'],
-            r'--val-fraction, --seed: no effect for csv, only for folders',
-        ),
-        (['folders', 'videos', '.', '--first-label', '1'], r'--first-label: no effect for folders, only for csv'),
-        (['kinetics400', 'videos', '.', '--num-classes', '0'], r'--num-classes 0 must be at least 1'),
-        (['kinetics400', 'videos', 'empty.csv'], r'OUT empty.csv must be a folder to write to'),
-        (['kinetics400', 'videos', 'empty.csv/x'], r'OUT empty.csv/x must be a folder to write to'),
-        (['kinetics400', 'videos', '.', '--filename-tmpl', '{}.jpg'], r'--filename-tmpl: no effect without --frames'),
-        (['kinetics400', 'videos', '.', '--start-index', '1'], r'--start-index: no effect without --frames'),
+        (['kinetics400', 'videos', '.', '--annotations', 'empty', '--file', 'test=annotations/test.csv'], r'test.csv'),
+        (['folders', 'videos', '.', '--annotations', 'x'], r'--annotations'),
+        (['folders', 'videos', '.', '--file', 'x=y'], r'--file'),
+        (['kinetics400', 'videos', '.', '--val-fraction', '0'], r'--val-fraction .*folders'),
+        (['csv', 'videos', '.', '--val-fraction', '0.2', '--seed', '1'], r'--val-fraction, --seed .*folders'),
+        (['folders', 'videos', '.', '--first-label', '0'], r'--first-label .*csv'),
+        (['kinetics400', 'videos', '.', '--num-classes', '0'], r'--num-classes.* 1.*0'),
+        (['kinetics400', 'videos', 'empty.csv'], r'OUT empty.csv '),
+        (['kinetics400', 'videos', 'empty.csv/x'], r'OUT empty.csv/x '),
+        (['kinetics400', 'videos', '.', '--filename-tmpl', '{}.jpg'], r'--filename-tmpl.* --frames'),
+        (['kinetics400', 'videos', '.', '--start-index', '1'], r'--start-index.* --frames'),
     ],
 )
-def test_mistakes_end_with_one_line_and_status_2(
+def test_invalid_arguments_write_nothing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
-    message: str,
+    text: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     kinetics(Path(), Path('videos'))
     Path('empty').mkdir()
     Path('empty.csv').write_text('label,youtube_id,time_start,time_end\n')
     before = sorted(tmp_path.rglob('*'))
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match='^2$'):
         main(arguments)
-    assert stop.value.code == 2
     shown = capsys.readouterr().err
-    assert re.search(f'^error: .*{message}', shown), shown
+    assert re.search(f'error: .*{text}', shown), shown
     assert sorted(tmp_path.rglob('*')) == before
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--first-label', '1'], "first_label=1.*'clap'"),
-    ],
-)
-def test_options_of_csv_that_its_files_do_not_use_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_first_label_requires_numbers_as_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos(tmp_path / 'videos', 'a.mp4')
     write(tmp_path / 'annotations/train.csv', 'path,label\na.mp4,clap\n')
-    with pytest.raises(SystemExit, match='2'):
-        main(['csv', str(tmp_path / 'videos'), str(tmp_path), *arguments])
-    assert re.search(message, capsys.readouterr().err)
+    with pytest.raises(SystemExit, match='^2$'):
+        main(['csv', str(tmp_path / 'videos'), str(tmp_path), '--first-label', '1'])
+    assert re.match("error: .*first_label=1.* 'clap'", capsys.readouterr().err)
 
 
-def test_lists_of_an_earlier_call_keep_their_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_lists_keep_their_class_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos(tmp_path / 'videos', 'a/1.mp4', 'b/1.mp4', 'c/1.mp4')
     frames(tmp_path / 'frames', b__1=2, c__1=2)
     of_videos = ['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']
@@ -489,14 +447,14 @@ def test_lists_of_an_earlier_call_keep_their_numbers(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit, match='2'):
         main(of_frames)
     file = tmp_path / 'classes.txt'
-    assert re.search(rf'error: .*\btrain\.txt .*--class-file {file}', capsys.readouterr().err)
+    assert re.match(f'error: .*train.txt .*--class-file {file}', capsys.readouterr().err)
     assert {file: file.read_bytes() for file in tmp_path.glob('*.*')} == before
     assert main([*of_frames, '--class-file', str(file)]) == 0
     assert lines_of(tmp_path) == {
         'train': ['videos/a/1.mp4 0', 'videos/b/1.mp4 1', 'videos/c/1.mp4 2'],
         'train_frames': ['frames/b/1 2 1', 'frames/c/1 2 2'],
     }
-    videos(tmp_path / 'videos', 'd/1.mp4')  # more classes at the end leave the other numbers alone
+    videos(tmp_path / 'videos', 'd/1.mp4')  # a new class at the end does not change the other numbers
     assert main(of_videos) == 0
     videos(tmp_path / 'videos', 'aa/1.mp4')
     with pytest.raises(SystemExit, match='2'):
@@ -506,23 +464,23 @@ def test_lists_of_an_earlier_call_keep_their_numbers(tmp_path: Path, capsys: pyt
     assert read_class_names(str(file)) == ['a', 'aa', 'b', 'c', 'd']
 
 
-def test_what_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_write_failures_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos(tmp_path / 'videos', 'a/1.mp4')
     (tmp_path / 'train.txt').mkdir()
     assert main(['folders', str(tmp_path / 'videos'), str(tmp_path), '--val-fraction', '0']) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith('error: [Errno 21] Is a directory')
+    assert capsys.readouterr().err.splitlines()[-1].startswith('error: ')
 
 
-def test_commands_in_the_documentation_are_understood() -> None:
+def test_commands_in_the_docs_can_be_parsed() -> None:
     text = (ROOT / 'docs/datasets.md').read_text().replace('\\\n', ' ')
     commands = re.findall(r'^    dsanet build-list (.*)$', text, re.M)
     parser = argparse.ArgumentParser()
     build_list.add_arguments(parser)
     parsed = [parser.parse_args(shlex.split(command)) for command in commands if '#' not in command]
     for args in parsed:
-        build_list._settle_options(args)
-    assert {args.data_set for args in parsed} >= {'folders', 'csv', *DATA_SETS} - {'kinetics600', 'kinetics700'}
+        build_list._check_arguments(args)
+    assert {args.dataset for args in parsed} >= {'folders', 'csv', *DATA_SETS} - {'kinetics600', 'kinetics700'}
 
 
-def test_choices_are_the_data_sets_of_the_catalog() -> None:
+def test_names_match_the_catalog() -> None:
     assert build_list.NAMES == (*DATA_SETS, *OWN)

@@ -1,4 +1,4 @@
-"""The dispatcher: what it lists, how wrong calls end, what it imports, and Ctrl-C."""
+"""The dsanet program: its help, unknown commands, import time and Ctrl-C."""
 
 import subprocess
 import sys
@@ -11,8 +11,8 @@ from dsanet import commands
 from tests.utils.test_signals import IMPORTER, INTERRUPT, run
 
 HEAVY = {'av', 'cv2', 'matplotlib', 'numpy', 'torch', 'tqdm'}
-# Arguments with which a command gets as far as its work.
-WORDS = {
+# Arguments that pass the argument parser of each command.
+ARGUMENTS = {
     'train': ['x.py'],
     'test': ['x.py', 'x.pth'],
     'launch': ['2', 'x.py'],
@@ -32,7 +32,7 @@ WORDS = {
 }
 
 
-def test_every_file_is_a_command_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     files = {file.stem for file in Path(commands.__file__).parent.glob('*.py')} - {'__init__', 'arguments'}
     assert files == {name.replace('-', '_') for name in commands.COMMANDS}
     assert commands.main(['--help']) == 0
@@ -41,21 +41,21 @@ def test_every_file_is_a_command_in_the_help(capsys: pytest.CaptureFixture[str])
         assert [line[0] for line in lines if line].count(name) == 1
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.main(['--version']) == 0
     assert capsys.readouterr().out == f'dsanet {dsanet.__version__}\n'
 
 
 @pytest.mark.parametrize(
-    ('words', 'text'),
+    ('argv', 'text'),
     [(['trian'], "'train'"), (['build_list'], "'build-list'"), (['--helo'], '--help'), ([], '--help')],
 )
-def test_unknown_commands_name_the_nearest(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.main(words) == 2
+def test_unknown_command_suggests_the_nearest(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(argv) == 2
     assert text in capsys.readouterr().err
 
 
-def test_help_imports_nothing_heavy() -> None:
+def test_help_does_not_import_slow_modules() -> None:
     code = f"""
 import sys
 from dsanet.commands import COMMANDS, main
@@ -73,23 +73,22 @@ for name in COMMANDS:
     assert done.stdout.count('usage: dsanet ') == 1 + len(commands.COMMANDS)
 
 
-def test_the_package_is_a_program() -> None:
+def test_package_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, '-m', 'dsanet', 'trian'], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "Did you mean 'train'?" in done.stderr
+    assert "'train'" in done.stderr
 
 
 @pytest.mark.parametrize('name', commands.COMMANDS)
-def test_commands_can_be_interrupted_during_their_imports(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_during_imports_gives_status_130(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'scalars.jsonl').touch()
-    done = run(f'{IMPORTER}\nfrom dsanet.commands import main\nsys.exit(main({[name, *WORDS[name]]}))')
-    assert (done.returncode, done.stderr) == (130, 'interrupted\n')
+    done = run(f'{IMPORTER}\nfrom dsanet.commands import main\nsys.exit(main({[name, *ARGUMENTS[name]]}))')
+    assert done.returncode == 130
+    assert done.stderr.count('\n') == 1, 'one line, no traceback'
 
 
-def test_commands_can_be_interrupted_at_work(tmp_path: Path) -> None:
+def test_ctrl_c_at_work_gives_status_130(tmp_path: Path) -> None:
     code = f"""
 from dsanet.commands import main
 import dsanet.data_tools.video.batch
@@ -97,4 +96,5 @@ dsanet.data_tools.video.batch.process_folder = lambda *_: {INTERRUPT}
 sys.exit(main(['transcode', {str(tmp_path)!r}, {str(tmp_path / 'out')!r}]))
 """
     done = run(code)
-    assert (done.returncode, done.stderr) == (130, 'interrupted; continue with the same command\n')
+    assert done.returncode == 130
+    assert done.stderr.count('\n') == 1, 'one line, no traceback'

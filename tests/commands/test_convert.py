@@ -29,7 +29,7 @@ metrics = [{'type': 'Accuracy'}]
 
 @dataclass
 class Done:
-    """What the tool left behind."""
+    """Exit status and output of the command."""
 
     status: int
     out: str
@@ -41,7 +41,7 @@ Convert = Callable[..., Done]
 
 @pytest.fixture
 def convert(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Convert:
-    """Run the command in this process, because starting one takes seconds, and give the logger back."""
+    """Run the command in this process, because a new process takes seconds; restore the logger afterwards."""
     logger = logging.getLogger('dsanet')
     for name, value in {'handlers': [], 'propagate': True, 'level': logger.level}.items():
         monkeypatch.setattr(logger, name, value)
@@ -58,7 +58,7 @@ def convert(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 def mmaction2_state() -> dict[str, Tensor]:
-    """Weights of a small recognizer under mmaction2's names."""
+    """Return the weights of a small recognizer with the parameter names of mmaction2."""
     torch.manual_seed(0)
     state = {}
     for key, value in build(MODEL, MODELS).state_dict().items():
@@ -78,22 +78,22 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def test_converted_file_is_plain_and_fills_the_model(convert: Convert, tmp_path: Path, config: Path) -> None:
+def test_converted_file_loads_without_pickle(convert: Convert, tmp_path: Path, config: Path) -> None:
     state = mmaction2_state()
     assert 'backbone.layer2.0.downsample.bn.weight' in state
     assert 'backbone.layer1.0.conv1.bn.weight' in state
     content = {'state_dict': state, 'args': argparse.Namespace(lr=0.1), 'class_names': ['a', 'b', 'c']}
     torch.save(content, tmp_path / 'x.pth')
-    refused = convert(tmp_path / 'x.pth', tmp_path / 'y.pth')
-    assert refused.status == 2
-    assert '--allow-pickle' in refused.err
+    result = convert(tmp_path / 'x.pth', tmp_path / 'y.pth')
+    assert result.status == 2
+    assert '--allow-pickle' in result.err
     assert not (tmp_path / 'y.pth').exists()
 
     done = convert(tmp_path / 'x.pth', tmp_path / 'y.pth', '--config', config, '--allow-pickle')
     assert done.status == 0, done.err
-    assert "layout: mmaction2's I3D or SlowOnly" in done.out
-    assert f'for {config}: {len(state)} matched (0 of them inflated from 2D), 0 missing, 0 unexpected' in done.out
-    assert f'{tmp_path / "y.pth"}: {len(state)} weights\n' in done.out
+    assert "mmaction2's I3D or SlowOnly" in done.out
+    assert re.search(rf'{config}: {len(state)} .*\b0 .*\b0 .*\b0 ', done.out), 'matched, inflated, missing, unexpected'
+    assert f'{tmp_path / "y.pth"}: {len(state)} ' in done.out
     assert '--allow-pickle' in done.out
 
     written = read_checkpoint(tmp_path / 'y.pth')
@@ -104,7 +104,7 @@ def test_converted_file_is_plain_and_fills_the_model(convert: Convert, tmp_path:
     assert torch.equal(model.backbone.layer1[0].conv1.weight, state['backbone.layer1.0.conv1.conv.weight'])
 
 
-def test_what_has_no_place_is_left_out_and_named_and_slices_are_cut_out(convert: Convert, tmp_path: Path) -> None:
+def test_unknown_keys_are_reported_and_slices_copied(convert: Convert, tmp_path: Path) -> None:
     large = torch.rand(1000, 64, 7, 7)
     state = {
         'conv1.weight': large[:64, :3],
@@ -113,14 +113,14 @@ def test_what_has_no_place_is_left_out_and_named_and_slices_are_cut_out(convert:
     }
     torch.save(state, tmp_path / 'image.pth')
     done = convert(tmp_path / 'image.pth', tmp_path / 'y.pth')
-    assert "layout: torchvision's or timm's image ResNet" in done.out
-    assert f'{tmp_path / "y.pth"}: 2 weights, without fc.weight' in done.out
+    assert "torchvision's or timm's image ResNet" in done.out
+    assert re.search(rf'{tmp_path / "y.pth"}: 2 .*\bfc.weight', done.out)
     written = read_checkpoint(tmp_path / 'y.pth')['state_dict']
     assert torch.equal(written['backbone.conv1.weight'], large[:64, :3])
     assert (tmp_path / 'y.pth').stat().st_size < 400_000
 
 
-def test_the_config_decides_which_of_two_networks_the_weights_are_for(convert: Convert, tmp_path: Path) -> None:
+def test_config_selects_one_of_two_layouts(convert: Convert, tmp_path: Path) -> None:
     state = {
         'stem.0.weight': torch.zeros(45, 3, 1, 7, 7),
         'layer1.0.conv1.0.0.weight': torch.zeros(144, 64, 1, 3, 3),
@@ -136,28 +136,25 @@ def test_the_config_decides_which_of_two_networks_the_weights_are_for(convert: C
         *('--cfg-options', 'model.cls_head.num_classes=7'),
     )
     assert done.status == 0, done.err
-    assert '3 matched' in done.out
+    assert re.search(r'config.py: 3 ', done.out)
     wrapped, ours = (read_checkpoint(tmp_path / f'{name}.pth')['state_dict'] for name in ('wrapped', 'ours'))
     assert 'backbone.net.stem.0.weight' in wrapped
     assert 'backbone.conv1.spatial.weight' in ours
     assert wrapped['cls_head.fc_cls.weight'].shape == ours['cls_head.fc_cls.weight'].shape == (7, 512)
 
 
-def test_mistakes_are_one_line_and_write_nothing(convert: Convert, tmp_path: Path, config: Path) -> None:
+def test_errors_are_one_line_and_write_nothing(convert: Convert, tmp_path: Path, config: Path) -> None:
     source = tmp_path / 'x.pth'
     torch.save({'patches.weight': torch.zeros(1)}, source)
     small = tmp_path / 'small.pth'
     torch.save({**mmaction2_state(), 'backbone.conv1.conv.weight': torch.zeros(8, 3, 1, 7, 7)}, small)
     (tmp_path / 'there.pth').write_bytes(b'mine')
     cases = [
-        (
-            (source, tmp_path / 'y.pth'),
-            "none of the layouts that we know .*torchvision's S3D.* backbone.patches.weight",
-        ),
-        ((source, tmp_path / 'there.pth'), 'there.pth exists already'),
-        ((source, tmp_path / 'nowhere' / 'y.pth'), 'there is no folder .*nowhere'),
-        ((tmp_path / 'z.pth', tmp_path / 'y.pth'), 'there is no checkpoint .*z.pth'),
-        ((small, tmp_path / 'y.pth', '--config', config), r'backbone.conv1.weight has shape \(8, 3, 1, 7, 7\)'),
+        ((source, tmp_path / 'y.pth'), r"x.pth .*backbone.patches.weight.*torchvision's S3D"),
+        ((source, tmp_path / 'there.pth'), r'there.pth'),
+        ((source, tmp_path / 'nowhere' / 'y.pth'), r'nowhere'),
+        ((tmp_path / 'z.pth', tmp_path / 'y.pth'), r'z.pth'),
+        ((small, tmp_path / 'y.pth', '--config', config), r'backbone.conv1.weight .*\(8, 3, 1, 7, 7\)'),
     ]
     for arguments, text in cases:
         done = convert(*arguments)

@@ -8,17 +8,17 @@ from dsanet import commands
 LINES = [{'epoch': 1, 'iteration': 1, 'train/loss': 1.5}, {'epoch': 1, 'iteration': 1, 'val/top1': 9}]
 
 
-def test_it_reads_work_dirs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_curves_of_work_dirs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / 'scalars.jsonl').write_text('\n'.join(json.dumps(line) for line in LINES))
     out = tmp_path / 'x.png'
     commands.main(['curves', str(tmp_path), '--out', str(out)])
     assert out.is_file()
     commands.main(['curves', str(tmp_path), str(tmp_path)])
-    assert (tmp_path / 'curves.png').is_file(), 'by default beside the first run'
-    for words, text in (
-        ([tmp_path / 'nowhere'], 'has no scalars.jsonl'),
+    assert (tmp_path / 'curves.png').is_file(), 'default: in the first work dir'
+    for argv, text in (
+        ([tmp_path / 'nowhere'], 'nowhere'),
         ([tmp_path, '--scalars', 'val/top5'], 'top5'),
     ):
         with pytest.raises(SystemExit, match='^2$'):
-            commands.main(['curves', *map(str, words)])
+            commands.main(['curves', *map(str, argv)])
         assert text in capsys.readouterr().err

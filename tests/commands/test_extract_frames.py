@@ -1,4 +1,4 @@
-"""Frame folders: the right frames in order, and every option."""
+"""dsanet extract-frames: the right frames in the right order, and its options."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def run(videos: Path, out: Path, *options: object) -> int:
 
 
 def read_folder(folder: Path) -> list[np.ndarray]:
-    """Return the frames as RGB, by their numbers, of which none may be missing."""
+    """Return the frames as RGB in the order of their numbers, which must be complete."""
     files = sorted(folder.iterdir())
     assert [file.name for file in files] == [f'img_{number:05d}.jpg' for number in range(1, len(files) + 1)]
     return [cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files]
@@ -44,7 +44,7 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2)))
 
 
-def test_every_frame_is_written_once_in_order(videos, out):
+def test_frames_are_written_once_in_order(videos, out):
     assert run(videos, out) == 0
     for video, folder, num_frames in (('walk/a.mp4', 'walk/a', 30), ('b.avi', 'b', 20)):
         frames = read_folder(out / folder)
@@ -56,7 +56,7 @@ def test_every_frame_is_written_once_in_order(videos, out):
             assert psnr(frame, original) > 33
 
 
-def test_the_data_set_reads_what_is_written(videos, out, tmp_path):
+def test_dataset_reads_the_frames(videos, out, tmp_path):
     run(videos, out)
     (tmp_path / 'list.txt').write_text('walk/a 30 3\nb 20 1\n')
     dataset = RawFramesDataset([], str(tmp_path / 'list.txt'), str(out))
@@ -65,7 +65,7 @@ def test_the_data_set_reads_what_is_written(videos, out, tmp_path):
     assert (Path(dataset.records[0].path) / dataset.filename_tmpl.format(dataset.start_index)).is_file()
 
 
-def test_rate_and_size_can_be_chosen(videos, out):
+def test_fps_and_short_side_take_effect(videos, out):
     assert run(videos, out, '--fps', '12.5', '--short-side', '36') == 0
     frames = read_folder(out / 'walk/a')
     assert [frame.shape for frame in frames] == [(36, 64, 3)] * 15
@@ -78,18 +78,7 @@ def test_rate_and_size_can_be_chosen(videos, out):
     }
 
 
-def test_repeated_frames_are_repeated(videos, out):
-    run(videos, out, '--fps', '50')
-    assert [read_index(frame) for frame in read_folder(out / 'b')] == sorted([*range(20)] * 2)
-
-
-@pytest.mark.parametrize(('short_side', 'shape'), [(256, (72, 128, 3)), (0, (72, 128, 3)), (18, (18, 32, 3))])
-def test_nothing_is_enlarged(videos, out, short_side, shape):
-    run(videos, out, '--short-side', short_side)
-    assert read_folder(out / 'b')[0].shape == shape
-
-
-def test_quality_is_of_jpeg(videos, tmp_path):
+def test_quality_changes_the_file_size(videos, tmp_path):
     sizes = []
     for quality in (20, 95):
         run(videos, tmp_path / str(quality), '--quality', quality)
@@ -97,7 +86,7 @@ def test_quality_is_of_jpeg(videos, tmp_path):
     assert 1.15 * sizes[0] < sizes[1]
 
 
-def test_phones_are_turned_upright_and_colors_kept(tmp_path, out):
+def test_rotation_metadata_is_applied(tmp_path, out):
     (tmp_path / 'videos').mkdir()
     rotate_video(write_video(tmp_path / 'videos/phone.mp4', 5))
     run(tmp_path / 'videos', out)
@@ -106,71 +95,53 @@ def test_phones_are_turned_upright_and_colors_kept(tmp_path, out):
     assert [read_index(np.rot90(frame)) for frame in frames] == list(range(5))
 
 
-def test_only_the_videos_of_a_list(videos, out, tmp_path):
+def test_list_selects_videos(videos, out, tmp_path):
     (tmp_path / 'list.txt').write_text('b.avi 0\n')
     assert run(videos, out, '--list', tmp_path / 'list.txt') == 0
     assert not (out / 'walk').exists()
     assert len(read_folder(out / 'b')) == 20
 
 
-def test_what_failed_is_listed_and_done_again(videos, out, capsys):
+def test_failed_videos_are_listed_and_retried(videos, out):
     whole = (videos / 'b.avi').read_bytes()
     (videos / 'b.avi').write_bytes(whole[: len(whole) * 9 // 10])
     (videos / 'no.mp4').write_text('no video')
     assert run(videos, out) == 1
-    assert re.match(r'1 \D+0 \D+2 ', capsys.readouterr().out)
     failures = [json.loads(line) for line in (out / FAILURES_FILE).read_text().splitlines()]
     assert [failure['path'] for failure in failures] == ['b.avi', 'no.mp4']
-    assert 'damaged' in failures[0]['reason']
-    assert 'Invalid data found' in failures[1]['reason']
     assert sorted(path.name for path in out.iterdir()) == [FAILURES_FILE, 'settings.json', 'walk']
 
     (videos / 'b.avi').write_bytes(whole)
     (videos / 'no.mp4').unlink()
-    (out / 'walk/a/img_00001.jpg').write_text('not to be touched')
+    (out / 'walk/a/img_00001.jpg').write_text('unchanged')
     assert run(videos, out) == 0
-    assert re.match(r'1 \D+1 \D+0 ', capsys.readouterr().out)
-    assert (out / 'walk/a/img_00001.jpg').read_text() == 'not to be touched'
+    assert (out / 'walk/a/img_00001.jpg').read_text() == 'unchanged'
     assert (out / FAILURES_FILE).read_text() == ''
+    assert len(read_folder(out / 'b')) == 20
 
 
-def test_damaged_videos_can_be_kept(videos, out, capsys):
+def test_keep_damaged_writes_the_decodable_frames(videos, out):
     whole = (videos / 'b.avi').read_bytes()
     (videos / 'b.avi').write_bytes(whole[: len(whole) * 9 // 10])
     assert run(videos, out, '--keep-damaged') == 0
-    assert re.match(r'2 \D+0 \D+0 \D+1 ', capsys.readouterr().out)
+    assert json.loads((out / FAILURES_FILE).read_text())['kept']
     frames = read_folder(out / 'b')
     assert 4 < len(frames) < 20
     assert [read_index(frame) for frame in frames[:-2]] == list(range(len(frames) - 2))
 
 
-def test_workers_write_the_same(videos, out, tmp_path):
-    assert run(videos, out, '--workers', '2', '--time-limit', '60') == 0
-    run(videos, tmp_path / 'other')
-    for file in (out / 'walk/a').iterdir():
-        assert file.read_bytes() == (tmp_path / 'other/walk/a' / file.name).read_bytes()
-
-
 @pytest.mark.parametrize(
-    ('options', 'message'),
+    ('options', 'text'),
     [
-        (['--quality', '0'], '--quality is 0, must be from 1 to 100'),
-        (['--quality', '101'], '--quality is 101, must be from 1 to 100'),
-        (['--short-side', '-1'], '--short-side is -1, must be 0 or more'),
+        (['--quality', '0'], '--quality.* 1 .*100.*0'),
+        (['--quality', '101'], '--quality.* 1 .*100.*101'),
+        (['--short-side', '-1'], '--short-side.* 0.*-1'),
         (['--fps', 'fast'], "'fast'"),
-        (['--list', 'nowhere.txt'], 'no list file'),
-        (['--workers', '-1'], 'num_workers is -1'),
+        (['--list', 'nowhere.txt'], 'nowhere.txt'),
+        (['--workers', '-1'], '--workers.* 0.*-1'),
     ],
 )
-def test_wrong_options_are_explained(videos, out, capsys, options, message):
-    with pytest.raises(SystemExit) as caught:
+def test_invalid_options_are_reported(videos, out, capsys, options, text):
+    with pytest.raises(SystemExit, match='^2$'):
         run(videos, out, *options)
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_other_settings_need_another_folder(videos, out, capsys):
-    run(videos, out)
-    with pytest.raises(SystemExit):
-        run(videos, out, '--quality', '80')
-    assert re.search(r'quality\D+90\D+80\b', capsys.readouterr().err)
+    assert re.search(f'error: .*{text}', capsys.readouterr().err)

@@ -1,4 +1,5 @@
 import argparse
+import re
 import subprocess
 import sys
 
@@ -11,56 +12,47 @@ from dsanet.engine import launching
 from tests.commands.conftest import ROOT
 
 
-def test_more_gpus_than_present_are_refused_with_both_numbers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_too_many_gpus_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     assert commands.main(['launch', '8', 'tool.py']) == 2
-    assert capsys.readouterr().err == 'error: 8 GPUs were asked for, but this machine has 2\n'
+    assert re.match('error: .*8.* 2', capsys.readouterr().err)
 
 
-@pytest.mark.parametrize('gpus', ['0', '-1', 'two', ''])
-def test_gpus_must_be_a_number(gpus: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match='^2$'):
-        commands.main(['launch', gpus, 'tool.py'])
-    assert 'argument GPUS: must be a whole number of at least 1' in capsys.readouterr().err
-
-
-def test_the_environment_and_the_command_reach_the_launcher_and_its_words_come_last(
+def test_launcher_gets_environment_and_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = []
-    monkeypatch.setattr(launching, 'run', lambda *call: calls.append(call) or (3, 'process 1 was the first to fail'))
-    monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_args, **_options: None)  # it outlives the test
+    monkeypatch.setattr(launching, 'run', lambda *call: calls.append(call) or (3, 'rank 1 failed'))
+    monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_args, **_options: None)  # adds log handlers
     monkeypatch.setenv('MAX_RESTARTS', '7')
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     assert commands.main(['launch', '2', 'tool.py', '--seed', '1']) == 3
-    assert capsys.readouterr().err == 'process 1 was the first to fail\n'
+    assert capsys.readouterr().err == 'rank 1 failed\n'
     assert calls == [(launching.LaunchCfg(2, max_restarts=7), [sys.executable, '-u', 'tool.py', '--seed', '1'])]
 
 
 @pytest.mark.parametrize('command', [['train', 'c.py'], ['test', 'c.py', 'x.pth']])
-def test_gpus_start_the_same_command_on_several_processes(
+def test_gpus_option_starts_the_command_in_processes(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = []
     monkeypatch.setattr(launching, 'run', lambda *call: calls.append(call) or (143, 'stopped by SIGTERM'))
-    monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_args, **_options: None)  # it outlives the test
+    monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_args, **_options: None)  # adds log handlers
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    words = [*command, '--gpus', '2', '--amp', 'bf16']
-    assert commands.main(words) == 143
-    assert calls == [(launching.LaunchCfg(2), [sys.executable, '-u', '-m', 'dsanet', *words])]
-    # As the processes that are started see it.
+    argv = [*command, '--gpus', '2', '--amp', 'bf16']
+    assert commands.main(argv) == 143
+    assert calls == [(launching.LaunchCfg(2), [sys.executable, '-u', '-m', 'dsanet', *argv])]
+    # In the started processes, the command runs without another launch.
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
-    assert launch_command(argparse.Namespace(gpus=2, argv=words)) is None
+    assert launch_command(argparse.Namespace(gpus=2, argv=argv)) is None
     assert len(calls) == 1
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '3')
     with pytest.raises(SystemExit, match='^2$'):
-        commands.main(words)
-    assert '--gpus 2, but the launcher has started 3 processes' in capsys.readouterr().err
+        commands.main(argv)
+    assert re.search('\nerror: .*--gpus 2.* 3 ', capsys.readouterr().err)
 
 
-def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_all_environment_variables(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match='^0$'):
         commands.main(['launch', '--help'])
     text = capsys.readouterr().out
@@ -71,7 +63,7 @@ def test_help_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ('script', 'arguments'), [('dist_train_recognizer.sh', ['c.py']), ('dist_test_recognizer.sh', ['c.py', 'x.pth'])]
 )
-def test_scripts_show_their_usage(script: str, arguments: list[str]) -> None:
+def test_dist_scripts_show_their_usage(script: str, arguments: list[str]) -> None:
     done = subprocess.run(['bash', script, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f'usage: bash {script} CONFIG ' in done.stderr

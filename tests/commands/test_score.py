@@ -36,14 +36,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the tool in the folder; returns what it wrote to both streams, and the exit status."""
+    """Run the command in the folder; return stdout, stderr and the exit status."""
     monkeypatch.chdir(folder)
 
     def run(text: str) -> tuple[str, str, int]:
-        words = [str(ROOT / word) if word.startswith('configs/') else word for word in text.split()]
+        argv = [str(ROOT / word) if word.startswith('configs/') else word for word in text.split()]
         status = 0
         try:
-            commands.main(['score', *words])
+            commands.main(['score', *argv])
         except SystemExit as end:
             status = end.code
         output = capsys.readouterr()
@@ -52,16 +52,16 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return run
 
 
-def test_one_result_has_the_metrics_of_the_test(command: Command) -> None:
+def test_metrics_of_one_result(command: Command) -> None:
     output, errors, status = command('one.pkl')
     expected = Accuracy()(ONE, LABELS) | MeanClassAccuracy()(ONE, LABELS)
     assert (errors, status) == ('', 0)
-    assert 'one.pkl: 30 videos, 4 classes, scores before softmax' in output
+    assert re.search('one.pkl: 30 .* 4 .* softmax\n', output)
     assert re.search(r'result +top1 +top5 +mean_class_accuracy\n', output)
     assert output.splitlines()[-1].split() == ['one.pkl', *(f'{value:.2f}' for value in expected.values())]
 
 
-def test_several_results_are_averaged_and_written(command: Command, folder: Path) -> None:
+def test_results_are_averaged_and_written(command: Command, folder: Path) -> None:
     output, _, status = command('one.pkl two.json --weights 1 2 --average score --json all.json --out both.pkl')
     assert status == 0
     fused = fuse([read_results(folder / name) for name in ('one.pkl', 'two.json')], [1, 2], 'score')
@@ -78,7 +78,7 @@ def test_several_results_are_averaged_and_written(command: Command, folder: Path
     assert command('both.pkl')[0].splitlines()[-1].split()[1] == f'{numbers["results"][-1]["top1"]:.2f}'
 
 
-def test_metrics_are_chosen_by_name_or_by_config(command: Command, folder: Path) -> None:
+def test_metrics_from_names_or_config(command: Command, folder: Path) -> None:
     assert command('one.pkl --metrics MeanClassAccuracy')[0].splitlines()[-2].split() == [
         'result',
         'mean_class_accuracy',
@@ -91,29 +91,28 @@ def test_metrics_are_chosen_by_name_or_by_config(command: Command, folder: Path)
     assert output.splitlines()[-2].split() == ['result', 'mAP']
 
 
-def test_several_labels_have_mean_average_precision(command: Command, folder: Path) -> None:
+def test_multi_label_results_have_mean_average_precision(command: Command, folder: Path) -> None:
     output, _, status = command('multi.pkl --per-class --class-file classes.txt')
     assert status == 0
     expected = MeanAveragePrecision()(ONE, read_results(folder / 'multi.pkl').labels)['mAP']
-    assert 'scores before sigmoid' in output
+    assert 'sigmoid' in output
     assert f'multi.pkl  {expected:.2f}' in output
     values = [float(line.split()[-1]) for line in output.splitlines()[-4:]]
     assert values == sorted(values)
     assert np.mean(values) == pytest.approx(expected, abs=0.01)
 
 
-def test_a_network_trained_with_softmax_is_not_taken_for_one_with_sigmoid(command: Command, folder: Path) -> None:
+def test_each_result_keeps_its_activation(command: Command, folder: Path) -> None:
     output, _, status = command('multi.pkl trained_with_one.pkl --out both.json')
     assert status == 0
-    assert 'multi.pkl: 30 videos, 4 classes, scores before sigmoid' in output
-    assert 'trained_with_one.pkl: 30 videos, 4 classes, scores before softmax' in output
+    assert re.search('multi.pkl: .* sigmoid\ntrained_with_one.pkl: .* softmax\n', output)
     softmax = np.exp(TWO) / np.exp(TWO).sum(axis=1, keepdims=True)
     both = read_results(folder / 'both.json')
     np.testing.assert_allclose(both.scores, (1 / (1 + np.exp(-ONE)) + softmax) / 2, rtol=1e-5)
     assert both.activation == 'none'
 
 
-def test_table_of_classes_has_the_worst_first_and_mistakes_are_listed(command: Command) -> None:
+def test_classes_and_mistakes_are_sorted(command: Command) -> None:
     output, _, _ = command('one.pkl --per-class --mistakes 3 --class-file classes.txt')
     lines = output.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith('class '))
@@ -130,19 +129,19 @@ def test_table_of_classes_has_the_worst_first_and_mistakes_are_listed(command: C
         assert (names[LABELS[i]], names[ONE[i].argmax()]) == (label, predicted)
 
 
-def test_a_perfect_result_has_no_mistakes(command: Command, folder: Path) -> None:
+def test_perfect_result_has_no_mistakes(command: Command, folder: Path) -> None:
     write_results(Results('x', PATHS, LABELS, np.eye(4, dtype=np.float32)[LABELS], 'none'), folder / 'perfect.json')
-    output, _, status = command('perfect.json --mistakes 3')
-    assert (output.splitlines()[-1], status) == ('no mistakes', 0)
+    output, _, status = command('perfect.json --mistakes 3 --json x.json')
+    assert (json.loads((folder / 'x.json').read_text())['mistakes'], status) == ([], 0)
 
 
-def test_the_confusion_matrix_is_drawn(command: Command, folder: Path) -> None:
+def test_confusion_matrix_is_drawn(command: Command, folder: Path) -> None:
     _, _, status = command('one.pkl --confusion cm.png --class-file classes.txt')
     assert status == 0
     assert cv2.imread(str(folder / 'cm.png')).std() > 5
 
 
-def test_averages_are_those_of_results() -> None:
+def test_average_choices_match_the_library() -> None:
     parser = argparse.ArgumentParser()
     score.add_arguments(parser)
     for name in FUSIONS:
@@ -152,30 +151,25 @@ def test_averages_are_those_of_results() -> None:
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('nowhere.pkl', 'error: there is no result file nowhere.pkl'),
-        ('one.pkl --weights 1', '--weights are for averaging several results'),
-        ('one.pkl two.json --weights 1', r'error: weights=\[1.0\] must be 2 numbers'),
-        ('one.pkl --mistakes -1', '--mistakes -1 must be at least 0'),
-        ('one.pkl --metrics Luck', "error: metrics.0.type='Luck'"),
-        ('one.pkl --cfg-options a=1', '--cfg-options has no effect without a config'),
-        ('one.pkl multi.pkl', 'error: one.pkl and multi.pkl differ in the kind of labels'),
-        ('multi.pkl --confusion x.png', 'error: multi.pkl has several labels a video'),
-        ('multi.pkl --metrics Accuracy', 'error: Accuracy needs one label a video'),
-        ('one.pkl --confusion x.txt', r"error: 'x.txt' must end in .png or .pdf or .svg"),
-        ('one.pkl --out x.csv', r"error: 'x.csv' must end in .pkl or .json"),
-        ('one.pkl --class-file one.pkl', 'error: '),
-        ('one.pkl --config nowhere.py', 'error: there is no config .*nowhere.py'),
-        ('one.pkl --metrics Accuracy --config x.py', 'not allowed with argument'),
+        ('nowhere.pkl', 'nowhere.pkl'),
+        ('one.pkl --weights 1', '--weights'),
+        ('one.pkl two.json --weights 1', r'weights.*\[1.0\].* 2 '),
+        ('one.pkl --mistakes -1', '--mistakes.* 0.*-1'),
+        ('one.pkl --metrics Luck', "metrics.0.type='Luck'"),
+        ('one.pkl multi.pkl', 'one.pkl .*multi.pkl'),
+        ('multi.pkl --confusion x.png', 'multi.pkl'),
+        ('multi.pkl --metrics Accuracy', 'Accuracy'),
+        ('one.pkl --confusion x.txt', r"'x.txt' .*.png .*.pdf .*.svg"),
+        ('one.pkl --out x.csv', r"'x.csv' .*.pkl .*.json"),
+        ('one.pkl --class-file one.pkl', ''),
+        ('one.pkl --class-file two_classes.txt', 'two_classes.txt .*2 .* 4'),
+        ('one.pkl --config nowhere.py', 'nowhere.py'),
+        ('one.pkl --metrics Accuracy --config x.py', '--config.* --metrics'),
     ],
 )
-def test_wrong_calls_end_with_one_line_and_status_2(command: Command, text: str, message: str) -> None:
+def test_errors_are_one_line(command: Command, folder: Path, text: str, message: str) -> None:
+    (folder / 'two_classes.txt').write_text('run\nwalk\n')
     _, errors, status = command(text)
     assert status == 2
-    assert re.search(message, errors), errors
+    assert re.search(f'error: .*{message}', errors), errors
     assert 'Traceback' not in errors
-
-
-def test_another_number_of_class_names_is_refused(command: Command, folder: Path) -> None:
-    (folder / 'classes.txt').write_text('run\nwalk\n')
-    _, errors, status = command('one.pkl --class-file classes.txt')
-    assert (errors, status) == ('error: classes.txt has 2 classes, but the results have 4\n', 2)

@@ -1,6 +1,7 @@
-"""The scripts for Slurm with a pretended Slurm: srun starts its command once a node, on this machine."""
+"""The Slurm scripts, with a fake srun that starts its command once per node on this machine."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.engine.test_trainer import assert_same_run
 
 ROOT = Path(__file__).parents[2]
 SRUN = r"""#!/usr/bin/env bash
-echo "$*" > "$STUB/asked"
+echo "$*" > "$STUB/srun_args"
 while [[ $1 == --* ]]; do
     [[ $1 == --nodes=* ]] && nodes=${1#--nodes=}
     shift
@@ -38,7 +39,7 @@ exit "${STATUS:-0}"
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine with Slurm, and with a Python that writes down what it is to run."""
+    """Return the environment of a machine with a fake Slurm, and a fake Python that records its arguments."""
     for name, text in {'srun': SRUN, 'scontrol': SCONTROL, 'some-python': PYTHON}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -51,15 +52,15 @@ def run(script: str, *arguments: object, environment: dict[str, str]) -> subproc
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_training_starts_one_launcher_on_each_machine(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_train_script_starts_one_launcher_per_machine(slurm: dict[str, str], tmp_path: Path) -> None:
     environment = slurm | {'GPUS': '4', 'GPUS_PER_NODE': '2', 'CPUS_PER_TASK': '3', 'SRUN_ARGS': '--time=5 --account=x'}
     done = run('slurm_train.sh', 'video', 'name', 'a config.py', '--seed', '1', environment=environment)
     assert done.returncode == 0, done.stderr
-    asked = (tmp_path / 'asked').read_text()
+    srun_args = (tmp_path / 'srun_args').read_text()
     for option in ('--partition=video', '--job-name=name', '--nodes=2', '--ntasks=2', '--ntasks-per-node=1'):
-        assert option in asked
+        assert option in srun_args
     for option in ('--gres=gpu:2', '--cpus-per-task=6', '--signal=TERM@180', '--time=5 --account=x bash '):
-        assert option in asked
+        assert option in srun_args
     for node in (0, 1):
         lines = (tmp_path / f'launch{node}').read_text().splitlines()
         assert lines == [
@@ -68,11 +69,11 @@ def test_training_starts_one_launcher_on_each_machine(slurm: dict[str, str], tmp
         ]
 
 
-def test_testing_passes_the_checkpoint_and_the_exit_status(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_test_script_passes_checkpoint_and_exit_status(slurm: dict[str, str], tmp_path: Path) -> None:
     environment = slurm | {'GPUS': '2', 'PORT': '4321', 'STATUS': '143', 'STOP_TIMEOUT': '60'}
     done = run('slurm_test.sh', 'video', 'name', 'c.py', 'x.pth', '--out', 'y.json', environment=environment)
     assert done.returncode == 143
-    assert '--signal=TERM@90' in (tmp_path / 'asked').read_text()
+    assert '--signal=TERM@90' in (tmp_path / 'srun_args').read_text()
     lines = (tmp_path / 'launch0').read_text().splitlines()
     assert lines == ['tools/launch.py 2 tools/test_recognizer.py c.py x.pth --out y.json', '1 localhost 4321 60']
 
@@ -80,28 +81,28 @@ def test_testing_passes_the_checkpoint_and_the_exit_status(slurm: dict[str, str]
 @pytest.mark.parametrize(
     ('variables', 'text'),
     [
-        ({'GPUS': '12'}, 'GPUS=12 must be a multiple of GPUS_PER_NODE=8'),
-        ({'GPUS': '0'}, 'must be whole numbers of at least 1, got 0'),
-        ({'CPUS_PER_TASK': 'many'}, 'must be whole numbers of at least 1, got many'),
+        ({'GPUS': '12'}, 'GPUS=12 .*GPUS_PER_NODE=8'),
+        ({'GPUS': '0'}, 'GPUS.* 1.* 0'),
+        ({'CPUS_PER_TASK': 'many'}, 'CPUS_PER_TASK.* 1.* many'),
     ],
 )
-def test_wrong_numbers_are_refused(variables: dict[str, str], text: str, slurm: dict[str, str]) -> None:
+def test_invalid_numbers_are_reported(variables: dict[str, str], text: str, slurm: dict[str, str]) -> None:
     done = run('slurm_train.sh', 'video', 'name', 'c.py', environment=slurm | variables)
     assert done.returncode == 2
-    assert text in done.stderr
+    assert re.search(f'error: .*{text}', done.stderr)
 
 
 @pytest.mark.parametrize(
     ('script', 'arguments'), [('slurm_train.sh', 'video name'), ('slurm_test.sh', 'video name c.py')]
 )
-def test_scripts_show_their_usage(script: str, arguments: str) -> None:
+def test_slurm_scripts_show_their_usage(script: str, arguments: str) -> None:
     done = run(script, *arguments.split(), environment=dict(os.environ))
     assert done.returncode == 2
     assert f'bash tools/{script} PARTITION JOB CONFIG' in done.stderr
 
 
 @pytest.mark.faults
-def test_two_machines_of_a_job_train_as_one(
+def test_two_machines_give_identical_weights(
     slurm: dict[str, str], config: Path, straight: Path, tmp_path: Path
 ) -> None:
     environment = slurm | {'GPUS': '2', 'GPUS_PER_NODE': '1', 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}

@@ -1,6 +1,5 @@
-"""Transcoded videos: the same frames at the same pace, in files that every decoder reads exactly; every option."""
+"""dsanet transcode: the same frames at the same times, in files that every decoder reads exactly."""
 
-import json
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from av.video.frame import PictureType
 
 from dsanet import commands
-from dsanet.data_tools.video.batch import FAILURES_FILE
 from dsanet.datasets.video.readers import READERS, is_installed, one_thread
 from tests.data_tools.video.test_constant_rate import write_timed
 from tests.make_videos import draw_frame, read_index, rotate_video, write_video
@@ -32,8 +30,8 @@ def run(videos: Path, out: Path, *options: object) -> int:
     return commands.main(['transcode', str(videos), str(out), '--workers', '0', *map(str, options)])
 
 
-def facts(path: Path) -> dict:
-    """Return what packets and frames say."""
+def probe(path: Path) -> dict:
+    """Return properties of the packets and frames of a video."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
@@ -66,10 +64,10 @@ def facts(path: Path) -> dict:
         (['--gop', '12', '--codec', 'h264', '--crf', '25'], 'h264', range(0, 30, 12)),
     ],
 )
-def test_frames_and_pace_stay(videos, out, options, codec, keys):
+def test_frames_and_times_are_unchanged(videos, out, options, codec, keys):
     path = write_video(videos / 'walk' / 'a.mkv', 30)
     assert run(videos, out, *options) == 0
-    found = facts(out / 'walk/a.mp4')
+    found = probe(out / 'walk/a.mp4')
     assert found['codec'] == codec
     assert found['keys'] == list(keys)
     assert found['in_order']
@@ -89,7 +87,7 @@ def test_frames_and_pace_stay(videos, out, options, codec, keys):
         original.close()
 
 
-def test_the_index_lies_in_front(videos, out):
+def test_index_is_at_the_start(videos, out):
     write_video(videos / 'a.mp4', 5)
     run(videos, out)
     data = (out / 'a.mp4').read_bytes()
@@ -97,31 +95,20 @@ def test_the_index_lies_in_front(videos, out):
 
 
 @pytest.mark.parametrize('rate', [Fraction(30000, 1001), Fraction(15), Fraction(24)])
-def test_durations_are_equal_within_a_frame(videos, out, rate):
+def test_durations_are_equal_to_one_frame(videos, out, rate):
     write_timed(videos / 'own.mkv', [i / rate for i in range(40)], rate)
     run(videos, out)
-    found = facts(out / 'own.mp4')
+    found = probe(out / 'own.mp4')
     assert found['numbers'] == list(range(40))
     assert found['seconds'] == pytest.approx(40 / rate, abs=1e-3)
     for fps in (10, 25, 30):
         run(videos, out.with_name(f'out{fps}'), '--fps', fps)
-        found = facts(out.with_name(f'out{fps}') / 'own.mp4')
+        found = probe(out.with_name(f'out{fps}') / 'own.mp4')
         assert abs(found['seconds'] - 40 / rate) < 1 / fps
         assert found['rate'] == fps
 
 
-def test_a_changing_rate_becomes_constant(videos, out):
-    times = [0, 0.04, 0.08, 0.12, 1.12, 1.16, 1.2, 1.5, 1.8, 2.1]
-    write_timed(videos / 'vfr.mp4', times, last=0.3)
-    run(videos, out, '--fps', 25)
-    found = facts(out / 'vfr.mp4')
-    assert len(found['steps']) == 1
-    assert found['seconds'] == pytest.approx(2.4, abs=1 / 25)
-    # Every frame is shown when it was shown before, give or take half a frame.
-    assert [found['numbers'].index(number) / 25 for number in range(10)] == pytest.approx(times, abs=1 / 50 + 1e-6)
-
-
-def test_sound_goes(videos, out):
+def test_audio_is_removed(videos, out):
     with av.open(str(videos / 'talk.mp4'), 'w') as container:
         video = container.add_stream('libx264', rate=25)
         video.width, video.height, video.pix_fmt = 128, 72, 'yuv420p'
@@ -133,13 +120,13 @@ def test_sound_goes(videos, out):
         for stream, last in ((audio, frame), (audio, None), (video, None)):
             container.mux(stream.encode(last))
     assert run(videos, out) == 0
-    found = facts(out / 'talk.mp4')
+    found = probe(out / 'talk.mp4')
     assert (found['streams'], found['numbers']) == (1, list(range(25)))
 
 
 @pytest.mark.parametrize('options', [[], ['--gop', '4']])
 def test_odd_sizes_become_even(videos, out, options):
-    # Without subsampled colors, sizes may be odd.
+    # Sizes can be odd in formats without chroma subsampling.
     with av.open(str(videos / 'odd.mkv'), 'w') as container:
         stream = container.add_stream('ffv1', rate=25)
         stream.width, stream.height, stream.pix_fmt = 129, 73, 'bgr0'
@@ -147,21 +134,13 @@ def test_odd_sizes_become_even(videos, out, options):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(index, 73, 129), format='rgb24')))
         container.mux(stream.encode(None))
     assert run(videos, out, *options, '--short-side', 0) == 0
-    found = facts(out / 'odd.mp4')
+    found = probe(out / 'odd.mp4')
     assert found['shape'] == (72, 128)
     assert found['numbers'] == list(range(8))
 
 
-def test_the_short_side_is_scaled(videos, out):
-    write_video(videos / 'a.mp4', 5, 144, 256)
-    run(videos, out, '--short-side', 72)
-    found = facts(out / 'a.mp4')
-    assert found['shape'] == (72, 128)
-    assert found['numbers'] == list(range(5))
-
-
 @pytest.mark.parametrize('options', [[], ['--gop', '4']])
-def test_phones_are_turned_upright(videos, out, options):
+def test_rotation_metadata_is_applied(videos, out, options):
     rotate_video(write_video(videos / 'phone.mp4', 5, 144, 256))
     run(videos, out, *options)
     reader = READERS['decord'](str(out / 'phone.mp4'))
@@ -172,9 +151,9 @@ def test_phones_are_turned_upright(videos, out, options):
 
 @pytest.mark.parametrize('options', [[], ['--gop', '4']])
 @pytest.mark.parametrize('standard', ['ITU709', 'ITU601'])
-def test_colors_stay_for_every_decoder(videos, out, options, standard):
+def test_colors_are_unchanged_for_every_decoder(videos, out, options, standard):
     if standard == 'ITU709' and not one_thread():
-        pytest.skip('PyAV before 17 does not convert from one kind of YUV to another')
+        pytest.skip('PyAV before 17 cannot convert between YUV color spaces')
     colors = np.array([[230, 40, 60], [40, 200, 50], [60, 50, 220], [240, 240, 240], [20, 20, 20]], np.uint8)
     image = np.repeat(np.repeat(colors[None], 64, axis=0), 32, axis=1)  # five stripes
     with av.open(str(videos / 'a.mp4'), 'w') as container:
@@ -194,7 +173,7 @@ def test_colors_stay_for_every_decoder(videos, out, options, standard):
         assert np.abs(found.astype(int) - colors).max() <= 8, decoder
 
 
-def test_the_shape_of_pixels_stays(videos, out):
+def test_pixel_aspect_ratio_is_unchanged(videos, out):
     with av.open(str(videos / 'a.mp4'), 'w') as container:
         stream = container.add_stream('libx264', rate=25)
         stream.width, stream.height, stream.pix_fmt = 128, 72, 'yuv420p'
@@ -210,7 +189,7 @@ def test_the_shape_of_pixels_stays(videos, out):
 @pytest.mark.parametrize(
     ('option', 'codec', 'values'), [('--qscale', 'mjpeg', (1, 2, 8)), ('--crf', 'h264', (5, 18, 35))]
 )
-def test_quality_can_be_chosen(videos, tmp_path, option, codec, values):
+def test_quality_options_change_the_file_size(videos, tmp_path, option, codec, values):
     write_video(videos / 'a.mp4', 10)
     sizes = []
     for value in values:
@@ -220,26 +199,7 @@ def test_quality_can_be_chosen(videos, tmp_path, option, codec, values):
     assert sizes[0] > sizes[1] > sizes[2]
 
 
-def test_what_failed_is_listed_and_done_again(videos, out, capsys):
-    whole = Path(write_video(videos / 'walk' / 'a.avi', 40, codec='mpeg4')).read_bytes()
-    write_video(videos / 'b.mp4', 10)
-    (videos / 'walk' / 'a.avi').write_bytes(whole[: len(whole) * 3 // 4])
-    assert run(videos, out) == 1
-    assert re.match(r'1 \D+0 \D+1 ', capsys.readouterr().out)
-    failure = json.loads((out / FAILURES_FILE).read_text())
-    assert failure['path'] == 'walk/a.avi'
-    assert 'damaged' in failure['reason']
-    assert list((out / 'walk').iterdir()) == []
-
-    assert run(videos, out, '--keep-damaged') == 0
-    assert re.match(r'1 \D+1 \D+0 \D+1 ', capsys.readouterr().out)
-    assert 10 < len(facts(out / 'walk/a.mp4')['numbers']) < 40
-    assert json.loads((out / FAILURES_FILE).read_text())['kept']
-    assert run(videos, out) == 0
-    assert re.match(r'0 \D+2 \D+0 \D+1 ', capsys.readouterr().out)
-
-
-def test_workers_write_the_same(videos, out, tmp_path):
+def test_workers_write_identical_files(videos, out, tmp_path):
     for name in 'abc':
         write_video(videos / f'{name}.mp4', 10)
     assert run(videos, out, '--workers', '2') == 0
@@ -249,30 +209,29 @@ def test_workers_write_the_same(videos, out, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('options', 'message'),
+    ('options', 'text'),
     [
-        (['--gop', '0'], '--gop is 0, must be 1 or more'),
-        (['--gop', '4', '--codec', 'mjpeg'], '--gop is 4, but mjpeg has key frames only'),
-        (['--qscale', '32'], '--qscale is 32, must be from 1 to 31'),
-        (['--crf', '52'], '--crf is 52, must be from 0 to 51'),
-        (['--short-side', '-1'], '--short-side is -1, must be 0 or more'),
+        (['--gop', '0'], '--gop.* 1.*0'),
+        (['--gop', '4', '--codec', 'mjpeg'], '--gop 4 .*mjpeg.*--codec h264.*--gop 1'),
+        (['--qscale', '32'], '--qscale.* 1 .*31.*32'),
+        (['--crf', '52'], '--crf.* 0 .*51.*52'),
+        (['--short-side', '-1'], '--short-side.* 0.*-1'),
         (['--fps', '0'], "'0'"),
     ],
 )
-def test_wrong_options_are_explained(videos, out, capsys, options, message):
+def test_invalid_options_are_reported(videos, out, capsys, options, text):
     write_video(videos / 'a.mp4', 2)
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit, match='^2$'):
         run(videos, out, *options)
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+    assert re.search(f'error: .*{text}', capsys.readouterr().err)
     assert not out.exists()
 
 
-def test_other_settings_need_another_folder(videos, out, capsys):
+def test_other_settings_require_another_folder(videos, out, capsys):
     write_video(videos / 'a.mp4', 2)
     run(videos, out)
     run(videos, out, '--crf', '20')  # not a setting of mjpeg
     with pytest.raises(SystemExit):
         run(videos, out, '--gop', '4', '--fps', '30')
-    message = 'codec mjpeg instead of h264, crf None instead of 18, fps None instead of 30, gop 1 instead of 4'
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert re.search('codec .*mjpeg.* h264.* crf .*18.* fps .*30.* gop .*1.* 4', error), error

@@ -1,7 +1,8 @@
-"""What extract-frames and transcode have in common: how they end when they cannot write."""
+"""dsanet extract-frames and transcode, when they cannot write."""
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,17 @@ def run(command: str, videos: Path, out: Path) -> int:
     return commands.main([command, str(videos), str(out), '--workers', '0'])
 
 
-def test_a_folder_below_a_file_is_one_line(
+def test_output_folder_must_be_writable(
     command: str, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / 'file').touch()
     for out in (tmp_path / 'file', tmp_path / 'file/out'):
-        with pytest.raises(SystemExit, match='2'):
+        with pytest.raises(SystemExit, match='^2$'):
             run(command, videos, out)
-        assert f'error: OUT_DIR {out} must be a folder to write to' in capsys.readouterr().err
+        assert f'error: OUT_DIR {out} ' in capsys.readouterr().err
 
 
-def test_a_full_disk_is_one_line(
+def test_full_disk_is_one_error_line(
     command: str,
     videos: Path,
     tmp_path: Path,
@@ -51,7 +52,4 @@ def test_a_full_disk_is_one_line(
     assert run(command, videos, tmp_path / 'out') == 2
     error = capsys.readouterr().err
     assert 'Traceback' not in error
-    last = error.splitlines()[-1]
-    assert last.startswith('error: ')
-    assert str(tmp_path / 'out') in last
-    assert 'No space left' in last
+    assert re.match(f'error: .*{tmp_path / "out"}', error.splitlines()[-1])

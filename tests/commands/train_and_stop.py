@@ -1,4 +1,4 @@
-"""dsanet train that dies behind an epoch, for tests of resuming: train_and_stop.py EPOCH [arguments]"""
+"""Run dsanet train and exit after an epoch, to test resuming: train_and_stop.py EPOCH [arguments]"""
 
 import os
 import sys
@@ -10,12 +10,12 @@ EPOCH = int(sys.argv.pop(1))
 ORIGINAL = Trainer._train_epoch
 
 
-def die_behind_the_epoch(self: Trainer, *args: object) -> None:
+def train_or_exit(self: Trainer, *args: object) -> None:
     if self.state.epoch == EPOCH:
         os._exit(9)
     ORIGINAL(self, *args)
 
 
-Trainer._train_epoch = die_behind_the_epoch
+Trainer._train_epoch = train_or_exit
 if __name__ == '__main__':
     sys.exit(main(['train', *sys.argv[1:]]))

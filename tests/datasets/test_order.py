@@ -109,8 +109,6 @@ def test_unknown_sampling_and_classes_that_overlap_are_refused(tmp_path):
     with pytest.raises(ValueError, match="class_balance='balance' .*None, 'equal', 'square_root'"):
         plan_groups(dataset, 'balance')
     several = make_dataset(tmp_path, ['0,1', '2'], multi_hot=3)
-    with pytest.raises(
-        ValueError, match="class_balance='equal' .*multi_hot"
-    ):
+    with pytest.raises(ValueError, match="class_balance='equal' .*multi_hot"):
         plan_groups(several, 'equal')
     assert plan_groups(several, None) is None

@@ -1,4 +1,4 @@
-"""The same as ``dsanet benchmark-decoding``."""
+"""Run ``dsanet benchmark-decoding``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``dsanet find-lr``."""
+"""Run ``dsanet find-lr``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``dsanet summary``."""
+"""Run ``dsanet summary``."""
 
 import sys
 

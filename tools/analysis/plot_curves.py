@@ -1,4 +1,4 @@
-"""The same as ``dsanet curves``."""
+"""Run ``dsanet curves``."""
 
 import sys
 

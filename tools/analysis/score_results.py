@@ -1,4 +1,4 @@
-"""The same as ``dsanet score``."""
+"""Run ``dsanet score``."""
 
 import sys
 

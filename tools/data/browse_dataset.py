@@ -1,4 +1,4 @@
-"""The same as ``dsanet browse``."""
+"""Run ``dsanet browse``."""
 
 import sys
 

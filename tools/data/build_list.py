@@ -1,4 +1,4 @@
-"""The same as ``dsanet build-list``."""
+"""Run ``dsanet build-list``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``dsanet check``."""
+"""Run ``dsanet check``."""
 
 import sys
 

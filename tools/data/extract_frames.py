@@ -1,4 +1,4 @@
-"""The same as ``dsanet extract-frames``."""
+"""Run ``dsanet extract-frames``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``dsanet make-demo-videos``."""
+"""Run ``dsanet make-demo-videos``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``dsanet transcode``."""
+"""Run ``dsanet transcode``."""
 
 import sys
 
