@@ -98,7 +98,6 @@ def run(args: argparse.Namespace) -> int:
         OWN,
         check_lists,
         check_numbering,
-        index_media,
         missing_line,
         summarize,
         summary_text,
@@ -106,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_tools.lists.catalog import DATA_SETS
     from dsanet.data_tools.lists.custom import read_class_tree
     from dsanet.data_tools.lists.matching import match, path_prefix
+    from dsanet.data_tools.lists.media_index import index_media
     from dsanet.datasets.frame_names import FrameNames
     from dsanet.engine.logging import plain_errors
     from dsanet.utils.files import check_writable
