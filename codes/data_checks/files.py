@@ -37,7 +37,7 @@ def check_files(split: Split, bad: Sequence[FileFacts], looked: int) -> Iterator
             continue
         text = f'{len(chosen)} of {looked:,} videos {what}'
         if kind == 'missing' and len(chosen) == looked:
-            text = f'none of the {looked:,} videos looked for is there; is data_root right?'
+            text = f'none of the {looked:,} videos looked for is there; is this the right data_root?'
             text += _guess_why(split, records[chosen[0].path])
         elif not is_too_much:
             text += '; training takes others instead'

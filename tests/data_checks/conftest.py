@@ -1,6 +1,10 @@
 """Splits, and facts about their files, for the tests of the checks."""
 
+import re
+from collections.abc import Iterable
+
 from dsanet.data_checks.probe import FileFacts, Job
+from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
@@ -13,8 +17,13 @@ def split(labels: list[int], name: str = 'train', num_classes: int | None = 3, *
     return Split(name, records(labels, name), num_classes, **options)
 
 
-def findings(check: object) -> list[tuple[str, str]]:
-    return [(finding.level, finding.text) for finding in check]
+def numbers(text: str) -> list[str]:
+    return re.findall(r'\d+(?:\.\d+)?', text)
+
+
+def findings(check: Iterable[Finding]) -> list[tuple[str, str, list[str]]]:
+    """Return level, check and the numbers in the text of each finding."""
+    return [(finding.level, finding.check, numbers(finding.text)) for finding in check]
 
 
 def facts(split: Split, **changes: dict) -> dict[Job, FileFacts]:

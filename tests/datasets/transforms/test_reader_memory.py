@@ -40,7 +40,7 @@ def video(tmp_path_factory):
 
 
 @pytest.mark.parametrize('decoder', DECODERS)
-def test_memory_stays_the_same_over_many_videos(video, decoder):
+def test_memory_is_constant_over_many_videos(video, decoder):
     before, after = open_often(lambda: READERS[decoder](video), (20, 200))
     assert after - before < 8
 
@@ -48,7 +48,7 @@ def test_memory_stays_the_same_over_many_videos(video, decoder):
 @pytest.mark.long
 @pytest.mark.parametrize('isolated', [False, True])
 @pytest.mark.parametrize('decoder', DECODERS)
-def test_memory_stays_the_same_over_thousands_of_videos(video, decoder, isolated):
+def test_memory_is_constant_over_thousands_of_videos(video, decoder, isolated):
     def open_video():
         return IsolatedReader(decoder, video, 60) if isolated else READERS[decoder](video)
 
