@@ -10,7 +10,7 @@ from dsanet.data_checks.report import Finding, name_video
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
-LONG_FRAMES = 2.5  # width / height, or the other way round, beyond which a center crop sees little of a frame
+
 UNEQUAL_RATES = 1.3  # so many times the usual frame rate, or the other way round, is worth a word
 
 
@@ -140,25 +140,11 @@ def _check_rates(split: Split, rates: Sequence[tuple[VideoRecord, float]]) -> It
 
 
 def _check_resolutions(split: Split, good: Sequence[tuple[VideoRecord, FileFacts]]) -> Iterator[Finding]:
-    """Look for frames that are enlarged, hardly seen by a crop, or turned differently from the others."""
+    """Look for frames that are enlarged."""
     side = split.short_side
     small = [(record, one) for record, one in good if min(one.height, one.width) < side]
     if small:
         worst = min(min(one.height, one.width) for _, one in small)
         text = f'{len(small)} of {len(good)} videos are smaller than the {side} pixels that they are enlarged to'
-        yield Finding('warning' if 2 * worst < side else 'note', 'resolution', split.name, text, _with_sizes(small))
-    long = [
-        (record, one) for record, one in good if max(one.height, one.width) > LONG_FRAMES * min(one.height, one.width)
-    ]
-    if long:
-        text = f'{len(long)} of {len(good)} videos are so long or so high that a center crop sees little of them'
-        yield Finding('warning', 'resolution', split.name, text, _with_sizes(long))
-    upright = [(record, one) for record, one in good if one.height > one.width]
-    if 0 < len(upright) < len(good):
-        text = f'{len(upright)} of {len(good)} videos are upright, the others are not'
-        rare = upright if 2 * len(upright) <= len(good) else [pair for pair in good if pair[1].height <= pair[1].width]
-        yield Finding('note', 'resolution', split.name, text, _with_sizes(rare))
-
-
-def _with_sizes(videos: Sequence[tuple[VideoRecord, FileFacts]]) -> tuple[str, ...]:
-    return tuple(f'{name_video(record)}: {one.width}x{one.height}' for record, one in videos)
+        examples = tuple(f'{name_video(record)}: {one.width}x{one.height}' for record, one in small)
+        yield Finding('warning' if 2 * worst < side else 'note', 'resolution', split.name, text, examples)

@@ -135,22 +135,9 @@ def test_splits_may_open_same_video_differently() -> None:
 
 def test_small_resolutions_are_reported() -> None:
     train = split([0, 1, 2, 0], steps=[Resize(256), CenterCrop(224)])
-    known = facts(
-        train,
-        v0={'height': 100},
-        v1={'height': 500, 'width': 300},
-        v2={'height': 300, 'width': 900},
-        v3={'height': 256},
-    )
-    found = {f.text: (f.level, f.examples) for f in full_report([train], known).findings if f.check == 'resolution'}
-    assert found == {
-        '1 of 4 videos are smaller than the 256 pixels that they are enlarged to': (
-            'warning',
-            ('train.txt:1: train/0.mp4: 320x100',),
-        ),
-        '2 of 4 videos are so long or so high that a center crop sees little of them': (
-            'warning',
-            ('train.txt:1: train/0.mp4: 320x100', 'train.txt:3: train/2.mp4: 900x300'),
-        ),
-        '1 of 4 videos are upright, the others are not': ('note', ('train.txt:2: train/1.mp4: 300x500',)),
-    }
+    known = facts(train, v0={'height': 100}, v1={'height': 500}, v2={'height': 300}, v3={'height': 256})
+    (found,) = (f for f in full_report([train], known).findings if f.check == 'resolution')
+    assert (found.level, numbers(found.text)) == ('warning', ['1', '4', '256'])
+    assert found.examples == ('train.txt:1: train/0.mp4: 320x100',)
+    known = facts(train, **{f'v{i}': {'height': 200} for i in range(4)})
+    assert [f.level for f in full_report([train], known).findings if f.check == 'resolution'] == ['note']
