@@ -10,7 +10,6 @@ from dsanet.data_checks.report import Finding, name_video
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
-
 UNEQUAL_RATES = 1.3  # so many times the usual frame rate, or the other way round, is worth a word
 
 

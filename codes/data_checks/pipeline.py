@@ -21,7 +21,7 @@ from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record
 from dsanet.datasets.transforms.compose import Compose
-from dsanet.datasets.video.subprocess_reader import describe_error
+from dsanet.datasets.video.subprocess_reader import shorten_error
 from dsanet.utils.worker_pool import Failure, run_guarded
 
 ATTEMPTS = 3  # videos of a split that are tried until one can be read
@@ -106,10 +106,10 @@ def _make_sample(splits: Sequence[Split], tried: Sequence[tuple[int, VideoRecord
     except MissingSample:
         return _Outcome('missing')
     except BadSample as error:
-        return _Outcome('bad', describe_error(error))
+        return _Outcome('bad', shorten_error(error))
     except Exception as error:
         kind = '' if isinstance(error, (ImportError, ValueError)) else f' [{type(error).__name__}]'
-        return _Outcome('error', f'{describe_error(error)}{kind}')
+        return _Outcome('error', f'{shorten_error(error)}{kind}')
     return _Outcome('ok')
 
 

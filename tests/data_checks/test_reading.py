@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dsanet.data_checks import reading
-from dsanet.data_checks.reading import read_split, read_whole_list, splits_of
+from dsanet.data_checks.reading import read_split, read_valid_records, splits_of
 from dsanet.data_checks.run import quick_report
 from dsanet.datasets.transforms import DecodeVideo, OpenVideo, PackInputs, SampleSnippets
 from dsanet.datasets.video_datasets import VideoDataset
@@ -141,7 +141,7 @@ def test_wrong_pipeline_raises(tmp_path: Path) -> None:
 def test_all_wrong_lines_are_reported(tmp_path: Path) -> None:
     file = tmp_path / 'list.txt'
     file.write_text('a.mp4 0\nb.mp4\n\n# c\nd e.mp4 1\nf,1\ng.mp4 x\nh.mp4 2\n')
-    found, wrong = read_whole_list('train', str(file), 'root', with_num_frames=False)
+    found, wrong = read_valid_records('train', str(file), 'root', with_num_frames=False)
     assert [(r.path, r.label, r.source) for r in found] == [
         ('root/a.mp4', 0, f'{file}:1'),
         ('root/d e.mp4', 1, f'{file}:5'),
@@ -150,17 +150,17 @@ def test_all_wrong_lines_are_reported(tmp_path: Path) -> None:
     assert [(f.text.split(': ')[0], numbers(f.text.split(': ')[1])) for f in wrong] == [(str(file), ['3'])]
     assert [example.split(': ')[0] for example in wrong[0].examples] == [f'{file}:{line}' for line in (2, 6, 7)]
     file.write_text('a 7 0\n')
-    found, wrong = read_whole_list('train', str(file), None, with_num_frames=True)
+    found, wrong = read_valid_records('train', str(file), None, with_num_frames=True)
     assert ([r.num_frames for r in found], wrong) == ([7], [])
 
 
 def test_file_with_many_wrong_lines_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, 'MOST_WRONG_LINES', 4)
+    monkeypatch.setattr(reading, 'MAX_MALFORMED_LINES', 4)
     (tmp_path / 'list.txt').write_text('word\n' * 10)
-    found, wrong = read_whole_list('train', str(tmp_path / 'list.txt'), None, with_num_frames=False)
+    found, wrong = read_valid_records('train', str(tmp_path / 'list.txt'), None, with_num_frames=False)
     assert found == []
-    assert (numbers(wrong[0].text)[-1], len(wrong[0].examples)) == ('4', 5)
+    assert (numbers(wrong[0].text)[-1], len(wrong[0].examples)) == ('10', 4)
     (tmp_path / 'list.txt').write_text('# nothing\n')
-    _, wrong = read_whole_list('train', str(tmp_path / 'list.txt'), None, with_num_frames=False)
+    _, wrong = read_valid_records('train', str(tmp_path / 'list.txt'), None, with_num_frames=False)
     assert wrong[0].text.startswith(f'{tmp_path}/list.txt: ')
     assert len(wrong[0].examples) == 1

@@ -1,6 +1,6 @@
 import pytest
 
-from dsanet.datasets.transforms.base import check_count
+from dsanet.datasets.transforms.base import Transform, check_count
 
 
 def test_check_count_returns_valid_value():
@@ -12,3 +12,9 @@ def test_check_count_returns_valid_value():
 def test_check_count_states_name_and_value(value):
     with pytest.raises(ValueError, match=rf'size .*\b0\b.*{value!r}'):
         check_count('size', value, low=0)
+
+
+@pytest.mark.parametrize(('old', 'new'), [('needs', 'requires'), ('gives', 'provides')])
+def test_old_attribute_names_are_refused(old, new):
+    with pytest.raises(TypeError, match=f'Mine.{old}.*{new}'):
+        type('Mine', (Transform,), {old: ('frames',)})

@@ -75,17 +75,17 @@ def test_each_distinct_frame_is_decoded_once():
     assert reader.closed
 
 
-@pytest.mark.parametrize('is_lent', [False, True])
-def test_frames_are_copied_only_if_necessary(is_lent):
+@pytest.mark.parametrize('is_reused', [False, True])
+def test_frames_are_copied_only_if_necessary(is_reused):
     for indices, is_in_order in (([0, 2, 4], True), ([2, 0, 4], False), ([1, 1, 4], False)):
         reader = FakeReader()
         given = []
         real = reader._read
         reader._read = lambda wanted, real=real, given=given: given.append(real(wanted)) or given[-1]
-        reader.lends_frames = is_lent
+        reader.reuses_memory = is_reused
         frames = DecodeVideo()({'reader': reader, 'frame_indices': np.array(indices).reshape(1, 1, -1)})['frames']
         assert frames[:, 0, 0, 0].tolist() == indices
-        assert np.shares_memory(frames, given[0]) == (is_in_order and not is_lent)
+        assert np.shares_memory(frames, given[0]) == (is_in_order and not is_reused)
 
 
 def test_decoder_error_names_file_and_closes_reader():

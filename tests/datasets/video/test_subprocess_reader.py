@@ -14,7 +14,7 @@ from dsanet.datasets import VideoDataset, build_dataloader
 from dsanet.datasets.transforms import DecodeVideo, OpenVideo, PackInputs, SampleSnippets
 from dsanet.datasets.video import subprocess_reader as module
 from dsanet.datasets.video.readers import READERS, VideoReader, is_installed
-from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, describe_error
+from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, shorten_error
 from tests.make_videos import read_index, write_video
 
 DECODERS = [name for name in READERS if is_installed(name)]
@@ -100,7 +100,7 @@ def test_process_is_reused_for_the_next_video(video):
 
 
 def test_shared_memory_grows_and_is_released_if_large(video, monkeypatch):
-    monkeypatch.setattr(module, '_KEPT_BYTES', 40 * 72 * 128 * 3 - 1)
+    monkeypatch.setattr(module, '_MAX_SHARED_BYTES', 40 * 72 * 128 * 3 - 1)
     reader = IsolatedReader('pyav', video, 60)
     for count in (1, 5, 39):
         frames = reader.read(np.arange(count))
@@ -114,7 +114,7 @@ def test_shared_memory_grows_and_is_released_if_large(video, monkeypatch):
 
 
 def test_process_is_replaced_after_a_number_of_videos(video, monkeypatch):
-    monkeypatch.setattr(module, '_KEPT_VIDEOS', 3)
+    monkeypatch.setattr(module, '_MAX_VIDEOS', 3)
     pids = []
     for _ in range(7):
         reader = IsolatedReader('pyav', video, 60)
@@ -156,7 +156,7 @@ def test_hang_and_crash_do_not_stop_next_video(faulty, what, token):
 
 
 def test_process_that_ignores_its_alarm_is_killed(faulty, monkeypatch):
-    monkeypatch.setattr(module, '_GRACE', 0.2)
+    monkeypatch.setattr(module, '_KILL_TIMEOUT_S', 0.2)
     monkeypatch.setattr(signal, 'setitimer', lambda *arguments: None)
     with pytest.raises(ValueError, match=r'time_limit=0\.1\b'):
         IsolatedReader('faulty', 'open-hang', 0.1)
@@ -183,9 +183,9 @@ def test_missing_package_is_an_import_error(video, monkeypatch):
 
 
 def test_decoder_error_is_shortened_to_one_line():
-    assert describe_error(StopIteration()) == 'StopIteration'
+    assert shorten_error(StopIteration()) == 'StopIteration'
     text = '[21:11:45] video_reader.cc:151: Check failed:\nno stream\n\nStack trace returned 8 entries:\n[bt] (0) x'
-    assert describe_error(ValueError(text)) == '[21:11:45] video_reader.cc:151: Check failed: no stream'
+    assert shorten_error(ValueError(text)) == '[21:11:45] video_reader.cc:151: Check failed: no stream'
 
 
 def test_forked_process_does_not_reuse_parent_processes(video):
