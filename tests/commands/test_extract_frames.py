@@ -157,7 +157,7 @@ def test_workers_write_the_same(videos, out, tmp_path):
         (['--quality', '101'], '--quality is 101, must be from 1 to 100'),
         (['--short-side', '-1'], '--short-side is -1, must be 0 or more'),
         (['--fps', 'fast'], "'fast' is no rate"),
-        (['--list', 'nowhere.txt'], 'no list file'),
+        (['--list', 'nowhere.txt'], 'nowhere.txt'),
         (['--workers', '-1'], 'num_workers is -1'),
     ],
 )

@@ -80,7 +80,7 @@ def test_overlap_is_found_through_links(tmp_path: Path, kind: str) -> None:
     for report in (quick_report([train, val]), full_report([train, val], known, identities)):
         found = [finding for finding in report.findings if finding.level != 'note']
         assert [(f.level, f.check, f.split) for f in found] == [('warning', 'links', 'train and val')]
-        assert found[0].text.startswith('1 of 2 videos (50 %) are also trained on under another path (a link), which')
+        assert numbers(found[0].text) == ['1', '2', '50']
         assert found[0].examples == (f'val.txt:2 and train.txt:2: {tmp_path}/val/b is {tmp_path}/train/b',)
 
 

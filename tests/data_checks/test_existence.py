@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dsanet.data_checks import existence
-from dsanet.data_checks.existence import FileScan, find_file, look_for_files, spread_order
+from dsanet.data_checks.existence import FileScan, find_file, scan_files, spread_order
 from dsanet.datasets.annotation import VideoRecord
 from tests.data_checks.conftest import split
 from tests.make_videos import write_frames
@@ -23,11 +23,11 @@ def test_every_prefix_of_the_order_is_spread() -> None:
 def test_scan_stops_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(existence, 'find_file', lambda record, *_: (asked.append(time.sleep(0.001)), None))
-    assert look_for_files(split([0] * 50), seconds=None) == FileScan(50, [], {})
-    looked = look_for_files(split([0] * 5000), seconds=0.05)
+    assert scan_files(split([0] * 50), seconds=None) == FileScan(50, [], {})
+    looked = scan_files(split([0] * 5000), seconds=0.05)
     assert looked.bad == []
     assert 20 <= looked.num_videos < 200
-    assert look_for_files(split([0] * 50), seconds=0).num_videos == 20
+    assert scan_files(split([0] * 50), seconds=0).num_videos == 20
     assert len(asked) == 50 + looked.num_videos + 20
 
 

@@ -41,7 +41,7 @@ def test_wrong_data_root_is_suspected(tmp_path: Path) -> None:
 def hint_for_missing(dataset: VideoDataset | RawFramesDataset) -> str:
     """Return the hint of the quick check for a dataset without any existing video; '' for none."""
     report = quick_report(splits_of('train', dataset, 2))
-    return next(f.text for f in report.findings if f.check == 'files_missing').partition('data_root?')[2]
+    return next(f.text for f in report.findings if f.check == 'files_missing').partition('data_root')[2]
 
 
 def test_frame_list_read_as_videos_is_recognized(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_unusual_frame_rates_are_reported() -> None:
     train = split([0, 1] * 10)
     known = facts(train, v0={'fps': 29.97}, v1={'fps': None}, v2={'fps': 50.0})
     found = [f for f in full_report([train], known).findings if f.check == 'frame_rate']
-    assert [(f.level, f.examples) for f in found] == [('note', ('train.txt:3: train/2.mp4: 50 a second',))]
+    assert [(f.level, f.examples) for f in found] == [('note', ('train.txt:3: train/2.mp4: 50 fps',))]
     assert numbers(found[0].text) == ['1', '19', '25', '25']
     many = facts(train, v4={'fps': 12.0}, v5={'fps': 0.2}, v6={'fps': 60.0})
     assert [f.level for f in full_report([train], many).findings if f.check == 'frame_rate'] == ['warning']

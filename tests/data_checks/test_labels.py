@@ -1,6 +1,6 @@
 import re
 
-from dsanet.data_checks.labels import check_balance, check_classes_of, check_labels
+from dsanet.data_checks.labels import check_balance, check_labels, check_unseen_classes
 from dsanet.data_checks.run import quick_report
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
@@ -65,7 +65,7 @@ def test_single_class_is_an_error() -> None:
 
 
 def test_validation_classes_without_training_videos_are_reported() -> None:
-    found = next(check_classes_of([split([0, 1])], split([1, 2, 2], 'val')))
+    found = next(check_unseen_classes([split([0, 1])], split([1, 2, 2], 'val')))
     assert (numbers(found.text), found.examples) == (['2', '3'], ('class 2: 2 videos',))
 
 

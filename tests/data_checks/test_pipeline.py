@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsanet.data_checks.pipeline import ATTEMPTS, try_pipelines
+from dsanet.data_checks.pipeline import MAX_ATTEMPTS, try_pipelines
 from dsanet.data_checks.probe import FileFacts
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
@@ -88,7 +88,7 @@ def test_next_video_is_tried_after_a_bad_one(videos: Path) -> None:
 
 def test_only_bad_videos_are_a_warning(videos: Path) -> None:
     (found,) = try_pipelines([make_split(videos, [f'bad{i}' for i in range(5)])])
-    assert (found.level, numbers(found.text), len(found.examples)) == ('warning', ['3'], ATTEMPTS)
+    assert (found.level, numbers(found.text), len(found.examples)) == ('warning', ['3'], MAX_ATTEMPTS)
     assert re.match(f"list.txt:1: {videos}/bad0.mp4 .*decoder='pyav'", found.examples[0])
 
 

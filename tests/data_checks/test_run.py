@@ -7,7 +7,7 @@ import pytest
 
 from dsanet.data_checks import run
 from dsanet.data_checks.report import Finding, Report
-from dsanet.data_checks.run import announce, quick_report
+from dsanet.data_checks.run import log_report, quick_report
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 from tests.data_checks.conftest import numbers, split
@@ -23,22 +23,22 @@ def test_finding_of_val_and_test_is_reported_once() -> None:
 
 def test_errors_come_first() -> None:
     found = [Finding(level, 'x', 'val', level) for level in ('note', 'error', 'warning', 'error')]
-    assert [f.level for f in run._sorted(found)] == ['error', 'warning', 'note']  # the second error is the first
+    assert [f.level for f in run._sort(found)] == ['error', 'warning', 'note']  # the second error is the first
 
 
-def test_announce_logs_warnings_and_raises_errors(
+def test_log_report_logs_warnings_and_raises_errors(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits = {'train': {'videos': 3, 'classes': 2, 'videos_per_class': (1, 2)}}
     warning = Finding('warning', 'x', 'train', 'look out', ('a', 'b'))
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     with caplog.at_level(logging.INFO, logger='dsanet'):
-        announce(Report('quick', splits, [warning, Finding('note', 'x', 'train', 'never mind')]))
+        log_report(Report('quick', splits, [warning, Finding('note', 'x', 'train', 'never mind')]))
     summary, message = caplog.messages
     assert numbers(summary) == ['3', '2', '1', '2']
     assert re.match('train: look out.* a$', message)
     with pytest.raises(ValueError, match='--no-check.*\ntrain: no'):
-        announce(Report('quick', splits, [Finding('error', 'x', 'train', 'no'), warning]))
+        log_report(Report('quick', splits, [Finding('error', 'x', 'train', 'no'), warning]))
 
 
 def test_quick_check_is_fast_for_long_lists() -> None:
@@ -57,5 +57,5 @@ def test_paths_need_not_be_utf8() -> None:
     assert r'x.txt:2 (label 0): wei\udcdf.mp4' in report.text()
     assert report.text().encode()
     with pytest.raises(ValueError, match=r'wei\\udcdf'):
-        announce(report)
+        log_report(report)
     assert json.dumps(report.to_dict())
