@@ -9,7 +9,7 @@ from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
 
-def check_repeats(split: Split) -> Iterator[Finding]:
+def check_duplicates(split: Split) -> Iterator[Finding]:
     """Look for videos that are listed more than once."""
     if len(set(split.keys)) == len(split.keys):
         return

@@ -6,7 +6,6 @@ that has used some of them, or has threads, must not fork data workers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,19 +24,6 @@ from dsanet.datasets.video.subprocess_reader import shorten_error
 from dsanet.utils.worker_pool import Failure, run_guarded
 
 MAX_ATTEMPTS = 3  # videos of a split that are tried until one can be read
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """Result for one video.
-
-    Args:
-        kind: 'ok', 'missing', 'bad' (cannot be read), or 'error' for any other error, which would end a run.
-        text: error message.
-    """
-
-    kind: str
-    text: str = ''
 
 
 def try_pipelines(
@@ -67,14 +53,14 @@ def try_pipelines(
         function = partial(_make_sample, splits, tasks)
         for task, result in run_guarded(function, range(len(tasks)), 1, time_limit):
             n, record = tasks[task]
-            outcome = _Outcome('bad', f'{record.path}: {result.text}') if isinstance(result, Failure) else result
-            if outcome.kind == 'bad':
-                bad[n].append((record, outcome.text))
-            if outcome.kind in ('missing', 'bad'):
+            kind, text = ('bad', f'{record.path}: {result.text}') if isinstance(result, Failure) else result
+            if kind == 'bad':
+                bad[n].append((record, text))
+            if kind in ('missing', 'bad'):
                 continue
             del waiting[n]
-            if outcome.kind == 'error':
-                text = f'the pipeline fails: {outcome.text}'
+            if kind == 'error':
+                text = f'the pipeline fails: {text}'
                 findings.append(Finding('error', 'pipeline', splits[n].name, text, (format_record(record),)))
     for n in waiting:
         if bad[n]:
@@ -94,8 +80,12 @@ def _choose_videos(split: Split, facts: Mapping[Job, FileFacts] | None) -> list[
     return [record for record, _ in by_size[:MAX_ATTEMPTS]]
 
 
-def _make_sample(splits: Sequence[Split], tasks: Sequence[tuple[int, VideoRecord]], task: int) -> _Outcome:
-    """Make one sample, in the subprocess."""
+def _make_sample(splits: Sequence[Split], tasks: Sequence[tuple[int, VideoRecord]], task: int) -> tuple[str, str]:
+    """Make one sample, in the subprocess.
+
+    Returns:
+        'ok', 'missing', 'bad' (cannot be read), or 'error' for any other error; and the error message.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     number, record = tasks[task]
@@ -104,13 +94,13 @@ def _make_sample(splits: Sequence[Split], tasks: Sequence[tuple[int, VideoRecord
     try:
         Compose(split.steps, tuple(sample), owner='the dataset')(sample)
     except MissingSample:
-        return _Outcome('missing')
+        return 'missing', ''
     except BadSample as error:
-        return _Outcome('bad', shorten_error(error))
+        return 'bad', shorten_error(error)
     except Exception as error:
-        kind = '' if isinstance(error, (ImportError, ValueError)) else f' [{type(error).__name__}]'
-        return _Outcome('error', f'{shorten_error(error)}{kind}')
-    return _Outcome('ok')
+        name = '' if isinstance(error, (ImportError, ValueError)) else f' [{type(error).__name__}]'
+        return 'error', f'{shorten_error(error)}{name}'
+    return 'ok', ''
 
 
 def _initial_sample(split: Split, record: VideoRecord) -> Record:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dsanet.data_checks.duplicates import check_copies, check_links, check_overlap, check_repeats, check_same_content
+from dsanet.data_checks.duplicates import check_copies, check_links, check_overlap, check_duplicates, check_same_content
 from dsanet.data_checks.existence import scan_files
 from dsanet.data_checks.files import check_facts, check_files, check_lengths
 from dsanet.data_checks.labels import check_balance, check_class_names, check_labels, check_unseen_classes
@@ -112,7 +112,7 @@ def _check_records(splits: Sequence[Split]) -> list[Finding]:
     findings = [finding for split in splits for finding in split.findings]
     training = [split for split in splits if split.is_training]
     for split in splits:
-        findings += [*check_labels(split), *check_repeats(split)]
+        findings += [*check_labels(split), *check_duplicates(split)]
         if not split.is_training:
             findings += [*check_class_names(training, split), *check_unseen_classes(training, split)]
     if training:

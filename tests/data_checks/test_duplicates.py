@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.data_checks.duplicates import check_overlap, check_repeats
+from dsanet.data_checks.duplicates import check_overlap, check_duplicates
 from dsanet.data_checks.existence import find_file
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
@@ -17,14 +17,14 @@ def test_repeated_paths_are_found_in_any_spelling(monkeypatch: pytest.MonkeyPatc
     paths = ['a/b.mp4', './a/b.mp4', 'a//b.mp4', f'{tmp_path}/a/b.mp4', 'a/c/../b.mp4', 'a/d.mp4', 'a/e/', 'a/e']
     same = Split('train', [VideoRecord(path, (0,), 'x.txt', i) for i, path in enumerate(paths, 1)])
     assert Counter(same.keys) == {f'{tmp_path}/a/b.mp4': 5, f'{tmp_path}/a/d.mp4': 1, f'{tmp_path}/a/e': 2}
-    found = next(check_repeats(same))
+    found = next(check_duplicates(same))
     assert (found.level, found.check, numbers(found.text)) == ('warning', 'duplicates', ['2'])
     assert found.examples[0].startswith('x.txt:1 (label 0), x.txt:2 (label 0), x.txt:3')
 
 
 def test_repeats_with_different_labels_are_separate() -> None:
     twice = [VideoRecord(path, (k,), 'x.txt', k + 1) for path, k in (('a', 0), ('a', 1), ('b', 2), ('b', 2), ('c', 0))]
-    contradicting, agreeing = check_repeats(Split('train', twice))
+    contradicting, agreeing = check_duplicates(Split('train', twice))
     assert contradicting.examples == ('x.txt:1 (label 0), x.txt:2 (label 1): a',)
     assert agreeing.examples == ('x.txt:3 (label 2), x.txt:3 (label 2): b',)
 

@@ -5,6 +5,7 @@ import pytest
 
 from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
 from dsanet.datasets.frame_names import FrameNames
+from dsanet.datasets.video_datasets import VideoDataset
 from tests.make_videos import write_frames
 
 
@@ -34,7 +35,7 @@ def test_several_labels_are_joined_by_commas(tmp_path):
     assert (several.path, several.labels) == ('a, b.mp4', (3, 17))
     assert (one.labels, one.label) == ((0,), 0)
     with pytest.raises(ValueError, match=rf"{re.escape(list_file)}:1: 'a, b.mp4' .*3,17.*multi_hot="):
-        _ = several.label
+        VideoDataset([], list_file)
     (record,) = parse_list_file(write(tmp_path, 'folder 120 3,17\n'), with_num_frames=True)
     assert (record.path, record.num_frames, record.labels) == ('folder', 120, (3, 17))
 

@@ -93,13 +93,6 @@ def test_class_folders_are_used_without_list_file(root, dataset_class):
     assert dataset[1]['inputs'].shape == (1, 2, 3, 3, 72, 128)
 
 
-def test_class_file_determines_labels_of_class_folders(root, tmp_path):
-    (tmp_path / 'classes.txt').write_text('walk\nfall\nsit\n')
-    dataset = VideoDataset(video_pipeline(), data_root=str(root / 'videos'), class_file=str(tmp_path / 'classes.txt'))
-    assert dataset.labels.tolist() == [2, 0]
-    assert dataset.class_names == ['walk', 'fall', 'sit']
-
-
 def test_paths_without_data_root_start_at_working_directory(root, monkeypatch):
     monkeypatch.chdir(root / 'videos')
     dataset = VideoDataset(video_pipeline(), '../videos.txt')
@@ -256,13 +249,6 @@ def test_multi_hot_works_with_frame_and_class_folders(root, tmp_path):
     assert dataset[0]['label'].tolist() == [1, 0, 1]
     folders = RawFramesDataset(frames_pipeline(), data_root=str(root / 'frames'), multi_hot=2)
     assert folders[1]['label'].tolist() == [0, 1]
-
-
-def test_several_labels_need_multi_hot(root, tmp_path):
-    list_file = tmp_path / 'train.txt'
-    list_file.write_text('a.mp4 1\nb.mp4 3,17\n')
-    with pytest.raises(ValueError, match=f"{list_file}:2: 'b.mp4' .*3,17.*multi_hot="):
-        VideoDataset(video_pipeline(), str(list_file))
 
 
 def test_multi_hot_must_equal_num_classes(tmp_path):

@@ -130,19 +130,13 @@ def test_time_limit_enables_the_isolated_reader(video, monkeypatch, time_limit):
     assert [read_index(frame) for frame in frames] == [30, 39, 2, 30], 'the second video must not overwrite them'
 
 
-@pytest.mark.parametrize('isolated', [False, True])
-def test_unreadable_file_is_a_bad_sample(video, tmp_path, monkeypatch, isolated):
-    monkeypatch.setattr(decoding, 'can_isolate', lambda: isolated)
-    (tmp_path / 'bad.mp4').write_bytes(b'no video' * 50)
-    with pytest.raises(BadSample) as caught:
-        OpenVideo('pyav')({'path': str(tmp_path / 'bad.mp4')})
-    assert caught.value.path == str(tmp_path / 'bad.mp4')
-    assert "decoder='pyav'" in caught.value.reason
-    os.mkfifo(tmp_path / 'pipe')  # opening a pipe would wait forever
+def test_missing_video_is_named_by_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo('pipe')  # opening a pipe would wait forever
     for name in ('none.mp4', 'pipe'):
-        with pytest.raises(MissingSample) as caught:
-            OpenVideo('pyav')({'path': str(tmp_path / name)})
-        assert (caught.value.path, bool(caught.value.reason)) == (str(tmp_path / name), True)
+        with pytest.raises(MissingSample, match=re.escape(str(tmp_path / name))) as caught:
+            OpenVideo()({'path': name})
+        assert (caught.value.path, bool(caught.value.reason)) == (name, True)
 
 
 def test_bad_sample_can_be_pickled():
@@ -167,23 +161,22 @@ def test_missing_decoder_package_names_other_decoders(video, monkeypatch):
         OpenVideo()({'path': video})
 
 
-def test_missing_video_is_named_by_its_absolute_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=re.escape(f'{tmp_path / "no.mp4"}')):
-        OpenVideo()({'path': 'no.mp4'})
-
-
 def test_folder_as_video_suggests_raw_frames_dataset(tmp_path):
     with pytest.raises(ValueError, match=f'{tmp_path} .*RawFramesDataset'):
         OpenVideo()({'path': str(tmp_path)})
 
 
+@pytest.mark.parametrize('isolated', [False, True])
 @pytest.mark.parametrize('decoder', DECODERS)
 @pytest.mark.parametrize('content', [b'', b'this is no video' * 50])
-def test_unreadable_video_is_named(tmp_path, decoder, content):
-    (tmp_path / 'bad.mp4').write_bytes(content)
-    with pytest.raises(BadSample, match=f"bad.mp4 .*decoder='{decoder}'" if content else 'bad.mp4 .*empty'):
-        OpenVideo(decoder)({'path': str(tmp_path / 'bad.mp4')})
+def test_unreadable_video_is_a_bad_sample(tmp_path, monkeypatch, decoder, content, isolated):
+    monkeypatch.setattr(decoding, 'can_isolate', lambda: isolated)
+    path = tmp_path / 'bad.mp4'
+    path.write_bytes(content)
+    with pytest.raises(BadSample, match=f"bad.mp4 .*decoder='{decoder}'" if content else 'bad.mp4 .*empty') as caught:
+        OpenVideo(decoder)({'path': str(path)})
+    assert caught.value.path == str(path)
+    assert caught.value.reason == str(caught.value).removeprefix(f'{path} ')
 
 
 @pytest.mark.parametrize('decoder', ['decord', 'pyav'])
@@ -267,9 +260,6 @@ def test_truncated_jpeg_is_a_bad_sample(tmp_path, share):
     with pytest.raises(BadSample, match=rf'img_00002.jpg .*\b{int(share * len(data))} bytes') as caught:
         DecodeRawFrames()(folder_record(path, [[[0, 1]]]))
     assert caught.value.path == path
-    file.write_bytes(b'')
-    with pytest.raises(BadSample, match=r'img_00002.jpg .*\b0 bytes'):
-        DecodeRawFrames()(folder_record(path, [[[0, 1]]]))
 
 
 def test_truncated_jpeg_with_thumbnail_is_a_bad_sample(tmp_path):
@@ -287,9 +277,10 @@ def test_truncated_jpeg_with_thumbnail_is_a_bad_sample(tmp_path):
 
 def test_damaged_or_resized_image_is_an_error(tmp_path):
     path = write_frames(tmp_path / 'a', 3)
-    (tmp_path / 'a' / 'img_00002.jpg').write_bytes(b'no image')
-    with pytest.raises(ValueError, match=r'img_00002.jpg .*\b8 bytes'):
-        DecodeRawFrames()(folder_record(path, [[[0, 1]]]))
+    for content in (b'', b'no image'):
+        (tmp_path / 'a' / 'img_00002.jpg').write_bytes(content)
+        with pytest.raises(ValueError, match=rf'img_00002.jpg .*\b{len(content)} bytes'):
+            DecodeRawFrames()(folder_record(path, [[[0, 1]]]))
     write_frames(tmp_path / 'b', 1, height=36, filename_tmpl='{:d}.jpg')
     (tmp_path / 'b' / '1.jpg').rename(tmp_path / 'a' / 'img_00002.jpg')
     with pytest.raises(ValueError, match=r'img_00002.jpg .*\(36, 128\).*\(72, 128\)'):

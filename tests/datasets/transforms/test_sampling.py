@@ -10,7 +10,6 @@ from dsanet.datasets.transforms.sampling import (
     group_into_views,
     random_segment_frames,
     random_starts,
-    snippet_frames,
 )
 
 FRAMES = (1, 2, 7, 8, 9, 31, 64, 65, 67, 300)
@@ -96,11 +95,6 @@ def test_few_starts_are_drawn_from_all_sorted():
     assert (np.diff(draws, axis=1) >= 0).all()
 
 
-def test_snippet_frames_repeat_last_frame_beyond_end():
-    indices = snippet_frames(np.array([[0, 5]]), frames_per_snippet=4, frame_interval=3, num_frames=10)
-    assert indices.tolist() == [[[0, 3, 6, 9], [5, 8, 9, 9]]]
-
-
 def test_random_sampling_depends_only_on_the_generator():
     setting = dict(num_snippets=4, frames_per_snippet=8, frame_interval=2, random=True)
     assert (sample(300, seed=1, **setting) == sample(300, seed=1, **setting)).all()
@@ -137,13 +131,6 @@ def test_segments_match_docstring_example():
     assert sample_segments(12, num_groups=2, **setting).tolist() == [[[0, 2, 4], [6, 8, 10]], [[1, 3, 5], [7, 9, 11]]]
     assert sample_segments(4, **setting).tolist() == [[[0, 1, 1], [2, 3, 3]]]
     assert sample_segments(4, random=True, **setting).tolist() == [[[0, 1, 1], [2, 3, 3]]]
-
-
-def test_segments_by_hand():
-    # 80 frames in 8 parts of 10: centers 5, 15, ...; two groups have the centers of parts of 5: 2, 7, 12, ...
-    assert sample_segments(80, num_snippets=1, frames_per_snippet=8).tolist() == [[[5, 15, 25, 35, 45, 55, 65, 75]]]
-    both = sample_segments(80, num_snippets=2, frames_per_snippet=4, num_groups=2)
-    assert both.tolist() == [[[2, 12, 22, 32], [42, 52, 62, 72]], [[7, 17, 27, 37], [47, 57, 67, 77]]]
 
 
 SEGMENT_SETTINGS = list(itertools.product((1, 2, 4), (1, 3, 8), (1, 2, 3)))
