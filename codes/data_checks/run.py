@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dsanet.data_checks.duplicates import check_copies, check_links, check_overlap, check_duplicates, check_same_content
+from dsanet.data_checks.duplicates import check_copies, check_duplicates, check_links, check_overlap, check_same_content
 from dsanet.data_checks.existence import scan_files
 from dsanet.data_checks.files import check_facts, check_files, check_lengths
 from dsanet.data_checks.labels import check_balance, check_class_names, check_labels, check_unseen_classes

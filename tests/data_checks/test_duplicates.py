@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.data_checks.duplicates import check_overlap, check_duplicates
+from dsanet.data_checks.duplicates import check_duplicates, check_overlap
 from dsanet.data_checks.existence import find_file
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
