@@ -1,4 +1,4 @@
-"""Splits, and facts about their files, for the tests of the checks."""
+"""Splits, and inspection results of their files, for the tests of the checks."""
 
 import re
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def findings(check: Iterable[Finding]) -> list[tuple[str, str, list[str]]]:
 
 
 def facts(split: Split, **changes: dict) -> dict[Job, FileFacts]:
-    """Facts of a split's videos, all alike but for ``v<number>``."""
+    """Return equal results for all videos of a split, with ``changes`` for video ``v<number>``."""
     usual = {'num_frames': 50, 'height': 240, 'width': 320, 'fps': 25.0}
     return {
         split.job_of(record): FileFacts(record.path, **{**usual, **changes.get(f'v{i}', {})})

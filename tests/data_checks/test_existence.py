@@ -21,14 +21,14 @@ def test_every_prefix_of_the_order_is_spread() -> None:
 
 
 def test_scan_stops_after_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(existence, 'find_file', lambda record, *_: (asked.append(time.sleep(0.001)), None))
+    calls = []
+    monkeypatch.setattr(existence, 'find_file', lambda record, *_: (calls.append(time.sleep(0.001)), None))
     assert scan_files(split([0] * 50), seconds=None) == FileScan(50, [], {})
-    looked = scan_files(split([0] * 5000), seconds=0.05)
-    assert looked.bad == []
-    assert 20 <= looked.num_videos < 200
+    scan = scan_files(split([0] * 5000), seconds=0.05)
+    assert scan.bad == []
+    assert 20 <= scan.num_videos < 200
     assert scan_files(split([0] * 50), seconds=0).num_videos == 20
-    assert len(asked) == 50 + looked.num_videos + 20
+    assert len(calls) == 50 + scan.num_videos + 20
 
 
 def test_missing_and_empty_files_are_reported(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from tests.make_videos import write_frames, write_video
 
 @pytest.fixture(scope='module')
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four videos of 72 x 128, one of 36 x 64, and files that are none."""
+    """Four videos of 72 x 128, one of 36 x 64, and five files that are not videos."""
     folder = tmp_path_factory.mktemp('videos')
     for number in range(4):
         write_video(folder / f'{number}.mp4', 12)

@@ -81,7 +81,7 @@ def test_unexpected_error_names_the_video(video: Path, monkeypatch: pytest.Monke
 
 def test_dangling_frame_link_makes_video_unreadable(tmp_path: Path) -> None:
     job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1, digest=True)
-    frame = tmp_path / 'v' / 'img_00034.jpg'  # between the samples, so that only the digest opens it
+    frame = tmp_path / 'v' / 'img_00034.jpg'  # not one of the decoded frames, so that only the digest opens it
     frame.unlink()
     frame.symlink_to(tmp_path / 'nowhere.jpg')
     facts = Inspection([job], tmp_path / 'files.jsonl', 1, 60).run()[job]
@@ -117,7 +117,7 @@ def test_frame_folder_is_inspected(tmp_path: Path) -> None:
 
 def test_missing_and_damaged_frames_are_found(tmp_path: Path) -> None:
     job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1)
-    (tmp_path / 'v' / 'img_00034.jpg').write_bytes(b'')  # between the samples
+    (tmp_path / 'v' / 'img_00034.jpg').write_bytes(b'')  # not one of the decoded frames
     assert inspect_video(job).kind == 'ok'
     facts = inspect_video(replace(job, every_frame=True))
     assert (facts.kind, 'img_00034.jpg' in str(facts.error)) == ('unreadable', True)
@@ -156,14 +156,14 @@ def test_digests_depend_on_content(tmp_path: Path, video: Path) -> None:
 def test_results_are_saved_and_reused(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / 'files.jsonl'
     other = write_video(tmp_path / 'b.mp4', 10)
-    jobs = [Job(str(video), 'pyav'), Job(other, 'pyav'), Job(str(video), 'pyav')]  # two splits share one
+    jobs = [Job(str(video), 'pyav'), Job(other, 'pyav'), Job(str(video), 'pyav')]  # the first and the last are equal
     first = Inspection(jobs, kept, 2, 60)
     assert (first.known, len(first.open_jobs)) == (0, 2)
     ticks: list[int] = []
     facts = first.run(lambda: ticks.append(1))
     assert len(ticks) == 2
     assert {f.num_frames for f in facts.values()} == {40, 10}
-    kept.write_text(kept.read_text() + '{"key": "cut o')  # by an interruption
+    kept.write_text(kept.read_text() + '{"key": "cut o')  # an incomplete line
     again = Inspection(jobs, kept, 2, 60)
     assert (again.known, list(again.open_jobs)) == (2, [])
     assert again.run() == facts
@@ -171,7 +171,7 @@ def test_results_are_saved_and_reused(tmp_path: Path, video: Path, monkeypatch: 
     half = Inspection(jobs, kept, 2, 60)
     assert (half.known, half.run().keys()) == (1, facts.keys())
     assert Inspection(jobs, kept, 2, 60).known == 2
-    # A changed file, and another question about an unchanged one, are inspected anew.
+    # A changed file, and an unchanged file with another option, are inspected again.
     write_video(other, 12)
     changed = Inspection([Job(str(video), 'pyav', digest=True), jobs[1]], kept, 1, 60)
     assert len(changed.open_jobs) == 2
@@ -184,13 +184,13 @@ def test_overwritten_frame_is_inspected_again(tmp_path: Path) -> None:
     good = frame.read_bytes()
     jobs = [Job(folder, None, 8, 'img_{:05d}.jpg', 1)]
     kinds = []
-    # Writing over a file leaves the time of its folder as it is. Zeros of the same length leave even the size.
+    # Overwriting a file does not change the modification time of its folder; zeros of the same length keep the size.
     for content in (good, b'no picture', good, bytes(len(good)), good):
         frame.write_bytes(content)
         found = Inspection(jobs, tmp_path / 'files.jsonl', 1, 60)
         assert found.known == 0
         kinds += [facts.kind for facts in found.run().values()]
-        time.sleep(0.02)  # clocks of file systems are coarse
+        time.sleep(0.02)  # file systems have a coarse clock
     assert kinds == ['ok', 'unreadable', 'ok', 'unreadable', 'ok']
     assert Inspection(jobs, tmp_path / 'files.jsonl', 1, 60).known == 1
 
@@ -210,7 +210,7 @@ def test_results_are_separate_per_decoder(tmp_path: Path, video: Path) -> None:
         assert [facts[job].path for job in jobs] == [str(video)] * 2 + [folder] * 2
         assert facts[jobs[0]] is not facts[jobs[1]]
         assert [facts[job].num_frames for job in jobs[2:]] == [8, 5]
-    # How thoroughly it was asked does not matter for finding the answer.
+    # every_frame and digest are not part of the key.
     assert facts[replace(jobs[0], digest=True, every_frame=True)] is facts[jobs[0]]
 
 

@@ -92,7 +92,7 @@ def test_wrong_mixed_dataset_with_valid_parts_is_refused(tmp_path: Path) -> None
         read_split('train_dataloader', {'dataset': mixed}, 2)
     wrong = {**part, 'list_file': str(tmp_path / 'nowhere.txt')}
     splits = read_split('train_dataloader', {'dataset': {**mixed, 'datasets': [part, wrong]}}, 2)
-    assert [len(split.findings) for split in splits] == [0, 1], 'a list that is wrong is a finding'
+    assert [len(split.findings) for split in splits] == [0, 1], 'a wrong list is a finding'
 
 
 def test_max_bad_share_equals_that_of_the_loader(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_each_part_of_mixed_dataset_is_a_split(tmp_path: Path) -> None:
     ]
     assert not [
         f for f in quick_report(splits, 0).findings if f.check in ('balance', 'labels')
-    ]  # of all parts together
+    ]  # the classes of all parts together are complete
     (tmp_path / 'b.txt').write_text('c.mp4 2\nno label\n')
     splits = read_split('train_dataloader', section, 3)
     assert [(s.name, len(s.records), len(s.findings)) for s in splits] == [('train.0', 2, 0), ('train.1', 1, 1)]

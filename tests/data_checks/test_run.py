@@ -23,7 +23,7 @@ def test_finding_of_val_and_test_is_reported_once() -> None:
 
 def test_errors_come_first() -> None:
     found = [Finding(level, 'x', 'val', level) for level in ('note', 'error', 'warning', 'error')]
-    assert [f.level for f in run._sort(found)] == ['error', 'warning', 'note']  # the second error is the first
+    assert [f.level for f in run._sort(found)] == ['error', 'warning', 'note']  # equal findings are merged
 
 
 def test_log_report_logs_warnings_and_raises_errors(
@@ -45,15 +45,15 @@ def test_quick_check_is_fast_for_long_lists() -> None:
     train, val = split([i % 400 for i in range(250_000)], num_classes=400), split([1] * 9, 'val', num_classes=400)
     started = time.process_time()
     report = quick_report([train, val], seconds=0.5)
-    # It takes about 1.5 s of CPU time on an idle machine.
+    # CPU time, with a wide margin for slow machines.
     assert time.process_time() - started < 6
     assert report.splits['train']['videos_per_class'] == (625, 625)
     assert re.match(r'train: [\d,]+ of 250,000 ', report.notes[0])
 
 
 def test_paths_need_not_be_utf8() -> None:
-    odd = Split('train', [VideoRecord('wei\udcdf.mp4', (0,), 'x.txt', i) for i in (1, 2)], 3)
-    report = quick_report([odd], seconds=0)
+    train = Split('train', [VideoRecord('wei\udcdf.mp4', (0,), 'x.txt', i) for i in (1, 2)], 3)
+    report = quick_report([train], seconds=0)
     assert r'x.txt:2 (label 0): wei\udcdf.mp4' in report.text()
     assert report.text().encode()
     with pytest.raises(ValueError, match=r'wei\\udcdf'):

@@ -14,7 +14,7 @@ def test_needed_frames_gives_distinct_snippets(step: object, needed: int) -> Non
     record = {'rng': np.random.default_rng(0)}
     indices = [step({**record, 'num_frames': n})['frame_indices'] for n in (needed - 1, needed)]
     if isinstance(step, SampleSnippets):
-        indices = [i[..., 0] for i in indices]  # where snippets begin
+        indices = [i[..., 0] for i in indices]  # first frames of the snippets
     assert [len(np.unique(i)) == i.size for i in indices] == [False, True]
 
 

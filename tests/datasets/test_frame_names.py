@@ -1,4 +1,4 @@
-"""Frames are recognized by their names, counted, and missed."""
+"""Frame numbers in file names, number of frames, and gaps."""
 
 import re
 

@@ -133,17 +133,17 @@ def fuzz_class_files(root, count, seed):
     return outcomes
 
 
-# -- official files ----------------------------------------------------------------------------------------------------
+# -- annotation files --------------------------------------------------------------------------------------------------
 
 
-def own_csv(out, media):
+def custom_csv(out, media):
     splits = list(enumerate(('train', 'train', 'val', 'test')))
     rows = [f'{name}/{number}.mp4,{name},{split}' for name in ('clap', 'wave') for number, split in splits]
     official.write(out / 'annotations/all.csv', '\n'.join(['path,label,split', *rows, '']))
     official.videos(media, *(row.split(',')[0] for row in rows))
 
 
-def own_numbers(out, media):
+def csv_with_numbers(out, media):
     rows = [f'{number}.mp4;{number % 3}' for number in range(9)]
     official.write(out / 'annotations/train.csv', '\n'.join(['path;label', *rows, '']))
     official.videos(media, *(row.split(';')[0] for row in rows))
@@ -160,8 +160,8 @@ TREES = (
     (official.activitynet, 'activitynet', 3, []),
     (official.ucf101, 'ucf101', 3, []),
     (official.hmdb51, 'hmdb51', 2, ['--frames']),
-    (own_csv, 'csv', 2, []),
-    (own_numbers, 'csv', 3, []),
+    (custom_csv, 'csv', 2, []),
+    (csv_with_numbers, 'csv', 3, []),
 )
 # Errors about several files do not have the path of one, but a number, a name or a split.
 ABOUT_ALL = r"[0-9]|'|\b(train|val|test)\b"
@@ -198,7 +198,7 @@ def must_be_listed(classes_by_path, truth, texts):
             assert any(video in line and plain(name) in line for line in lines), (path, name)
 
 
-def fuzz_official_files(root, count, seed, capsys):
+def fuzz_annotation_files(root, count, seed, capsys):
     """Build lists from damaged annotation files; return the number of each outcome, by dataset."""
     sys.stderr.reconfigure(errors='backslashreplace')  # as outside of pytest
     rng = random.Random(seed)
@@ -229,10 +229,10 @@ def fuzz_official_files(root, count, seed, capsys):
                 status = end.code
             file.write_bytes(files[file])
             if status == 2:
-                said = capsys.readouterr().err
-                must_match(r'^error: .*\n$', said)
-                must_match(f'{re.escape(str(folder))}|{ABOUT_ALL}', said)
-                is_located = re.search(re.escape(str(folder)) + '/[^:]*?(:[0-9]+|, id )', said)
+                output = capsys.readouterr().err
+                must_match(r'^error: .*\n$', output)
+                must_match(f'{re.escape(str(folder))}|{ABOUT_ALL}', output)
+                is_located = re.search(re.escape(str(folder)) + '/[^:]*?(:[0-9]+|, id )', output)
                 ended['refused, by line' if is_located else 'refused, by file'] += 1
             elif status == 1:
                 ended['nothing found'] += 1
@@ -243,7 +243,7 @@ def fuzz_official_files(root, count, seed, capsys):
     return outcomes
 
 
-# -- videos and pictures -----------------------------------------------------------------------------------------------
+# -- videos and images ------------------------------------------------------------------------------------------------
 
 
 def drain(dataset, root, fatal, outcomes):
@@ -385,8 +385,8 @@ def fuzz_tools(good, root, count, seed, capsys):
         out = root / name
         words = [str(videos), str(out), '--workers', '2', '--time-limit', str(TIME_LIMIT), *options]
         status = commands.main([command, *words])
-        said = capsys.readouterr()
-        assert 'Traceback' not in said.out + said.err
+        output = capsys.readouterr()
+        assert 'Traceback' not in output.out + output.err
         failures = {failure.path: failure for failure in read_failures(out / FAILURES_FILE)}
         failed = {path for path, failure in failures.items() if not failure.kept}
         targets = {file.name for file in out.iterdir()} - {FAILURES_FILE, SETTINGS_FILE}
@@ -469,7 +469,7 @@ def test_damaged_frames_are_counted(good, tmp_path, show, count, seed):
 
 @quick_and_long(20, 600)
 def test_damaged_annotation_files_are_refused_or_read_correctly(tmp_path, capsys, show, count, seed):
-    outcomes = fuzz_official_files(tmp_path, count, seed, capsys)
+    outcomes = fuzz_annotation_files(tmp_path, count, seed, capsys)
     for name, ended in outcomes.items():
         show(name, ended)
         assert ended.total() == count

@@ -21,7 +21,7 @@ from tests.make_videos import read_index, write_frames, write_video
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """A dataset of two videos and two folders of frames, by list and by class folder."""
+    """Two videos and two folders of frames, with list files and in class folders."""
     root = tmp_path_factory.mktemp('data')
     for name in ('sit/a b', 'walk/c'):
         (root / 'videos' / name).parent.mkdir(parents=True)
@@ -458,7 +458,7 @@ def test_mixed_dataset_concatenates_its_datasets(tmp_path):
     assert dataset.labels.tolist() == [0, 1, 1, 1, 0, 0, 2]
     assert [record.path for record in dataset.records] == ['a', 'bad1', 'b', 'c', 'bad2', 'd', 'e']
     assert dataset.provides == {'inputs', 'path', 'label', 'index', 'rng'}
-    # The place in the mixture counts, so that equal places in its parts do not draw the same.
+    # The random numbers depend on the index in the mixed dataset.
     dataset.seed = 3
     assert dataset[1, 3]['inputs'] == np.random.default_rng((3, 1, 3)).random()
     dataset.check_labels(3)

@@ -42,6 +42,7 @@ class Transform(ABC):
     classes: tuple[int, ...] = ()
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         for old, new in (('needs', 'requires'), ('gives', 'provides')):
             if old in vars(cls):
                 raise TypeError(f'{cls.__name__}.{old}: this attribute is now named {new!r}')

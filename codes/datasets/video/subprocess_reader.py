@@ -24,8 +24,8 @@ from torch.utils.data import get_worker_info
 
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
 
-_KILL_TIMEOUT_S = 5.0  # after the time limit, for a process that its alarm did not end
-# A process is not reused for the next video after so much shared memory or so many videos: decoders leak a little.
+_KILL_TIMEOUT_S = 5.0  # time after the time limit in which the alarm signal must end the process
+# A process with more shared memory or more videos than this is replaced: decoders leak a little memory.
 _MAX_SHARED_BYTES = 2**28
 _MAX_VIDEOS = 10000
 

@@ -17,7 +17,7 @@ def test_random_boxes_respect_frame_area_and_ratio(height, width):
         box = random_area_box(height, width, AREA, RATIO, np.random.default_rng(seed))
         assert is_inside(box, height, width)
         _, _, h, w = box
-        # A side is rounded to whole pixels: the true one is at most half a pixel away.
+        # Sides are rounded to whole pixels, so the exact ones differ by at most half a pixel.
         assert (w - 0.5) / (h + 0.5) <= RATIO[1]
         assert (w + 0.5) / (h - 0.5) >= RATIO[0]
         assert (w + 0.5) * (h + 0.5) >= AREA[0] * height * width
@@ -40,7 +40,7 @@ def test_random_boxes_reach_edges_and_ratio_limits(height, width):
 
 
 def test_fallback_is_the_largest_center_box():
-    # The whole area at a ratio of 1 does not fit a wide frame.
+    # A square of the whole area does not fit into a wide frame.
     box = random_area_box(100, 400, (1, 1), (1, 1), np.random.default_rng(0))
     assert box == (0, 150, 100, 100)
     assert random_area_box(400, 100, (1, 1), (0.5, 1), np.random.default_rng(0)) == (100, 0, 200, 100)

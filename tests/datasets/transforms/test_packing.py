@@ -31,7 +31,7 @@ def test_views_are_crops_of_interleaved_snippets(data, num_crops, num_groups):
     assert inputs.shape == (num_crops * num_groups, U, 3, T, 72, 72)
     assert inputs.dtype == torch.uint8
 
-    # The centers of all snippets, and the middles of the crops of a frame 128 pixels wide, by hand.
+    # The starts of all snippets, and the centers of the crops of a frame 128 pixels wide, by hand.
     num_starts = NUM_FRAMES - T * INTERVAL + 1
     num_all = U * num_groups
     starts = [int((s + 0.5) * num_starts / num_all) for s in range(num_all)]

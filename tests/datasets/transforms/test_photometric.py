@@ -15,7 +15,7 @@ def jitter(frames=FRAMES, seed=0, **strengths):
 
 
 def drawn(seed, low, high):
-    """Return the factor that a jitter with one strength draws."""
+    """Return the factor that ColorJitter draws if only one strength is set."""
     rng = np.random.default_rng(seed)
     rng.permutation(['one'])
     return rng.uniform(low, high)
@@ -81,7 +81,7 @@ def rand_augment(frames=FRAMES, seed=0, **options):
 
 
 def frame_by_frame(seed, num_ops, magnitude):
-    """Let torchvision change one frame after the other, each with the numbers that the whole video should get."""
+    """Apply torchvision's RandAugment to each frame, with the same random numbers."""
     results = []
     for frame in FRAMES:
         torch.manual_seed(int(np.random.default_rng(seed).integers(2**63)))

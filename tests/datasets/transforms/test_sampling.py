@@ -83,7 +83,7 @@ def test_center_starts_are_segment_centers():
 
 
 def test_random_starts_cover_exactly_their_segments():
-    # 300 - 64 + 1 = 237 starts in 4 segments of 59: the paper's 4 x 8 frames, 8 apart.
+    # 300 - 64 + 1 = 237 starts in 4 segments of 59, for 4 x 8 frames with interval 8 as in the paper.
     draws = np.stack([random_starts(300, 64, 4, np.random.default_rng(seed)) for seed in range(3000)])
     for u in range(4):
         assert set(draws[:, u].tolist()) == set(range(59 * u, 59 * (u + 1)))
@@ -152,7 +152,7 @@ def test_each_view_has_one_frame_per_part(num_frames):
         if num_frames >= parts * num_groups:
             assert len(set(indices.ravel().tolist())) == indices.size, 'all frames of all views must differ'
         else:
-            assert set(indices.ravel().tolist()) == set(range(num_frames)), 'a short video must be seen whole'
+            assert set(indices.ravel().tolist()) == set(range(num_frames)), 'every frame must be sampled'
 
 
 @pytest.mark.parametrize(('num_frames', 'num_parts'), [(12, 6), (13, 5), (8, 8), (31, 8)])

@@ -7,7 +7,7 @@ from dsanet.datasets.transforms.spatial import resize_frames
 
 
 def numbered_frames(num_frames, height, width):
-    """Frames whose pixels say (frame, row, column), so that a cut can be read off its corner pixels."""
+    """Return frames with pixel values (frame, row, column), so that corner pixels show the box of a crop."""
     frames = np.empty((num_frames, height, width, 3), np.uint8)
     frames[..., 0] = np.arange(num_frames)[:, None, None]
     frames[..., 1] = np.arange(height)[:, None]
@@ -20,7 +20,7 @@ def apply(transform, frames, seed=0):
 
 
 def corners(frame):
-    """Return (row, column) of the first and of the last pixel."""
+    """Return (row, column) of the first and the last pixel."""
     return tuple(frame[0, 0, 1:].tolist()), tuple(frame[-1, -1, 1:].tolist())
 
 
@@ -65,7 +65,7 @@ def test_random_crops_depend_on_the_generator(crop):
 
 def test_random_resized_crop_respects_its_ranges():
     frames = numbered_frames(1, 100, 160)
-    # A quarter of the area at a ratio of 1: always 63 x 63 pixels, which is not resized then.
+    # A square of a quarter of the area is always 63 x 63 pixels, and is not resized.
     crop = RandomResizedCrop(63, area_range=(0.25, 0.25), aspect_ratio_range=(1, 1))
     for seed in range(20):
         (top, left), (bottom, right) = corners(apply(crop, frames, seed)[0])
@@ -120,7 +120,7 @@ def test_flip_applies_to_all_frames_or_none():
     frames = numbered_frames(3, 4, 5)
     assert (apply(Flip(prob=1), frames) == frames[:, :, ::-1]).all()
     assert apply(Flip(prob=0), frames) is frames
-    part = np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), np.uint8)[:, 2:8, 3:10]  # as crops leave it
+    part = np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), np.uint8)[:, 2:8, 3:10]  # not contiguous
     mirrored = apply(Flip(prob=1), part)
     assert (mirrored == part[:, :, ::-1]).all()
     assert mirrored.flags.c_contiguous

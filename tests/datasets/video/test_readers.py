@@ -15,7 +15,7 @@ from tests.make_videos import draw_frames, read_index, rotate_video, write_video
 NUM_FRAMES = 60
 DECODERS = tuple(name for name in READERS if is_installed(name))
 needs_torchcodec = pytest.mark.skipif('torchcodec' not in DECODERS, reason='torchcodec is not installed')
-# Key frames are 12 apart: alone, neighbors, across key frames, the first and the last.
+# Key frames are 12 apart: single frames, neighbors, frames across key frames, the first and the last.
 INDICES = (
     [0],
     [59],
@@ -40,7 +40,7 @@ def videos(tmp_path_factory):
         'flv': 'libx264',
     }
     paths = {kind: write_video(folder / f'a.{kind}', NUM_FRAMES, codec=codec) for kind, codec in codecs.items()}
-    # Open GOPs: frames are stored after the key frame that follows them. MPEG-4 always does so, H.264 with an option.
+    # Open GOPs: frames are stored after a key frame but shown before it; always in MPEG-4, with an option in H.264.
     paths['open mpeg4'] = write_video(folder / 'mpeg4.mp4', NUM_FRAMES, codec='mpeg4')
     paths['open h264'] = write_video(
         folder / 'h264.mp4', NUM_FRAMES, **{'x264-params': 'open-gop=1:b-adapt=0:scenecut=0'}
