@@ -360,7 +360,7 @@ def test_folders_that_lack_frames_are_left_out(tmp_path: Path) -> None:
     assert main([*arguments, '--skip-missing']) == 0
     assert lines_of(tmp_path)['train_frames'] == ['frames/3 2 0']
     details = (tmp_path / 'train_frames.missing.txt').read_text().split('\t')
-    assert details[:3] == ['12', 'incomplete', '12: frames 1 to 3 are there but for 2']
+    assert (details[:2], re.findall(r'\d+', details[2])) == (['12', 'incomplete'], ['12', '1', '3', '2'])
     assert main([*arguments, '--skip-missing', '--start-index', '2']) == 1
 
 
