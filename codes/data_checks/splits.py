@@ -73,7 +73,7 @@ class Split:
         return next((step.decoder for step in self.steps if isinstance(step, OpenVideo)), None)
 
     def job_of(self, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> Job:
-        """Return the inspection of a video; it is also the key of the results."""
+        """Return the inspection job of a video, which is also the key of its result."""
         if self.filename_tmpl is None:
             return Job(record.path, self.decoder, every_frame=every_frame, digest=digest)
         return Job(record.path, None, record.num_frames, self.filename_tmpl, self.start_index, every_frame, digest)

@@ -306,9 +306,9 @@ def wrong_types(good, root):
     return [*fatal, 'script.mp4', 'picture.mp4', 'renamed.mp4', 'renamed.txt'], fatal
 
 
-def fuzz_videos(good, root, count, seed, decoder):
-    rng = random.Random(seed)
-    names, fatal = wrong_types(good, root)
+def write_damaged_videos(good, root, count, rng):
+    """Write damaged videos of every kind; return all names, and those that no decoder can read."""
+    names, fatal = [], []
     for number in range(count):
         kind = list(CODECS)[number % len(CODECS)]
         fault = rng.choice(FILE_FAULTS)
@@ -316,6 +316,14 @@ def fuzz_videos(good, root, count, seed, decoder):
         (root / names[-1]).write_bytes(fault((good / f'a.{kind}').read_bytes(), rng))
         if fault in FATAL_FAULTS:
             fatal.append(names[-1])
+    return names, fatal
+
+
+def fuzz_videos(good, root, count, seed, decoder):
+    rng = random.Random(seed)
+    names, fatal = wrong_types(good, root)
+    damaged, unreadable = write_damaged_videos(good, root, count, rng)
+    names, fatal = names + damaged, fatal + unreadable
     # Add as many undamaged ones, of every class, so that each bad one can be replaced.
     names += [str(good / 'a.mp4')] * NUM_CLASSES * (1 + len(names) // NUM_CLASSES)
     outcomes = Counter()
@@ -356,25 +364,12 @@ def fuzz_frames(good, root, count, seed):
     return outcomes
 
 
-def damaged_folder(good, root, count, rng):
-    """Write damaged videos of every kind; return the names of those that no decoder can read."""
-    root.mkdir()
-    fatal = []
-    for number in range(count):
-        kind = list(CODECS)[number % len(CODECS)]
-        fault = rng.choice(FILE_FAULTS)
-        name = f'{number:05d}.{kind}'
-        (root / name).write_bytes(fault((good / f'a.{kind}').read_bytes(), rng))
-        if fault in FATAL_FAULTS:
-            fatal.append(name)
-    return fatal
-
-
 def fuzz_tools(good, root, count, seed, capsys):
     """Run the conversion tools on damaged videos; return the number of each outcome, by tool."""
     rng = random.Random(seed)
     videos = root / 'videos'
-    fatal = damaged_folder(good, videos, count, rng)
+    videos.mkdir()
+    _, fatal = write_damaged_videos(good, videos, count, rng)
     outcomes = {}
     for name, command, options in (
         ('extract-frames', 'extract-frames', []),
