@@ -21,7 +21,7 @@ def test_labels_starting_at_1_are_recognized() -> None:
     assert 'subtract 1' in found.text
 
 
-def test_labels_starting_at_1_with_extra_class_are_suspected() -> None:
+def test_labels_starting_at_1_with_extra_class() -> None:
     missing, offset = check_balance(split([1, 2, 3], num_classes=4))
     assert (missing.level, missing.check, numbers(missing.text)) == ('warning', 'balance', ['1', '4'])
     assert (offset.level, offset.check) == ('warning', 'labels')
