@@ -1,10 +1,10 @@
-"""Is a dataset fit to train on: checks of records, and of what was found in their files.
+"""Check whether a dataset is fit to train on.
 
-``run`` has the two forms of the check: the quick one, which a training begins with, and the full one of
-``dsanet check``. Both return a :class:`report.Report` of findings.
+``run`` has the quick check, with which a training starts, and the full check of ``dsanet check``. Both return a
+:class:`report.Report` of findings.
 
-What is checked is a :class:`splits.Split`; ``reading`` makes it from a dataset or a config. The checks in ``labels``,
-``duplicates`` and ``files`` are pure functions: splits go in, and for the full form facts about files from ``probe``;
-findings come out. ``existence`` looks which files are there, and ``pipeline`` runs a video of each split through its
-pipeline.
+The input is a list of :class:`splits.Split`, which ``reading`` makes from a dataset or a config. The checks in
+``labels``, ``duplicates`` and ``files`` are pure functions of splits and, in the full check, of what ``probe`` found in
+the files. ``existence`` looks for files without opening them, and ``pipeline`` runs the pipeline of each split on
+a video.
 """

@@ -1,77 +1,77 @@
-"""Checks for one video in several places: of a list, under several names, or of training and validation."""
+"""Look for duplicate videos: in one list, under several names, or in both training and validation."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from dsanet.data_checks.probe import FileFacts, Identity, Job
-from dsanet.data_checks.report import Finding, count_videos
+from dsanet.data_checks.report import Finding, number_of
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
 
-def check_repeats(split: Split) -> Iterator[Finding]:
-    """Look for videos that a list names more than once."""
+def check_duplicates(split: Split) -> Iterator[Finding]:
+    """Look for videos that are listed more than once."""
     if len(set(split.keys)) == len(split.keys):
         return
     by_path: dict[str, list[VideoRecord]] = defaultdict(list)
     for key, record in zip(split.keys, split.records, strict=True):
         by_path[key].append(record)
-    yield from _repeats(split, by_path, 'duplicates', 'listed more than once')
+    yield from _report_groups(split, by_path, 'duplicates', 'listed more than once')
 
 
 def check_copies(split: Split, facts: Mapping[Job, FileFacts]) -> Iterator[Finding]:
-    """Look for videos of a split that are there again under another name, by what is in the files.
+    """Look for videos of a split with the same content under different names.
 
     Args:
-        split: whose files.
-        facts: of all of them, by ``split.job_of``.
+        split: the split.
+        facts: results of all its videos, by ``split.job_of``.
     """
     with_facts = ((record, facts[split.job_of(record)]) for record in split.records)
-    good = {record.path: (record, one) for record, one in with_facts if one.kind == 'ok'}  # each path once
+    readable = {record.path: (record, one) for record, one in with_facts if one.kind == 'ok'}  # each path once
     by_content: dict[str, list[VideoRecord]] = defaultdict(list)
-    for record, one in good.values():
+    for record, one in readable.values():
         by_content[one.digest or record.path].append(record)
-    yield from _repeats(split, by_content, 'same_content', 'found again under another name')
+    yield from _report_groups(split, by_content, 'same_content', 'with the same content under another name')
 
 
-def _repeats(split: Split, groups: Mapping[str, list[VideoRecord]], check: str, what: str) -> Iterator[Finding]:
-    """Tell groups of one video that agree about its labels from those that do not."""
+def _report_groups(split: Split, groups: Mapping[str, list[VideoRecord]], check: str, what: str) -> Iterator[Finding]:
+    """Report groups of the same video, those with different labels first."""
     agreeing: list[list[VideoRecord]] = []
     contradicting: list[list[VideoRecord]] = []
     for group in groups.values():
         if len(group) > 1:
             labels = {frozenset(record.labels) for record in group}
             (agreeing if len(labels) == 1 else contradicting).append(group)
-    for chosen, text in ((contradicting, f'{what}, with different labels'), (agreeing, what)):
+    for chosen, text in ((contradicting, f'{what}, and with different labels'), (agreeing, what)):
         if chosen:
             examples = tuple(
-                ', '.join(f'{record.source} (label {_labels(record)})' for record in group) + f': {group[0].path}'
+                ', '.join(f'{record.source} (label {_format_labels(record)})' for record in group)
+                + f': {group[0].path}'
                 for group in chosen
             )
-            yield Finding('warning', check, split.name, f'{count_videos(chosen)} {text}', examples)
+            yield Finding('warning', check, split.name, f'{number_of(len(chosen), "video")} {text}', examples)
 
 
-def _labels(record: VideoRecord) -> str:
+def _format_labels(record: VideoRecord) -> str:
     return ','.join(map(str, record.labels))
 
 
 def check_overlap(train: Split, other: Split) -> Iterator[Finding]:
-    """Look for training videos among those of validation or test, by path; they would be judged too well."""
+    """Look for training videos in validation or test, by path."""
     trained = dict(zip(train.keys, train.records, strict=True))
-    both = [(record, trained[key]) for key, record in zip(other.keys, other.records, strict=True) if key in trained]
-    yield from _overlap(train, other, both, 'overlap')
+    pairs = [(record, trained[key]) for key, record in zip(other.keys, other.records, strict=True) if key in trained]
+    yield from _report_overlap(train, other, pairs, 'overlap')
 
 
 def check_links(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> Iterator[Finding]:
-    """Look for training videos among those of validation or test that links, or linked folders, give another path.
+    """Look for training videos in validation or test under another path, through links to files or folders.
 
     Args:
         train, other: the splits.
-        identities: of their files, as of :class:`presence.FileScan`, by name of the split. A pair of which one lacks is
-            not found.
+        identities: of their files, as in :class:`existence.FileScan`, by name of the split.
     """
-    both = [(other.records[i], train.records[j]) for i, j in _linked(train, other, identities)]
-    yield from _overlap(train, other, both, 'links')
+    pairs = [(other.records[i], train.records[j]) for i, j in _find_links(train, other, identities)]
+    yield from _report_overlap(train, other, pairs, 'links')
 
 
 def check_same_content(
@@ -80,48 +80,47 @@ def check_same_content(
     facts: Mapping[Job, FileFacts],
     identities: Mapping[str, Mapping[int, Identity]],
 ) -> Iterator[Finding]:
-    """Look for training videos among those of validation or test by what is in the files, not by name.
+    """Look for training videos in validation or test, by content.
 
     Args:
         train, other: the splits.
-        facts: of their files, by ``Split.job_of``.
-        identities: as of :func:`check_links`; what that finds is left to it.
+        facts: results of their videos, by ``Split.job_of``.
+        identities: see :func:`check_links`, whose findings are not repeated.
     """
     trained = {facts[train.job_of(record)].digest or '': record for record in train.records}
     trained.pop('', None)
     paths = set(train.keys)
-    linked = {place for place, _ in _linked(train, other, identities)}
-    both = [
+    linked = {index for index, _ in _find_links(train, other, identities)}
+    pairs = [
         (record, trained[digest])
-        for place, (key, record) in enumerate(zip(other.keys, other.records, strict=True))
+        for index, (key, record) in enumerate(zip(other.keys, other.records, strict=True))
         if key not in paths
-        and place not in linked
+        and index not in linked
         and (digest := facts[other.job_of(record)].digest) in trained
         and digest is not None
     ]
-    yield from _overlap(train, other, both, 'same_content')
+    yield from _report_overlap(train, other, pairs, 'same_content')
 
 
-def _linked(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> list[tuple[int, int]]:
-    """Return the places in both lists, of ``other`` first, of files that are the same, but not by path."""
+def _find_links(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> list[tuple[int, int]]:
+    """Return (index in ``other``, index in ``train``) of the same files under different paths."""
     paths = set(train.keys)
-    trained = {identity: place for place, identity in identities[train.name].items()}
+    trained = {identity: index for index, identity in identities[train.name].items()}
     found = sorted(identities[other.name].items())
     return [(i, trained[identity]) for i, identity in found if identity in trained and other.keys[i] not in paths]
 
 
-def _overlap(
-    train: Split, other: Split, both: Sequence[tuple[VideoRecord, VideoRecord]], check: str
+def _report_overlap(
+    train: Split, other: Split, pairs: Sequence[tuple[VideoRecord, VideoRecord]], check: str
 ) -> Iterator[Finding]:
-    """Say which videos of ``other`` are which of ``train``, if there are such pairs."""
-    if both:
-        share = 100 * len(both) / len(other.records)
-        same = {'same_content': ' with the same content', 'links': ' under another path (a link)'}.get(check, '')
+    if pairs:
+        share = 100 * len(pairs) / len(other.records)
+        how = {'same_content': ' (same content)', 'links': ' under another path (a link)'}.get(check, '')
         text = (
-            f'{len(both)} of {len(other.records)} videos ({share:.3g} %) are also trained on{same}, which makes the '
-            'accuracy look better than it is'
+            f'{len(pairs)} of {len(other.records)} videos ({share:.3g} %) are also training videos{how}, '
+            'so the accuracy will be too high'
         )
         examples = tuple(
-            f'{a.source} and {b.source}: {a.path}{f" is {b.path}" if check == "links" else ""}' for a, b in both
+            f'{a.source} and {b.source}: {a.path}{f" is {b.path}" if check == "links" else ""}' for a, b in pairs
         )
         yield Finding('warning', check, f'{train.name} and {other.name}', text, examples)

@@ -1,6 +1,6 @@
-"""Whether the files of a split are there, and which of them are one file, without opening any.
+"""Look for the files of a split, without opening them.
 
-They are looked for in an order that spreads over the whole list: whoever stops early has seen something of all of it.
+The order of the search is spread over the whole list, so that a search with a time limit covers all parts of it.
 """
 
 import os
@@ -19,13 +19,13 @@ from dsanet.datasets.annotation import VideoRecord
 
 @dataclass(frozen=True)
 class FileScan:
-    """What the file system says of a split's files, without opening any.
+    """Result of the search for the files of a split.
 
     Args:
-        num_videos: how many were looked for.
-        bad: what is missing or empty.
-        identities: by place in the list, device and number of the file, or of a folder's first frame. Paths that links,
-            symbolic or hard, lead to the same file have the same.
+        num_videos: number of videos that were looked for.
+        bad: missing and empty ones.
+        identities: device and inode of the file, or of a folder's first frame, by index of the video. Paths that are
+            symbolic or hard links to the same file have the same identity.
     """
 
     num_videos: int
@@ -34,34 +34,32 @@ class FileScan:
 
 
 def spread_order(length: int) -> npt.NDArray[np.int64]:
-    """Return the numbers 0 to ``length - 1`` in an order of which each beginning is spread over all of them.
+    """Return the numbers 0 to ``length - 1`` in an order whose every prefix is spread over the whole range.
 
-    Steps of the golden ratio, around and around: no seed, and the same for everyone.
+    Uses multiples of the golden ratio modulo 1, so the order is always the same.
     """
     return np.argsort(np.arange(length) * 0.6180339887498949 % 1, kind='stable')
 
 
-def look_for_files(split: Split, seconds: float | None) -> FileScan:
-    """Ask the file system for the files of a split, without opening any.
-
-    Of a folder of frames the first and the last frame are looked for.
+def scan_files(split: Split, seconds: float | None) -> FileScan:
+    """Look for the files of a split; for a folder of frames, for the first and the last frame.
 
     Args:
-        split: whose files.
-        seconds: stop after so long; at least 20 files are looked for. None to look for all.
+        split: the split.
+        seconds: time limit, after at least 20 files; None for all files.
     """
     bad = []
     identities: dict[int, Identity] = {}
     num_videos = 0
     started = time.monotonic()
-    for place in spread_order(len(split.records)).tolist():
+    for index in spread_order(len(split.records)).tolist():
         if seconds is not None and num_videos >= 20 and time.monotonic() - started > seconds:
             break
         num_videos += 1
-        record = split.records[place]
+        record = split.records[index]
         identity, error = find_file(record, split.filename_tmpl, split.start_index)
         if identity is not None:
-            identities[place] = identity
+            identities[index] = identity
         if error is not None:
             bad.append(FileFacts(record.path, error=error, kind='missing'))
     return FileScan(num_videos, bad, identities)
@@ -70,16 +68,15 @@ def look_for_files(split: Split, seconds: float | None) -> FileScan:
 def find_file(
     record: VideoRecord, filename_tmpl: str | None = None, start_index: int = 1
 ) -> tuple[Identity | None, str | None]:
-    """Look for a video's file, or for the first and the last frame of its folder.
+    """Look for the file of a video, or for the first and the last frame of its folder.
 
     Args:
         record: the video.
-        filename_tmpl: how frames are called; None for a video file.
+        filename_tmpl: file names of frames; None for a video file.
         start_index: number of the first frame.
 
     Returns:
-        Device and number of the (first) file, None if it is not there; and why the video cannot be read, as far as the
-        file system knows, None if nothing speaks against it.
+        Device and inode of the (first) file, None if it is missing; and an error message, None if there is no error.
     """
     if filename_tmpl is None:
         files = [record.path]
@@ -93,8 +90,8 @@ def find_file(
         except OSError as error:
             return identity, f'{file}: {error.strerror}'
         if stat.S_ISDIR(found.st_mode):
-            return identity, f'{file}: a folder, where a file was expected'
-        if identity is None and found.st_ino:  # some network drives do not number their files
+            return identity, f'{file}: is a folder, expected a file'
+        if identity is None and found.st_ino:  # 0 on some network drives
             identity = found.st_dev, found.st_ino
         if found.st_size == 0:
             return identity, f'{file}: empty file'

@@ -1,4 +1,4 @@
-"""Checks of videos themselves: whether they can be read, how long they are, and how large."""
+"""Check the files of a split: readability, length, frame rate and resolution."""
 
 import os
 from collections import Counter
@@ -6,73 +6,72 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from dsanet.data_checks.probe import FileFacts, Job
-from dsanet.data_checks.report import Finding, name_video
+from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
-LONG_FRAMES = 2.5  # width / height, or the other way round, beyond which a center crop sees little of a frame
-UNEQUAL_RATES = 1.3  # so many times the usual frame rate, or the other way round, is worth a word
+MAX_RATE_RATIO = 1.3  # of a frame rate and the most frequent one
 
 
-def check_files(split: Split, bad: Sequence[FileFacts], looked: int) -> Iterator[Finding]:
-    """Judge files that cannot be read.
+def check_files(split: Split, bad: Sequence[FileFacts], num_checked: int) -> Iterator[Finding]:
+    """Report files that cannot be read.
 
     Args:
-        split: whose ``max_bad_share`` counts.
-        bad: what cannot be read.
-        looked: of how many videos this is.
+        split: the split.
+        bad: results of the unreadable videos.
+        num_checked: number of videos that were checked.
     """
     if not bad:
         return
     records = {record.path: record for record in split.records}
-    is_too_much = len(bad) > split.max_bad_share * looked
+    is_too_much = len(bad) > split.max_bad_share * num_checked
     for kind, what in (
         ('missing', 'are missing or empty'),
         ('unreadable', 'cannot be read'),
-        ('hung', 'took longer to read than the time limit'),
-        ('crashed', 'made the decoder crash'),
+        ('hung', 'exceeded the time limit'),
+        ('crashed', 'crashed the decoder'),
     ):
         chosen = sorted((facts for facts in bad if facts.kind == kind), key=lambda facts: facts.path)
         if not chosen:
             continue
-        text = f'{len(chosen)} of {looked:,} videos {what}'
-        if kind == 'missing' and len(chosen) == looked:
-            text = f'none of the {looked:,} videos looked for is there; is data_root right?'
-            text += _guess_why(split, records[chosen[0].path])
+        text = f'{len(chosen)} of {num_checked:,} videos {what}'
+        if kind == 'missing' and len(chosen) == num_checked:
+            text = f'all {num_checked:,} checked videos are missing or empty; check data_root'
+            text += _missing_files_hint(split, records[chosen[0].path])
         elif not is_too_much:
-            text += '; training takes others instead'
+            text += '; training will replace them'
         elif split.max_bad_share:
-            text += f'; that is too much for max_bad_share={split.max_bad_share:g}'
+            text += f', more than max_bad_share={split.max_bad_share:g} allows'
         else:
-            text += ', which ends a run'
+            text += '; the run would stop there'
         level = 'error' if is_too_much else 'warning'
         examples = tuple(f'{records[facts.path].source}: {facts.error}' for facts in chosen)
         yield Finding(level, f'files_{kind}', split.name, text, examples)
 
 
-def _guess_why(split: Split, record: VideoRecord) -> str:
-    """Return what may be wrong with a list of which no video is there, judging by one of them; '' for no idea."""
+def _missing_files_hint(split: Split, record: VideoRecord) -> str:
+    """Return the probable cause if all videos are missing, judging by one of them; '' if unknown."""
     listed = _listed_path(record)
     folder = os.path.dirname(record.list_file)
-    beside = os.path.join(folder, listed or '')
+    beside_list = os.path.join(folder, listed or '')
     if split.filename_tmpl is None:
-        for path in (record.path, beside):
+        for path in (record.path, beside_list):
             fields = path.rsplit(maxsplit=1)
             if len(fields) == 2 and fields[1].isdigit() and os.path.isdir(fields[0]):
                 return (
-                    ' The lines look like `folder frames label`, which RawFramesDataset reads '
-                    '(configs/custom/small_from_scratch_frames.py)'
+                    '. The lines seem to be `folder num_frames label`; use RawFramesDataset '
+                    '(see configs/custom/small_from_scratch_frames.py)'
                 )
-    if listed is not None and os.path.exists(beside):
+    if listed is not None and os.path.exists(beside_list):
         return (
-            f" They are there if paths start at the list's own folder: set data_root={folder or '.'!r} for it "
-            '(train_dir, val_dir in configs/custom/), or write it with dsanet build-list --relative-to DATA_ROOT'
+            f'. They exist relative to the folder of the list: set data_root={folder or "."!r} '
+            '(train_dir, val_dir in configs/custom/), or use dsanet build-list --relative-to DATA_ROOT'
         )
     return ''
 
 
 def _listed_path(record: VideoRecord) -> str | None:
-    """Return a path as it stands in the list; None if there is no list any more."""
+    """Return the path as written in the list file; None without a list file."""
     if record.line is None or not os.path.isfile(record.list_file):
         return None
     with open(record.list_file, encoding='utf-8-sig', errors='surrogateescape') as lines:
@@ -82,83 +81,66 @@ def _listed_path(record: VideoRecord) -> str | None:
 
 
 def check_facts(split: Split, facts: Mapping[Job, FileFacts]) -> Iterator[Finding]:
-    """Judge what was found in the files of a split.
+    """Check what was found in the files of a split.
 
     Args:
-        split: whose files.
-        facts: of all of them, by ``split.job_of``.
+        split: the split.
+        facts: results of all its videos, by ``split.job_of``.
     """
     found = [facts[split.job_of(record)] for record in split.records]
     yield from check_files(split, [one for one in found if one.kind != 'ok'], len(found))
-    good = [(record, one) for record, one in zip(split.records, found, strict=True) if one.kind == 'ok']
-    odd = [(record, one) for record, one in good if one.warning]
-    if odd:
-        text = f'{len(odd)} of {len(found)} videos can be read, but something is wrong with them'
-        examples = tuple(f'{name_video(record)}: {one.warning}' for record, one in odd)
+    readable = [(record, one) for record, one in zip(split.records, found, strict=True) if one.kind == 'ok']
+    suspicious = [(record, one) for record, one in readable if one.warning]
+    if suspicious:
+        text = f'{len(suspicious)} of {len(found)} videos can be read, but have problems'
+        examples = tuple(f'{format_record(record)}: {one.warning}' for record, one in suspicious)
         yield Finding('warning', 'files_odd', split.name, text, examples)
-    yield from check_lengths(split, [(record, one.num_frames) for record, one in good])
-    yield from _check_resolutions(split, good)
-    yield from _check_rates(split, [(record, one.fps) for record, one in good if one.fps])
+    yield from check_lengths(split, [(record, one.num_frames) for record, one in readable])
+    yield from _check_resolutions(split, readable)
+    yield from _check_rates(split, [(record, one.fps) for record, one in readable if one.fps])
 
 
 def check_lengths(split: Split, lengths: Sequence[tuple[VideoRecord, int]]) -> Iterator[Finding]:
-    """Look for videos with fewer frames than are looked at.
+    """Look for videos with fewer than ``split.needed_frames`` frames.
 
     Args:
-        split: whose ``needed_frames`` count.
-        lengths: videos of it and their frames, as far as they are known.
+        split: the split.
+        lengths: (video, number of frames), for the videos whose length is known.
     """
     short = [(record, n) for record, n in lengths if n < split.needed_frames]
     if short:
         text = (
-            f'{len(short)} of {len(lengths)} videos have fewer than the {split.needed_frames} frames that it takes for '
-            'snippets to differ, so snippets or frames repeat; a smaller frame_interval would suit them'
+            f'{len(short)} of {len(lengths)} videos have fewer than {split.needed_frames} frames, so that snippets or '
+            'frames repeat; set a smaller frame_interval'
         )
-        examples = tuple(f'{name_video(record)}: {n} frames' for record, n in sorted(short, key=lambda pair: pair[1]))
+        examples = tuple(
+            f'{format_record(record)}: {n} frames' for record, n in sorted(short, key=lambda pair: pair[1])
+        )
         yield Finding('warning' if 10 * len(short) > len(lengths) else 'note', 'length', split.name, text, examples)
 
 
 def _check_rates(split: Split, rates: Sequence[tuple[VideoRecord, float]]) -> Iterator[Finding]:
-    """Look for different frame rates, which make the same action fast in one video and slow in another.
-
-    Args:
-        split: of which the videos are.
-        rates: frames a second, of the videos that state them.
-    """
+    """Look for unusual frame rates: the same action is then faster or slower in the sampled frames."""
     counts = Counter(max(1, round(fps)) for _, fps in rates)
     usual = counts.most_common(1)[0][0] if counts else 1
-    others = [(record, fps) for record, fps in rates if max(fps / usual, usual / fps) > UNEQUAL_RATES]
+    others = [(record, fps) for record, fps in rates if max(fps / usual, usual / fps) > MAX_RATE_RATIO]
     if others:
         text = (
-            f'{len(others)} of {len(rates)} videos have other frame rates than the usual {usual} a second; '
-            'frame_interval counts frames, so actions in them seem slower or faster; '
-            f'dsanet transcode --fps {usual} makes all alike'
+            f'{len(others)} of {len(rates)} videos have another frame rate than the most frequent one, {usual} fps; '
+            'frame_interval counts frames, so their actions look slower or faster; '
+            f'dsanet transcode --fps {usual} converts all videos to the same rate'
         )
         level = 'warning' if 10 * len(others) > len(rates) else 'note'
-        examples = tuple(f'{name_video(record)}: {fps:g} a second' for record, fps in others)
+        examples = tuple(f'{format_record(record)}: {fps:g} fps' for record, fps in others)
         yield Finding(level, 'frame_rate', split.name, text, examples)
 
 
-def _check_resolutions(split: Split, good: Sequence[tuple[VideoRecord, FileFacts]]) -> Iterator[Finding]:
-    """Look for frames that are enlarged, hardly seen by a crop, or turned differently from the others."""
+def _check_resolutions(split: Split, readable: Sequence[tuple[VideoRecord, FileFacts]]) -> Iterator[Finding]:
+    """Look for frames that are enlarged."""
     side = split.short_side
-    small = [(record, one) for record, one in good if min(one.height, one.width) < side]
+    small = [(record, one) for record, one in readable if min(one.height, one.width) < side]
     if small:
-        worst = min(min(one.height, one.width) for _, one in small)
-        text = f'{len(small)} of {len(good)} videos are smaller than the {side} pixels that they are enlarged to'
-        yield Finding('warning' if 2 * worst < side else 'note', 'resolution', split.name, text, _with_sizes(small))
-    long = [
-        (record, one) for record, one in good if max(one.height, one.width) > LONG_FRAMES * min(one.height, one.width)
-    ]
-    if long:
-        text = f'{len(long)} of {len(good)} videos are so long or so high that a center crop sees little of them'
-        yield Finding('warning', 'resolution', split.name, text, _with_sizes(long))
-    upright = [(record, one) for record, one in good if one.height > one.width]
-    if 0 < len(upright) < len(good):
-        text = f'{len(upright)} of {len(good)} videos are upright, the others are not'
-        rare = upright if 2 * len(upright) <= len(good) else [pair for pair in good if pair[1].height <= pair[1].width]
-        yield Finding('note', 'resolution', split.name, text, _with_sizes(rare))
-
-
-def _with_sizes(videos: Sequence[tuple[VideoRecord, FileFacts]]) -> tuple[str, ...]:
-    return tuple(f'{name_video(record)}: {one.width}x{one.height}' for record, one in videos)
+        smallest = min(min(one.height, one.width) for _, one in small)
+        text = f'{len(small)} of {len(readable)} videos are smaller than {side} pixels and will be enlarged'
+        examples = tuple(f'{format_record(record)}: {one.width}x{one.height}' for record, one in small)
+        yield Finding('warning' if 2 * smallest < side else 'note', 'resolution', split.name, text, examples)

@@ -1,10 +1,10 @@
-"""What the checks have to say, for people and for programs.
+"""Findings of the checks, and the report as text and JSON.
 
-A finding is an *error* if a run would end in it or be pointless, a *warning* if it would be worse than it could, and a
-*note* if it is only good to know.
+A finding is an *error* if a run would fail or be pointless, a *warning* if its results may suffer, and a *note* if it
+is only for information.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,19 +13,19 @@ from dsanet.utils.text import printable
 
 LEVELS = ('error', 'warning', 'note')
 
-SHOWN = 5  # examples in the text of a finding; the JSON file has all
+MAX_EXAMPLES = 5  # in the text of a finding; the JSON file has all
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check has to say.
+    """One result of a check.
 
     Args:
         level: 'error', 'warning' or 'note'.
-        check: what was checked, such as 'labels'.
-        split: such as 'train'; 'train and val' if it is about both.
+        check: name of the check, such as 'labels'.
+        split: such as 'train', or 'train and val'.
         text: one sentence.
-        examples: each thing that it is about, where there are such things.
+        examples: the videos or classes concerned, if any.
     """
 
     level: str
@@ -35,20 +35,20 @@ class Finding:
     examples: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        more = len(self.examples) - SHOWN
-        lines = [f'{self.split}: {self.text}', *(f'    {example}' for example in self.examples[:SHOWN])]
+        more = len(self.examples) - MAX_EXAMPLES
+        lines = [f'{self.split}: {self.text}', *(f'    {example}' for example in self.examples[:MAX_EXAMPLES])]
         return '\n'.join([*lines, *([f'    and {more} more'] if more > 0 else [])])
 
 
 @dataclass
 class Report:
-    """What all checks together say.
+    """Results of all checks.
 
     Args:
         form: 'quick' or 'full'.
-        splits: numbers by split, for people and JSON.
+        splits: statistics of each split, for people and JSON.
         findings: sorted, errors first.
-        notes: how thorough the checks were.
+        notes: what was not checked completely.
     """
 
     form: str
@@ -61,17 +61,18 @@ class Report:
 
     @property
     def is_fit(self) -> bool:
-        """Whether there is no error."""
+        """Return True if there are no errors."""
         return not self.of_level('error')
 
     @property
     def verdict(self) -> str:
+        """Return PASSED or FAILED and the number of findings, such as 'FAILED: 1 error, 2 notes'."""
         counts = [(level, len(self.of_level(level))) for level in LEVELS]
-        said = ', '.join(f'{n} {level}{"s" * (n != 1)}' for level, n in counts if n)
-        return f'{"fit" if self.is_fit else "NOT fit"} to train{f": {said}" if said else ""}'
+        text = ', '.join(number_of(n, level) for level, n in counts if n)
+        return f'{"PASSED" if self.is_fit else "FAILED"}{f": {text}" if text else ""}'
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON, with every example."""
+        """Return plain types for JSON, with all examples."""
         findings = [asdict(finding) for finding in self.findings]
         return {
             'form': self.form,
@@ -83,7 +84,7 @@ class Report:
 
     def text(self) -> str:
         """Return the report for a terminal."""
-        lines = [f'{self.verdict} ({self.form} form)', '']
+        lines = [f'{self.verdict} ({self.form} check)', '']
         lines += [f'{name:<8}{describe(numbers)}' for name, numbers in self.splits.items()]
         lines += [f'{"":<8}{note}' for note in self.notes]
         for level in LEVELS:
@@ -95,31 +96,26 @@ class Report:
 
 
 def describe(numbers: Mapping[str, Any]) -> str:
-    """Return the numbers of a split in a line."""
-    what = f'{number_of(numbers["videos"], "video")} of {number_of(numbers["classes"], "class", "es")}'
-    text = f'{what}, {_span(*numbers["videos_per_class"])} a class'
+    """Return the statistics of a split as one line."""
+    videos, classes = number_of(numbers['videos'], 'video'), number_of(numbers['classes'], 'class', 'es')
+    text = f'{videos}, {classes}, {_range(*numbers["videos_per_class"])} per class'
     if 'frames' in numbers:
         low, high, median = numbers['frames']
-        text += f', {_span(low, high)} frames (median {median:,})'
+        text += f', {_range(low, high)} frames (median {median:,})'
     if 'seconds' in numbers:
         text += ', {:.1f} to {:.1f} s (median {:.1f})'.format(*numbers['seconds'])
     return f'{text}, decoder {numbers["decoder"]}' if 'decoder' in numbers else text
 
 
-def _span(low: int, high: int) -> str:
+def _range(low: int, high: int) -> str:
     return f'{low:,}' if low == high else f'{low:,} to {high:,}'
 
 
-def count_videos(chosen: Sequence[Any]) -> str:
-    """Return how many videos these are, in words, such as '1 video'."""
-    return number_of(len(chosen), 'video')
-
-
 def number_of(number: int, noun: str, plural: str = 's') -> str:
-    """Return a number and its noun, in the plural unless it is 1."""
+    """Return a number and its noun, with the plural ending unless it is 1, such as '2 videos'."""
     return f'{number:,} {noun}{plural * (number != 1)}'
 
 
-def name_video(record: VideoRecord) -> str:
-    """Return where a video is listed and where it lies, which is how examples name it."""
+def format_record(record: VideoRecord) -> str:
+    """Return list file, line and path of a video."""
     return f'{record.source}: {record.path}'

@@ -1,8 +1,8 @@
-"""All checks together, in two forms.
+"""Run all checks, as a quick or a full check.
 
-The quick form opens no file but a video of each split, for the trial of its pipeline. It looks for files until its time
-is up, in an order that spreads over the whole list, and says how many it looked for. Only of those it knows which are
-one file under two names; the full form looks for all.
+The quick check opens only one video of each split, to try its pipeline. It checks until its time limit whether files
+exist, in an order that is spread over the whole list, and reports the number of checked files. It finds links only
+among these; the full check finds them among all files.
 """
 
 import logging
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from dsanet.data_checks.duplicates import check_copies, check_links, check_overlap, check_repeats, check_same_content
-from dsanet.data_checks.existence import look_for_files
+from dsanet.data_checks.duplicates import check_copies, check_duplicates, check_links, check_overlap, check_same_content
+from dsanet.data_checks.existence import scan_files
 from dsanet.data_checks.files import check_facts, check_files, check_lengths
-from dsanet.data_checks.labels import check_balance, check_class_names, check_classes_of, check_labels
+from dsanet.data_checks.labels import check_balance, check_class_names, check_labels, check_unseen_classes
 from dsanet.data_checks.probe import FileFacts, Identity, Job
 from dsanet.data_checks.report import LEVELS, Finding, Report, describe
 from dsanet.data_checks.splits import Split
@@ -27,30 +27,27 @@ LOGGER = logging.getLogger(__name__)
 
 
 def quick_report(splits: Sequence[Split], seconds: float | None = 1.0, tried: Sequence[Finding] = ()) -> Report:
-    """Check everything that can be told without opening a file.
+    """Check everything that does not need to open files.
 
     Args:
         splits: training, validation and test.
-        seconds: how long to look for files, all splits together; None to look for all of them.
-        tried: what ``trial.try_pipelines`` found.
-
-    Returns:
-        The report; a finding that two splits share, such as a list that validation and test have in common, once.
+        seconds: time limit to look for files, for all splits together; None to look for all files.
+        tried: findings of ``pipeline.try_pipelines``.
     """
     findings = [*_check_records(splits), *tried]
     notes = []
     identities = {}
     for split in splits:
         findings += check_lengths(split, [(r, r.num_frames) for r in split.records if r.num_frames is not None])
-        of_split = look_for_files(split, None if seconds is None else seconds / len(splits))
-        identities[split.name] = of_split.identities
-        findings += check_files(split, of_split.bad, of_split.num_videos)
-        if of_split.num_videos < len(split.records):
-            share = f'{of_split.num_videos:,} of {len(split.records):,}'
-            notes.append(f'{split.name}: {share} videos were looked for, spread over the list')
+        scan = scan_files(split, None if seconds is None else seconds / len(splits))
+        identities[split.name] = scan.identities
+        findings += check_files(split, scan.bad, scan.num_videos)
+        if scan.num_videos < len(split.records):
+            share = f'{scan.num_videos:,} of {len(split.records):,}'
+            notes.append(f'{split.name}: {share} files checked for existence, spread over the list')
     for train, other in _pairs(splits):
         findings += check_links(train, other, identities)
-    return Report('quick', _numbers(splits), _sorted(findings), notes)
+    return Report('quick', _statistics(splits), _sort(findings), notes)
 
 
 def full_report(
@@ -63,50 +60,46 @@ def full_report(
 
     Args:
         splits: training, validation and test.
-        facts: of every file of theirs, by ``Split.job_of``, from ``inspection.Inspection``.
-        identities: of the files, from there; None for not knowing which paths links make the same.
-        tried: what ``trial.try_pipelines`` found.
+        facts: results of all their files, by ``Split.job_of``, from ``probe.Inspection``.
+        identities: identities of the files, from there; None to skip the search for links.
+        tried: findings of ``pipeline.try_pipelines``.
     """
     findings = [*_check_records(splits), *tried]
     for split in splits:
         findings += [*check_facts(split, facts), *check_copies(split, facts)]
-    by_split = {split.name: _by_place(split, identities or {}) for split in splits}
+    by_split = {split.name: _by_index(split, identities or {}) for split in splits}
     for train, other in _pairs(splits):
         findings += [*check_links(train, other, by_split), *check_same_content(train, other, facts, by_split)]
-    return Report('full', _numbers(splits, facts), _sorted(findings))
+    return Report('full', _statistics(splits, facts), _sort(findings))
 
 
-def announce(report: Report) -> None:
-    """Log what the quick form found, a line a finding.
-
-    Raises:
-        ValueError: there are errors; names the first ones.
-    """
+def log_report(report: Report) -> None:
+    """Log the statistics and warnings of a quick check, and raise a ValueError if there are errors."""
     for name, numbers in report.splits.items():
         LOGGER.info('%s: %s', name, describe(numbers))
     for finding in report.of_level('warning'):
-        example = f', such as {finding.examples[0]}' if finding.examples else ''
+        example = f', for example {finding.examples[0]}' if finding.examples else ''
         LOGGER.warning('%s: %s', finding.split, printable(finding.text + example))
     errors = report.of_level('error')
     if errors:
         text = printable('\n'.join(str(finding) for finding in errors))
-        raise ValueError(f'the data are not fit to train on; --no-check trains nevertheless\n{text}')
+        raise ValueError(f'data check failed; use --no-check to train anyway\n{text}')
 
 
 def check_before_training(splits: Sequence[Split], tried: Sequence[Finding] = ()) -> None:
-    """Look at the data for half a second on rank 0, rather than let a long run end in them.
+    """Check the data for half a second on rank 0, so that a long run does not fail because of them.
 
     Args:
-        splits: what the run trains and validates on.
-        tried: what a trial of the pipelines has found already.
+        splits: training and validation.
+        tried: findings of ``pipeline.try_pipelines``.
 
     Raises:
-        ValueError: a run would end in them or be pointless; in all processes.
+        ValueError: there are errors; in all processes.
     """
     problem = None
     if distributed.rank() == 0:
         try:
-            announce(quick_report(splits, 0.5, tried))
+            log_report(quick_report(splits, 0.5, tried))
         except ValueError as error:
             problem = str(error)
     problem = distributed.all_gather_object(problem)[0]
@@ -115,15 +108,15 @@ def check_before_training(splits: Sequence[Split], tried: Sequence[Finding] = ()
 
 
 def _check_records(splits: Sequence[Split]) -> list[Finding]:
-    """Return what the lists alone tell."""
+    """Run the checks that need only the lists."""
     findings = [finding for split in splits for finding in split.findings]
     training = [split for split in splits if split.is_training]
     for split in splits:
-        findings += [*check_labels(split), *check_repeats(split)]
+        findings += [*check_labels(split), *check_duplicates(split)]
         if not split.is_training:
-            findings += [*check_class_names(training, split), *check_classes_of(training, split)]
+            findings += [*check_class_names(training, split), *check_unseen_classes(training, split)]
     if training:
-        # The parts of a mixture are trained on together.
+        # All parts of a mixed dataset together.
         records = [record for split in training for record in split.records]
         findings += check_balance(
             training[0] if len(training) == 1 else replace(training[0], name='train', records=records)
@@ -138,14 +131,13 @@ def _pairs(splits: Sequence[Split]) -> Iterator[tuple[Split, Split]]:
     return ((a, b) for a in splits if a.is_training for b in splits if not b.is_training)
 
 
-def _by_place(split: Split, identities: Mapping[Job, Identity]) -> dict[int, Identity]:
-    """Return identities by place in a split's list."""
+def _by_index(split: Split, identities: Mapping[Job, Identity]) -> dict[int, Identity]:
     jobs = map(split.job_of, split.records)
-    return {place: identities[job] for place, job in enumerate(jobs) if job in identities}
+    return {index: identities[job] for index, job in enumerate(jobs) if job in identities}
 
 
-def _sorted(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors first; of validation and test, which often share a list, the same finding about the same things once."""
+def _sort(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort errors first, and drop equal findings of validation and test, which often share a list."""
     seen: dict[tuple[str, str, str, tuple[str, ...]], Finding] = {}
     for finding in findings:
         split = finding.split.replace('test', 'val')
@@ -153,26 +145,19 @@ def _sorted(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(seen.values(), key=lambda finding: LEVELS.index(finding.level))
 
 
-def _numbers(splits: Sequence[Split], facts: Mapping[Job, FileFacts] | None = None) -> dict[str, dict[str, Any]]:
-    """Return what a report says of each split in numbers."""
-    numbers = {}
+def _statistics(splits: Sequence[Split], facts: Mapping[Job, FileFacts] | None = None) -> dict[str, dict[str, Any]]:
+    statistics = {}
     for split in splits:
-        every = [one for r in split.records if (one := facts.get(split.job_of(r))) is not None] if facts else []
-        numbers[split.name] = _numbers_of(split, every)
-    return numbers
+        found = [one for r in split.records if (one := facts.get(split.job_of(r))) is not None] if facts else []
+        statistics[split.name] = _statistics_of(split, found)
+    return statistics
 
 
-def _numbers_of(split: Split, facts: Sequence[FileFacts]) -> dict[str, Any]:
-    """Return what a report says of a split in numbers.
-
-    Args:
-        split: of which lists tell.
-        facts: what its files tell; none if they were not opened.
-    """
+def _statistics_of(split: Split, facts: Sequence[FileFacts]) -> dict[str, Any]:
     counts = split.counts
-    good = [one for one in facts if one.kind == 'ok']
-    lengths = [one.num_frames for one in good] or [n for r in split.records if (n := r.num_frames) is not None]
-    seconds = [one.num_frames / one.fps for one in good if one.fps]
+    readable = [one for one in facts if one.kind == 'ok']
+    lengths = [one.num_frames for one in readable] or [n for r in split.records if (n := r.num_frames) is not None]
+    seconds = [one.num_frames / one.fps for one in readable if one.fps]
     numbers: dict[str, Any] = {
         'videos': len(split.records),
         'classes': len(counts),
@@ -185,7 +170,7 @@ def _numbers_of(split: Split, facts: Sequence[FileFacts]) -> dict[str, Any]:
         numbers['frames'] = (min(lengths), max(lengths), int(np.median(lengths)))
     if seconds:
         numbers['seconds'] = (min(seconds), max(seconds), float(np.median(seconds)))
-    if good:
-        numbers['resolutions'] = dict(Counter(f'{one.width}x{one.height}' for one in good).most_common())
-        numbers['unreadable'] = len(facts) - len(good)
+    if readable:
+        numbers['resolutions'] = dict(Counter(f'{one.width}x{one.height}' for one in readable).most_common())
+        numbers['unreadable'] = len(facts) - len(readable)
     return numbers

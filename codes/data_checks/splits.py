@@ -1,4 +1,4 @@
-"""A split of a dataset, as the checks see it."""
+"""A split of a dataset, the input of the checks."""
 
 import os
 from collections import Counter
@@ -16,20 +16,20 @@ from dsanet.datasets.transforms.sampling import SampleSegments, SampleSnippets
 
 @dataclass(frozen=True)
 class Split:
-    """What the checks need to know of a dataset.
+    """Properties of a dataset that the checks use.
 
     Args:
-        name: 'train', 'val' or 'test'; of the parts of a mixed dataset 'train.0', 'train.1', ...
+        name: 'train', 'val' or 'test'; 'train.0', 'train.1', ... for the parts of a mixed dataset.
         records: its videos.
-        num_classes: classes of the model; None if they are not known.
-        class_names: names by label; None if they are not known.
-        multi_hot: as of the dataset.
-        steps: of its pipeline.
-        filename_tmpl: how frames are called; None for video files.
+        num_classes: number of classes of the model; None if unknown.
+        class_names: names in the order of the labels; None if unknown.
+        multi_hot: see the dataset.
+        steps: the transforms of its pipeline.
+        filename_tmpl: file names of frames; None for video files.
         start_index: number of the first frame.
-        max_bad_share: share of the videos that may be unreadable; 0 if the first one ends the run.
-        class_balance: how training balances the classes, as of the loader.
-        findings: what was found when the list was read.
+        max_bad_share: share of unreadable videos that a run accepts; 0 if the first one ends it.
+        class_balance: see ``build_dataloader``.
+        findings: errors of the list file.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Split:
 
     @property
     def needed_frames(self) -> int:
-        """Frames that a video needs so that no snippet or frame is looked at twice; 0 if the pipeline does not say."""
+        """Return the number of frames below which snippets or frames repeat; 0 if unknown."""
         for step in self.steps:
             if isinstance(step, SampleSnippets):
-                # So many frames have a start for each snippet.
+                # Each snippet then has a start of its own.
                 snippets = step.num_snippets * step.num_groups
                 return step.frames_per_snippet * step.frame_interval + snippets - 1
             if isinstance(step, SampleSegments):
@@ -62,42 +62,35 @@ class Split:
 
     @property
     def short_side(self) -> int:
-        """Pixels that frames are resized to; smaller ones are enlarged. 0 if the pipeline does not say."""
+        """Return the size in pixels to which smaller frames are enlarged; 0 if unknown."""
         sides = [side for step in self.steps if isinstance(side := getattr(step, 'short_side', None), int)]
         sizes = [min(size) for step in self.steps if isinstance(size := getattr(step, 'size', None), tuple)]
         return max([*sides, *sizes], default=0)
 
     @property
     def decoder(self) -> str | None:
-        """How video files are opened; None for frames."""
+        """Return the decoder of video files; None for folders of frames."""
         return next((step.decoder for step in self.steps if isinstance(step, OpenVideo)), None)
 
     def job_of(self, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> Job:
-        """Return what is to be asked about a video; the facts about it are kept by this."""
+        """Return the inspection job of a video, which is also the key of its result."""
         if self.filename_tmpl is None:
             return Job(record.path, self.decoder, every_frame=every_frame, digest=digest)
         return Job(record.path, None, record.num_frames, self.filename_tmpl, self.start_index, every_frame, digest)
 
     @cached_property
     def keys(self) -> list[str]:
-        """The records' paths, such that equal files have equal ones."""
+        """Return the absolute, normalized paths of the records."""
         here = os.getcwd()
-        return [_absolute(record.path, here) for record in self.records]
+        return [os.path.normpath(os.path.join(here, record.path)) for record in self.records]
 
     @cached_property
     def counts(self) -> Counter[int]:
-        """Number of videos by label."""
+        """Return the number of videos by label."""
         return Counter(label for record in self.records for label in record.labels)
 
     def class_name(self, label: int) -> str:
-        """Return a label for people: its name, if it has one, and its number."""
+        """Return the name and number of a class, or its number only."""
         if self.class_names is not None and 0 <= label < len(self.class_names):
             return f'{self.class_names[label]!r} ({label})'
         return f'class {label}'
-
-
-def _absolute(path: str, here: str) -> str:
-    """Do what ``os.path.abspath`` does; for most paths, of which there are many, in a quarter of the time."""
-    if os.sep != '/' or '//' in path or '/.' in path or path.startswith('.') or path.endswith('/'):
-        return os.path.abspath(path)
-    return path if path.startswith('/') else f'{here}/{path}'

@@ -1,4 +1,4 @@
-"""From list files to batches: annotation, datasets, the pipeline's steps and the loader."""
+"""Datasets: list files, transforms, video readers and data loaders."""
 
 from dsanet.datasets.loader import build_dataloader
 from dsanet.datasets.video_datasets import MixedDataset, RawFramesDataset, VideoDataset

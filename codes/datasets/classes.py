@@ -1,4 +1,4 @@
-"""How many classes data have, for configs that leave it open: from class files, class folders, or labels in lists."""
+"""Find the number of classes of a dataset, for configs with ``num_classes=None``."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ LOGGER = logging.getLogger(__name__)
 
 
 class ClassCount(NamedTuple):
-    """A number of classes and where it comes from.
+    """A number of classes and its source.
 
     Attributes:
-        number: K.
-        origin: what says so, such as the path of a class file.
-        is_complete: whether the origin names every class; a list need not have a video of each.
+        number: number of classes, K.
+        origin: the source, such as the path of a class file.
+        is_complete: True if the source names every class; a list file need not have a video of each class.
     """
 
     number: int
@@ -33,41 +33,39 @@ def load_config_with_classes(
     sections: Iterable[str] = LOADERS,
     num_classes: int | None = None,
 ) -> dict[str, Any]:
-    """Load a config; where it leaves ``num_classes`` open, set it.
+    """Load a config; if its head has ``num_classes=None``, set it to the number of classes of the data.
 
     Args:
-        config, options, imports: as for ``load_config``.
-        sections: names of the sections whose data are counted; absent ones are skipped.
-        num_classes: the number if it is known, so that no data are read; None to count.
-
-    Raises:
-        FileNotFoundError, KeyError, TypeError, ValueError: as ``load_config`` and :func:`find_num_classes`.
+        config, options, imports: see ``load_config``.
+        sections: sections with a dataset, such as ``train_dataloader``; missing ones are skipped.
+        num_classes: the number to set, without reading data; None to count.
     """
     options, imports = list(options), list(imports)
     loaded = load_config(config, options, imports)
-    if not _is_open(loaded):
+    if not _needs_num_classes(loaded):
         return loaded
     if num_classes is None:
         num_classes, origin, _ = find_num_classes(loaded, sections)
         LOGGER.info('num_classes=%d (%s)', num_classes, origin)
     if refers_to(config, 'num_classes'):
         loaded = load_config(config, [*options, f'num_classes={num_classes}'], imports)
-    if _is_open(loaded):  # the head does not refer to the setting
+    if _needs_num_classes(loaded):  # the head does not refer to the setting
         loaded = load_config(config, [*options, f'model.cls_head.num_classes={num_classes}'], imports)
     return loaded
+
+
+def _needs_num_classes(config: Mapping[str, Any]) -> bool:
+    return config['model'].get('cls_head', {}).get('num_classes', 0) is None
 
 
 def compare_class_names(
     names: Sequence[str] | None, origin: object, others: Sequence[str] | None, other_origin: object
 ) -> None:
-    """Refuse data whose labels mean other classes than those of other data, or of a checkpoint.
+    """Raise a ValueError if two datasets, or a dataset and a checkpoint, have different class names.
 
     Args:
-        names, others: names by label; None if they are not known, and then anything fits.
-        origin, other_origin: where they are from, for the message.
-
-    Raises:
-        ValueError: names both origins and the first class that differs.
+        names, others: names in the order of the labels; None if unknown, which matches everything.
+        origin, other_origin: their sources, for the message.
     """
     if names is None or others is None or list(names) == list(others):
         return
@@ -77,30 +75,26 @@ def compare_class_names(
     raise ValueError(f'class {label} is {names[label]!r} in {origin}, but {others[label]!r} in {other_origin}')
 
 
-def _is_open(config: Mapping[str, Any]) -> bool:
-    return config['model'].get('cls_head', {}).get('num_classes', 0) is None
-
-
 def find_num_classes(config: Mapping[str, Any], sections: Iterable[str]) -> ClassCount:
-    """Find the number of classes that the data of a config have.
+    """Find the number of classes of the data of a config.
 
     Args:
         config: a resolved config.
-        sections: names of the sections with a ``dataset`` to look at; absent ones are skipped.
+        sections: sections with a ``dataset``; missing ones are skipped.
 
     Returns:
-        The count of a class file, of class folders or of ``classes``; if there are lists only, the largest label
-        plus 1.
+        The number of names in a class file, of class folders or of ``classes``. If there are only list files: the
+        largest label + 1.
 
     Raises:
-        FileNotFoundError: a class file, list or folder is missing.
-        ValueError: two origins contradict each other, or nothing shows the number; names both, or the dataset.
+        FileNotFoundError: a class file, list file or folder does not exist.
+        ValueError: two sources disagree, or there is no source.
     """
     counts = [
         count
         for section in sections
         if section in config
-        for count in _count(config[section]['dataset'], f'{section}.dataset')
+        for count in _count_classes(config[section]['dataset'], f'{section}.dataset')
     ]
     complete = [count for count in counts if count.is_complete]
     for count in complete:
@@ -109,14 +103,14 @@ def find_num_classes(config: Mapping[str, Any], sections: Iterable[str]) -> Clas
                 f'{complete[0].origin} has {complete[0].number} classes, but {count.origin} has {count.number}'
             )
     if not counts:
-        raise ValueError('no dataset in the config shows the number of classes: set num_classes')
+        raise ValueError('no dataset in the config defines the number of classes; set num_classes')
     return complete[0] if complete else max(counts)
 
 
-def _count(dataset: Mapping[str, Any], path: str) -> list[ClassCount]:
+def _count_classes(dataset: Mapping[str, Any], path: str) -> list[ClassCount]:
     if 'datasets' in dataset:
         parts = enumerate(dataset['datasets'])
-        return [count for i, part in parts for count in _count(part, f'{path}.datasets.{i}')]
+        return [count for i, part in parts for count in _count_classes(part, f'{path}.datasets.{i}')]
     if dataset.get('classes') is not None:
         return [ClassCount(len(dataset['classes']), f'{path}.classes', True)]
     if dataset.get('class_file') is not None:
@@ -127,4 +121,4 @@ def _count(dataset: Mapping[str, Any], path: str) -> list[ClassCount]:
         return [ClassCount(1 + max(max(record.labels) for record in records), dataset['list_file'], False)]
     if dataset.get('data_root') is not None:
         return [ClassCount(len(list_class_folders(dataset['data_root'])), dataset['data_root'], True)]
-    raise ValueError(f'{path} ({dataset["type"]}) does not show how many classes there are: set num_classes')
+    raise ValueError(f'{path} ({dataset["type"]}) does not define the number of classes; set num_classes')

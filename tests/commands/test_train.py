@@ -153,10 +153,10 @@ def test_data_are_looked_at_before_training(
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     with caplog.at_level(logging.INFO, logger='dsanet'):
         check_before_training(splits_of_run(Trainer(few_videos, tmp_path, torch.device('cpu'))))
-    assert 'train: 16 videos of 8 classes, 2 a class, decoder decord' in caplog.messages
-    assert any(message.startswith('val: 7 videos of ') for message in caplog.messages)
+    assert any(re.match(r'train: 16 .*\b8\b.*\b2\b.*decord', message) for message in caplog.messages)
+    assert any(message.startswith('val: 7 videos') for message in caplog.messages)
     remove_a_video(tmp_path / 'copy')
-    with pytest.raises(ValueError, match='not fit to train on; --no-check trains nevertheless\n.*1 of .* are missing'):
+    with pytest.raises(ValueError, match='--no-check.*\n.*1 of '):
         check_before_training(splits_of_run(Trainer(few_videos, tmp_path, torch.device('cpu'))))
 
 
@@ -173,7 +173,7 @@ def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
     too_large = ['--cfg-options', 'val_dataloader.dataset.pipeline.3.size=40']
     for extra, text in (
         ([], 'got as far as the start'),
-        (too_large, '\nval: the pipeline fails, which ends a run: a crop of 40x40 '),
+        (too_large, '40x40 '),
         (['--no-validate'], 'got as far as the start'),
         (['--no-check', *too_large], 'got as far as the start'),
     ):
@@ -182,7 +182,7 @@ def test_data_that_are_not_fit_stop_the_command_unless_it_is_told_otherwise(
         assert ended.value.code == 2
         assert text in capsys.readouterr().err
     remove_a_video(tmp_path / 'copy')
-    for extra, text in (([], 'not fit to train on'), (['--no-check'], 'got as far as the start')):
+    for extra, text in (([], '--no-check'), (['--no-check'], 'got as far as the start')):
         with pytest.raises(SystemExit) as ended:
             commands.main([*arguments, *extra])
         assert ended.value.code == 2
@@ -230,7 +230,7 @@ def test_all_processes_stop_for_data_that_are_not_fit(run: Run, few_videos: dict
     remove_a_video(tmp_path / 'copy')
     done = run('dist_train_recognizer.sh', tmp_path / 'page.py', 2, '--work-dir', tmp_path / 'out', check=False)
     assert done.returncode != 0
-    assert done.stderr.count('not fit to train on') == 1
+    assert done.stderr.count('--no-check') == 1
     assert 'Traceback' not in done.stderr
 
 

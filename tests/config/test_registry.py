@@ -75,7 +75,7 @@ def test_mistakes_are_named_by_their_full_path(cfg: dict, error: type[Exception]
 
 def test_missing_folders_are_named_with_the_section(tmp_path: Path) -> None:
     cfg = {'type': 'VideoDataset', 'data_root': str(tmp_path / 'nowhere'), 'pipeline': []}
-    with pytest.raises(FileNotFoundError, match=r"^train_dataloader.dataset \(VideoDataset\): data_root='.*' is no f"):
+    with pytest.raises(FileNotFoundError, match=r"^train_dataloader.dataset \(VideoDataset\): data_root='.*nowhere'"):
         build(cfg, DATASETS, 'train_dataloader.dataset')
 
 

@@ -1,6 +1,10 @@
-"""Splits, and facts about their files, for the tests of the checks."""
+"""Splits, and inspection results of their files, for the tests of the checks."""
+
+import re
+from collections.abc import Iterable
 
 from dsanet.data_checks.probe import FileFacts, Job
+from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
@@ -13,12 +17,17 @@ def split(labels: list[int], name: str = 'train', num_classes: int | None = 3, *
     return Split(name, records(labels, name), num_classes, **options)
 
 
-def findings(check: object) -> list[tuple[str, str]]:
-    return [(finding.level, finding.text) for finding in check]
+def numbers(text: str) -> list[str]:
+    return re.findall(r'\d+(?:\.\d+)?', text)
+
+
+def findings(check: Iterable[Finding]) -> list[tuple[str, str, list[str]]]:
+    """Return level, check and the numbers in the text of each finding."""
+    return [(finding.level, finding.check, numbers(finding.text)) for finding in check]
 
 
 def facts(split: Split, **changes: dict) -> dict[Job, FileFacts]:
-    """Facts of a split's videos, all alike but for ``v<number>``."""
+    """Return equal results for all videos of a split, with ``changes`` for video ``v<number>``."""
     usual = {'num_frames': 50, 'height': 240, 'width': 320, 'fps': 25.0}
     return {
         split.job_of(record): FileFacts(record.path, **{**usual, **changes.get(f'v{i}', {})})

@@ -3,44 +3,42 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.data_checks.duplicates import check_overlap, check_repeats
+from dsanet.data_checks.duplicates import check_duplicates, check_overlap
 from dsanet.data_checks.existence import find_file
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
-from tests.data_checks.conftest import facts, findings, records, split
+from tests.data_checks.conftest import facts, numbers, records, split
 from tests.make_videos import write_frames
 
 
-def test_repeated_paths_are_found_however_they_are_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_repeated_paths_are_found_in_any_spelling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     paths = ['a/b.mp4', './a/b.mp4', 'a//b.mp4', f'{tmp_path}/a/b.mp4', 'a/c/../b.mp4', 'a/d.mp4', 'a/e/', 'a/e']
     same = Split('train', [VideoRecord(path, (0,), 'x.txt', i) for i, path in enumerate(paths, 1)])
     assert Counter(same.keys) == {f'{tmp_path}/a/b.mp4': 5, f'{tmp_path}/a/d.mp4': 1, f'{tmp_path}/a/e': 2}
-    found = next(check_repeats(same))
-    assert (found.level, found.text) == ('warning', '2 videos listed more than once')
+    found = next(check_duplicates(same))
+    assert (found.level, found.check, numbers(found.text)) == ('warning', 'duplicates', ['2'])
     assert found.examples[0].startswith('x.txt:1 (label 0), x.txt:2 (label 0), x.txt:3')
 
 
-def test_repeats_that_contradict_each_other_are_told_apart() -> None:
+def test_repeats_with_different_labels_are_separate() -> None:
     twice = [VideoRecord(path, (k,), 'x.txt', k + 1) for path, k in (('a', 0), ('a', 1), ('b', 2), ('b', 2), ('c', 0))]
-    assert findings(check_repeats(Split('train', twice))) == [
-        ('warning', '1 video listed more than once, with different labels'),
-        ('warning', '1 video listed more than once'),
-    ]
+    contradicting, agreeing = check_duplicates(Split('train', twice))
+    assert contradicting.examples == ('x.txt:1 (label 0), x.txt:2 (label 1): a',)
+    assert agreeing.examples == ('x.txt:3 (label 2), x.txt:3 (label 2): b',)
 
 
 def test_overlap_is_found_by_path() -> None:
     train = split([0, 1, 2])
     val = Split('val', [train.records[2], *records([0, 1, 2], 'val')], 3)
     found = next(check_overlap(train, val))
-    assert found.split == 'train and val'
-    assert found.text.startswith('1 of 4 videos (25 %) are also trained on, which')
+    assert (found.split, numbers(found.text)) == ('train and val', ['1', '4', '25'])
     assert not list(check_overlap(train, split([0], 'val')))
 
 
 @pytest.mark.parametrize('kind', ['symbolic link', 'hard link', 'linked folder', 'frames in a linked folder'])
-def test_overlap_is_found_behind_links(tmp_path: Path, kind: str) -> None:
+def test_overlap_is_found_through_links(tmp_path: Path, kind: str) -> None:
     (tmp_path / 'train').mkdir()
     options, frames = {}, None
     if kind.startswith('frames'):
@@ -82,11 +80,11 @@ def test_overlap_is_found_behind_links(tmp_path: Path, kind: str) -> None:
     for report in (quick_report([train, val]), full_report([train, val], known, identities)):
         found = [finding for finding in report.findings if finding.level != 'note']
         assert [(f.level, f.check, f.split) for f in found] == [('warning', 'links', 'train and val')]
-        assert found[0].text.startswith('1 of 2 videos (50 %) are also trained on under another path (a link), which')
+        assert numbers(found[0].text) == ['1', '2', '50']
         assert found[0].examples == (f'val.txt:2 and train.txt:2: {tmp_path}/val/b is {tmp_path}/train/b',)
 
 
-def test_what_one_path_leads_to_is_not_told_twice(tmp_path: Path) -> None:
+def test_overlap_by_path_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / 'a').write_text('a')
     train, val = (
         Split(name, [VideoRecord(str(tmp_path / 'a'), (0,), f'{name}.txt', 1)], 1) for name in ('train', 'val')
@@ -99,12 +97,13 @@ def test_overlap_is_found_by_content() -> None:
     known = {**facts(train, v0={'digest': 'x'}, v1={'digest': 'y'}), **facts(val, v1={'digest': 'y'})}
     report = full_report([train, val], known)
     found = [f for f in report.findings if f.check == 'same_content']
-    assert [f.text[:50] for f in found] == ['1 of 3 videos (33.3 %) are also trained on with th']
+    assert [numbers(f.text) for f in found] == [['1', '3', '33.3']]
     assert found[0].examples == ('val.txt:2 and train.txt:2: val/1.mp4',)
 
 
-def test_copies_inside_a_split_are_found_by_content() -> None:
+def test_copies_within_split_are_found_by_content() -> None:
     train = split([0, 1, 1, 0])
     known = facts(train, v0={'digest': 'x'}, v1={'digest': 'x'}, v2={'digest': 'z'}, v3={'digest': None})
     found = [f for f in full_report([train], known).findings if f.check == 'same_content']
-    assert [f.text for f in found] == ['1 video found again under another name, with different labels']
+    assert [(numbers(f.text), len(f.examples)) for f in found] == [(['1'], 1)]
+    assert 'train.txt:1 (label 0), train.txt:2 (label 1)' in found[0].examples[0]

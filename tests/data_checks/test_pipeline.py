@@ -1,5 +1,6 @@
 import os
 import random
+import re
 import signal
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsanet.data_checks.pipeline import ATTEMPTS, try_pipelines
+from dsanet.data_checks.pipeline import MAX_ATTEMPTS, try_pipelines
 from dsanet.data_checks.probe import FileFacts
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
@@ -23,12 +24,13 @@ from dsanet.datasets.transforms import (
     SampleSnippets,
 )
 from dsanet.datasets.transforms.base import Record, Transform
+from tests.data_checks.conftest import numbers
 from tests.make_videos import write_frames, write_video
 
 
 @pytest.fixture(scope='module')
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four videos of 72 x 128, one of 36 x 64, and files that are none."""
+    """Four videos of 72 x 128, one of 36 x 64, and five files that are not videos."""
     folder = tmp_path_factory.mktemp('videos')
     for number in range(4):
         write_video(folder / f'{number}.mp4', 12)
@@ -44,7 +46,7 @@ def make_split(folder: Path, names: list[str], crop: int = 32, name: str = 'val'
     return Split(name, records, 2, **{'steps': steps, **options})
 
 
-def test_pipelines_that_work_give_no_finding(videos: Path) -> None:
+def test_working_pipelines_have_no_findings(videos: Path) -> None:
     labels = {'multi_hot': 3, 'records': [VideoRecord(str(videos / '1.mp4'), (0, 2), 'list.txt', 1)]}
     several = Split(
         'test', steps=[*make_split(videos, []).steps[:4], Flip(swap_labels=((0, 1),)), PackInputs()], **labels
@@ -52,55 +54,51 @@ def test_pipelines_that_work_give_no_finding(videos: Path) -> None:
     assert try_pipelines([make_split(videos, ['0', '1'], name='train'), make_split(videos, ['2']), several]) == []
 
 
-def test_a_step_that_fails_is_an_error_of_its_split(videos: Path) -> None:
+def test_failing_step_is_an_error_of_its_split(videos: Path) -> None:
     splits = [make_split(videos, ['0'], name='train'), make_split(videos, ['1', '2'], crop=80)]
     (found,) = try_pipelines(splits)
     assert (found.level, found.check, found.split) == ('error', 'pipeline', 'val')
-    assert found.text == (
-        'the pipeline fails, which ends a run: a crop of 80x80 (height x width) is larger than the frames, 72x128; '
-        'put Resize with a larger short_side before it'
-    )
+    assert re.search('80x80.*72x128', found.text)
     assert found.examples == (f'list.txt:1: {videos}/1.mp4',)
 
 
-def test_a_decoder_that_is_not_installed_is_an_error(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_decoder_package_is_an_error(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'av', None)
     (found,) = try_pipelines([make_split(videos, ['0', '1'])])
     assert found.level == 'error'
-    assert "decoder='pyav' cannot be imported" in found.text
+    assert "decoder='pyav'" in found.text
     assert '\n' not in found.text
 
 
-def test_folders_of_frames_are_tried_too(tmp_path: Path) -> None:
+def test_frame_folders_are_tried(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / 'v', 6, start_index=0)
     steps = [SampleSnippets(2, 2), DecodeRawFrames(), CenterCrop(80), PackInputs()]
     frames = Split(
         'train', [VideoRecord(folder, (1,), 'x', 1, 6)], 2, steps=steps, filename_tmpl='img_{:05d}.jpg', start_index=0
     )
-    assert 'is larger than the frames' in try_pipelines([frames])[0].text
+    assert re.search('80x80.*72x128', try_pipelines([frames])[0].text)
 
 
-def test_another_video_is_tried_in_place_of_a_bad_one(videos: Path) -> None:
-    # The golden ratio begins at 0 and goes on at 3 of five.
+def test_next_video_is_tried_after_a_bad_one(videos: Path) -> None:
+    # The order of five videos begins with 0 and 3.
     names = ['bad0', '1', '2', 'bad1', '0']
     assert [f.level for f in try_pipelines([make_split(videos, names, crop=80)])] == ['error']
     assert try_pipelines([make_split(videos, names)]) == []
 
 
-def test_bad_videos_only_are_no_error_of_the_pipeline(videos: Path) -> None:
+def test_only_bad_videos_are_a_warning(videos: Path) -> None:
     (found,) = try_pipelines([make_split(videos, [f'bad{i}' for i in range(5)])])
-    assert (found.level, len(found.examples)) == ('warning', ATTEMPTS)
-    assert found.text == 'the pipeline could not be tried: none of 3 videos can be read'
-    assert found.examples[0].startswith(f'list.txt:1: {videos}/bad0.mp4 cannot be opened with decoder=')
+    assert (found.level, numbers(found.text), len(found.examples)) == ('warning', ['3'], MAX_ATTEMPTS)
+    assert re.match(f"list.txt:1: {videos}/bad0.mp4 .*decoder='pyav'", found.examples[0])
 
 
-def test_missing_videos_are_left_to_another_check(videos: Path) -> None:
+def test_missing_videos_are_not_reported(videos: Path) -> None:
     assert try_pipelines([make_split(videos, ['nowhere', 'neither'])]) == []
     (found,) = try_pipelines([make_split(videos, ['nowhere', 'bad0'])])
     assert [example.split()[0] for example in found.examples] == ['list.txt:2:']
 
 
-def test_of_known_videos_the_smallest_is_tried(videos: Path) -> None:
+def test_smallest_known_video_is_tried_first(videos: Path) -> None:
     split = make_split(videos, ['0', '1', 'small', 'bad0'], crop=40)
     assert try_pipelines([split]) == []
     sizes = [(72, 128), (72, 128), (36, 64), (0, 0)]
@@ -111,12 +109,12 @@ def test_of_known_videos_the_smallest_is_tried(videos: Path) -> None:
     assert try_pipelines([split], facts)[0].examples == (f'list.txt:3: {videos}/small.mp4',)
 
 
-def test_splits_with_wrong_lists_are_left_out(videos: Path) -> None:
+def test_splits_with_findings_are_skipped(videos: Path) -> None:
     assert try_pipelines([make_split(videos, ['0'], crop=80, findings=(Finding('error', 'list', 'val', 'x'),))]) == []
 
 
-class Stumble(Transform):
-    """Die of a signal, never end, or raise what a step does not."""
+class Fail(Transform):
+    """End by a signal, hang, or raise an unexpected error."""
 
     def __init__(self, how: str) -> None:
         self.how = how
@@ -129,18 +127,18 @@ class Stumble(Transform):
         raise IndexError('out of range')
 
 
-def test_decoders_that_hang_or_crash_do_not_take_the_run_along(videos: Path) -> None:
-    for how, level, said in (
-        ('crash', 'warning', '1.mp4: the process died of SIGKILL'),
-        ('hang', 'warning', '1.mp4: not done after 0.5 s'),
-        ('raise', 'error', 'ends a run: out of range [IndexError]'),
+def test_hanging_and_crashing_steps_are_reported(videos: Path) -> None:
+    for how, level, tokens in (
+        ('crash', 'warning', r'1\.mp4.*SIGKILL'),
+        ('hang', 'warning', r'1\.mp4.*\b0\.5\b'),
+        ('raise', 'error', r'out of range \[IndexError\]'),
     ):
-        (found,) = try_pipelines([make_split(videos, ['1'], steps=[Stumble(how)])], time_limit=0.5)
+        (found,) = try_pipelines([make_split(videos, ['1'], steps=[Fail(how)])], time_limit=0.5)
         assert found.level == level
-        assert said in str(found)
+        assert re.search(tokens, str(found))
 
 
-class DrawFromAll(Transform):
+class DrawFromGlobal(Transform):
     """Draw from every global generator."""
 
     def __call__(self, record: Record) -> Record:
@@ -150,9 +148,9 @@ class DrawFromAll(Transform):
         return record
 
 
-def test_the_random_state_of_the_process_stays(videos: Path) -> None:
+def test_random_state_of_process_is_unchanged(videos: Path) -> None:
     before = random.getstate(), str(np.random.get_state()), torch.get_rng_state()
-    assert try_pipelines([make_split(videos, ['0'], steps=[DrawFromAll()])]) == []
+    assert try_pipelines([make_split(videos, ['0'], steps=[DrawFromGlobal()])]) == []
     after = random.getstate(), str(np.random.get_state()), torch.get_rng_state()
     assert before[:2] == after[:2]
     assert torch.equal(before[2], after[2])

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 
 from dsanet.data_checks import probe
 from dsanet.data_checks.probe import FileFacts, Inspection, Job, inspect_video, read_facts, read_frames
+from tests.data_checks.conftest import numbers
 from tests.make_videos import draw_frame, read_index, rotate_video, write_frames, write_video
 
 
-def stumble(job: Job) -> FileFacts:
-    raise ZeroDivisionError('a mistake of ours')
+def fail(job: Job) -> FileFacts:
+    raise ZeroDivisionError('division')
 
 
 def crash_or_inspect(job: Job) -> FileFacts:
@@ -33,20 +35,20 @@ def video(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize('decoder', ['pyav', 'decord', 'opencv'])
-def test_a_video_is_measured(video: Path, decoder: str) -> None:
+def test_video_is_inspected(video: Path, decoder: str) -> None:
     facts = inspect_video(Job(str(video), decoder))
     assert (facts.kind, facts.num_frames, facts.height, facts.width, facts.fps) == ('ok', 40, 90, 160, 25.0)
     assert facts.error is facts.warning is facts.digest is None
     assert facts.read_seconds > 0
 
 
-def test_size_is_that_of_the_turned_video(video: Path) -> None:
+def test_size_is_that_of_rotated_video(video: Path) -> None:
     rotate_video(video)
     facts = inspect_video(Job(str(video), 'pyav'))
     assert (facts.height, facts.width) == (160, 90)
 
 
-def test_what_cannot_be_read_says_why(tmp_path: Path, video: Path) -> None:
+def test_unreadable_files_have_kind_and_error(tmp_path: Path, video: Path) -> None:
     (tmp_path / 'empty.mp4').touch()
     (tmp_path / 'text.mp4').write_text('no video')
     (tmp_path / 'cut.mp4').write_bytes(video.read_bytes()[:2000])
@@ -63,7 +65,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, video: Path) -> None:
     }
 
 
-def test_a_missing_decoder_is_not_the_fault_of_the_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_decoder_package_raises(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__('sys').modules, 'decord', None)
     with pytest.raises(ImportError, match='decord'):
         inspect_video(Job(str(video), 'decord'))
@@ -71,15 +73,15 @@ def test_a_missing_decoder_is_not_the_fault_of_the_video(video: Path, monkeypatc
         Inspection([Job(str(video), 'decord')], None, 1, 60).run()
 
 
-def test_another_error_is_not_said_to_be_a_missing_decoder(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, '_inspect', stumble)
-    with pytest.raises(RuntimeError, match=r'a\.mp4: ZeroDivisionError: a mistake of ours'):
+def test_unexpected_error_names_the_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, '_inspect', fail)
+    with pytest.raises(RuntimeError, match=r'a\.mp4: ZeroDivisionError: division'):
         Inspection([Job(str(video), 'pyav')], None, 1, 60).run()
 
 
-def test_a_frame_that_is_a_link_to_nowhere_makes_its_video_unreadable(tmp_path: Path) -> None:
+def test_dangling_frame_link_makes_video_unreadable(tmp_path: Path) -> None:
     job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1, digest=True)
-    frame = tmp_path / 'v' / 'img_00034.jpg'  # between the samples, so that only the digest opens it
+    frame = tmp_path / 'v' / 'img_00034.jpg'  # not one of the decoded frames, so that only the digest opens it
     frame.unlink()
     frame.symlink_to(tmp_path / 'nowhere.jpg')
     facts = Inspection([job], tmp_path / 'files.jsonl', 1, 60).run()[job]
@@ -87,8 +89,8 @@ def test_a_frame_that_is_a_link_to_nowhere_makes_its_video_unreadable(tmp_path: 
     assert 'img_00034.jpg' in str(facts.error)
 
 
-def test_every_frame_finds_damage_between_the_samples(tmp_path: Path) -> None:
-    # Raw MPEG-4 frames, of which one behind the fourth sample is overwritten: decoders conceal that.
+def test_every_frame_finds_damage_between_decoded_frames(tmp_path: Path) -> None:
+    # One of the MPEG-4 frames between two decoded ones is overwritten: decoders conceal that.
     file = Path(write_video(tmp_path / 'a.avi', 100, codec='mpeg4', g='1', bf='0'))
     with av.open(str(file)) as container:
         packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
@@ -99,10 +101,10 @@ def test_every_frame_finds_damage_between_the_samples(tmp_path: Path) -> None:
     assert inspect_video(Job(str(file), 'opencv')).warning is None
     facts = inspect_video(Job(str(file), 'opencv', every_frame=True))
     assert facts.kind == 'ok'
-    assert 'is damaged: FFmpeg stops behind frame 5' in str(facts.warning)
+    assert re.search(r'a\.avi .*FFmpeg.*\b5\d\b', str(facts.warning))
 
 
-def test_a_folder_of_frames_is_measured(tmp_path: Path) -> None:
+def test_frame_folder_is_inspected(tmp_path: Path) -> None:
     write_frames(tmp_path / 'v', 20, 90, 160, 'f{:d}.png', 0)
     job = Job(str(tmp_path / 'v'), None, 20, 'f{:d}.png', 0)
     for every_frame in (False, True):
@@ -110,35 +112,34 @@ def test_a_folder_of_frames_is_measured(tmp_path: Path) -> None:
         assert (facts.kind, facts.num_frames, facts.height, facts.width) == ('ok', 20, 90, 160)
         assert facts.fps is facts.warning is None
     longer = inspect_video(replace(job, num_frames=15))
-    assert str(longer.warning).endswith('has f15.png, although the list says 15 frames')
+    assert re.search(r'f15\.png.*\b15\b', str(longer.warning))
 
 
-def test_lacking_and_damaged_frames_are_found(tmp_path: Path) -> None:
+def test_missing_and_damaged_frames_are_found(tmp_path: Path) -> None:
     job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1)
-    (tmp_path / 'v' / 'img_00034.jpg').write_bytes(b'')  # between the samples
+    (tmp_path / 'v' / 'img_00034.jpg').write_bytes(b'')  # not one of the decoded frames
     assert inspect_video(job).kind == 'ok'
     facts = inspect_video(replace(job, every_frame=True))
     assert (facts.kind, 'img_00034.jpg' in str(facts.error)) == ('unreadable', True)
     (tmp_path / 'v' / 'img_00034.jpg').unlink()
     facts = inspect_video(job)
-    assert (facts.kind, 'no frame' in str(facts.error)) == ('unreadable', True)
-    assert 'img_00034.jpg' in str(facts.error)
+    assert (facts.kind, 'img_00034.jpg' in str(facts.error)) == ('unreadable', True)
 
 
-def test_frames_of_several_sizes_are_found(tmp_path: Path) -> None:
+def test_frames_of_different_sizes_are_found(tmp_path: Path) -> None:
     job = Job(write_frames(tmp_path / 'v', 40), None, 40, 'img_{:05d}.jpg', 1, every_frame=True)
     for number in range(33, 41):  # all of them in the second chunk
         cv2.imwrite(str(tmp_path / 'v' / f'img_{number:05d}.jpg'), draw_frame(1, 36, 64))
     assert inspect_video(job).kind == 'unreadable'
 
 
-def test_frames_are_read_as_the_data_set_reads_them(tmp_path: Path, video: Path) -> None:
+def test_read_frames_decodes_like_the_dataset(tmp_path: Path, video: Path) -> None:
     folder = write_frames(tmp_path / 'v', 20)
     for job in (Job(str(video), 'pyav'), Job(folder, None, 20, 'img_{:05d}.jpg', 1)):
         assert [read_index(frame) for frame in read_frames(job, np.array([3, 7, 19]))] == [3, 7, 19]
 
 
-def test_digests_compare_the_content(tmp_path: Path, video: Path) -> None:
+def test_digests_depend_on_content(tmp_path: Path, video: Path) -> None:
     (tmp_path / 'copy.mp4').write_bytes(video.read_bytes())
     write_video(tmp_path / 'other.mp4', 41)
     one, copy, other = (
@@ -152,17 +153,17 @@ def test_digests_compare_the_content(tmp_path: Path, video: Path) -> None:
     assert one == copy != other
 
 
-def test_results_are_kept_and_used_again(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_saved_and_reused(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / 'files.jsonl'
     other = write_video(tmp_path / 'b.mp4', 10)
-    jobs = [Job(str(video), 'pyav'), Job(other, 'pyav'), Job(str(video), 'pyav')]  # two splits share one
+    jobs = [Job(str(video), 'pyav'), Job(other, 'pyav'), Job(str(video), 'pyav')]  # the first and the last are equal
     first = Inspection(jobs, kept, 2, 60)
     assert (first.known, len(first.open_jobs)) == (0, 2)
     ticks: list[int] = []
     facts = first.run(lambda: ticks.append(1))
     assert len(ticks) == 2
     assert {f.num_frames for f in facts.values()} == {40, 10}
-    kept.write_text(kept.read_text() + '{"key": "cut o')  # by an interruption
+    kept.write_text(kept.read_text() + '{"key": "cut o')  # an incomplete line
     again = Inspection(jobs, kept, 2, 60)
     assert (again.known, list(again.open_jobs)) == (2, [])
     assert again.run() == facts
@@ -170,31 +171,31 @@ def test_results_are_kept_and_used_again(tmp_path: Path, video: Path, monkeypatc
     half = Inspection(jobs, kept, 2, 60)
     assert (half.known, half.run().keys()) == (1, facts.keys())
     assert Inspection(jobs, kept, 2, 60).known == 2
-    # A changed file, and another question about an unchanged one, are inspected anew.
+    # A changed file, and an unchanged file with another option, are inspected again.
     write_video(other, 12)
     changed = Inspection([Job(str(video), 'pyav', digest=True), jobs[1]], kept, 1, 60)
     assert len(changed.open_jobs) == 2
     assert changed.run()[jobs[1]].num_frames == 12
 
 
-def test_a_frame_that_was_written_over_is_noticed(tmp_path: Path) -> None:
+def test_overwritten_frame_is_inspected_again(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / 'v', 8)
     frame = tmp_path / 'v' / 'img_00003.jpg'
     good = frame.read_bytes()
     jobs = [Job(folder, None, 8, 'img_{:05d}.jpg', 1)]
     kinds = []
-    # Writing over a file leaves the time of its folder as it is. Zeros of the same length leave even the size.
+    # Overwriting a file does not change the modification time of its folder; zeros of the same length keep the size.
     for content in (good, b'no picture', good, bytes(len(good)), good):
         frame.write_bytes(content)
         found = Inspection(jobs, tmp_path / 'files.jsonl', 1, 60)
         assert found.known == 0
         kinds += [facts.kind for facts in found.run().values()]
-        time.sleep(0.02)  # clocks of file systems are coarse
+        time.sleep(0.02)  # file systems have a coarse clock
     assert kinds == ['ok', 'unreadable', 'ok', 'unreadable', 'ok']
     assert Inspection(jobs, tmp_path / 'files.jsonl', 1, 60).known == 1
 
 
-def test_a_video_is_another_one_to_another_decoder(tmp_path: Path, video: Path) -> None:
+def test_results_are_separate_per_decoder(tmp_path: Path, video: Path) -> None:
     folder = write_frames(tmp_path / 'v', 8)
     jobs = [
         Job(str(video), 'pyav'),
@@ -209,13 +210,11 @@ def test_a_video_is_another_one_to_another_decoder(tmp_path: Path, video: Path) 
         assert [facts[job].path for job in jobs] == [str(video)] * 2 + [folder] * 2
         assert facts[jobs[0]] is not facts[jobs[1]]
         assert [facts[job].num_frames for job in jobs[2:]] == [8, 5]
-    # How thoroughly it was asked does not matter for finding the answer.
+    # every_frame and digest are not part of the key.
     assert facts[replace(jobs[0], digest=True, every_frame=True)] is facts[jobs[0]]
 
 
-def test_what_could_not_be_read_is_looked_at_again(
-    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_videos_are_inspected_again(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -229,7 +228,7 @@ def test_what_could_not_be_read_is_looked_at_again(
     assert Inspection(jobs, kept, 1, 60).known == 1
 
 
-def test_states_are_looked_at_under_a_bar_and_tell_which_file_it_is(tmp_path: Path, video: Path) -> None:
+def test_stat_reports_progress_and_file_identity(tmp_path: Path, video: Path) -> None:
     (tmp_path / 'link.mp4').symlink_to(video)
     folder = write_frames(tmp_path / 'v', 3)
     (tmp_path / 'w').mkdir()
@@ -245,7 +244,7 @@ def test_states_are_looked_at_under_a_bar_and_tell_which_file_it_is(tmp_path: Pa
     assert found[jobs[3]] == found[jobs[4]] != found[jobs[0]]
 
 
-def test_a_hanging_and_a_crashing_decoder_cost_one_video_each(
+def test_hanging_and_crashing_decoders_affect_one_video(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, '_inspect', crash_or_inspect)
@@ -254,12 +253,12 @@ def test_a_hanging_and_a_crashing_decoder_cost_one_video_each(
     jobs = [Job(str(tmp_path / name), 'pyav') for name in names]
     facts = Inspection(jobs, kept, 1, time_limit=1).run()
     assert [facts[job].kind for job in jobs] == ['crashed', 'hung', 'ok']
-    assert 'not done after 1 s' in str(facts[jobs[1]].error)
-    # They get another chance.
+    assert numbers(str(facts[jobs[1]].error).split(': ')[-1]) == ['1']
+    # They are tried again.
     assert [job.path for job in Inspection(jobs, kept, 1, 60).open_jobs] == [jobs[0].path, jobs[1].path]
 
 
-def test_kept_results_survive_as_they_were(tmp_path: Path) -> None:
+def test_saved_results_are_read_back(tmp_path: Path) -> None:
     facts = FileFacts('a "b"\udcff', 'unreadable', 'why', num_frames=3, fps=29.97, digest='x')
     (tmp_path / 'x.jsonl').write_text(json.dumps({'key': 'k', **facts.__dict__}) + '\n[1]\n{"key": "j", "odd": 1}\n')
     assert read_facts(tmp_path / 'x.jsonl') == {'k': facts}

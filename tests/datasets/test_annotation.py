@@ -5,6 +5,7 @@ import pytest
 
 from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
 from dsanet.datasets.frame_names import FrameNames
+from dsanet.datasets.video_datasets import VideoDataset
 from tests.make_videos import write_frames
 
 
@@ -20,7 +21,7 @@ def touch(path):
     path.write_bytes(b'')
 
 
-def test_list_file_gives_one_record_a_line(tmp_path):
+def test_each_list_line_becomes_a_record(tmp_path):
     list_file = write(tmp_path, 'a.mp4 0\nsub/b.mp4\t12\n')
     assert parse_list_file(list_file) == [
         VideoRecord('a.mp4', (0,), list_file, line=1),
@@ -33,14 +34,13 @@ def test_several_labels_are_joined_by_commas(tmp_path):
     several, one = parse_list_file(list_file)
     assert (several.path, several.labels) == ('a, b.mp4', (3, 17))
     assert (one.labels, one.label) == ((0,), 0)
-    message = f"{list_file}:1: 'a, b.mp4' has the labels 3,17; a dataset takes several labels a video with multi_hot="
-    with pytest.raises(ValueError, match=re.escape(message)):
-        _ = several.label
+    with pytest.raises(ValueError, match=rf"{re.escape(list_file)}:1: 'a, b.mp4' .*3,17.*multi_hot="):
+        VideoDataset([], list_file)
     (record,) = parse_list_file(write(tmp_path, 'folder 120 3,17\n'), with_num_frames=True)
     assert (record.path, record.num_frames, record.labels) == ('folder', 120, (3, 17))
 
 
-def test_relative_paths_are_joined_to_data_root_and_absolute_ones_are_not(tmp_path):
+def test_only_relative_paths_are_joined_to_data_root(tmp_path):
     list_file = write(tmp_path, 'a.mp4 0\n/else/b.mp4 1\n')
     paths = [record.path for record in parse_list_file(list_file, data_root='data/videos')]
     assert paths == [os.path.join('data/videos', 'a.mp4'), '/else/b.mp4']
@@ -54,71 +54,70 @@ def test_paths_may_contain_spaces(tmp_path):
     ]
 
 
-def test_frame_lists_have_the_number_of_frames_between_path_and_label(tmp_path):
+def test_frame_list_lines_contain_num_frames(tmp_path):
     list_file = write(tmp_path, 'my folder 120 3\n')
     (record,) = parse_list_file(list_file, with_num_frames=True)
     assert (record.path, record.num_frames, record.label) == ('my folder', 120, 3)
 
 
-def test_blank_lines_and_comments_are_skipped_but_counted(tmp_path):
+def test_blank_lines_and_comments_are_skipped(tmp_path):
     list_file = write(tmp_path, '# made by hand\n\na.mp4 0\n   \n  # b.mp4 7\nc.mp4 1\n')
     records = parse_list_file(list_file)
     assert [(r.path, r.line) for r in records] == [('a.mp4', 3), ('c.mp4', 6)]
     assert records[1].source == f'{list_file}:6'
 
 
-def test_windows_line_ends_and_byte_order_mark_are_tolerated(tmp_path):
+def test_crlf_and_byte_order_mark_are_accepted(tmp_path):
     list_file = write(tmp_path, 'a.mp4 0\r\nb.mp4 1\r\n', encoding='utf-8-sig')
     assert [(r.path, r.label) for r in parse_list_file(list_file)] == [('a.mp4', 0), ('b.mp4', 1)]
 
 
-def test_file_names_that_are_not_utf8_are_kept(tmp_path):
+def test_file_names_need_not_be_utf8(tmp_path):
     (tmp_path / 'train.txt').write_bytes(b'caf\xe9.mp4 0\n')
     (record,) = parse_list_file(str(tmp_path / 'train.txt'))
     assert os.fsencode(record.path) == b'caf\xe9.mp4'
 
 
 @pytest.mark.parametrize(
-    ('line', 'with_num_frames', 'message'),
+    ('line', 'with_num_frames', 'tokens'),
     [
-        ('a.mp4', False, "train.txt:2: 'a.mp4' is not 'path label': 1 field(s) found"),
-        ('a.mp4,3', False, 'separate the fields by spaces or tabs, not by commas'),
-        (
-            'a.mp4 -1',
-            False,
-            "train.txt:2: 'a.mp4 -1' is not 'path label': label must be a whole number from 0 on",
-        ),
-        ('a.mp4 walk', False, "label must be a whole number from 0 on, got 'walk'"),
-        ('a.mp4 1.0', False, "got '1.0'"),
-        ('a.mp4 3, 17', False, 'several labels are joined by commas without spaces, as in 3,17'),
-        ('a.mp4 3 ,17', False, "label must be a whole number from 0 on, got ''"),
-        ('a.mp4 3,17,', False, "label must be a whole number from 0 on, got ''"),
-        ('a.mp4 3,17,3', False, 'a label stands there twice'),
-        ('folder 5 3, 17', True, "num_frames must be a whole number from 0 on, got '3,'"),
-        ('folder 3', True, "'folder 3' is not 'path num_frames label': 2 field(s) found"),
-        ('my folder 3', True, "num_frames must be a whole number from 0 on, got 'folder'"),
-        ('folder 0 3', True, 'num_frames must be at least 1'),
+        ('a.mp4', False, r"'path label'.*\b1\b"),
+        ('a.mp4,3', False, r"'path label'.*\b1\b.*comma"),
+        ('a.mp4 -1', False, r"'path label'.*label.*'-1'"),
+        ('a.mp4 walk', False, "label.*'walk'"),
+        ('a.mp4 1.0', False, r"label.*'1\.0'"),
+        ('a.mp4 3, 17', False, 'comma.*3,17'),
+        ('a.mp4 3 ,17', False, "label.*''"),
+        ('a.mp4 3,17,', False, "label.*''"),
+        ('a.mp4 3,17,3', False, 'label'),
+        ('folder 5 3, 17', True, "num_frames.*'3,'"),
+        ('folder 3', True, r"'path num_frames label'.*\b2\b"),
+        ('my folder 3', True, "num_frames.*'folder'"),
+        ('folder 0 3', True, r'num_frames.*\b1\b'),
+        ('a 12345678901 0', True, 'num_frames.*11.*9'),
+        ('a 3 1234567890', True, 'label.*10.*9'),
     ],
 )
-def test_malformed_line_is_named(tmp_path, line, with_num_frames, message):
+def test_malformed_line_is_an_error_with_line_number(tmp_path, line, with_num_frames, tokens):
     good = 'x 5 0' if with_num_frames else 'x 0'
     list_file = write(tmp_path, f'{good}\n{line}\n')
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=f'train.txt:2: {re.escape(repr(line))} .*{tokens}'):
         parse_list_file(list_file, with_num_frames=with_num_frames)
 
 
 def test_list_without_videos_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="names no video; expected lines of the form 'path label'"):
+    with pytest.raises(ValueError, match="train.txt .*'path label'"):
         parse_list_file(write(tmp_path, '# nothing\n\n'))
 
 
-def test_missing_list_is_named_by_its_absolute_path(tmp_path, monkeypatch):
+@pytest.mark.parametrize(('read', 'kind'), [(parse_list_file, 'list file'), (read_class_names, 'class file')])
+def test_missing_file_is_named_by_absolute_path(tmp_path, monkeypatch, read, kind):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=re.escape(f'no list file {str(tmp_path / "no.txt")!r}')):
-        parse_list_file('no.txt')
+    with pytest.raises(FileNotFoundError, match=rf'{kind}.*{re.escape(str(tmp_path / "no.txt"))}'):
+        read('no.txt')
 
 
-def test_class_names_are_one_a_line(tmp_path):
+def test_class_names_are_read_line_by_line(tmp_path):
     assert read_class_names(write(tmp_path, '\ufeffapply eye makeup\r\narchery\r\n\r\n')) == [
         'apply eye makeup',
         'archery',
@@ -126,24 +125,19 @@ def test_class_names_are_one_a_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('text', 'message'),
+    ('text', 'tokens'),
     [
-        ('walk\n\nsit\n', 'classes.txt:2: empty line'),
-        ('walk\nsit\nwalk\n', "classes.txt:3: class 'walk' stands already in line 1"),
-        ('\n\n', 'names no class'),
+        ('walk\n\nsit\n', 'classes.txt:2: empty'),
+        ('walk\nsit\nwalk\n', r"classes.txt:3: .*'walk'.*\b1\b"),
+        ('\n\n', 'classes.txt .*class'),
     ],
 )
-def test_bad_class_file_is_refused(tmp_path, text, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_class_file_is_refused(tmp_path, text, tokens):
+    with pytest.raises(ValueError, match=tokens):
         read_class_names(write(tmp_path, text, name='classes.txt'))
 
 
-def test_missing_class_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no class file'):
-        read_class_names(str(tmp_path / 'classes.txt'))
-
-
-def test_class_folders_are_labeled_in_the_order_of_their_names(tmp_path):
+def test_class_folders_are_labeled_in_alphabetical_order(tmp_path):
     for name in (
         'walk/2.MP4',
         'walk/1.avi',
@@ -164,16 +158,16 @@ def test_class_folders_are_labeled_in_the_order_of_their_names(tmp_path):
     assert records[0].source == str(tmp_path / 'sit')
 
 
-def test_given_class_names_decide_the_labels_of_class_folders(tmp_path):
+def test_class_names_determine_labels_of_class_folders(tmp_path):
     touch(tmp_path / 'walk/1.mp4')
     records, names = scan_class_folders(str(tmp_path), class_names=['walk', 'fall', 'sit'])
     assert names == ['walk', 'fall', 'sit']
     assert [r.label for r in records] == [0]
-    with pytest.raises(ValueError, match='walk.* is none of the 2 classes: fall, sit'):
+    with pytest.raises(ValueError, match='walk.* 2 .*fall, sit'):
         scan_class_folders(str(tmp_path), class_names=['fall', 'sit'])
 
 
-def test_frame_folders_are_counted_by_their_file_names(tmp_path):
+def test_frame_folders_are_counted_by_file_name(tmp_path):
     folder = write_frames(tmp_path / 'walk' / 'clip 1', num_frames=3)
     touch(tmp_path / 'walk' / 'clip 1' / 'flow_x_00001.jpg')
     touch(tmp_path / 'walk' / 'clip 1' / 'img_cover.jpg')
@@ -182,37 +176,29 @@ def test_frame_folders_are_counted_by_their_file_names(tmp_path):
     assert (record.path, record.num_frames, record.label, names) == (folder, 3, 0, ['walk'])
 
 
-def test_a_folder_that_lacks_frames_is_named(tmp_path):
+def test_frame_folder_with_gaps_is_refused(tmp_path):
     folder = write_frames(tmp_path / 'walk' / 'clip', num_frames=5)
-    with pytest.raises(ValueError, match=rf"'{folder}': the first frame is number 1, not 0 \(frames called 'img_"):
+    with pytest.raises(ValueError, match=rf"'{folder}': .*\b1\b.*\b0\b.*img_"):
         scan_class_folders(str(tmp_path), FrameNames('img_{:05d}.jpg', start_index=0))
     (tmp_path / 'walk' / 'clip' / 'img_00003.jpg').unlink()
-    with pytest.raises(ValueError, match=rf"'{folder}': frames 1 to 5 are there but for 3"):
+    with pytest.raises(ValueError, match=rf"'{folder}': .*\b3\b"):
         scan_class_folders(str(tmp_path), FrameNames('img_{:05d}.jpg'))
 
 
-def test_missing_videos_in_class_folders_say_what_was_looked_for(tmp_path):
-    with pytest.raises(ValueError, match='has no class folder; looked for root/class/video'):
+def test_class_folders_without_videos_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=rf'{tmp_path}.* root/class/video'):
         scan_class_folders(str(tmp_path))
     touch(tmp_path / 'walk/1.txt')
-    with pytest.raises(ValueError, match=r"walk' has no video ending in .*\.avi"):
+    with pytest.raises(ValueError, match=r"walk' .*\.avi"):
         scan_class_folders(str(tmp_path))
-    with pytest.raises(ValueError, match="walk' has no folder of frames called 'f_{:d}.png'"):
+    with pytest.raises(ValueError, match="walk' .*'f_{:d}.png'"):
         scan_class_folders(str(tmp_path), FrameNames('f_{:d}.png'))
-    with pytest.raises(FileNotFoundError, match='no folder .*looked for class folders'):
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/nowhere'):
         scan_class_folders(str(tmp_path / 'nowhere'))
 
 
-def test_utf_16_is_recognized(tmp_path):
-    for name, read in (('list file', parse_list_file), ('class file', read_class_names)):
-        file = tmp_path / 'a.txt'
-        file.write_bytes('a.mp4 0\n'.encode('utf-16'))
-        with pytest.raises(ValueError, match=rf'a.txt:1: .* has zero bytes: save the {name} as UTF-8 \(is it UTF-16'):
-            read(str(file))
-
-
-@pytest.mark.parametrize(('line', 'name'), [('a 12345678901 0', 'num_frames'), ('a 3 1234567890', 'label')])
-def test_numbers_that_must_be_something_else_are_refused(tmp_path, line, name):
-    (tmp_path / 'a.txt').write_text(f'{line}\n')
-    with pytest.raises(ValueError, match=rf'a.txt:1: .*: {name} has 1[01] digits, of which 9 make sense'):
-        parse_list_file(str(tmp_path / 'a.txt'), with_num_frames=True)
+@pytest.mark.parametrize('read', [parse_list_file, read_class_names])
+def test_utf_16_file_is_refused(tmp_path, read):
+    (tmp_path / 'a.txt').write_bytes('a.mp4 0\n'.encode('utf-16'))
+    with pytest.raises(ValueError, match=r'a.txt:1: .*UTF-8.*UTF-16'):
+        read(str(tmp_path / 'a.txt'))

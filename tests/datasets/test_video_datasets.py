@@ -21,7 +21,7 @@ from tests.make_videos import read_index, write_frames, write_video
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """A dataset of two videos and two folders of frames, by list and by class folder."""
+    """Two videos and two folders of frames, with list files and in class folders."""
     root = tmp_path_factory.mktemp('data')
     for name in ('sit/a b', 'walk/c'):
         (root / 'videos' / name).parent.mkdir(parents=True)
@@ -53,7 +53,7 @@ class Raise(Transform):
         raise self.error
 
 
-def test_video_dataset_gives_labeled_inputs(root):
+def test_video_dataset_returns_labeled_inputs(root):
     dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'), str(root / 'classes.txt'))
     assert len(dataset) == 2
     assert dataset.class_names == ['sit', 'walk']
@@ -66,7 +66,7 @@ def test_video_dataset_gives_labeled_inputs(root):
     assert indices(sample) == [8, 10, 12, 26, 28, 30]
 
 
-def test_frames_dataset_gives_labeled_inputs(root):
+def test_raw_frames_dataset_returns_labeled_inputs(root):
     dataset = RawFramesDataset(frames_pipeline(), str(root / 'frames.txt'), str(root / 'frames'))
     assert dataset.class_names is None
     # 15 possible starts in two segments: centers 3 and 11.
@@ -74,7 +74,7 @@ def test_frames_dataset_gives_labeled_inputs(root):
     assert dataset[1]['label'] == 1
 
 
-def test_frame_names_are_options(tmp_path):
+def test_filename_tmpl_and_start_index_are_options(tmp_path):
     write_frames(tmp_path / 'a', 10, filename_tmpl='f{:d}.png', start_index=0)
     (tmp_path / 'list.txt').write_text('a 10 0\n')
     dataset = RawFramesDataset(
@@ -84,7 +84,7 @@ def test_frame_names_are_options(tmp_path):
 
 
 @pytest.mark.parametrize('dataset_class', [VideoDataset, RawFramesDataset])
-def test_without_a_list_the_class_folders_are_the_data_set(root, dataset_class):
+def test_class_folders_are_used_without_list_file(root, dataset_class):
     videos = dataset_class is VideoDataset
     pipeline = video_pipeline() if videos else frames_pipeline()
     dataset = dataset_class(pipeline, data_root=str(root / ('videos' if videos else 'frames')))
@@ -93,20 +93,13 @@ def test_without_a_list_the_class_folders_are_the_data_set(root, dataset_class):
     assert dataset[1]['inputs'].shape == (1, 2, 3, 3, 72, 128)
 
 
-def test_a_class_file_decides_the_labels_of_class_folders(root, tmp_path):
-    (tmp_path / 'classes.txt').write_text('walk\nfall\nsit\n')
-    dataset = VideoDataset(video_pipeline(), data_root=str(root / 'videos'), class_file=str(tmp_path / 'classes.txt'))
-    assert dataset.labels.tolist() == [2, 0]
-    assert dataset.class_names == ['walk', 'fall', 'sit']
-
-
-def test_relative_paths_without_data_root_start_at_the_working_directory(root, monkeypatch):
+def test_paths_without_data_root_start_at_working_directory(root, monkeypatch):
     monkeypatch.chdir(root / 'videos')
     dataset = VideoDataset(video_pipeline(), '../videos.txt')
     assert dataset[0]['path'] == 'sit/a b.mp4'
 
 
-def test_a_config_builds_the_data_set(root):
+def test_dataset_is_built_from_config(root):
     cfg = dict(
         type='VideoDataset',
         list_file=str(root / 'videos.txt'),
@@ -122,7 +115,7 @@ def test_a_config_builds_the_data_set(root):
     assert build(cfg, DATASETS)[0]['inputs'].shape == (1, 2, 3, 3, 64, 32)
 
 
-def test_samples_are_a_function_of_seed_epoch_and_index(root):
+def test_samples_depend_only_on_seed_epoch_index(root):
     class Draw(Transform):
         requires = ('rng',)
 
@@ -143,7 +136,7 @@ def test_samples_are_a_function_of_seed_epoch_and_index(root):
     assert dataset[-1]['drawn'] == drawn[0, 0, 1]
 
 
-def test_an_index_may_be_of_numpy(root):
+def test_index_may_be_a_numpy_integer(root):
     dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'))
     one, *others = (dataset[key] for key in (1, np.int64(1), (0, np.int64(1)), np.array(1)))
     for other in others:
@@ -154,33 +147,31 @@ def test_an_index_may_be_of_numpy(root):
         dataset[1.5]
 
 
-def test_index_beyond_the_end_is_refused(root):
+def test_index_out_of_range_is_refused(root):
     dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'))
     with pytest.raises(IndexError):
         dataset[2]
 
 
-def test_pipeline_is_checked_when_the_data_set_is_built(root):
-    with pytest.raises(ValueError, match='needs num_frames, which neither VideoDataset nor an earlier step gives'):
+def test_pipeline_is_checked_at_construction(root):
+    with pytest.raises(ValueError, match=r'\b0 SampleSnippets .*num_frames.*VideoDataset'):
         VideoDataset(frames_pipeline(), str(root / 'videos.txt'), str(root / 'videos'))
 
 
-def test_missing_video_names_the_line_the_path_and_what_it_is_relative_to(root):
+def test_missing_video_names_line_path_and_data_root(root):
     list_file = root / 'wrong.txt'
     list_file.write_text('sit/a b.mp4 0\nsit/none.mp4 0\n')
     data_root = str(root / 'videos')
     dataset = VideoDataset(video_pipeline(), str(list_file), data_root)
     path = root / 'videos' / 'sit/none.mp4'
-    message = re.escape(f'{list_file}:2: no video {path} (relative paths are joined to data_root={data_root!r})')
-    with pytest.raises(FileNotFoundError, match=message):
+    with pytest.raises(FileNotFoundError, match=f'{list_file}:2: .*{path}.*data_root={data_root!r}'):
         dataset[1]
 
 
-def test_missing_video_without_data_root_names_the_working_directory(root, monkeypatch, tmp_path):
+def test_missing_video_names_working_directory_without_data_root(root, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'))
-    message = re.escape(f'{tmp_path}/sit/a b.mp4 (relative paths are joined to the working directory')
-    with pytest.raises(FileNotFoundError, match=message):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/sit/a b.mp4.*'{tmp_path}'"):
         dataset[0]
 
 
@@ -194,7 +185,7 @@ def test_missing_video_without_data_root_names_the_working_directory(root, monke
         (UnicodeDecodeError('utf-8', b'', 0, 1, 'bad'), RuntimeError, r'bad \[UnicodeDecodeError\]'),
     ],
 )
-def test_errors_keep_their_type_and_name_the_video(root, error, kind, text):
+def test_errors_keep_their_type_and_name_video(root, error, kind, text):
     dataset = VideoDataset([Raise(error)], str(root / 'videos.txt'), str(root / 'videos'))
     with pytest.raises(kind, match=rf'videos.txt:2: {root}/videos/walk/c.mp4: .*{text}') as caught:
         dataset[1]
@@ -202,7 +193,7 @@ def test_errors_keep_their_type_and_name_the_video(root, error, kind, text):
     assert caught.value.__cause__ is error
 
 
-def test_an_error_after_opening_closes_the_video(root, monkeypatch):
+def test_error_after_opening_closes_the_video(root, monkeypatch):
     closed = []
 
     class Watched(PyAVReader):
@@ -217,40 +208,30 @@ def test_an_error_after_opening_closes_the_video(root, monkeypatch):
     assert closed == [dataset.records[0].path]
 
 
-def test_good_labels_pass(root):
-    VideoDataset(
-        video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'), str(root / 'classes.txt')
-    ).check_labels(2)
-
-
-def test_label_out_of_range_is_named_by_file_and_line(tmp_path):
+def test_label_out_of_range_names_file_and_line(tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('a.mp4 0\nb.mp4 5\nc.mp4 7\n')
-    message = re.escape(f"{list_file}:2: label 5 of 'b.mp4' is too large: num_classes=5 allows 0 to 4, ")
-    message += r'the largest label is 7\. Is num_classes=8 meant\?$'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"{list_file}:2: .*\b5\b.*'b.mp4'.*num_classes=5.*\b7\b.*num_classes=8"):
         VideoDataset(video_pipeline(), str(list_file)).check_labels(5)
 
 
 def test_labels_counted_from_one_are_recognized(tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('a.mp4 1\nb.mp4 2\nc.mp4 3\n')
-    with pytest.raises(
-        ValueError, match=r':3: label 3 .*the largest label is 3\. No label is 0: they look counted from 1; s'
-    ):
+    with pytest.raises(ValueError, match=r':3: .*num_classes=3.*\b0\b.*subtract 1'):
         VideoDataset(video_pipeline(), str(list_file)).check_labels(3)
 
 
-def test_another_number_of_class_names_is_refused(root):
-    with pytest.raises(ValueError, match='classes.txt has 2 classes, but num_classes=3'):
-        VideoDataset(
-            video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'), str(root / 'classes.txt')
-        ).check_labels(3)
-    with pytest.raises(ValueError, match='videos has 2 classes, but num_classes=3'):
+def test_wrong_number_of_class_names_is_refused(root):
+    dataset = VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'), str(root / 'classes.txt'))
+    dataset.check_labels(2)
+    with pytest.raises(ValueError, match=r'classes.txt .*\b2\b.*num_classes=3'):
+        dataset.check_labels(3)
+    with pytest.raises(ValueError, match=r'videos .*\b2\b.*num_classes=3'):
         VideoDataset(video_pipeline(), data_root=str(root / 'videos')).check_labels(3)
 
 
-def test_multi_hot_labels_have_an_entry_a_class(root, tmp_path):
+def test_multi_hot_labels_have_one_entry_per_class(root, tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('sit/a b.mp4 4,1\nwalk/c.mp4 0\n')
     dataset = VideoDataset(video_pipeline(), str(list_file), str(root / 'videos'), multi_hot=5)
@@ -261,7 +242,7 @@ def test_multi_hot_labels_have_an_entry_a_class(root, tmp_path):
     dataset.check_labels(5)
 
 
-def test_multi_hot_labels_of_frame_folders_and_class_folders(root, tmp_path):
+def test_multi_hot_works_with_frame_and_class_folders(root, tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('walk/c 20 0,2\n')
     dataset = RawFramesDataset(frames_pipeline(), str(list_file), str(root / 'frames'), multi_hot=3)
@@ -270,58 +251,41 @@ def test_multi_hot_labels_of_frame_folders_and_class_folders(root, tmp_path):
     assert folders[1]['label'].tolist() == [0, 1]
 
 
-def test_several_labels_need_multi_hot(root, tmp_path):
-    list_file = tmp_path / 'train.txt'
-    list_file.write_text('a.mp4 1\nb.mp4 3,17\n')
-    message = re.escape(f"{list_file}:2: 'b.mp4' has the labels 3,17") + '.*multi_hot=<number of classes>'
-    with pytest.raises(ValueError, match=message):
-        VideoDataset(video_pipeline(), str(list_file))
-
-
-def test_multi_hot_must_be_the_number_of_classes(tmp_path):
+def test_multi_hot_must_equal_num_classes(tmp_path):
     list_file = tmp_path / 'train.txt'
     list_file.write_text('a.mp4 0\nb.mp4 1,6,5\n')
-    message = re.escape(f"{list_file}:2: label 6 of 'b.mp4' is too large: multi_hot=5 allows 0 to 4, ")
-    message += r'the largest label is 6\. Is multi_hot=7 meant\?$'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"{list_file}:2: .*\b6\b.*'b.mp4'.*multi_hot=5.*multi_hot=7"):
         VideoDataset(video_pipeline(), str(list_file), multi_hot=5)
-    with pytest.raises(ValueError, match='multi_hot=7 is the number of classes, but num_classes=8'):
+    with pytest.raises(ValueError, match='multi_hot=7.*num_classes=8'):
         VideoDataset(video_pipeline(), str(list_file), multi_hot=7).check_labels(8)
-    with pytest.raises(ValueError, match='multi_hot must be a whole number of at least 1, got 0'):
+    with pytest.raises(ValueError, match=r'multi_hot .*\b1\b.*\b0\b'):
         VideoDataset(video_pipeline(), str(list_file), multi_hot=0)
 
 
-def test_classes_of_a_step_must_be_classes_of_the_model(root):
+def test_classes_of_transforms_must_be_below_num_classes(root):
     pipeline = [*video_pipeline()[:-1], Flip(1, swap_labels=((0, 1), (5, 3))), PackInputs()]
     arguments = (pipeline, str(root / 'videos.txt'), str(root / 'videos'))
     dataset = VideoDataset(*arguments)
     assert [dataset[i]['label'] for i in range(2)] == [1, 0]
     dataset.check_labels(6)
-    message = 'step 3 Flip of the pipeline is about class 5, but {}=5 allows 0 to 4'
-    with pytest.raises(ValueError, match=message.format('num_classes')):
+    with pytest.raises(ValueError, match=r'\b3 Flip .*class 5.*num_classes=5'):
         dataset.check_labels(5)
-    with pytest.raises(ValueError, match=message.format('multi_hot')):
+    with pytest.raises(ValueError, match=r'\b3 Flip .*class 5.*multi_hot=5'):
         VideoDataset(*arguments, multi_hot=5)
 
 
-def test_nothing_to_read_from_is_refused():
-    with pytest.raises(ValueError, match='list_file and data_root are both None'):
+def test_list_file_or_data_root_is_required():
+    with pytest.raises(ValueError, match='list_file.*data_root'):
         VideoDataset(video_pipeline())
 
 
-def test_missing_data_root_is_refused_at_once(root):
-    with pytest.raises(FileNotFoundError, match="data_root='nowhere' is no folder .looked for '/"):
+def test_missing_data_root_is_refused(root):
+    with pytest.raises(FileNotFoundError, match="data_root='nowhere' .*/nowhere"):
         VideoDataset(video_pipeline(), str(root / 'videos.txt'), 'nowhere')
 
 
-@pytest.mark.parametrize('filename_tmpl', ['img.jpg', 'img_{:05d}_{:d}.jpg', 'img_{name}.jpg', 'img_{:x.jpg'])
-def test_template_needs_one_number(root, filename_tmpl):
-    with pytest.raises(ValueError, match=re.escape(f'filename_tmpl={filename_tmpl!r} must have one field')):
-        RawFramesDataset(frames_pipeline(), data_root=str(root / 'frames'), filename_tmpl=filename_tmpl)
-
-
 class ReadName(Transform):
-    """Stands for decoding: gives a random number; videos called bad... cannot be read."""
+    """Return a random number in place of frames; videos named bad... cannot be read."""
 
     requires = ('path', 'rng')
     provides = ('inputs',)
@@ -334,29 +298,25 @@ class ReadName(Transform):
 
 
 def named(tmp_path, lines, on_error='resample', **options):
-    """Return a dataset of videos that are names only."""
+    """Return a dataset of video names without files."""
     (tmp_path / 'names.txt').write_text(''.join(f'{line}\n' for line in lines))
     dataset = VideoDataset([ReadName()], str(tmp_path / 'names.txt'), **options)
     dataset.on_error = on_error
     return dataset
 
 
-def test_bad_sample_keeps_its_type_and_carries_path_reason_and_source(tmp_path, root):
-    with pytest.raises(BadSample, match=r'names.txt:2: bad is bad') as caught:
+def test_bad_sample_has_path_reason_and_source(tmp_path, root):
+    with pytest.raises(BadSample, match=r'names.txt:2: bad ') as caught:
         named(tmp_path, ['a 0', 'bad 1'], 'raise')[1]
     error = caught.value
     assert (error.path, error.reason, error.source) == ('bad', 'is bad', f'{tmp_path}/names.txt:2')
     (tmp_path / 'gone.txt').write_text('gone.mp4 0\n')
     with pytest.raises(MissingSample) as caught:
         VideoDataset(video_pipeline(), str(tmp_path / 'gone.txt'))[0]
-    assert (caught.value.path, caught.value.reason) == ('gone.mp4', 'is missing')
+    assert (caught.value.path, VideoDataset.on_error) == ('gone.mp4', 'raise')
 
 
-def test_raising_is_the_default(tmp_path):
-    assert VideoDataset.on_error == 'raise'
-
-
-def test_another_sample_of_the_class_stands_in_and_says_so(tmp_path):
+def test_bad_sample_is_replaced_by_same_class(tmp_path):
     lines = ['bad1 0', 'a 0', 'b 0', 'c 1', 'd 1', 'bad2 0']
     dataset = named(tmp_path, lines)
     seen = set()
@@ -375,7 +335,7 @@ def test_another_sample_of_the_class_stands_in_and_says_so(tmp_path):
     assert 'bad' not in dataset[0, 1]
 
 
-def test_what_stands_in_is_a_function_of_seed_epoch_and_index(tmp_path):
+def test_replacement_depends_only_on_seed_epoch_index(tmp_path):
     lines = ['bad1 0', 'bad2 0'] + [f'v{n} 0' for n in range(40)]
     drawn = {}
     for seed in (0, 1):
@@ -392,28 +352,27 @@ def test_what_stands_in_is_a_function_of_seed_epoch_and_index(tmp_path):
     assert not usual & {value for _, value in drawn.values()}
 
 
-def test_a_class_without_a_good_sample_is_stood_in_for_by_another(tmp_path):
+def test_replacement_may_come_from_another_class(tmp_path):
     sample = named(tmp_path, ['bad1 0', 'bad2 0', 'a 1'])[0]
     assert (sample['path'], sample['label'], sample['index']) == ('a', 1, 2)
     assert {bad['path'] for bad in sample['bad']} == {'bad1', 'bad2'}
 
 
-def test_a_data_set_that_is_bad_all_over_ends_with_the_reasons(tmp_path):
-    message = r'3 samples in a row are bad.*data_root or the decoder.*names.txt:1: bad0: is bad; .*names.txt'
-    with pytest.raises(RuntimeError, match=message):
+def test_too_many_bad_samples_raise_with_reasons(tmp_path):
+    with pytest.raises(RuntimeError, match=r'\b3 .*data_root.*names.txt:1: bad0: is bad; .*names.txt'):
         named(tmp_path, ['bad0 0', 'bad1 1', 'bad2 0'])[0]
-    with pytest.raises(RuntimeError, match='11 samples in a row are bad'):
+    with pytest.raises(RuntimeError, match=r'\b11\b'):
         named(tmp_path, [f'bad{n} {n % 2}' for n in range(50)])[7]
 
 
-def test_other_errors_are_never_resampled(root):
+def test_other_errors_are_not_resampled(root):
     dataset = VideoDataset([Raise(ValueError('crop too large'))], str(root / 'videos.txt'), str(root / 'videos'))
     dataset.on_error = 'resample'
     with pytest.raises(ValueError, match='crop too large'):
         dataset[0]
 
 
-def test_multi_hot_samples_are_stood_in_for_by_equal_ones(tmp_path):
+def test_multi_hot_replacement_has_equal_labels(tmp_path):
     dataset = named(tmp_path, ['bad 0,2', 'a 0', 'b 2,0', 'c 0,1,2'], multi_hot=3)
     for epoch in range(5):
         assert dataset[epoch, 0]['path'] == 'b'
@@ -427,7 +386,7 @@ def test_repetitions_of_an_epoch_differ(tmp_path):
     assert drawn[0] == dataset[0, 0]['inputs'] == np.random.default_rng((0, 0, 0)).random()
 
 
-def test_classes_leave_the_others_out_and_are_renumbered(tmp_path):
+def test_classes_option_filters_and_renumbers_labels(tmp_path):
     (tmp_path / 'classes.txt').write_text('sit\nwalk\nrun\nfall\n')
     lines = ['a 0', 'b 1', 'c 2', 'd 3', 'e 2']
     for classes in (['fall', 'run'], [3, 2], ['fall', 2]):
@@ -440,12 +399,12 @@ def test_classes_leave_the_others_out_and_are_renumbered(tmp_path):
         ]
         assert dataset.labels.tolist() == [1, 0, 1]
         dataset.check_labels(2)
-    with pytest.raises(ValueError, match=r"classes=\['fall', 2\] has 2 classes, but num_classes=4"):
+    with pytest.raises(ValueError, match=r"classes=\['fall', 2\] .*\b2\b.*num_classes=4"):
         dataset.check_labels(4)
     assert named(tmp_path, lines, classes=(2, 0)).labels.tolist() == [1, 0, 0]
 
 
-def test_classes_of_folders_and_of_several_labels(root, tmp_path):
+def test_classes_option_works_with_folders_and_multi_hot(root, tmp_path):
     dataset = RawFramesDataset(frames_pipeline(), data_root=str(root / 'frames'), classes=['walk'])
     assert ([r.label for r in dataset.records], dataset.class_names) == ([0], ['walk'])
     dataset = named(tmp_path, ['a 0,3', 'b 1', 'c 3,2'], multi_hot=2, classes=[3, 0])
@@ -453,31 +412,31 @@ def test_classes_of_folders_and_of_several_labels(root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('classes', 'text'),
+    ('classes', 'tokens'),
     [
-        (['jump'], "classes has 'jump', which is none of the 2 classes"),
-        (['wal'], "Did you mean 'walk'?"),
-        ([2], 'classes has 2, but the classes are 0 to 1'),
-        ([-1], 'classes has -1, but'),
-        (['walk', 1], 'must name at least one class, and none twice'),
-        ([], 'must name at least one class, and none twice'),
+        (['jump'], r"'jump'.*\b2\b"),
+        (['wal'], "'wal'.*'walk'"),
+        ([2], r'\b2\b.*\b0\b.*\b1\b'),
+        ([-1], r'-1.*\b0\b.*\b1\b'),
+        (['walk', 1], r"=\['walk', 1\]"),
+        ([], r'=\[\]'),
     ],
 )
-def test_wrong_classes_are_refused(tmp_path, classes, text):
+def test_wrong_classes_are_refused(tmp_path, classes, tokens):
     (tmp_path / 'classes.txt').write_text('sit\nwalk\n')
-    with pytest.raises(ValueError, match=re.escape(text)):
+    with pytest.raises(ValueError, match=f'classes.*{tokens}'):
         named(tmp_path, ['a 0', 'b 1'], class_file=str(tmp_path / 'classes.txt'), classes=classes)
 
 
-def test_classes_without_names_must_occur_and_cannot_be_named(tmp_path):
-    with pytest.raises(ValueError, match=r'names.txt has no video of the classes \[5\]'):
+def test_classes_without_class_names_must_occur(tmp_path):
+    with pytest.raises(ValueError, match=r'names.txt .*\[5\]'):
         named(tmp_path, ['a 0', 'b 1'], classes=[1, 5])
-    with pytest.raises(ValueError, match="the name 'walk', but names are known with class_file only"):
+    with pytest.raises(ValueError, match="'walk'.*class_file"):
         named(tmp_path, ['a 0', 'b 1'], classes=['walk'])
     (tmp_path / 'classes.txt').write_text('sit\nwalk\nrun\n')
     split = named(tmp_path, ['a 0', 'b 1'], class_file=str(tmp_path / 'classes.txt'), classes=['run', 'sit'])
     assert split.labels.tolist() == [1]
-    with pytest.raises(ValueError, match=r"names.txt has no video of the classes \['run'\]"):
+    with pytest.raises(ValueError, match=r"names.txt .*\['run'\]"):
         named(tmp_path, ['a 0', 'b 1'], class_file=str(tmp_path / 'classes.txt'), classes=['run'])
 
 
@@ -491,7 +450,7 @@ def mixed(tmp_path, weights=None):
     return dataset
 
 
-def test_mixed_data_sets_are_one(tmp_path):
+def test_mixed_dataset_concatenates_its_datasets(tmp_path):
     dataset = mixed(tmp_path)
     assert len(dataset) == 7
     assert [dataset[i]['path'] for i in (0, 2, 3, 5, 6, -1)] == ['a', 'b', 'c', 'd', 'e', 'e']
@@ -499,22 +458,22 @@ def test_mixed_data_sets_are_one(tmp_path):
     assert dataset.labels.tolist() == [0, 1, 1, 1, 0, 0, 2]
     assert [record.path for record in dataset.records] == ['a', 'bad1', 'b', 'c', 'bad2', 'd', 'e']
     assert dataset.provides == {'inputs', 'path', 'label', 'index', 'rng'}
-    # The place in the mixture counts, so that equal places in its parts do not draw the same.
+    # The random numbers depend on the index in the mixed dataset.
     dataset.seed = 3
     assert dataset[1, 3]['inputs'] == np.random.default_rng((3, 1, 3)).random()
     dataset.check_labels(3)
-    with pytest.raises(ValueError, match="two/names.txt:4: label 2 of 'e' is too large: num_classes=2"):
+    with pytest.raises(ValueError, match=r"two/names.txt:4: .*\b2\b.*'e'.*num_classes=2"):
         dataset.check_labels(2)
 
 
-def test_bad_samples_of_a_mixture_are_stood_in_for_by_the_same_part(tmp_path):
+def test_mixed_dataset_replaces_within_the_same_dataset(tmp_path):
     dataset = mixed(tmp_path)
     assert (dataset[1]['path'], dataset[1]['index'], dataset[1]['bad'][0]['path']) == ('b', 2, 'bad1')
     assert (dataset[4]['path'], dataset[4]['index'], dataset[4]['bad'][0]['path']) == ('d', 5, 'bad2')
     assert dataset[1]['bad'][0]['source'] == f'{tmp_path}/one/names.txt:2'
 
 
-def test_a_config_builds_a_mixture(root):
+def test_mixed_dataset_is_built_from_config(root):
     frames = dict(
         type='RawFramesDataset',
         list_file=str(root / 'frames.txt'),
@@ -538,25 +497,25 @@ def test_a_config_builds_a_mixture(root):
     assert dataset.weights == [1.0, 0.5]
     assert dataset.class_names == ['sit', 'walk']
     assert [dataset[i]['inputs'].shape[2:4] for i in (0, 2)] == [(3, 3), (3, 3)]
-    with pytest.raises(KeyError, match=r'dataset.datasets.1.pipelin is not an argument of RawFramesDataset'):
+    with pytest.raises(KeyError, match=r'dataset.datasets.1.pipelin .*RawFramesDataset'):
         build(dict(type='MixedDataset', datasets=[videos, frames | {'pipelin': 1}]), DATASETS)
 
 
-def test_parts_that_do_not_fit_together_are_refused(tmp_path, root):
+def test_mixed_dataset_refuses_incompatible_datasets(tmp_path, root):
     one = named(tmp_path, ['a 0'])
-    with pytest.raises(ValueError, match='datasets is empty'):
+    with pytest.raises(ValueError, match='datasets'):
         MixedDataset([])
-    with pytest.raises(ValueError, match='a MixedDataset is part of another'):
+    with pytest.raises(ValueError, match='MixedDataset'):
         MixedDataset([one, MixedDataset([one])])
     for weights in ([1], [1, 0], [1, -1], [1, float('inf')], [1, float('nan')]):
-        with pytest.raises(ValueError, match=r'weights=.* must be 2 numbers above 0, one for each dataset'):
+        with pytest.raises(ValueError, match=rf'weights={re.escape(repr(weights))} .*\b2\b'):
             MixedDataset([one, one], weights)
-    with pytest.raises(ValueError, match=r'different multi_hot: \[None, 2\]'):
+    with pytest.raises(ValueError, match=r'multi_hot.*\[None, 2\]'):
         MixedDataset([one, named(tmp_path, ['a 0'], multi_hot=2)])
     (tmp_path / 'classes.txt').write_text('walk\nsit\n')
     two = [
         VideoDataset(video_pipeline(), str(root / 'videos.txt'), str(root / 'videos'), str(file))
         for file in (root / 'classes.txt', tmp_path / 'classes.txt')
     ]
-    with pytest.raises(ValueError, match=r"different classes: \['sit', 'walk'\] and \['walk', 'sit'\]"):
+    with pytest.raises(ValueError, match=r"\['sit', 'walk'\].*\['walk', 'sit'\]"):
         MixedDataset(two)

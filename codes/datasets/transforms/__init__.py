@@ -1,4 +1,4 @@
-"""The steps that make a sample, each in a file of its kind; importing this package registers them."""
+"""Transforms of the data pipeline; importing this package registers them."""
 
 from dsanet.datasets.transforms.base import Transform
 from dsanet.datasets.transforms.compose import Compose

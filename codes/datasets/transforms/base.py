@@ -1,17 +1,17 @@
-"""What every step of a pipeline is: a record in, the same record out, with some keys added or changed.
+"""Base class of the pipeline's transforms: each takes a record, adds or changes some keys, and returns it.
 
 =================  ==================================================================================
 key                value
 =================  ==================================================================================
 ``path``           str, video file or folder of frames
-``label``          int, class from 0 on; float32 (K,) in a dataset with ``multi_hot``
-``index``          int, place in the dataset
+``label``          int, class number; float32 (K,) in a dataset with ``multi_hot``
+``index``          int, index in the dataset
 ``rng``            ``numpy.random.Generator`` of this sample, the only source of randomness
-``num_frames``     int, frames of the whole video
-``filename_tmpl``  str, how frames in a folder are called
+``num_frames``     int, number of frames of the video
+``filename_tmpl``  str, file names of the frames in a folder
 ``start_index``    int, number of the first frame in a folder
 ``reader``         an open ``VideoReader``
-``frame_indices``  int64 (V, U, T), from 0 on whatever ``start_index`` is
+``frame_indices``  int64 (V, U, T), starting at 0, whatever ``start_index`` is
 ``frames``         uint8 RGB (V*U*T, H, W, 3), in the order of ``frame_indices``; crops multiply V
 ``inputs``         uint8 tensor (V, U, C, T, H, W)
 =================  ==================================================================================
@@ -26,34 +26,40 @@ Record = dict[str, Any]
 
 
 class Transform(ABC):
-    """One step. A subclass declares which keys it reads, adds and uses up, so that a chain can be checked.
+    """One step of a pipeline. It declares its keys, so that a pipeline can be checked before it runs.
 
     Attributes:
-        requires: keys that must be there.
-        provides: keys that are there afterward.
-        removes: keys that are gone afterward.
-        classes: class numbers that the step's settings name; the dataset checks that there are such classes.
+        requires: keys that the record must have.
+        provides: keys that the record has afterward.
+        removes: keys that the record no longer has afterward.
+        classes: class numbers in the options of the step; the dataset checks that these classes exist.
     """
 
-    registry: ClassVar = TRANSFORMS  # where the steps of a config are looked up
+    registry: ClassVar = TRANSFORMS  # for the steps of a config
     requires: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
     removes: tuple[str, ...] = ()
     classes: tuple[int, ...] = ()
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for old, new in (('needs', 'requires'), ('gives', 'provides')):
+            if old in vars(cls):
+                raise TypeError(f'{cls.__name__}.{old}: this attribute is now named {new!r}')
+
     @abstractmethod
     def __call__(self, record: Record) -> Record:
-        """Do the step; ``record`` belongs to the pipeline and may be changed."""
+        """Apply the step; ``record`` may be changed in place."""
 
 
 class BadSample(ValueError):
-    """A video or a folder of frames that cannot be read: the data are at fault, not the config.
+    """A video or folder of frames that cannot be read: an error of the data, not of the config.
 
     Args:
-        text: the whole message.
+        text: the complete message.
         path: the video or folder.
-        reason: what is wrong with it.
-        source: the list file and line that name it; empty until the dataset adds it.
+        reason: cause of the error.
+        source: list file and line; empty until the dataset adds it.
     """
 
     def __init__(self, text: str, path: str = '', reason: str = '', source: str = '') -> None:
@@ -64,15 +70,11 @@ class BadSample(ValueError):
 
 
 class MissingSample(BadSample, FileNotFoundError):
-    """A video, folder or frame that is not there."""
+    """A video, folder or frame that does not exist."""
 
 
 def check_count(name: str, value: int, low: int = 1) -> int:
-    """Return ``value`` if it is a whole number of at least ``low``.
-
-    Raises:
-        ValueError: it is not; states name and value.
-    """
+    """Return ``value`` if it is an integer of at least ``low``; otherwise raise a ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f'{name} must be a whole number of at least {low}, got {value!r}')
+        raise ValueError(f'{name} must be an integer of at least {low}, got {value!r}')
     return value

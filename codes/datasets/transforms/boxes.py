@@ -1,6 +1,6 @@
-"""Where crops lie: arithmetic of boxes, without pixels.
+"""Compute crop boxes.
 
-A box is ``(top, left, height, width)`` in pixels. A box that is not larger than the frame lies inside it.
+A box is ``(top, left, height, width)`` in pixels. A box that is not larger than the frame is inside it.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 Box = tuple[int, int, int, int]
 
-# Corners, center, middles of the sides and centers of the quarters, in quarters of the room that a crop has.
+# Corners, center, middles of the sides and centers of the quadrants, in quarters of the free space around a crop.
 _FIXED_POSITIONS = (
     *((0, 0), (0, 4), (4, 0), (4, 4), (2, 2)),
     *((0, 2), (2, 0), (2, 4), (4, 2)),
@@ -25,14 +25,14 @@ def random_area_box(
     aspect_ratio_range: tuple[float, float],
     rng: np.random.Generator,
 ) -> Box:
-    """Draw a box by its part of the frame's area and its width / height, then its place.
+    """Draw a box by its share of the frame area and its aspect ratio (width / height), then its position.
 
-    If ten drawn boxes do not fit, the largest centered box with an allowed aspect ratio is taken.
+    If ten boxes do not fit, return the largest center box with an allowed aspect ratio.
     """
     low, high = aspect_ratio_range
     for _ in range(10):
         area = height * width * rng.uniform(*area_range)
-        # Drawn on a logarithmic scale: twice as wide is as likely as twice as high.
+        # Logarithmic: twice as wide is as likely as twice as high.
         ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
         box_height, box_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < box_height <= height and 0 < box_width <= width:
@@ -44,7 +44,7 @@ def random_area_box(
 
 
 def multi_scale_boxes(height: int, width: int, scales: Sequence[float], max_distort: int) -> list[Box]:
-    """Return all boxes that MultiScaleCrop chooses from: every allowed size at each of 13 positions."""
+    """Return all boxes that MultiScaleCrop draws from: each allowed size at each of 13 positions."""
     sides = [max(1, int(min(height, width) * scale)) for scale in scales]
     sizes = [
         (box_height, box_width)
@@ -60,12 +60,12 @@ def multi_scale_boxes(height: int, width: int, scales: Sequence[float], max_dist
 
 
 def center_box(height: int, width: int, box_height: int, box_width: int) -> Box:
-    """Return the box in the middle of a frame."""
+    """Return the box at the center of a frame."""
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
 def three_boxes(height: int, width: int, box_height: int, box_width: int) -> list[Box]:
-    """Return the boxes at the start, the middle and the end of the longer side, centered on the other."""
+    """Return the boxes at the start, center and end of the longer side, centered along the other."""
     top, left, _, _ = center_box(height, width, box_height, box_width)
     if width >= height:
         return [(top, x, box_height, box_width) for x in (0, left, width - box_width)]
@@ -73,6 +73,6 @@ def three_boxes(height: int, width: int, box_height: int, box_width: int) -> lis
 
 
 def five_boxes(height: int, width: int, box_height: int, box_width: int) -> list[Box]:
-    """Return the boxes in the corners (top left, top right, bottom left, bottom right) and in the middle."""
+    """Return the boxes at the corners (top left, top right, bottom left, bottom right) and at the center."""
     corners = [(y, x, box_height, box_width) for y in (0, height - box_height) for x in (0, width - box_width)]
     return [*corners, center_box(height, width, box_height, box_width)]

@@ -1,4 +1,4 @@
-"""A chain of steps, checked when it is built."""
+"""A sequence of transforms that is checked when it is built."""
 
 from collections.abc import Sequence
 
@@ -7,53 +7,52 @@ from dsanet.datasets.transforms.base import Record, Transform
 
 
 class Compose:
-    """Run steps one after the other.
+    """Apply transforms one after another.
 
     Args:
         transforms: the steps.
-        provided: keys of the record that the chain starts from.
-        owner: who provides them, for the error.
+        provided: keys of the initial record.
+        owner: name of the class that provides them, for the error message.
 
     Attributes:
-        provides: all keys that are there at the end.
+        provides: keys of the final record.
 
     Raises:
-        TypeError: a step is no Transform.
-        ValueError: a step needs a key that nothing before it gives, or that a step before it uses up.
+        TypeError: a step is not a Transform.
+        ValueError: a step requires a key that is not provided, or that an earlier step has removed.
     """
 
     def __init__(self, transforms: Sequence[Transform], provided: Sequence[str], owner: str) -> None:
-        there = set(provided)
-        used_up: dict[str, str] = {}
+        keys = set(provided)
+        removed_by: dict[str, str] = {}
         for number, transform in enumerate(transforms):
             if not isinstance(transform, Transform):
-                raise TypeError(f'step {number} of the pipeline must be a Transform object, got {transform!r}')
+                raise TypeError(f'pipeline step {number} must be a Transform object, got {transform!r}')
             step = f'step {number} {type(transform).__name__}'
             for key in transform.requires:
-                if key in there:
+                if key in keys:
                     continue
-                if key in used_up:
-                    raise ValueError(f'{step} needs {key}, which {used_up[key]} uses up')
-                raise ValueError(f'{step} needs {key}, which neither {owner} nor an earlier step gives{_givers(key)}')
-            there |= set(transform.provides)
-            there -= set(transform.removes)
-            used_up |= {key: step for key in transform.removes}
+                if key in removed_by:
+                    raise ValueError(f'pipeline {step} requires {key!r}, which {removed_by[key]} removes')
+                raise ValueError(
+                    f'pipeline {step} requires {key!r}, which neither {owner} nor an earlier step provides'
+                    f'{_providers_hint(key)}'
+                )
+            keys |= set(transform.provides)
+            keys -= set(transform.removes)
+            removed_by |= {key: step for key in transform.removes}
         self.transforms = list(transforms)
-        self.provides = frozenset(there)
+        self.provides = frozenset(keys)
 
     def __call__(self, record: Record) -> Record:
-        """Run all steps. A reader that is still open at the end, or after an error, is closed.
-
-        Raises:
-            TypeError: a step returns something else than a record.
-        """
+        """Apply all steps, and close a reader that is still open at the end or after an error."""
         try:
             for number, transform in enumerate(self.transforms):
                 result = transform(record)
                 if not isinstance(result, dict):
                     raise TypeError(
-                        f'step {number} {type(transform).__name__} returned {result!r:.60} instead of the record; does '
-                        'its __call__ end with `return record`?'
+                        f'pipeline step {number} {type(transform).__name__} returned {result!r:.60} instead of the '
+                        'record; its __call__ must end with `return record`'
                     )
                 record = result
         finally:
@@ -62,6 +61,6 @@ class Compose:
         return record
 
 
-def _givers(key: str) -> str:
+def _providers_hint(key: str) -> str:
     names = sorted(name for name, cls in TRANSFORMS.module_dict.items() if key in getattr(cls, 'provides', ()))
-    return f'; {" or ".join(names)} gives it' if names else ''
+    return f'; provided by {" or ".join(names)}' if names else ''

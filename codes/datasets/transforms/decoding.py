@@ -1,9 +1,9 @@
-"""From a path and frame indices to frames.
+"""Open and decode videos, or read folders of frames.
 
-Video files are opened in one step and decoded in another, because choosing frames needs their number first:
-OpenVideo, SampleSnippets, DecodeVideo. Folders of frames know their number: SampleSnippets, DecodeRawFrames.
+Video files need two steps, because the sampling of frames between them needs the number of frames: OpenVideo,
+SampleSnippets, DecodeVideo. For folders of frames it is known: SampleSnippets, DecodeRawFrames.
 
-What is wrong with a file is raised as :class:`BadSample`, what is wrong with the config or the environment is not.
+An unreadable file raises :class:`BadSample`; an error of the config or the environment does not.
 """
 
 import os
@@ -15,7 +15,7 @@ from dsanet.config.arguments import nearest
 from dsanet.config.registry import TRANSFORMS
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record, Transform
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader, first_installed
-from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, describe_error
+from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, shorten_error
 
 
 @TRANSFORMS.register_module()
@@ -23,50 +23,48 @@ class OpenVideo(Transform):
     """Open a video file and count its frames.
 
     Args:
-        decoder: 'decord' (fast), 'pyav' (reads everything that FFmpeg reads), 'opencv', 'torchcodec', or 'auto' for
-            the first of them that is installed.
-        time_limit: seconds that a video may take to open, and as many again to decode; then it is a bad sample. It
-            holds in data workers on Linux, which decode in a process of their own: there a decoder that crashes is a
-            bad sample, too. None for neither. Other processes decode themselves and have no limit.
+        decoder: 'decord', 'pyav', 'opencv', 'torchcodec', or 'auto' for the first one that is installed.
+        time_limit: seconds for opening a video, and again for decoding; a slower one is a bad sample. Data workers on
+            Linux enforce it: they decode in a subprocess, so a crash of the decoder is a bad sample, too. None for no
+            limit and no subprocess. Other processes decode without a limit.
 
     Raises:
-        ValueError: an unknown decoder, or a time limit that is not above 0.
-        BadSample: when called, a file that is no video, or has no frames, or takes too long.
-        MissingSample: when called, there is no such file.
-        ImportError: when called, the decoder's package is missing; with 'auto', at once, if all of them are.
+        BadSample: when called, the file is not a video, has no frames or exceeds the time limit.
+        MissingSample: when called, the file does not exist.
+        ImportError: when called, the decoder's package is missing; with 'auto', at once if no package is installed.
     """
 
     requires = ('path',)
     provides = ('reader', 'num_frames')
 
     def __init__(self, decoder: str = 'decord', time_limit: float | None = 60) -> None:
-        if decoder not in (*READERS, 'auto'):
-            known = (*READERS, 'auto')
-            raise ValueError(f'unknown decoder={decoder!r}.{nearest(decoder, known)} Known: {", ".join(known)}')
+        known = (*READERS, 'auto')
+        if decoder not in known:
+            raise ValueError(f'unknown decoder={decoder!r}.{nearest(decoder, known)} Allowed: {", ".join(known)}')
         if time_limit is not None and not time_limit > 0:
-            raise ValueError(f'time_limit={time_limit!r} must be a number of seconds above 0, or None')
+            raise ValueError(f'time_limit={time_limit!r} must be a positive number of seconds, or None')
         self.decoder = first_installed() if decoder == 'auto' else decoder
         self.time_limit = time_limit
 
     def __call__(self, record: Record) -> Record:
         path = record['path']
         if os.path.isdir(path):
-            raise _bad(path, 'is a folder; RawFramesDataset reads folders of frames')
+            raise _bad_sample(path, 'is a folder; RawFramesDataset reads folders of frames')
         if not os.path.isfile(path):
-            text = 'is no file' if os.path.lexists(path) else 'is missing'
-            raise MissingSample(f'no video {os.path.abspath(path)}', path, text)
-        if not os.path.getsize(path):  # which decoders call all sorts of things
-            raise _bad(path, 'is an empty file')
+            reason = 'is not a file' if os.path.lexists(path) else 'does not exist'
+            raise MissingSample(f'{os.path.abspath(path)} {reason}', path, reason)
+        if not os.path.getsize(path):  # decoders report it in various ways
+            raise _bad_sample(path, 'is empty')
         try:
             reader = self._open(path)
         except ImportError as error:
             others = ' or '.join(repr(name) for name in READERS if name != self.decoder)
-            raise ImportError(f'decoder={self.decoder!r} cannot be imported ({error}); try {others}') from error
+            raise ImportError(f'decoder={self.decoder!r} cannot be imported ({error}); use {others}') from error
         except Exception as error:
-            raise _bad(path, f'cannot be opened with decoder={self.decoder!r}: {describe_error(error)}') from error
+            raise _bad_sample(path, f'cannot be opened by decoder={self.decoder!r}: {shorten_error(error)}') from error
         if reader.num_frames < 1:
             reader.close()
-            raise _bad(path, f'has no frames, says decoder={self.decoder!r}')
+            raise _bad_sample(path, f'has no frames according to decoder={self.decoder!r}')
         record['reader'] = reader
         record['num_frames'] = reader.num_frames
         return record
@@ -79,10 +77,10 @@ class OpenVideo(Transform):
 
 @TRANSFORMS.register_module()
 class DecodeVideo(Transform):
-    """Decode the chosen frames of the open video, each distinct one once, and close it.
+    """Decode the sampled frames of the open video, each distinct one once, and close the video.
 
     Raises:
-        BadSample: the decoder fails or gives other frames than it was asked for; names the file and the frames.
+        BadSample: when called, the frames cannot be decoded.
     """
 
     requires = ('reader', 'frame_indices')
@@ -90,18 +88,18 @@ class DecodeVideo(Transform):
     removes = ('reader',)
 
     def __call__(self, record: Record) -> Record:
-        distinct, place = _distinct(record['frame_indices'])
+        distinct, positions = _distinct(record['frame_indices'])
         reader = record.pop('reader')
         try:
             frames = reader.read(distinct)
             if len(frames) != len(distinct):
-                raise ValueError(f'it gave {len(frames)}')
-            record['frames'] = _arrange(frames, place, reader.lends_frames)
+                raise ValueError(f'it returned {len(frames)} frames')
+            record['frames'] = _arrange(frames, positions, reader.reuses_memory)
         except Exception as error:
             decoder = getattr(reader, 'decoder', type(reader).__name__)
             reason = (
                 f'{decoder} cannot decode {len(distinct)} frames from {distinct[0]} to {distinct[-1]} of '
-                f'{reader.num_frames}: {describe_error(error)}. Another decoder may; else the file is damaged'
+                f'{reader.num_frames}: {shorten_error(error)}. The file may be damaged; or try another decoder'
             )
             raise BadSample(f'{reader.path}: {reason}', reader.path, reason) from error
         finally:
@@ -111,85 +109,81 @@ class DecodeVideo(Transform):
 
 @TRANSFORMS.register_module()
 class DecodeRawFrames(Transform):
-    """Read the chosen frames of a folder, each distinct one once.
+    """Read the sampled frames of a folder, each distinct one once.
 
     Raises:
-        MissingSample: when called, a frame is missing; says what was looked for and what is there.
-        BadSample: when called, a file is no image or breaks off, or the frames differ in size.
+        MissingSample: when called, a frame is missing.
+        BadSample: when called, a file is not an image or is truncated, or the frames have different sizes.
     """
 
     requires = ('path', 'frame_indices', 'filename_tmpl', 'start_index')
     provides = ('frames',)
 
     def __call__(self, record: Record) -> Record:
-        distinct, place = _distinct(record['frame_indices'])
+        distinct, positions = _distinct(record['frame_indices'])
         frames: Frames | None = None
         for number, index in enumerate(distinct.tolist()):
             name = record['filename_tmpl'].format(index + record['start_index'])
             file = os.path.join(record['path'], name)
             if not os.path.isfile(file):
-                text = _describe_missing(file, index, record)
+                text = _describe_missing_frame(file, index, record)
                 raise MissingSample(text, record['path'], text)
             try:
                 image = _read_image(file)
                 if frames is None:
                     frames = np.empty((len(distinct), *image.shape), np.uint8)
                 if image.shape != frames.shape[1:]:
-                    raise ValueError(f'is {image.shape[:2]} (height, width), frames before {frames.shape[1:3]}')
+                    raise ValueError(f'has (height, width) {image.shape[:2]}, other frames have {frames.shape[1:3]}')
             except (OSError, ValueError, cv2.error) as error:
-                reason = f'{file} {describe_error(error)}'
+                reason = f'{file} {shorten_error(error)}'
                 raise BadSample(reason, record['path'], reason) from error
             cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=frames[number])
-        assert frames is not None, 'there are indices'
-        record['frames'] = _arrange(frames, place)  # (V*U*T, H, W, 3)
+        assert frames is not None, 'frame_indices is not empty'
+        record['frames'] = _arrange(frames, positions)  # (V*U*T, H, W, 3)
         return record
 
 
-def _bad(path: str, reason: str) -> BadSample:
+def _bad_sample(path: str, reason: str) -> BadSample:
     return BadSample(f'{path} {reason}', path, reason)
 
 
 def _read_image(file: str) -> Frames:
-    """Return an image as BGR.
-
-    Raises:
-        ValueError: it is none, or a JPEG that breaks off: OpenCV makes the rest of that gray and keeps quiet.
-    """
+    """Return an image as BGR; raise a ValueError if it is unreadable or truncated."""
     with open(file, 'rb') as stream:
         data = stream.read()
-    # The last scan starts with FF DA and must be followed by FF D9; neither pair occurs inside a scan.
+    # OpenCV fills the rest of a truncated JPEG with gray and does not report it. The last scan starts with FF DA and
+    # must be followed by FF D9; neither pair occurs inside a scan.
     if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
-        raise ValueError(f'is a JPEG of {len(data)} bytes that breaks off')
+        raise ValueError(f'is a truncated JPEG ({len(data)} bytes)')
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
-        raise ValueError(f'is no image that OpenCV can read ({len(data)} bytes)')
+        raise ValueError(f'is not an image that OpenCV can read ({len(data)} bytes)')
     return image.astype(np.uint8, copy=False)
 
 
 def _distinct(frame_indices: Indices) -> tuple[Indices, Indices]:
-    """Return the distinct indices, ascending, and for each of the V*U*T its place among them."""
+    """Return the distinct indices, ascending, and the position of each of the V*U*T frames among them."""
     flat = frame_indices.reshape(-1)  # (V*U*T,)
     return np.unique(flat, return_inverse=True)
 
 
-def _arrange(frames: Frames, place: Indices, are_lent: bool = False) -> Frames:
-    """Return the frame of each place (V*U*T,); no copy if every frame is at its place already, and is ours to keep."""
-    if not are_lent and np.array_equal(place, np.arange(len(frames))):
+def _arrange(frames: Frames, positions: Indices, must_copy: bool = False) -> Frames:
+    """Return the frames at ``positions`` (V*U*T,), without a copy if possible."""
+    if not must_copy and np.array_equal(positions, np.arange(len(frames))):
         return frames
-    return frames[place]
+    return frames[positions]
 
 
-def _describe_missing(file: str, index: int, record: Record) -> str:
-    """Say which frame was looked for and what lies in its folder."""
+def _describe_missing_frame(file: str, index: int, record: Record) -> str:
     folder, template, start_index = record['path'], record['filename_tmpl'], record['start_index']
-    text = f'no frame {os.path.abspath(file)} (frame {index}, filename_tmpl={template!r}, {start_index=})'
+    text = f'{os.path.abspath(file)} does not exist (frame {index}, filename_tmpl={template!r}, {start_index=})'
     if not os.path.isdir(folder):
-        return f'{text}: there is no such folder'
+        return f'{text}: the folder does not exist'
     names = sorted(os.listdir(folder))
     if not names:
         return f'{text}: the folder is empty'
     text = f'{text}: the folder has {len(names)} files: {", ".join(names[:3])}{", ..." * (len(names) > 3)}'
     for other in (0, 1):
         if other != start_index and names[0] == template.format(other):
-            return f'{text}. Is start_index={other}?'
+            return f'{text}. Did you mean start_index={other}?'
     return text

@@ -1,4 +1,4 @@
-"""From frames to the tensor that goes into a batch."""
+"""Convert frames to the input tensor."""
 
 import numpy as np
 import torch
@@ -6,16 +6,16 @@ import torch
 from dsanet.config.registry import TRANSFORMS
 from dsanet.datasets.transforms.base import Record, Transform
 
-_KEPT = ('label', 'path', 'index')
+_META_KEYS = ('label', 'path', 'index')
 
 
 @TRANSFORMS.register_module()
 class PackInputs(Transform):
-    """Turn ``frames`` into ``inputs``, uint8 (V, U, C, T, H, W); leave only label, path and index beside it.
+    """Convert ``frames`` to ``inputs``, uint8 (V, U, C, T, H, W); keep only label, path and index besides.
 
-    V is the number of groups in ``frame_indices`` times the number of crops, crop-major: the groups of
-    crop 0, then those of crop 1, ... The tensor is a permuted view of channels-last memory: nothing is copied
-    here, and the model wants channels last.
+    V is the number of groups in ``frame_indices`` times the number of crops, crop-major: first the groups of crop 0,
+    then those of crop 1, ... The tensor is a permuted view of channels-last memory: nothing is copied here, and
+    the model uses channels last.
     """
 
     requires = ('frames', 'frame_indices')
@@ -28,4 +28,4 @@ class PackInputs(Transform):
         _, height, width, channels = frames.shape
         views = frames.view(-1, num_snippets, frames_per_snippet, height, width, channels)  # (V, U, T, H, W, C)
         packed: Record = {'inputs': views.permute(0, 1, 5, 2, 3, 4)}  # (V, U, C, T, H, W)
-        return packed | {key: record[key] for key in _KEPT if key in record}
+        return packed | {key: record[key] for key in _META_KEYS if key in record}

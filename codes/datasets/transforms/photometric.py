@@ -1,4 +1,4 @@
-"""Color augmentation; and RandAugment, which draws from changes of color and of place alike."""
+"""Color augmentation, and RandAugment."""
 
 import numpy as np
 import torch
@@ -9,16 +9,11 @@ from dsanet.datasets.transforms.base import Record, Transform, check_count
 
 @TRANSFORMS.register_module()
 class ColorJitter(Transform):
-    """Change brightness, contrast, saturation and hue, in random order, alike for all frames of a video.
+    """Change brightness, contrast, saturation and hue in random order, equally in all frames of a video.
 
     Args:
-        brightness, contrast, saturation: each is scaled by a factor drawn from
-            [max(0, 1 - value), 1 + value]; 0 leaves it as it is.
-        hue: it is shifted by a part of the color circle drawn from [-hue, hue]; at most 0.5.
-            0 leaves it as it is.
-
-    Raises:
-        ValueError: a negative value, a hue above 0.5, or nothing to change.
+        brightness, contrast, saturation: scaled by a factor from [max(0, 1 - value), 1 + value]; 0 for no change.
+        hue: shifted by a fraction of the color circle from [-hue, hue], at most 0.5; 0 for no change.
     """
 
     requires = ('frames', 'rng')
@@ -30,13 +25,13 @@ class ColorJitter(Transform):
             if value < 0:
                 raise ValueError(f'{name} must be at least 0, got {value}')
         if hue > 0.5:
-            raise ValueError(f'hue must be at most 0.5, half of the color circle, got {hue}')
+            raise ValueError(f'hue must be at most 0.5, got {hue}')
         if not any(strengths.values()):
-            raise ValueError('brightness, contrast, saturation and hue are all 0: there is nothing to change')
+            raise ValueError('brightness, contrast, saturation and hue are all 0; set at least one of them')
         self.strengths = {name: value for name, value in strengths.items() if value > 0}
 
     def __call__(self, record: Record) -> Record:
-        from torchvision.transforms.v2 import functional  # here, because it takes seconds that few runs need to spend
+        from torchvision.transforms.v2 import functional  # imported here because it takes seconds
 
         rng: np.random.Generator = record['rng']
         frames = torch.from_numpy(np.ascontiguousarray(record['frames'])).permute(0, 3, 1, 2)  # (V*U*T, 3, H, W)
@@ -51,18 +46,15 @@ class ColorJitter(Transform):
 
 @TRANSFORMS.register_module()
 class RandAugment(Transform):
-    """Do a few of 14 changes, drawn once and done alike to all frames of a video (RandAugment, arXiv 1909.13719).
+    """Apply a few of 14 operations, drawn once per video, equally to all frames (RandAugment, arXiv 1909.13719).
 
-    Beside changes of color these are shears, shifts and rotations, which leave black corners; one is to change
-    nothing. The implementation is torchvision's. Classes that differ in direction or place may suffer from it.
+    Besides changes of color, the operations are shears, shifts and rotations, which leave black corners; one of them is
+    the identity. Uses torchvision's implementation. It may harm classes that differ in direction or place.
 
     Args:
-        num_ops: how many changes, one after the other; the same one may be drawn twice.
-        magnitude: how strong they are, from 0 to 30. At 30 frames are turned by 30 degrees, shifted by 45 % of their
-            side, or 90 % brighter; in between in proportion. The sign is drawn.
-
-    Raises:
-        ValueError: ``num_ops`` is below 1, or ``magnitude`` not from 0 to 30.
+        num_ops: number of operations in a row; the same one may be drawn twice.
+        magnitude: strength, 0 to 30. At 30, frames are rotated by 30 degrees, shifted by 45 % of their side or 90 %
+            brighter, and proportionally less below. The sign is random.
     """
 
     requires = ('frames', 'rng')
@@ -75,11 +67,11 @@ class RandAugment(Transform):
             raise ValueError(f'magnitude must be from 0 to 30, got {magnitude}')
 
     def __call__(self, record: Record) -> Record:
-        from torchvision.transforms import v2  # here, because it takes seconds that few runs need to spend
+        from torchvision.transforms import v2  # imported here because it takes seconds
 
         rng: np.random.Generator = record['rng']
         frames = torch.from_numpy(np.ascontiguousarray(record['frames'])).permute(0, 3, 1, 2)  # (V*U*T, 3, H, W)
-        # torchvision draws from torch's global generator: it gets this record's seed, and then its old state back.
+        # torchvision uses torch's global generator: seed it for this record, and restore its state.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(rng.integers(2**63)))
             frames = v2.RandAugment(self.num_ops, self.magnitude)(frames)

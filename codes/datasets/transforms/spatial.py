@@ -1,9 +1,8 @@
-"""Where in the frames the model looks: resizing, crops, flips.
+"""Resize, crop and flip frames.
 
 Legend: V views, U snippets of a view, T frames of a snippet, H and W pixels.
 
-All frames of a video get the same box and the same flip. Random crops cut first and resize only what was cut.
-Where the boxes lie is worked out in ``boxes.py``.
+All frames of a video get the same crop box and the same flip. Random crops resize only the cropped part.
 """
 
 import math
@@ -28,25 +27,21 @@ Frames = npt.NDArray[np.uint8]
 
 
 def crop_frames(frames: Frames, box: Box) -> Frames:
-    """Cut a box out of all frames, without copying.
-
-    Raises:
-        ValueError: the box is larger than the frames; states both sizes.
-    """
+    """Crop all frames, without a copy."""
     top, left, height, width = box
     _, frame_height, frame_width, _ = frames.shape
     if height > frame_height or width > frame_width:
         raise ValueError(
-            f'a crop of {height}x{width} (height x width) is larger than the frames, '
-            f'{frame_height}x{frame_width}; put Resize with a larger short_side before it'
+            f'crop {height}x{width} (height x width) is larger than the frames {frame_height}x{frame_width}; '
+            'add a Resize step with a larger short_side before it'
         )
     inside = 0 <= top <= frame_height - height and 0 <= left <= frame_width - width
-    assert inside, f'{box=} leaves the frames, {frame_height}x{frame_width}'
+    assert inside, f'{box=} is not inside the frames {frame_height}x{frame_width}'
     return frames[:, top : top + height, left : left + width]
 
 
 def resize_frames(frames: Frames, height: int, width: int) -> Frames:
-    """Resize all frames bilinearly; frames that have the size already are handed back as they are."""
+    """Resize all frames bilinearly; return frames of the right size unchanged."""
     if frames.shape[1:3] == (height, width):
         return frames
     resized = np.empty((len(frames), height, width, 3), np.uint8)
@@ -55,24 +50,24 @@ def resize_frames(frames: Frames, height: int, width: int) -> Frames:
     return resized
 
 
-def mirror_frames(frames: Frames) -> Frames:
-    """Mirror all frames left to right; OpenCV does it many times faster than NumPy copies a reversed view."""
-    mirrored = np.empty(frames.shape, np.uint8)
-    for frame, target in zip(frames, mirrored, strict=True):
+def flip_frames(frames: Frames) -> Frames:
+    """Flip all frames horizontally; OpenCV is many times faster than a copy of a reversed NumPy view."""
+    flipped = np.empty(frames.shape, np.uint8)
+    for frame, target in zip(frames, flipped, strict=True):
         cv2.flip(frame, 1, dst=target)
-    return mirrored
+    return flipped
 
 
 def _size_pair(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return (height, width) of a side or of such a pair."""
+    """Return (height, width)."""
     pair = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
     if len(pair) != 2:
-        raise ValueError(f'size must be one side or (height, width), got {size!r}')
+        raise ValueError(f'size must be an integer or (height, width), got {size!r}')
     return check_count('size', pair[0]), check_count('size', pair[1])
 
 
 def _range_pair(name: str, pair: Sequence[float], high: float = math.inf) -> tuple[float, float]:
-    """Return (low, high) if 0 < low <= high and neither is above ``high``."""
+
     if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= high:
         limit = '' if high == math.inf else f' <= {high:g}'
         raise ValueError(f'{name} must be (low, high) with 0 < low <= high{limit}, got {pair!r}')
@@ -80,26 +75,18 @@ def _range_pair(name: str, pair: Sequence[float], high: float = math.inf) -> tup
 
 
 class _FramesTransform(Transform):
-    """A step that changes the frames and draws nothing."""
-
     requires: tuple[str, ...] = ('frames',)
     provides: tuple[str, ...] = ('frames',)
 
 
 class _RandomFramesTransform(Transform):
-    """A step that changes the frames by chance."""
-
     requires: tuple[str, ...] = ('frames', 'rng')
     provides: tuple[str, ...] = ('frames',)
 
 
 @TRANSFORMS.register_module()
 class Resize(_FramesTransform):
-    """Resize the frames so that their shorter side has ``short_side`` pixels; the aspect ratio stays.
-
-    Raises:
-        ValueError: ``short_side`` is below 1.
-    """
+    """Resize the frames to a shorter side of ``short_side`` pixels, with the same aspect ratio."""
 
     def __init__(self, short_side: int) -> None:
         self.short_side = check_count('short_side', short_side)
@@ -113,15 +100,12 @@ class Resize(_FramesTransform):
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(_RandomFramesTransform):
-    """Cut a box of random area, aspect ratio and place, and resize it to ``size``.
+    """Crop a box of random area, aspect ratio and position, and resize it to ``size``.
 
     Args:
-        size: side, or (height, width), of the result.
-        area_range: area of the box as a part of the frame's.
+        size: side, or (height, width), of the output.
+        area_range: area of the box relative to the frame area.
         aspect_ratio_range: width / height of the box.
-
-    Raises:
-        ValueError: a size below 1, or a range that is empty or out of bounds.
     """
 
     def __init__(
@@ -143,15 +127,12 @@ class RandomResizedCrop(_RandomFramesTransform):
 
 @TRANSFORMS.register_module()
 class MultiScaleCrop(_RandomFramesTransform):
-    """Cut a box of a few sizes at one of 13 fixed positions, and resize it to ``size`` (TSN).
+    """Crop a box of one of a few sizes at one of 13 fixed positions, and resize it to ``size`` (TSN).
 
     Args:
-        size: side, or (height, width), of the result.
-        scales: sides of the box as parts of the frame's shorter side, from large to small.
-        max_distort: how many places of ``scales`` height and width may be apart; 0 cuts squares.
-
-    Raises:
-        ValueError: a size below 1, no scale, a scale outside (0, 1], or a negative ``max_distort``.
+        size: side, or (height, width), of the output.
+        scales: sides of the box relative to the shorter side of the frame, in descending order.
+        max_distort: maximum distance of height and width in ``scales``; 0 for squares.
     """
 
     def __init__(
@@ -161,7 +142,7 @@ class MultiScaleCrop(_RandomFramesTransform):
         max_distort: int = 1,
     ) -> None:
         if not scales or not all(0 < scale <= 1 for scale in scales):
-            raise ValueError(f'scales must be numbers above 0 and up to 1, at least one, got {scales!r}')
+            raise ValueError(f'scales must be one or more numbers above 0 and at most 1, got {scales!r}')
         self.size = _size_pair(size)
         self.scales = tuple(scales)
         self.max_distort = check_count('max_distort', max_distort, low=0)
@@ -176,78 +157,71 @@ class MultiScaleCrop(_RandomFramesTransform):
 
 @TRANSFORMS.register_module()
 class Flip(_RandomFramesTransform):
-    """Mirror all frames left to right with probability ``prob``.
+    """Flip all frames of a video horizontally with probability ``prob``.
 
     Args:
         prob: probability.
-        swap_labels: pairs of classes that a mirror turns into each other, such as "pushing something from left to
-            right" and "... from right to left": ``((93, 94), ...)``. The label of a mirrored video changes with it.
-            Classes that tell left from right and have no such partner must not be mirrored at all.
-
-    Raises:
-        ValueError: ``prob`` is not from 0 to 1, or ``swap_labels`` are no pairs, or a class is in two of them.
+        swap_labels: pairs of classes that a flip exchanges, such as "pushing something from left to right" and "...
+            from right to left": ``((93, 94), ...)``. The label of a flipped video is exchanged, too. Do not use Flip
+            for a dataset with a class that depends on the direction and has no opposite class.
     """
 
     def __init__(self, prob: float = 0.5, swap_labels: Sequence[Sequence[int]] = ()) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f'prob must be from 0 to 1, got {prob}')
         self.prob = prob
-        self._partner = _partners(swap_labels)
-        self.classes = tuple(self._partner)
-        if self._partner:
+        self._opposite = _opposites(swap_labels)
+        self.classes = tuple(self._opposite)
+        if self._opposite:
             self.requires = (*self.requires, 'label')
             self.provides = (*self.provides, 'label')
 
     def __call__(self, record: Record) -> Record:
         if record['rng'].random() < self.prob:
-            record['frames'] = mirror_frames(record['frames'])
-            if self._partner:
-                record['label'] = self._mirrored(record['label'])
+            record['frames'] = flip_frames(record['frames'])
+            if self._opposite:
+                record['label'] = self._swap(record['label'])
         return record
 
-    def _mirrored(self, label: int | npt.NDArray[np.float32]) -> int | npt.NDArray[np.float32]:
-        """Return the class, or the multi-hot classes (K,), of the mirrored video."""
+    def _swap(self, label: int | npt.NDArray[np.float32]) -> int | npt.NDArray[np.float32]:
+        """Return the class, or the multi-hot classes (K,), of the flipped video."""
         if not isinstance(label, np.ndarray):
-            return self._partner.get(label, label)
-        mirrored = label.copy()
-        mirrored[list(self._partner)] = label[list(self._partner.values())]
-        return mirrored
+            return self._opposite.get(label, label)
+        swapped = label.copy()
+        swapped[list(self._opposite)] = label[list(self._opposite.values())]
+        return swapped
 
 
-def _partners(swap_labels: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Return for each class of the pairs the other one."""
-    partner: dict[int, int] = {}
+def _opposites(swap_labels: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Map each class of the pairs to the other one."""
+    opposite: dict[int, int] = {}
     for pair in swap_labels:
         is_pair = isinstance(pair, list | tuple) and len(pair) == 2
         if not is_pair or not all(type(label) is int and label >= 0 for label in pair) or pair[0] == pair[1]:
             raise ValueError(
-                f'swap_labels must be pairs of two different class numbers, such as ((86, 87), (93, 94)), got {pair!r}'
+                f'swap_labels must be pairs of different class numbers, such as ((86, 87), (93, 94)), got {pair!r}'
             )
         for label, other in (pair, pair[::-1]):
-            if label in partner:
-                raise ValueError(f'class {label} stands in two pairs of swap_labels={swap_labels!r}')
-            partner[label] = other
-    return partner
+            if label in opposite:
+                raise ValueError(f'class {label} is in two pairs of swap_labels={swap_labels!r}')
+            opposite[label] = other
+    return opposite
 
 
 class _FixedCrop(_FramesTransform):
-    """A step that cuts boxes of ``size``, a side or (height, width), at fixed places."""
+    """A step that crops boxes of ``size``, a side or (height, width), at fixed positions."""
 
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = _size_pair(size)
 
-    def _cut(self, frames: Frames, boxes: Callable[[int, int, int, int], list[Box]]) -> list[Frames]:
+    def _crop(self, frames: Frames, boxes: Callable[[int, int, int, int], list[Box]]) -> list[Frames]:
         _, height, width, _ = frames.shape
         return [crop_frames(frames, box) for box in boxes(height, width, *self.size)]
 
 
 @TRANSFORMS.register_module()
 class CenterCrop(_FixedCrop):
-    """Cut a box of ``size``, a side or (height, width), out of the middle.
-
-    Raises:
-        ValueError: a size below 1; when called, frames that are smaller.
-    """
+    """Crop a box of ``size``, a side or (height, width), at the center."""
 
     def __call__(self, record: Record) -> Record:
         _, height, width, _ = record['frames'].shape
@@ -257,31 +231,25 @@ class CenterCrop(_FixedCrop):
 
 @TRANSFORMS.register_module()
 class ThreeCrop(_FixedCrop):
-    """Cut three boxes of ``size`` along the longer side: left, center, right, or top, center, bottom.
+    """Crop three boxes of ``size`` along the longer side: left, center, right, or top, center, bottom.
 
-    They become three times as many views, crop-major: all frames of the first crop, then of the second, ...
-
-    Raises:
-        ValueError: a size below 1; when called, frames that are smaller.
+    The number of views is multiplied by 3, crop-major: all frames of the first crop, then of the second, ...
     """
 
     def __call__(self, record: Record) -> Record:
-        crops = self._cut(record['frames'], three_boxes)
+        crops = self._crop(record['frames'], three_boxes)
         record['frames'] = np.concatenate(crops)  # (3*V*U*T, H, W, 3)
         return record
 
 
 @TRANSFORMS.register_module()
 class TenCrop(_FixedCrop):
-    """Cut five boxes of ``size``, the four corners and the center, and add their mirror images.
+    """Crop five boxes of ``size``, at the four corners and the center, and add their horizontal flips.
 
-    They become ten times as many views, crop-major: all frames of the first crop, then of the second, ...
-
-    Raises:
-        ValueError: a size below 1; when called, frames that are smaller.
+    The number of views is multiplied by 10, crop-major: all frames of the first crop, then of the second, ...
     """
 
     def __call__(self, record: Record) -> Record:
-        crops = self._cut(record['frames'], five_boxes)
-        record['frames'] = np.concatenate([*crops, *map(mirror_frames, crops)])  # (10*V*U*T, H, W, 3)
+        crops = self._crop(record['frames'], five_boxes)
+        record['frames'] = np.concatenate([*crops, *map(flip_frames, crops)])  # (10*V*U*T, H, W, 3)
         return record

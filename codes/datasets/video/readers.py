@@ -1,9 +1,8 @@
-"""Four decoders behind one interface: frames by number, as RGB, exactly the frames that were asked for.
+"""Video decoders with one interface: RGB frames by index, exactly the requested ones.
 
-Only some containers store when each frame is shown: MP4/MOV, Matroska/WebM and FLV. There a decoder can jump
-to the key frame before a wanted frame and recognize the wanted one. In the others (AVI, MPEG, ...) a jump
-lands somewhere near (decord on AVI with B-frames: 10 frames off and more), so they are decoded from the
-beginning.
+Only some containers store when each frame is shown: MP4/MOV, Matroska/WebM and FLV. There a decoder can seek to the key
+frame before a requested frame and recognize the requested one. In others (AVI, MPEG, ...) a seek is inexact (decord on
+AVI with B-frames: off by 10 frames and more), so they are decoded from the beginning.
 """
 
 import importlib
@@ -12,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import cv2
 import numpy as np
@@ -21,8 +20,6 @@ import numpy.typing as npt
 LOGGER = logging.getLogger(__name__)
 Frames = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
-
-_NUM_REMEMBERED = 10_000  # videos of which a process remembers what it found in their list of packets
 
 
 def _new_array(shape: tuple[int, ...]) -> Frames:
@@ -34,15 +31,15 @@ class VideoReader(ABC):
 
     Attributes:
         path: the file.
-        num_frames: frames that can be read, counted by the same decoder that reads them.
-        lends_frames: whether the memory of frames that it gave is taken back when it is closed.
-        package: what must be importable for the class to work, such as 'av'.
-        allocate: gives memory for frames of a shape to readers that fill it frame by frame; others use their own.
+        num_frames: number of frames that can be read, counted by the same decoder.
+        reuses_memory: True if the memory of returned frames is reused after the reader is closed.
+        package: module that must be importable, such as 'av'.
+        allocate: returns memory for frames of a shape, for readers that decode frame by frame.
     """
 
     path: str
     num_frames: int
-    lends_frames: bool = False
+    reuses_memory: bool = False
     package: ClassVar[str]
     allocate: Callable[[tuple[int, ...]], Frames] = staticmethod(_new_array)
 
@@ -50,38 +47,39 @@ class VideoReader(ABC):
         """Decode frames.
 
         Args:
-            indices: (len,), ascending, each once, from 0 to ``num_frames - 1``.
+            indices: (len,), ascending, without duplicates, from 0 to ``num_frames - 1``.
 
         Returns:
             uint8 RGB (len, H, W, 3).
 
         Raises:
-            ValueError: ``indices`` are not such.
-            Exception: the decoder's own error on a damaged file.
+            ValueError: ``indices`` are invalid.
+            Exception: the decoder's own error for a damaged file.
         """
         if not len(indices) or indices[0] < 0 or indices[-1] >= self.num_frames or (np.diff(indices) < 1).any():
-            raise ValueError(f'frames 0 to {self.num_frames - 1} can be read, ascending and each once; got {indices}')
+            last = self.num_frames - 1
+            raise ValueError(f'frame indices must be ascending, without duplicates, from 0 to {last}; got {indices}')
         return self._read(indices)
 
     @abstractmethod
     def _read(self, indices: Indices) -> Frames:
-        """Decode checked indices."""
+        """Decode valid indices."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free the decoder; nothing can be read afterward."""
+        """Free the decoder; no frames can be read afterward."""
 
 
-# By the name that configs give as ``decoder``; 'auto' is the first of them whose package is installed.
-READERS: dict[str, Any] = {}  # classes, called with the path of a video
+# Decoders by the name that configs use. 'auto' is the first one whose ``package`` is installed.
+READERS: dict[str, Any] = {}  # classes that are called with the path of a video
 
 R = TypeVar('R', bound=type[VideoReader])
 
 
 def register_reader(name: str) -> Callable[[R], R]:
-    """Make a class known as the decoder of a name: ``decoder='name'`` in a config then reads with it.
+    """Register a decoder class, for ``decoder='name'`` in a config.
 
-    The class is called with the path of a video, sets ``path`` and ``num_frames``, and says its ``package``.
+    The class is called with the path of a video, sets ``path`` and ``num_frames``, and has an attribute ``package``.
     """
 
     def register(cls: R) -> R:
@@ -95,8 +93,7 @@ def register_reader(name: str) -> Callable[[R], R]:
 class DecordReader(VideoReader):
     """decord 0.6, or decord2.
 
-    It applies the rotation that a phone stores, but fails where that leaves less than 80 pixels or so of width; PyAV
-    reads these.
+    It applies rotation metadata, but fails if the rotated video is narrower than about 80 pixels; PyAV reads these.
     """
 
     package = 'decord'
@@ -104,29 +101,30 @@ class DecordReader(VideoReader):
     def __init__(self, path: str) -> None:
         if _is_transport_stream(path):
             raise ValueError('decord loses the first frames of MPEG transport streams (.ts)')
-        # Imported here, after torch: loaded before torch, decord can freeze the worker processes.
+        # Imported here, after torch: if it is loaded before torch, decord can freeze the worker processes.
         import decord
 
         self.path = path
         self._reader: Any = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
-        # It counts a key frame where it is decoded. If frames that are shown before it come behind it in the file, or
-        # others are never shown, a jump ends that many frames off; and the latter are among those that it counts.
-        has_times = _stores_frame_times(path)
-        packets = _find_oddities(path, *_state(path)) if has_times else _Oddities()
-        self._can_jump = has_times and not packets.open_groups and not packets.num_hidden
+        self._can_seek, num_hidden = False, 0
+        if _stores_frame_times(path):
+            state = os.stat(path)
+            has_open_gops, num_hidden = _scan_packets(path, state.st_size, state.st_mtime_ns)
+            # decord seeks to a wrong frame in open GOPs and after hidden frames, and counts hidden frames.
+            self._can_seek = not has_open_gops and not num_hidden
         self._position = 0
-        self.num_frames = len(self._reader) - packets.num_hidden
+        self.num_frames = len(self._reader) - num_hidden
 
     def _read(self, indices: Indices) -> Frames:
-        if self._can_jump:
+        if self._can_seek:
             return np.asarray(self._reader.get_batch(indices.tolist()).asnumpy())
-        wanted = set(indices.tolist())
-        assert self._position <= indices[0], 'a video that is decoded from the beginning can be read once only'
+        requested = set(indices.tolist())
+        assert self._position <= indices[0], 'a video that is decoded from the beginning can be read only once'
         frames: list[Frames] = []
-        while len(frames) < len(wanted):
+        while len(frames) < len(requested):
             # skip_frames() would be faster, but miscounts in these containers.
             frame = self._reader.next()
-            if self._position in wanted:
+            if self._position in requested:
                 frames.append(frame.asnumpy())
             self._position += 1
         return np.stack(frames)  # (len, H, W, 3)
@@ -137,10 +135,10 @@ class DecordReader(VideoReader):
 
 @register_reader('pyav')
 class PyAVReader(VideoReader):
-    """FFmpeg through PyAV: reads what FFmpeg reads, and applies the rotation that a phone stores.
+    """FFmpeg through PyAV: reads all formats of FFmpeg, and applies rotation metadata.
 
-    The fastest one for MP4 in which every frame is a key frame, such as ``dsanet transcode`` writes: it reads
-    no more of the file than the frames that are wanted.
+    The fastest decoder for an MP4 of key frames only, such as ``dsanet transcode`` writes: it reads only the requested
+    frames of the file.
     """
 
     package = 'av'
@@ -155,7 +153,7 @@ class PyAVReader(VideoReader):
             raise
         self.num_frames = len(packets)
         times = [time for time, _ in packets]
-        # times[i] is when frame i is shown; None if the container does not know.
+        # times[i] is when frame i is shown; None if the container does not store it.
         self._times: list[int] | None = None
         if _stores_frame_times(path) and None not in times and len(set(times)) == len(times):
             self._times = sorted(times)
@@ -167,14 +165,14 @@ class PyAVReader(VideoReader):
         self._container: Any = av.open(self.path)
         if not self._container.streams.video:
             self.close()
-            raise ValueError('there is no video stream in it')
+            raise ValueError('the file has no video stream')
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = 'NONE'
 
     def _list_packets(self) -> list[tuple[Any, bool]]:
-        """Return for each frame in the file when it is shown and whether it is a key frame.
+        """Return (time shown, is key frame) for each frame in the file, without decoding.
 
-        The header's count is a claim; the packets are what is there. Listing them decodes nothing.
+        The number of frames in the header may be wrong; that of the packets is not.
         """
         return [
             (packet.pts, packet.is_keyframe)
@@ -183,15 +181,15 @@ class PyAVReader(VideoReader):
         ]
 
     def _list_key_frames(self) -> list[tuple[Any, bool]]:
-        """Return the same from the index of an MP4 in which every frame is a key frame; [] for other files.
+        """Return the same from the index of an MP4 of key frames only, without reading the file; [] for other files.
 
-        It saves reading the whole file. An index says when frames are decoded, not when they are shown. That is the
-        same if no frame waits for a later one, as key frames do not, and if the first is shown when it is decoded.
+        The index has decoding times. They equal the presentation times if no frame waits for a later one, as is the
+        case for key frames, and if the first frame is shown when it is decoded.
         """
-        if _major_version() < 17 or not _stores_frame_times(self.path):
+        if _pyav_version() < 17 or not _stores_frame_times(self.path):
             return []
         entries = list(self._stream.index_entries)
-        # Only MP4 counts its frames in the header and has an entry for each.
+        # Only MP4 has the number of frames in the header and an index entry for each.
         if not entries or len(entries) != self._stream.frames or self._stream.codec_context.has_b_frames:
             return []
         if self._stream.start_time != entries[0].timestamp:
@@ -202,20 +200,25 @@ class PyAVReader(VideoReader):
         return [(entry.timestamp, True) for entry in entries if entry.pos + entry.size <= length]
 
     def _read(self, indices: Indices) -> Frames:
-        frames = self._read_in_order(indices) if self._times is None else self._read_by_time(indices, self._times)
-        convert = _RGBConverter()
+        from av.video.reformatter import VideoReformatter
+
+        frames = self._decode_all(indices) if self._times is None else self._decode_with_seek(indices, self._times)
+        # One reformatter for all frames: the setup of a swscale context takes longer than to convert a small frame.
+        # One thread, because a data worker has one core.
+        reformatter, options = VideoReformatter(), one_thread()
         rgb: Frames | None = None
-        # One by one into their place: a list of them would take as much memory again, and time.
+        # Copied one by one: np.stack of a list would need twice the memory.
         for position, frame in enumerate(frames):
-            image = convert(frame)
+            image = reformatter.reformat(frame, format='rgb24', **options).to_ndarray()
+            image = np.rot90(image, frame.rotation // 90)
             if rgb is None:
                 rgb = self.allocate((len(indices), *image.shape))
             rgb[position] = image
-        assert rgb is not None, 'there are indices'
+        assert rgb is not None, 'indices is not empty'
         return rgb  # (len, H, W, 3)
 
-    def _read_in_order(self, indices: Indices) -> Iterator[Any]:
-        """Yield the wanted frames, decoding from the beginning."""
+    def _decode_all(self, indices: Indices) -> Iterator[Any]:
+        """Yield the requested frames, decoding from the beginning."""
         self.close()
         self._open()
         decoded = enumerate(self._container.decode(self._stream))
@@ -225,19 +228,19 @@ class PyAVReader(VideoReader):
                 raise ValueError(f'frame {index} cannot be decoded')
             yield frame
 
-    def _read_by_time(self, indices: Indices, times: list[int]) -> Iterator[Any]:
-        """Yield the wanted frames, jumping to a key frame wherever that leaves out a frame between two of them."""
-        after: int | None = None  # the time of the frame that the decoder gives next
+    def _decode_with_seek(self, indices: Indices, times: list[int]) -> Iterator[Any]:
+        """Yield the requested frames, with a seek to a key frame where that skips frames."""
+        next_time: int | None = None  # time of the frame that the decoder returns next
         for index in indices:
             time = times[index]
             key_time = self._key_times[self._key_times <= time].max(initial=times[0])
-            if after is None or key_time > after:
+            if next_time is None or key_time > next_time:
                 self._container.seek(int(key_time), stream=self._stream)
                 decoded = self._container.decode(self._stream)
             frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= time), None)
             if frame is None or frame.pts != time:
                 raise ValueError(f'frame {index} cannot be decoded')
-            after = times[min(index + 1, len(times) - 1)]
+            next_time = times[min(index + 1, len(times) - 1)]
             yield frame
 
     def close(self) -> None:
@@ -246,10 +249,10 @@ class PyAVReader(VideoReader):
 
 @register_reader('opencv')
 class OpenCVReader(VideoReader):
-    """OpenCV's FFmpeg.
+    """FFmpeg through OpenCV.
 
-    It decodes every file twice from the beginning: OpenCV's frame counts are estimates, and so are its jumps.
-    A damaged video ends for it where the damage begins.
+    It decodes every file twice from the beginning, because OpenCV's frame counts and seeks are inexact. A damaged video
+    ends at the first damaged frame.
     """
 
     package = 'cv2'
@@ -264,7 +267,7 @@ class OpenCVReader(VideoReader):
     def _open(self) -> None:
         self._capture = cv2.VideoCapture(self.path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not self._capture.isOpened():
-            raise ValueError('OpenCV finds no video in it')
+            raise ValueError('OpenCV finds no video in the file')
 
     def _read(self, indices: Indices) -> Frames:
         self.close()
@@ -286,10 +289,9 @@ class OpenCVReader(VideoReader):
 
 @register_reader('torchcodec')
 class TorchCodecReader(VideoReader):
-    """torchcodec, on top of the FFmpeg libraries that the system has. Each of its versions goes with one of torch.
+    """torchcodec, with the FFmpeg libraries of the system. Each of its versions needs a certain version of torch.
 
-    It applies the rotation that a phone stores. Where the container does not store when frames are shown, it counts
-    frames that it cannot read and numbers others wrongly.
+    It applies rotation metadata. In containers without frame times it returns wrong frames, so these are refused.
     """
 
     package = 'torchcodec.decoders'
@@ -297,11 +299,11 @@ class TorchCodecReader(VideoReader):
     def __init__(self, path: str) -> None:
         try:
             from torchcodec.decoders import VideoDecoder
-        except (OSError, RuntimeError) as error:  # it is there, but FFmpeg is not
-            raise ImportError('torchcodec does not find the libraries of FFmpeg') from error
+        except (OSError, RuntimeError) as error:  # torchcodec is installed, but FFmpeg is not
+            raise ImportError('torchcodec cannot find the FFmpeg libraries') from error
 
         if not _stores_frame_times(path):
-            raise ValueError('torchcodec numbers frames rightly in MP4/MOV, Matroska/WebM and FLV only')
+            raise ValueError('torchcodec returns correct frames only for MP4/MOV, Matroska/WebM and FLV')
         self.path = path
         self._decoder: Any = VideoDecoder(path, dimension_order='NHWC', num_ffmpeg_threads=1, seek_mode='exact')
         self.num_frames = len(self._decoder)
@@ -314,120 +316,82 @@ class TorchCodecReader(VideoReader):
 
 
 def is_installed(decoder: str) -> bool:
-    """Say whether a decoder's package can be imported."""
+    """Return True if the decoder's package can be imported."""
     try:
         importlib.import_module(READERS[decoder].package)
-    except (ImportError, OSError, RuntimeError):  # the latter two: it does not find a library that it needs
+    except (ImportError, OSError, RuntimeError):  # OSError and RuntimeError: a shared library is missing
         return False
     return True
 
 
 @cache
 def first_installed() -> str:
-    """Return the first of ``READERS`` whose package can be imported, and log it; once in a process.
-
-    Raises:
-        ImportError: none can.
-    """
+    """Return the first of ``READERS`` whose package can be imported, and log it once per process."""
     for name in READERS:
         if is_installed(name):
-            LOGGER.info("decoder='auto' is %r", name)
+            LOGGER.info("Using decoder %r (decoder='auto')", name)
             return name
     packages = ', '.join(reader.package for reader in READERS.values())
-    raise ImportError(f"decoder='auto': none of the packages {packages} can be imported")
+    raise ImportError(f"decoder='auto' needs one of the packages {packages}, none can be imported")
 
 
-def _head(path: str) -> bytes:
+def _read_header(path: str) -> bytes:
     with open(path, 'rb') as file:
         return file.read(189)
 
 
 def _stores_frame_times(path: str) -> bool:
-    """Say whether the container is MP4/MOV, Matroska/WebM or FLV, by its first bytes."""
-    head = _head(path)
-    return (
-        head[4:8] in (b'ftyp', b'moov', b'mdat', b'wide', b'free') or head[:4] == b'\x1aE\xdf\xa3' or head[:3] == b'FLV'
-    )
+    """Return True for MP4/MOV, Matroska/WebM and FLV, by the first bytes of the file."""
+    header = _read_header(path)
+    is_mp4 = header[4:8] in (b'ftyp', b'moov', b'mdat', b'wide', b'free')
+    return is_mp4 or header[:4] == b'\x1aE\xdf\xa3' or header[:3] == b'FLV'
 
 
-class _Oddities(NamedTuple):
-    """What makes jumps in a file end elsewhere than they should.
-
-    Args:
-        open_groups: a frame that is shown before a key frame lies behind it: open groups of pictures, frequent in
-            H.265.
-        num_hidden: frames that are there and never shown: an MP4 that was cut without encoding it again begins with
-            those between a key frame and the cut.
-    """
-
-    open_groups: bool = False
-    num_hidden: int = 0
+def _is_transport_stream(path: str) -> bool:
+    """Return True for an MPEG transport stream: packets of 188 bytes that start with 0x47."""
+    header = _read_header(path)
+    return header[:1] == header[188:189] == b'\x47'
 
 
-def _state(path: str) -> tuple[int, int]:
-    """Return what changes with a file."""
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
+@lru_cache(10_000)
+def _scan_packets(path: str, _size: int, _mtime: int) -> tuple[bool, int]:
+    """Scan the packets of a file for two things that make decord's seeks inexact, without decoding.
 
+    Results are cached, by size and modification time of the file: a scan opens the file once more, and reads the whole
+    file if it has B-frames.
 
-@lru_cache(_NUM_REMEMBERED)
-def _find_oddities(path: str, _size: int, _changed: int) -> _Oddities:
-    """Look for oddities in the list of a file's packets; nothing is decoded.
-
-    It opens the file once more and, if frames are stored in another order than they are shown, reads it to its end: so
-    what was found is remembered, as long as size and time of the file stay.
+    Returns:
+        Whether there are open GOPs, that is, frames that are stored after a key frame but shown before it, frequent in
+        H.265; and the number of frames that are stored but not shown: those between a key frame and the cut, in an MP4
+        that was cut without re-encoding.
     """
     import av
 
-    open_groups, num_hidden = False, 0
+    has_open_gops, num_hidden = False, 0
     try:
         with av.open(path) as container:
             stream = container.streams.video[0]
-            if not stream.codec_context.has_b_frames and _major_version() >= 17:
-                # An index tells as much, and is there without reading the file.
-                return _Oddities(False, sum(entry.is_discard for entry in stream.index_entries))
+            if not stream.codec_context.has_b_frames and _pyav_version() >= 17:
+                # The index is sufficient, and does not need to read the file.
+                return False, sum(entry.is_discard for entry in stream.index_entries)
             key_time = None
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
                     num_hidden += packet.is_discard
-                    open_groups |= key_time is not None and packet.pts < key_time
+                    has_open_gops |= key_time is not None and packet.pts < key_time
                     key_time = packet.pts if packet.is_keyframe else key_time
-    except (av.error.FFmpegError, IndexError):  # damaged; decord shall say what it thinks of it
-        return _Oddities()
-    return _Oddities(open_groups, num_hidden)
+    except (av.error.FFmpegError, IndexError):  # damaged; decord reports the error
+        return False, 0
+    return has_open_gops, num_hidden
 
 
-def _is_transport_stream(path: str) -> bool:
-    """Say whether the file is an MPEG transport stream: packets of 188 bytes that start with 0x47."""
-    head = _head(path)
-    return head[:1] == head[188:189] == b'\x47'
-
-
-def _major_version() -> int:
-    """Return PyAV's major version; 17 brought the index of a file, and conversion by several threads."""
+def _pyav_version() -> int:
+    """Return PyAV's major version; 17 added the index of a file, and multithreaded color conversion."""
     import av
 
     return int(av.__version__.split('.')[0])
 
 
 def one_thread() -> dict[str, int]:
-    """Return what tells a reformatter of PyAV to use one thread; before PyAV 17 it has but one."""
-    return {'threads': 1} if _major_version() >= 17 else {}
-
-
-class _RGBConverter:
-    """Turns PyAV's frames of one video into RGB, upright as their metadata say.
-
-    It keeps what swscale sets up for a size, which takes longer than converting a small frame, and uses one thread: a
-    data worker has one core, and threads for every core of the machine would only be in each other's way.
-    """
-
-    def __init__(self) -> None:
-        from av.video.reformatter import VideoReformatter
-
-        self._reformatter: Any = VideoReformatter()
-        self._options = one_thread()
-
-    def __call__(self, frame: Any) -> Frames:
-        rgb: Frames = self._reformatter.reformat(frame, format='rgb24', **self._options).to_ndarray()
-        return np.rot90(rgb, frame.rotation // 90)
+    """Return the arguments for single-threaded color conversion; PyAV before 17 has only one thread."""
+    return {'threads': 1} if _pyav_version() >= 17 else {}

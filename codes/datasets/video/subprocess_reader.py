@@ -1,9 +1,9 @@
-"""Decoding in a process beside the data worker, which a damaged file may hang or crash without harm.
+"""Decode videos in a subprocess of the data worker, so that a damaged file cannot hang or crash the worker.
 
-Decoders are C code. One that hangs cannot be interrupted from Python, and one that crashes takes its process along:
-here a data worker, and with it the training, without a word about the file. So a data worker forks a process that
-holds the open video. The kernel ends that process when the time is over, even while it is stuck in C code; the worker
-sees the end of it, names the file and forks another one. Frames travel through shared memory.
+Decoders are C code. A hanging decoder cannot be interrupted from Python, and a crash ends its process: the data worker,
+and so the training, without naming the file. So a data worker forks a process that opens the video. At the time limit
+the kernel ends this process, even in C code; then the worker reports the file and forks a new process. Frames are
+returned in shared memory.
 """
 
 import contextlib
@@ -24,41 +24,42 @@ from torch.utils.data import get_worker_info
 
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
 
-_GRACE = 5.0  # seconds beyond the time limit until a process is given up that its alarm did not end
-_KEPT_BYTES = 2**28  # a process that shares more memory than this does not wait for the next video
-_KEPT_VIDEOS = 10000  # nor does one that has seen so many: decoders keep a little memory of each
+_KILL_TIMEOUT_S = 5.0  # time after the time limit in which the alarm signal must end the process
+# A process with more shared memory or more videos than this is replaced: decoders leak a little memory.
+_MAX_SHARED_BYTES = 2**28
+_MAX_VIDEOS = 10000
 
 
 def can_isolate() -> bool:
-    """Say whether this process can decode in another one: a data worker on Linux.
+    """Return True if this process can decode in a subprocess: a data worker on Linux.
 
-    The main process cannot: it may hold a GPU and threads, with which it is not safe to fork.
+    The main process cannot: fork is not safe with a GPU or with threads.
     """
     return get_worker_info() is not None and hasattr(os, 'fork') and hasattr(os, 'memfd_create')
 
 
-def describe_error(error: Exception) -> str:
-    """Return a decoder's error as one line; some say nothing but their type, and decord tells its stack."""
+def shorten_error(error: Exception) -> str:
+    """Return a decoder's error as one line without a stack trace; its type if it has no message."""
     text = ' '.join(str(error).split('Stack trace')[0].split())
     return text or type(error).__name__
 
 
 class IsolatedReader(VideoReader):
-    """A video that is open in another process.
+    """A video that is open in a subprocess.
 
-    Frames that it has read are overwritten by the next video: copy them before closing it.
+    The next video overwrites the frames: copy them before closing the reader.
 
     Args:
         decoder: one of ``READERS``.
         path: the file.
-        time_limit: seconds that opening may take, and reading as many again.
+        time_limit: seconds for opening the file, and again for each read.
 
     Raises:
-        ValueError: the decoder cannot open the file, is not done in time or crashes.
+        ValueError: the decoder cannot open the file, exceeds the time limit or crashes.
         ImportError: the decoder's package is missing.
     """
 
-    lends_frames = True
+    reuses_memory = True
 
     def __init__(self, decoder: str, path: str, time_limit: float) -> None:
         self.path = path
@@ -66,42 +67,42 @@ class IsolatedReader(VideoReader):
         self._time_limit = time_limit
         self._process: _DecodingProcess | None = _take_process()
         self._process.num_videos += 1
-        self.num_frames = self._ask('open', decoder, path)
+        self.num_frames = self._request('open', decoder, path)
 
     def _read(self, indices: Indices) -> Frames:
-        shape = self._ask('read', indices)
-        assert self._process is not None, 'a process that answered is there'
+        shape = self._request('read', indices)
+        assert self._process is not None, 'the process has answered'
         return self._process.memory.array(shape)
 
     def close(self) -> None:
         process = self._process
         if process is None:
             return
-        # The frames are read, so whatever goes wrong from here on concerns the process alone.
+        # The frames have been read: an error of 'close' only ends the process.
         with contextlib.suppress(ValueError):
-            self._ask('close')
-            if process.memory.num_bytes <= _KEPT_BYTES and process.num_videos < _KEPT_VIDEOS:
+            self._request('close')
+            if process.memory.num_bytes <= _MAX_SHARED_BYTES and process.num_videos < _MAX_VIDEOS:
                 _IDLE.append(process)
                 self._process = None
-        self._drop()
+        self._end_process()
 
-    def _ask(self, *request: Any) -> Any:
+    def _request(self, *request: Any) -> Any:
         if self._process is None:
-            raise ValueError('its decoder has ended')
+            raise ValueError('the decoder process has ended')
         try:
-            return self._process.ask(self._time_limit, *request)
+            return self._process.request(self._time_limit, *request)
         except Exception:
-            self._drop()  # a decoder that failed once is not trusted with the next video
+            self._end_process()  # do not reuse a decoder after an error
             raise
 
-    def _drop(self) -> None:
+    def _end_process(self) -> None:
         if self._process is not None:
             self._process.end()
             self._process = None
 
 
 class _SharedMemory:
-    """Memory for frames that two processes see. It grows."""
+    """Growing memory for frames that two processes share."""
 
     def __init__(self) -> None:
         self._file = os.memfd_create('frames')
@@ -112,7 +113,7 @@ class _SharedMemory:
         return os.fstat(self._file).st_size
 
     def array(self, shape: tuple[int, ...]) -> Frames:
-        """Return the beginning of the memory as an array."""
+        """Return the memory as an array, enlarged if necessary."""
         size = math.prod(shape)
         if size > self.num_bytes:
             os.ftruncate(self._file, size)
@@ -126,7 +127,7 @@ class _SharedMemory:
 
 
 class _DecodingProcess:
-    """A forked process that opens one video at a time."""
+    """A forked process that decodes one video at a time."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -139,37 +140,37 @@ class _DecodingProcess:
             _serve(other, self.memory)
         other.close()
 
-    def ask(self, time_limit: float, *request: Any) -> Any:
+    def request(self, time_limit: float, *request: Any) -> Any:
         """Return the answer to ('open', decoder, path), ('read', indices) or ('close',)."""
-        too_late = f'the decoder was not done after time_limit={time_limit:g} s'
+        timed_out = f'the decoder did not finish within time_limit={time_limit:g} s'
         try:
             self._connection.send((time_limit, *request))
-            if not self._connection.poll(time_limit + _GRACE):
-                raise ValueError(too_late)
+            if not self._connection.poll(time_limit + _KILL_TIMEOUT_S):
+                raise ValueError(timed_out)
             error, answer = self._connection.recv()
         except (EOFError, OSError):
             number = self._wait()
             if number == signal.SIGALRM:
-                raise ValueError(too_late) from None
+                raise ValueError(timed_out) from None
             name = signal.Signals(number).name if number else 'no signal'
-            hint = ', perhaps for want of memory' if number == signal.SIGKILL else ''
+            hint = ', perhaps out of memory' if number == signal.SIGKILL else ''
             raise ValueError(f'the decoder crashed ({name}{hint})') from None
         if error is not None:
             raise error(answer)
         return answer
 
     def _wait(self) -> int:
-        """Return the signal that ended the process, 0 if none did or if it has not ended."""
+        """Return the signal that ended the process; 0 if it exited or is still running after a second."""
         pid, self._pid = self._pid, 0
         for _ in range(100):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             time.sleep(0.01)
-        return 0  # stuck in the kernel, as on a network drive that is gone: not to be waited for
+        return 0  # it hangs in the kernel, for example because a network drive does not respond
 
     def end(self) -> None:
-        """End the process, if it still runs, and let its memory go."""
+        """Kill the process if it is running, and free its memory."""
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
             self._wait()
@@ -181,7 +182,7 @@ _IDLE: list[_DecodingProcess] = []
 
 
 def _take_process() -> _DecodingProcess:
-    """Return a process without a video. Those of the process that this one was forked from are not this one's."""
+    """Return an idle process of this data worker, not of its parent, or a new one."""
     while _IDLE:
         process = _IDLE.pop()
         if process.owner == os.getpid():
@@ -190,30 +191,30 @@ def _take_process() -> _DecodingProcess:
 
 
 def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
-    """Answer requests until the other end is closed. Whatever happens, never return into the forked program."""
+    """Answer requests until the other end is closed. Never return to the forked program."""
     try:
         for number in (signal.SIGALRM, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT):
-            signal.signal(number, signal.SIG_DFL)  # that is, die
+            signal.signal(number, signal.SIG_DFL)  # end the process
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # they reach all processes of a job; this one ends with its worker
+            signal.signal(number, signal.SIG_IGN)  # sent to all processes of a job; this one ends with its worker
         faulthandler.disable()
         cv2.setNumThreads(0)
-        gc.freeze()  # what was forked is not collected, so that its memory stays shared
+        gc.freeze()  # exclude forked objects from garbage collection, so that their memory stays shared
         reader: VideoReader | None = None
         while True:
-            time_limit, job, *arguments = connection.recv()
+            time_limit, request, *arguments = connection.recv()
             answer: Any = None
             signal.setitimer(signal.ITIMER_REAL, time_limit)
             try:
-                if job == 'open':
+                if request == 'open':
                     decoder, path = arguments
                     reader = READERS[decoder](path)
                     reader.allocate = memory.array
                     answer = reader.num_frames
-                elif reader is not None and job == 'read':
+                elif reader is not None and request == 'read':
                     frames = reader.read(arguments[0])
                     shared = memory.array(frames.shape)
-                    if not np.may_share_memory(frames, shared):  # else the reader has put them there
+                    if not np.may_share_memory(frames, shared):  # otherwise the reader has decoded into it
                         shared[:] = frames
                     answer = frames.shape
                     del frames
@@ -223,7 +224,7 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                 error = None
             except Exception as failure:
                 error = ImportError if isinstance(failure, ImportError) else ValueError
-                answer = describe_error(failure)
+                answer = shorten_error(failure)
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send((error, answer))
     finally:

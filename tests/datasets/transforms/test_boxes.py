@@ -12,12 +12,12 @@ def is_inside(box, height, width):
 
 
 @pytest.mark.parametrize(('height', 'width'), [(256, 340), (340, 256), (240, 240)])
-def test_random_boxes_keep_to_frame_area_and_aspect_ratio(height, width):
+def test_random_boxes_respect_frame_area_and_ratio(height, width):
     for seed in range(2000):
         box = random_area_box(height, width, AREA, RATIO, np.random.default_rng(seed))
         assert is_inside(box, height, width)
         _, _, h, w = box
-        # A side is rounded to whole pixels: the true one is at most half a pixel away.
+        # Sides are rounded to whole pixels, so the exact ones differ by at most half a pixel.
         assert (w - 0.5) / (h + 0.5) <= RATIO[1]
         assert (w + 0.5) / (h - 0.5) >= RATIO[0]
         assert (w + 0.5) * (h + 0.5) >= AREA[0] * height * width
@@ -25,7 +25,7 @@ def test_random_boxes_keep_to_frame_area_and_aspect_ratio(height, width):
 
 
 @pytest.mark.parametrize(('height', 'width'), [(256, 340), (340, 256)])
-def test_random_boxes_reach_every_edge_and_both_kinds_of_ratio(height, width):
+def test_random_boxes_reach_edges_and_ratio_limits(height, width):
     boxes = np.array(
         [random_area_box(height, width, (0.08, 0.3), RATIO, np.random.default_rng(s)) for s in range(2000)]
     )
@@ -39,14 +39,14 @@ def test_random_boxes_reach_every_edge_and_both_kinds_of_ratio(height, width):
     assert (w / h).min() < 0.77
 
 
-def test_box_that_cannot_be_drawn_is_the_largest_centered_one():
-    # The whole area at a ratio of 1 does not fit a wide frame.
+def test_fallback_is_the_largest_center_box():
+    # A square of the whole area does not fit into a wide frame.
     box = random_area_box(100, 400, (1, 1), (1, 1), np.random.default_rng(0))
     assert box == (0, 150, 100, 100)
     assert random_area_box(400, 100, (1, 1), (0.5, 1), np.random.default_rng(0)) == (100, 0, 200, 100)
 
 
-def test_multi_scale_boxes_are_every_size_at_every_fixed_position():
+def test_multi_scale_boxes_combine_sizes_and_positions():
     boxes = multi_scale_boxes(240, 320, scales=(1, 0.5), max_distort=1)
     sizes = [(240, 240), (240, 120), (120, 240), (120, 120)]
     assert len(boxes) == 4 * 13
@@ -59,7 +59,7 @@ def test_multi_scale_boxes_are_every_size_at_every_fixed_position():
     assert all(is_inside(box, 240, 320) for box in boxes)
 
 
-def test_max_distort_bounds_how_far_the_sides_differ():
+def test_max_distort_limits_the_aspect_ratio():
     def sizes(max_distort):
         return {box[2:] for box in multi_scale_boxes(100, 200, (1, 0.8, 0.6), max_distort)}
 

@@ -47,53 +47,45 @@ def test_steps_run_in_order():
     assert Compose([Append('a'), Append('b')], GIVEN, 'VideoDataset')({'path': 'x'})['names'] == 'ab'
 
 
-def test_a_missing_key_names_the_step_the_key_and_its_givers():
-    message = (
-        'step 0 SampleSnippets needs num_frames, which neither VideoDataset nor an earlier step gives; '
-        'OpenVideo gives it'
-    )
-    with pytest.raises(ValueError, match=message):
+def test_missing_key_names_step_and_providers():
+    with pytest.raises(ValueError, match=r'\b0 SampleSnippets .*num_frames.*VideoDataset.*OpenVideo'):
         Compose([SampleSnippets(4, 8), DecodeVideo()], GIVEN, 'VideoDataset')
-    with pytest.raises(ValueError, match='step 1 PackInputs needs frames, .*DecodeRawFrames or DecodeVideo or'):
+    with pytest.raises(ValueError, match=r'\b1 PackInputs .*frames.*DecodeRawFrames.*DecodeVideo'):
         Compose([OpenVideo(), PackInputs()], GIVEN, 'VideoDataset')
-
-
-def test_a_key_that_nothing_gives_is_named_alone():
-    with pytest.raises(ValueError, match='step 0 DecodeRawFrames needs path, .*an earlier step gives$'):
+    with pytest.raises(ValueError, match=r'\b0 DecodeRawFrames .*path.*VideoDataset'):
         Compose([DecodeRawFrames()], (), 'VideoDataset')
 
 
-def test_a_key_that_is_used_up_names_the_step_that_did():
+def test_removed_key_names_the_removing_step():
     chain = [OpenVideo(), SampleSnippets(4, 8), DecodeVideo()]
-    with pytest.raises(ValueError, match='step 3 DecodeVideo needs reader, which step 2 DecodeVideo uses up'):
+    with pytest.raises(ValueError, match=r'\b3 DecodeVideo .*reader.*\b2 DecodeVideo\b'):
         Compose([*chain, DecodeVideo()], GIVEN, 'VideoDataset')
-    with pytest.raises(ValueError, match='step 4 Flip needs frames, which step 3 PackInputs uses up'):
+    with pytest.raises(ValueError, match=r'\b4 Flip .*frames.*\b3 PackInputs\b'):
         Compose([*chain, PackInputs(), Flip()], GIVEN, 'VideoDataset')
 
 
-def test_what_is_there_at_the_end_is_known():
+def test_provides_lists_keys_after_last_step():
     chain = Compose([OpenVideo(), SampleSnippets(4, 8), DecodeVideo(), PackInputs()], GIVEN, 'VideoDataset')
     assert chain.provides == {'path', 'label', 'index', 'inputs'}
 
 
-def test_something_else_than_a_transform_is_refused():
-    with pytest.raises(TypeError, match="step 0 of the pipeline must be a Transform object, got {'type': 'Flip'}"):
+def test_steps_must_be_transforms():
+    with pytest.raises(TypeError, match=r"\b0\b.*Transform.*{'type': 'Flip'}"):
         Compose([{'type': 'Flip'}], GIVEN, 'VideoDataset')
 
 
-def test_a_step_that_does_not_return_the_record_is_named_and_the_reader_closed():
+def test_step_must_return_the_record():
     class Forget(Transform):
         def __call__(self, record):
             record['more'] = 1
 
     reader = FakeReader()
-    message = 'step 1 Forget returned None instead of the record; does its __call__ end with `return record`'
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(TypeError, match=r'\b1 Forget .*None.*`return record`'):
         Compose([Open(reader), Forget()], GIVEN, 'VideoDataset')({'path': 'x'})
     assert reader.closed
 
 
-def test_an_open_reader_is_closed_at_the_end_and_after_an_error():
+def test_open_reader_is_closed_after_success_and_error():
     reader = FakeReader()
     assert 'reader' not in Compose([Open(reader)], GIVEN, 'VideoDataset')({'path': 'x'})
     assert reader.closed

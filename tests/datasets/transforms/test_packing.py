@@ -19,7 +19,7 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize('num_groups', [1, 2])
 @pytest.mark.parametrize('num_crops', [1, 3])
-def test_each_view_is_one_crop_of_interleaved_snippets_in_time_order(data, num_crops, num_groups):
+def test_views_are_crops_of_interleaved_snippets(data, num_crops, num_groups):
     pipeline = [
         OpenVideo(),
         SampleSnippets(U, T, INTERVAL, num_groups=num_groups),
@@ -31,7 +31,7 @@ def test_each_view_is_one_crop_of_interleaved_snippets_in_time_order(data, num_c
     assert inputs.shape == (num_crops * num_groups, U, 3, T, 72, 72)
     assert inputs.dtype == torch.uint8
 
-    # The centers of all snippets, and the middles of the crops of a frame 128 pixels wide, by hand.
+    # The starts of all snippets, and the centers of the crops of a frame 128 pixels wide, by hand.
     num_starts = NUM_FRAMES - T * INTERVAL + 1
     num_all = U * num_groups
     starts = [int((s + 0.5) * num_starts / num_all) for s in range(num_all)]
@@ -45,7 +45,7 @@ def test_each_view_is_one_crop_of_interleaved_snippets_in_time_order(data, num_c
             assert [read_center(frame) for frame in frames] == pytest.approx([centers[crop]] * T, abs=0.03)
 
 
-def test_inputs_are_a_view_of_channels_last_memory():
+def test_inputs_share_channels_last_memory_with_frames():
     frames = np.random.default_rng(0).integers(0, 256, (2 * 4 * 3, 5, 6, 3), np.uint8)
     record = {'frames': frames, 'frame_indices': np.zeros((2, 4, 3), np.int64)}
     inputs = PackInputs()(record)['inputs']
@@ -56,7 +56,7 @@ def test_inputs_are_a_view_of_channels_last_memory():
         assert inputs[v, u, c, t, h, w] == frames[v * 12 + u * 3 + t, h, w, c]
 
 
-def test_cut_frames_are_packed_too():
+def test_cropped_frames_are_packed():
     frames = np.arange(2 * 6 * 8 * 3, dtype=np.uint8).reshape(2, 6, 8, 3)
     record = {'frames': frames[:, 1:4, 2:7], 'frame_indices': np.zeros((1, 1, 2), np.int64)}
     inputs = PackInputs()(record)['inputs']

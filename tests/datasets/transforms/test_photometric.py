@@ -15,7 +15,7 @@ def jitter(frames=FRAMES, seed=0, **strengths):
 
 
 def drawn(seed, low, high):
-    """Return the factor that a jitter with one strength draws."""
+    """Return the factor that ColorJitter draws if only one strength is set."""
     rng = np.random.default_rng(seed)
     rng.permutation(['one'])
     return rng.uniform(low, high)
@@ -26,7 +26,7 @@ def test_brightness_scales_all_pixels_by_one_factor():
     assert jitter(seed=3, brightness=0.4) == pytest.approx(expected, abs=1)
 
 
-def test_contrast_scales_the_distance_to_the_mean_gray():
+def test_contrast_scales_distance_to_mean_gray():
     factor = drawn(3, 0.5, 1.5)
     for frame, result in zip(FRAMES, jitter(seed=3, contrast=0.5), strict=True):
         gray = (frame @ np.array([0.299, 0.587, 0.114])).mean()
@@ -40,7 +40,7 @@ def test_saturation_scales_the_distance_to_gray():
     assert jitter(seed=3, saturation=0.5) == pytest.approx(expected, abs=1.5)
 
 
-def test_hue_turns_the_color_circle():
+def test_hue_is_rotated():
     shift = drawn(3, -0.5, 0.5)
     result = jitter(seed=3, hue=0.5)
     for place in np.ndindex(FRAMES.shape[:3]):
@@ -58,7 +58,7 @@ def test_all_frames_get_the_same_factors():
     assert result.shape == same.shape
 
 
-def test_the_order_of_the_changes_is_drawn():
+def test_order_of_color_operations_is_random():
     frames = np.full((1, 2, 2, 3), (0, 100, 250), np.uint8)
     results = {jitter(frames, seed, brightness=0.9, contrast=0.9).tobytes() for seed in range(10)}
     assert len(results) == 10
@@ -66,16 +66,13 @@ def test_the_order_of_the_changes_is_drawn():
     assert len(orders) == 2
 
 
-@pytest.mark.parametrize('name', ['brightness', 'contrast', 'saturation', 'hue'])
-def test_negative_strength_is_refused(name):
-    with pytest.raises(ValueError, match=f'{name} must be at least 0, got -0.1'):
-        ColorJitter(**{name: -0.1})
-
-
-def test_useless_settings_are_refused():
-    with pytest.raises(ValueError, match='hue must be at most 0.5, half of the color circle, got 0.7'):
+def test_color_jitter_checks_its_options():
+    for name in ('brightness', 'contrast', 'saturation', 'hue'):
+        with pytest.raises(ValueError, match=rf'{name} .*\b0\b.*-0\.1'):
+            ColorJitter(**{name: -0.1})
+    with pytest.raises(ValueError, match=r'hue .*\b0\.5\b.*\b0\.7\b'):
         ColorJitter(hue=0.7)
-    with pytest.raises(ValueError, match='are all 0: there is nothing to change'):
+    with pytest.raises(ValueError, match=r'brightness, contrast, saturation.*hue.*\b0\b'):
         ColorJitter()
 
 
@@ -84,7 +81,7 @@ def rand_augment(frames=FRAMES, seed=0, **options):
 
 
 def frame_by_frame(seed, num_ops, magnitude):
-    """Let torchvision change one frame after the other, each with the numbers that the whole video should get."""
+    """Apply torchvision's RandAugment to each frame, with the same random numbers."""
     results = []
     for frame in FRAMES:
         torch.manual_seed(int(np.random.default_rng(seed).integers(2**63)))
@@ -94,7 +91,7 @@ def frame_by_frame(seed, num_ops, magnitude):
 
 
 @pytest.mark.parametrize(('num_ops', 'magnitude'), [(1, 30), (2, 9), (3, 20)])
-def test_rand_augment_does_the_same_to_every_frame_of_a_video(num_ops, magnitude):
+def test_rand_augment_transforms_all_frames_alike(num_ops, magnitude):
     changed = 0
     for seed in range(40):
         result = rand_augment(seed=seed, num_ops=num_ops, magnitude=magnitude)
@@ -104,18 +101,7 @@ def test_rand_augment_does_the_same_to_every_frame_of_a_video(num_ops, magnitude
     assert changed > 25
 
 
-def test_rand_augment_defaults_are_two_changes_of_magnitude_9():
-    assert (rand_augment(seed=5) == rand_augment(seed=5, num_ops=2, magnitude=9)).all()
-
-
-def test_rand_augment_takes_equal_frames_to_equal_frames():
-    same = np.repeat(FRAMES[:1], 5, axis=0)
-    for seed in range(40):
-        result = rand_augment(same, seed, num_ops=3, magnitude=25)
-        assert (result == result[:1]).all()
-
-
-def test_rand_augment_is_a_function_of_the_generator_and_leaves_the_global_one_alone():
+def test_rand_augment_does_not_use_global_generator():
     torch.manual_seed(1)
     state = torch.get_rng_state()
     first = [rand_augment(seed=seed).tobytes() for seed in range(10)]
@@ -126,13 +112,13 @@ def test_rand_augment_is_a_function_of_the_generator_and_leaves_the_global_one_a
 
 
 @pytest.mark.parametrize(
-    ('options', 'message'),
+    ('options', 'tokens'),
     [
-        (dict(num_ops=0), 'num_ops must be a whole number of at least 1, got 0'),
-        (dict(magnitude=-1), 'magnitude must be a whole number of at least 0, got -1'),
-        (dict(magnitude=31), 'magnitude must be from 0 to 30, got 31'),
+        (dict(num_ops=0), r'num_ops .*\b1\b.*\b0\b'),
+        (dict(magnitude=-1), r'magnitude .*\b0\b.*-1\b'),
+        (dict(magnitude=31), r'magnitude .*\b0\b.*\b30\b.*\b31\b'),
     ],
 )
-def test_rand_augment_checks_its_options(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_rand_augment_checks_its_options(options, tokens):
+    with pytest.raises(ValueError, match=tokens):
         RandAugment(**options)

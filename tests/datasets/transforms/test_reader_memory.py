@@ -1,4 +1,4 @@
-"""Opening a video again and again takes no more memory than doing it a few times."""
+"""Memory does not grow with the number of videos that were opened."""
 
 import os
 import resource
@@ -17,13 +17,13 @@ DECODERS = [name for name in READERS if is_installed(name)]
 
 
 def resident(pid='self'):
-    """Return the memory of a process that is in use, in MB."""
+    """Return the resident memory of a process in MB."""
     pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
 def open_often(open_video, counts, pid='self'):
-    """Open and read a video as often as the last of ``counts``; return the memory in MB after each of them."""
+    """Open and read a video repeatedly; return the memory in MB after each number of times in ``counts``."""
     sizes = []
     for number in range(1, counts[-1] + 1):
         reader = open_video()
@@ -40,7 +40,7 @@ def video(tmp_path_factory):
 
 
 @pytest.mark.parametrize('decoder', DECODERS)
-def test_memory_stays_the_same_over_many_videos(video, decoder):
+def test_memory_is_constant_over_many_videos(video, decoder):
     before, after = open_often(lambda: READERS[decoder](video), (20, 200))
     assert after - before < 8
 
@@ -48,7 +48,7 @@ def test_memory_stays_the_same_over_many_videos(video, decoder):
 @pytest.mark.long
 @pytest.mark.parametrize('isolated', [False, True])
 @pytest.mark.parametrize('decoder', DECODERS)
-def test_memory_stays_the_same_over_thousands_of_videos(video, decoder, isolated):
+def test_memory_is_constant_over_thousands_of_videos(video, decoder, isolated):
     def open_video():
         return IsolatedReader(decoder, video, 60) if isolated else READERS[decoder](video)
 
@@ -59,7 +59,7 @@ def test_memory_stays_the_same_over_thousands_of_videos(video, decoder, isolated
     curve = ', '.join(f'{size:.1f} after {count}' for count, size in zip(counts, sizes, strict=True))
     sys.stdout.write(f'\n{decoder} {isolated=}, MB: {curve}\n')
     before, after = sizes[1], sizes[-1]
-    # glibc's heap takes some MB until it is as uneven as it gets; PyAV 18 loses 0.15 kB a video.
+    # The heap grows by some MB because of fragmentation; PyAV 18 leaks 0.15 kB per video.
     assert after - before < 20
     while subprocess_reader._IDLE:
         subprocess_reader._IDLE.pop().end()

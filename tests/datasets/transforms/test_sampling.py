@@ -10,7 +10,6 @@ from dsanet.datasets.transforms.sampling import (
     group_into_views,
     random_segment_frames,
     random_starts,
-    snippet_frames,
 )
 
 FRAMES = (1, 2, 7, 8, 9, 31, 64, 65, 67, 300)
@@ -44,23 +43,23 @@ def check(indices, num_frames, num_snippets, frames_per_snippet, frame_interval,
 
 
 @pytest.mark.parametrize('num_frames', FRAMES)
-def test_centers_stay_in_the_video_and_ascend(num_frames):
+def test_center_snippets_are_in_range_and_ascending(num_frames):
     for setting in SETTINGS:
         check(sample(num_frames, **setting), num_frames, **setting)
 
 
 @pytest.mark.parametrize('num_frames', FRAMES)
-def test_random_snippets_stay_in_the_video_and_ascend(num_frames):
+def test_random_snippets_are_in_range_and_ascending(num_frames):
     for setting, seed in itertools.product(SETTINGS, range(5)):
         if setting['num_groups'] == 1:
             check(sample(num_frames, seed, random=True, **setting), num_frames, **setting)
 
 
-def test_centers_are_those_of_the_drawing_in_the_docstring():
+def test_center_snippets_match_docstring_example():
     assert sample(16, num_snippets=2, frames_per_snippet=3, frame_interval=2).tolist() == [[[2, 4, 6], [8, 10, 12]]]
 
 
-def test_short_video_starts_at_zero_and_repeats_its_last_frame():
+def test_short_video_repeats_its_last_frame():
     expected = [[[0, 2, 3], [0, 2, 3]]]
     setting = dict(num_snippets=2, frames_per_snippet=3, frame_interval=2)
     assert sample(4, **setting).tolist() == expected
@@ -68,7 +67,7 @@ def test_short_video_starts_at_zero_and_repeats_its_last_frame():
     assert sample(6, **setting).tolist() == [[[0, 2, 4], [0, 2, 4]]]
 
 
-def test_interleaved_groups_take_every_other_snippet():
+def test_groups_are_interleaved_in_time():
     starts = center_starts(num_frames=80, span=1, num_snippets=8)
     assert starts.tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
     assert group_into_views(starts, 2).tolist() == [[5, 25, 45, 65], [15, 35, 55, 75]]
@@ -76,32 +75,27 @@ def test_interleaved_groups_take_every_other_snippet():
     assert both[:, :, 0].tolist() == [[5, 25, 45, 65], [15, 35, 55, 75]]
 
 
-def test_center_starts_halve_their_segments_exactly():
+def test_center_starts_are_segment_centers():
     for num_frames, span, snippets in itertools.product(range(1, 60), (1, 5, 16), range(1, 12)):
         num_starts = max(num_frames - span + 1, 1)
         slow = [int((u + 0.5) * num_starts / snippets + 1e-9) for u in range(snippets)]
         assert center_starts(num_frames, span, snippets).tolist() == slow
 
 
-def test_random_starts_cover_each_segment_and_nothing_else():
-    # 300 - 64 + 1 = 237 starts in 4 segments of 59: the paper's 4 x 8 frames, 8 apart.
+def test_random_starts_cover_exactly_their_segments():
+    # 300 - 64 + 1 = 237 starts in 4 segments of 59, for 4 x 8 frames with interval 8 as in the paper.
     draws = np.stack([random_starts(300, 64, 4, np.random.default_rng(seed)) for seed in range(3000)])
     for u in range(4):
         assert set(draws[:, u].tolist()) == set(range(59 * u, 59 * (u + 1)))
 
 
-def test_fewer_starts_than_snippets_are_drawn_from_all_and_sorted():
+def test_few_starts_are_drawn_from_all_sorted():
     draws = np.stack([random_starts(66, 64, 4, np.random.default_rng(seed)) for seed in range(200)])
     assert set(draws.ravel().tolist()) == {0, 1, 2}
     assert (np.diff(draws, axis=1) >= 0).all()
 
 
-def test_snippet_frames_repeat_the_last_frame_beyond_the_end():
-    indices = snippet_frames(np.array([[0, 5]]), frames_per_snippet=4, frame_interval=3, num_frames=10)
-    assert indices.tolist() == [[[0, 3, 6, 9], [5, 8, 9, 9]]]
-
-
-def test_random_sampling_depends_on_the_generator_only():
+def test_random_sampling_depends_only_on_the_generator():
     setting = dict(num_snippets=4, frames_per_snippet=8, frame_interval=2, random=True)
     assert (sample(300, seed=1, **setting) == sample(300, seed=1, **setting)).all()
     assert (sample(300, seed=1, **setting) != sample(300, seed=2, **setting)).any()
@@ -110,28 +104,28 @@ def test_random_sampling_depends_on_the_generator_only():
 @pytest.mark.parametrize('name', ['num_snippets', 'frames_per_snippet', 'frame_interval', 'num_groups'])
 @pytest.mark.parametrize('value', [0, -1, 1.5, True])
 def test_counts_must_be_positive_whole_numbers(name, value):
-    message = f'{name} must be a whole number of at least 1, got {value}'
+    tokens = rf'{name} .*\b1\b.*{value}'
     setting = dict(num_snippets=4, frames_per_snippet=8) | {name: value}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=tokens):
         SampleSnippets(**setting)
     if name != 'frame_interval':
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=tokens):
             SampleSegments(**setting)
 
 
 @pytest.mark.parametrize('sampler', [SampleSnippets, SampleSegments])
-def test_random_views_are_refused(sampler):
-    with pytest.raises(ValueError, match='random=True goes with num_groups=1, got num_groups=2'):
+def test_random_sampling_with_groups_is_refused(sampler):
+    with pytest.raises(ValueError, match='random=True .*num_groups=1.*num_groups=2'):
         sampler(4, 8, num_groups=2, random=True)
 
 
 @pytest.mark.parametrize('sampler', [sample, sample_segments])
 def test_video_without_frames_is_refused(sampler):
-    with pytest.raises(ValueError, match='num_frames=0: a video needs at least one frame'):
+    with pytest.raises(ValueError, match='num_frames=0'):
         sampler(0, num_snippets=4, frames_per_snippet=8)
 
 
-def test_segments_are_those_of_the_drawing_in_the_docstring():
+def test_segments_match_docstring_example():
     setting = dict(num_snippets=2, frames_per_snippet=3)
     assert sample_segments(12, **setting).tolist() == [[[1, 3, 5], [7, 9, 11]]]
     assert sample_segments(12, num_groups=2, **setting).tolist() == [[[0, 2, 4], [6, 8, 10]], [[1, 3, 5], [7, 9, 11]]]
@@ -139,18 +133,11 @@ def test_segments_are_those_of_the_drawing_in_the_docstring():
     assert sample_segments(4, random=True, **setting).tolist() == [[[0, 1, 1], [2, 3, 3]]]
 
 
-def test_segments_by_hand():
-    # 80 frames in 8 parts of 10: centers 5, 15, ...; two groups have the centers of parts of 5: 2, 7, 12, ...
-    assert sample_segments(80, num_snippets=1, frames_per_snippet=8).tolist() == [[[5, 15, 25, 35, 45, 55, 65, 75]]]
-    both = sample_segments(80, num_snippets=2, frames_per_snippet=4, num_groups=2)
-    assert both.tolist() == [[[2, 12, 22, 32], [42, 52, 62, 72]], [[7, 17, 27, 37], [47, 57, 67, 77]]]
-
-
 SEGMENT_SETTINGS = list(itertools.product((1, 2, 4), (1, 3, 8), (1, 2, 3)))
 
 
 @pytest.mark.parametrize('num_frames', FRAMES)
-def test_segment_views_are_in_time_order_and_one_frame_of_each_lies_in_each_part(num_frames):
+def test_each_view_has_one_frame_per_part(num_frames):
     for num_snippets, frames_per_snippet, num_groups in SEGMENT_SETTINGS:
         indices = sample_segments(
             num_frames, num_snippets=num_snippets, frames_per_snippet=frames_per_snippet, num_groups=num_groups
@@ -165,11 +152,11 @@ def test_segment_views_are_in_time_order_and_one_frame_of_each_lies_in_each_part
         if num_frames >= parts * num_groups:
             assert len(set(indices.ravel().tolist())) == indices.size, 'all frames of all views must differ'
         else:
-            assert set(indices.ravel().tolist()) == set(range(num_frames)), 'a short video must be seen whole'
+            assert set(indices.ravel().tolist()) == set(range(num_frames)), 'every frame must be sampled'
 
 
 @pytest.mark.parametrize(('num_frames', 'num_parts'), [(12, 6), (13, 5), (8, 8), (31, 8)])
-def test_random_segments_cover_each_part_and_nothing_else(num_frames, num_parts):
+def test_random_segments_cover_exactly_their_parts(num_frames, num_parts):
     draws = np.stack([random_segment_frames(num_frames, num_parts, np.random.default_rng(s)) for s in range(300)])
     seen = [sorted(set(column.tolist())) for column in draws.T]
     edges = [int(part * num_frames / num_parts) for part in range(num_parts)] + [num_frames]

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from dsanet.datasets.transforms import CenterCrop, Flip, MultiScaleCrop, RandomResizedCrop, Resize, TenCrop, ThreeCrop
-from dsanet.datasets.transforms.spatial import crop_frames, resize_frames
+from dsanet.datasets.transforms.spatial import resize_frames
 
 
 def numbered_frames(num_frames, height, width):
-    """Frames whose pixels say (frame, row, column), so that a cut can be read off its corner pixels."""
+    """Return frames with pixel values (frame, row, column), so that corner pixels show the box of a crop."""
     frames = np.empty((num_frames, height, width, 3), np.uint8)
     frames[..., 0] = np.arange(num_frames)[:, None, None]
     frames[..., 1] = np.arange(height)[:, None]
@@ -20,23 +20,23 @@ def apply(transform, frames, seed=0):
 
 
 def corners(frame):
-    """Return (row, column) of the first and of the last pixel."""
+    """Return (row, column) of the first and the last pixel."""
     return tuple(frame[0, 0, 1:].tolist()), tuple(frame[-1, -1, 1:].tolist())
 
 
 @pytest.mark.parametrize(
     ('size', 'expected'), [((240, 320), (120, 160)), ((320, 240), (160, 120)), ((101, 101), (120, 120))]
 )
-def test_resize_sets_the_short_side_and_keeps_the_aspect_ratio(size, expected):
+def test_resize_sets_short_side_keeps_aspect_ratio(size, expected):
     assert apply(Resize(120), np.zeros((2, *size, 3), np.uint8)).shape == (2, *expected, 3)
 
 
-def test_resize_leaves_frames_of_the_right_size_untouched():
+def test_resize_returns_frames_of_same_size_unchanged():
     frames = numbered_frames(2, 120, 160)
     assert apply(Resize(120), frames) is frames
 
 
-def test_resized_frames_are_those_of_opencv():
+def test_resized_frames_equal_opencv():
     frames = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), np.uint8)
     resized = resize_frames(frames[:, 2:18, 5:25], 24, 12)
     for frame, result in zip(frames, resized, strict=True):
@@ -45,7 +45,7 @@ def test_resized_frames_are_those_of_opencv():
 
 @pytest.mark.parametrize('size', [(50, 70), (70, 50)])
 @pytest.mark.parametrize('crop', [RandomResizedCrop, MultiScaleCrop])
-def test_random_crops_give_the_size_and_one_box_for_all_frames(crop, size):
+def test_random_crops_use_one_box_per_video(crop, size):
     frames = numbered_frames(4, *size)
     for seed in range(50):
         cut = apply(crop((24, 16)), frames, seed)
@@ -56,23 +56,23 @@ def test_random_crops_give_the_size_and_one_box_for_all_frames(crop, size):
 
 
 @pytest.mark.parametrize('crop', [RandomResizedCrop, MultiScaleCrop])
-def test_random_crops_differ_by_generator(crop):
+def test_random_crops_depend_on_the_generator(crop):
     frames = numbered_frames(1, 50, 70)
     cuts = {apply(crop(16), frames, seed).tobytes() for seed in range(20)}
     assert len(cuts) > 10
     assert (apply(crop(16), frames, 3) == apply(crop(16), frames, 3)).all()
 
 
-def test_random_resized_crop_keeps_to_its_ranges():
+def test_random_resized_crop_respects_its_ranges():
     frames = numbered_frames(1, 100, 160)
-    # A quarter of the area at a ratio of 1: always 63 x 63 pixels, which is not resized then.
+    # A square of a quarter of the area is always 63 x 63 pixels, and is not resized.
     crop = RandomResizedCrop(63, area_range=(0.25, 0.25), aspect_ratio_range=(1, 1))
     for seed in range(20):
         (top, left), (bottom, right) = corners(apply(crop, frames, seed)[0])
         assert (bottom - top, right - left) == (62, 62)
 
 
-def test_multi_scale_crop_keeps_to_its_scales_and_distortion():
+def test_multi_scale_crop_respects_scales_and_distortion():
     frames = numbered_frames(1, 100, 160)
     for seed in range(20):
         (top, left), (bottom, right) = corners(apply(MultiScaleCrop(50, (0.5,), 0), frames, seed)[0])
@@ -100,7 +100,7 @@ def test_center_crop_by_hand():
     assert corners(cut[1]) == ((3, 7), (6, 12))
 
 
-def test_three_crop_is_crop_major_along_the_longer_side():
+def test_three_crop_is_crop_major_along_longer_side():
     wide = apply(ThreeCrop(10), numbered_frames(2, 10, 20))
     assert wide[:, 0, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]
     assert [corners(frame)[0] for frame in wide] == [(0, 0), (0, 0), (0, 5), (0, 5), (0, 10), (0, 10)]
@@ -108,7 +108,7 @@ def test_three_crop_is_crop_major_along_the_longer_side():
     assert [corners(frame)[0] for frame in high[::2]] == [(0, 0), (5, 0), (10, 0)]
 
 
-def test_ten_crop_is_five_crops_and_their_mirror_images():
+def test_ten_crop_is_five_crops_and_their_flips():
     cut = apply(TenCrop((4, 6)), numbered_frames(2, 10, 20))
     assert cut.shape == (20, 4, 6, 3)
     assert cut[:, 0, 0, 0].tolist() == [0, 1] * 10
@@ -116,11 +116,11 @@ def test_ten_crop_is_five_crops_and_their_mirror_images():
     assert (cut[10:] == cut[:10, :, ::-1]).all()
 
 
-def test_flip_mirrors_all_frames_or_none():
+def test_flip_applies_to_all_frames_or_none():
     frames = numbered_frames(3, 4, 5)
     assert (apply(Flip(prob=1), frames) == frames[:, :, ::-1]).all()
     assert apply(Flip(prob=0), frames) is frames
-    part = np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), np.uint8)[:, 2:8, 3:10]  # as crops leave it
+    part = np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), np.uint8)[:, 2:8, 3:10]  # not contiguous
     mirrored = apply(Flip(prob=1), part)
     assert (mirrored == part[:, :, ::-1]).all()
     assert mirrored.flags.c_contiguous
@@ -132,7 +132,7 @@ SWAPS = ((2, 3), (5, 0))
 
 
 @pytest.mark.parametrize(('label', 'mirrored'), [(0, 5), (1, 1), (2, 3), (3, 2), (4, 4), (5, 0)])
-def test_flip_swaps_the_labels_of_pairs_when_it_mirrors_and_only_then(label, mirrored):
+def test_flip_swaps_labels_only_if_it_flips(label, mirrored):
     for prob, expected in ((1, mirrored), (0, label)):
         record = {'frames': numbered_frames(2, 4, 5), 'rng': np.random.default_rng(0), 'label': label}
         assert Flip(prob, SWAPS)(record)['label'] == expected
@@ -142,7 +142,7 @@ def test_flip_swaps_the_labels_of_pairs_when_it_mirrors_and_only_then(label, mir
         assert result['label'] == (mirrored if result['frames'][0, 0, 0, 2] == 4 else label)
 
 
-def test_flip_swaps_the_entries_of_multi_hot_labels():
+def test_flip_swaps_multi_hot_labels():
     label = np.array([1, 1, 0, 1, 0, 0], np.float32)
     record = {'frames': numbered_frames(2, 4, 5), 'rng': np.random.default_rng(0), 'label': label}
     result = Flip(1, SWAPS)(record)['label']
@@ -151,7 +151,7 @@ def test_flip_swaps_the_entries_of_multi_hot_labels():
     assert label.tolist() == [1, 1, 0, 1, 0, 0], "the dataset's own array must stay as it is"
 
 
-def test_flip_declares_the_label_only_if_it_swaps_any():
+def test_flip_requires_label_only_with_swap_labels():
     assert (Flip().requires, Flip().provides, Flip().classes) == (('frames', 'rng'), ('frames',), ())
     flip = Flip(swap_labels=SWAPS)
     assert 'label' in flip.requires
@@ -159,7 +159,7 @@ def test_flip_declares_the_label_only_if_it_swaps_any():
     assert sorted(flip.classes) == [0, 2, 3, 5]
 
 
-def test_flip_with_pairs_draws_like_one_without():
+def test_swap_labels_does_not_change_random_numbers():
     for seed in range(20):
         record = {'frames': numbered_frames(1, 4, 5), 'rng': np.random.default_rng(seed), 'label': 2}
         plain = apply(Flip(), numbered_frames(1, 4, 5), seed)
@@ -167,56 +167,42 @@ def test_flip_with_pairs_draws_like_one_without():
 
 
 @pytest.mark.parametrize('crop', [CenterCrop, ThreeCrop, TenCrop])
-def test_crop_larger_than_the_frames_states_both_sizes(crop):
-    with pytest.raises(ValueError, match='a crop of 12x8 .* is larger than the frames, 10x20; put Resize'):
+def test_crop_larger_than_frames_is_refused(crop):
+    with pytest.raises(ValueError, match='12x8.*10x20.*Resize.*short_side'):
         apply(crop((12, 8)), numbered_frames(1, 10, 20))
-    with pytest.raises(ValueError, match='a crop of 8x24 .* is larger than the frames, 10x20'):
+    with pytest.raises(ValueError, match='8x24.*10x20'):
         apply(crop((8, 24)), numbered_frames(1, 10, 20))
-
-
-def test_box_outside_of_the_frames_is_our_own_mistake():
-    with pytest.raises(AssertionError, match='leaves the frames, 10x20'):
-        crop_frames(numbered_frames(1, 10, 20), (5, 0, 6, 6))
 
 
 @pytest.mark.parametrize('crop', [CenterCrop, ThreeCrop, TenCrop, RandomResizedCrop, MultiScaleCrop])
 def test_sizes_are_checked(crop):
-    with pytest.raises(ValueError, match='size must be a whole number of at least 1, got 0'):
+    with pytest.raises(ValueError, match=r'size .*\b1\b.*\b0$'):
         crop(0)
-    with pytest.raises(ValueError, match='size must be a whole number of at least 1, got 2.5'):
+    with pytest.raises(ValueError, match=r'size .*\b1\b.*2\.5'):
         crop(2.5)
-    with pytest.raises(ValueError, match=r'size must be one side or \(height, width\), got \(1, 2, 3\)'):
+    with pytest.raises(ValueError, match=r'size .*\(height, width\).*\(1, 2, 3\)'):
         crop((1, 2, 3))
 
 
 @pytest.mark.parametrize(
-    ('make', 'message'),
+    ('make', 'tokens'),
     [
-        (lambda: Resize(0), 'short_side must be a whole number of at least 1, got 0'),
-        (lambda: Flip(1.5), 'prob must be from 0 to 1, got 1.5'),
-        (lambda: Flip(swap_labels=(86, 87)), 'swap_labels must be pairs of two different class numbers.*got 86'),
-        (lambda: Flip(swap_labels=((1, 2, 3),)), r'swap_labels must be pairs .*got \(1, 2, 3\)'),
-        (lambda: Flip(swap_labels=((1, 1),)), r'swap_labels must be pairs .*got \(1, 1\)'),
-        (lambda: Flip(swap_labels=((0, -1),)), r'swap_labels must be pairs .*got \(0, -1\)'),
-        (lambda: Flip(swap_labels=((0, 1.0),)), r'swap_labels must be pairs .*got \(0, 1.0\)'),
-        (lambda: Flip(swap_labels=((0, 1), (2, 1))), 'class 1 stands in two pairs of swap_labels='),
-        (
-            lambda: RandomResizedCrop(8, area_range=(0.5, 2)),
-            r'area_range must be .*high <= 1, got \(0.5, 2\)',
-        ),
-        (lambda: RandomResizedCrop(8, area_range=(0, 1)), 'area_range must be'),
-        (
-            lambda: RandomResizedCrop(8, aspect_ratio_range=(2, 1)),
-            r'aspect_ratio_range must be .*got \(2, 1\)',
-        ),
-        (lambda: MultiScaleCrop(8, scales=()), 'scales must be numbers above 0 and up to 1'),
-        (lambda: MultiScaleCrop(8, scales=(1.2,)), r'scales must be .*got \(1.2,\)'),
-        (
-            lambda: MultiScaleCrop(8, max_distort=-1),
-            'max_distort must be a whole number of at least 0, got -1',
-        ),
+        (lambda: Resize(0), r'short_side .*\b1\b.*\b0\b'),
+        (lambda: Flip(1.5), r'prob .*\b0\b.*\b1\b.*1\.5'),
+        (lambda: Flip(swap_labels=(86, 87)), r'swap_labels .* 86$'),
+        (lambda: Flip(swap_labels=((1, 2, 3),)), r'swap_labels .*\(1, 2, 3\)'),
+        (lambda: Flip(swap_labels=((1, 1),)), r'swap_labels .*\(1, 1\)'),
+        (lambda: Flip(swap_labels=((0, -1),)), r'swap_labels .*\(0, -1\)'),
+        (lambda: Flip(swap_labels=((0, 1.0),)), r'swap_labels .*\(0, 1\.0\)'),
+        (lambda: Flip(swap_labels=((0, 1), (2, 1))), r'class 1 .*swap_labels=\(\(0, 1\), \(2, 1\)\)'),
+        (lambda: RandomResizedCrop(8, area_range=(0.5, 2)), r'area_range .*<= 1\b.*\(0\.5, 2\)'),
+        (lambda: RandomResizedCrop(8, area_range=(0, 1)), r'area_range .*\(0, 1\)'),
+        (lambda: RandomResizedCrop(8, aspect_ratio_range=(2, 1)), r'aspect_ratio_range .*\(2, 1\)'),
+        (lambda: MultiScaleCrop(8, scales=()), r'scales .*\b1\b.*\(\)'),
+        (lambda: MultiScaleCrop(8, scales=(1.2,)), r'scales .*\(1\.2,\)'),
+        (lambda: MultiScaleCrop(8, max_distort=-1), r'max_distort .*\b0\b.*-1\b'),
     ],
 )
-def test_options_are_checked(make, message):
-    with pytest.raises(ValueError, match=message):
+def test_options_are_checked(make, tokens):
+    with pytest.raises(ValueError, match=tokens):
         make()

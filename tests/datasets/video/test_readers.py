@@ -1,4 +1,5 @@
 import logging
+import re
 import shutil
 import sys
 from fractions import Fraction
@@ -8,13 +9,13 @@ import numpy as np
 import pytest
 
 from dsanet.datasets.video import readers
-from dsanet.datasets.video.readers import READERS, OpenCVReader, PyAVReader, VideoReader, first_installed, is_installed
+from dsanet.datasets.video.readers import READERS, OpenCVReader, PyAVReader, first_installed, is_installed
 from tests.make_videos import draw_frames, read_index, rotate_video, write_video
 
 NUM_FRAMES = 60
 DECODERS = tuple(name for name in READERS if is_installed(name))
 needs_torchcodec = pytest.mark.skipif('torchcodec' not in DECODERS, reason='torchcodec is not installed')
-# Key frames are 12 apart: alone, neighbors, across key frames, the first and the last.
+# Key frames are 12 apart: single frames, neighbors, frames across key frames, the first and the last.
 INDICES = (
     [0],
     [59],
@@ -39,7 +40,7 @@ def videos(tmp_path_factory):
         'flv': 'libx264',
     }
     paths = {kind: write_video(folder / f'a.{kind}', NUM_FRAMES, codec=codec) for kind, codec in codecs.items()}
-    # Frames shown before a key frame lie behind it: MPEG-4 does so of itself, H.264 and H.265 may.
+    # Open GOPs: frames are stored after a key frame but shown before it; always in MPEG-4, with an option in H.264.
     paths['open mpeg4'] = write_video(folder / 'mpeg4.mp4', NUM_FRAMES, codec='mpeg4')
     paths['open h264'] = write_video(
         folder / 'h264.mp4', NUM_FRAMES, **{'x264-params': 'open-gop=1:b-adapt=0:scenecut=0'}
@@ -57,7 +58,7 @@ def read(decoder, path, indices):
 
 @pytest.mark.parametrize('kind', ['mp4', 'mkv', 'flv', 'avi', 'mpg', 'open mpeg4', 'open h264'])
 @pytest.mark.parametrize('decoder', DECODERS)
-def test_frames_are_counted_and_exactly_those_asked_for(videos, decoder, kind):
+def test_num_frames_and_requested_frames_are_exact(videos, decoder, kind):
     if decoder == 'torchcodec' and kind in ('avi', 'mpg'):
         pytest.skip('torchcodec refuses these')
     reader = READERS[decoder](videos[kind])
@@ -72,7 +73,7 @@ def test_frames_are_counted_and_exactly_those_asked_for(videos, decoder, kind):
 
 @pytest.fixture(scope='module')
 def cut_videos(tmp_path_factory):
-    """Return videos of frames 20 to 79, cut without encoding them again: from key frame 16 on, 4 frames are hidden."""
+    """Return videos of frames 20 to 79, cut without re-encoding: the 4 frames from key frame 16 to 19 are hidden."""
     folder = tmp_path_factory.mktemp('cut')
     paths = {}
     for kind, options in (('B-frames', {'bf': '2'}), ('no B-frames', {'bf': '0'})):
@@ -92,7 +93,7 @@ def cut_videos(tmp_path_factory):
 
 @pytest.mark.parametrize('kind', ['B-frames', 'no B-frames'])
 @pytest.mark.parametrize('decoder', DECODERS)
-def test_frames_that_a_cut_hides_do_not_count(cut_videos, decoder, kind):
+def test_frames_hidden_by_a_cut_are_excluded(cut_videos, decoder, kind):
     reader = READERS[decoder](cut_videos[kind])
     assert reader.num_frames == 60
     reader.close()
@@ -101,15 +102,15 @@ def test_frames_that_a_cut_hides_do_not_count(cut_videos, decoder, kind):
         assert [read_index(frame) for frame in frames] == [index + 20 for index in indices]
 
 
-def test_an_older_pyav_finds_hidden_frames_for_decord(cut_videos, monkeypatch):
-    monkeypatch.setattr(readers, '_major_version', lambda: 16)
-    readers._find_oddities.cache_clear()
+def test_decord_finds_hidden_frames_with_older_pyav(cut_videos, monkeypatch):
+    monkeypatch.setattr(readers, '_pyav_version', lambda: 16)
+    readers._scan_packets.cache_clear()
     for path in cut_videos.values():
         assert [read_index(frame) for frame in read('decord', path, [3, 30])] == [23, 50]
-    readers._find_oddities.cache_clear()
+    readers._scan_packets.cache_clear()
 
 
-def test_decord_needs_the_packets_of_a_file_once(videos, tmp_path, monkeypatch):
+def test_decord_reads_packets_once_per_file(videos, tmp_path, monkeypatch):
     path = tmp_path / 'a.mp4'
     shutil.copy(videos['open h264'], path)
     opened = []
@@ -123,29 +124,18 @@ def test_decord_needs_the_packets_of_a_file_once(videos, tmp_path, monkeypatch):
     assert len(opened) == 2
 
 
-@pytest.mark.parametrize('decoder', ['pyav', 'opencv'])
-def test_transport_streams_are_read_exactly(videos, decoder):
-    assert [read_index(frame) for frame in read(decoder, videos['ts'], [0, 7, 25, 59])] == [0, 7, 25, 59]
-
-
 def test_decord_refuses_transport_streams(videos):
-    with pytest.raises(ValueError, match='decord loses the first frames of MPEG transport streams'):
+    for decoder in ('pyav', 'opencv'):
+        assert [read_index(frame) for frame in read(decoder, videos['ts'], [0, 7, 25, 59])] == [0, 7, 25, 59]
+    with pytest.raises(ValueError, match=r'decord.*\.ts'):
         READERS['decord'](videos['ts'])
 
 
 @needs_torchcodec
 @pytest.mark.parametrize('kind', ['ts', 'avi', 'mpg'])
-def test_torchcodec_refuses_what_it_numbers_wrongly(videos, kind):
-    with pytest.raises(ValueError, match='torchcodec numbers frames rightly in MP4/MOV, Matroska/WebM and FLV only'):
+def test_torchcodec_refuses_containers_without_frame_times(videos, kind):
+    with pytest.raises(ValueError, match='torchcodec.*MP4/MOV, Matroska/WebM and FLV'):
         READERS['torchcodec'](videos[kind])
-
-
-@needs_torchcodec
-def test_torchcodec_applies_rotation(tmp_path):
-    path = write_video(tmp_path / 'phone.mp4', 15)
-    rotate_video(path)
-    frames = read('torchcodec', path, [3, 14])
-    assert [read_index(frame) for frame in np.rot90(frames, axes=(1, 2))] == [3, 14]
 
 
 def test_torchcodec_without_ffmpeg_is_not_installed(videos, monkeypatch):
@@ -155,25 +145,25 @@ def test_torchcodec_without_ffmpeg_is_not_installed(videos, monkeypatch):
 
     monkeypatch.setitem(sys.modules, 'torchcodec', Broken())
     monkeypatch.setitem(sys.modules, 'torchcodec.decoders', Broken())
-    with pytest.raises(ImportError, match='torchcodec does not find the libraries of FFmpeg'):
+    with pytest.raises(ImportError, match='torchcodec.*FFmpeg'):
         READERS['torchcodec'](videos['mp4'])
 
 
-def test_auto_takes_the_first_decoder_that_is_installed_and_says_so_once(monkeypatch, caplog):
+def test_auto_picks_first_installed_decoder_logged_once(monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
     caplog.set_level(logging.INFO)
     installed = ['opencv', 'pyav']
     monkeypatch.setattr(readers, 'is_installed', lambda name: name in installed)
     first_installed.cache_clear()
     assert [first_installed(), first_installed()] == ['pyav', 'pyav']
-    assert caplog.messages == ["decoder='auto' is 'pyav'"]
+    assert [sorted(re.findall(r"'(\w+)'", message)) for message in caplog.messages] == [['auto', 'pyav']]
     first_installed.cache_clear()
     installed.clear()
-    with pytest.raises(ImportError, match='none of the packages decord, av, cv2, torchcodec.decoders can be imported'):
+    with pytest.raises(ImportError, match=r"decoder='auto'.*decord, av, cv2, torchcodec\.decoders"):
         first_installed()
 
 
-def test_a_decoder_is_installed_if_its_package_can_be_imported(monkeypatch):
+def test_decoder_is_installed_if_package_imports(monkeypatch):
     assert is_installed('opencv')
     monkeypatch.setitem(sys.modules, 'av', None)
     assert not is_installed('pyav')
@@ -200,17 +190,17 @@ def test_frames_are_rgb(tmp_path, decoder):
     assert frame.mean(axis=(0, 1)) == pytest.approx([255, 0, 0], abs=8)
 
 
-@pytest.mark.parametrize('decoder', ['decord', 'pyav', 'opencv'])
+@pytest.mark.parametrize('decoder', DECODERS)
 def test_stored_rotation_is_applied(tmp_path, decoder):
     path = write_video(tmp_path / 'phone.mp4', 15, 144, 256)
     rotate_video(path)
     frames = read(decoder, path, [3, 14])
     assert frames.shape == (2, 256, 144, 3)
-    # The player turns clockwise, so turning back counter-clockwise gives the frame as it was drawn.
+    # The stored rotation is clockwise: rotating counterclockwise restores the drawn frame.
     assert [read_index(np.rot90(frame)) for frame in frames] == [3, 14]
 
 
-def test_pyav_fills_the_memory_that_it_is_given(videos):
+def test_pyav_decodes_into_allocated_memory(videos):
     reader = PyAVReader(videos['mp4'])
     memory = np.zeros((2, 72, 128, 3), np.uint8)
     asked = []
@@ -223,14 +213,14 @@ def test_pyav_fills_the_memory_that_it_is_given(videos):
 
 @pytest.mark.parametrize('reader_class', [PyAVReader, OpenCVReader])
 @pytest.mark.parametrize('kind', ['mp4', 'avi'])
-def test_a_reader_can_go_back(videos, reader_class, kind):
+def test_reader_can_seek_backward(videos, reader_class, kind):
     reader = reader_class(videos[kind])
     assert read_index(reader.read(np.array([40]))[0]) == 40
     assert read_index(reader.read(np.array([3]))[0]) == 3
     reader.close()
 
 
-def test_pyav_jumps_over_what_is_not_wanted(videos):
+def test_pyav_skips_unwanted_frames(videos):
     reader = PyAVReader(videos['mp4'])
     decoded = []
     real = reader._container.decode
@@ -248,13 +238,13 @@ def test_pyav_jumps_over_what_is_not_wanted(videos):
     reader._container = Watched
     reader.read(np.array([2, 50]))
     reader.close()
-    # 0 to 2, and from the key frame 48, or the one or two shown just before it, to 50.
+    # Frames 0 to 2, and 48 (a key frame) to 50, perhaps with one or two frames before 48.
     assert 6 <= len(decoded) <= 8
 
 
 @pytest.fixture(scope='module')
 def key_frames(tmp_path_factory):
-    """Return MP4s of key frames only, by codec; the index lies in front, so that a cut leaves it whole."""
+    """Return MP4s of key frames only, by codec; the index is at the beginning, so a truncated file still has it."""
     folder = tmp_path_factory.mktemp('key_frames')
     paths = {}
     for codec, pixels in (('libx264', 'yuv420p'), ('mjpeg', 'yuvj420p')):
@@ -269,12 +259,12 @@ def key_frames(tmp_path_factory):
     return paths
 
 
-needs_index = pytest.mark.skipif(readers._major_version() < 17, reason='this PyAV shows no index')
+needs_index = pytest.mark.skipif(readers._pyav_version() < 17, reason='this PyAV has no index')
 
 
 @needs_index
 @pytest.mark.parametrize('codec', ['libx264', 'mjpeg'])
-def test_pyav_finds_key_frames_without_reading_the_file(key_frames, monkeypatch, codec):
+def test_pyav_reads_key_frame_index_only(key_frames, monkeypatch, codec):
     monkeypatch.setattr(PyAVReader, '_list_packets', lambda self: pytest.fail('read the whole file'))
     for indices in INDICES:
         assert [read_index(frame) for frame in read('pyav', key_frames[codec], indices)] == indices
@@ -282,29 +272,22 @@ def test_pyav_finds_key_frames_without_reading_the_file(key_frames, monkeypatch,
 
 @pytest.mark.parametrize('codec', ['libx264', 'mjpeg'])
 @pytest.mark.parametrize('decoder', DECODERS)
-def test_key_frames_are_read_exactly(key_frames, decoder, codec):
+def test_videos_of_key_frames_are_read_exactly(key_frames, decoder, codec):
     for indices in INDICES:
         assert [read_index(frame) for frame in read(decoder, key_frames[codec], indices)] == indices
 
 
-def test_an_older_pyav_reads_the_same(videos, key_frames, monkeypatch):
+def test_older_pyav_reads_the_same_frames(videos, key_frames, monkeypatch):
     new = [read('pyav', path, [0, 7, 8, 40]) for path in (videos['mp4'], *key_frames.values())]
-    monkeypatch.setattr(readers, '_major_version', lambda: 14)
+    monkeypatch.setattr(readers, '_pyav_version', lambda: 14)
     old = [read('pyav', path, [0, 7, 8, 40]) for path in (videos['mp4'], *key_frames.values())]
     for one, other in zip(new, old, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize('kind', ['mp4', 'mkv', 'flv', 'avi'])
-def test_pyav_lists_the_packets_where_the_index_does_not_tell_all(videos, kind):
-    reader = PyAVReader(videos[kind])
-    assert reader._list_key_frames() == []
-    reader.close()
-
-
 @needs_index
 @pytest.mark.parametrize('codec', ['libx264', 'mjpeg'])
-def test_key_frames_beyond_the_end_of_the_file_do_not_count(key_frames, tmp_path, codec):
+def test_key_frames_beyond_end_of_file_are_excluded(key_frames, tmp_path, codec):
     with open(key_frames[codec], 'rb') as file:
         data = file.read()
     (tmp_path / 'half.mp4').write_bytes(data[: len(data) // 2])
@@ -315,7 +298,7 @@ def test_key_frames_beyond_the_end_of_the_file_do_not_count(key_frames, tmp_path
     reader.close()
 
 
-def test_key_frames_that_are_shown_later_than_decoded_are_read_exactly(key_frames, tmp_path):
+def test_key_frames_with_delayed_timestamps_are_read_exactly(key_frames, tmp_path):
     path = str(tmp_path / 'late.mp4')
     with av.open(key_frames['mjpeg']) as source, av.open(path, 'w') as container:
         stream = container.add_stream_from_template(source.streams.video[0])
@@ -328,7 +311,7 @@ def test_key_frames_that_are_shown_later_than_decoded_are_read_exactly(key_frame
 
 
 @pytest.mark.parametrize(('indices', 'jumps'), [([3, 4, 5], 1), ([3, 5, 7], 3), ([0, 1, 40, 41], 2)])
-def test_pyav_does_not_jump_to_the_frame_that_comes_next(key_frames, indices, jumps):
+def test_pyav_does_not_seek_to_next_frame(key_frames, indices, jumps):
     reader = PyAVReader(key_frames['libx264'])
     seeks = []
 
@@ -347,34 +330,29 @@ def test_pyav_does_not_jump_to_the_frame_that_comes_next(key_frames, indices, ju
 
 @pytest.mark.parametrize('decoder', DECODERS)
 @pytest.mark.parametrize('indices', [[], [-1], [60], [3, 3], [4, 3]])
-def test_only_ascending_frames_of_the_video_can_be_read(videos, decoder, indices):
-    with pytest.raises(ValueError, match='frames 0 to 59 can be read, ascending and each once'):
+def test_indices_must_be_ascending_and_in_range(videos, decoder, indices):
+    with pytest.raises(ValueError, match=rf'\b59\b.*{re.escape(str(np.array(indices)))}'):
         read(decoder, videos['mp4'], indices)
 
 
 @pytest.mark.parametrize('decoder', DECODERS)
-def test_a_video_that_breaks_off_has_the_frames_that_are_there(videos, tmp_path, decoder):
+def test_truncated_video_has_its_remaining_frames(videos, tmp_path, decoder):
     with open(videos['mkv'], 'rb') as file:
         data = file.read()
     (tmp_path / 'half').write_bytes(data[: len(data) // 2])
     reader = READERS[decoder](str(tmp_path / 'half'))
     last = reader.num_frames - 1
     assert 5 < last < 55
-    # The very last packet is cut in the middle, so only the frame before it must be right.
+    # The last packet is incomplete, so an earlier frame is compared.
     assert read_index(reader.read(np.array([last - 4]))[0]) == last - 4
     reader.close()
 
 
-def test_pyav_closes_a_file_without_video(tmp_path):
+def test_pyav_closes_file_without_video_stream(tmp_path):
     with av.open(str(tmp_path / 'sound.mka'), 'w') as container:
         stream = container.add_stream('pcm_s16le', rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format='s16', layout='mono')
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(ValueError, match='there is no video stream in it'):
+    with pytest.raises(ValueError, match='video stream'):
         PyAVReader(str(tmp_path / 'sound.mka'))
-
-
-def test_the_interface_is_abstract():
-    with pytest.raises(TypeError, match='abstract'):
-        VideoReader()
