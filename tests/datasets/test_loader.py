@@ -193,7 +193,7 @@ def test_different_shapes_in_a_batch_name_two_videos():
 def test_an_error_in_a_worker_names_the_video(root):
     (root / 'bad.txt').write_text('none.mp4 0\n')
     dataset = VideoDataset([OpenVideo(), SampleSnippets(1, 1), DecodeVideo(), PackInputs()], str(root / 'bad.txt'))
-    with pytest.raises(FileNotFoundError, match='bad.txt:1: no video'):
+    with pytest.raises(FileNotFoundError, match=r'bad.txt:1: .*none.mp4'):
         list(build_dataloader(dataset, 1, 1, training=False))
 
 
