@@ -1,6 +1,7 @@
 """Trackers against small stand-ins for the packages, which need not be installed."""
 
 import logging
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -123,7 +124,7 @@ def run_and_resume(make: Any, work_dir: Path) -> str:
     return run_id
 
 
-def test_wandb_gets_every_line_once(wandb: FakeWandb, tmp_path: Path) -> None:
+def test_wandb_run_is_resumed(wandb: FakeWandb, tmp_path: Path) -> None:
     make = lambda: WandbTracker('actions', entity='team')  # noqa: E731
     assert run_and_resume(make, tmp_path / 'my_run') == 'abc'
     run = wandb.runs['abc']
@@ -137,7 +138,7 @@ def test_wandb_gets_every_line_once(wandb: FakeWandb, tmp_path: Path) -> None:
     assert (wandb.given[1]['id'], wandb.given[1]['resume']) == ('abc', 'allow')
 
 
-def test_mlflow_gets_every_line_once(mlflow: FakeMlflow, tmp_path: Path) -> None:
+def test_mlflow_run_is_resumed(mlflow: FakeMlflow, tmp_path: Path) -> None:
     make = lambda: MlflowTracker('actions', 'sqlite:///x.db')  # noqa: E731
     assert run_and_resume(make, tmp_path / 'my_run') == 'def'
     for name, values in (
@@ -160,7 +161,7 @@ def test_mlflow_gets_every_line_once(mlflow: FakeMlflow, tmp_path: Path) -> None
     assert mlflow.requests_of_history == 3  # one a name
 
 
-def test_mlflow_takes_long_configs_and_known_experiments(mlflow: FakeMlflow, tmp_path: Path) -> None:
+def test_mlflow_accepts_long_configs_and_existing_experiments(mlflow: FakeMlflow, tmp_path: Path) -> None:
     mlflow.create_experiment('other')
     mlflow.create_experiment('actions')
     tracker = MlflowTracker('actions', name='mine')
@@ -170,7 +171,7 @@ def test_mlflow_takes_long_configs_and_known_experiments(mlflow: FakeMlflow, tmp
     assert mlflow.names == ['1/mine']
 
 
-def test_mlflow_is_told_to_give_up_soon(mlflow: FakeMlflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_requests_time_out_early(mlflow: FakeMlflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('MLFLOW_HTTP_REQUEST_TIMEOUT', '5')
     MlflowTracker('actions')
     assert trackers.os.environ['MLFLOW_HTTP_REQUEST_MAX_RETRIES'] == '1'
@@ -184,17 +185,17 @@ def test_mlflow_is_told_to_give_up_soon(mlflow: FakeMlflow, monkeypatch: pytest.
         ({'type': 'MlflowTracker', 'experiment': 'actions'}, 'mlflow'),
     ],
 )
-def test_a_missing_package_is_named_with_the_cure(
+def test_missing_package_is_reported_with_install_command(
     cfg: dict, package: str, mlflow: FakeMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    text = rf'^runtime.trackers.0 \({cfg["type"]}\): needs {package}: pip install {package}$'
+    text = rf'^runtime.trackers.0 \({cfg["type"]}\): .*pip install {package}$'
     with pytest.raises(ValueError, match=text):
         build(cfg, TRACKERS, 'runtime.trackers.0')
 
 
-def test_trackers_are_configured_key_by_key() -> None:
-    with pytest.raises(KeyError, match=r"runtime.trackers.0.projekt is not an argument.* Did you mean 'project'"):
+def test_misspelled_tracker_argument_is_rejected() -> None:
+    with pytest.raises(KeyError, match=r"runtime.trackers.0.projekt .*'project'"):
         build({'type': 'WandbTracker', 'projekt': 'actions'}, TRACKERS, 'runtime.trackers.0')
 
 
@@ -264,12 +265,12 @@ def test_the_end_sends_what_waited() -> None:
     assert tracker.taken == [1]
 
 
-def test_a_new_run_that_cannot_start_is_an_error_and_a_resumed_one_goes_on_without(
+def test_failed_start_is_an_error_only_for_new_runs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tracker = Unsteady()
     tracker.is_away = True
-    with pytest.raises(ValueError, match='^Unsteady cannot start: ConnectionError: no route$'):
+    with pytest.raises(ValueError, match='^Unsteady .*ConnectionError: no route$'):
         tracker.start({}, Path('x'), None)
     with caplog.at_level(logging.WARNING):
         assert tracker.start({}, Path('x'), 'id') == 'id'
@@ -280,21 +281,7 @@ def test_a_new_run_that_cannot_start_is_an_error_and_a_resumed_one_goes_on_witho
     assert tracker.taken == []
 
 
-def test_an_unknown_run_is_no_reason_to_stop(
-    mlflow: FakeMlflow, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_run_id_is_only_a_warning(mlflow: FakeMlflow, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     MlflowTracker('actions').start({}, tmp_path, 'gone')
-    assert 'MlflowTracker failed' in caplog.text
-    assert 'LookupError: no run gone' in caplog.text
-
-
-def test_parts_that_a_subclass_must_give_are_asked_for() -> None:
-    tracker = Tracker('json')
-    with pytest.raises(ValueError, match='Tracker has no open'):
-        tracker.start({}, Path('x'), None)
-    with pytest.raises(NotImplementedError, match='Tracker has no last_iteration'):
-        tracker.last_iteration('x')
-    with pytest.raises(NotImplementedError, match='Tracker has no send'):
-        tracker.send({}, 1)
-    with pytest.raises(NotImplementedError, match='Tracker has no close'):
-        tracker.close()
+    assert len(caplog.messages) == 1
+    assert re.search('MlflowTracker .*LookupError: no run gone$', caplog.messages[0])

@@ -1,4 +1,4 @@
-"""What the tests of faults share: a tiny dataset and run, started jobs, and a table of what was survived."""
+"""Shared by the fault tests: a tiny dataset and run, started jobs, and a table of survived faults."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -18,7 +18,7 @@ _RECORDS: list[tuple[str, int, str]] = []
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start commands, which are ended with the test."""
+    """Start commands, which are ended after the test."""
     jobs: list[Job] = []
     numbers = count()
 
@@ -33,7 +33,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def record_fault() -> Record:
-    """Note what was survived: what, how often, details. Called when all assertions have held."""
+    """Record a survived fault: name, number of times, details. Call it after all assertions."""
     return lambda what, times, details: _RECORDS.append((what, times, details))
 
 
