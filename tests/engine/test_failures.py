@@ -13,8 +13,6 @@ import torch.distributed as dist
 from dsanet.engine import failures
 from dsanet.utils import distributed
 
-# -- when a process fails ----------------------------------------------------------------------------------------------
-
 GLOO = (
     '[/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.2]:60632. This is typically caused by'
 )
@@ -28,7 +26,7 @@ GLOO = (
         (RuntimeError('Application timeout caused pair closure'), True),
         (dist.DistBackendError('NCCL error'), True),
         (RuntimeError('the loss became nan'), False),
-        (ValueError('gloo is no backend'), False),
+        (ValueError('gloo is not a backend'), False),
     ],
 )
 def test_communication_errors_are_recognized(error: Exception, expected: bool) -> None:
@@ -42,14 +40,14 @@ def member(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
     monkeypatch.setattr(distributed, '_STORE', store)
     monkeypatch.setenv('RANK', '1')
     monkeypatch.setenv('WORLD_SIZE', '4')
-    monkeypatch.setattr(failures.signal, 'signal', lambda *_: None)  # it would outlive the test
+    monkeypatch.setattr(failures.signal, 'signal', lambda *_: None)  # the handler would outlive the test
     return store
 
 
 def test_explanation_names_failed_and_silent_ranks(member: dist.Store) -> None:
     member.set('end of 0', 'ValueError: boom')
     member.set('end of 2', '')
-    text = failures.explain_comm_error(RuntimeError(GLOO), patience=0.2)
+    text = failures.explain_comm_error(RuntimeError(GLOO), timeout=0.2)
     own, failed, silent = text.split('; ')
     assert re.search(r'\b1\b.*: Connection closed by peer \[10.0.0.2\]:60632$', own)
     assert re.search(r'\b0\b.*: ValueError: boom$', failed)
@@ -63,7 +61,7 @@ def test_unresponsive_store_is_given_up(member: dist.Store, monkeypatch: pytest.
             time.sleep(20)
 
     monkeypatch.setattr(distributed, '_STORE', CutOff())
-    monkeypatch.setattr(failures, 'PATIENCE', 0.2)
+    monkeypatch.setattr(failures, 'STORE_TIMEOUT_S', 0.2)
     started = time.monotonic()
     text = failures.explain_comm_error(RuntimeError(GLOO))
     assert time.monotonic() - started < 10
@@ -84,8 +82,8 @@ def test_failures_are_collected_from_other_ranks(member: dist.Store) -> None:
     member.set('end of 2', '')
     threading.Timer(0.3, lambda: member.set('end of 3', 'KeyError: x')).start()
     started = time.monotonic()
-    assert failures.collect_failures(patience=20) == {0: '', 2: '', 3: 'KeyError: x'}
-    assert time.monotonic() - started < 10  # no longer than it takes
+    assert failures.collect_failures(timeout=20) == {0: '', 2: '', 3: 'KeyError: x'}
+    assert time.monotonic() - started < 10  # less than the timeout
 
 
 def test_failure_reaches_launcher_and_other_ranks(

@@ -33,7 +33,7 @@ def test_resumed_run_replaces_later_lines(tmp_path: Path) -> None:
         writer.write('train', {'loss': 1.0}, epoch=1, iteration=iteration)
     writer.close()
     with (tmp_path / 'scalars.jsonl').open('a') as file:
-        file.write('{"epoch": 1, "itera')  # the plug was pulled here
+        file.write('{"epoch": 1, "itera')  # power failure
     writer = ScalarWriter(tmp_path, is_main=True, iteration=20)
     writer.write('train', {'loss': 0.5}, epoch=1, iteration=30)
     writer.close()
@@ -48,9 +48,9 @@ def test_repeated_validation_is_written_once(tmp_path: Path) -> None:
     with ScalarWriter(tmp_path, is_main=True) as writer:
         writer.write('train', {'loss': 1.0}, epoch=1, iteration=10)
         writer.write('val', {'top1': 50.0}, epoch=1, iteration=10)
-    for validated, left in ((True, 2), (False, 1)):
+    for validated, num_lines in ((True, 2), (False, 1)):
         ScalarWriter(tmp_path, is_main=True, iteration=10, validated=validated).close()
-        assert len(read_lines(tmp_path / 'scalars.jsonl')) == left
+        assert len(read_lines(tmp_path / 'scalars.jsonl')) == num_lines
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_launched_process_reports_usage_error_to_launcher(
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
     with pytest.raises(SystemExit, match='^2$'), plain_errors():
-        raise ValueError('so not')
+        raise ValueError('x')
     assert capsys.readouterr().err == ''
-    assert json.loads((tmp_path / 'error.json').read_text())['message']['message'] == 'error: so not'
+    assert json.loads((tmp_path / 'error.json').read_text())['message']['message'] == 'error: x'
 
 
 def test_other_ranks_write_no_scalars(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_other_ranks_write_no_scalars(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def _leave_no_handlers() -> Iterator[None]:
+def _remove_handlers() -> Iterator[None]:
     yield
     logger = logging.getLogger('dsanet')
     for handler in list(logger.handlers):
@@ -95,7 +95,7 @@ def _leave_no_handlers() -> Iterator[None]:
     logger.propagate = True
 
 
-@pytest.mark.usefixtures('_leave_no_handlers')
+@pytest.mark.usefixtures('_remove_handlers')
 def test_log_goes_to_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(tmp_path, is_main=True)
     logging.getLogger('dsanet.engine').info('hello')
@@ -109,7 +109,7 @@ def test_log_goes_to_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixt
     assert 'not from rank 1' not in out
 
 
-@pytest.mark.usefixtures('_leave_no_handlers')
+@pytest.mark.usefixtures('_remove_handlers')
 def test_every_rank_has_its_log_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
