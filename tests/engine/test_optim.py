@@ -65,7 +65,7 @@ def test_invalid_schedule_arguments_are_rejected(make: object, text: str) -> Non
 
 
 def make_model() -> nn.Module:
-    """Ten parameters: convolutions with bias, norms, a module inside of a block, and a classifier."""
+    """Ten parameters: convolution with bias, norms, a module in a block, and a classifier."""
     block = nn.Module()
     block.conv = nn.Conv3d(2, 2, 1)
     block.dsa = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
@@ -76,17 +76,17 @@ def make_model() -> nn.Module:
     return model
 
 
-def as_dict(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, bool], list[str]]:
+def group_names(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, bool], list[str]]:
     return {(group.lr_multiplier, group.decays): group.names for group in group_parameters(model, cfg)}
 
 
 def test_default_is_one_group_in_model_order() -> None:
     model = make_model()
-    assert as_dict(model, ParametersCfg()) == {(1, True): [name for name, _ in model.named_parameters()]}
+    assert group_names(model, ParametersCfg()) == {(1, True): [name for name, _ in model.named_parameters()]}
 
 
 def test_groups_of_the_tsm_recipe() -> None:
-    assert as_dict(make_model(), TSM) == {
+    assert group_names(make_model(), TSM) == {
         (1, False): ['layer1.0.weight', 'layer1.0.bias', 'layer1.1.dsa.1.weight', 'layer1.1.dsa.1.bias'],
         (1, True): ['layer1.1.conv.weight', 'layer1.1.dsa.0.weight'],
         (2, False): ['layer1.1.conv.bias', 'layer1.1.dsa.0.bias'],
@@ -96,14 +96,14 @@ def test_groups_of_the_tsm_recipe() -> None:
 
 
 def test_norms_and_biases_are_distinguished() -> None:
-    no_norms = as_dict(make_model(), ParametersCfg(decay_norms=False))[1, False]
+    no_norms = group_names(make_model(), ParametersCfg(decay_norms=False))[1, False]
     assert no_norms == ['layer1.0.weight', 'layer1.0.bias', 'layer1.1.dsa.1.weight', 'layer1.1.dsa.1.bias']
-    no_biases = as_dict(make_model(), ParametersCfg(decay_biases=False))[1, False]
+    no_biases = group_names(make_model(), ParametersCfg(decay_biases=False))[1, False]
     assert no_biases == ['layer1.1.conv.bias', 'layer1.1.dsa.0.bias', 'cls_head.fc_cls.bias']
-    attention = as_dict(nn.MultiheadAttention(2, 1), ParametersCfg(bias_lr_multiplier=3))
+    attention = group_names(nn.MultiheadAttention(2, 1), ParametersCfg(bias_lr_multiplier=3))
     assert attention[3, True] == ['in_proj_bias', 'out_proj.bias']
     shifted = ShiftedWindowAttention3d(4, [1, 2, 2], [0, 0, 0], 2)
-    without_decay = as_dict(shifted, ParametersCfg(decay_biases=False))[1, False]
+    without_decay = group_names(shifted, ParametersCfg(decay_biases=False))[1, False]
     assert without_decay == ['relative_position_bias_table', 'qkv.bias', 'proj.bias']
 
 
@@ -116,7 +116,7 @@ def test_every_norm_layer_is_recognized(norm: type[nn.Module]) -> None:
 
 def test_rightmost_then_longest_key_wins() -> None:
     keys = {'layer1': 2, 'layer1.1': 3, '.dsa.': 5, '1.dsa': 7, 'dsa.1': 11}
-    names = {name: m for (m, _), group in as_dict(make_model(), ParametersCfg(keys)).items() for name in group}
+    names = {name: m for (m, _), group in group_names(make_model(), ParametersCfg(keys)).items() for name in group}
     assert names == {
         'layer1.0.weight': 2,
         'layer1.0.bias': 2,
@@ -133,7 +133,7 @@ def test_rightmost_then_longest_key_wins() -> None:
 
 def test_key_matches_whole_name_parts() -> None:
     model = nn.ModuleDict({'layer3': nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(11)))})
-    groups = as_dict(model, ParametersCfg({'layer3.1': 4}))
+    groups = group_names(model, ParametersCfg({'layer3.1': 4}))
     assert groups[4, True] == ['layer3.1.weight']
     assert 'layer3.10.weight' in groups[1, True]
 
@@ -151,7 +151,7 @@ def test_module_name_matches_all_its_copies() -> None:
 def test_frozen_parameters_are_excluded() -> None:
     model = make_model()
     model.layer1.requires_grad_(False)
-    assert as_dict(model, TSM) == {(5, True): ['cls_head.fc_cls.weight'], (10, False): ['cls_head.fc_cls.bias']}
+    assert group_names(model, TSM) == {(5, True): ['cls_head.fc_cls.weight'], (10, False): ['cls_head.fc_cls.bias']}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_state_loads_under_other_groups(cfg: dict) -> None:
     for i, p in enumerate(model.parameters()):
         p.grad = torch.full_like(p, i + 1)
     one.step()
-    # A single group numbers as the model does: such checkpoints from before there were groups can be read.
+    # One group has the indices of the model, so a plain state_dict of torch can be loaded.
     state = optimizer_state(one, model)
     assert state == one.state_dict()
     other = build_optimizer(cfg, model, TSM)

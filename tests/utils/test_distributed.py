@@ -43,7 +43,7 @@ def test_single_process_needs_no_group() -> None:
 
 @pytest.fixture
 def group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> object:
-    """A process group of one, so that the code of many runs in this process."""
+    """A process group with one member, so that distributed code runs in this process."""
     for name, value in {'WORLD_SIZE': '1', 'RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}.items():
         monkeypatch.setenv(name, value)
     distributed.init_process_group(timeout_minutes=1)
@@ -65,7 +65,7 @@ def test_group_wraps_model_and_gathers(group: torch.device) -> None:
 
 @pytest.fixture
 def every_warning() -> Iterator[None]:
-    """Let torch warn of the same thing more than once."""
+    """Let torch repeat the same warning."""
     before = torch.is_warn_always_enabled()
     torch.set_warn_always(True)
     yield
@@ -73,7 +73,7 @@ def every_warning() -> Iterator[None]:
 
 
 def backward_with_strides(model: nn.Module, layer: nn.Conv3d, strides: tuple[int, ...]) -> None:
-    """Run a step in which the gradient of a layer's filters comes in the memory order that these strides say."""
+    """Run a step in which the gradient of the weights of a layer has these strides."""
 
     def restride(grad: Tensor) -> Tensor:
         return torch.empty_strided(grad.shape, strides).copy_(grad)

@@ -32,7 +32,7 @@ def test_full_disk_loses_lines_and_warns_once(
     others = small_disk / 'others'
     subprocess.run(['dd', 'if=/dev/zero', f'of={others}'], capture_output=True, check=False)
     for i in (1, 2):
-        record.append({'i': i, 'long': 'x' * 5000})  # some of it fits into the page that is there
+        record.append({'i': i, 'long': 'x' * 5000})  # a part fits into the current block
     record.rewrite([{'i': 9}])
     assert sum('No space left' in message for message in caplog.messages) == 1
     others.unlink()

@@ -1,4 +1,4 @@
-"""Processes that die with the one that started them."""
+"""Processes that end with their parent."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from dsanet.utils.processes import die_with_parent, is_alive
 
-pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='a service of the Linux kernel')
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='requires Linux')
 CONTEXT = multiprocessing.get_context('fork')
 
 
@@ -42,7 +42,7 @@ def test_process_dies_with_killed_parent() -> None:
 
 def test_process_dies_if_parent_is_already_dead() -> None:
     mine, ready = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=_wait_forever, args=(2**30, ready))  # no such process is its parent
+    process = CONTEXT.Process(target=_wait_forever, args=(2**30, ready))  # not the id of its parent
     process.start()
     process.join(10)
     assert process.exitcode == -signal.SIGKILL

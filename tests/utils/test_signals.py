@@ -1,4 +1,4 @@
-"""An interruption ends a program with a line and status 130, wherever it comes; other errors keep their traceback."""
+"""Ctrl-C ends a program with one line and status 130 at any moment; other errors keep their traceback."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from dsanet.utils.signals import interruptions_held_back, run_interruptible
 
 START = """
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell may ignore it
 from dsanet.utils.signals import run_interruptible
 """
 INTERRUPT = 'signal.raise_signal(signal.SIGINT)'
