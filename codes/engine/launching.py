@@ -106,13 +106,6 @@ class Agent(LocalElasticAgent):
     - All machines count the same restarts, whichever of them had the failure.
     - There is no restart after SIGTERM, SIGINT or a usage error.
     - A process that does not exit after the others have exited ends the run.
-
-    Args:
-        launch: addresses and timeouts.
-        store: the store of :func:`open_store`.
-        host: address of machine 0 as seen from this machine.
-        address: address of this machine.
-        command: program and arguments.
     """
 
     def __init__(self, launch: LaunchCfg, store: TCPStore, host: str, address: str, command: Sequence[str]) -> None:

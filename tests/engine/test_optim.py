@@ -187,24 +187,6 @@ def test_rates_and_decay_of_the_tsm_recipe(caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
-def test_step_uses_each_groups_rate() -> None:
-    model = make_model()
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = build_optimizer(SGD, model, TSM)
-    for p in model.parameters():
-        p.grad = torch.ones_like(p)
-    optimizer.step()
-    for name, rate, decay in [('layer1.0.bias', 0.01, 0), ('cls_head.fc_cls.weight', 0.05, 5e-4)]:
-        expected = before[name] - rate * (1 + decay * before[name])
-        assert torch.allclose(model.get_parameter(name), expected, atol=1e-7)
-
-
-def test_default_groups_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, 'dsanet'):
-        build_optimizer(SGD, make_model(), ParametersCfg())
-    assert not caplog.messages
-
-
 @pytest.mark.parametrize('cfg', [SGD, {'type': 'AdamW', 'lr': 0.01, 'weight_decay': 0.05}])
 def test_state_loads_under_other_groups(cfg: dict) -> None:
     model = make_model()

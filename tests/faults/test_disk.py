@@ -10,7 +10,6 @@ from dsanet.engine.trainer import Trainer
 from dsanet.utils.checkpoint_io import read_checkpoint
 from tests.engine.test_checkpointing import small_disk  # noqa: F401
 from tests.engine.test_trainer import assert_same_run, numbers_of, small_steps, train
-from tests.faults.conftest import Record
 
 pytestmark = pytest.mark.faults
 
@@ -49,7 +48,6 @@ def test_run_stopped_by_full_disk_resumes_bit_identical(
     filling: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    record_fault: Record,
 ) -> None:
     config = small_steps(data, log_interval=1)
     work_dir = small_disk / 'run'
@@ -64,4 +62,3 @@ def test_run_stopped_by_full_disk_resumes_bit_identical(
         assert_same_run(*(read_checkpoint(folder / name) for folder in (work_dir, tmp_path / 'undisturbed')))
     lines = numbers_of(work_dir)
     assert lines == numbers_of(tmp_path / 'undisturbed')
-    record_fault('full disk', 1, f'{len(lines)} lines of curves')

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from dsanet.utils.checkpoint_io import read_checkpoint
-from dsanet.utils.processes import is_alive
 from tests.engine.test_trainer import assert_same_run
 from tests.faults.conftest import Start
 
@@ -34,15 +33,3 @@ def test_restart_resumes_from_the_given_file(start: Start, config: Path, straigh
     assert job.wait() == 0
     assert len([line for line in job.lines() if re.search(rf'{file}\b.*\b3\b', line)]) == 2
     assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), read_checkpoint(tmp_path / 'work' / 'epoch_4.pth'))
-
-
-def test_ctrl_c_ends_the_run_without_restart(start: Start, config: Path, tmp_path: Path) -> None:
-    script = ('bash', 'dist_train_recognizer.sh', config, 2, '--work-dir', tmp_path / 'work')
-    job = start(*script, '--cfg-options', 'train_cfg.max_epochs=1000', MAX_RESTARTS=3)
-    job.wait_for('epoch 2/1000')
-    pids = job.workers()
-    os.killpg(job.process.pid, signal.SIGINT)  # as a terminal does
-    assert job.wait() == 130
-    assert 'SIGINT' in job.lines()[-1]
-    assert len(pids) == 2
-    assert not any(is_alive(pid) for pid in pids.values())

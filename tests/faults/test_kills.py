@@ -16,7 +16,7 @@ from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.json_lines import read_lines
 from tests.engine.conftest import make_config
 from tests.engine.test_trainer import assert_same_run, numbers_of
-from tests.faults.conftest import Record, Start
+from tests.faults.conftest import Start
 from tests.faults.jobs import Job, wait_until
 
 pytestmark = pytest.mark.faults
@@ -154,7 +154,6 @@ def test_random_kills_resume_bit_identical(
     processes: int,
     seed: int,
     start: Start,
-    record_fault: Record,
 ) -> None:
     rng = random.Random(seed)
     work_dir = tmp_path / 'run'
@@ -173,7 +172,6 @@ def test_random_kills_resume_bit_identical(
     finish(processes, config, work_dir, output)
     assert_same(undisturbed(processes), work_dir)
     assert len(kills) == KILLS_A_RUN, f'only {kills}: the run is too short for this machine'
-    record_fault(f'killed at random, {processes} process(es), seed {seed}', len(kills), ', '.join(kills))
 
 
 CHOSEN = [
@@ -194,7 +192,6 @@ def test_chosen_kills_resume_bit_identical(
     output: Path,
     processes: int,
     start: Start,
-    record_fault: Record,
 ) -> None:
     work_dir = tmp_path / 'run'
     for moment, number in CHOSEN:
@@ -203,8 +200,6 @@ def test_chosen_kills_resume_bit_identical(
         assert job.wait() == (-signal.SIGKILL if processes == 1 else 1), job.lines()[-30:]
     finish(processes, config, work_dir, output)
     assert_same(undisturbed(processes), work_dir)
-    moments = ', '.join(moment for moment, _ in CHOSEN)
-    record_fault(f'killed at chosen moments, {processes} process(es)', len(CHOSEN), moments)
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -218,7 +213,6 @@ def test_signal_to_all_processes_saves_and_stops(
     number: int,
     status: int,
     start: Start,
-    record_fault: Record,
 ) -> None:
     work_dir = tmp_path / 'run'
     job = start(*command(processes, ['tools/train_recognizer.py'], config, work_dir))
@@ -230,4 +224,3 @@ def test_signal_to_all_processes_saves_and_stops(
     assert 'bad sample' not in log.lower()
     finish(processes, config, work_dir, output)
     assert_same(undisturbed(processes), work_dir)
-    record_fault(f'{signal.Signals(number).name} to a job of {processes} process(es)', 1, f'exit status {status}')

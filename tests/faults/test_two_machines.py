@@ -96,15 +96,3 @@ def test_pulled_cable_ends_both_machines(machines: list[str], start: Start, conf
         assert re.findall(r'\d+', second.lines()[-1].split('; ')[-1]) == ['0']
     finally:
         subprocess.run(['ip', '-n', machines[1], 'link', 'set', cable, 'up'], check=True)
-
-
-def test_unreachable_machine_0_times_out(machines: list[str], start: Start, config: Path) -> None:
-    address = '10.77.0.9'  # nobody's
-    command = ('ip', 'netns', 'exec', machines[1], 'bash', 'dist_train_recognizer.sh', config, 1)
-    job = start(*command, NNODES=2, NODE_RANK=1, MASTER_ADDR=address, JOIN_TIMEOUT=5)
-    job.wait_for(f'MASTER_ADDR={address} PORT=29500')
-    started = time.monotonic()
-    assert job.wait() == 1
-    assert time.monotonic() - started < 20
-    assert re.match(f'error: .*MASTER_ADDR={address} PORT=29500.*JOIN_TIMEOUT=5', job.lines()[-1])
-    assert 'Traceback' not in job.output.read_text()
