@@ -148,7 +148,8 @@ def explain_comm_error(error: BaseException, timeout: float = STORE_TIMEOUT_S) -
         parts += [f'rank {other} failed: {text}' for other, text in reasons.items() if text]
         silent = [str(other) for other, text in reasons.items() if text is None]
         if silent:
-            parts.append(f'rank {", ".join(silent)} {"is" if len(silent) == 1 else "are"} not responding')
+            one = len(silent) == 1
+            parts.append(f'rank{"" if one else "s"} {", ".join(silent)} {"is" if one else "are"} not responding')
     return '; '.join(parts)
 
 

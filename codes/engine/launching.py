@@ -29,7 +29,7 @@ from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRen
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import RendezvousTimeout
 
 from dsanet.engine.failures import call_with_timeout
-from dsanet.engine.rendezvous import STORE_TIMEOUT_S, Rendezvous, interface_of, open_store, own_address
+from dsanet.engine.rendezvous import STORE_TIMEOUT_S, Rendezvous, find_interface, local_address, open_store
 
 LOGGER = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Agent(LocalElasticAgent):
     """torch's elastic agent, which starts and restarts processes, with these rules:
 
     - Ranks follow NODE_RANK and stay the same after a restart.
-    - All machines count the same restarts, whichever of them had the failure.
+    - Every restart is counted on all machines.
     - There is no restart after SIGTERM, SIGINT or a usage error.
     - A process that does not exit after the others have exited ends the run.
     """
@@ -301,8 +301,8 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
     agent: Agent | None = None
     is_stopped = False
     try:
-        address = own_address(launch.master_addr, launch.port)
-        interface = interface_of(address)
+        address = local_address(launch.master_addr, launch.port)
+        interface = find_interface(address)
         if interface is not None:  # by default gloo uses the address of the host name, which may be a different one
             os.environ.setdefault('GLOO_SOCKET_IFNAME', interface)
         # MASTER_ADDR may be a service in front of machine 0, so that machine 0 itself must use its own address.
@@ -311,7 +311,7 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
         agent = Agent(launch, store, host, address, command)
         result = agent.run()
         if result is None:
-            return 1, 'the run was ended by another machine'
+            return 1, 'error: the run was ended by another machine; see its console for the reason'
         if result.state == WorkerState.SUCCEEDED:
             return 0, ''
         if not result.failures:

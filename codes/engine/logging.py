@@ -91,7 +91,7 @@ class ScalarWriter:
             def open_board() -> None:
                 self._board = SummaryWriter(str(work_dir / 'tensorboard'), purge_step=iteration + 1)
 
-            self._record.attempt(open_board)
+            self._record.try_write(open_board)
 
     def write(self, prefix: str, scalars: Mapping[str, Any], epoch: int, iteration: int) -> None:
         """Write scalars.
@@ -108,14 +108,14 @@ class ScalarWriter:
         self._record.append({'epoch': epoch, 'iteration': iteration, **named})
         if self._board is not None:
             for name, value in named.items():
-                self._record.attempt(partial(self._board.add_scalar, name, value, iteration))
+                self._record.try_write(partial(self._board.add_scalar, name, value, iteration))
         for tracker in self._trackers:
             tracker.log(named, iteration)
 
     def close(self) -> None:
         """Close files and trackers."""
         if self.is_main and self._board is not None:
-            self._record.attempt(self._board.close)
+            self._record.try_write(self._board.close)
         for tracker in self._trackers:
             tracker.finish()
 

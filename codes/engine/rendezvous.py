@@ -18,7 +18,7 @@ LOGGER = logging.getLogger(__name__)
 STORE_TIMEOUT_S = 60  # for an answer of machine 0
 
 
-def own_address(master_addr: str, port: int) -> str:
+def local_address(master_addr: str, port: int) -> str:
     """Return the address of this machine in the network of machine 0.
 
     Raises:
@@ -37,7 +37,7 @@ def own_address(master_addr: str, port: int) -> str:
         return str(probe.getsockname()[0])
 
 
-def interface_of(address: str) -> str | None:
+def find_interface(address: str) -> str | None:
     """Return the network interface with an IPv4 address; None if unknown."""
     if sys.platform != 'linux' or ':' in address:
         return None

@@ -131,7 +131,7 @@ class ResultParts:
                 self._check(identity)
                 found[content['batch']] = _to_batch(content)
         if num_damaged:
-            LOGGER.warning('Skipping damaged lines in %s: %d; their batches are scored again', file, num_damaged)
+            LOGGER.warning('Skipping %d damaged lines in %s; their batches are scored again', num_damaged, file)
         return found
 
     def _check(self, identity: Mapping[str, Any]) -> None:

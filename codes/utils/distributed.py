@@ -33,14 +33,14 @@ def is_restart() -> bool:
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
 
 
-def check_device_count(asked: int, present: int) -> None:
+def check_device_count(requested: int, available: int) -> None:
     """Check that this machine has enough GPUs. Without GPUs, processes share the CPU.
 
     Raises:
-        ValueError: ``asked`` > ``present`` > 0.
+        ValueError: ``requested`` > ``available`` > 0.
     """
-    if 0 < present < asked:
-        raise ValueError(f'{asked} GPUs requested, but this machine has {present}')
+    if 0 < available < requested:
+        raise ValueError(f'{requested} GPUs requested, but this machine has {available}')
 
 
 def find_device() -> torch.device:
@@ -60,7 +60,7 @@ def find_device() -> torch.device:
 def init_process_group(timeout_minutes: float = 10) -> None:
     """Join the process group that the launcher sets in the environment, if there is one.
 
-    This starts threads, so forked data workers must be started before (``datasets.loader.start_workers``).
+    This starts threads, so data workers must be forked before.
 
     Args:
         timeout_minutes: how long a collective operation waits for the other processes.

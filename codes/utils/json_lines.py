@@ -40,7 +40,7 @@ class RecordFile:
     def rewrite(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Replace all lines."""
         text = ''.join(json.dumps(line) + '\n' for line in lines)
-        self.attempt(lambda: write_atomically(text.encode(), self.file))
+        self.try_write(lambda: write_atomically(text.encode(), self.file))
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Append a line."""
@@ -52,9 +52,9 @@ class RecordFile:
                 if stream.write(data) == len(data):  # a nearly full disk accepts a part
                     self._is_truncated = False
 
-        self.attempt(write)
+        self.try_write(write)
 
-    def attempt(self, write: Callable[[], None]) -> None:
+    def try_write(self, write: Callable[[], None]) -> None:
         """Call a function that writes; log a warning if it fails for the first time."""
         try:
             write()

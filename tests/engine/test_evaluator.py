@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class _Indexed(nn.Module):
-    """Scores each video by its own first pixels, so that a swapped sample would be seen."""
+    """Scores each video by its first pixels, so that swapped samples are detected."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs.flatten(1)[:, :8].float()
@@ -70,7 +70,7 @@ class _Killed(Exception):
 
 
 class _OfTheBatch(_Indexed):
-    """Scores that depend on which videos are scored together, much more than those of a network do."""
+    """Scores that depend strongly on the other videos in the batch."""
 
     def __init__(self, die_in: int | None = None) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _OfTheBatch(_Indexed):
 def score_on(
     monkeypatch: pytest.MonkeyPatch, data: Path, world_size: int, batch_size: int = 2
 ) -> list[tuple[Predictions, int]]:
-    """Score the validation videos on several processes; returns predictions and number of batches of each."""
+    """Score the validation videos on several processes; return predictions and number of batches of each."""
 
     def work(_rank: int) -> tuple[Predictions, int]:
         model = _OfTheBatch()
@@ -108,7 +108,7 @@ def test_scores_are_bit_identical_across_world_sizes(
     ((alone, num_batches),) = score_on(monkeypatch, data, 1, batch_size)
     assert alone.scores.shape == (7, 8)
     monkeypatch.setattr(evaluator, 'SYNC_EVERY', 1)
-    for world_size in (2, 3, 8):  # the last more than there are videos
+    for world_size in (2, 3, 8):  # the last one is more than the number of videos
         every = score_on(monkeypatch, data, world_size, batch_size)
         assert sum(number for _, number in every) == num_batches
         for predictions, _ in every:
@@ -179,11 +179,11 @@ def test_worker_traceback_is_stripped(kind: type[Exception]) -> None:
     assert strip_worker_traceback(kind(text)) == text
     try:
         try:
-            raise kind('what it was first')
+            raise kind('the original error')
         except kind as first:
             raise kind(text) from first
     except kind:
-        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')  # what a data worker sends
+        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')  # as sent by a data worker
     with pytest.raises(kind, match='Caught .* in DataLoader worker process 0') as caught:
         wrapper.reraise()
     assert strip_worker_traceback(caught.value) == text

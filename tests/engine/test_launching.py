@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from dsanet.engine import launching
 from dsanet.engine.launching import LaunchCfg, read_environment
-from dsanet.engine.rendezvous import interface_of, own_address
+from dsanet.engine.rendezvous import find_interface, local_address
 from tests.engine.test_rendezvous import free_port
 
 CATCHABLE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
@@ -24,9 +24,9 @@ START = """
 import os, signal, sys, time
 rank, attempt = (int(os.environ[name]) for name in ('RANK', 'TORCHELASTIC_RESTART_COUNT'))
 """
-LEAVE_MESSAGE = """
+REPORT = """
 import json
-def leave(text, **extra):
+def report(text, **extra):
     message = {'message': text, 'extraInfo': {'py_callstack': text, 'timestamp': str(int(time.time())), **extra}}
     file = os.environ['TORCHELASTIC_ERROR_FILE']
     with open(file + '.part', 'w') as stream:
@@ -121,19 +121,19 @@ def test_processes_get_rank_and_network_interface(tmp_path: Path) -> None:
     code = f"open('{tmp_path}/' + str(rank), 'w').write(os.environ.get('GLOO_SOCKET_IFNAME', ''))"
     assert run(code, LaunchCfg(2)) == (0, '')
     names = [(tmp_path / str(rank)).read_text() for rank in (0, 1)]
-    assert names == [interface_of('127.0.0.1') or ''] * 2
+    assert names == [find_interface('127.0.0.1') or ''] * 2
 
 
 def test_traceback_of_first_failure_is_shown(tmp_path: Path) -> None:
-    code = f"""{LEAVE_MESSAGE}
+    code = f"""{REPORT}
 if rank == 1:
-    leave('Traceback ...\\nValueError: boom')
-    open('{tmp_path}/left', 'w')
+    report('Traceback ...\\nValueError: boom')
+    open('{tmp_path}/reported', 'w')
     time.sleep(0.5)  # the others exit before
     sys.exit(1)
-while not os.path.exists('{tmp_path}/left'):
+while not os.path.exists('{tmp_path}/reported'):
     time.sleep(0.01)
-leave(f'process {{rank}} lost contact', lost_contact=True)
+report(f'process {{rank}} lost contact', lost_contact=True)
 sys.exit(1)"""
     status, text = run(code, LaunchCfg(3))
     assert (status, numbers(text)) == (1, [1])
@@ -141,16 +141,16 @@ sys.exit(1)"""
 
 
 def test_usage_error_wins_over_earlier_exits(tmp_path: Path) -> None:
-    code = f"""{LEAVE_MESSAGE}
+    code = f"""{REPORT}
 if rank == 1:
     open('{tmp_path}/log', 'a').write('x')
-    leave('error: no such key')
-    open('{tmp_path}/left', 'w')
+    report('error: no such key')
+    open('{tmp_path}/reported', 'w')
     time.sleep(0.5)
     sys.exit(2)
-while not os.path.exists('{tmp_path}/left'):
+while not os.path.exists('{tmp_path}/reported'):
     time.sleep(0.01)
-leave('process 0 lost contact', lost_contact=True)
+report('process 0 lost contact', lost_contact=True)
 sys.exit(1)"""
     assert run(code, LaunchCfg(2, max_restarts=3)) == (2, 'error: no such key')
     assert (tmp_path / 'log').read_text() == 'x'
@@ -158,12 +158,12 @@ sys.exit(1)"""
 
 def test_hanging_process_with_message_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, 'REPORTED_EXIT_TIMEOUT_S', 0.2)
-    code = f"""{LEAVE_MESSAGE}
+    code = f"""{REPORT}
 if rank == 1:
-    leave('process 1 lost contact', lost_contact=True)
-    open('{tmp_path}/left', 'w')
+    report('process 1 lost contact', lost_contact=True)
+    open('{tmp_path}/reported', 'w')
     time.sleep(60)
-while not os.path.exists('{tmp_path}/left'):
+while not os.path.exists('{tmp_path}/reported'):
     time.sleep(0.01)
 sys.exit(4)"""
     started = time.monotonic()
@@ -173,7 +173,7 @@ sys.exit(4)"""
 
 
 def test_lost_contact_alone_is_the_reason() -> None:
-    code = f"{LEAVE_MESSAGE}\nleave(f'nothing from 7', lost_contact=True)\nsys.exit(1)"
+    code = f"{REPORT}\nleave(f'nothing from 7', lost_contact=True)\nsys.exit(1)"
     assert run(code, LaunchCfg(1)) == (1, 'nothing from 7')
 
 
@@ -233,7 +233,7 @@ def test_restarts_are_limited(tmp_path: Path) -> None:
 
 def test_usage_errors_are_not_restarted(tmp_path: Path) -> None:
     assert run('sys.exit(2)', LaunchCfg(1)) == (2, ''), 'argparse has printed the message'
-    code = f"{LEAVE_MESSAGE}\nopen('{tmp_path}/log', 'a').write('x'); leave('error: no such key'); sys.exit(2)"
+    code = f"{REPORT}\nopen('{tmp_path}/log', 'a').write('x'); report('error: no such key'); sys.exit(2)"
     assert run(code, LaunchCfg(1, max_restarts=3)) == (2, 'error: no such key')
     assert (tmp_path / 'log').read_text() == 'x'
 
@@ -251,14 +251,14 @@ open('{tmp_path}/log', 'a').write('x')
 
 
 def test_stop_wins_over_lost_contact(tmp_path: Path) -> None:
-    code = f"""{LEAVE_MESSAGE}
+    code = f"""{REPORT}
 open('{tmp_path}/' + str(rank), 'w')
 while not os.path.exists('{tmp_path}/' + str(1 - rank)):
     time.sleep(0.01)
 if rank == 0:
     os._exit(143)  # as run_main does
 time.sleep(0.05)  # to exit after rank 0
-leave('process 1 lost contact', lost_contact=True)
+report('process 1 lost contact', lost_contact=True)
 sys.exit(1)"""
     status, text = run(code, LaunchCfg(2, max_restarts=1))
     assert status == 143
@@ -351,7 +351,7 @@ def test_unknown_host_name_is_a_usage_error() -> None:
 def test_master_address_may_belong_to_a_service() -> None:
     # 192.0.2.1 is reserved for documentation, so no machine has it.
     try:
-        own_address('192.0.2.1', 1)
+        local_address('192.0.2.1', 1)
     except ConnectionError:
         pytest.skip('this machine has no network')
     assert run('pass', LaunchCfg(1, master_addr='192.0.2.1', port=free_port())) == (0, '')

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dsanet.engine.rendezvous import interface_of, open_store
+from dsanet.engine.rendezvous import find_interface, open_store
 
 
 def free_port() -> int:
@@ -34,6 +34,6 @@ def test_port_in_use_is_rejected() -> None:
 
 def test_interface_is_found_by_address() -> None:
     if sys.platform == 'linux':
-        assert interface_of('127.0.0.1') == 'lo'
-    assert interface_of('192.0.2.1') is None
-    assert interface_of('::1') is None
+        assert find_interface('127.0.0.1') == 'lo'
+    assert find_interface('192.0.2.1') is None
+    assert find_interface('::1') is None

@@ -12,7 +12,7 @@ IDENTITY = {'checkpoint': 'abc', 'model': {'blocks': (0, 1)}, 'amp': None}
 
 
 def make_batch(number: int, multi_hot: bool = False) -> ScoredBatch:
-    """Two videos with scores of many digits."""
+    """Two videos with random scores."""
     rng = np.random.default_rng(number)
     labels = np.float32([[0, 1, 1], [1, 0, 0]]) if multi_hot else np.array([number, 1])
     return ScoredBatch(number, np.array([2 * number, 2 * number + 1]), rng.normal(size=(2, 3)).astype('f4'), labels)
@@ -58,10 +58,10 @@ def test_truncated_file_keeps_its_complete_batches(tmp_path: Path) -> None:
     write(tmp_path, batches)
     file = tmp_path / 'rank_0.jsonl'
     content = file.read_bytes()
-    ends = [i for i, byte in enumerate(content) if byte == ord('\n')][2:]  # behind an empty line and the identity
+    ends = [i for i, byte in enumerate(content) if byte == ord('\n')][2:]  # after an empty line and the identity
     for length in range(0, len(content), 7):
         file.write_bytes(content[:length])
-        whole = sum(end <= length for end in ends)  # without its line end a line is whole all the same
+        whole = sum(end <= length for end in ends)  # a line without its newline is complete, too
         assert_same(read(tmp_path), batches[:whole])
         write(tmp_path, batches[whole:])
         assert_same(read(tmp_path), batches)
@@ -79,7 +79,7 @@ def test_damaged_line_loses_only_its_batch(
     file.write_bytes(b'\n'.join(lines))
     assert_same(read(tmp_path), [batches[0], batches[2]])
     assert len(caplog.messages) == 1
-    assert re.search(r'rank_0.jsonl: .*\b1\b', caplog.messages[0])
+    assert re.search(r'\b1\b.*rank_0.jsonl', caplog.messages[0])
 
 
 def test_existing_results_require_resume(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_failed_service_warns_once_and_is_retried(
     assert re.search('Unreliable .*scalars.jsonl: ConnectionError: no route$', caplog.messages[0])
 
 
-def test_failed_start_is_an_error_only_for_new_runs(caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_start_raises_only_for_new_runs(caplog: pytest.LogCaptureFixture) -> None:
     tracker = Unreliable()
     tracker.is_down = True
     with pytest.raises(ValueError, match='^Unreliable .*ConnectionError: no route$'):

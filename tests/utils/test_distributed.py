@@ -10,9 +10,9 @@ from dsanet.engine.preparation import place_model
 from dsanet.utils import distributed
 
 
-@pytest.mark.parametrize(('asked', 'present'), [(2, 2), (1, 8), (4, 0)])
-def test_enough_gpus_or_none_are_accepted(asked: int, present: int) -> None:
-    distributed.check_device_count(asked, present)
+@pytest.mark.parametrize(('requested', 'available'), [(2, 2), (1, 8), (4, 0)])
+def test_enough_gpus_or_none_are_accepted(requested: int, available: int) -> None:
+    distributed.check_device_count(requested, available)
 
 
 def test_more_processes_than_gpus_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,18 +51,18 @@ def main():
         signal.raise_signal(signal.SIGINT)
     finally:
         {}
-sys.exit(run_interruptible(main, 'interrupted; go on'))
+sys.exit(run_interruptible(main, 'interrupted; continue'))
 """
 
 
 def test_interrupted_program_cleans_up_and_prints_hint() -> None:
     done = run(MAIN.format('print("cleaned up")'))
-    assert (done.returncode, done.stdout, done.stderr) == (130, 'cleaned up\n', 'interrupted; go on\n')
+    assert (done.returncode, done.stdout, done.stderr) == (130, 'cleaned up\n', 'interrupted; continue\n')
 
 
 def test_second_interrupt_prints_no_traceback() -> None:
     done = run(MAIN.format(INTERRUPT))
-    assert (done.returncode, done.stderr) == (130, 'interrupted; go on\n')
+    assert (done.returncode, done.stderr) == (130, 'interrupted; continue\n')
 
 
 def test_handler_is_restored() -> None:
