@@ -173,7 +173,7 @@ sys.exit(4)"""
 
 
 def test_lost_contact_alone_is_the_reason() -> None:
-    code = f"{REPORT}\nleave(f'nothing from 7', lost_contact=True)\nsys.exit(1)"
+    code = f"{REPORT}\nreport(f'nothing from 7', lost_contact=True)\nsys.exit(1)"
     assert run(code, LaunchCfg(1)) == (1, 'nothing from 7')
 
 
