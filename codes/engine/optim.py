@@ -132,11 +132,11 @@ def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: Parame
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
-    """Return the state of an optimizer for a checkpoint, indexed by the trainable parameters of the model.
+    """Return an optimizer's state for a checkpoint, its entries numbered as the model's trainable parameters are.
 
-    ``optimizer.state_dict()`` is indexed by group, so it could not be loaded with different groups.
+    The optimizer itself numbers by group, so that its state would fit no other grouping.
     """
-    numbers = _parameter_indices(optimizer, model)
+    numbers = _numbers(optimizer, model)
     state = optimizer.state_dict()
     groups = [{**group, 'params': of_group} for group, of_group in zip(state['param_groups'], numbers, strict=True)]
     flat = [number for of_group in numbers for number in of_group]
@@ -144,23 +144,23 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Any]) -> None:
-    """Load a state of :func:`optimizer_state`. Groups, learning rates and weight decay are not changed.
+    """Take up what :func:`optimizer_state` gave, but for the options: groups, rates and decay are the present ones.
 
     Raises:
-        ValueError: the state has a different number of parameters.
+        ValueError: the state is of another number of parameters.
     """
-    numbers = _parameter_indices(optimizer, model)
+    numbers = _numbers(optimizer, model)
     was, now = (sum(map(len, lists)) for lists in ([g['params'] for g in state['param_groups']], numbers))
     if was != now:
-        raise ValueError(f'the optimizer state has {was} parameters, but the optimizer has {now}')
+        raise ValueError(f'the optimizer had {was} parameters and has {now}')
     groups = [{**group, 'params': of_group} for group, of_group in zip(optimizer.param_groups, numbers, strict=True)]
     optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
 
 
-def _parameter_indices(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[list[int]]:
-    """Return for each group the indices of its parameters among the trainable parameters of the model."""
-    index = {id(p): i for i, p in enumerate(p for p in model.parameters() if p.requires_grad)}
-    return [[index[id(p)] for p in group['params']] for group in optimizer.param_groups]
+def _numbers(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[list[int]]:
+    """Return, group by group, the place of each parameter among the model's trainable ones."""
+    place = {id(p): i for i, p in enumerate(p for p in model.parameters() if p.requires_grad)}
+    return [[place[id(p)] for p in group['params']] for group in optimizer.param_groups]
 
 
 class Schedule:

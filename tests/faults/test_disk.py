@@ -27,7 +27,7 @@ def fill(folder: Path) -> Path:
 
 @pytest.fixture
 def filling(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: F811
-    """Fill the disk before the third iteration of a run, and free it before the sixth."""
+    """Let others fill the disk before the third iteration of a run, and leave it before the sixth."""
     original = Trainer._set_rate
 
     def set_rate(self: Trainer, iteration: int) -> float:
