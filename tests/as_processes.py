@@ -1,4 +1,4 @@
-"""Several processes as threads of one: a quick way to test what processes do together."""
+"""Threads that act as the processes of a group: a fast way to test distributed code."""
 
 import threading
 from collections.abc import Callable
@@ -12,41 +12,41 @@ T = TypeVar('T')
 
 
 def as_processes(monkeypatch: pytest.MonkeyPatch, world_size: int, work: Callable[[int], T]) -> list[T]:
-    """Call ``work(rank)`` in as many threads as there shall be processes.
+    """Call ``work(rank)`` in ``world_size`` threads.
 
     Returns:
-        What each returned, by rank.
+        The return values by rank.
 
     Raises:
-        Exception: the first that a thread raised; the others stop where they wait for it next.
+        Exception: the first exception of a thread; the others stop at their next collective operation.
     """
-    here = threading.local()
-    meeting = threading.Barrier(world_size, timeout=60)
+    current = threading.local()
+    barrier = threading.Barrier(world_size, timeout=60)
     values: list[Any] = [None] * world_size
     results: list[Any] = [None] * world_size
     errors: list[Exception] = []
 
-    def gather(value: Any) -> list[Any]:
-        values[here.rank] = value
-        meeting.wait()
-        every = list(values)
-        meeting.wait()
-        return every
+    def all_gather_object(value: Any) -> list[Any]:
+        values[current.rank] = value
+        barrier.wait()
+        gathered = list(values)
+        barrier.wait()
+        return gathered
 
     def run(rank: int) -> None:
-        here.rank = rank
+        current.rank = rank
         try:
             results[rank] = work(rank)
         except threading.BrokenBarrierError:
             pass
         except Exception as error:
             errors.append(error)
-            meeting.abort()
+            barrier.abort()
 
     with monkeypatch.context() as patch:
-        patch.setattr(distributed, 'rank', lambda: here.rank)
+        patch.setattr(distributed, 'rank', lambda: current.rank)
         patch.setattr(distributed, 'world_size', lambda: world_size)
-        patch.setattr(distributed, 'all_gather_object', gather)
+        patch.setattr(distributed, 'all_gather_object', all_gather_object)
         threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world_size)]
         for thread in threads:
             thread.start()

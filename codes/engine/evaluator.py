@@ -1,4 +1,4 @@
-"""Scoring whole datasets, on one process or many, and what the metrics say of the scores."""
+"""Scoring a dataset on one or several processes, and computing the metrics."""
 
 import logging
 import sys
@@ -21,29 +21,27 @@ from dsanet.utils import distributed
 
 LOGGER = logging.getLogger(__name__)
 
-# Batches between two meetings of the processes. The quicker ones wait there, at most for the group's timeout.
-SYNC_EVERY = 4
-# Seconds between two lines of the log about how far it is.
-LOG_EVERY_S = 60
+SYNC_EVERY = 4  # batches between two synchronizations of the processes
+LOG_EVERY_S = 60  # seconds between two log lines about the progress
 
-# What may end a test that is not a mistake of the code's.
+# Errors of data, numbers and disks, which are raised on all ranks.
 EXPECTED_ERRORS = (BadSample, FloatingPointError, OSError)
 
 AMP_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
-    """Return the context for mixed precision, which does nothing for None."""
+    """Return the context for automatic mixed precision; None disables it."""
     return torch.autocast(device.type, AMP_TYPES.get(amp or '', torch.bfloat16), enabled=amp is not None)
 
 
 def progress_bar(loader: DataLoader[Any], text: str, done: int = 0) -> Any:
-    """Return the loader with a progress bar on the terminal of rank 0, and without one anywhere else.
+    """Wrap a loader in a progress bar, which is shown on the terminal of rank 0.
 
     Args:
-        loader: what is gone through.
+        loader: the loader to iterate over.
         text: label of the bar.
-        done: batches that the bar begins with.
+        done: number of batches at the start.
     """
     hidden = distributed.rank() > 0 or not sys.stderr.isatty()
     return tqdm(loader, desc=text, initial=done, leave=False, disable=hidden, dynamic_ncols=True)
@@ -51,9 +49,9 @@ def progress_bar(loader: DataLoader[Any], text: str, done: int = 0) -> Any:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The scores of a whole dataset, in its order: scores (n, K) float32 and labels (n,) int64.
+    """The scores of a dataset, in its order: scores (n, K) float32 and labels (n,) int64.
 
-    Where a video has several labels, labels are (n, K) float32 with 1 for each class that it has.
+    If a video may have several labels, labels are (n, K) float32 with 1 for each of its classes.
     """
 
     scores: NDArray[np.float32]
@@ -69,28 +67,27 @@ def predict(
     text: str = 'test',
     parts: ResultParts | None = None,
 ) -> Predictions:
-    """Score every video of a dataset exactly once, on however many processes.
+    """Score every video of a dataset exactly once, on any number of processes.
 
-    The batches are the same on any number of processes. The processes meet every few of them: so one that hangs is
-    noticed as soon as the process group's timeout says, and one that meets a bad video tells the others why all end.
+    The batches do not depend on the number of processes. The processes synchronize every few batches, so that a hanging
+    process is noticed after the timeout of the process group, and an error on one rank is raised on all ranks.
 
     Args:
-        model: a recognizer, not wrapped: the processes may have different numbers of batches.
-        loader: an evaluation loader; each process has its share.
-        device: where the model is.
+        model: a recognizer without DDP, because ranks may have different numbers of batches.
+        loader: an evaluation loader, with the share of this rank.
+        device: device of the model.
         amp: None, 'bf16' or 'fp16'.
         text: label of the progress bar.
-        parts: where finished batches are written down as they come, and those of an interrupted test are found, when
-            it has been started; None for neither.
+        parts: stores finished batches and restores those of an interrupted test; call ``start`` on it before. None
+            for neither.
 
     Returns:
-        The predictions of all processes together, in each of them.
+        The predictions of all ranks, on each rank.
 
     Raises:
-        FloatingPointError: a score is not finite; names the first video.
+        FloatingPointError: a score is not finite.
         BadSample: a video cannot be read. If raised in a worker, see :func:`strip_worker_traceback`.
-        OSError: a finished batch cannot be written down.
-            These three are raised in all processes, whichever met them.
+        OSError: a finished batch cannot be written.
     """
     was_training = model.training
     model.eval()
@@ -101,13 +98,13 @@ def predict(
     num_rounds = max(distributed.all_gather_object(len(loader)))
     batches = iter(progress_bar(loader, text))
     failure: Exception | None = None
-    told = time.monotonic()
+    logged_at = time.monotonic()
     for i in range(num_rounds):
         if i % SYNC_EVERY == 0:
             _sync_errors(failure)
-        if time.monotonic() > told + LOG_EVERY_S and not sys.stderr.isatty():  # where there is no progress bar
+        if time.monotonic() > logged_at + LOG_EVERY_S and not sys.stderr.isatty():  # instead of a progress bar
             LOGGER.info('%s [%d/%d]', text, i, num_rounds)
-            told = time.monotonic()
+            logged_at = time.monotonic()
         try:
             batch = None if failure else next(batches, None)
             if batch is not None:
@@ -118,9 +115,9 @@ def predict(
             failure = error
     _sync_errors(failure)
     model.train(was_training)
-    every = [part for share in distributed.all_gather_object(finished) for part in share]
+    results = [batch for of_rank in distributed.all_gather_object(finished) for batch in of_rank]
     index, scores, labels = (
-        np.concatenate([getattr(part, name) for part in every]) for name in ('index', 'scores', 'labels')
+        np.concatenate([getattr(batch, name) for batch in results]) for name in ('index', 'scores', 'labels')
     )
     order = np.argsort(index)
     assert np.array_equal(index[order], np.arange(len(loader.dataset))), 'evaluation missed or repeated a sample'  # type: ignore[arg-type]
@@ -128,10 +125,10 @@ def predict(
 
 
 def _sync_errors(failure: Exception | None) -> None:
-    """Wait for all processes, and raise the failure of the first that had one."""
-    for every in distributed.all_gather_object(failure):
-        if every is not None:
-            raise every
+    """Raise the error of the lowest rank that has one, on all ranks."""
+    for error in distributed.all_gather_object(failure):
+        if error is not None:
+            raise error
 
 
 def _score(
@@ -141,34 +138,34 @@ def _score(
         scores = model(batch['inputs'])
     if not scores.isfinite().all():
         bad = [path for path, row in zip(batch['path'], scores, strict=True) if not row.isfinite().all()]
-        raise FloatingPointError(f'the scores of {bad[0]} and {len(bad) - 1} more videos are not finite')
+        raise FloatingPointError(f'non-finite scores for {bad[0]} and {len(bad) - 1} other videos of the batch')
     index = batch['index'].numpy()
     number = int(index[0]) // batch_size
     return ScoredBatch(number, index, scores.float().cpu().numpy(), batch['label'].numpy())
 
 
 def strip_worker_traceback(error: Exception) -> str:
-    """Return the text of an error as it was raised, without what torch puts around it in a data worker."""
+    """Return the text of an error without the traceback that torch adds in a data worker."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
-    # The worker's traceback ends with the error itself, at the beginning of a line.
+    # The last line of the traceback starts with the name of the error.
     return str(error).rpartition(f'\n{name}: ')[2].strip()
 
 
 def check_metrics(metrics: Sequence[Any], dataset: Any) -> None:
-    """Check before anything is scored that the metrics can use a dataset's labels.
+    """Check that the metrics support the labels of a dataset.
 
     Raises:
-        ValueError: videos may have several labels, and a metric counts one.
+        ValueError: the dataset is multi-label, and a metric is not.
     """
     for i, metric in enumerate(metrics):
         if dataset.multi_hot is not None and not metric.takes_multi_hot:
             raise ValueError(
-                f'metrics.{i} ({type(metric).__name__}) needs one label a video, but the data have multi_hot='
-                f"{dataset.multi_hot}: use metrics=[dict(type='MeanAveragePrecision')] and runtime.save_best='mAP'"
+                f'metrics.{i} ({type(metric).__name__}) requires one label per video, but the dataset has multi_hot='
+                f"{dataset.multi_hot}; use metrics=[dict(type='MeanAveragePrecision')] and runtime.save_best='mAP'"
             )
 
 
 def compute_metrics(metrics: Sequence[Callable[..., dict[str, float]]], predictions: Predictions) -> dict[str, float]:
-    """Return the numbers of all metrics together."""
+    """Return the values of all metrics by name."""
     return {k: v for metric in metrics for k, v in metric(predictions.scores, predictions.labels).items()}

@@ -1,4 +1,4 @@
-"""What happens when one process of a run fails: who says why, who is told, and how every process ends."""
+"""The end of a process that fails: its reason reaches the log file, the launcher and the other processes."""
 
 import contextlib
 import json
@@ -25,143 +25,140 @@ from dsanet.utils.processes import die_with_parent
 T = TypeVar('T')
 LOGGER = logging.getLogger(__name__)
 
-PATIENCE = 5.0  # seconds in which a process that lost the others learns which of them are still there
-
-
-# -- when a process fails ----------------------------------------------------------------------------------------------
+STORE_TIMEOUT_S = 5.0  # for the store, and for the other processes to report their failures
 
 
 def is_comm_error(error: BaseException) -> bool:
-    """Say whether an error is about reaching other processes, and so more likely their fault than this one's."""
+    """Return whether an error is about the communication with other processes, and so probably caused by them."""
     network = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
-    # Most of gloo's errors hold the path of their source; that of a wait which another one has ended does not.
+    # Most errors of gloo contain the path of their source file; the error of an aborted wait does not.
     is_of_gloo = isinstance(error, RuntimeError) and re.search(r'/gloo/|\bGloo\b|pair closure', str(error)) is not None
     return is_of_gloo or isinstance(error, network)
 
 
 def report_failure(text: str, traceback_text: str | None = None, lost_contact: bool = False) -> None:
-    """Say why this process ends: in its log file, to the launcher, and to the processes that wait for it.
+    """Report why this process ends to its log file, the launcher and the other processes.
 
     Args:
         text: the reason in one line.
-        traceback_text: what the log file and, last of all on the console, the launcher show instead of it.
-        lost_contact: whether the reason lies in another process.
+        traceback_text: shown instead of ``text`` in the log file and by the launcher.
+        lost_contact: whether another process is the reason.
     """
     log_to_file(traceback_text or text)
     file = os.environ.get('TORCHELASTIC_ERROR_FILE')
-    if file:  # the format of torch.distributed.elastic.multiprocessing.errors
+    if file:  # in the format of torch.distributed.elastic.multiprocessing.errors
         extra = {
             'py_callstack': traceback_text or text,
             'timestamp': str(int(time.time())),
             'lost_contact': lost_contact,
         }
-        with contextlib.suppress(OSError):  # a full disk must not keep this process from ending
-            # Never a part of it, which the launcher could not read: this process may be ended at any moment.
+        with contextlib.suppress(OSError):  # a full disk must not keep this process alive
+            # Atomically, because this process may be killed at any moment, and the launcher reads the file.
             write_atomically(json.dumps({'message': {'message': text, 'extraInfo': extra}}).encode(), Path(file))
-    elif file is not None:  # torchrun --log-dir /dev/null, which collects no messages
+    elif file is not None:  # torchrun --log-dir /dev/null, which does not collect messages
         sys.stderr.write(f'{traceback_text or text}\n')
     if not lost_contact:
         try:
-            _tell_the_others(text)
+            _notify_others(text)
         except (RuntimeError, TimeoutError) as error:
-            log_to_file(f'the other processes could not be told: {error}')
+            log_to_file(f'Could not notify the other processes: {error}')
 
 
-def _tell_the_others(text: str) -> None:
+def _notify_others(text: str) -> None:
     store = distributed.store()
     if store is not None:
-        call_with_timeout(lambda: store.set(f'end of {distributed.rank()}', text), PATIENCE)
+        call_with_timeout(lambda: store.set(f'end of {distributed.rank()}', text), STORE_TIMEOUT_S)
 
 
 def log_to_file(text: str) -> None:
-    """Log something that the console is to show in another way, or not at all (see dsanet.engine.logging)."""
+    """Log to the file of this process but not to the console (see :func:`dsanet.engine.logging.setup_logging`)."""
     if LOGGER.hasHandlers():
         LOGGER.error('%s', text, extra={'file_only': True})
 
 
 def call_with_timeout(call: Callable[[], T], seconds: float) -> T:
-    """Return what a call to a store returns, or give up: torch's store waits for a quarter of an hour, until the
-    system gives up, for a machine that is cut off without a farewell.
+    """Return the result of a call to a store. torch itself waits up to 15 minutes for a machine without network.
 
     Raises:
-        TimeoutError: there is no answer. The call goes on in a thread, which does not keep the process from ending.
+        TimeoutError: no result in time. The call continues in a daemon thread.
     """
-    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            answers.put((call(), None))
+            results.put((call(), None))
         except Exception as error:
-            answers.put((None, error))
+            results.put((None, error))
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        value, error = answers.get(timeout=seconds)
+        value, error = results.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f'no answer within {seconds:g} seconds') from None
+        raise TimeoutError(f'no answer within {seconds:g} s') from None
     if error is not None:
         raise error
     return value
 
 
-def collect_failures(patience: float = PATIENCE) -> Mapping[int, str | None]:
-    """Return by rank why the other processes end: None for those of which nothing is heard, '' for those like us.
+def collect_failures(timeout: float = STORE_TIMEOUT_S) -> Mapping[int, str | None]:
+    """Wait for the other processes to report, and return their reasons by rank.
 
     Args:
-        patience: seconds to wait for them; less if the launcher ends this process with SIGTERM.
+        timeout: seconds to wait; less if the launcher sends SIGTERM to this process.
+
+    Returns:
+        The reason of each other rank: '' if it only lost contact, too, None if it did not report.
 
     Raises:
-        RuntimeError, TimeoutError: the machine of process 0 is out of reach.
+        RuntimeError, TimeoutError: the store on the machine of rank 0 is unreachable.
     """
     store = distributed.store()
     assert store is not None, 'only for members of a process group'
-    called: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: called.append(number))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: signals.append(number))
     others = [other for other in range(int(os.environ['WORLD_SIZE'])) if other != distributed.rank()]
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
 
     def collect() -> dict[int, str | None]:
         while True:
             silent = {other for other in others if not store.check([f'end of {other}'])}
-            if not silent or called or time.monotonic() > deadline:
+            if not silent or signals or time.monotonic() > deadline:
                 return {other: None if other in silent else store.get(f'end of {other}').decode() for other in others}
             time.sleep(0.1)
 
-    return call_with_timeout(collect, patience + PATIENCE)
+    return call_with_timeout(collect, timeout + STORE_TIMEOUT_S)
 
 
-def explain_comm_error(error: BaseException, patience: float = PATIENCE) -> str:
-    """Return one line on an error for which :func:`is_comm_error` holds: who is to blame, as far as is known.
-
-    Tells the other processes, too, that this one is still there.
+def explain_comm_error(error: BaseException, timeout: float = STORE_TIMEOUT_S) -> str:
+    """Explain an error of :func:`is_comm_error` in one line, with the ranks that failed or do not respond.
 
     Args:
-        error: what torch raised.
-        patience: as for :func:`collect_failures`.
+        error: the error of torch.
+        timeout: seconds to wait for the other processes.
     """
     reason = re.sub(r'^\[[^]]*\] ', '', str(error)).split('\n')[0]
     reason = re.sub(r'\. This is typically caused by.*', '', reason)
-    parts = [f'process {distributed.rank()} lost contact with the others: {reason}']
+    parts = [f'Rank {distributed.rank()} lost contact with the other processes: {reason}']
     if distributed.store() is not None:
         try:
-            _tell_the_others('')  # they may look for this process while it looks for them
-            words = collect_failures(patience)
+            _notify_others('')  # because they may wait for a report of this process, too
+            reasons = collect_failures(timeout)
         except (RuntimeError, TimeoutError):
-            return f'{parts[0]}; the machine of process 0 is out of reach'
-        parts += [f'process {other} failed: {text}' for other, text in words.items() if text]
-        silent = [str(other) for other, text in words.items() if text is None]
+            return f'{parts[0]}; the machine of rank 0 is unreachable'
+        parts += [f'rank {other} failed: {text}' for other, text in reasons.items() if text]
+        silent = [str(other) for other, text in reasons.items() if text is None]
         if silent:
-            parts.append(f'no sign of life from process {", ".join(silent)}')
+            one = len(silent) == 1
+            parts.append(f'rank{"" if one else "s"} {", ".join(silent)} {"is" if one else "are"} not responding')
     return '; '.join(parts)
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a tool's main function, and see to it that a process that fails says why and ends.
+    """Run the main function of a command, and report why it failed.
 
-    A single process ends with Python's traceback. One of many writes it to its log file and hands it to the launcher;
-    one that merely lost contact with the others hands over one line. Then it ends at once: destructors of a broken
-    process group may wait for processes that will not come. A reason that is no defect is told in one line: a
-    :class:`RunError`, exit status 1, and :class:`Stopped` or Ctrl-C, with the status of the signal.
+    A single process ends with Python's traceback. A launched process reports the failure and then exits without
+    destructors, because those of a broken process group may wait forever. :class:`RunError` (exit status 1),
+    :class:`Stopped` and Ctrl-C (exit status of the signal) are reported in one line.
     """
     is_launched = 'TORCHELASTIC_ERROR_FILE' in os.environ
     if is_launched:
@@ -171,21 +168,20 @@ def run_main(main: Callable[[], None]) -> None:
     except Stopped as stop:
         LOGGER.warning('%s', stop)
         if is_launched:
-            _end_now(stop.exit_status)
+            _exit_now(stop.exit_status)
         sys.exit(stop.exit_status)
     except KeyboardInterrupt:
-        LOGGER.warning('stopped by SIGINT')
+        LOGGER.warning('Stopped by SIGINT')
         if is_launched:
-            _end_now(128 + signal.SIGINT)
+            _exit_now(128 + signal.SIGINT)
         sys.exit(128 + signal.SIGINT)
     except RunError as error:
         if not is_launched:
             LOGGER.error('error: %s', error)
             sys.exit(1)
         report_failure(str(error))
-        _end_now()
+        _exit_now()
     except Exception as error:
-        text = f'{type(error).__name__}: {error}'
         if not is_launched:
             log_to_file(traceback.format_exc())
             raise
@@ -193,12 +189,12 @@ def run_main(main: Callable[[], None]) -> None:
             log_to_file(traceback.format_exc())
             report_failure(explain_comm_error(error), lost_contact=True)
         else:
-            report_failure(text, traceback.format_exc())
-        _end_now()
+            report_failure(f'{type(error).__name__}: {error}', traceback.format_exc())
+        _exit_now()
 
 
-def _end_now(status: int = 1) -> NoReturn:
-    """End this process without its destructors, which may wait for other processes."""
+def _exit_now(status: int = 1) -> NoReturn:
+    """Exit without destructors, which may wait for other processes."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,20 +1,15 @@
-"""Starting the processes of a run on this machine and keeping them together: ``dsanet launch`` in a library.
+"""Starting and supervising the processes of a run on this machine, for ``dsanet launch``.
 
-torch's elastic agent does the work. This file says where machines meet, who is which process, what is started again
-and what is not, how long a stopped process may take, and which of several failures is the one to show.
+Based on torch's elastic agent. This file adds: ranks that follow NODE_RANK, restarts only where they can help, limits
+on how long anything may take, and the choice of the one failure to show.
 """
 
-import errno
 import logging
 import os
-import platform
 import signal
-import socket
-import struct
-import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
@@ -31,34 +26,34 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousTimeoutError,
 )
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
-from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, RendezvousTimeout
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import RendezvousTimeout
 
 from dsanet.engine.failures import call_with_timeout
+from dsanet.engine.rendezvous import STORE_TIMEOUT_S, Rendezvous, find_interface, local_address, open_store
 
 LOGGER = logging.getLogger(__name__)
 
-RUN_ID = 'dsanet'  # one store, on a port of its own, serves one run
-MISTAKE = 2  # exit status of a process whose user made a mistake: starting it again would not help
+RUN_ID = 'dsanet'  # each run has a store on its own port
+MISTAKE = 2  # exit status after a usage error, which a restart cannot fix
 STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT}
-FAREWELL = 10  # seconds that machine 0 stays after its end, unless all others have left before
-REACH = 60  # seconds in which machine 0 must answer
-LEFT_BEHIND = 30  # seconds for processes to end of which another has failed
-LEAVING = 10  # seconds for a process to end by itself that has said why
+DISCONNECT_TIMEOUT_S = 10  # machine 0 stays for this time after its end, unless all others have left before
+FAILED_GROUP_TIMEOUT_S = 30  # for processes to exit after another one has failed
+REPORTED_EXIT_TIMEOUT_S = 10  # for a process to exit after it has reported its failure
 
 
 @dataclass(frozen=True)
 class LaunchCfg:
-    """Where a run's processes start, and how patiently. See :func:`read_environment` for the variables.
+    """Where the processes of a run start, and the timeouts. :func:`read_environment` reads it from the environment.
 
     Args:
-        gpus: processes on this machine.
-        num_nodes: machines.
+        gpus: number of processes on this machine.
+        num_nodes: number of machines.
         node_rank: number of this machine, from 0.
         master_addr: name or address of machine 0.
-        port: of machine 0's store; 0 takes a free one, which only one machine alone can.
-        max_restarts: how often all processes are started again after one failed.
+        port: port of the store on machine 0; 0 takes a free one, on a single machine only.
+        max_restarts: how often all processes are restarted after one of them failed.
         join_timeout: seconds to wait for the other machines.
-        stop_timeout: seconds for processes to end by themselves after SIGTERM or SIGINT.
+        stop_timeout: seconds for processes to exit after SIGTERM or SIGINT.
     """
 
     gpus: int
@@ -72,201 +67,49 @@ class LaunchCfg:
 
 
 def read_environment(gpus: int, environment: Mapping[str, str]) -> LaunchCfg:
-    """Return what the environment variables NNODES, NODE_RANK, MASTER_ADDR, PORT, MAX_RESTARTS, ... say.
+    """Read the launch options from the environment variables NNODES, NODE_RANK, MASTER_ADDR, PORT, ...
 
     Raises:
-        ValueError: no number where one belongs; several machines, but not which is which.
+        ValueError: a value is not an integer in its range, or a variable for several machines is missing.
     """
-    several = environment.get('NNODES', '1') != '1'
-    defaults = {
-        'NNODES': 1,
-        'NODE_RANK': 0,
-        'PORT': 29500 if several else 0,
-        'MAX_RESTARTS': LaunchCfg.max_restarts,
-        'JOIN_TIMEOUT': LaunchCfg.join_timeout,
-        'STOP_TIMEOUT': LaunchCfg.stop_timeout,
-    }
-    numbers = {}
-    for name, default in defaults.items():
+
+    def read(name: str, default: int, smallest: int = 0, largest: int = 10**9) -> int:
         value = environment.get(name, str(default))
-        if not value.isdecimal():
-            raise ValueError(f'{name}={value!r} must be a whole number')
-        numbers[name] = int(value)
-    for name in ('NNODES', 'JOIN_TIMEOUT', 'STOP_TIMEOUT'):
-        if numbers[name] < 1:
-            raise ValueError(f'{name}={numbers[name]} must be at least 1')
-    num_nodes = numbers['NNODES']
-    if several and not {'MASTER_ADDR', 'NODE_RANK'} <= environment.keys():
+        if not value.isdecimal() or not smallest <= int(value) <= largest:
+            raise ValueError(f'{name}={value} must be an integer from {smallest} to {largest}')
+        return int(value)
+
+    num_nodes = read('NNODES', 1, smallest=1)
+    if num_nodes > 1 and not {'MASTER_ADDR', 'NODE_RANK'} <= environment.keys():
         raise ValueError(
-            f'NNODES={num_nodes} machines need NODE_RANK, 0 to {num_nodes - 1}, and MASTER_ADDR, where 0 is'
+            f'NNODES={num_nodes} requires NODE_RANK, from 0 to {num_nodes - 1}, and MASTER_ADDR, the host of machine 0'
         )
-    if numbers['NODE_RANK'] >= num_nodes:
-        raise ValueError(f'NODE_RANK={numbers["NODE_RANK"]} must be less than NNODES={num_nodes}')
-    if numbers['PORT'] > 65535:
-        raise ValueError(f'PORT={numbers["PORT"]} must be at most 65535')
+    node_rank = read('NODE_RANK', 0)
+    if node_rank >= num_nodes:
+        raise ValueError(f'NODE_RANK={node_rank} must be less than NNODES={num_nodes}')
     return LaunchCfg(
         gpus=gpus,
         num_nodes=num_nodes,
-        node_rank=numbers['NODE_RANK'],
-        master_addr=environment['MASTER_ADDR'] if several else LaunchCfg.master_addr,
-        port=numbers['PORT'],
-        max_restarts=numbers['MAX_RESTARTS'],
-        join_timeout=numbers['JOIN_TIMEOUT'],
-        stop_timeout=numbers['STOP_TIMEOUT'],
+        node_rank=node_rank,
+        master_addr=environment['MASTER_ADDR'] if num_nodes > 1 else LaunchCfg.master_addr,
+        port=read('PORT', 29500 if num_nodes > 1 else 0, largest=65535),
+        max_restarts=read('MAX_RESTARTS', LaunchCfg.max_restarts),
+        join_timeout=read('JOIN_TIMEOUT', LaunchCfg.join_timeout, smallest=1),
+        stop_timeout=read('STOP_TIMEOUT', LaunchCfg.stop_timeout, smallest=1),
     )
-
-
-# -- where machines meet -----------------------------------------------------------------------------------------------
-
-
-def own_address(master_addr: str, port: int) -> str:
-    """Return the address of this machine on the way to machine 0.
-
-    Raises:
-        ValueError: there is no machine of that name.
-        ConnectionError: this machine has no network that leads to it.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(master_addr, port or 1, type=socket.SOCK_DGRAM)[0]
-    except socket.gaierror as error:
-        raise ValueError(f'MASTER_ADDR={master_addr!r} is not the name of a machine: {error.strerror}') from error
-    with socket.socket(family, kind, protocol) as probe:
-        try:
-            probe.connect(address)  # of datagrams: finds the way and sends nothing
-        except OSError as error:
-            raise ConnectionError(f'no network leads to MASTER_ADDR={master_addr}: {error.strerror}') from error
-        return str(probe.getsockname()[0])
-
-
-def interface_of(address: str) -> str | None:
-    """Return the name of the network interface with an IPv4 address; None where that cannot be told."""
-    if sys.platform != 'linux' or ':' in address:
-        return None
-    import fcntl
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            try:
-                found = fcntl.ioctl(probe, 0x8915, struct.pack('256s', name.encode()[:15]))  # SIOCGIFADDR
-            except OSError:
-                continue  # an interface without an address
-            if socket.inet_ntoa(found[20:24]) == address:
-                return name
-    return None
-
-
-def open_store(launch: LaunchCfg, host: str) -> TCPStore:
-    """Open the store on machine 0 through which machines and processes find each other.
-
-    Args:
-        launch: where and how patiently.
-        host: machine 0 as this machine sees it.
-
-    Raises:
-        ValueError: the port is taken on this machine, which is number 0.
-        TimeoutError: machine 0 did not answer within ``join_timeout``.
-    """
-    is_host = launch.node_rank == 0
-    if is_host:
-        _check_port(launch)
-    else:
-        _wait_for_machine_0(launch)
-    return TCPStore(
-        host,
-        launch.port,
-        is_master=is_host,
-        wait_for_workers=False,
-        multi_tenant=True,
-        timeout=timedelta(seconds=60),
-    )
-
-
-def _check_port(launch: LaunchCfg) -> None:
-    family = socket.AF_INET6 if ':' in launch.master_addr else socket.AF_INET
-    try:
-        socket.create_server((launch.master_addr, launch.port), family=family).close()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ValueError(f'PORT={launch.port} is taken on this machine: choose another one') from error
-        LOGGER.warning(
-            'MASTER_ADDR=%s does not seem to be an address of this machine, which has NODE_RANK=0 (%s)',
-            launch.master_addr,
-            os.strerror(error.errno or 0),
-        )
-
-
-def _wait_for_machine_0(launch: LaunchCfg) -> None:
-    place = f'MASTER_ADDR={launch.master_addr} PORT={launch.port}'
-    deadline = time.monotonic() + launch.join_timeout
-    reason = ''
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(
-                f'machine 0 did not answer at {place} within JOIN_TIMEOUT={launch.join_timeout} seconds: {reason}'
-            )
-        try:
-            socket.create_connection((launch.master_addr, launch.port), timeout=min(left, 5)).close()
-            return
-        except OSError as error:
-            if str(error.strerror or error) != reason:
-                reason = str(error.strerror or error)
-                LOGGER.warning('waiting up to %.0f seconds for machine 0 at %s: %s', left, place, reason)
-        time.sleep(min(1, max(0, deadline - time.monotonic())))
-
-
-# -- keeping the processes together ------------------------------------------------------------------------------------
-
-
-class Rendezvous(DynamicRendezvousHandler):
-    """torch's meeting of machines, which notices that machine 0 is cut off."""
-
-    _answers: list[int]
-    _asked: float | None = None
-
-    def num_nodes_waiting(self) -> int:
-        """Return how many machines wait for a new attempt, without waiting for the answer: 0 until it comes.
-
-        Raises:
-            RendezvousConnectionError: machine 0 does not answer.
-        """
-        if self._asked is None:
-            self._asked, self._answers = time.monotonic(), []
-            threading.Thread(target=self._ask, args=(self._answers,), daemon=True).start()
-        elif self._answers:
-            self._asked = None
-            if self._answers[0] < 0:
-                raise RendezvousConnectionError('its store has closed')
-            return self._answers[0]
-        elif time.monotonic() - self._asked > REACH:
-            raise RendezvousConnectionError(f'no answer within {REACH} seconds')
-        return 0
-
-    def _ask(self, answers: list[int]) -> None:
-        try:
-            answers.append(super().num_nodes_waiting())
-        except RendezvousConnectionError:
-            answers.append(-1)
 
 
 class Agent(LocalElasticAgent):
-    """torch's agent, which starts processes and starts them again, with our rules.
+    """torch's elastic agent, which starts and restarts processes, with these rules:
 
-    - Process numbers follow NODE_RANK and stay the same at every restart.
-    - All machines count the same restarts, whichever noticed the failure.
-    - Nobody is started again who stopped because of SIGTERM or SIGINT, or of the user's mistake.
-    - A process that does not end after the others have ended ends the run.
-
-    Args:
-        launch: where and how patiently.
-        store: of :func:`open_store`.
-        host: machine 0 as this machine sees it.
-        address: of this machine.
-        command: the program and its arguments.
+    - Ranks follow NODE_RANK and stay the same after a restart.
+    - Every restart is counted on all machines.
+    - There is no restart after SIGTERM, SIGINT or a usage error.
+    - A process that does not exit after the others have exited ends the run.
     """
 
     def __init__(self, launch: LaunchCfg, store: TCPStore, host: str, address: str, command: Sequence[str]) -> None:
-        handler = Rendezvous.from_backend(
+        self._handler = Rendezvous.from_backend(
             RUN_ID,
             store,
             C10dRendezvousBackend(store, RUN_ID),
@@ -280,158 +123,151 @@ class Agent(LocalElasticAgent):
             local_world_size=launch.gpus,
             entrypoint=command[0],
             args=tuple(command[1:]),
-            rdzv_handler=handler,
+            rdzv_handler=self._handler,
             max_restarts=launch.max_restarts,
             master_addr=host,
             master_port=store.port,
             local_addr=address,
         )
         super().__init__(spec, DefaultLogsSpecs())
-        self._handler = handler
         self._launch = launch
         self._shutdown_timeout = launch.stop_timeout
-        self._meeting = store
+        self._machines = store
         store.set(f'here {launch.node_rank}', '')
-        self._attempt = 0  # of all machines
-        self._first_end: float | None = None  # when the first of this machine's processes ended well
-        self._failed: set[int] = set()  # ranks of those that failed by themselves
+        self._attempt = 0  # the same on all machines
+        self._first_exit: float | None = None  # time of the first successful exit on this machine
+        self._failed: set[int] = set()  # ranks that failed on their own
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        """Meet the other machines for an attempt."""
-        self._meeting.set(f'waiting {self._attempt} {self._launch.node_rank}', platform.node())
+        """Wait for the other machines."""
+        self._machines.set(f'waiting {self._attempt} {self._launch.node_rank}', '')
         join = super()._rendezvous
         try:
-            call_with_timeout(lambda: join(worker_group), self._launch.join_timeout + REACH)
+            call_with_timeout(lambda: join(worker_group), self._launch.join_timeout + STORE_TIMEOUT_S)
         except TimeoutError as error:
             raise RendezvousConnectionError(str(error)) from None
         except RendezvousTimeoutError as error:
-            machines = range(self._launch.num_nodes)
-            numbers = call_with_timeout(lambda: [n for n in machines if not self._is_waiting(n)], FAREWELL)
+            num_nodes, check = self._launch.num_nodes, self._machines.check
+            missing = call_with_timeout(
+                lambda: [str(n) for n in range(num_nodes) if not check([f'waiting {self._attempt} {n}'])],
+                DISCONNECT_TIMEOUT_S,
+            )
             raise TimeoutError(
-                f'machine {", ".join(map(str, numbers))} of {self._launch.num_nodes} (NNODES) did not join within '
+                f'machine {", ".join(missing)} of {num_nodes} (NNODES) did not join within '
                 f'JOIN_TIMEOUT={self._launch.join_timeout} seconds'
             ) from error
-        self._first_end = None
+        self._first_exit = None
         self._failed = set()
-
-    def _is_waiting(self, node_rank: int) -> bool:
-        return bool(self._meeting.check([f'waiting {self._attempt} {node_rank}']))
 
     def _assign_worker_ranks(
         self, store: Store, group_rank: int, group_world_size: int, spec: WorkerSpec
     ) -> list[Worker]:
-        """Number this machine's processes by NODE_RANK, and agree with the other machines on the attempt.
+        """Assign ranks by NODE_RANK, and agree with the other machines on the number of the attempt.
 
-        A machine whose processes did not fail would not count a restart; all must, because the number also tells the
-        addresses of this attempt's processes from those of earlier ones (``distributed.init_process_group``).
+        torch counts a restart only where a process failed. All machines must count it, because the addresses of the
+        processes are stored by attempt (``distributed.init_process_group``).
         """
-        store.set(f'machine {group_rank}', f'{self._launch.node_rank} {self._attempt} {spec.max_restarts}')
-        told = [store.get(f'machine {n}').decode().split() for n in range(group_world_size)]
-        numbers, attempts, restarts = (list(map(int, column)) for column in zip(*told, strict=True))
+        store.set(f'machine {group_rank}', f'{self._launch.node_rank} {self._attempt}')
+        values = [store.get(f'machine {n}').decode().split() for n in range(group_world_size)]
+        numbers, attempts = (list(map(int, column)) for column in zip(*values, strict=True))
         if sorted(numbers) != list(range(group_world_size)):
-            raise ValueError(f'the machines have the NODE_RANK {numbers}: each of 0 to {group_world_size - 1} once')
-        if len(set(restarts)) > 1:
-            raise ValueError(f'the machines have the MAX_RESTARTS {restarts}: all must have the same')
+            raise ValueError(
+                f'NODE_RANK of the machines is {numbers}; each of 0 to {group_world_size - 1} must occur once'
+            )
         attempt = max(attempts)
         self._remaining_restarts = max(0, spec.max_restarts - attempt)
         self._attempt = attempt + 1
         return super()._assign_worker_ranks(store, self._launch.node_rank, group_world_size, spec)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        """Look after the processes; a failure that nothing can be done about takes the remaining restarts."""
+        """Check the processes; a failure that a restart cannot fix removes the remaining restarts."""
         statuses = self._statuses()
-        failed = {rank: status for rank, status in statuses.items() if status}
-        if failed:
-            failed = self._await_leaving()
-            asked_to_stop = not STOPPED.isdisjoint(failed.values())
-            if asked_to_stop or MISTAKE in failed.values():
+        has_failed = any(statuses.values())
+        if has_failed:
+            failed = self._wait_for_reported_exits()
+            is_stopped = not STOPPED.isdisjoint(failed.values())
+            if is_stopped or MISTAKE in failed.values():
                 self._remaining_restarts = 0
-            # Who fails without being asked has broken the group, and there is little left to do for the others.
             self._failed = set(failed)
-            patience = self._launch.stop_timeout
-            self._shutdown(timeout=patience if asked_to_stop else min(patience, LEFT_BEHIND))
+            timeout = self._launch.stop_timeout
+            self._shutdown(timeout=timeout if is_stopped else min(timeout, FAILED_GROUP_TIMEOUT_S))
         elif None in statuses.values():
             if 0 in statuses.values():
                 self._check_stragglers(statuses)
             return RunResult(state=WorkerState.HEALTHY)
         result = super()._monitor_workers(worker_group)
-        if failed and self._remaining_restarts > 0:
-            text = describe(self.own_failures(result), in_full=False)
-            LOGGER.warning('%s; restart %d of %d', text, self._attempt, worker_group.spec.max_restarts)
+        if has_failed and self._remaining_restarts > 0:
+            text = describe(self.own_failures(result), with_traceback=False)
+            LOGGER.warning('%s; restarting (%d/%d)', text, self._attempt, worker_group.spec.max_restarts)
         return result
 
-    def _await_leaving(self) -> dict[int, int]:
-        """Return the exit status of each failed process by rank, when those have ended that have left a message.
+    def _wait_for_reported_exits(self) -> dict[int, int]:
+        """Wait until the processes that reported a failure have exited; return the failed exit statuses by rank.
 
-        Such a process has failed before it was asked to end, and may be the reason why others did. A signal now would
-        hide its own exit status, or cut its message off.
+        They failed before they were asked to exit, and may be the reason why others failed. A signal would hide their
+        exit status.
         """
-        assert self._pcontext is not None, 'processes are looked after when they have been started'
+        assert self._pcontext is not None, 'the processes have been started'
         files = {w.global_rank: self._pcontext.error_files[w.local_rank] for w in self._worker_group.workers}
-        deadline = time.monotonic() + min(LEAVING, self._launch.stop_timeout)
+        deadline = time.monotonic() + min(REPORTED_EXIT_TIMEOUT_S, self._launch.stop_timeout)
         while True:
             statuses = self._statuses()
-            is_leaving = any(status is None and os.path.exists(files[rank]) for rank, status in statuses.items())
-            if not is_leaving or time.monotonic() > deadline:
+            is_exiting = any(status is None and os.path.exists(files[rank]) for rank, status in statuses.items())
+            if not is_exiting or time.monotonic() > deadline:
                 return {rank: status for rank, status in statuses.items() if status}
             time.sleep(0.02)
 
     def own_failures(self, result: RunResult) -> dict[int, ProcessFailure]:
-        """Return the failed processes by rank, without those that were ended because others had failed."""
+        """Return the failures by rank, without processes that were ended because others had failed."""
         return {rank: failure for rank, failure in result.failures.items() if rank in self._failed}
 
     def _statuses(self) -> dict[int, int | None]:
-        """Return the exit status of each process of this machine by rank; None while it runs."""
-        assert self._pcontext is not None, 'processes are looked after when they have been started'
+        """Return the exit status of each process by rank; None while it runs."""
+        assert self._pcontext is not None, 'the processes have been started'
         handlers = self._pcontext.subprocess_handlers  # type: ignore[attr-defined]
         return {worker.global_rank: handlers[worker.local_rank].proc.poll() for worker in self._worker_group.workers}
 
     def _check_stragglers(self, statuses: Mapping[int, int | None]) -> None:
-        self._first_end = self._first_end or time.monotonic()
-        if time.monotonic() - self._first_end > self._launch.stop_timeout:
+        self._first_exit = self._first_exit or time.monotonic()
+        if time.monotonic() - self._first_exit > self._launch.stop_timeout:
             ranks = ', '.join(str(rank) for rank, status in statuses.items() if status is None)
             raise TimeoutError(
-                f'process {ranks} did not end within STOP_TIMEOUT={self._launch.stop_timeout} seconds after the others'
+                f'rank {ranks} did not exit within STOP_TIMEOUT={self._launch.stop_timeout} seconds after the others'
             )
 
     def _shutdown(
         self, death_sig: signal.Signals = signal.SIGTERM, timeout: float | None = None, **_others: Any
     ) -> None:
-        """End all processes; releases of torch differ in what else they pass."""
+        """End all processes. Versions of torch pass different other arguments."""
         if self._pcontext is not None:
             self._pcontext.close(death_sig, self._launch.stop_timeout if timeout is None else timeout)  # type: ignore[arg-type]
 
-    def kill(self) -> None:
-        """Make sure that no process is left."""
-        self._shutdown(signal.SIGKILL, timeout=5)
-
-    def part(self, tell: bool) -> None:
-        """Leave the other machines. Machine 0 stays a little longer, so that they can read its store to the end.
+    def disconnect(self, end_run: bool) -> None:
+        """Leave the other machines. Machine 0 waits for a while, so that they can read its store.
 
         Args:
-            tell: whether the run is over for them, too, and must not wait for this machine.
+            end_run: whether the run is over for the other machines, too.
         """
-        try:
-            call_with_timeout(lambda: self._part(tell), 2 * FAREWELL)
-        except (RuntimeError, TimeoutError) as error:
-            LOGGER.debug('machine 0 has left before: %s', error)
 
-    def _part(self, tell: bool) -> None:
-        if tell:
-            self._handler.shutdown()
-        if self._launch.node_rank:
-            self._meeting.set(f'left {self._launch.node_rank}', '')
-            return
-        others = [n for n in range(1, self._launch.num_nodes) if self._meeting.check([f'here {n}'])]
-        deadline = time.monotonic() + FAREWELL
-        while time.monotonic() < deadline and not all(self._meeting.check([f'left {n}']) for n in others):
-            time.sleep(0.1)
+        def leave() -> None:
+            if end_run:
+                self._handler.shutdown()
+            if self._launch.node_rank:
+                self._machines.set(f'left {self._launch.node_rank}', '')
+                return
+            others = [n for n in range(1, self._launch.num_nodes) if self._machines.check([f'here {n}'])]
+            deadline = time.monotonic() + DISCONNECT_TIMEOUT_S
+            while time.monotonic() < deadline and not all(self._machines.check([f'left {n}']) for n in others):
+                time.sleep(0.1)
+
+        with suppress(RuntimeError, TimeoutError):  # machine 0 has left before
+            call_with_timeout(leave, 2 * DISCONNECT_TIMEOUT_S)
 
 
 def handle_signals() -> None:
-    """Let the signals that end a run raise SignalException, and torch's agent do the same later.
+    """Let the signals that end a run raise SignalException, here and in torch's agent.
 
-    One that is ignored is left alone: SIGHUP under nohup, SIGINT and SIGQUIT in what a script starts in the background.
+    Ignored signals stay ignored: SIGHUP under nohup, SIGINT and SIGQUIT in background jobs of scripts.
     """
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
     names = [number.name for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
@@ -449,108 +285,109 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
-    """Run a program on ``launch.gpus`` processes of this machine, to the end.
+    """Run a program on ``launch.gpus`` processes of this machine.
 
     Args:
-        launch: where and how patiently.
-        command: the program and its arguments.
+        launch: addresses and timeouts.
+        command: program and arguments.
 
     Returns:
-        The exit status and what to say, '' if all went well. 0; 128 + n for signal n, whether this process got it or
-        the program did; 2 for the user's mistake; 1 for any other failure.
+        Exit status and message, which is empty if there is nothing to say. The status is 0; 128 + n for signal n, sent
+        to the launcher or to the program; 2 for a usage error; 1 for any other failure.
     """
     handle_signals()
-    # What it says of processes that end is said here, once, and with their reason.
+    # The launcher itself reports exited processes, once and with the reason.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     agent: Agent | None = None
-    stopped = False
+    is_stopped = False
     try:
-        address = own_address(launch.master_addr, launch.port)
-        interface = interface_of(address)
-        if interface is not None:  # gloo would ask for the address of the host's name, which may be any
+        address = local_address(launch.master_addr, launch.port)
+        interface = find_interface(address)
+        if interface is not None:  # by default gloo uses the address of the host name, which may be a different one
             os.environ.setdefault('GLOO_SOCKET_IFNAME', interface)
-        # Machine 0 may be known to the others by a name or address that is not its own, as behind a service.
+        # MASTER_ADDR may be a service in front of machine 0, so that machine 0 itself must use its own address.
         host = launch.master_addr if launch.node_rank else address
-        agent = Agent(launch, open_store(launch, host), host, address, command)
+        store = open_store(host, launch.port, launch.node_rank == 0, launch.join_timeout)
+        agent = Agent(launch, store, host, address, command)
         result = agent.run()
         if result is None:
-            return 1, 'the run was ended by another machine'
+            return 1, 'error: the run was ended by another machine; see its console for the reason'
         if result.state == WorkerState.SUCCEEDED:
             return 0, ''
         if not result.failures:
-            return 1, 'a process hangs in the system and cannot even be killed'
+            return 1, 'a worker process could not be killed'
         failures = agent.own_failures(result)
         _, first = first_failure(failures)
         return exit_status(first.exitcode), describe(failures)
     except SignalException as error:
-        stopped = True
-        return 128 + error.sigval, f'stopped by {error.sigval.name}'
+        is_stopped = True
+        return 128 + error.sigval, f'Stopped by {error.sigval.name}'
     except ValueError as error:
         return MISTAKE, f'error: {error}'
-    except OSError as error:  # TimeoutError is one
+    except OSError as error:  # includes TimeoutError
         return 1, f'error: {error}'
     except RendezvousClosedError:
-        return 1, 'error: another machine has ended the run; its console says why'
+        return 1, 'error: the run was ended by another machine; see its console for the reason'
     except (RendezvousConnectionError, DistError) as error:
         reason = str(error.__cause__ or error).split('\n')[0]
-        return 1, f'error: machine 0, MASTER_ADDR={launch.master_addr}, is out of reach: {reason}'
+        return 1, f'error: machine 0 is unreachable at MASTER_ADDR={launch.master_addr}: {reason}'
     finally:
         _set_handlers(signal.SIG_IGN)
         if agent is not None:
-            agent.kill()
+            agent._shutdown(signal.SIGKILL, timeout=5)
             _set_handlers(signal.SIG_DFL)
-            agent.part(tell=not stopped)
+            agent.disconnect(end_run=not is_stopped)
 
 
-# -- what to say -------------------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------------------
 
 
-def _details(failure: ProcessFailure) -> dict[str, Any]:
-    """Return what ``failures.report_failure`` left; empty if the process died without a word."""
+def _reported(failure: ProcessFailure) -> dict[str, Any]:
+    """Return what ``failures.report_failure`` wrote; empty if the process did not report anything."""
     message = failure.error_file_data['message']
     return {'message': message['message'], **message['extraInfo']} if isinstance(message, dict) else {}
 
 
 def first_failure(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
-    """Return the rank and failure of the process that failed first, and not for want of another one."""
+    """Return rank and failure of the process that failed first; those that only lost contact come last."""
 
     def order(item: tuple[int, ProcessFailure]) -> tuple[bool, int, int]:
         rank, failure = item
-        return _details(failure).get('lost_contact', False), failure.timestamp, rank
+        return _reported(failure).get('lost_contact', False), failure.timestamp, rank
 
     return min(failures.items(), key=order)
 
 
 def exit_status(status: int) -> int:
-    """Return the launcher's exit status for that of a process: 2, 143 and 130 mean something, others are just 1."""
+    """Return the exit status of the launcher for that of a process: 2, 143 and 130 are kept, any other failure is 1."""
     if status in STOPPED:
         return status if status > 0 else 128 - status
     return status if status == MISTAKE else 1
 
 
-def describe(failures: Mapping[int, ProcessFailure], in_full: bool = True) -> str:
-    """Return what there is to say of failed processes: of the first one that failed.
+def describe(failures: Mapping[int, ProcessFailure], with_traceback: bool = True) -> str:
+    """Return a message about the first failure.
 
     Args:
-        failures: by rank.
-        in_full: with the traceback, if there is one.
+        failures: failed processes by rank.
+        with_traceback: include the traceback, if there is one.
     """
     rank, failure = first_failure(failures)
-    details = _details(failure)
+    reported = _reported(failure)
     if failure.exitcode == MISTAKE:
-        return str(details.get('message', ''))  # without one the program has told it, as argparse does
-    if details.get('lost_contact'):
-        return str(details['message'])
-    start = f'process {rank} was the first to fail'
-    if details:
-        return f'{start}:\n{details["py_callstack"].rstrip()}' if in_full else f'{start}: {details["message"]}'
+        return str(reported.get('message', ''))  # if empty, the program has printed it, as argparse does
+    if reported.get('lost_contact'):
+        return str(reported['message'])
+    start = f'Rank {rank} failed first'
+    if reported:
+        return f'{start}:\n{reported["py_callstack"].rstrip()}' if with_traceback else f'{start}: {reported["message"]}'
     if failure.exitcode in STOPPED:
-        return f'stopped by {signal.Signals(abs(failure.exitcode) % 128).name}'
+        return f'Stopped by {signal.Signals(abs(failure.exitcode) % 128).name}'
     if failure.exitcode < 0:
         name = failure.signal_name()
         hints = {
-            'SIGKILL': ', from outside or by a system that is out of memory',
-            'SIGABRT': ', as NCCL does when a process did not answer within runtime.timeout_minutes',
+            'SIGKILL': ' (sent by another program, or by the system when out of memory)',
+            'SIGABRT': ' (NCCL aborts if a process does not answer within runtime.timeout_minutes)',
         }
         return f'{start}: {name}{hints.get(name, "")}'
-    return f'{start}, with exit status {failure.exitcode}'
+    return f'{start}: exit status {failure.exitcode}'

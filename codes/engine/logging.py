@@ -1,4 +1,4 @@
-"""What people watch: console lines with a progress bar, TensorBoard curves, and numbers as JSON lines."""
+"""Logging to console and file, and scalars for TensorBoard, ``scalars.jsonl`` and trackers."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from dsanet.utils.json_lines import RecordFile
 
 
 class _BarHandler(logging.Handler):
-    """Writes lines to standard output above a progress bar instead of through it."""
+    """Write to stdout above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stdout)
@@ -28,12 +28,12 @@ class _BarHandler(logging.Handler):
 
 
 def setup_logging(work_dir: Path | None, is_main: bool, file_name: str = 'run.log') -> None:
-    """Send the project's log to the console and, with a work dir, to a file in it.
+    """Log to the console and, with a work dir, to a file in it.
 
     Args:
-        work_dir: an existing folder, or None for the console alone.
-        is_main: whether this is rank 0; of the others the console shows warnings only.
-        file_name: name of the file of rank 0; that of rank 1 is ``run.rank1.log``, and so on. A resumed run appends.
+        work_dir: an existing folder, or None for the console only.
+        is_main: whether this is rank 0. Other ranks show only warnings on the console.
+        file_name: log file of rank 0; rank 1 uses ``run.rank1.log``, and so on. A resumed run appends to it.
     """
     logger = logging.getLogger('dsanet')
     for handler in list(logger.handlers):
@@ -42,7 +42,7 @@ def setup_logging(work_dir: Path | None, is_main: bool, file_name: str = 'run.lo
     logger.setLevel(logging.INFO)
     logger.propagate = False
     console = _BarHandler(logging.INFO if is_main else logging.WARNING)
-    # Tracebacks go to the file alone; of all processes' ones the launcher shows the one that matters.
+    # Tracebacks go to the file only. The launcher shows the traceback of the first failure.
     console.addFilter(lambda record: not getattr(record, 'file_only', False))
     handlers: list[logging.Handler] = [console]
     if work_dir is not None:
@@ -56,17 +56,16 @@ def setup_logging(work_dir: Path | None, is_main: bool, file_name: str = 'run.lo
 
 
 class ScalarWriter:
-    """Writes scalars to TensorBoard, ``scalars.jsonl`` and trackers; does nothing on ranks other than 0.
+    """Write scalars to TensorBoard, ``scalars.jsonl`` and trackers, on rank 0.
 
-    A full disk costs lines and is said once; it does not end the run.
+    A full disk does not end the run: lines are lost, and one warning is logged.
 
     Args:
         work_dir: an existing folder.
-        is_main: whether to write at all.
-        iteration: where the run starts, by the count of the lines that are there. What an interrupted run wrote beyond
-            it will be written again, and goes.
-        validated: whether the validation of that iteration is done; if not, its lines go too.
-        trackers: get every line, too, and are finished at the end.
+        is_main: whether this is rank 0.
+        iteration: iterations finished before this run. Later lines of an interrupted run are removed.
+        validated: whether the validation after that iteration is finished; if not, its line is removed, too.
+        trackers: receive the same scalars, and are closed at the end.
     """
 
     def __init__(
@@ -92,16 +91,16 @@ class ScalarWriter:
             def open_board() -> None:
                 self._board = SummaryWriter(str(work_dir / 'tensorboard'), purge_step=iteration + 1)
 
-            self._record.attempt(open_board)
+            self._record.try_write(open_board)
 
     def write(self, prefix: str, scalars: Mapping[str, Any], epoch: int, iteration: int) -> None:
-        """Write named numbers under ``train/`` or ``val/``.
+        """Write scalars.
 
         Args:
-            prefix: 'train' or 'val'.
-            scalars: name to number.
-            epoch: finished epochs and the running one, 1-based, for the JSON line.
-            iteration: iterations done, the x axis of the curves.
+            prefix: 'train' or 'val', put before each name.
+            scalars: values by name.
+            epoch: current epoch, 1-based.
+            iteration: number of finished iterations, the x axis.
         """
         if not self.is_main:
             return
@@ -109,14 +108,14 @@ class ScalarWriter:
         self._record.append({'epoch': epoch, 'iteration': iteration, **named})
         if self._board is not None:
             for name, value in named.items():
-                self._record.attempt(partial(self._board.add_scalar, name, value, iteration))
+                self._record.try_write(partial(self._board.add_scalar, name, value, iteration))
         for tracker in self._trackers:
             tracker.log(named, iteration)
 
     def close(self) -> None:
-        """Finish the files."""
+        """Close files and trackers."""
         if self.is_main and self._board is not None:
-            self._record.attempt(self._board.close)
+            self._record.try_write(self._board.close)
         for tracker in self._trackers:
             tracker.finish()
 
@@ -129,20 +128,20 @@ class ScalarWriter:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Show a user's mistake as one line and end with exit status 2.
+    """Print an error in one line, without a traceback, and exit with status 2.
 
-    For setting a run up, where such errors are about configs, files and arguments; not for training, where a
-    traceback tells more. One process of many hands the line to the launcher, which shows one a machine.
+    For the setup of a run, where errors are about configs, files and arguments. In a launched process the launcher
+    prints the line, once per machine.
     """
     try:
         yield
     except (OSError, KeyError, TypeError, ValueError) as error:
-        # Most likely a slip of the user's; should it be a defect after all, here is where it was.
+        # Probably a mistake of the user, but the log file keeps the traceback in case it is a bug.
         failures.log_to_file(traceback.format_exc())
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         rank = int(os.environ.get('RANK', 0))
-        is_elsewhere = rank >= int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # than on the first machine
-        line = f'error{f" of process {rank} on {platform.node()}" if is_elsewhere else ""}: {text}'
+        is_first_machine = rank < int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        line = f'error: {text}' if is_first_machine else f'error on rank {rank} ({platform.node()}): {text}'
         failures.report_failure(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
             sys.stderr.write(f'{line}\n')

@@ -1,13 +1,12 @@
 """Optimizers, their parameter groups, and learning-rate schedules.
 
-Optimizers are torch's own. A schedule is a pure function of the iteration, so that a resumed run needs no state to go
-on with the right learning rate.
+The optimizers are those of torch. A schedule is a pure function of the iteration, so it has no state to resume.
 """
 
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,12 +38,12 @@ NORMS = (
 
 @dataclass
 class ParameterGroup:
-    """Trainable parameters that are treated alike.
+    """Names of trainable parameters with the same options.
 
     Args:
-        lr_multiplier: what the optimizer's learning rate is multiplied with.
-        decays: whether the optimizer's weight decay holds.
-        names: the parameters, in the model's order.
+        lr_multiplier: factor of the learning rate.
+        decays: whether weight decay is applied.
+        names: names of the parameters, in the order of the model.
     """
 
     lr_multiplier: float
@@ -53,9 +52,9 @@ class ParameterGroup:
 
 
 def _end_of_match(key: Sequence[str], name: Sequence[str]) -> int:
-    """Return behind how many parts of a name the last occurrence of a key ends; 0 if it does not occur.
+    """Return the index after the last occurrence of a key in the parts of a name; 0 if it does not occur.
 
-    ``dsa`` also stands for ``dsa_2``, the second one in a block, and ``dsa_after_layer2``, behind a submodule.
+    ``dsa`` also matches ``dsa_2``, the second one in a block, and ``dsa_after_layer2``, one after a submodule.
     """
 
     def matches(end: int) -> bool:
@@ -66,17 +65,17 @@ def _end_of_match(key: Sequence[str], name: Sequence[str]) -> int:
 
 
 def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGroup]:
-    """Sort a model's trainable parameters into as few groups as ``cfg`` needs.
+    """Split the trainable parameters of a model into groups with the same options.
 
     Args:
-        model: its frozen parameters are in no group.
-        cfg: which parameters are treated differently.
+        model: its frozen parameters are not in any group.
+        cfg: options by name and type of the parameters.
 
     Returns:
         The groups, ordered by their first parameter.
 
     Raises:
-        KeyError: a key of ``lr_multipliers`` matches no trainable parameter.
+        KeyError: a key of ``lr_multipliers`` does not match any trainable parameter.
     """
     names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     of_norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
@@ -84,8 +83,8 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGrou
     for parts, (key, _) in keys.items():
         if not any(_end_of_match(parts, name.split('.')) for name in names):
             raise KeyError(
-                f'parameters.lr_multipliers has {key!r}, which is in the name of no trainable parameter.'
-                f'{nearest(".".join(parts), _runs_of_parts(names))} Names: {", ".join(list(names)[:3])}, ...'
+                f'parameters.lr_multipliers: {key!r} does not match any trainable parameter.'
+                f'{nearest(".".join(parts), _matching_keys(names))} Parameters: {", ".join(list(names)[:3])}, ...'
             )
     groups: dict[tuple[float, bool], ParameterGroup] = {}
     for name, parameter in names.items():
@@ -93,29 +92,26 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGrou
         multiplier, decays = float(max((e for e in ends if e[0]), default=(0, 0, 1.0))[2]), True
         if id(parameter) in of_norms:
             decays = cfg.decay_norms
-        elif name.endswith(('.bias', '_bias', '_bias_table')):  # attention's in_proj_bias, Swin's biases by position
+        elif name.endswith(('.bias', '_bias', '_bias_table')):  # in_proj_bias of attention, relative positions of Swin
             multiplier, decays = multiplier * cfg.bias_lr_multiplier, cfg.decay_biases
         groups.setdefault((multiplier, decays), ParameterGroup(multiplier, decays)).names.append(name)
     return list(groups.values())
 
 
-def _runs_of_parts(names: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Return everything that would match one of the names, each once."""
+def _matching_keys(names: Iterable[str]) -> list[str]:
+    """Return every key that would match one of the names."""
     split = [name.split('.') for name in names]
-    runs = (parts[i:j] for parts in split for i in range(len(parts)) for j in range(i + 1, len(parts) + 1))
-    return list(dict.fromkeys('.'.join(run) for run in runs))
+    keys = (parts[i:j] for parts in split for i in range(len(parts)) for j in range(i + 1, len(parts) + 1))
+    return list(dict.fromkeys('.'.join(key) for key in keys))
 
 
 def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: ParametersCfg) -> torch.optim.Optimizer:
-    """Build the optimizer of a config for a model's trainable parameters.
+    """Build the optimizer for the trainable parameters of a model.
 
     Args:
-        cfg: the section ``optimizer``.
-        model: what is trained.
-        parameters: the section ``parameters``. Where it says anything, a log line tells what became of it.
-
-    Raises:
-        KeyError, ValueError: as ``build`` and :func:`group_parameters`.
+        cfg: the section ``optimizer`` of the config.
+        model: the model.
+        parameters: the section ``parameters``. If it is not the default, the groups are logged.
     """
     groups = group_parameters(model, parameters)
     of_name = dict(model.named_parameters())
@@ -131,7 +127,7 @@ def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: Parame
             f'weight_decay {options["weight_decay"]:.4g} ({group.names[0]}{", ..." * (len(group.names) > 1)})'
         )
     if parameters != ParametersCfg():
-        LOGGER.info('trainable parameters in %d groups: %s', len(groups), '; '.join(texts))
+        LOGGER.info('Trainable parameters in %d groups: %s', len(groups), '; '.join(texts))
     return optimizer
 
 
@@ -174,37 +170,34 @@ class OptimizerState:
 
 
 class Schedule:
-    """Linear warm-up by iteration, then what a subclass's :meth:`decay` says.
+    """Base class of learning-rate schedules: linear warm-up, then :meth:`decay`.
 
     Args:
-        warmup_epochs: length of the warm-up, in epochs; may be a fraction; 0 for none.
-        warmup_start_factor: share of the base learning rate that the warm-up begins with.
-
-    Raises:
-        ValueError: an argument outside of its range.
+        warmup_epochs: length of the warm-up in epochs, may be fractional; 0 for none.
+        warmup_start_factor: factor of the base learning rate at the start of the warm-up.
     """
 
     def __init__(self, warmup_epochs: float = 0, warmup_start_factor: float = 0.01) -> None:
         if warmup_epochs < 0 or not 0 <= warmup_start_factor <= 1:
             raise ValueError(
-                f'warmup_epochs={warmup_epochs} must be at least 0 and '
-                f'warmup_start_factor={warmup_start_factor} lie in [0, 1]'
+                f'warmup_epochs={warmup_epochs} must be at least 0, and '
+                f'warmup_start_factor={warmup_start_factor} must be in [0, 1]'
             )
         self.warmup_epochs = warmup_epochs
         self.warmup_start_factor = warmup_start_factor
 
     def decay(self, epoch: float, max_epochs: int) -> float:
         """Return the factor at a fractional epoch, without warm-up."""
-        raise NotImplementedError(f'{type(self).__name__} has no decay')
+        raise NotImplementedError(f'{type(self).__name__} does not implement decay')
 
     def factor(self, epoch: float, max_epochs: int) -> float:
-        """Return what the base learning rate is multiplied with.
+        """Return the factor of the base learning rate.
 
-        The warm-up rises toward the value that the decay has at that moment, so that there is no jump at its end.
+        During the warm-up, the factor of the decay is multiplied with a linear ramp that ends at 1.
 
         Args:
-            epoch: position in the training in epochs, iteration / iterations an epoch, 0-based.
-            max_epochs: length of the training.
+            epoch: position in epochs, iteration / iterations per epoch, 0-based.
+            max_epochs: length of the training in epochs.
         """
         factor = self.decay(epoch, max_epochs)
         if epoch < self.warmup_epochs:
@@ -218,13 +211,10 @@ class StepSchedule(Schedule):
     """Multiply the learning rate by ``gamma`` at each milestone.
 
     Args:
-        milestones: epochs, ascending: the first epoch (0-based) that uses the lower rate.
-        gamma: the factor.
+        milestones: ascending epochs (0-based), each the first one with the lower rate.
+        gamma: factor at each milestone.
         warmup_epochs: see :class:`Schedule`.
         warmup_start_factor: see :class:`Schedule`.
-
-    Raises:
-        ValueError: milestones that do not ascend.
     """
 
     def __init__(
@@ -236,7 +226,7 @@ class StepSchedule(Schedule):
     ) -> None:
         super().__init__(warmup_epochs, warmup_start_factor)
         if list(milestones) != sorted(set(milestones)):
-            raise ValueError(f'milestones={milestones!r} must ascend')
+            raise ValueError(f'milestones={milestones!r} must be in ascending order')
         self.milestones = tuple(milestones)
         self.gamma = gamma
 
@@ -246,21 +236,18 @@ class StepSchedule(Schedule):
 
 @SCHEDULES.register_module()
 class CosineSchedule(Schedule):
-    """Half a cosine from the base learning rate to ``final_factor`` of it (SGDR, arXiv 1608.03983, without restarts).
+    """Cosine decay of the learning rate (SGDR, arXiv 1608.03983, without restarts).
 
     Args:
-        final_factor: share of the base learning rate at the end.
-        warmup_epochs: see :class:`Schedule`; the cosine starts behind it.
+        final_factor: factor of the base learning rate at the end.
+        warmup_epochs: see :class:`Schedule`; the decay starts after it.
         warmup_start_factor: see :class:`Schedule`.
-
-    Raises:
-        ValueError: ``final_factor`` outside of [0, 1].
     """
 
     def __init__(self, final_factor: float = 0.0, warmup_epochs: float = 0, warmup_start_factor: float = 0.01) -> None:
         super().__init__(warmup_epochs, warmup_start_factor)
         if not 0 <= final_factor <= 1:
-            raise ValueError(f'final_factor={final_factor} must lie in [0, 1]')
+            raise ValueError(f'final_factor={final_factor} must be in [0, 1]')
         self.final_factor = final_factor
 
     def decay(self, epoch: float, max_epochs: int) -> float:
@@ -270,33 +257,34 @@ class CosineSchedule(Schedule):
 
 
 def scale_learning_rate(optimizer: torch.optim.Optimizer, cfg: TrainCfg, videos: int) -> None:
-    """Scale the learning rate to the videos an iteration if that is wanted, and say so; or say that it does not fit.
-
-    The rule is linear (arXiv 1706.02677, section 2.1).
+    """Scale the learning rate linearly with the batch size (arXiv 1706.02677, section 2.1), or warn if it does not fit.
 
     Args:
-        optimizer: its rates are multiplied.
-        cfg: the section ``train_cfg``.
-        videos: in an iteration, of all processes together.
+        optimizer: the optimizer to change.
+        cfg: the section ``train_cfg``, with ``scale_lr`` and ``base_batch_size``.
+        videos: batch size of one iteration on all processes together.
     """
     if cfg.base_batch_size is None or cfg.base_batch_size == videos:
         return
     factor, rate = videos / cfg.base_batch_size, optimizer.defaults['lr']
     if not cfg.scale_lr:
-        text = 'the learning rate %.4g is for %d videos an iteration, and here are %d: --scale-lr would make it %.4g'
+        text = 'lr=%.4g is tuned for batch size %d, but batch size is %d; use --scale-lr to scale it to %.4g'
         LOGGER.warning(text, rate, cfg.base_batch_size, videos, rate * factor)
         return
     optimizer.defaults['lr'] *= factor
     for group in optimizer.param_groups:
         group['lr'] *= factor
-    text = 'learning rate %.4g for %d videos an iteration scaled to %.4g for %d (x %.4g)'
+    text = 'Scaled lr=%.4g for batch size %d to lr=%.4g for batch size %d (x%.4g)'
     LOGGER.info(text, rate, cfg.base_batch_size, optimizer.defaults['lr'], videos, factor)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Give every parameter group its base learning rate times ``factor``; returns the rate without any multiplier.
+    """Set the learning rate of each group to its base rate times ``factor``.
 
-    The base rate is kept in the group as ``base_lr``, which the first call records.
+    The first call stores the current rate of each group as ``base_lr``.
+
+    Returns:
+        The learning rate of a group without multiplier.
     """
     for group in optimizer.param_groups:
         group.setdefault('base_lr', group['lr'])

@@ -1,4 +1,4 @@
-"""Traces of where an iteration's time goes."""
+"""Profiles of training iterations."""
 
 import contextlib
 import logging
@@ -13,11 +13,11 @@ from dsanet.utils import distributed
 
 LOGGER = logging.getLogger(__name__)
 
-_WAIT, _WARMUP = 2, 1  # iterations before the recorded ones: the first ones choose kernels and fill queues
+_WAIT, _WARMUP = 2, 1  # iterations before the recording, because the first ones select kernels and fill queues
 
 
 class Profiler(Protocol):
-    """What is told of each iteration that is done."""
+    """An object whose ``step`` is called after each iteration."""
 
     def step(self) -> None: ...
 
@@ -29,13 +29,13 @@ class _NoProfiler:
 
 @contextlib.contextmanager
 def profile_iterations(work_dir: Path, count: int) -> Iterator[Profiler]:
-    """Record ``count`` iterations in a trace for ``chrome://tracing`` or Perfetto, and a table of the costliest calls.
+    """Profile iterations: a trace for ``chrome://tracing`` or Perfetto and a table of the most expensive operators.
 
-    Both go to ``work_dir/profile``, one of each a process.
+    The files are ``work_dir/profile/rank_*.json`` and ``rank_*.txt``.
 
     Args:
         work_dir: an existing folder.
-        count: iterations to record; 0 for none.
+        count: number of iterations to record; 0 for none.
     """
     if not count:
         yield _NoProfiler()
@@ -51,11 +51,11 @@ def profile_iterations(work_dir: Path, count: int) -> Iterator[Profiler]:
         recorded.export_chrome_trace(str(trace))
         trace.with_suffix('.txt').write_text(recorded.key_averages().table(sort_by=key, row_limit=30) + '\n')
         written.append(trace)
-        num_recorded = min(count, recorded.step_num - _WAIT - _WARMUP)  # a short run has fewer
-        LOGGER.info('profile of %d iterations written to %s', num_recorded, trace)
+        num_recorded = min(count, recorded.step_num - _WAIT - _WARMUP)  # fewer in a short run
+        LOGGER.info('Wrote profile of %d iterations to %s', num_recorded, trace)
 
     plan = schedule(wait=_WAIT, warmup=_WARMUP, active=count, repeat=1)
     with profile(activities=activities, schedule=plan, on_trace_ready=write) as profiler:
         yield profiler
     if not written:
-        LOGGER.warning('no profile: the run ended before the first %d iterations were done', _WAIT + _WARMUP + 1)
+        LOGGER.warning('No profile written: the run had fewer than %d iterations', _WAIT + _WARMUP + 1)

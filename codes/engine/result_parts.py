@@ -1,8 +1,8 @@
-"""The finished batches of a test that is still going on, kept on disk so that an interrupted test can be continued.
+"""The finished batches of a running test, stored on disk so that an interrupted test can be resumed.
 
-Each process appends to a file of its own, a line a batch: a checksum, and JSON. A line that was being written when the
-process died has no valid checksum and is left out; its batch is scored again. The first line of each start says what
-was tested with what, its identity, so that results of two different tests cannot be mixed.
+Each process appends to its own file, one line per batch: a checksum and JSON. A line without a valid checksum, such as
+one that was being written when the process was killed, is skipped and its batch is scored again. The first line of each
+start is the identity of the test, so that results of different tests cannot be mixed.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ class ScoredBatch:
     """The results of one batch of n videos.
 
     Args:
-        number: the batch's place in the dataset, from 0 on.
-        index: (n,) int64, places of the videos in the dataset.
+        number: index of the batch in the dataset.
+        index: (n,) int64, indices of the videos in the dataset.
         scores: (n, K) float32.
-        labels: (n,) int64; or float32 (n, K), where a video may have several labels.
+        labels: (n,) int64, or (n, K) float32 if a video may have several labels.
     """
 
     number: int
@@ -43,52 +43,52 @@ class ScoredBatch:
 
 
 class ResultParts:
-    """The part files of a test, in a folder that all processes of one machine share.
+    """The part files of a test, in a folder that is shared by all processes of one machine.
 
     Args:
-        folder: where the files are; made when the first batch is written.
-        identity: everything that the scores depend on, by name; plain values, dicts and lists of them.
+        folder: folder of the files, created when the first batch is written.
+        identity: everything that the scores depend on, by name: plain values, dicts and lists.
 
     Attributes:
-        done: numbers of the batches that an earlier start finished, in all processes.
-        restored: those of them whose results this process hands in; each is handed in by one process.
+        done: numbers of the batches that were finished before, on all ranks.
+        restored: results of finished batches, for this rank; each batch is restored on one rank.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.identity = json.loads(json.dumps(identity))  # as it will be read: no tuples
+        self.identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
         self.done: frozenset[int] = frozenset()
         self.restored: list[ScoredBatch] = []
         self._has_begun = False
 
     def start(self, resume: bool) -> None:
-        """Take up what an interrupted test left, or make sure that it left nothing. All processes call this together.
+        """Restore the results of an interrupted test, or make sure that there are none. Call this on all ranks.
 
         Args:
-            resume: whether that test shall be continued, on whatever number of processes.
+            resume: whether to continue that test. The number of processes may differ.
 
         Raises:
-            ValueError: there are results, and ``resume`` is False; or they are of another test, says in what.
+            ValueError: there are results, and ``resume`` is False; or they belong to a different test.
         """
         found: dict[int, ScoredBatch] = {}
         for file in sorted(self.folder.glob('rank_*.jsonl')):
             found |= self._read(file)
         if found and not resume:
             raise ValueError(
-                f'{self.folder} holds {len(found)} finished batches of an interrupted test: continue it with '
-                '--resume-test, or remove the folder to start anew'
+                f'{self.folder} contains {len(found)} finished batches of an interrupted test; continue it with '
+                '--resume-test, or remove the folder to start again'
             )
-        # Machines may have disks of their own: what several processes found counts once, for the first of them.
-        every = distributed.all_gather_object(sorted(found))
-        before = {number for numbers in every[: distributed.rank()] for number in numbers}
-        self.restored = [batch for number, batch in sorted(found.items()) if number not in before]
-        self.done = frozenset(number for numbers in every for number in numbers)
+        # Machines may have separate disks. A batch that several ranks found is restored on the first of them.
+        numbers = distributed.all_gather_object(sorted(found))
+        lower_ranks = {number for of_rank in numbers[: distributed.rank()] for number in of_rank}
+        self.restored = [batch for number, batch in sorted(found.items()) if number not in lower_ranks]
+        self.done = frozenset(number for of_rank in numbers for number in of_rank)
 
     def add(self, batch: ScoredBatch) -> None:
-        """Write one batch down. It is safe from then on, unless the machine itself goes down.
+        """Append one batch to the file, where it survives a crash of the process but not of the machine.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         file = self.folder / f'rank_{distributed.rank()}.jsonl'
         content = {
@@ -99,7 +99,7 @@ class ResultParts:
         }
         lines = _encode(content)
         if not self._has_begun:
-            # The line end closes a line that broke off.
+            # The newline ends a truncated line.
             lines = b'\n' + _encode({'identity': self.identity}) + lines
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,20 +110,15 @@ class ResultParts:
         self._has_begun = True
 
     def remove(self) -> None:
-        """Remove the files: the results are safe elsewhere. All processes call this together."""
+        """Remove the files, after the results have been saved. Call this on all ranks."""
         distributed.all_gather_object(None)  # wait until rank 0 has written the results
-        if os.environ.get('LOCAL_RANK', '0') == '0':  # once a machine
+        if os.environ.get('LOCAL_RANK', '0') == '0':  # once per machine
             for file in self.folder.glob('rank_*.jsonl'):
                 file.unlink(missing_ok=True)
-            with suppress(OSError):  # something else is in there, or another machine was quicker
+            with suppress(OSError):  # it contains other files, or another machine has removed it
                 self.folder.rmdir()
 
     def _read(self, file: Path) -> dict[int, ScoredBatch]:
-        """Return the batches of one file, by number.
-
-        Raises:
-            ValueError: they are of another test.
-        """
         found = {}
         identity: Any = None
         num_damaged = 0
@@ -136,16 +131,16 @@ class ResultParts:
                 self._check(identity)
                 found[content['batch']] = _to_batch(content)
         if num_damaged:
-            LOGGER.warning('%s: %d damaged lines left out; their batches are scored again', file, num_damaged)
+            LOGGER.warning('Skipping %d damaged lines in %s; their batches are scored again', num_damaged, file)
         return found
 
     def _check(self, identity: Mapping[str, Any]) -> None:
         if differences := find_differences(identity, self.identity):
             first, *others = differences
-            more = f', and {len(others)} more things differ ({", ".join(others[:3])})' if others else ''
+            more = f', and {len(others)} more differences ({", ".join(others[:3])})' if others else ''
             raise ValueError(
-                f'{self.folder} holds results of another test: {differences[first]}{more}; '
-                'remove the folder, or choose another --out'
+                f'{self.folder} contains results of a different test: {differences[first]}{more}; '
+                'remove the folder or choose another --out'
             )
 
 
@@ -155,7 +150,7 @@ def _encode(content: Mapping[str, Any]) -> bytes:
 
 
 def _decode_lines(file: Path) -> Iterator[dict[str, Any] | None]:
-    """Yield the content of each line, or None for a damaged one."""
+    """Yield the content of each line; None for a damaged line."""
     with file.open('rb') as stream:
         for line in stream:
             if line == b'\n':
@@ -172,7 +167,7 @@ def _to_batch(content: Mapping[str, Any]) -> ScoredBatch:
 
 
 def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, dataset: Any) -> dict[str, Any]:
-    """Return everything that the scores depend on, by name; except for what only changes the speed."""
+    """Return the identity of a test: everything that the scores depend on, by name."""
     with open(checkpoint, 'rb') as stream:
         digest = hashlib.sha256()
         while block := stream.read(2**20):

@@ -1,6 +1,6 @@
-"""One checkpoint file: written so that it survives a power cut, and read without running code from it.
+"""Writing and reading a checkpoint file: atomically, and without running code from it.
 
-A checkpoint holds tensors and plain Python types only, so it loads with ``weights_only=True``.
+A checkpoint contains only tensors and plain Python types, so it loads with ``weights_only=True``.
 """
 
 import errno
@@ -18,32 +18,32 @@ from dsanet.utils.files import replacing
 
 LOGGER = logging.getLogger(__name__)
 
-# The system or the disk is at fault, not what is in the file.
-_NOT_THE_FILES_FAULT = {
-    getattr(errno, name) for name in ('EACCES', 'EPERM', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM', 'ESTALE')
-}
+# Errors of the system or the disk, which say nothing about the content of the file.
+_SYSTEM_ERRORS = {getattr(errno, name) for name in ('EACCES', 'EPERM', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM', 'ESTALE')}
 
-
-# The flag of the tools that lets a file run code while it is read.
-ALLOW_PICKLE = '--allow-pickle'
+ALLOW_PICKLE = '--allow-pickle'  # option of the commands that allows a file to run code while it is read
 
 
 def save_atomically(content: Mapping[str, Any], file: Path) -> None:
-    """Write a checkpoint so that ``file`` is at any moment either the old one or the new one, complete.
+    """Write a checkpoint atomically: ``file`` is always complete, the old one or the new one.
 
     Args:
         content: tensors and plain types.
-        file: where to; its folder exists.
+        file: path in an existing folder.
 
     Raises:
-        OSError: it cannot be written; nothing of it is left.
+        OSError: the file cannot be written. The old file stays.
     """
     with replacing(file) as stream:
-        _write(content, stream)
+        watched = _Stream(stream)
+        try:
+            torch.save(dict(content), watched)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise watched.error or error from error
 
 
 class _Stream:
-    """A file for torch.save, which hides why its file could not be written."""
+    """A stream that keeps the OSError of a write, which torch.save hides."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -60,75 +60,62 @@ class _Stream:
         self._stream.flush()
 
 
-def _write(content: Mapping[str, Any], stream: BinaryIO) -> None:
-    watched = _Stream(stream)
-    try:
-        torch.save(dict(content), watched)  # type: ignore[arg-type]
-    except RuntimeError as error:
-        raise watched.error or error from error
-
-
 def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, without running code from it unless that is needed and allowed.
+    """Load a checkpoint to the CPU, without running code from the file.
 
     Args:
         file: the checkpoint.
-        allow_pickle: let a file run code that cannot be read otherwise, as old ones that hold more than tensors and
-            plain types; said in a warning. For files whose origin is trusted.
+        allow_pickle: unpickle a file that contains other objects than tensors and plain types. This may run code from
+            the file, so use it only for files that you trust.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, is no checkpoint, or needs code to be read.
-        OSError, MemoryError: it cannot be read now, whatever is in it.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, is not a checkpoint, or must be unpickled.
+        OSError, MemoryError: an error of the system, independent of the content.
     """
     file = Path(file)
     if not file.is_file():
-        is_folder = f'; {file} is a folder' if file.is_dir() else ''
-        raise FileNotFoundError(f'there is no checkpoint {file.absolute()}{is_folder}')
+        reason = 'is a folder' if file.is_dir() else 'does not exist'
+        raise FileNotFoundError(f'checkpoint {file.absolute()} {reason}')
     try:
-        _compare_checksums(file)
+        _verify_checksums(file)
         content = torch.load(file, map_location='cpu', weights_only=True)
-    except Exception as error:  # damaged bytes make torch raise nearly anything
-        if isinstance(error, MemoryError) or getattr(error, 'errno', None) in _NOT_THE_FILES_FAULT:
+    except Exception as error:  # for damaged files torch raises errors of many types
+        if isinstance(error, MemoryError) or getattr(error, 'errno', None) in _SYSTEM_ERRORS:
             raise
         foreign = re.search(r'GLOBAL ([\w.]+)', str(error))
         if foreign is None or not allow_pickle:
-            text = f'{file} cannot be read as a checkpoint of tensors and plain types: {_why(file, error, foreign)}'
-            raise ValueError(text) from error
-        content = _read_with_code(file, foreign[1])
+            raise ValueError(f'cannot read checkpoint {file}: {_reason(file, error, foreign)}') from error
+        content = _unpickle(file, foreign[1])
     if not isinstance(content, dict):
-        raise ValueError(f'{file} holds a {type(content).__name__}, not a checkpoint')
+        raise ValueError(f'{file} contains a {type(content).__name__}, not a checkpoint')
     return content
 
 
-def _compare_checksums(file: Path) -> None:
-    """Compare what is in a file with its checksums, which torch writes and does not look at when it reads.
-
-    Raises:
-        ValueError, zipfile.BadZipFile: a bit is not as it was.
-    """
+def _verify_checksums(file: Path) -> None:
+    """Verify the checksums of a file, which torch writes but ignores when it reads."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             if (damaged := archive.testzip()) is not None:
-                raise ValueError(f'{damaged} in it is damaged')
+                raise ValueError(f'{damaged} is damaged (wrong checksum)')
 
 
-def _why(file: Path, error: Exception, foreign: re.Match[str] | None) -> str:
-    """Say in one line why a file was refused, and what helps if it only needs code."""
+def _reason(file: Path, error: Exception, foreign: re.Match[str] | None) -> str:
+    """Return in one line why a file was rejected."""
     if foreign is not None:
         return (
-            f'it holds {foreign[1]}, and reading that runs code from the file. Only if you trust whom it is from: '
-            f'`dsanet convert {file} NEW.pth {ALLOW_PICKLE}` makes a plain file of it'
+            f'it contains {foreign[1]}, and unpickling it may run code from the file. If you trust the file, convert '
+            f'it with `dsanet convert {file} NEW.pth {ALLOW_PICKLE}`'
         )
     if not zipfile.is_zipfile(file) and isinstance(error, pickle.UnpicklingError | EOFError):
-        return 'it is not a file that torch.save wrote'  # torch's own text advises to run code from it
+        return 'it was not written by torch.save'  # the text of torch recommends to run code from the file
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
-def _read_with_code(file: Path, foreign: str) -> Any:
-    LOGGER.warning('%s holds %s; because of %s it is read all the same, and its code runs', file, foreign, ALLOW_PICKLE)
+def _unpickle(file: Path, foreign: str) -> Any:
+    LOGGER.warning('Unpickling %s (%s), which may run code from %s', foreign, ALLOW_PICKLE, file)
     try:
         return torch.load(file, map_location='cpu', weights_only=False)
-    except Exception as error:  # whatever that code raises, such as for want of a module
-        raise ValueError(f'{file} cannot be read even with {ALLOW_PICKLE}: {error!r}') from error
+    except Exception as error:  # of that code, such as a missing module
+        raise ValueError(f'cannot read checkpoint {file}, even with {ALLOW_PICKLE}: {error!r}') from error

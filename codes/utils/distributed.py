@@ -1,7 +1,4 @@
-"""One process or many: who am I, where do I compute, how do results come together.
-
-Everything works the same in a single process without a process group.
-"""
+"""Rank, device and collective operations, which also work in a single process without a process group."""
 
 import os
 import warnings
@@ -13,41 +10,41 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_STORE: dist.Store | None = None  # what the processes of this attempt know of each other
+_STORE: dist.Store | None = None  # shared by the processes of this attempt
 
 
-# Filters of one position, and those of one channel, lie in memory alike whatever their strides say. Gradients say now
-# one order, now the other, as their kernels like it, in mixed precision for one, and torch warns that it might be slow.
+# The memory of filters with one position or one input channel is the same for several strides. Some kernels return
+# gradients with other strides than the weights, for example in mixed precision, and DDP warns that it may be slow.
 SAME_MEMORY = r'Grad strides do not match[^[]*\ngrad\.sizes\(\) = \[\d+, (\d+(, 1)+|1(, \d+)+)\]'
 
 
 def rank() -> int:
-    """Return this process's number, 0 in a single process; known before :func:`init_process_group`."""
+    """Return the rank of this process, 0 in a single process; works before :func:`init_process_group`."""
     return dist.get_rank() if dist.is_initialized() else int(os.environ.get('RANK', 0))
 
 
 def world_size() -> int:
-    """Return the number of processes; known before :func:`init_process_group`."""
+    """Return the number of processes; works before :func:`init_process_group`."""
     return dist.get_world_size() if dist.is_initialized() else int(os.environ.get('WORLD_SIZE', 1))
 
 
 def is_restart() -> bool:
-    """Say whether the launcher has started this run before, and a process of it failed."""
+    """Return whether the launcher has restarted this run after a failure."""
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
 
 
-def check_device_count(asked: int, present: int) -> None:
-    """Refuse more processes on this machine than it has GPUs. Without any GPU, processes share the CPU.
+def check_device_count(requested: int, available: int) -> None:
+    """Check that this machine has enough GPUs. Without GPUs, processes share the CPU.
 
     Raises:
-        ValueError: ``asked`` > ``present`` > 0.
+        ValueError: ``requested`` > ``available`` > 0.
     """
-    if 0 < present < asked:
-        raise ValueError(f'{asked} GPUs were asked for, but this machine has {present}')
+    if 0 < available < requested:
+        raise ValueError(f'{requested} GPUs requested, but this machine has {available}')
 
 
 def find_device() -> torch.device:
-    """Return the device of this process: its GPU, or the CPU if the machine has none.
+    """Return the device of this process: its GPU, or the CPU if the machine has no GPU.
 
     Raises:
         ValueError: more processes than GPUs.
@@ -61,12 +58,12 @@ def find_device() -> torch.device:
 
 
 def init_process_group(timeout_minutes: float = 10) -> None:
-    """Join the process group that the launcher announces in the environment, if there is one.
+    """Join the process group that the launcher sets in the environment, if there is one.
 
-    It brings threads along, so data workers start before (``datasets.loader.start_workers``).
+    This starts threads, so data workers must be forked before.
 
     Args:
-        timeout_minutes: how long a collective operation waits for a process before all give up.
+        timeout_minutes: how long a collective operation waits for the other processes.
     """
     global _STORE
     if 'WORLD_SIZE' not in os.environ or dist.is_initialized():
@@ -74,15 +71,15 @@ def init_process_group(timeout_minutes: float = 10) -> None:
     timeout = timedelta(minutes=timeout_minutes)
     store, number, processes = next(dist.rendezvous('env://', timeout=timeout))
     store.set_timeout(timeout)
-    # The launcher's store outlives a failed attempt, and holds the addresses of processes that are gone.
+    # The store of the launcher keeps the addresses of the processes of failed attempts.
     _STORE = dist.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
-    # The CPU half of the group carries objects such as file names, so that they need not pass through the GPU.
+    # The CPU part of the group is for objects such as file names.
     backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
     dist.init_process_group(backend, store=_STORE, rank=number, world_size=processes, timeout=timeout)
 
 
 def destroy_process_group() -> None:
-    """Leave the process group, if there is one, together: a process that froze on its last steps is noticed."""
+    """Leave the process group, if there is one, after a barrier that detects a frozen process."""
     global _STORE
     if dist.is_initialized():
         barrier()
@@ -91,12 +88,12 @@ def destroy_process_group() -> None:
 
 
 def wrap_ddp(model: nn.Module, device: torch.device, find_unused_parameters: bool = False) -> nn.Module:
-    """Return the model for training: as DistributedDataParallel in a process group, otherwise as it is.
+    """Wrap a model in DistributedDataParallel if there is a process group.
 
     Args:
-        model: what is trained.
-        device: where it is.
-        find_unused_parameters: look for parameters without a gradient in each iteration.
+        model: the model.
+        device: device of the model.
+        find_unused_parameters: search for parameters without a gradient in each iteration.
     """
     if not dist.is_initialized():
         return model
@@ -108,9 +105,9 @@ def wrap_ddp(model: nn.Module, device: torch.device, find_unused_parameters: boo
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Give all processes the buffers of rank 0.
+    """Copy the buffers of rank 0 to all processes.
 
-    Each process counts its own batch into the running statistics; without this they would validate different models.
+    The running statistics of each process are from its own batches, so without this the validated models would differ.
     """
     if dist.is_initialized():
         for buffer in model.buffers():
@@ -127,10 +124,10 @@ def all_reduce_mean(value: Tensor) -> Tensor:
 
 
 def all_reduce_max(numbers: Sequence[int]) -> list[int]:
-    """Return for each place the largest number that any process has there. Waits for all processes."""
+    """Return the elementwise maximum over all processes."""
     if not dist.is_initialized():
         return list(numbers)
-    value = torch.tensor(numbers)  # on the CPU, where these numbers are needed
+    value = torch.tensor(numbers)  # on the CPU, where the result is needed
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return value.tolist()  # (len(numbers),)
 
@@ -154,9 +151,9 @@ def start_all_reduce_max(number: int) -> Callable[[], int]:
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """Return the list of every process's value, ordered by rank, in all of them. The value must pickle.
+    """Return the values of all processes, ordered by rank. The value must be picklable.
 
-    Processes that drift apart for longer than the group's timeout must meet at :func:`barrier` in between.
+    Processes that may be apart for longer than the timeout of the group need a :func:`barrier` in between.
     """
     if not dist.is_initialized():
         return [value]
@@ -166,11 +163,11 @@ def all_gather_object(value: Any) -> list[Any]:
 
 
 def store() -> dist.Store | None:
-    """Return what the processes of this attempt know of each other; None in a single process."""
+    """Return the store shared by the processes of this attempt; None in a single process."""
     return _STORE
 
 
 def barrier() -> None:
-    """Wait for all processes, at most for the group's timeout. On the CPU, whatever the GPU has still to do."""
+    """Wait for all processes, at most for the timeout of the group. Does not wait for the GPU."""
     if dist.is_initialized():
         dist.all_reduce(torch.zeros(1))

@@ -1,4 +1,4 @@
-"""Files that are at any moment either the old or the new one, complete: after a crash, a power cut, on a full disk."""
+"""Atomic writing of files, and checks that a path can be written."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,16 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(file: Path) -> Iterator[BinaryIO]:
-    """Give an open file to write to, ``<name>.part``, which takes the place of ``file`` if all goes well.
+    """Open ``<name>.part`` for writing, and rename it to ``file`` at the end.
+
+    So the file is always complete, the old or the new one, even after a crash or a power failure. After an error the
+    old file stays and the new one is removed.
 
     Args:
-        file: where to; its folder exists.
+        file: path in an existing folder.
 
     Raises:
-        OSError: it cannot be written. As after any other error, the old file stays and nothing of the new one is left.
+        OSError: the file cannot be written.
     """
     part = file.with_name(f'{file.name}.part')
     try:
@@ -35,43 +38,43 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(content: bytes, file: Path) -> None:
-    """Write all of a file at once; see :func:`replacing`."""
+    """Write a file atomically; see :func:`replacing`."""
     with replacing(file) as stream:
         stream.write(content)
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Refuse a folder that cannot be written to; it is not made here.
+    """Fail early if a folder cannot be written to or created.
 
     Args:
-        folder: one that is there, or a new one.
-        name: what the user calls it, such as '--out'.
+        folder: an existing or new folder; it is not created here.
+        name: name of the option, such as '--out'.
 
     Raises:
-        ValueError: it is, or lies below, a file, or a folder in which nothing may be made, or that is read-only.
+        ValueError: the folder or its nearest existing parent is not a folder or is not writable.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        reason = f'{there} is no folder'
-    elif not os.access(there, os.W_OK | os.X_OK):
-        reason = f'{there} cannot be written to'
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        reason = f'{existing} is not a folder'
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f'{existing} is not writable'
     else:
         return
-    raise ValueError(f'{name} {folder} must be a folder to write to, or a new name for one: {reason}')
+    raise ValueError(f'{name} {folder} must be a writable or new folder: {reason}')
 
 
 def check_result_file(file: Path, suffixes: Sequence[str]) -> Path:
-    """Check before hours of work, not after them, that a file can be written; its folder is made.
+    """Fail early if a result file cannot be written, and create its folder.
 
     Raises:
-        ValueError: it has another suffix, or cannot be written.
+        ValueError: wrong suffix, or the file cannot be written.
     """
     if file.suffix not in suffixes:
         raise ValueError(f'{str(file)!r} must end in {" or ".join(suffixes)}')
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f'{str(file)!r} cannot be written: {error.strerror}') from error
+        raise ValueError(f'cannot write {str(file)!r}: {error.strerror}') from error
     if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ValueError(f'{str(file)!r} cannot be written: {"it is a folder" if file.is_dir() else "no permission"}')
+        raise ValueError(f'cannot write {str(file)!r}: {"it is a folder" if file.is_dir() else "permission denied"}')
     return file

@@ -1,4 +1,4 @@
-"""Whether a process lives, and that it shall not outlive the one that started it."""
+"""Processes that end with their parent, and a check whether a process is alive."""
 
 import ctypes
 import os
@@ -7,14 +7,13 @@ import sys
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Let the kernel kill this process when the one that started it is gone, even without a word, as of SIGKILL.
+    """Let the kernel kill this process when its parent ends, even if the parent is killed. Linux only.
 
-    A process that is left alone would work on, and write to the files of the run that is started in its place. On Linux
-    only; elsewhere nothing happens. The thread that started it must last as long as its process: the kernel goes by it.
+    An orphan would continue to run and write to the files of a restarted run. The kernel watches the thread that
+    started this process, so that thread must live as long as the parent.
 
     Args:
-        parent: id of the process that started this one, which may be dead already; then this one ends at once. None
-            where that process is not known.
+        parent: id of the parent. If it has already ended, this process ends at once. None if the id is unknown.
     """
     if sys.platform != 'linux':
         return
@@ -25,17 +24,17 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Say whether a process of this machine, given by its id, still runs; one that nobody buries does not."""
-    if sys.platform == 'win32':  # where it would be asked by a signal that ends it
+    """Return whether a process of this machine is running; zombies count as dead."""
+    if sys.platform == 'win32':  # os.kill would end the process
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # of another user
         return True
     try:
         with open(f'/proc/{process}/stat', 'rb') as file:
             return file.read().rpartition(b')')[2].split()[0] not in (b'Z', b'X')
-    except FileNotFoundError:  # not on Linux, or it has ended just now; the next look tells
+    except FileNotFoundError:  # not Linux, or it has just ended, which the next call detects
         return True

@@ -1,7 +1,6 @@
-"""How programs end when their user presses Ctrl-C: with a line and status 130, not with a traceback.
+"""Ctrl-C ends a program with one line and exit status 130, without a traceback.
 
-Only the standard library is imported here, so that :func:`run_interruptible` is in place before imports that take
-seconds.
+This module imports only the standard library, so that :func:`run_interruptible` is active before slow imports.
 """
 
 import os
@@ -11,25 +10,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STATUS = 130  # what shells make of it, 128 + SIGINT
+STATUS = 130  # 128 + SIGINT, as in shells
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; during an import end on the spot, as an exception would end some imports in a crash."""
-    here = frame
-    while here is not None:
-        if here.f_code.co_filename == '<frozen importlib._bootstrap>':
+    """Raise KeyboardInterrupt; during an import exit at once, because some imports crash on an exception."""
+    caller = frame
+    while caller is not None:
+        if caller.f_code.co_filename == '<frozen importlib._bootstrap>':
             os.write(2, b'interrupted\n')
             os._exit(STATUS)
-        here = here.f_back
+        caller = caller.f_back
     signal.default_int_handler(number, frame)
 
 
 @contextmanager
 def interruptions_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back in processes that are started meanwhile: those just born would answer it with a traceback.
+    """Block SIGINT in processes started in this context, which would print a traceback while they start.
 
-    They stay so until they unblock the signal; the one who started them ends them.
+    They must unblock the signal themselves, or be ended by this process.
     """
     if not hasattr(signal, 'pthread_sigmask'):  # Windows
         yield
@@ -42,20 +41,19 @@ def interruptions_held_back() -> Iterator[None]:
 
 
 def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted') -> int:
-    """Run a program, in which Ctrl-C raises KeyboardInterrupt as usual, so that files are tidied up on its way.
+    """Run a program in which Ctrl-C raises KeyboardInterrupt, or exits at once during an import.
 
-    Not so while it imports a module: there is nothing to tidy up, and it ends at once. Where the signal is ignored, as
-    in programs that a script starts in the background, it stays so.
+    An ignored SIGINT stays ignored, as in background jobs of scripts.
 
     Args:
-        main: the program; returns its exit status, None for 0.
-        text: the line that is written if it was interrupted, such as how to continue.
+        main: returns the exit status, or None for 0.
+        text: printed to stderr after Ctrl-C, for example how to continue.
 
     Returns:
         The exit status.
     """
-    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_usual:
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_default:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         return main() or 0
@@ -63,5 +61,5 @@ def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted')
         sys.stderr.write(f'{text}\n')
         return STATUS
     finally:
-        if is_usual:
+        if is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,6 @@
-"""Text from outside, such as names of files and classes, made fit to be shown."""
+"""Text from outside, such as file and class names, made printable."""
 
 
 def printable(text: str) -> str:
-    """Return a text that every terminal, file and picture takes: names of files need not be UTF-8."""
+    """Escape characters that are not valid UTF-8, which file names may contain."""
     return text.encode('utf-8', 'backslashreplace').decode()

@@ -1,7 +1,7 @@
-"""Worker processes for jobs that may hang or crash, as decoders of broken videos do.
+"""A pool of processes for jobs that may hang or crash, such as decoding damaged videos.
 
-A process that exceeds the time limit is killed, one that dies is noticed; either way the job is a failure, a fresh
-process takes its place, and the other jobs go on.
+A process that exceeds the time limit is killed. After a hang or a crash the job has failed, a new process is started,
+and the other jobs continue.
 """
 
 import multiprocessing
@@ -19,11 +19,11 @@ from dsanet.utils.signals import interruptions_held_back
 
 @dataclass(frozen=True)
 class Failure:
-    """A job without a result.
+    """The result of a job that failed.
 
     Args:
-        kind: 'hung', 'crashed', or 'error' if the function raised.
-        text: what happened.
+        kind: 'hung', 'crashed', or 'error' if the function raised an exception.
+        text: the reason.
     """
 
     kind: str
@@ -31,15 +31,15 @@ class Failure:
 
 
 def _serve(
-    function: Callable[[Any], Any], connection: Connection, not_mine: Sequence[Connection], parent: int | None
+    function: Callable[[Any], Any], connection: Connection, inherited: Sequence[Connection], parent: int | None
 ) -> None:
-    """Do jobs until the other end is closed, or the parent is gone, even in the middle of a job."""
+    """Run jobs until the connection is closed or the parent ends."""
     die_with_parent(parent)
-    for other in not_mine:
+    for other in inherited:
         other.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
     if hasattr(signal, 'pthread_sigmask'):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # which was held back at the start
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # blocked while this process was started
     while True:
         try:
             job = connection.recv()
@@ -56,20 +56,20 @@ def _serve(
 
 
 class _Worker:
-    """One process and the job that it is at."""
+    """One process and its current job."""
 
     def __init__(self, function: Callable[[Any], Any], others: Sequence['_Worker']) -> None:
         self.connection, other = multiprocessing.Pipe()
-        # A forked process gets copies of this process's ends, which would keep the other workers waiting for ever if
-        # this process were killed.
+        # A forked process inherits the connections of this process. If they stayed open, the other workers would wait
+        # forever after this process was killed.
         method = multiprocessing.get_start_method()
-        not_mine = [self.connection, *(worker.connection for worker in others)] if method == 'fork' else []
-        parent = None if method == 'forkserver' else os.getpid()  # a fork server's process is the server's child
-        self.process = multiprocessing.Process(target=_serve, args=(function, other, not_mine, parent), daemon=True)
+        inherited = [self.connection, *(worker.connection for worker in others)] if method == 'fork' else []
+        parent = None if method == 'forkserver' else os.getpid()  # with forkserver the parent is the server
+        self.process = multiprocessing.Process(target=_serve, args=(function, other, inherited, parent), daemon=True)
         with interruptions_held_back():
             self.process.start()
-        other.close()  # so that this end notices when the process dies
-        self.number: int | None = None  # of its job
+        other.close()  # so that the connection closes when the process dies
+        self.number: int | None = None  # of the job
         self.started = 0.0
 
     def start(self, number: int, job: Any) -> None:
@@ -78,7 +78,7 @@ class _Worker:
         try:
             self.connection.send(job)
         except BrokenPipeError:
-            pass  # it died meanwhile, which the next look at it tells
+            pass  # the process died, which is detected when its result is received
 
     def end(self) -> None:
         self.process.kill()
@@ -86,29 +86,28 @@ class _Worker:
         self.connection.close()
 
 
-def _cause(exit_code: int) -> str:
-    return signal.Signals(-exit_code).name if exit_code < 0 else f'exit code {exit_code}'
+def _describe_exit(exit_code: int) -> str:
+    if exit_code < 0:
+        return f'the process was killed by {signal.Signals(-exit_code).name}'
+    return f'the process exited with code {exit_code}'
 
 
 def run_guarded(
     function: Callable[[Any], Any], jobs: Sequence[Any], num_workers: int, time_limit: float
 ) -> Generator[tuple[int, Any], None, None]:
-    """Do jobs in several processes.
+    """Run jobs in several processes.
 
     Args:
-        function: does a job; a function of a module, since it must reach the processes.
-        jobs: what to call it with.
+        function: called with each job. It must be a function of a module, so that it can be pickled.
+        jobs: the arguments.
         num_workers: number of processes.
-        time_limit: seconds that one job may take.
+        time_limit: seconds for one job.
 
     Yields:
-        The number of a job and its result, or a :class:`Failure`, in the order in which they end.
-
-    Raises:
-        ValueError: ``num_workers`` is below 1, or ``time_limit`` not above 0.
+        Index of a job and its result or :class:`Failure`, in the order in which the jobs end.
     """
     if num_workers < 1 or time_limit <= 0:
-        raise ValueError(f'num_workers={num_workers} must be at least 1 and time_limit={time_limit} above 0')
+        raise ValueError(f'num_workers={num_workers} must be at least 1, and time_limit={time_limit} must be positive')
     waiting = iter(enumerate(jobs))
     workers: list[_Worker] = []
     try:
@@ -119,15 +118,15 @@ def run_guarded(
             soonest = min(worker.started for worker in workers) + time_limit
             ready = wait([worker.connection for worker in workers], max(0.0, soonest - time.monotonic()))
             for place, worker in reversed(list(enumerate(workers))):
-                assert worker.number is not None, 'a worker without a job is taken off the list'
+                assert worker.number is not None, 'workers without a job are removed'
                 if worker.connection in ready:
                     try:
                         result = worker.connection.recv()
                     except (EOFError, ConnectionError):
                         worker.process.join()
-                        result = Failure('crashed', f'the process died of {_cause(worker.process.exitcode or 0)}')
+                        result = Failure('crashed', _describe_exit(worker.process.exitcode or 0))
                 elif time.monotonic() - worker.started >= time_limit:
-                    result = Failure('hung', f'not done after {time_limit:g} s')
+                    result = Failure('hung', f'not finished after {time_limit:g} s')
                 else:
                     continue
                 number, dead = worker.number, isinstance(result, Failure) and result.kind != 'error'

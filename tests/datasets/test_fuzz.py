@@ -400,8 +400,8 @@ def fuzz_tools(good, root, count, seed, capsys):
             failed=len(failed),
             kept=len(failures) - len(failed),
             whole=len(written - failures.keys()),
-            crashed=sum('died of' in failure.reason for failure in failures.values()),
-            hung=sum('not done after' in failure.reason for failure in failures.values()),
+            crashed=sum('SIG' in failure.reason for failure in failures.values()),
+            hung=sum(bool(re.search(r'\d s$', failure.reason)) for failure in failures.values()),
         )
     return outcomes
 

@@ -1,9 +1,5 @@
 import logging
-import os
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,13 +25,13 @@ ROOT = Path(__file__).parents[2]
 
 
 class _Indexed(nn.Module):
-    """Scores each video by its own first pixels, so that a swapped sample would be seen."""
+    """Scores each video by its first pixels, so that swapped samples are detected."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs.flatten(1)[:, :8].float()
 
 
-def test_predictions_come_in_the_order_of_the_data_set(data: Path) -> None:
+def test_predictions_are_in_dataset_order(data: Path) -> None:
     config = make_config(data)
     runtime = read_section(config, 'runtime', RuntimeCfg)
     loader = build_loader(config['val_dataloader'], 'val_dataloader', runtime)
@@ -46,7 +42,7 @@ def test_predictions_come_in_the_order_of_the_data_set(data: Path) -> None:
         assert predictions.labels[i] == sample['label']
 
 
-def test_where_there_is_no_progress_bar_the_log_tells_how_far_it_is(
+def test_progress_is_logged_without_a_terminal(
     data: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 25))
@@ -55,16 +51,17 @@ def test_where_there_is_no_progress_bar_the_log_tells_how_far_it_is(
     section = {**make_config(data)['val_dataloader'], 'batch_size': 1, 'num_workers': 0}
     with caplog.at_level(logging.INFO, 'dsanet'):
         predict(_Indexed(), build_loader(section, 'val_dataloader', RuntimeCfg()), DEVICE, text='validation')
-    # It looks at the clock before each of 7 batches, and once more when it tells.
-    assert caplog.messages == ['validation [2/7]', 'validation [5/7]']
+    # The clock is read before each of the 7 batches, and once more after each log line.
+    assert [re.findall(r'(\d+)/(\d+)', message) for message in caplog.messages] == [[('2', '7')], [('5', '7')]]
+    assert all('validation' in message for message in caplog.messages)
 
 
-def test_scores_that_are_not_finite_are_no_result(data: Path) -> None:
+def test_nonfinite_scores_raise(data: Path) -> None:
     config = make_config(data)
     loader = build_loader(config['val_dataloader'], 'val_dataloader', RuntimeCfg())
     model = _Indexed()
     model.register_forward_hook(lambda _module, _args, scores: scores * float('nan'))
-    with pytest.raises(FloatingPointError, match=r'the scores of .*\.mp4 and 3 more videos are not finite'):
+    with pytest.raises(FloatingPointError, match=r'\.mp4.*\b3\b'):
         predict(model, loader, DEVICE)
 
 
@@ -73,7 +70,7 @@ class _Killed(Exception):
 
 
 class _OfTheBatch(_Indexed):
-    """Scores that depend on which videos are scored together, much more than those of a network do."""
+    """Scores that depend strongly on the other videos in the batch."""
 
     def __init__(self, die_in: int | None = None) -> None:
         super().__init__()
@@ -90,7 +87,7 @@ class _OfTheBatch(_Indexed):
 def score_on(
     monkeypatch: pytest.MonkeyPatch, data: Path, world_size: int, batch_size: int = 2
 ) -> list[tuple[Predictions, int]]:
-    """Score the validation videos on several processes; returns predictions and number of batches of each."""
+    """Score the validation videos on several processes; return predictions and number of batches of each."""
 
     def work(_rank: int) -> tuple[Predictions, int]:
         model = _OfTheBatch()
@@ -105,13 +102,13 @@ def val_section(data: Path, batch_size: int) -> dict:
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 4])
-def test_scores_are_the_same_to_the_bit_on_any_number_of_processes(
+def test_scores_are_bit_identical_across_world_sizes(
     data: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     ((alone, num_batches),) = score_on(monkeypatch, data, 1, batch_size)
     assert alone.scores.shape == (7, 8)
     monkeypatch.setattr(evaluator, 'SYNC_EVERY', 1)
-    for world_size in (2, 3, 8):  # the last more than there are videos
+    for world_size in (2, 3, 8):  # the last one is more than the number of videos
         every = score_on(monkeypatch, data, world_size, batch_size)
         assert sum(number for _, number in every) == num_batches
         for predictions, _ in every:
@@ -119,17 +116,17 @@ def test_scores_are_the_same_to_the_bit_on_any_number_of_processes(
             assert np.array_equal(predictions.labels, alone.labels)
 
 
-def test_processes_meet_every_few_batches(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_synchronize_every_few_batches(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, 'SYNC_EVERY', 3)
     events: list[str] = []
-    monkeypatch.setattr(evaluator, '_sync_errors', lambda failure: events.append('meet'))
+    monkeypatch.setattr(evaluator, '_sync_errors', lambda failure: events.append('sync'))
     model = _Indexed()
     model.register_forward_hook(lambda *_: events.append('batch'))
     predict(model, build_loader(val_section(data, 1), 'val_dataloader', RuntimeCfg()), DEVICE)
-    assert events == ['meet', *['batch'] * 3, 'meet', *['batch'] * 3, 'meet', 'batch', 'meet']
+    assert events == ['sync', *['batch'] * 3, 'sync', *['batch'] * 3, 'sync', 'batch', 'sync']
 
 
-def test_what_one_process_cannot_score_ends_all_with_its_words(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_one_rank_is_raised_everywhere(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     caught: list[str] = []
 
     def work(rank: int) -> None:
@@ -137,7 +134,7 @@ def test_what_one_process_cannot_score_ends_all_with_its_words(data: Path, monke
         if rank == 1:
             model.register_forward_hook(lambda _module, _args, scores: scores * float('nan'))
         loader = build_loader(val_section(data, 1), 'val_dataloader', RuntimeCfg())
-        with pytest.raises(FloatingPointError, match='are not finite') as error:
+        with pytest.raises(FloatingPointError, match=r'\.mp4') as error:
             predict(model, loader, DEVICE)
         assert model.num_batches <= (1 if rank == 1 else evaluator.SYNC_EVERY)
         caught.append(str(error.value))
@@ -147,61 +144,12 @@ def test_what_one_process_cannot_score_ends_all_with_its_words(data: Path, monke
     assert len(set(caught)) == 1
 
 
-FREEZE = """
-import time, torch
-from torch.utils.data import DataLoader
-from dsanet.datasets.loader import ShardSampler
-from dsanet.utils import distributed
-from dsanet.engine.evaluator import predict
-
-def score(inputs):
-    scored.append(1)
-    if len(scored) == 6 and distributed.rank() == 1:
-        time.sleep(1000)
-    return inputs
-
-device = distributed.find_device()
-distributed.init_process_group(timeout_minutes=0.1)
-scored = []
-model = torch.nn.Module()
-model.forward = score
-samples = [{'inputs': torch.zeros(3), 'label': 0, 'index': i, 'path': 'x'} for i in range(200)]
-sampler = ShardSampler(200, 1, distributed.rank(), distributed.world_size())
-try:
-    predict(model, DataLoader(samples, sampler=sampler), device)
-finally:
-    print('batches:', len(scored), flush=True)
-"""
-
-
-@pytest.mark.sweep
-def test_a_process_that_hangs_is_noticed_within_the_timeout() -> None:
-    jobs = []
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    for rank in range(2):
-        place = {'RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
-        environment = {**os.environ, **place, 'OMP_NUM_THREADS': '1'}
-        options = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': environment}
-        jobs.append(subprocess.Popen([sys.executable, '-c', FREEZE], cwd=ROOT, **options))
-    try:
-        output, errors = jobs[0].communicate(timeout=90)
-    finally:
-        for job in jobs:
-            job.kill()
-            job.communicate()
-    assert jobs[0].returncode != 0
-    assert output == 'batches: 8\n'  # two meetings went well; at the third the other did not come
-    assert re.search('[Tt]imed out|[Tt]imeout', errors), errors
-
-
 IDENTITY = {'checkpoint': 'abc'}
 
 
 @pytest.mark.parametrize('die_in', [0, 1, 2])
 @pytest.mark.parametrize(('before', 'after'), [(1, 1), (2, 3), (3, 1)])
-def test_an_interrupted_test_goes_on_with_any_number_of_processes_and_ends_in_the_same_bits(
+def test_resume_is_bit_identical_across_world_sizes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die_in: int, before: int, after: int
 ) -> None:
     ((alone, num_batches),) = score_on(monkeypatch, data, 1, 1)
@@ -226,30 +174,30 @@ def test_an_interrupted_test_goes_on_with_any_number_of_processes_and_ends_in_th
 
 
 @pytest.mark.parametrize('kind', [BadSample, MissingSample, OSError, FileNotFoundError])
-def test_text_of_an_error_is_its_own_without_what_a_data_worker_adds(kind: type[Exception]) -> None:
+def test_worker_traceback_is_stripped(kind: type[Exception]) -> None:
     text = 'list.txt:3: no video: x\nat all'
     assert strip_worker_traceback(kind(text)) == text
     try:
         try:
-            raise kind('what it was first')
+            raise kind('the original error')
         except kind as first:
             raise kind(text) from first
     except kind:
-        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')  # what a data worker sends
+        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')  # as sent by a data worker
     with pytest.raises(kind, match='Caught .* in DataLoader worker process 0') as caught:
         wrapper.reraise()
     assert strip_worker_traceback(caught.value) == text
 
 
-def test_metrics_put_their_numbers_together() -> None:
+def test_metrics_are_merged() -> None:
     predictions = Predictions(np.float32([[2, 1], [3, 4], [1, 0]]), np.array([0, 0, 1]))
     numbers = compute_metrics([Accuracy(topk=(1,)), MeanClassAccuracy()], predictions)
     assert numbers == pytest.approx({'top1': 100 / 3, 'mean_class_accuracy': 25})
 
 
 @pytest.mark.parametrize('metric', [Accuracy(), MeanClassAccuracy()])
-def test_metrics_of_one_label_refuse_several_before_anything_is_scored(metric: object) -> None:
+def test_single_label_metrics_reject_multi_hot(metric: object) -> None:
     check_metrics([metric], SimpleNamespace(multi_hot=None))
     check_metrics([MeanAveragePrecision()], SimpleNamespace(multi_hot=3))
-    with pytest.raises(ValueError, match=r'metrics.1 \(\w+\) needs one label a video, but the data have multi_hot=3'):
+    with pytest.raises(ValueError, match=r'metrics.1 \(\w+\).*multi_hot=3.*MeanAveragePrecision.*mAP'):
         check_metrics([MeanAveragePrecision(), metric], SimpleNamespace(multi_hot=3))

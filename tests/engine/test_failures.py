@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -11,8 +12,6 @@ import torch.distributed as dist
 
 from dsanet.engine import failures
 from dsanet.utils import distributed
-
-# -- when a process fails ----------------------------------------------------------------------------------------------
 
 GLOO = (
     '[/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.2]:60632. This is typically caused by'
@@ -27,10 +26,10 @@ GLOO = (
         (RuntimeError('Application timeout caused pair closure'), True),
         (dist.DistBackendError('NCCL error'), True),
         (RuntimeError('the loss became nan'), False),
-        (ValueError('gloo is no backend'), False),
+        (ValueError('gloo is not a backend'), False),
     ],
 )
-def test_lost_contact_is_told_from_own_errors(error: Exception, expected: bool) -> None:
+def test_communication_errors_are_recognized(error: Exception, expected: bool) -> None:
     assert failures.is_comm_error(error) is expected
 
 
@@ -41,52 +40,53 @@ def member(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
     monkeypatch.setattr(distributed, '_STORE', store)
     monkeypatch.setenv('RANK', '1')
     monkeypatch.setenv('WORLD_SIZE', '4')
-    monkeypatch.setattr(failures.signal, 'signal', lambda *_: None)  # it would outlive the test
+    monkeypatch.setattr(failures.signal, 'signal', lambda *_: None)  # the handler would outlive the test
     return store
 
 
-def test_who_lost_contact_names_who_failed_and_who_is_silent(member: dist.Store) -> None:
+def test_explanation_names_failed_and_silent_ranks(member: dist.Store) -> None:
     member.set('end of 0', 'ValueError: boom')
     member.set('end of 2', '')
-    text = failures.explain_comm_error(RuntimeError(GLOO), patience=0.2)
-    assert text == (
-        'process 1 lost contact with the others: Connection closed by peer [10.0.0.2]:60632; '
-        'process 0 failed: ValueError: boom; no sign of life from process 3'
-    )
-    assert member.get('end of 1') == b''  # a sign of life for the others
+    text = failures.explain_comm_error(RuntimeError(GLOO), timeout=0.2)
+    own, failed, silent = text.split('; ')
+    assert re.search(r'\b1\b.*: Connection closed by peer \[10.0.0.2\]:60632$', own)
+    assert re.search(r'\b0\b.*: ValueError: boom$', failed)
+    assert re.findall(r'\d+', silent) == ['3']
+    assert member.get('end of 1') == b''  # so that the others know that this one is alive
 
 
-def test_a_store_that_does_not_answer_is_not_waited_for(member: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresponsive_store_is_given_up(member: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     class CutOff:
         def set(self, *_: object) -> None:
             time.sleep(20)
 
     monkeypatch.setattr(distributed, '_STORE', CutOff())
-    monkeypatch.setattr(failures, 'PATIENCE', 0.2)
+    monkeypatch.setattr(failures, 'STORE_TIMEOUT_S', 0.2)
     started = time.monotonic()
     text = failures.explain_comm_error(RuntimeError(GLOO))
     assert time.monotonic() - started < 10
-    assert text.endswith('; the machine of process 0 is out of reach')
+    assert len(text.split('; ')) == 2
+    assert re.findall(r'\d+', text.split('; ')[1]) == ['0']
 
 
-def test_calls_give_their_value_or_their_error_or_are_given_up() -> None:
+def test_call_with_timeout_returns_raises_or_gives_up() -> None:
     assert failures.call_with_timeout(lambda: 3, seconds=20) == 3
     with pytest.raises(LookupError, match='boom'):
         failures.call_with_timeout(lambda: fail(LookupError('boom')), seconds=20)
-    with pytest.raises(TimeoutError, match='no answer within 0.1 seconds'):
+    with pytest.raises(TimeoutError, match='0.1 s'):
         failures.call_with_timeout(lambda: time.sleep(5), seconds=0.1)
 
 
-def test_who_lost_contact_waits_for_the_words_of_others(member: dist.Store) -> None:
+def test_failures_are_collected_from_other_ranks(member: dist.Store) -> None:
     member.set('end of 0', '')
     member.set('end of 2', '')
     threading.Timer(0.3, lambda: member.set('end of 3', 'KeyError: x')).start()
     started = time.monotonic()
-    assert failures.collect_failures(patience=20) == {0: '', 2: '', 3: 'KeyError: x'}
-    assert time.monotonic() - started < 10  # no longer than it takes
+    assert failures.collect_failures(timeout=20) == {0: '', 2: '', 3: 'KeyError: x'}
+    assert time.monotonic() - started < 10  # less than the timeout
 
 
-def test_messages_reach_the_launcher_and_the_other_processes(
+def test_failure_reaches_launcher_and_other_ranks(
     member: dist.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
@@ -98,7 +98,7 @@ def test_messages_reach_the_launcher_and_the_other_processes(
     assert member.get('end of 1') == b'KeyError: x'
 
 
-def test_messages_without_a_file_are_on_the_console(
+def test_failure_without_error_file_goes_to_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', '')
@@ -106,9 +106,7 @@ def test_messages_without_a_file_are_on_the_console(
     assert capsys.readouterr().err == 'Traceback ...\n'
 
 
-def test_message_that_does_not_fit_the_disk_leaves_no_part_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_leaves_no_partial_error_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -122,7 +120,7 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def test_a_single_process_fails_as_python_does(
+def test_single_process_raises_and_logs_traceback(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
@@ -132,7 +130,7 @@ def test_a_single_process_fails_as_python_does(
     assert caplog.records[0].file_only
 
 
-def test_ctrl_c_is_a_line_and_its_status(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_logs_one_line_and_exits_130(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
 
     def interrupt() -> None:
@@ -141,14 +139,15 @@ def test_ctrl_c_is_a_line_and_its_status(caplog: pytest.LogCaptureFixture, monke
     with pytest.raises(SystemExit) as end:
         failures.run_main(interrupt)
     assert end.value.code == 130
-    assert caplog.messages == ['stopped by SIGINT']
+    assert len(caplog.messages) == 1
+    assert 'SIGINT' in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
     ('error', 'shown', 'lost'),
-    [(LookupError('boom'), 'Traceback', False), (RuntimeError(GLOO), 'process 1 lost contact with the others', True)],
+    [(LookupError('boom'), r'Traceback', False), (RuntimeError(GLOO), r'[^\n]*\b1\b[^\n]*10.0.0.2[^\n]*$', True)],
 )
-def test_one_of_many_hands_its_error_over_and_ends(
+def test_worker_reports_its_error_and_exits(
     error: Exception, shown: str, lost: bool, member: dist.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
@@ -159,5 +158,5 @@ def test_one_of_many_hands_its_error_over_and_ends(
     with pytest.raises(SystemExit, match='^1$'):
         failures.run_main(lambda: fail(error))
     extra = json.loads((tmp_path / 'error.json').read_text())['message']['extraInfo']
-    assert extra['py_callstack'].startswith(shown)
+    assert re.match(shown, extra['py_callstack'])
     assert extra['lost_contact'] is lost

@@ -1,10 +1,10 @@
-"""The launcher in this process, with programs that need no torch and so start at once."""
+"""The launcher, called in this process, with programs that start quickly because they do not import torch."""
 
 import json
 import logging
 import os
+import re
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,15 +16,17 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from dsanet.engine import launching
 from dsanet.engine.launching import LaunchCfg, read_environment
+from dsanet.engine.rendezvous import find_interface, local_address
+from tests.engine.test_rendezvous import free_port
 
 CATCHABLE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 START = """
 import os, signal, sys, time
 rank, attempt = (int(os.environ[name]) for name in ('RANK', 'TORCHELASTIC_RESTART_COUNT'))
 """
-LEAVE_MESSAGE = """
+REPORT = """
 import json
-def leave(text, **extra):
+def report(text, **extra):
     message = {'message': text, 'extraInfo': {'py_callstack': text, 'timestamp': str(int(time.time())), **extra}}
     file = os.environ['TORCHELASTIC_ERROR_FILE']
     with open(file + '.part', 'w') as stream:
@@ -34,8 +36,8 @@ def leave(text, **extra):
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give back the signal handlers and the variables that the launcher sets."""
+def _restore_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore the signal handlers and the variables that the launcher sets."""
     handlers = {number: signal.getsignal(number) for number in CATCHABLE}
     for name in ('GLOO_SOCKET_IFNAME', 'TORCHELASTIC_SIGNALS_TO_HANDLE'):
         monkeypatch.setenv(name, '')
@@ -52,12 +54,17 @@ def _show_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch)
 
 
 def run(code: str, launch: LaunchCfg) -> tuple[int, str]:
-    """Launch a program; ``rank`` and ``attempt`` are known to it."""
+    """Launch a program, which can use the variables ``rank`` and ``attempt``."""
     return launching.run(launch, [sys.executable, '-c', START + code])
 
 
+def numbers(text: str) -> list[int]:
+    """Return the numbers in the first line of a message: ranks, exit statuses, seconds."""
+    return [int(number) for number in re.findall(r'(?<![\w.])\d+(?![\w.])', text.split('\n')[0])]
+
+
 def send_soon(number: signal.Signals, sign: Path, delay: float = 0) -> None:
-    """Send this process a signal when its programs are under way, and so many seconds later."""
+    """Send this process a signal ``delay`` seconds after the file ``sign`` exists."""
 
     def send() -> None:
         deadline = time.monotonic() + 30
@@ -69,107 +76,108 @@ def send_soon(number: signal.Signals, sign: Path, delay: float = 0) -> None:
     threading.Thread(target=send, daemon=True).start()
 
 
-# -- what the environment says -----------------------------------------------------------------------------------------
+# -- environment -------------------------------------------------------------------------------------------------------
 
 
-def test_one_machine_takes_a_free_port_of_its_own() -> None:
+def test_single_machine_takes_a_free_port() -> None:
     launch = read_environment(2, {'MASTER_ADDR': 'left.over.from.something.else'})
     assert launch == LaunchCfg(gpus=2, master_addr='127.0.0.1', port=0)
     assert launch.stop_timeout >= 120  # an iteration and a checkpoint
 
 
-def test_several_machines_meet_at_the_master() -> None:
+def test_environment_of_several_machines_is_read() -> None:
     environment = {'NNODES': '3', 'NODE_RANK': '1', 'MASTER_ADDR': '10.0.0.1'}
     assert read_environment(8, environment) == LaunchCfg(8, 3, 1, '10.0.0.1', 29500)
     more = {'PORT': '4321', 'MAX_RESTARTS': '3', 'JOIN_TIMEOUT': '60', 'STOP_TIMEOUT': '200'}
     assert read_environment(8, environment | more) == LaunchCfg(8, 3, 1, '10.0.0.1', 4321, 3, 60, 200)
 
 
-def test_several_machines_without_a_master_are_refused() -> None:
+def test_several_machines_require_rank_and_master_address() -> None:
     for environment in ({'NODE_RANK': '0'}, {'MASTER_ADDR': '10.0.0.1'}):
-        with pytest.raises(ValueError, match='NNODES=2 machines need NODE_RANK, 0 to 1, and MASTER_ADDR'):
+        with pytest.raises(ValueError, match='NNODES=2 .*NODE_RANK.*MASTER_ADDR'):
             read_environment(8, {'NNODES': '2', **environment})
 
 
 @pytest.mark.parametrize(
     ('environment', 'text'),
     [
-        ({'PORT': 'http'}, "PORT='http' must be a whole number"),
-        ({'MAX_RESTARTS': '-1'}, "MAX_RESTARTS='-1' must be a whole number"),
-        ({'PORT': '65536'}, 'PORT=65536 must be at most 65535'),
-        ({'NNODES': '0', 'NODE_RANK': '0', 'MASTER_ADDR': 'a'}, 'NNODES=0 must be at least 1'),
-        ({'JOIN_TIMEOUT': '0'}, 'JOIN_TIMEOUT=0 must be at least 1'),
-        ({'NODE_RANK': '1'}, 'NODE_RANK=1 must be less than NNODES=1'),
+        ({'PORT': 'http'}, 'PORT=http .*0 to 65535'),
+        ({'MAX_RESTARTS': '-1'}, 'MAX_RESTARTS=-1 .*0'),
+        ({'PORT': '65536'}, 'PORT=65536 .*65535'),
+        ({'NNODES': '0', 'NODE_RANK': '0', 'MASTER_ADDR': 'a'}, 'NNODES=0 .*1'),
+        ({'JOIN_TIMEOUT': '0'}, 'JOIN_TIMEOUT=0 .*1'),
+        ({'NODE_RANK': '1'}, 'NODE_RANK=1 .*NNODES=1'),
     ],
 )
-def test_wrong_numbers_are_refused(environment: dict[str, str], text: str) -> None:
+def test_invalid_numbers_are_rejected(environment: dict[str, str], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         read_environment(1, environment)
 
 
-# -- how a run ends ----------------------------------------------------------------------------------------------------
+# -- end of a run ------------------------------------------------------------------------------------------------------
 
 
-def test_processes_have_numbers_and_a_network_and_end_well(tmp_path: Path) -> None:
+def test_processes_get_rank_and_network_interface(tmp_path: Path) -> None:
     code = f"open('{tmp_path}/' + str(rank), 'w').write(os.environ.get('GLOO_SOCKET_IFNAME', ''))"
     assert run(code, LaunchCfg(2)) == (0, '')
     names = [(tmp_path / str(rank)).read_text() for rank in (0, 1)]
-    assert names == [launching.interface_of('127.0.0.1') or ''] * 2
+    assert names == [find_interface('127.0.0.1') or ''] * 2
 
 
-def test_the_traceback_of_the_first_failure_is_shown_and_not_of_those_who_lost_contact(tmp_path: Path) -> None:
-    code = f"""{LEAVE_MESSAGE}
+def test_traceback_of_first_failure_is_shown(tmp_path: Path) -> None:
+    code = f"""{REPORT}
 if rank == 1:
-    leave('Traceback ...\\nValueError: boom')
-    open('{tmp_path}/left', 'w')
-    time.sleep(0.5)  # the others end before
+    report('Traceback ...\\nValueError: boom')
+    open('{tmp_path}/reported', 'w')
+    time.sleep(0.5)  # the others exit before
     sys.exit(1)
-while not os.path.exists('{tmp_path}/left'):
+while not os.path.exists('{tmp_path}/reported'):
     time.sleep(0.01)
-leave(f'process {{rank}} lost contact', lost_contact=True)
+report(f'process {{rank}} lost contact', lost_contact=True)
 sys.exit(1)"""
-    assert run(code, LaunchCfg(3)) == (1, 'process 1 was the first to fail:\nTraceback ...\nValueError: boom')
+    status, text = run(code, LaunchCfg(3))
+    assert (status, numbers(text)) == (1, [1])
+    assert text.split('\n')[1:] == ['Traceback ...', 'ValueError: boom']
 
 
-def test_mistake_is_known_as_such_though_others_end_before_who_made_it(tmp_path: Path) -> None:
-    code = f"""{LEAVE_MESSAGE}
+def test_usage_error_wins_over_earlier_exits(tmp_path: Path) -> None:
+    code = f"""{REPORT}
 if rank == 1:
     open('{tmp_path}/log', 'a').write('x')
-    leave('error: no such key')
-    open('{tmp_path}/left', 'w')
+    report('error: no such key')
+    open('{tmp_path}/reported', 'w')
     time.sleep(0.5)
     sys.exit(2)
-while not os.path.exists('{tmp_path}/left'):
+while not os.path.exists('{tmp_path}/reported'):
     time.sleep(0.01)
-leave('process 0 lost contact', lost_contact=True)
+report('process 0 lost contact', lost_contact=True)
 sys.exit(1)"""
     assert run(code, LaunchCfg(2, max_restarts=3)) == (2, 'error: no such key')
     assert (tmp_path / 'log').read_text() == 'x'
 
 
-def test_who_has_left_a_message_and_hangs_is_not_waited_for_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launching, 'LEAVING', 0.2)
-    code = f"""{LEAVE_MESSAGE}
+def test_hanging_process_with_message_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, 'REPORTED_EXIT_TIMEOUT_S', 0.2)
+    code = f"""{REPORT}
 if rank == 1:
-    leave('process 1 lost contact', lost_contact=True)
-    open('{tmp_path}/left', 'w')
+    report('process 1 lost contact', lost_contact=True)
+    open('{tmp_path}/reported', 'w')
     time.sleep(60)
-while not os.path.exists('{tmp_path}/left'):
+while not os.path.exists('{tmp_path}/reported'):
     time.sleep(0.01)
 sys.exit(4)"""
     started = time.monotonic()
-    assert run(code, LaunchCfg(2)) == (1, 'process 0 was the first to fail, with exit status 4')
+    status, text = run(code, LaunchCfg(2))
+    assert (status, numbers(text)) == (1, [0, 4])
     assert time.monotonic() - started < 20
 
 
-def test_who_only_lost_contact_says_so_where_nobody_else_failed() -> None:
-    code = f"{LEAVE_MESSAGE}\nleave(f'no sign of life from process 7', lost_contact=True)\nsys.exit(1)"
-    assert run(code, LaunchCfg(1)) == (1, 'no sign of life from process 7')
+def test_lost_contact_alone_is_the_reason() -> None:
+    code = f"{REPORT}\nreport(f'nothing from 7', lost_contact=True)\nsys.exit(1)"
+    assert run(code, LaunchCfg(1)) == (1, 'nothing from 7')
 
 
-def test_a_process_that_is_killed_ends_the_others_who_are_not_blamed(tmp_path: Path) -> None:
+def test_killed_process_ends_the_others(tmp_path: Path) -> None:
     code = f"""
 if rank == 1:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -179,28 +187,31 @@ time.sleep(60)"""
     started = time.monotonic()
     status, text = run(code, LaunchCfg(2))
     assert time.monotonic() - started < 30
-    assert (status, text.split(',')[0]) == (1, 'process 1 was the first to fail: SIGKILL')
+    assert (status, numbers(text)) == (1, [1])
+    assert 'SIGKILL' in text
 
 
 @pytest.mark.faults
-def test_a_process_that_heeds_nothing_is_killed_when_another_has_failed() -> None:
+def test_frozen_process_is_killed_after_another_failed() -> None:
     code = """
 if rank == 1:
     time.sleep(1)
     sys.exit(5)
 os.kill(os.getpid(), signal.SIGSTOP)"""
     started = time.monotonic()
-    assert run(code, LaunchCfg(2, stop_timeout=1)) == (1, 'process 1 was the first to fail, with exit status 5')
+    status, text = run(code, LaunchCfg(2, stop_timeout=1))
+    assert (status, numbers(text)) == (1, [1, 5])
     assert time.monotonic() - started < 20
 
 
 @pytest.mark.faults
-def test_a_process_that_does_not_end_after_the_others_ends_the_run() -> None:
+def test_straggler_after_the_others_ends_the_run() -> None:
     status, text = run('time.sleep(60 * rank)', LaunchCfg(2, stop_timeout=1))
-    assert (status, text) == (1, 'error: process 1 did not end within STOP_TIMEOUT=1 seconds after the others')
+    assert (status, text.startswith('error: ')) == (1, True)
+    assert re.search(r'\b1 .*STOP_TIMEOUT=1\b', text)
 
 
-def test_all_processes_start_again_after_a_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_processes_restart_after_a_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     code = f"""
 open('{tmp_path}/log', 'a').write(f'{{attempt}} ')
 if attempt < 2:
@@ -208,53 +219,54 @@ if attempt < 2:
     os.kill(os.getpid(), signal.SIGKILL)"""
     assert run(code, LaunchCfg(2, max_restarts=3)) == (0, '')
     assert sorted((tmp_path / 'log').read_text().split()) == ['0', '0', '1', '1', '2', '2']
-    told = [message for message in caplog.messages if 'restart' in message]
-    assert [message.split('; ')[1] for message in told] == ['restart 1 of 3', 'restart 2 of 3']
-    assert all(message.startswith('process 1 was the first to fail: SIGKILL') for message in told)
+    assert [numbers(message) for message in caplog.messages] == [[1, 1, 3], [1, 2, 3]]
+    assert all('SIGKILL' in message for message in caplog.messages)
 
 
 @pytest.mark.faults
-def test_restarts_come_to_an_end(tmp_path: Path) -> None:
+def test_restarts_are_limited(tmp_path: Path) -> None:
     code = f"open('{tmp_path}/log', 'a').write('x'); sys.exit(4)"
-    assert run(code, LaunchCfg(1, max_restarts=1)) == (1, 'process 0 was the first to fail, with exit status 4')
+    status, text = run(code, LaunchCfg(1, max_restarts=1))
+    assert (status, numbers(text)) == (1, [0, 4])
     assert (tmp_path / 'log').read_text() == 'xx'
 
 
-def test_mistakes_of_the_user_are_not_tried_again(tmp_path: Path) -> None:
-    assert run('sys.exit(2)', LaunchCfg(1)) == (2, ''), 'as argparse ends, which has told the mistake'
-    code = f"{LEAVE_MESSAGE}\nopen('{tmp_path}/log', 'a').write('x'); leave('error: no such key'); sys.exit(2)"
+def test_usage_errors_are_not_restarted(tmp_path: Path) -> None:
+    assert run('sys.exit(2)', LaunchCfg(1)) == (2, ''), 'argparse has printed the message'
+    code = f"{REPORT}\nopen('{tmp_path}/log', 'a').write('x'); report('error: no such key'); sys.exit(2)"
     assert run(code, LaunchCfg(1, max_restarts=3)) == (2, 'error: no such key')
     assert (tmp_path / 'log').read_text() == 'x'
 
 
 @pytest.mark.parametrize(('end', 'status'), [('sys.exit(143)', 143), ('sys.exit(130)', 130), ('stop()', 143)])
-def test_who_was_asked_to_stop_is_not_started_again(end: str, status: int, tmp_path: Path) -> None:
+def test_stopped_processes_are_not_restarted(end: str, status: int, tmp_path: Path) -> None:
     code = f"""
 stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
 open('{tmp_path}/log', 'a').write('x')
 {end}"""
-    name = signal.Signals(status - 128).name
-    assert run(code, LaunchCfg(1, max_restarts=3)) == (status, f'stopped by {name}')
+    ended, text = run(code, LaunchCfg(1, max_restarts=3))
+    assert ended == status
+    assert signal.Signals(status - 128).name in text
     assert (tmp_path / 'log').read_text() == 'x'
 
 
-def test_who_was_asked_to_stop_decides_for_those_who_lost_it(tmp_path: Path) -> None:
-    code = f"""{LEAVE_MESSAGE}
+def test_stop_wins_over_lost_contact(tmp_path: Path) -> None:
+    code = f"""{REPORT}
 open('{tmp_path}/' + str(rank), 'w')
 while not os.path.exists('{tmp_path}/' + str(1 - rank)):
     time.sleep(0.01)
 if rank == 0:
-    os._exit(143)  # as run_main does, at once
-time.sleep(0.05)  # not before, for then it would be a failure like any other
-leave('process 1 lost contact', lost_contact=True)
+    os._exit(143)  # as run_main does
+time.sleep(0.05)  # to exit after rank 0
+report('process 1 lost contact', lost_contact=True)
 sys.exit(1)"""
-    assert run(code, LaunchCfg(2, max_restarts=1)) == (143, 'stopped by SIGTERM')
+    status, text = run(code, LaunchCfg(2, max_restarts=1))
+    assert status == 143
+    assert 'SIGTERM' in text
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.faults)])
-def test_signals_reach_the_processes_which_have_time_to_end_by_themselves(
-    number: signal.Signals, tmp_path: Path
-) -> None:
+def test_signals_are_forwarded_and_processes_exit(number: signal.Signals, tmp_path: Path) -> None:
     code = f"""
 def save(*_):
     time.sleep(1.5)
@@ -264,46 +276,48 @@ signal.signal({int(number)}, save)
 open('{tmp_path}/started', 'w')
 time.sleep(60)"""
     send_soon(number, tmp_path / 'started')
-    assert run(code, LaunchCfg(1, max_restarts=3)) == (128 + number, f'stopped by {number.name}')
+    status, text = run(code, LaunchCfg(1, max_restarts=3))
+    assert status == 128 + number
+    assert number.name in text
     assert (tmp_path / 'saved').exists()
 
 
 @pytest.mark.faults
-def test_time_to_stop_is_limited(tmp_path: Path) -> None:
+def test_stop_timeout_ends_in_a_kill(tmp_path: Path) -> None:
     code = f"""
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open('{tmp_path}/started', 'w').write(str(os.getpid()))
 time.sleep(60)"""
     send_soon(signal.SIGTERM, tmp_path / 'started')
     started = time.monotonic()
-    assert run(code, LaunchCfg(1, stop_timeout=1)) == (143, 'stopped by SIGTERM')
+    assert run(code, LaunchCfg(1, stop_timeout=1))[0] == 143
     assert time.monotonic() - started < 20
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / 'started').read_text()), 0)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize('heeds', [True, False])
-def test_a_second_signal_is_passed_on_as_sigterm_and_a_third_one_kills(heeds: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize('exits', [True, False])
+def test_second_signal_is_sigterm_third_kills(exits: bool, tmp_path: Path) -> None:
     code = f"""
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, lambda *_: {heeds} and sys.exit(0))
+signal.signal(signal.SIGTERM, lambda *_: {exits} and sys.exit(0))
 open('{tmp_path}/started', 'w').write(str(os.getpid()))
 while True:
     time.sleep(0.1)"""
     send_soon(signal.SIGINT, tmp_path / 'started')
     send_soon(signal.SIGINT, tmp_path / 'started', delay=1)
-    if not heeds:
+    if not exits:
         send_soon(signal.SIGINT, tmp_path / 'started', delay=2)
     started = time.monotonic()
-    assert run(code, LaunchCfg(1)) == (130, 'stopped by SIGINT')
+    assert run(code, LaunchCfg(1))[0] == 130
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / 'started').read_text()), 0)
 
 
 @pytest.mark.parametrize('name', ['SIGHUP', 'SIGINT'])
-def test_signals_are_ignored_where_they_were(name: str) -> None:
+def test_ignored_signals_stay_ignored(name: str) -> None:
     number = signal.Signals[name]
     for other in CATCHABLE:
         signal.signal(other, signal.SIG_IGN if other == number else signal.SIG_DFL)
@@ -316,67 +330,34 @@ def test_signals_are_ignored_where_they_were(name: str) -> None:
     assert name in os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE']
 
 
-# -- where machines meet -----------------------------------------------------------------------------------------------
+# -- several machines --------------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.create_server(('127.0.0.1', 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def test_a_missing_machine_is_named_in_time() -> None:
+def test_missing_machines_are_named_within_timeout() -> None:
     launch = LaunchCfg(1, num_nodes=3, port=free_port(), join_timeout=2)
     started = time.monotonic()
     status, text = run('pass', launch)
-    assert (status, text) == (1, 'error: machine 1, 2 of 3 (NNODES) did not join within JOIN_TIMEOUT=2 seconds')
+    assert status == 1
+    assert re.search(r'\b1, 2 of 3 .*NNODES.*JOIN_TIMEOUT=2\b', text)
     assert time.monotonic() - started < 15
 
 
-@pytest.mark.faults
-def test_machine_0_that_does_not_answer_is_named_at_once_and_given_up_in_time(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    port = free_port()
-    status, text = run('pass', LaunchCfg(1, num_nodes=2, node_rank=1, port=port, join_timeout=2))
-    place = f'MASTER_ADDR=127.0.0.1 PORT={port}'
-    assert status == 1
-    assert text == f'error: machine 0 did not answer at {place} within JOIN_TIMEOUT=2 seconds: Connection refused'
-    assert caplog.messages[0] == f'waiting up to 2 seconds for machine 0 at {place}: Connection refused'
-
-
-def test_unknown_names_are_refused_at_once() -> None:
+def test_unknown_host_name_is_a_usage_error() -> None:
     status, text = run('pass', LaunchCfg(1, num_nodes=2, node_rank=1, master_addr='no-such-host.invalid', port=1))
     assert status == 2
-    assert text.startswith("error: MASTER_ADDR='no-such-host.invalid' is not the name of a machine: ")
+    assert "MASTER_ADDR='no-such-host.invalid'" in text
 
 
-def test_a_port_in_use_is_refused() -> None:
-    with socket.create_server(('127.0.0.1', 0)) as server:
-        port = server.getsockname()[1]
-        assert run('pass', LaunchCfg(1, port=port)) == (
-            2,
-            f'error: PORT={port} is taken on this machine: choose another one',
-        )
-
-
-def test_machine_0_may_be_known_by_an_address_that_is_not_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    # 192.0.2.1 is for documentation: nobody has it. Without any network it cannot even be looked for.
+def test_master_address_may_belong_to_a_service() -> None:
+    # 192.0.2.1 is reserved for documentation, so no machine has it.
     try:
-        launching.own_address('192.0.2.1', 1)
+        local_address('192.0.2.1', 1)
     except ConnectionError:
         pytest.skip('this machine has no network')
     assert run('pass', LaunchCfg(1, master_addr='192.0.2.1', port=free_port())) == (0, '')
-    assert 'MASTER_ADDR=192.0.2.1 does not seem to be an address of this machine' in caplog.text
 
 
-def test_interfaces_are_found_by_address() -> None:
-    if sys.platform == 'linux':
-        assert launching.interface_of('127.0.0.1') == 'lo'
-    assert launching.interface_of('192.0.2.1') is None
-    assert launching.interface_of('::1') is None
-
-
-# -- what is said ------------------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------------------
 
 
 def failure(tmp_path: Path, rank: int, status: int, text: str | None = None, **extra: object) -> ProcessFailure:
@@ -386,23 +367,26 @@ def failure(tmp_path: Path, rank: int, status: int, text: str | None = None, **e
     return ProcessFailure(rank, pid=1, exitcode=status, error_file=str(file))
 
 
-def test_the_earliest_failure_counts(tmp_path: Path) -> None:
+def test_earliest_failure_is_described(tmp_path: Path) -> None:
     failures = {
         0: failure(tmp_path, 0, 1, 'lost', timestamp='5', lost_contact=True),
         1: failure(tmp_path, 1, 1, 'late', timestamp='7', lost_contact=False),
         2: failure(tmp_path, 2, 1, 'early', timestamp='6', lost_contact=False),
     }
     assert launching.first_failure(failures)[0] == 2
-    assert launching.describe(failures, in_full=False) == 'process 2 was the first to fail: early'
+    text = launching.describe(failures, with_traceback=False)
+    assert numbers(text) == [2]
+    assert text.endswith('early')
 
 
-def test_aborts_are_explained(tmp_path: Path) -> None:
+def test_abort_hints_at_the_nccl_timeout(tmp_path: Path) -> None:
     text = launching.describe({3: failure(tmp_path, 3, -signal.SIGABRT)})
-    assert text.startswith('process 3 was the first to fail: SIGABRT, as NCCL does')
+    assert numbers(text) == [3]
+    assert re.search('SIGABRT.*runtime.timeout_minutes', text)
 
 
 @pytest.mark.parametrize(
     ('status', 'expected'), [(1, 1), (2, 2), (143, 143), (130, 130), (-15, 143), (-2, 130), (-9, 1), (77, 1)]
 )
-def test_exit_statuses_mean_something(status: int, expected: int) -> None:
+def test_exit_status_of_the_launcher(status: int, expected: int) -> None:
     assert launching.exit_status(status) == expected

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from dsanet.utils import distributed
 from dsanet.utils.json_lines import read_lines
 
 
-def test_scalars_reach_tensorboard_and_json_lines_with_their_prefix(tmp_path: Path) -> None:
+def test_scalars_reach_tensorboard_and_json_lines(tmp_path: Path) -> None:
     writer = ScalarWriter(tmp_path, is_main=True)
     writer.write('train', {'loss': 2.0, 'lr': 0.1}, epoch=1, iteration=20)
     writer.write('val', {'top1': 50.0}, epoch=1, iteration=30)
@@ -26,13 +27,13 @@ def test_scalars_reach_tensorboard_and_json_lines_with_their_prefix(tmp_path: Pa
     assert [(e.step, e.value) for e in board.Scalars('val/top1')] == [(30, 50.0)]
 
 
-def test_resumed_run_rewrites_what_lies_beyond_its_start(tmp_path: Path) -> None:
+def test_resumed_run_replaces_later_lines(tmp_path: Path) -> None:
     writer = ScalarWriter(tmp_path, is_main=True)
     for iteration in (10, 20, 30):
         writer.write('train', {'loss': 1.0}, epoch=1, iteration=iteration)
     writer.close()
     with (tmp_path / 'scalars.jsonl').open('a') as file:
-        file.write('{"epoch": 1, "itera')  # the plug was pulled here
+        file.write('{"epoch": 1, "itera')  # power failure
     writer = ScalarWriter(tmp_path, is_main=True, iteration=20)
     writer.write('train', {'loss': 0.5}, epoch=1, iteration=30)
     writer.close()
@@ -43,19 +44,19 @@ def test_resumed_run_rewrites_what_lies_beyond_its_start(tmp_path: Path) -> None
     assert [(e.step, e.value) for e in board.Scalars('train/loss')] == [(10, 1.0), (20, 1.0), (30, 0.5)]
 
 
-def test_validation_that_will_be_repeated_is_written_once(tmp_path: Path) -> None:
+def test_repeated_validation_is_written_once(tmp_path: Path) -> None:
     with ScalarWriter(tmp_path, is_main=True) as writer:
         writer.write('train', {'loss': 1.0}, epoch=1, iteration=10)
         writer.write('val', {'top1': 50.0}, epoch=1, iteration=10)
-    for validated, left in ((True, 2), (False, 1)):
+    for validated, num_lines in ((True, 2), (False, 1)):
         ScalarWriter(tmp_path, is_main=True, iteration=10, validated=validated).close()
-        assert len(read_lines(tmp_path / 'scalars.jsonl')) == left
+        assert len(read_lines(tmp_path / 'scalars.jsonl')) == num_lines
 
 
 @pytest.mark.parametrize(
-    ('rank', 'text'), [('0', "error: it's x\n"), ('1', "error: it's x\n"), ('2', 'error of process 2 on ')]
+    ('rank', 'text'), [('0', "error: it's x\n$"), ('1', "error: it's x\n$"), ('2', "error .*2 .*: it's x\n$")]
 )
-def test_mistakes_are_one_line(
+def test_usage_errors_are_one_line(
     rank: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv('RANK', rank)
@@ -63,21 +64,20 @@ def test_mistakes_are_one_line(
     with pytest.raises(SystemExit, match='^2$'), plain_errors():
         raise KeyError("it's x")
     error = capsys.readouterr().err
-    assert error.startswith(text)
-    assert error.count('\n') == 1
+    assert re.match(text, error)
 
 
-def test_mistakes_of_one_process_of_many_are_left_to_the_launcher(
+def test_launched_process_reports_usage_error_to_launcher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
     with pytest.raises(SystemExit, match='^2$'), plain_errors():
-        raise ValueError('so not')
+        raise ValueError('x')
     assert capsys.readouterr().err == ''
-    assert json.loads((tmp_path / 'error.json').read_text())['message']['message'] == 'error: so not'
+    assert json.loads((tmp_path / 'error.json').read_text())['message']['message'] == 'error: x'
 
 
-def test_other_processes_write_nothing(tmp_path: Path) -> None:
+def test_other_ranks_write_no_scalars(tmp_path: Path) -> None:
     writer = ScalarWriter(tmp_path, is_main=False)
     writer.write('train', {'loss': 1.0}, epoch=1, iteration=1)
     writer.close()
@@ -85,7 +85,7 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def _leave_no_handlers() -> Iterator[None]:
+def _remove_handlers() -> Iterator[None]:
     yield
     logger = logging.getLogger('dsanet')
     for handler in list(logger.handlers):
@@ -95,8 +95,8 @@ def _leave_no_handlers() -> Iterator[None]:
     logger.propagate = True
 
 
-@pytest.mark.usefixtures('_leave_no_handlers')
-def test_log_lines_go_to_the_console_and_to_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures('_remove_handlers')
+def test_log_goes_to_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(tmp_path, is_main=True)
     logging.getLogger('dsanet.engine').info('hello')
     setup_logging(None, is_main=False)
@@ -109,8 +109,8 @@ def test_log_lines_go_to_the_console_and_to_the_file(tmp_path: Path, capsys: pyt
     assert 'not from rank 1' not in out
 
 
-@pytest.mark.usefixtures('_leave_no_handlers')
-def test_every_process_has_a_file_for_all_it_says(
+@pytest.mark.usefixtures('_remove_handlers')
+def test_every_rank_has_its_log_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, 'rank', lambda: 3)

@@ -1,4 +1,5 @@
 import logging
+import re
 
 import pytest
 import torch
@@ -28,23 +29,20 @@ def test_step_schedule_of_the_paper() -> None:
     assert [schedule.factor(e, 100) for e in epochs] == pytest.approx(expected, rel=1e-3)
 
 
-def test_warmup_is_linear_by_iteration_and_meets_the_step_inside_it() -> None:
+def test_warmup_is_linear_across_a_step() -> None:
     schedule = StepSchedule(milestones=(1,), gamma=0.5, warmup_epochs=2, warmup_start_factor=0)
     assert [schedule.factor(i / 4, 4) for i in range(9)] == pytest.approx(
         [0, 0.125, 0.25, 0.375, 0.25, 0.3125, 0.375, 0.4375, 0.5]
     )
 
 
-def test_cosine_schedule_falls_from_one_to_the_final_factor() -> None:
+def test_cosine_schedule_decays_to_final_factor() -> None:
     schedule = CosineSchedule(final_factor=0.2, warmup_epochs=2, warmup_start_factor=0.5)
     assert [schedule.factor(e, 10) for e in (0, 1, 2, 6, 10)] == pytest.approx([0.5, 0.75, 1, 0.6, 0.2])
-
-
-def test_cosine_schedule_without_warmup_starts_at_the_base_rate() -> None:
     assert CosineSchedule().factor(0, 5) == 1
 
 
-def test_learning_rate_is_the_groups_own_base_times_the_factor() -> None:
+def test_learning_rate_scales_each_groups_base() -> None:
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = torch.optim.SGD([{'params': weights[:1]}, {'params': weights[1:], 'lr': 2.0}], lr=1.0)
     set_learning_rate(optimizer, 0.5)
@@ -55,19 +53,19 @@ def test_learning_rate_is_the_groups_own_base_times_the_factor() -> None:
 @pytest.mark.parametrize(
     ('make', 'text'),
     [
-        (lambda: StepSchedule(milestones=(5, 3)), r'milestones=\(5, 3\) must ascend'),
-        (lambda: StepSchedule(milestones=(), warmup_epochs=-1), 'warmup_epochs=-1 must be at least 0'),
-        (lambda: CosineSchedule(warmup_start_factor=2), r'warmup_start_factor=2 lie in \[0, 1\]'),
-        (lambda: CosineSchedule(final_factor=-1), r'final_factor=-1 must lie in \[0, 1\]'),
+        (lambda: StepSchedule(milestones=(5, 3)), r'milestones=\(5, 3\)'),
+        (lambda: StepSchedule(milestones=(), warmup_epochs=-1), 'warmup_epochs=-1 .*0'),
+        (lambda: CosineSchedule(warmup_start_factor=2), r'warmup_start_factor=2 .*\[0, 1\]'),
+        (lambda: CosineSchedule(final_factor=-1), r'final_factor=-1 .*\[0, 1\]'),
     ],
 )
-def test_wrong_schedules_are_refused_with_text(make: object, text: str) -> None:
+def test_invalid_schedule_arguments_are_rejected(make: object, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
 
 
 def make_model() -> nn.Module:
-    """Ten parameters: convolutions with bias, norms, a module inside of a block, and a classifier."""
+    """Ten parameters: convolution with bias, norms, a module in a block, and a classifier."""
     block = nn.Module()
     block.conv = nn.Conv3d(2, 2, 1)
     block.dsa = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
@@ -78,17 +76,17 @@ def make_model() -> nn.Module:
     return model
 
 
-def as_dict(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, bool], list[str]]:
+def group_names(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, bool], list[str]]:
     return {(group.lr_multiplier, group.decays): group.names for group in group_parameters(model, cfg)}
 
 
-def test_without_settings_all_parameters_are_one_group_in_the_models_order() -> None:
+def test_default_is_one_group_in_model_order() -> None:
     model = make_model()
-    assert as_dict(model, ParametersCfg()) == {(1, True): [name for name, _ in model.named_parameters()]}
+    assert group_names(model, ParametersCfg()) == {(1, True): [name for name, _ in model.named_parameters()]}
 
 
-def test_groups_of_tsms_recipe() -> None:
-    assert as_dict(make_model(), TSM) == {
+def test_groups_of_the_tsm_recipe() -> None:
+    assert group_names(make_model(), TSM) == {
         (1, False): ['layer1.0.weight', 'layer1.0.bias', 'layer1.1.dsa.1.weight', 'layer1.1.dsa.1.bias'],
         (1, True): ['layer1.1.conv.weight', 'layer1.1.dsa.0.weight'],
         (2, False): ['layer1.1.conv.bias', 'layer1.1.dsa.0.bias'],
@@ -97,28 +95,28 @@ def test_groups_of_tsms_recipe() -> None:
     }
 
 
-def test_norms_and_biases_are_told_apart() -> None:
-    no_norms = as_dict(make_model(), ParametersCfg(decay_norms=False))[1, False]
+def test_norms_and_biases_are_distinguished() -> None:
+    no_norms = group_names(make_model(), ParametersCfg(decay_norms=False))[1, False]
     assert no_norms == ['layer1.0.weight', 'layer1.0.bias', 'layer1.1.dsa.1.weight', 'layer1.1.dsa.1.bias']
-    no_biases = as_dict(make_model(), ParametersCfg(decay_biases=False))[1, False]
+    no_biases = group_names(make_model(), ParametersCfg(decay_biases=False))[1, False]
     assert no_biases == ['layer1.1.conv.bias', 'layer1.1.dsa.0.bias', 'cls_head.fc_cls.bias']
-    attention = as_dict(nn.MultiheadAttention(2, 1), ParametersCfg(bias_lr_multiplier=3))
+    attention = group_names(nn.MultiheadAttention(2, 1), ParametersCfg(bias_lr_multiplier=3))
     assert attention[3, True] == ['in_proj_bias', 'out_proj.bias']
     shifted = ShiftedWindowAttention3d(4, [1, 2, 2], [0, 0, 0], 2)
-    without_decay = as_dict(shifted, ParametersCfg(decay_biases=False))[1, False]
+    without_decay = group_names(shifted, ParametersCfg(decay_biases=False))[1, False]
     assert without_decay == ['relative_position_bias_table', 'qkv.bias', 'proj.bias']
 
 
 @pytest.mark.parametrize('norm', NORMS)
-def test_every_norm_layer_is_known_as_one(norm: type[nn.Module]) -> None:
+def test_every_norm_layer_is_recognized(norm: type[nn.Module]) -> None:
     layer = norm(1, 2) if norm is nn.GroupNorm else norm(2)
     groups = group_parameters(layer, ParametersCfg(decay_norms=False, bias_lr_multiplier=2))
     assert all((group.lr_multiplier, group.decays) == (1, False) for group in groups)
 
 
-def test_the_key_that_reaches_furthest_and_then_the_longest_counts() -> None:
+def test_rightmost_then_longest_key_wins() -> None:
     keys = {'layer1': 2, 'layer1.1': 3, '.dsa.': 5, '1.dsa': 7, 'dsa.1': 11}
-    names = {name: m for (m, _), group in as_dict(make_model(), ParametersCfg(keys)).items() for name in group}
+    names = {name: m for (m, _), group in group_names(make_model(), ParametersCfg(keys)).items() for name in group}
     assert names == {
         'layer1.0.weight': 2,
         'layer1.0.bias': 2,
@@ -133,14 +131,14 @@ def test_the_key_that_reaches_furthest_and_then_the_longest_counts() -> None:
     }
 
 
-def test_a_key_is_whole_parts_of_a_name() -> None:
+def test_key_matches_whole_name_parts() -> None:
     model = nn.ModuleDict({'layer3': nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(11)))})
-    groups = as_dict(model, ParametersCfg({'layer3.1': 4}))
+    groups = group_names(model, ParametersCfg({'layer3.1': 4}))
     assert groups[4, True] == ['layer3.1.weight']
     assert 'layer3.10.weight' in groups[1, True]
 
 
-def test_the_name_of_a_module_stands_for_all_of_its_kind() -> None:
+def test_module_name_matches_all_its_copies() -> None:
     names = ('dsa', 'dsa_2', 'dsa_after_layer2', 'dsa_more')
     model = nn.ModuleDict({name: nn.Linear(1, 1, bias=False) for name in names})
     groups = group_parameters(model, ParametersCfg(lr_multipliers={'dsa': 2}))
@@ -150,27 +148,27 @@ def test_the_name_of_a_module_stands_for_all_of_its_kind() -> None:
     ]
 
 
-def test_frozen_parameters_are_in_no_group() -> None:
+def test_frozen_parameters_are_excluded() -> None:
     model = make_model()
     model.layer1.requires_grad_(False)
-    assert as_dict(model, TSM) == {(5, True): ['cls_head.fc_cls.weight'], (10, False): ['cls_head.fc_cls.bias']}
+    assert group_names(model, TSM) == {(5, True): ['cls_head.fc_cls.weight'], (10, False): ['cls_head.fc_cls.bias']}
 
 
 @pytest.mark.parametrize(
     ('key', 'text'),
     [
-        ('cls_hed', "has 'cls_hed', which is in the name of no trainable parameter. Did you mean 'cls_head'"),
-        ('layer1.1.das', "Did you mean 'layer1.1.dsa'"),
-        ('layer', "has 'layer', which is in the name of no trainable parameter. Did you mean 'layer1'"),
-        ('zzz', r'no trainable parameter. Names: layer1.0.weight, layer1.0.bias, layer1.1.conv.weight, \.\.\.'),
+        ('cls_hed', "'cls_hed'.*'cls_head'"),
+        ('layer1.1.das', "'layer1.1.dsa'"),
+        ('layer', "'layer'.*'layer1'"),
+        ('zzz', r'layer1.0.weight, layer1.0.bias, layer1.1.conv.weight, \.\.\.'),
     ],
 )
-def test_a_key_that_matches_nothing_is_refused_with_near_names(key: str, text: str) -> None:
-    with pytest.raises(KeyError, match=text):
+def test_unmatched_key_suggests_the_nearest_name(key: str, text: str) -> None:
+    with pytest.raises(KeyError, match=rf'parameters.lr_multipliers.*{text}'):
         group_parameters(make_model(), ParametersCfg({key: 2}))
 
 
-def test_rates_and_decay_of_tsms_recipe_through_a_schedule(caplog: pytest.LogCaptureFixture) -> None:
+def test_rates_and_decay_of_the_tsm_recipe(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, 'dsanet'):
         optimizer = build_optimizer(SGD, make_model(), TSM)
     rates = [0.01, 0.01, 0.02, 0.05, 0.1]
@@ -179,41 +177,24 @@ def test_rates_and_decay_of_tsms_recipe_through_a_schedule(caplog: pytest.LogCap
     for factor in (0.5, 0.1):
         assert set_learning_rate(optimizer, factor) == pytest.approx(0.01 * factor)
         assert [group['lr'] for group in optimizer.param_groups] == pytest.approx([r * factor for r in rates])
-    assert caplog.messages == [
-        'trainable parameters in 5 groups: 4 with lr 0.01 (x1) and weight_decay 0 (layer1.0.weight, ...); '
-        '2 with lr 0.01 (x1) and weight_decay 0.0005 (layer1.1.conv.weight, ...); '
-        '2 with lr 0.02 (x2) and weight_decay 0 (layer1.1.conv.bias, ...); '
-        '1 with lr 0.05 (x5) and weight_decay 0.0005 (cls_head.fc_cls.weight); '
-        '1 with lr 0.1 (x10) and weight_decay 0 (cls_head.fc_cls.bias)'
+    lines = caplog.messages[0].split('; ')
+    assert [re.search(r'(\d+) \D*lr (\S+) .*weight_decay (\S+) .*\(([\w.]+)', line).groups() for line in lines] == [
+        ('4', '0.01', '0', 'layer1.0.weight'),
+        ('2', '0.01', '0.0005', 'layer1.1.conv.weight'),
+        ('2', '0.02', '0', 'layer1.1.conv.bias'),
+        ('1', '0.05', '0.0005', 'cls_head.fc_cls.weight'),
+        ('1', '0.1', '0', 'cls_head.fc_cls.bias'),
     ]
 
 
-def test_one_step_moves_each_parameter_at_its_rate() -> None:
-    model = make_model()
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = build_optimizer(SGD, model, TSM)
-    for p in model.parameters():
-        p.grad = torch.ones_like(p)
-    optimizer.step()
-    for name, rate, decay in [('layer1.0.bias', 0.01, 0), ('cls_head.fc_cls.weight', 0.05, 5e-4)]:
-        expected = before[name] - rate * (1 + decay * before[name])
-        assert torch.allclose(model.get_parameter(name), expected, atol=1e-7)
-
-
-def test_nothing_to_say_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, 'dsanet'):
-        build_optimizer(SGD, make_model(), ParametersCfg())
-    assert not caplog.messages
-
-
 @pytest.mark.parametrize('cfg', [SGD, {'type': 'AdamW', 'lr': 0.01, 'weight_decay': 0.05}])
-def test_state_finds_its_parameters_under_another_grouping(cfg: dict) -> None:
+def test_state_loads_under_other_groups(cfg: dict) -> None:
     model = make_model()
     one = build_optimizer(cfg, model, ParametersCfg())
     for i, p in enumerate(model.parameters()):
         p.grad = torch.full_like(p, i + 1)
     one.step()
-    # A single group numbers as the model does: such checkpoints from before there were groups can be read.
+    # One group has the indices of the model, so a plain state_dict of torch can be loaded.
     state = optimizer_state(one, model)
     assert state == one.state_dict()
     other = build_optimizer(cfg, model, TSM)
@@ -231,7 +212,7 @@ def test_state_finds_its_parameters_under_another_grouping(cfg: dict) -> None:
     assert sorted(i for group in again['param_groups'] for i in group['params']) == list(range(10))
 
 
-def test_loading_a_state_keeps_the_present_rates_and_decay() -> None:
+def test_loading_keeps_current_rates_and_decay() -> None:
     model = make_model()
     one, other = (build_optimizer({**SGD, 'lr': rate}, model, TSM) for rate in (0.01, 0.03))
     set_learning_rate(one, 0.5)
@@ -241,9 +222,9 @@ def test_loading_a_state_keeps_the_present_rates_and_decay() -> None:
     assert [group['weight_decay'] for group in other.param_groups] == [0, 5e-4, 0, 5e-4, 0]
 
 
-def test_state_of_another_number_of_parameters_is_refused() -> None:
+def test_state_with_other_parameter_count_is_rejected() -> None:
     model = make_model()
     state = optimizer_state(build_optimizer(SGD, model, ParametersCfg()), model)
     model.layer1.requires_grad_(False)
-    with pytest.raises(ValueError, match='the optimizer had 10 parameters and has 2'):
+    with pytest.raises(ValueError, match=r'\b10\b.*\b2\b'):
         load_optimizer_state(build_optimizer(SGD, model, ParametersCfg()), model, state)

@@ -9,13 +9,13 @@ import torch
 from dsanet.engine.profiling import profile_iterations
 
 
-def test_no_profile_costs_nothing(tmp_path: Path) -> None:
+def test_no_profile_writes_nothing(tmp_path: Path) -> None:
     with profile_iterations(tmp_path, 0) as profiler:
         profiler.step()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wanted_number_of_iterations_is_recorded_behind_the_first_ones(tmp_path: Path) -> None:
+def test_requested_iterations_are_recorded(tmp_path: Path) -> None:
     with profile_iterations(tmp_path, 2) as profiler:
         for i in range(8):
             torch.ones(i + 1) + 1
@@ -27,9 +27,9 @@ def test_wanted_number_of_iterations_is_recorded_behind_the_first_ones(tmp_path:
 
 @pytest.mark.parametrize(
     ('iterations', 'text'),
-    [(8, 'profile of 5 iterations written to .*rank_0.json'), (2, 'no profile: the run ended before the first 4')],
+    [(8, r'\b5\b.*rank_0.json'), (2, r'\b4\b')],
 )
-def test_short_run_says_how_much_of_it_was_recorded(
+def test_short_run_logs_recorded_iterations(
     tmp_path: Path, iterations: int, text: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
@@ -37,4 +37,4 @@ def test_short_run_says_how_much_of_it_was_recorded(
         for _ in range(iterations):
             torch.ones(1) + 1
             profiler.step()
-    assert re.search(text, caplog.text)
+    assert re.search(text, caplog.messages[-1])

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ IDENTITY = {'checkpoint': 'abc', 'model': {'blocks': (0, 1)}, 'amp': None}
 
 
 def make_batch(number: int, multi_hot: bool = False) -> ScoredBatch:
-    """Two videos with scores of many digits."""
+    """Two videos with random scores."""
     rng = np.random.default_rng(number)
     labels = np.float32([[0, 1, 1], [1, 0, 0]]) if multi_hot else np.array([number, 1])
     return ScoredBatch(number, np.array([2 * number, 2 * number + 1]), rng.normal(size=(2, 3)).astype('f4'), labels)
@@ -41,32 +42,32 @@ def assert_same(one: list[ScoredBatch], other: list[ScoredBatch]) -> None:
 
 
 @pytest.mark.parametrize('multi_hot', [False, True])
-def test_batches_come_back_in_the_same_bits(tmp_path: Path, multi_hot: bool) -> None:
+def test_batches_are_restored_bit_identical(tmp_path: Path, multi_hot: bool) -> None:
     batches = [make_batch(number, multi_hot) for number in (0, 3, 5)]
     write(tmp_path / 'x.parts', batches)
     assert_same(read(tmp_path / 'x.parts'), batches)
 
 
-def test_nothing_is_on_disk_before_the_first_batch(tmp_path: Path) -> None:
+def test_no_folder_before_the_first_batch(tmp_path: Path) -> None:
     write(tmp_path / 'x.parts', [])
     assert not (tmp_path / 'x.parts').exists()
 
 
-def test_a_file_that_breaks_off_anywhere_keeps_every_whole_batch_and_can_be_continued(tmp_path: Path) -> None:
+def test_truncated_file_keeps_its_complete_batches(tmp_path: Path) -> None:
     batches = [make_batch(number) for number in range(3)]
     write(tmp_path, batches)
     file = tmp_path / 'rank_0.jsonl'
     content = file.read_bytes()
-    ends = [i for i, byte in enumerate(content) if byte == ord('\n')][2:]  # behind an empty line and the identity
+    ends = [i for i, byte in enumerate(content) if byte == ord('\n')][2:]  # after an empty line and the identity
     for length in range(0, len(content), 7):
         file.write_bytes(content[:length])
-        whole = sum(end <= length for end in ends)  # without its line end a line is whole all the same
+        whole = sum(end <= length for end in ends)  # a line without its newline is complete, too
         assert_same(read(tmp_path), batches[:whole])
         write(tmp_path, batches[whole:])
         assert_same(read(tmp_path), batches)
 
 
-def test_a_damaged_line_costs_its_batch_alone_and_is_told(
+def test_damaged_line_loses_only_its_batch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('dsanet.engine.result_parts.LOGGER.propagate', True)
@@ -77,12 +78,13 @@ def test_a_damaged_line_costs_its_batch_alone_and_is_told(
     lines[3] = lines[3].replace(b'0.', b'1.', 1)
     file.write_bytes(b'\n'.join(lines))
     assert_same(read(tmp_path), [batches[0], batches[2]])
-    assert '1 damaged lines left out; their batches are scored again' in caplog.text
+    assert len(caplog.messages) == 1
+    assert re.search(r'\b1\b.*rank_0.jsonl', caplog.messages[0])
 
 
-def test_results_are_neither_removed_nor_mixed_with_others_unasked(tmp_path: Path) -> None:
+def test_existing_results_require_resume(tmp_path: Path) -> None:
     write(tmp_path / 'x.parts', [make_batch(0), make_batch(1)])
-    with pytest.raises(ValueError, match=r'x.parts holds 2 finished batches .*continue it with --resume-test, or rem'):
+    with pytest.raises(ValueError, match=r'x.parts .*\b2\b.*--resume-test'):
         ResultParts(tmp_path / 'x.parts', IDENTITY).start(resume=False)
     assert_same(read(tmp_path / 'x.parts'), [make_batch(0), make_batch(1)])
 
@@ -90,21 +92,21 @@ def test_results_are_neither_removed_nor_mixed_with_others_unasked(tmp_path: Pat
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'checkpoint': 'def'}, 'another test: checkpoint was abc and is def; remove the folder'),
+        ({'checkpoint': 'def'}, 'checkpoint was abc and is def'),
         ({'amp': 'bf16'}, 'amp was None and is bf16'),
         ({'model': {'blocks': (0, 2)}}, 'model.blocks.1 was 1 and is 2'),
         ({'model': {'blocks': (0, 1), 'depth': 18}}, 'model.depth was None and is 18'),
-        ({'seed': 1}, 'another test: seed was None and is 1; remove'),
-        ({'amp': 'bf16', 'checkpoint': 'x'}, r'checkpoint was abc and is x, and 1 more things differ \(amp\)'),
+        ({'seed': 1}, 'seed was None and is 1'),
+        ({'amp': 'bf16', 'checkpoint': 'x'}, r'checkpoint was abc and is x, .*\b1\b.*\(amp\)'),
     ],
 )
-def test_results_of_another_test_are_refused_by_what_differs(tmp_path: Path, change: dict, message: str) -> None:
+def test_results_of_another_test_are_rejected(tmp_path: Path, change: dict, message: str) -> None:
     write(tmp_path, [make_batch(0)])
     with pytest.raises(ValueError, match=message):
         read(tmp_path, IDENTITY | change)
 
 
-def test_a_start_that_scored_nothing_stands_in_nobodys_way(tmp_path: Path) -> None:
+def test_file_without_batches_is_ignored(tmp_path: Path) -> None:
     write(tmp_path, [make_batch(0)])
     file = tmp_path / 'rank_0.jsonl'
     file.write_bytes(file.read_bytes().split(b'\n')[1] + b'\n')  # the identity
@@ -115,7 +117,7 @@ def test_a_start_that_scored_nothing_stands_in_nobodys_way(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize('shared', [True, False])
-def test_processes_hand_in_each_batch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
+def test_each_batch_is_restored_by_one_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
     folders = [tmp_path / ('shared' if shared else str(rank)) for rank in range(3)]
 
     def interrupted(rank: int) -> None:
@@ -148,8 +150,8 @@ def test_only_part_files_are_removed(tmp_path: Path, with_another_file: bool) ->
 
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='no /dev/full')
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
+def test_full_disk_names_the_file(tmp_path: Path) -> None:
     (tmp_path / 'rank_0.jsonl').symlink_to('/dev/full')
     parts = ResultParts(tmp_path, IDENTITY)
-    with pytest.raises(OSError, match=r'rank_0.jsonl cannot be written: No space left on device'):
+    with pytest.raises(OSError, match=r'rank_0.jsonl.*No space left on device'):
         parts.add(make_batch(0))

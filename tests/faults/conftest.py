@@ -1,4 +1,4 @@
-"""What the tests of faults share: a tiny dataset and run, started jobs, and a table of what was survived."""
+"""Shared by the fault tests: a tiny dataset and run, and started jobs."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -11,14 +11,11 @@ from tests.faults.jobs import Job
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., Job]
-Record = Callable[[str, int, str], None]
-
-_RECORDS: list[tuple[str, int, str]] = []
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start commands, which are ended with the test."""
+    """Start commands, which are ended after the test."""
     jobs: list[Job] = []
     numbers = count()
 
@@ -29,16 +26,3 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for job in jobs:
         job.stop()
-
-
-@pytest.fixture
-def record_fault() -> Record:
-    """Note what was survived: what, how often, details. Called when all assertions have held."""
-    return lambda what, times, details: _RECORDS.append((what, times, details))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _RECORDS:
-        terminalreporter.section('faults survived')
-        for what, times, details in _RECORDS:
-            terminalreporter.write_line(f'{times:3d} x {what}: {details}')

@@ -1,4 +1,4 @@
-"""Whole runs for the tests of faults: started, watched, and never left behind."""
+"""Whole runs for the fault tests: started, watched and always ended."""
 
 import os
 import re
@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 150  # seconds for whatever is waited for; the runs take a tenth of it on a quiet machine
+TIMEOUT_S = 150  # of every wait; the runs take a tenth of it on an idle machine
 
 
 class Job:
-    """A command under way, with its output.
+    """A running command and its output.
 
     Args:
-        command: what a user types.
-        output: the file for what it prints.
-        environment: variables on top of the present ones.
+        command: program and arguments.
+        output: file for stdout and stderr.
+        environment: variables added to the current ones.
     """
 
     def __init__(self, command: Sequence[object], output: Path, **environment: object) -> None:
@@ -37,19 +37,19 @@ class Job:
 
     def wait(self) -> int:
         """Return the exit status."""
-        return self.process.wait(LIMIT)
+        return self.process.wait(TIMEOUT_S)
 
     def lines(self) -> list[str]:
-        """Return what was printed, without torch's own remarks."""
+        """Return the printed lines, without the log lines of torch."""
         return [line for line in self.output.read_text().splitlines() if not re.match(r'\[?[WE]\d{4} ', line)]
 
     def wait_for(self, text: str) -> None:
-        """Wait until something has been printed."""
+        """Wait until a text has been printed."""
         wait_until(lambda: text in self.output.read_text() or self.process.poll() is not None)
         assert text in self.output.read_text(), self.output.read_text()
 
     def workers(self) -> dict[int, int]:
-        """Return the process ids of the run's processes by rank."""
+        """Return the ids of the processes by rank."""
         found = {}
         for children in Path(f'/proc/{self.process.pid}/task').glob('*/children'):
             for pid in map(int, children.read_text().split()):
@@ -59,7 +59,7 @@ class Job:
         return found
 
     def stop(self) -> None:
-        """End the launcher, which ends the processes, whatever state they are in."""
+        """Kill the launcher and its processes."""
         if self.process.poll() is None:
             for pid in self.workers().values():
                 os.kill(pid, signal.SIGKILL)
@@ -68,16 +68,8 @@ class Job:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + LIMIT
+    """Wait until a condition is true."""
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < deadline, f'waited in vain for {LIMIT} seconds'
+        assert time.monotonic() < deadline, f'nothing happened within {TIMEOUT_S} seconds'
         time.sleep(0.05)
-
-
-def is_running(pid: int) -> bool:
-    """Say whether there is a process of this number that is not just waiting to be forgotten."""
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False

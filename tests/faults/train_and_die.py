@@ -1,7 +1,7 @@
-"""dsanet train that kills itself in the middle of something: train_and_die.py MOMENT NUMBER [arguments]
+"""dsanet train that kills itself at a chosen moment: train_and_die.py MOMENT NUMBER [arguments]
 
-MOMENT is checkpoint (half of its bytes written), rename (complete, but under its temporary name), renamed, log (half of
-a line written), or validation; NUMBER is the how-manieth, from 1. On several processes rank 0 dies.
+MOMENT is checkpoint (half of its bytes written), rename (complete, but with its temporary name), renamed, log (half of
+a line written), or validation; NUMBER counts them from 1. With several processes rank 0 dies.
 """
 
 import os

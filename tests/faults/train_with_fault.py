@@ -1,7 +1,7 @@
 """dsanet train with a fault in one process: train_with_fault.py FAULT RANK PLACE NUMBER [arguments]
 
-FAULT is raise, kill (SIGKILL) or freeze (SIGSTOP). PLACE is iteration, with its number in the run from 0, or
-validation, with how many came before. It happens in the first attempt only.
+FAULT is raise, kill (SIGKILL) or freeze (SIGSTOP). PLACE is iteration or validation, NUMBER counts them from 0. The
+fault happens in the first attempt only.
 """
 
 import os

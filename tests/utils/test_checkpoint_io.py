@@ -2,12 +2,13 @@ import argparse
 import logging
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from dsanet.models.weights.loading import find_state_dict, load_weights
+from dsanet.models.weights.loading import load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 from tests.models.weights.test_loading import make_model
 
@@ -17,7 +18,7 @@ def save(content: object, file: Path) -> Path:
     return file
 
 
-def test_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / 'epoch_1.pth'
     save_atomically({'epoch': 1}, file)
 
@@ -32,14 +33,14 @@ def test_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize('share', [0.1, 0.3, 0.5, 0.7, 0.9])
-def test_flipped_bit_is_noticed(tmp_path: Path, share: float) -> None:
+def test_flipped_bit_is_detected(tmp_path: Path, share: float) -> None:
     file = tmp_path / 'x.pth'
     save_atomically({'weight': torch.rand(1000), 'other': torch.rand(3000)}, file)
     assert read_checkpoint(file).keys() == {'weight', 'other'}
     content = bytearray(file.read_bytes())
     content[int(share * len(content))] ^= 4
     file.write_bytes(content)
-    with pytest.raises(ValueError, match='x.pth cannot be read as a checkpoint .*damaged'):
+    with pytest.raises(ValueError, match='x.pth.*damaged'):
         read_checkpoint(file)
 
 
@@ -48,50 +49,41 @@ class _Hostile:
         return os.system, ('touch hacked',)
 
 
-@pytest.mark.parametrize(
-    ('data', 'text'),
-    [
-        (b'', 'cannot be read as a checkpoint'),
-        (b'<html>not found</html>', 'cannot be read as a checkpoint'),
-        (pickle.dumps(_Hostile(), protocol=2), 'cannot be read as a checkpoint'),
-    ],
-)
-def test_files_that_are_no_checkpoint_are_refused_and_run_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, text: str
+@pytest.mark.parametrize('data', [b'', b'<html>not found</html>', pickle.dumps(_Hostile(), protocol=2)])
+def test_foreign_files_are_rejected_and_run_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / 'x.pth'
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ValueError, match='x.pth'):
         read_checkpoint(file)
     save({'state_dict': _Hostile()}, file)
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ValueError, match='x.pth.*system'):
         read_checkpoint(file)
     assert not (tmp_path / 'hacked').exists()
 
 
 def save_with_code(content: dict, file: Path) -> Path:
-    """Save weights beside something that is no plain type, as training scripts do with their arguments."""
+    """Save weights with an object that is not a plain type, as training scripts do with their arguments."""
     return save({**content, 'args': argparse.Namespace(lr=0.1)}, file)
 
 
-def test_refusal_of_a_file_that_needs_code_says_why_and_names_the_flag(tmp_path: Path) -> None:
+def test_file_with_objects_is_rejected_naming_the_flag(tmp_path: Path) -> None:
     file = save_with_code({'state_dict': make_model().state_dict()}, tmp_path / 'x.pth')
-    text = rf'holds argparse.Namespace, .*runs code.* `dsanet convert {file} NEW.pth --allow-pickle`'
+    text = rf'argparse.Namespace.*`dsanet convert {file} NEW.pth --allow-pickle`'
     for read in (read_checkpoint, lambda f: load_weights(make_model(), f)):
         with pytest.raises(ValueError, match=text):
             read(file)
 
 
-def test_a_file_that_needs_code_is_read_if_that_is_allowed_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_allow_pickle_reads_objects_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = make_model()
     file = save_with_code({'state_dict': model.state_dict()}, tmp_path / 'x.pth')
     with caplog.at_level(logging.WARNING, 'dsanet'):
         report = load_weights(make_model(), file, strict=True, allow_pickle=True)
     assert len(report.matched) == len(model.state_dict())
-    assert 'holds argparse.Namespace; because of --allow-pickle' in caplog.text
+    assert re.search('argparse.Namespace.*--allow-pickle|--allow-pickle.*argparse.Namespace', caplog.text)
     caplog.clear()
     plain = save(model.state_dict(), tmp_path / 'plain.pth')
     load_weights(make_model(), plain, allow_pickle=True)
@@ -103,24 +95,22 @@ class _Unreadable:
         return int, ('no number',)
 
 
-def test_code_that_fails_is_reported_and_damaged_files_run_none(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r'cannot be read even with --allow-pickle: ValueError\(.*no number'):
+def test_failing_pickle_code_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r'x.pth.*--allow-pickle.*ValueError\(.*no number'):
         read_checkpoint(save({'state_dict': _Unreadable()}, tmp_path / 'x.pth'), allow_pickle=True)
     (tmp_path / 'y.pth').write_bytes(b'<html>not found</html>')
-    with pytest.raises(ValueError, match='cannot be read as a checkpoint of tensors and plain types'):
+    with pytest.raises(ValueError, match='y.pth'):
         read_checkpoint(tmp_path / 'y.pth', allow_pickle=True)
 
 
-def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r'there is no checkpoint .*x.pth'):
+def test_missing_file_and_wrong_content_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r'/x.pth'):
         read_checkpoint(tmp_path / 'x.pth')
-    with pytest.raises(ValueError, match='holds a list, not a checkpoint'):
+    with pytest.raises(ValueError, match='y.pth.*list'):
         read_checkpoint(save([1], tmp_path / 'y.pth'))
-    with pytest.raises(ValueError, match="no weights among the keys 'epoch'"):
-        find_state_dict({'epoch': 3})
 
 
-def test_a_text_file_gets_no_advice_to_run_code(tmp_path: Path) -> None:
+def test_text_file_error_hides_torchs_advice(tmp_path: Path) -> None:
     (tmp_path / 'x.txt').write_text('a.mp4 0\n')
     with pytest.raises(ValueError, match=r'x\.txt') as caught:
         read_checkpoint(tmp_path / 'x.txt')

@@ -8,7 +8,7 @@ from dsanet.utils.json_lines import RecordFile, read_lines
 from tests.engine.test_checkpointing import small_disk  # noqa: F401
 
 
-def test_record_keeps_what_it_is_told_to_and_goes_on_behind_a_torn_line(tmp_path: Path) -> None:
+def test_record_filters_lines_and_survives_truncation(tmp_path: Path) -> None:
     file = tmp_path / 'r.jsonl'
     record = RecordFile(file)
     assert not file.exists()
@@ -21,7 +21,7 @@ def test_record_keeps_what_it_is_told_to_and_goes_on_behind_a_torn_line(tmp_path
     assert file.read_text() == '{"i": 0}\n{"i": 2}\n{"i": 7}\n'
 
 
-def test_full_disk_costs_lines_and_is_said_once(
+def test_full_disk_loses_lines_and_warns_once(
     small_disk: Path,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -32,9 +32,9 @@ def test_full_disk_costs_lines_and_is_said_once(
     others = small_disk / 'others'
     subprocess.run(['dd', 'if=/dev/zero', f'of={others}'], capture_output=True, check=False)
     for i in (1, 2):
-        record.append({'i': i, 'long': 'x' * 5000})  # some of it fits into the page that is there
+        record.append({'i': i, 'long': 'x' * 5000})  # a part fits into the current block
     record.rewrite([{'i': 9}])
-    assert sum('has gaps: ' in message for message in caplog.messages) == 1
+    assert sum('No space left' in message for message in caplog.messages) == 1
     others.unlink()
     record.append({'i': 3})
     assert [line['i'] for line in read_lines(record.file)] == [0, 3]

@@ -1,4 +1,4 @@
-"""Processes that die with the one that started them."""
+"""Processes that end with their parent."""
 
 import multiprocessing
 import os
@@ -11,22 +11,22 @@ import pytest
 
 from dsanet.utils.processes import die_with_parent, is_alive
 
-pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='a service of the Linux kernel')
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='requires Linux')
 CONTEXT = multiprocessing.get_context('fork')
 
 
-def _wait_for_ever(parent: int, ready: Connection) -> None:
+def _wait_forever(parent: int, ready: Connection) -> None:
     die_with_parent(parent)
     ready.send(os.getpid())
     time.sleep(60)
 
 
 def _start_another(ready: Connection) -> None:
-    CONTEXT.Process(target=_wait_for_ever, args=(os.getpid(), ready)).start()
+    CONTEXT.Process(target=_wait_forever, args=(os.getpid(), ready)).start()
     time.sleep(60)
 
 
-def test_a_killed_parent_takes_its_process_along() -> None:
+def test_process_dies_with_killed_parent() -> None:
     mine, ready = CONTEXT.Pipe()
     parent = CONTEXT.Process(target=_start_another, args=(ready,))
     parent.start()
@@ -40,16 +40,16 @@ def test_a_killed_parent_takes_its_process_along() -> None:
     assert not is_alive(child)
 
 
-def test_a_parent_that_died_before_is_noticed() -> None:
+def test_process_dies_if_parent_is_already_dead() -> None:
     mine, ready = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=_wait_for_ever, args=(2**30, ready))  # no such process is its parent
+    process = CONTEXT.Process(target=_wait_forever, args=(2**30, ready))  # not the id of its parent
     process.start()
     process.join(10)
     assert process.exitcode == -signal.SIGKILL
     assert not mine.poll()
 
 
-def test_a_process_lives_until_it_ends_buried_or_not() -> None:
+def test_zombies_count_as_dead() -> None:
     assert is_alive(os.getpid())
     process = CONTEXT.Process(target=int)
     process.start()
