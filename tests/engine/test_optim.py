@@ -10,11 +10,10 @@ from dsanet.config.schema import ParametersCfg
 from dsanet.engine.optim import (
     NORMS,
     CosineSchedule,
+    OptimizerState,
     StepSchedule,
     build_optimizer,
     group_parameters,
-    load_optimizer_state,
-    optimizer_state,
     set_learning_rate,
 )
 
@@ -195,14 +194,14 @@ def test_state_loads_under_other_groups(cfg: dict) -> None:
         p.grad = torch.full_like(p, i + 1)
     one.step()
     # One group has the indices of the model, so a plain state_dict of torch can be loaded.
-    state = optimizer_state(one, model)
+    state = OptimizerState(one, model).state_dict()
     assert state == one.state_dict()
     other = build_optimizer(cfg, model, TSM)
-    load_optimizer_state(other, model, state)
+    OptimizerState(other, model).load_state_dict(state)
     for p in model.parameters():
         assert one.state[p].keys() == other.state[p].keys()
         assert all(torch.equal(one.state[p][key], other.state[p][key]) for key in one.state[p])
-    again = optimizer_state(other, model)
+    again = OptimizerState(other, model).state_dict()
     assert again['state'].keys() == state['state'].keys()
     assert all(
         torch.equal(again['state'][i][key], value)
@@ -216,7 +215,7 @@ def test_loading_keeps_current_rates_and_decay() -> None:
     model = make_model()
     one, other = (build_optimizer({**SGD, 'lr': rate}, model, TSM) for rate in (0.01, 0.03))
     set_learning_rate(one, 0.5)
-    load_optimizer_state(other, model, optimizer_state(one, model))
+    OptimizerState(other, model).load_state_dict(OptimizerState(one, model).state_dict())
     assert set_learning_rate(other, 0.1) == pytest.approx(0.003)
     assert [group['lr'] for group in other.param_groups] == pytest.approx([0.003, 0.003, 0.006, 0.015, 0.03])
     assert [group['weight_decay'] for group in other.param_groups] == [0, 5e-4, 0, 5e-4, 0]
@@ -224,7 +223,7 @@ def test_loading_keeps_current_rates_and_decay() -> None:
 
 def test_state_with_other_parameter_count_is_rejected() -> None:
     model = make_model()
-    state = optimizer_state(build_optimizer(SGD, model, ParametersCfg()), model)
+    state = OptimizerState(build_optimizer(SGD, model, ParametersCfg()), model).state_dict()
     model.layer1.requires_grad_(False)
     with pytest.raises(ValueError, match=r'\b10\b.*\b2\b'):
-        load_optimizer_state(build_optimizer(SGD, model, ParametersCfg()), model, state)
+        OptimizerState(build_optimizer(SGD, model, ParametersCfg()), model).load_state_dict(state)
