@@ -190,7 +190,7 @@ def test_type_of_another_registry_is_recognized() -> None:
 )
 def test_registry_imports_only_its_own_modules(registry: str, other: str) -> None:
     code = (
-        f'import subprocess; from dsanet.config.registry import {registry}; assert "torch" not in sys.modules; '
+        f'import sys; from dsanet.config.registry import {registry}; assert "torch" not in sys.modules; '
         f'assert {registry}.module_dict; assert not [m for m in sys.modules if m.startswith("{other}.")]'
     )
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 from dsanet.models.backbones.base import Backbone
-from dsanet.models.modules_maker.block_maker import InsertableBlock, run_modules
+from dsanet.models.modules_maker.block_maker import InsertableBlock, modules_in_forward
 
 Triple = tuple[int, int, int]  # time, height, width
 
@@ -60,12 +60,12 @@ class ResidualBlock(InsertableBlock):
         raise NotImplementedError(f'{type(self).__name__} has no residual branch')
 
     def _forward(self, x: Tensor) -> Tensor:
-        x = self.at('before_block', x)
+        x = self.apply_inserted('before_block', x)
         shortcut = x if self.downsample is None else self.downsample(x)
         branch = self.branch(x)
         if self.stochastic_depth is not None:
             branch = self.stochastic_depth(branch)
-        return self.at('after_block', self.relu(branch + shortcut))
+        return self.apply_inserted('after_block', self.relu(branch + shortcut))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N*V*U, C, T, H, W) to (N*V*U, C', T', H', W')."""
@@ -88,7 +88,7 @@ def frozen_statistics(block: nn.Module) -> Iterator[None]:
     Args:
         block: with its modules, and with those that hooks run behind them.
     """
-    norms = [m for m in run_modules(block) if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    norms = [m for m in modules_in_forward(block) if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
     for norm, name, buffer in kept:
         setattr(norm, name, buffer.clone())

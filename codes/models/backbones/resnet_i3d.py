@@ -47,11 +47,11 @@ class BasicBlock3d(ResidualBlock):
         }
 
     def branch(self, x: Tensor) -> Tensor:
-        x = self.at('before_conv1', x)
+        x = self.apply_inserted('before_conv1', x)
         x = self.relu(self.bn1(self.conv1(x)))
-        x = self.at('before_conv2', x)
+        x = self.apply_inserted('before_conv2', x)
         x = self.bn2(self.conv2(x))
-        return self.at('before_add', x)
+        return self.apply_inserted('before_add', x)
 
 
 class Bottleneck3d(ResidualBlock):
@@ -89,13 +89,13 @@ class Bottleneck3d(ResidualBlock):
         }
 
     def branch(self, x: Tensor) -> Tensor:
-        x = self.at('before_conv1', x)
+        x = self.apply_inserted('before_conv1', x)
         x = self.relu(self.bn1(self.conv1(x)))
-        x = self.at('before_conv2', x)
+        x = self.apply_inserted('before_conv2', x)
         x = self.relu(self.bn2(self.conv2(x)))
-        x = self.at('before_conv3', x)
+        x = self.apply_inserted('before_conv3', x)
         x = self.bn3(self.conv3(x))
-        return self.at('before_add', x)
+        return self.apply_inserted('before_add', x)
 
 
 # depth: (block, blocks in each of the four stages)

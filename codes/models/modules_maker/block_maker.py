@@ -42,7 +42,7 @@ _HANDED_OVER = {'in_channels': 'the channels where the module is inserted'}
 class InsertableBlock(nn.Module):
     """A residual block with named places.
 
-    A subclass fills ``place_channels`` and calls ``self.at(place, x)`` at each place of its forward.
+    A subclass fills ``place_channels`` and calls ``self.apply_inserted(place, x)`` at each place of its forward.
 
     Attributes:
         place_channels: the channels of the features at each place.
@@ -73,7 +73,7 @@ class InsertableBlock(nn.Module):
         self.inserted.setdefault(place, []).append(name)
         return name
 
-    def at(self, place: str, x: Tensor) -> Tensor:
+    def apply_inserted(self, place: str, x: Tensor) -> Tensor:
         """Pass features of shape (N*V*U, C, T, H, W) through what stands at a place; without anything, unchanged."""
         for name in self.inserted.get(place, ()):
             x = getattr(self, name)(x)
@@ -219,11 +219,11 @@ def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[
         if hasattr(backbone, key):
             raise ValueError(f'module_cfg.after: {cfg["type"]} stands behind {name!r} already')
         backbone.add_module(key, module)
-        backbone.get_submodule(name).register_forward_hook(_Follow(module, backbone.is_channels_last(name)))
+        backbone.get_submodule(name).register_forward_hook(_InsertAfterHook(module, backbone.is_channels_last(name)))
     LOGGER.info('%s inserted after %s', cfg['type'], ', '.join(names))
 
 
-class _Follow:
+class _InsertAfterHook:
     """A forward hook that passes a submodule's output on through a module.
 
     An object and no closure: copy.deepcopy of the backbone, as for an average of weights, must copy the module that
@@ -240,18 +240,18 @@ class _Follow:
         return self.module(output)
 
 
-def run_modules(block: nn.Module) -> Iterator[nn.Module]:
+def modules_in_forward(block: nn.Module) -> Iterator[nn.Module]:
     """Yield every module that a block's forward runs, those included that were inserted after its submodules."""
     for module in block.modules():
         yield module
         if module is not block:
             for hook in module._forward_hooks.values():
-                if isinstance(hook, _Follow):
+                if isinstance(hook, _InsertAfterHook):
                     yield from hook.module.modules()
 
 
 @torch.no_grad()
-def without_numbers(backbone: Backbone) -> Backbone:
+def to_meta(backbone: Backbone) -> Backbone:
     """Return a copy in eval mode on torch's meta device, where a forward pass finds shapes and computes nothing."""
     memo: dict[int, Any] = {id(tensor): tensor.to('meta') for tensor in (*backbone.parameters(), *backbone.buffers())}
     return copy.deepcopy(backbone, memo).eval()
@@ -274,7 +274,7 @@ def probe_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
     for name in names:
         if name not in submodules or not name:
             raise ValueError(f'module_cfg.after={name!r} is no submodule of the backbone.{nearest(name, submodules)}')
-    copied = without_numbers(backbone)
+    copied = to_meta(backbone)
     outputs: dict[str, list[Any]] = {name: [] for name in names}
 
     def remember(name: str) -> Any:

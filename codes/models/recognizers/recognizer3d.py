@@ -15,7 +15,7 @@ from dsanet.models.backbones.base import Backbone
 from dsanet.models.batch_augment import BatchAugment
 from dsanet.models.data_preprocessor import DataPreprocessor
 from dsanet.models.heads.base import ClsHead
-from dsanet.models.modules_maker.block_maker import check_module_cfg, insert_modules, without_numbers
+from dsanet.models.modules_maker.block_maker import check_module_cfg, insert_modules, to_meta
 from dsanet.models.weights.loading import load_weights
 
 # How the scores of a video's views become one: mean of the scores, or mean of the probabilities.
@@ -120,7 +120,7 @@ class Recognizer3D(nn.Module):
         self._check_num_snippets(num_snippets)
         height, width = self.backbone.probe_shape[-2:]
         with contextlib.suppress(RuntimeError):
-            without_numbers(self.backbone)(
+            to_meta(self.backbone)(
                 torch.zeros(num_snippets, 3, frames_per_snippet, height, width, device='meta')
             )
 

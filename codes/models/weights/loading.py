@@ -155,7 +155,7 @@ class LoadReport:
         return ', '.join(parts)
 
 
-def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], LoadReport]:
+def match_state_dict(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], LoadReport]:
     """Find the weights that fit a model, inflating flat filters.
 
     Args:
@@ -236,7 +236,7 @@ def load_weights(
     target = model.state_dict()
     weights = read_weights(file, target.keys(), allow_pickle, content)
     try:
-        loaded, report = fit(weights.state, target)
+        loaded, report = match_state_dict(weights.state, target)
     except ValueError as error:
         raise ValueError(f'{file}: {error} ({weights.origin})') from error
     if strict and (report.missing or report.unexpected or report.reinitialized):
