@@ -91,8 +91,8 @@ def test_override_values_are_literals_or_strings(text: str, value: object) -> No
 @pytest.mark.parametrize(
     ('option', 'text'),
     [
-        ('num_snipets=4', 'num_snipets .*num_snippets'),
-        ('model.cls_hed.num_classes=4', 'model.cls_hed .*cls_head'),
+        ('num_snipets=4', r'num_snipets\b.*num_snippets'),
+        ('model.cls_hed.num_classes=4', r'model\.cls_hed\b.*cls_head'),
         ('model.cls_head.num_clases=4', 'model.cls_head.num_clases .*I3DClsHead.*num_classes'),
         ('test_dataloader.dataset.pipeline.9.type=x', r'pipeline\.9\b.*0 to 3'),
         ('test_dataloader.dataset.list_file.0=x', r'list_file.*\$\{train_list\}.*train_list\.0'),
@@ -119,7 +119,7 @@ def test_override_without_equals_sign_raises(file: Path) -> None:
             "${num_classes}'",
             "${num_klasses}'",
             KeyError,
-            r'cls_head.num_classes .*\$\{num_klasses\}.*num_classes',
+            r'cls_head\.num_classes\b.*\$\{num_klasses\}.*num_classes',
         ),
         (
             "'data/x'",
