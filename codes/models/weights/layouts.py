@@ -268,7 +268,9 @@ LAYOUTS = (
     Layout("mmaction2's TSN", lambda state: is_mmaction2(state, 4), MMACTION2),
     Layout("mmaction2's I3D or SlowOnly", lambda state: is_mmaction2(state, 5), MMACTION2),
     Layout("MVFNet's release", has_key(r'\.conv1\.shift_conv\.weight$'), from_release),
-    Layout('the 2021 release', has_key(r'^layer\d\.\d+\.(block|net)\.|\.conv1\.net\.|^cls_head\.new_fc\.'), from_release),
+    Layout(
+        'the 2021 release', has_key(r'^layer\d\.\d+\.(block|net)\.|\.conv1\.net\.|^cls_head\.new_fc\.'), from_release
+    ),
     Layout(
         "PyTorchVideo's ResNet",
         has_key(r'^blocks\.\d+\.res_blocks\.0\.branch2\.conv_a\.weight$'),
