@@ -160,7 +160,7 @@ def test_mixed_frames_stay_channels_last(options: dict, shape: tuple[int, ...]) 
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'mixup_alpha': 0, 'cutmix_alpha': 0}, 'mixup_alpha=0 .*cutmix_alpha=0'),
+        ({'mixup_alpha': 0, 'cutmix_alpha': 0}, r'mixup_alpha=0\b.*cutmix_alpha=0'),
         ({'mixup_alpha': -1.0}, 'mixup_alpha=-1.0'),
         ({'prob': 0.0}, r'prob=0.0 .*\(0, 1\]'),
         ({'prob': 1.1}, r'prob=1.1 .*\(0, 1\]'),

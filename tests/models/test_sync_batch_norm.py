@@ -15,7 +15,7 @@ from dsanet.config.registry import MODELS, build
 from dsanet.engine.optim import NORMS
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.modules_maker.block_maker import insert_modules
-from dsanet.models.sync_batch_norm import ON_CPU, SyncBatchNorm3d, convert_sync_batch_norm
+from dsanet.models.sync_batch_norm import CPU_CLASSES, SyncBatchNorm3d, convert_sync_batch_norm
 from dsanet.utils import distributed
 from tests.engine.conftest import make_config
 
@@ -182,8 +182,8 @@ def test_conversion_changes_the_class_only() -> None:
     assert {key: id(value) for key, value in model.state_dict(keep_vars=True).items()} == tensors
     for name, module in model.named_modules():
         assert flags[name] == (module.training, [p.requires_grad for p in module.parameters()])
-        assert type(module) not in ON_CPU
-    norms = [module for module in model.modules() if type(module) in ON_CPU.values()]
+        assert type(module) not in CPU_CLASSES
+    norms = [module for module in model.modules() if type(module) in CPU_CLASSES.values()]
     assert len(norms) == len([m for m in network().modules() if isinstance(m, _BatchNorm)])
     assert all(isinstance(norm, NORMS) for norm in norms)  # so that parameters.decay_norms applies to them
     model.eval()

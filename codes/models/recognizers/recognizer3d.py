@@ -120,9 +120,7 @@ class Recognizer3D(nn.Module):
         self._check_num_snippets(num_snippets)
         height, width = self.backbone.probe_shape[-2:]
         with contextlib.suppress(RuntimeError):
-            to_meta(self.backbone)(
-                torch.zeros(num_snippets, 3, frames_per_snippet, height, width, device='meta')
-            )
+            to_meta(self.backbone)(torch.zeros(num_snippets, 3, frames_per_snippet, height, width, device='meta'))
 
     def forward(self, inputs: Tensor, label: Tensor | None = None) -> Tensor | dict[str, Tensor]:
         """Score videos, or compute the loss if labels are given.
