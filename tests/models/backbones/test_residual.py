@@ -8,7 +8,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsanet.models.backbones.r2plus1d import R2Plus1D
-from dsanet.models.backbones.residual import ResidualBackbone, ResidualBlock, conv3d, frozen_statistics, linear_rates
+from dsanet.models.backbones.residual import (
+    ResidualBackbone,
+    ResidualBlock,
+    conv3d,
+    frozen_statistics,
+    stochastic_depth_rates,
+)
 from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import BasicBlock3d, Bottleneck3d, ResNet_I3D
 from dsanet.models.backbones.resnet_tsm import ResNetTSM
@@ -33,7 +39,7 @@ def test_shortcut_has_weights_only_if_shapes_differ() -> None:
 
 
 def test_stochastic_depth_rises_in_equal_steps() -> None:
-    assert linear_rates(0.4, 4) == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert stochastic_depth_rates(0.4, 4) == pytest.approx([0.1, 0.2, 0.3, 0.4])
     backbone = ResNet_I3D(18, base_channels=4, stochastic_depth=0.8)
     rates = [block.stochastic_depth.p for stage in backbone.stages for block in stage]
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
