@@ -36,7 +36,7 @@ model = dict(
         blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
     ),
 )
-# A validation video may have several labels, which mean average precision counts; a training video has one.
+# Validation videos can have several labels, all used by mean average precision; training videos have one.
 val_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 test_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 metrics = [dict(type='MeanAveragePrecision')]

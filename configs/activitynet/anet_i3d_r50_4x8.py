@@ -27,7 +27,7 @@ model = dict(
     average_views='prob',  # mean average precision ranks videos, which needs probabilities
     module_cfg=None,
 )
-# A validation video may have several labels, which mean average precision counts; a training video has one.
+# Validation videos can have several labels, all used by mean average precision; training videos have one.
 val_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 test_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 metrics = [dict(type='MeanAveragePrecision')]

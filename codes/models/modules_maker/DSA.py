@@ -128,7 +128,7 @@ class DSA(nn.Module):
             kernel: (N*V, C1, L).
 
         Returns:
-            (N*V, U, C1, T, H, W); snippet u holds sum_k kernel[k] * snippets[u + k - L // 2].
+            (N*V, U, C1, T, H, W); snippet u is sum_k kernel[k] * snippets[u + k - L // 2].
         """
         band = nn.functional.pad(kernel, (0, 1))[..., self.tap]  # (N*V, C1, U, U)
         return torch.einsum('ncuj,njcthw->nucthw', band, snippets)  # (N*V, U, C1, T, H, W)

@@ -253,7 +253,7 @@ def load_weights(
         LOGGER.warning('%d backbone weights not in %s, randomly initialized (e.g. %s)', len(random), file, random[0])
     module = weights.layout.module
     if module and not any(type(part).__name__ == module for part in model.modules()):
-        LOGGER.warning('%s is of a network with %s, but this model has none', file, module)
+        LOGGER.warning('%s is of a network with %s, which this model does not have', file, module)
     for text in check_input_assumptions(model, weights):
         LOGGER.warning('%s: %s', file, text)
     return report
