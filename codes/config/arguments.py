@@ -72,7 +72,7 @@ def check_arguments(
         raise KeyError(f'{path}.{missing[0]} is required by {name}. Allowed: {", ".join(allowed)}')
     hints = type_hints(function)
     for key in keys:
-        if key in hints and not slot_of(hints[key]).bases and not _fits(cfg[key], hints[key]):
+        if key in hints and not get_slot(hints[key]).bases and not _matches(cfg[key], hints[key]):
             wanted = hints[key].__name__ if _is_class(hints[key]) else str(hints[key])
             raise ValueError(f'{path}.{key}={cfg[key]!r} has the wrong type: {name} expects {wanted}')
 
@@ -91,7 +91,7 @@ class Slot(NamedTuple):
     is_optional: bool
 
 
-def slot_of(hint: Any) -> Slot:
+def get_slot(hint: Any) -> Slot:
     """Return the slot of an argument with this annotation."""
     parts = _parts(hint)
     wanted = [part for part in parts if part is not NoneType]
@@ -109,7 +109,7 @@ def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def is_described(value: Any) -> bool:
+def is_object_config(value: Any) -> bool:
     """Return whether a config value describes an object: a dict with a ``type``."""
     return isinstance(value, Mapping) and 'type' in value
 
@@ -128,17 +128,17 @@ def _is_object(hint: Any) -> bool:
     return _is_class(hint) and hint.__module__ not in ('builtins', 'collections.abc')
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _matches(value: Any, hint: Any) -> bool:
     """Return whether a config value matches an annotation; True for annotations that are not handled here."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
+        return any(_matches(value, part) for part in parts)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin in (Sequence, list, tuple):
-        return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
+        return isinstance(value, list | tuple) and all(_matches(item, parts[0]) for item in value)
     if _is_object(hint):
-        return is_described(value)
+        return is_object_config(value)
     return isinstance(value, hint) if _is_class(hint) else True

@@ -33,7 +33,7 @@ def import_modules(names: Any, folders: Iterable[Path] = ()) -> None:
     sys.meta_path.append(finder)
     try:
         for name in names:
-            _import(name, finder.places)
+            _import(name, finder.folders)
     finally:
         sys.meta_path.remove(finder)
 
@@ -41,20 +41,20 @@ def import_modules(names: Any, folders: Iterable[Path] = ()) -> None:
 class _Finder(MetaPathFinder):
     """Finds top-level modules in additional folders, after all other finders."""
 
-    def __init__(self, places: list[str]) -> None:
-        self.places = places
+    def __init__(self, folders: list[str]) -> None:
+        self.folders = folders
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        return PathFinder.find_spec(fullname, self.places, target) if path is None else None
+        return PathFinder.find_spec(fullname, self.folders, target) if path is None else None
 
 
-def _import(name: str, places: list[str]) -> None:
+def _import(name: str, folders: list[str]) -> None:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f'{name}.'.startswith(f'{error.name}.'):
             raise ValueError(f'imports: {name} failed{_place(error)}: {error}') from error
-        raise ValueError(f'imports: module {name} is not installed and not in {" or ".join(places)}') from error
+        raise ValueError(f'imports: module {name} is not installed and not in {" or ".join(folders)}') from error
     except (Exception, SystemExit) as error:
         raise ValueError(f'imports: {name} failed{_place(error)}: {type(error).__name__}: {error}') from error
 

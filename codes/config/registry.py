@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from dsanet.config.arguments import Slot, check_arguments, is_described, nearest, slot_of, type_hints
+from dsanet.config.arguments import Slot, check_arguments, get_slot, is_object_config, nearest, type_hints
 from dsanet.config.mmaction2 import EQUIVALENTS
 
 T = TypeVar('T', bound=Callable[..., Any])
@@ -25,12 +25,12 @@ class Registry:
 
     Args:
         kind: for messages, such as 'model'.
-        homes: modules of this package that register the classes when imported.
+        locations: modules of this package that register the classes when imported.
     """
 
-    def __init__(self, kind: str, *homes: str) -> None:
+    def __init__(self, kind: str, *locations: str) -> None:
         self.kind = kind
-        self._homes = homes
+        self._locations = locations
         self._classes: dict[str, Any] = {}
 
     def register_module(self, module: Any = None) -> Any:
@@ -52,8 +52,8 @@ class Registry:
     @property
     def module_dict(self) -> dict[str, Any]:
         """All classes by name."""
-        for home in self._homes:
-            importlib.import_module(home)
+        for location in self._locations:
+            importlib.import_module(location)
         return self._classes
 
 
@@ -73,7 +73,7 @@ REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, OPTIMIZERS, SCHEDULES, TRAC
 
 # Functions that sections configure, by section, with the arguments that the framework passes.
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
-_HOME_OF_FUNCTIONS = 'dsanet.datasets.loader'
+_FUNCTIONS_MODULE = 'dsanet.datasets.loader'
 
 
 def configured_by(*sections: str, given: Sequence[str] = ()) -> Callable[[T], T]:
@@ -91,12 +91,12 @@ def configured_by(*sections: str, given: Sequence[str] = ()) -> Callable[[T], T]
     return register
 
 
-def find_class(
+def get_class(
     cfg: Any,
     registry: Registry,
     path: str,
     kind: str | None = None,
-    fits: Callable[[Any], bool] = lambda cls: True,
+    is_allowed: Callable[[Any], bool] = lambda cls: True,
 ) -> Callable[..., Any]:
     """Return the class of ``cfg['type']``.
 
@@ -105,7 +105,7 @@ def find_class(
         registry: the registry of the class.
         path: full path of ``cfg`` in the config.
         kind: the expected kind, for messages; None for the registry's kind.
-        fits: returns whether a registered class is allowed.
+        is_allowed: returns whether a registered class is allowed.
 
     Raises:
         TypeError: ``cfg`` is not a dict.
@@ -114,18 +114,18 @@ def find_class(
     """
     kind = kind or registry.kind
     classes = registry.module_dict
-    fitting = sorted(name for name, cls in classes.items() if fits(cls))
-    allowed = f'Allowed: {", ".join(fitting)}'
+    allowed_names = sorted(name for name, cls in classes.items() if is_allowed(cls))
+    allowed = f'Allowed: {", ".join(allowed_names)}'
     if not isinstance(cfg, Mapping):
         raise TypeError(f"{path} must be a dict with a 'type', got {cfg!r}")
     if 'type' not in cfg:
         raise KeyError(f"{path} must have a 'type', the name of a registered {kind}. {allowed}")
     name = cfg['type'] if isinstance(cfg['type'], str) else repr(cfg['type'])
     if name in classes:
-        if name not in fitting:
+        if name not in allowed_names:
             raise ValueError(f'{path}.type={name!r} is not a {kind}. {allowed}')
         return classes[name]
-    hint = nearest(name, fitting)
+    hint = nearest(name, allowed_names)
     if name in EQUIVALENTS:
         hint = f' For {name} of mmaction2 use {EQUIVALENTS[name]}.'
     elif others := [other.kind for other in REGISTRIES if name in other.module_dict]:
@@ -139,7 +139,7 @@ def check_function_section(cfg: Any, section: str) -> None:
     """Check a section against the arguments of the function that it configures (:func:`configured_by`)."""
     if not isinstance(cfg, Mapping):
         raise TypeError(f'{section} must be a dict, got {cfg!r}')
-    importlib.import_module(_HOME_OF_FUNCTIONS)
+    importlib.import_module(_FUNCTIONS_MODULE)
     function, given = _FUNCTIONS[section]
     check_arguments(function, cfg, section, given)
 
@@ -161,7 +161,7 @@ def check(cfg: Any, registry: Registry, path: str, given: Iterable[str] = (), ba
         if key in raw:
             raw[key](value, f'{path}.{key}')
         elif key != 'type':
-            _map_objects(value, slot_of(hints.get(key)), registry, f'{path}.{key}', _check_object)
+            _map_objects(value, get_slot(hints.get(key)), registry, f'{path}.{key}', _check_object)
 
 
 def _check_object(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...]) -> None:
@@ -190,7 +190,7 @@ def _build(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...], **gi
     cls = _find(cfg, registry, path, bases)
     raw, hints = getattr(cls, 'raw_arguments', {}), type_hints(cls)
     arguments = {
-        key: value if key in raw else _map_objects(value, slot_of(hints.get(key)), registry, f'{path}.{key}', _build)
+        key: value if key in raw else _map_objects(value, get_slot(hints.get(key)), registry, f'{path}.{key}', _build)
         for key, value in cfg.items()
         if key != 'type'
     }
@@ -204,9 +204,9 @@ def _build(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...], **gi
 
 def _find(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...]) -> Callable[..., Any]:
     if not bases:
-        return find_class(cfg, registry, path)
+        return get_class(cfg, registry, path)
     kind = ' or '.join(base.__name__ for base in bases)
-    return find_class(cfg, registry, path, kind, lambda cls: isinstance(cls, type) and issubclass(cls, bases))
+    return get_class(cfg, registry, path, kind, lambda cls: isinstance(cls, type) and issubclass(cls, bases))
 
 
 def _map_objects(
@@ -220,11 +220,11 @@ def _map_objects(
     registry = next((base.registry for base in slot.bases if hasattr(base, 'registry')), registry)
     if isinstance(value, list | tuple) and (slot.is_list or not slot.bases):
         return type(value)(
-            function(item, registry, f'{path}.{i}', slot.bases) if slot.bases or is_described(item) else item
+            function(item, registry, f'{path}.{i}', slot.bases) if slot.bases or is_object_config(item) else item
             for i, item in enumerate(value)
         )
     if slot.bases and slot.is_list and not (value is None and slot.is_optional):
         raise TypeError(f"{path} must be a list of dicts with a 'type', got {value!r}")
-    if is_described(value) or slot.bases and not (value is None and slot.is_optional):
+    if is_object_config(value) or slot.bases and not (value is None and slot.is_optional):
         return function(value, registry, path, slot.bases)
     return value

@@ -165,9 +165,9 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
         if average == 'score' and results.activation != first.activation:
             kinds = f'{first.activation} and {results.activation}'
             raise ValueError(f"{first.name} and {results.name} have scores for {kinds}; use average='prob'")
-        places = _match(first, results)
+        positions = _match(first, results)
         values = results.probabilities() if average == 'prob' else results.scores.astype(np.float64)
-        fused += values[places] * (weight / sum(weights))
+        fused += values[positions] * (weight / sum(weights))
     activation = 'none' if average == 'prob' else first.activation
     return Results(' + '.join(r.name for r in tests), first.paths, first.labels, fused.astype(np.float32), activation)
 
@@ -179,19 +179,19 @@ def _match(first: Results, other: Results) -> list[int]:
         raise ValueError(f'{both} have {first.scores.shape[1]} and {other.scores.shape[1]} classes')
     if first.is_multi_hot != other.is_multi_hot:
         raise ValueError(f'{both} cannot be combined: one has one label per video, the other multi-hot labels')
-    place_of = {path: place for place, path in enumerate(other.paths)}
+    position_of = {path: position for position, path in enumerate(other.paths)}
     for results in (first, other):
         if duplicates := sorted(path for path, number in Counter(results.paths).items() if number > 1):
             raise ValueError(f'{results.name} has duplicate videos: {_few(duplicates)}')
     for has, lacks in ((first, other), (other, first)):
         if missing := sorted(set(has.paths) - set(lacks.paths)):
             raise ValueError(f'{len(missing)} videos are in {has.name} but not in {lacks.name}: {_few(missing)}')
-    places = [place_of[path] for path in first.paths]
-    same = (first.labels == other.labels[places]).reshape(len(places), -1).all(axis=1)  # (n,)
+    positions = [position_of[path] for path in first.paths]
+    same = (first.labels == other.labels[positions]).reshape(len(positions), -1).all(axis=1)  # (n,)
     if not same.all():
         different = [first.paths[i] for i in np.flatnonzero(~same)]
         raise ValueError(f'{both} have different labels for {len(different)} videos: {_few(different)}')
-    return places
+    return positions
 
 
 def _few(names: Sequence[str]) -> str:

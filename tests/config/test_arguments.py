@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dsanet.config.arguments import UnknownArgument, check_arguments, nearest, slot_of
+from dsanet.config.arguments import UnknownArgument, check_arguments, get_slot, nearest
 from dsanet.config.registry import check_function_section
 
 
@@ -85,7 +85,7 @@ class Part:
     ],
 )
 def test_slot_follows_the_annotation(hint: Any, slot: tuple) -> None:
-    assert slot_of(hint) == slot
+    assert get_slot(hint) == slot
 
 
 def test_renamed_option_names_the_new_one() -> None:

@@ -36,7 +36,7 @@ def test_format_is_that_of_ruff(tmp_path: Path) -> None:
     subprocess.run([sys.executable, '-m', 'ruff', 'format', *options], check=True)
 
 
-def test_type_comes_first_and_short_values_share_a_line() -> None:
+def test_type_is_first_and_short_values_inline() -> None:
     loss = {'class_weights': (1.0, 2.0), 'type': 'FocalLoss'}
     assert format_config({'metrics': [], 'loss': loss, 'parameters': {'lr_multipliers': {'.dsa.': 2}}}) == (
         'metrics = []\n'

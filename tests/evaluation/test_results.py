@@ -252,7 +252,7 @@ def test_class_table_by_hand() -> None:
     assert class_table(make(scores), names) == expected
 
 
-def test_class_table_of_multi_hot_labels_has_average_precision() -> None:
+def test_class_table_of_multi_hot_labels() -> None:
     table = class_table(make(labels=MULTI_HOT), ['run', 'walk', 'jump'])
     assert [(row['name'], row['videos']) for row in table] == [('run', 2), ('walk', 1), ('jump', 3)]
     # run: ranks c, a (correct, 1/2), d (correct, 2/3), b

@@ -155,7 +155,7 @@ def test_bfloat16_is_computed_in_float32(shares: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize('name', ['1d', '2d', '3d', 'no momentum', 'no statistics', 'eval', 'network'])
-def test_one_process_is_bit_identical_to_plain_norms(name: str) -> None:
+def test_one_process_equals_plain_norms(name: str) -> None:
     plain = run_twice(*make_case(name))
     module, x, weight = make_case(name)
     synced = run_twice(convert_sync_batch_norm(module, CPU), x, weight)
@@ -163,7 +163,7 @@ def test_one_process_is_bit_identical_to_plain_norms(name: str) -> None:
     assert all(torch.equal(synced[key], value) for key, value in plain.items())
 
 
-def test_group_of_one_is_bit_identical_to_plain_norms(tmp_path: Path) -> None:
+def test_group_of_one_equals_plain_norms(tmp_path: Path) -> None:
     plain = run_twice(*make_case('3d'))
     module, x, weight = make_case('3d')
     dist.init_process_group('gloo', f'file://{tmp_path}/group', rank=0, world_size=1)

@@ -37,7 +37,7 @@ class DSA(nn.Module):
     channels share it. Its batch norm has one row per video and channel.
     """
 
-    tap: Tensor
+    tap_index: Tensor
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class DSA(nn.Module):
         # Index of the kernel weight from snippet j to snippet u: j - u + L // 2, or L for the zero after the kernel.
         snippet = torch.arange(num_snippets)
         tap = snippet[None, :] - snippet[:, None] + kernel_size // 2  # (U, U)
-        self.register_buffer('tap', tap.where((tap >= 0) & (tap < kernel_size), kernel_size), persistent=False)
+        self.register_buffer('tap_index', tap.where((tap >= 0) & (tap < kernel_size), kernel_size), persistent=False)
 
     def extra_repr(self) -> str:
         return f'num_snippets={self.num_snippets}, channels={self.channels}, residual={self.residual}'
@@ -130,7 +130,7 @@ class DSA(nn.Module):
         Returns:
             (N*V, U, C1, T, H, W); snippet u is sum_k kernel[k] * snippets[u + k - L // 2].
         """
-        band = nn.functional.pad(kernel, (0, 1))[..., self.tap]  # (N*V, C1, U, U)
+        band = nn.functional.pad(kernel, (0, 1))[..., self.tap_index]  # (N*V, C1, U, U)
         return torch.einsum('ncuj,njcthw->nucthw', band, snippets)  # (N*V, U, C1, T, H, W)
 
     def num_macs(self, x: Tensor) -> int:

@@ -179,6 +179,6 @@ class Recognizer3D(nn.Module):
             expected = getattr(module, 'num_snippets', num_snippets)
             if expected != num_snippets:
                 raise ValueError(
-                    f'the data have num_snippets={num_snippets}, but {type(module).__name__} in {name} has '
+                    f'the data have num_snippets={num_snippets} per view, but {type(module).__name__} in {name} has '
                     f'num_snippets={expected}'
                 )

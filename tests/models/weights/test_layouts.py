@@ -95,7 +95,7 @@ def release_tsm_names(key: str) -> tuple[str, str]:
 
 
 def pytorchvideo_names(stages: tuple[int, ...]) -> Names:
-    """Give the names of ``create_resnet``; ``stages`` are the places of the four stages among its blocks."""
+    """Give the names of ``create_resnet``; ``stages`` are the numbers of the four stages among its blocks."""
 
     def names(key: str) -> tuple[str, str]:
         if key == 'conv1':
