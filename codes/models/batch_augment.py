@@ -62,11 +62,11 @@ class MixupCutmix(BatchAugment):
 
         Args:
             frames: normalized (N, V, U, C, T, H, W).
-            label: classes (N,), or class weights (N, K).
+            label: classes (N,), or soft labels (N, K).
             num_classes: K.
 
         Returns:
-            Frames of the same shape and memory format, and class weights (N, K).
+            Frames of the same shape and memory format, and soft labels (N, K).
         """
         target = one_hot(label, num_classes)  # (N, K)
         if torch.rand(()) >= self.prob:

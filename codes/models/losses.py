@@ -12,18 +12,18 @@ from dsanet.config.registry import MODELS
 
 
 def check_targets(scores: Tensor, label: Tensor) -> None:
-    """Raise ValueError unless labels are classes (N,) int64 or float class weights (N, K) for scores (N, K)."""
+    """Raise ValueError unless labels are classes (N,) int64 or float soft labels (N, K) for scores (N, K)."""
     is_class = label.dim() == 1 and not label.is_floating_point() and len(label) == len(scores)
-    is_weights = label.shape == scores.shape and label.is_floating_point()
-    if not (is_class or is_weights):
+    is_soft = label.shape == scores.shape and label.is_floating_point()
+    if not (is_class or is_soft):
         raise ValueError(
-            f'labels {tuple(label.shape)} {label.dtype} must be int64 classes (N,) or float weights (N, K) for scores '
+            f'labels {tuple(label.shape)} {label.dtype} must be int64 (N,) or float (N, K) for scores '
             f'{tuple(scores.shape)}'
         )
 
 
 def one_hot(label: Tensor, num_classes: int) -> Tensor:
-    """Return classes (N,) as float32 weights (N, K); return weights (N, K) unchanged."""
+    """Return classes (N,) as float32 soft labels (N, K); return soft labels unchanged."""
     return label if label.dim() == 2 else nn.functional.one_hot(label, num_classes).float()
 
 
@@ -86,7 +86,7 @@ class CrossEntropyLoss(_WeightedLoss):
         self.label_smoothing = label_smoothing
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of scores (N, K) with classes (N,) or class weights (N, K)."""
+        """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
         check_targets(scores, label)
         if self.class_weights is not None:
             label = one_hot(label, scores.shape[1])  # (N, K); makes torch divide by N, not by the sum of weights
@@ -111,7 +111,7 @@ class FocalLoss(_WeightedLoss):
         self.gamma = gamma
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of scores (N, K) with classes (N,) or class weights (N, K)."""
+        """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
         check_targets(scores, label)
         target = one_hot(label, scores.shape[1])  # (N, K)
         if self.class_weights is not None:

@@ -47,7 +47,7 @@ class ClsHead(nn.Module):
         raise NotImplementedError(f'{type(self).__name__} has no forward')
 
     def loss(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of scores (N, K) with classes (N,) or class weights (N, K)."""
+        """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
         return self.criterion(scores, label)
 
     def probabilities(self, scores: Tensor) -> Tensor:

@@ -176,7 +176,7 @@ def _insert_into_blocks(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
             block.insert(place, build(arguments, MODELS, 'module_cfg', **given))
             where.append(f'layer{i + 1}.{j}')
     if not where:
-        raise ValueError(f'module_cfg.blocks={cfg["blocks"]!r} selects no block; set module_cfg=None for none')
+        raise ValueError(f'module_cfg.blocks={cfg["blocks"]!r} selects no block; to insert nothing use module_cfg=None')
     LOGGER.info('Inserted %s %s in %d blocks: %s', cfg['type'], place, len(where), ', '.join(where))
 
 
@@ -190,7 +190,7 @@ def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[
     arguments = _module_arguments(cfg)
     names = _names(cfg)
     if not names:
-        raise ValueError('module_cfg.after is empty; set module_cfg=None for none')
+        raise ValueError('module_cfg.after is empty; to insert nothing use module_cfg=None')
     for name in names:
         given: dict[str, Any] = {'in_channels': channels[name]}
         # Not inside a residual branch, so the input is added, as after a whole block.

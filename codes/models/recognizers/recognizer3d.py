@@ -122,7 +122,7 @@ class Recognizer3D(nn.Module):
 
         Args:
             inputs: uint8 frames (N, V, U, C, T, H, W).
-            label: classes (N,) int64 or class weights (N, K) float32, for training and validation losses.
+            label: classes (N,) int64 or soft labels (N, K) float32, for training and validation losses.
 
         Returns:
             Without labels: scores (N, K), averaged over views by ``average_views``.

@@ -43,7 +43,7 @@ class Layout:
         name: for messages.
         recognize: returns whether weights have this layout; their keys have no ``backbone.`` prefix.
         translate: renames weights to our keys. Its second argument is the set of keys of the model to load into, if
-            known, because some networks exist twice here. Keys without the prefix ``backbone.`` or ``cls_head.`` are
+            known, as some networks have two implementations. Keys without the prefix ``backbone.`` or ``cls_head.`` are
             not used by our models. Raises ValueError for a network that is not supported.
         expects: normalization that the networks were trained with, if it differs from our default.
         find_strides: infers the temporal strides of the networks, by name of our option. Weights of networks with

@@ -95,7 +95,7 @@ def read_weights(
 
     Args:
         file: a checkpoint.
-        target: keys of the model to load into, for networks that exist twice here.
+        target: keys of the model to load into, for networks with two implementations here.
         allow_pickle: as for :func:`read_checkpoint`.
         content: of the file, if it has been read already.
 
