@@ -1,13 +1,13 @@
-"""DSANet: training, testing and using video action recognizers.
+"""DSANet: train, test and use video action recognizers.
 
-The names in ``__all__`` are public and stay as they are; everything else may change.
+The names in ``__all__`` are the stable public API; everything else may change.
 
 >>> import dsanet
 >>> dsanet.list_models('kinetics/dsanet_*')
 ['kinetics/dsanet_mvfnet_r50_4x8', 'kinetics/dsanet_r101_4x8', ...]
 >>> model = dsanet.build_model('kinetics/r50_e100_s1_8')
 
-Letters and names, the same in every config, docstring and shape comment of this package:
+Letters and names in all configs, docstrings and shape comments:
 
 ======  =======================  ==============================================================
 letter  name in code and config  meaning
@@ -15,14 +15,14 @@ letter  name in code and config  meaning
 N       batch size               videos in a batch
 V       ``num_views``            test views of a video: temporal groups x spatial crops;
                                  1 in training
-U       ``num_snippets``         snippets that DSA relates to each other inside one view
+U       ``num_snippets``         snippets of one view, which DSA relates to each other
 T       ``frames_per_snippet``   frames of one snippet, ``frame_interval`` apart
 C, H, W channels, height, width
 K       ``num_classes``
 L       ``kernel_size``          length of the DSA kernel along U
 ======  =======================  ==============================================================
 
-Every view, reshape and permute ends with the shape that it makes, such as ``# (N*V, U, C, T, H, W)``.
+Every view, reshape and permute has a comment with its resulting shape, such as ``# (N*V, U, C, T, H, W)``.
 """
 
 import importlib
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        # Imported on first use: `import dsanet` alone does not wait for torch, and the command line starts quickly.
+        # Imported on first use, because torch is slow to import: `import dsanet` and the command line start fast.
         if name not in __all__:
             raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
         return getattr(importlib.import_module('dsanet.apis'), name)

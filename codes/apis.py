@@ -1,4 +1,4 @@
-"""DSANet from Python: the models of configs, and predictions with a trained one. Import these names from ``dsanet``.
+"""The Python API: models of configs, and predictions with a trained one. Import these names from ``dsanet``.
 
 >>> from dsanet import build_model, inference_recognizer, init_recognizer
 >>> build_model('kinetics/r50_e100_s1_8')(frames).shape  # (N, V, U, C, T, H, W) -> (N, K)
@@ -39,10 +39,10 @@ __all__ = [
 
 
 def list_models(pattern: str = '*') -> list[str]:
-    """Return the names of the configs that come with DSANet, sorted.
+    """Return the sorted names of the configs of DSANet.
 
     Args:
-        pattern: which ones, with the wildcards of a shell, such as ``'*tsm*'``.
+        pattern: shell pattern of the names, such as ``'*tsm*'``.
     """
     return list_configs(pattern)
 
@@ -59,7 +59,7 @@ def build_model(
             drawn from torch's generator.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: as ``load_config``; with ``pretrained``, also as ``load_weights``.
+        FileNotFoundError, KeyError, ValueError: an error in the config or in the weights file.
     """
     model = build(load_config(config, options)['model'], MODELS, 'model')
     if pretrained:
@@ -69,13 +69,13 @@ def build_model(
 
 @dataclass(frozen=True)
 class LoadedRecognizer:
-    """A recognizer in eval mode with what it takes to feed it.
+    """A recognizer in eval mode with its preprocessing.
 
     Args:
         model: the recognizer.
-        pipeline: the steps of the config's test dataset, so that a file is seen as in a test.
+        pipeline: the pipeline of the config's test dataset, so that a file is processed as in a test.
         class_names: names by class number; the numbers as text if the checkpoint has no names.
-        device: where the model is.
+        device: device of the model.
     """
 
     model: Recognizer3D
@@ -90,23 +90,22 @@ def init_recognizer(
     device: str = 'cpu',
     options: Iterable[str] = (),
 ) -> LoadedRecognizer:
-    """Load a trained recognizer, from a checkpoint alone or from a config and weights.
+    """Load a trained recognizer from a checkpoint of ours, or from a config and weights.
 
     Args:
-        config: the config that the weights belong to, as for :func:`build_model`; or, alone, a checkpoint of ours,
-            which holds its config.
-        checkpoint: weights that fit the config to the last key.
+        config: the config of the weights, as for :func:`build_model`; or a checkpoint of ours, which includes its
+            config.
+        checkpoint: weights for all parameters of the config's model.
         device: such as 'cpu' or 'cuda:0'.
         options: overrides as for ``--cfg-options``, such as ``['model.average_views=prob']``.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: as ``load_config`` and ``load_weights``; or a checkpoint alone that
-            holds no config.
+        FileNotFoundError, KeyError, ValueError: an error in the config or the weights, or a checkpoint without config.
     """
     given: str | Path | Mapping[str, Any] | None = config
     if checkpoint is None:
         if not isinstance(config, str | Path):
-            raise ValueError('a loaded config needs a checkpoint')
+            raise ValueError('init_recognizer requires a checkpoint in addition to a loaded config')
         given, checkpoint = None, config
     content = read_checkpoint(checkpoint)
     loaded = config_for_checkpoint(checkpoint, content, given, options)
@@ -127,19 +126,19 @@ def init_recognizer(
 
 @torch.no_grad()
 def inference_recognizer(recognizer: LoadedRecognizer, path: str | Path) -> list[tuple[str, float]]:
-    """Classify one video file, with the same views as in a test.
+    """Classify one video file with the same views as in a test.
 
     Args:
         recognizer: from :func:`init_recognizer`.
         path: the video.
 
     Returns:
-        (class name, probability) for every class, the most probable first.
+        (class name, probability) of every class, the most probable first.
 
     Raises:
-        FileNotFoundError, ValueError, RuntimeError: the video is missing or cannot be read.
+        FileNotFoundError, ValueError, RuntimeError: the video does not exist or cannot be read.
     """
-    # The label is not known and not used; the collate function wants one.
+    # The label is not used, but collate requires one.
     record = {'path': str(path), 'label': -1, 'index': 0, 'rng': np.random.default_rng(0)}
     batch = collate([recognizer.pipeline(record)])
     scores = recognizer.model(batch['inputs'])[0]  # (K,)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches the image ResNets that training starts from into this folder, checks them, and goes on with what a broken
-# connection left. See README.md beside it.
+# Downloads the image ResNets for initialization into this folder and checks them. Interrupted downloads are resumed.
+# See README.md in this folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -12,14 +12,14 @@ usage() {
 usage: bash pretrained/download_imgnet.sh MODEL...
 
 MODEL is one of
-  18 34 50 101 152         torchvision's ResNets, first weights (IMAGENET1K_V1), which the configs name
+  18 34 50 101 152         torchvision's ResNets, first weights (IMAGENET1K_V1), used by the configs
   50-v2 101-v2 152-v2      the same networks, trained longer (IMAGENET1K_V2)
-  mvfnet50 mvfnet101       those of MVFNet's release: resnet50.pth and resnet101.pth
+  mvfnet50 mvfnet101       MVFNet's release: resnet50.pth and resnet101.pth
   NAME-XXXXXXXX.pth        any file of torchvision, such as r2plus1d_18-91a641e6.pth
 
 Environment
-  TORCHVISION_URL, MVFNET_URL   a mirror: the address without the file's name
-  MVFNET50_SHA256, MVFNET101_SHA256   checksums that you trust; MVFNet publishes none
+  TORCHVISION_URL, MVFNET_URL   mirror: the URL without the file name
+  MVFNET50_SHA256, MVFNET101_SHA256   expected checksums; MVFNet publishes none
 TEXT
 }
 
@@ -54,12 +54,12 @@ sha256() {
     fi
 }
 
-# What a file's checksum must begin with; nothing if that is not known.
+# Print the expected start of a file's checksum; nothing if it is unknown.
 expected() {
     local file=$1 given=$2
     if [[ -n $given ]]; then
         given=$(tr '[:upper:]' '[:lower:]' <<<"$given")
-        [[ $given =~ ^[0-9a-f]{64}$ ]] || fail "the checksum $given given for $file is no SHA-256 of 64 digits"
+        [[ $given =~ ^[0-9a-f]{64}$ ]] || fail "invalid checksum $given for $file: a SHA-256 has 64 hex digits"
         echo "$given"
     elif [[ -f $file.sha256 ]]; then
         cut -d' ' -f1 "$file.sha256"
@@ -75,23 +75,23 @@ is_right() {
     [[ $actual == "$2"* ]]
 }
 
-# Fetch an address into a file, going on behind what is there.
+# Download a URL to a file, and resume if the file exists.
 fetch() {
     local url=$1 part=$2 status=0 code
     if ! command -v curl >/dev/null; then
-        command -v wget >/dev/null || fail 'neither curl nor wget is installed'
-        wget -nv -c -O "$part" "$url" || fail "$url did not arrive completely; run this again to go on with it"
+        command -v wget >/dev/null || fail 'curl or wget is required'
+        wget -nv -c -O "$part" "$url" || fail "download of $url is incomplete; run the command again to resume"
         return
     fi
     code=$(curl -fL -# --connect-timeout 30 --retry 3 -C - -o "$part" -w '%{http_code}' "$url") || status=$?
-    # 33: the server sends whole files only. 416: there is nothing behind what we have, so that must be wrong.
+    # 33: the server does not support ranges. 416: our file is as long as the remote one or longer, so it is wrong.
     if [[ -s $part && ($status == 33 || $code == 416) ]]; then
-        echo "$url cannot be resumed; starting over"
+        echo "cannot resume $url, restarting"
         rm -f "$part"
         status=0
         curl -fL -# --connect-timeout 30 --retry 3 -o "$part" "$url" || status=$?
     fi
-    [[ $status == 0 ]] || fail "$url did not arrive completely (curl: $status); run this again to go on with it"
+    [[ $status == 0 ]] || fail "download of $url is incomplete (curl: $status); run the command again to resume"
 }
 
 download() {
@@ -99,30 +99,30 @@ download() {
     wanted=$(expected "$file" "$given")
     if [[ -f $file ]]; then
         is_right "$file" "$wanted" ||
-            fail "pretrained/$file is there, but its checksum does not begin with $wanted; remove it"
-        echo "pretrained/$file is there already"
+            fail "checksum of the existing pretrained/$file does not start with $wanted; remove the file"
+        echo "pretrained/$file already exists"
         return
     fi
-    # A part may be whole: the connection broke behind the last byte, or somebody stopped the check.
+    # The part can be complete, if the script was stopped before the check.
     if [[ -z $wanted ]] || ! is_right "$part" "$wanted"; then
         [[ ! -s $part ]] || was_resumed=1
         fetch "$url" "$part"
     fi
     if [[ -n $was_resumed ]] && ! is_right "$part" "$wanted"; then
-        echo "$part was no beginning of $file; starting over"
+        echo "$part does not belong to $file, restarting"
         rm -f "$part"
         fetch "$url" "$part"
     fi
     if ! is_right "$part" "$wanted"; then
         rm -f "$part"
-        fail "$url has another checksum than $wanted...; what arrived is removed, nothing else is changed"
+        fail "wrong checksum of $url, expected $wanted...; the download was removed"
     fi
     if [[ -z $wanted ]]; then
-        echo "nobody publishes a checksum of $file; that of this first download is kept in pretrained/$file.sha256:"
+        echo "no published checksum of $file; saving that of this first download to pretrained/$file.sha256:"
         echo "$(sha256 "$part")  $file" | tee "$file.sha256"
     fi
     mv "$part" "$file"
-    echo "pretrained/$file is complete"
+    echo "saved pretrained/$file"
 }
 
 if [[ $# == 0 || $1 == -h || $1 == --help ]]; then
@@ -130,7 +130,7 @@ if [[ $# == 0 || $1 == -h || $1 == --help ]]; then
     exit 0
 fi
 for model in "$@"; do
-    file_of "$model" >/dev/null || fail "$model is none of the models; without arguments this lists them"
+    file_of "$model" >/dev/null || fail "unknown model $model; run without arguments for a list"
 done
 for model in "$@"; do
     file=$(file_of "$model")

@@ -1,4 +1,4 @@
-"""Every page below configs/: its lab note, its costs, and its network, built and trained for one step."""
+"""Every config below configs/: its header, its costs, and one training step of its network."""
 
 import inspect
 import re
@@ -20,14 +20,14 @@ from dsanet.engine.optim import build_optimizer
 from dsanet.models.summary import find_input_shape
 
 ROOT = Path(__file__).parents[1]
-PAGES = find_configs()
-VARIATIONS = [(page, options) for page in PAGES for options in find_variations(page)]
-NAMES = [' '.join([str(page.relative_to(ROOT / 'configs')), *options]) for page, options in VARIATIONS]
+CONFIGS = find_configs()
+VARIATIONS = [(file, options) for file in CONFIGS for options in find_variations(file)]
+NAMES = [' '.join([str(file.relative_to(ROOT / 'configs')), *options]) for file, options in VARIATIONS]
 TABLE = (ROOT / 'docs' / 'model_costs.md').read_text()
 
 
 def relates_snippets(value: Any) -> bool:
-    """Say whether something in a model's config lets the snippets of a video see each other."""
+    """Return whether a part of a model config relates the snippets of a video to each other."""
     if isinstance(value, Mapping):
         # The weights of a DSA kernel sum to 1, so one of length 1 is the identity.
         own = value.get('type') in ('V4D', 'TRNHead') or value.get('type') == 'DSA' and value.get('kernel_size', 3) > 1
@@ -41,64 +41,64 @@ def rows_of_table() -> dict[tuple[str, str], str]:
     return {(fields[1].strip(), fields[2].strip()): line for line in lines if (fields := line.split('|'))}
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
-def test_note_and_config_agree_on_the_batch(page: Path) -> None:
+@pytest.mark.parametrize('file', CONFIGS, ids=lambda file: file.stem)
+def test_header_states_the_batch_size(file: Path) -> None:
     pattern = r'^Batch +(\d+) (?:GPU|process)(?:e?s)? x (\d+) videos(?: x (\d+) batches)?'
-    processes, batch_size, batches = re.search(pattern, page.read_text(), re.M).groups(default='1')
-    config = load_config(page)
+    processes, batch_size, batches = re.search(pattern, file.read_text(), re.M).groups(default='1')
+    config = load_config(file)
     assert config['train_dataloader']['batch_size'] == int(batch_size)
     assert config['train_cfg'].get('accumulate', 1) == int(batches)
     assert config['train_cfg']['base_batch_size'] == int(processes) * int(batch_size) * int(batches)
 
 
-def test_pages_have_different_names() -> None:
-    """The work dir is called after the page, so two pages of one name would write into each other's."""
-    stems = [page.stem for page in PAGES]
+def test_config_names_are_unique() -> None:
+    """Two configs with one name would write into the same work dir."""
+    stems = [file.stem for file in CONFIGS]
     assert len(set(stems)) == len(stems)
 
 
-def test_the_table_of_costs_has_a_line_for_every_page_and_variation() -> None:
+def test_cost_table_has_every_config_and_variation() -> None:
     assert TABLE.startswith(TABLE_HEAD)
     wanted = {
-        (str(page.relative_to(ROOT / 'configs')), ' '.join(f'`{option}`' for option in options))
-        for page, options in VARIATIONS
+        (str(file.relative_to(ROOT / 'configs')), ' '.join(f'`{option}`' for option in options))
+        for file, options in VARIATIONS
     }
     assert set(rows_of_table()) == wanted
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
-def test_lab_notes_state_the_costs_of_the_table(page: Path) -> None:
-    text = ' '.join(page.read_text().split())
-    name = str(page.relative_to(ROOT / 'configs'))
+@pytest.mark.parametrize('file', CONFIGS, ids=lambda file: file.stem)
+def test_header_states_the_costs(file: Path) -> None:
+    text = ' '.join(file.read_text().split())
+    name = str(file.relative_to(ROOT / 'configs'))
     costs = [row.split('|')[4:6] for (config, _), row in rows_of_table().items() if config == name]
-    found = re.findall(r'([\d.]+) M parameters, ([\d.]+) GMACs a view', text)
-    assert found, f'{name} does not state its costs: ... M parameters, ... GMACs a view'
+    found = re.findall(r'([\d.]+) M parameters, ([\d.]+) GMACs per view', text)
+    assert found, f'{name} does not state its costs: ... M parameters, ... GMACs per view'
     for stated in found:
         # Half a unit of the last digit, and of the last one in the table.
         digits = [len(number.partition('.')[2]) for number in stated]
         limits = [0.5 * 10 ** -digits[0] + 1e-9, 0.5 * 10 ** -digits[1] + 0.0005 + 1e-9]
         wanted = [(int(params.replace(',', '')) / 1e6, float(gmacs)) for params, gmacs in costs]
         fits = [all(abs(float(s) - w) <= e for s, w, e in zip(stated, w2, limits, strict=True)) for w2 in wanted]
-        assert any(fits), f'{name} says {stated}, the table {costs}'
+        assert any(fits), f'{name} has {stated}, the table has {costs}'
 
 
-# What no page sets, and why it is there all the same.
-SET_BY_NO_PAGE = {
-    # About a run and its machine, not about the experiment: for the command line.
+# Options that no config sets, and the reason why they exist.
+SET_BY_NO_CONFIG = {
+    # About the run and its machine, not the experiment: set on the command line.
     'train_cfg': {'sync_bn', 'scale_lr', 'max_nonfinite'},
-    'runtime': {'deterministic', 'on_save_error', 'timeout_minutes', 'find_unused_parameters', 'compile', 'trackers'},
+    'runtime': {'deterministic', 'timeout_minutes', 'find_unused_parameters', 'compile', 'trackers'},
     'WandbTracker': {'project', 'name', 'entity'},
     'MlflowTracker': {'experiment', 'tracking_uri', 'name'},
-    # ResNetTSM, which pages use, makes the module and has its option under the same name.
+    # ResNetTSM, which configs use, builds the module and has the same option.
     'TemporalShift': {'shift_div'},
 }
-# TenCrop is TSN's test; the pages of 2D networks have three crops like the others, to be comparable.
-USED_BY_NO_PAGE = {'WandbTracker', 'MlflowTracker', 'TemporalShift', 'TenCrop'}
+# TenCrop is TSN's test; our configs of 2D networks use three crops like the others, to be comparable.
+USED_BY_NO_CONFIG = {'WandbTracker', 'MlflowTracker', 'TemporalShift', 'TenCrop'}
 OURS = (DATASETS, MODELS, METRICS, SCHEDULES, TRACKERS, TRANSFORMS)
 
 
 def find_used_options() -> dict[str, set[str]]:
-    """Return for each class, and each section, the options that some page sets."""
+    """Return the options that the configs set, by class and section."""
     used: dict[str, set[str]] = {}
 
     def collect(name: str, value: Any) -> None:
@@ -110,13 +110,13 @@ def find_used_options() -> dict[str, set[str]]:
             for item in value:
                 collect(name, item)
 
-    for page in PAGES:
-        collect('', load_config(page))
+    for file in CONFIGS:
+        collect('', load_config(file))
     return used
 
 
-def test_every_option_is_set_by_a_page_or_has_a_reason() -> None:
-    """Options of a base class count for all its children."""
+def test_every_option_is_set_by_a_config() -> None:
+    """Options of a base class count for all subclasses."""
     used = find_used_options()
     unset: dict[str, set[str]] = {}
     for name, cls in {'train_cfg': TrainCfg, 'runtime': RuntimeCfg, 'parameters': ParametersCfg}.items():
@@ -127,28 +127,28 @@ def test_every_option_is_set_by_a_page_or_has_a_reason() -> None:
             relatives = [other for other in registry.module_dict.values() if family & set(other.__mro__)]
             known = set().union(*(used.get(other.__name__, ()) for other in relatives))
             unset[name] = set(inspect.signature(cls).parameters) - known - {'in_channels'}  # of its place
-    assert {name: options for name, options in unset.items() if options} == SET_BY_NO_PAGE
-    assert {name for registry in OURS for name in registry.module_dict} - used.keys() == USED_BY_NO_PAGE
+    assert {name: options for name, options in unset.items() if options} == SET_BY_NO_CONFIG
+    assert {name for registry in OURS for name in registry.module_dict} - used.keys() == USED_BY_NO_CONFIG
 
 
-def test_mean_average_precision_ranks_videos_by_what_compares_them() -> None:
-    """Not by scores before softmax, to which any number may be added for a whole video."""
+def test_mean_average_precision_uses_probabilities() -> None:
+    """Scores before softmax cannot be compared between videos."""
     ranking = []
-    for page in PAGES:
-        config = load_config(page)
+    for file in CONFIGS:
+        config = load_config(file)
         if any(metric['type'] == 'MeanAveragePrecision' for metric in config['metrics']):
             loss = MODELS.module_dict[config['model']['cls_head'].get('loss', {}).get('type', 'CrossEntropyLoss')]
             averages_prob = config['model'].get('average_views') == 'prob'
-            assert averages_prob or loss.activation == 'sigmoid', f"{page.name} needs average_views='prob'"
-            ranking.append(page.parent.name)
+            assert averages_prob or loss.activation == 'sigmoid', f"{file.name} needs average_views='prob'"
+            ranking.append(file.parent.name)
     assert sorted(ranking) == ['activitynet', 'activitynet', 'custom']
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize(('page', 'options'), VARIATIONS, ids=NAMES)
-def test_costs_are_those_of_the_table(page: Path, options: list[str]) -> None:
-    row = cost_row(page, options)
-    assert row in TABLE, f'write the table anew: dsanet summary --table; now {row}'
+@pytest.mark.parametrize(('file', 'options'), VARIATIONS, ids=NAMES)
+def test_costs_equal_the_table(file: Path, options: list[str]) -> None:
+    row = cost_row(file, options)
+    assert row in TABLE, f'update the table with dsanet summary --table; expected {row}'
 
 
 @pytest.fixture
@@ -160,11 +160,9 @@ def few_threads() -> Any:
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize(('page', 'options'), VARIATIONS, ids=NAMES)
-def test_network_trains_a_step_and_knows_the_order_of_snippets_if_it_should(
-    page: Path, options: list[str], few_threads: None
-) -> None:
-    config = load_config_with_classes(page, options, num_classes=2)
+@pytest.mark.parametrize(('file', 'options'), VARIATIONS, ids=NAMES)
+def test_network_trains_and_uses_snippet_order(file: Path, options: list[str], few_threads: None) -> None:
+    config = load_config_with_classes(file, options, num_classes=2)
     num_snippets, frames, _, _ = find_input_shape(config)
     torch.manual_seed(0)
     model = build(config['model'], MODELS, 'model')
@@ -175,7 +173,7 @@ def test_network_trains_a_step_and_knows_the_order_of_snippets_if_it_should(
 
 
 def check_step(model: nn.Module, config: Mapping[str, Any], inputs: Tensor) -> None:
-    """Run one step as the config's optimizer does; every trainable weight has a gradient, and the step moves some."""
+    """Train one step with the config's optimizer: all trainable weights get a gradient, some change."""
     dataset = config['train_dataloader']['dataset']
     label = torch.tensor([0, model.num_classes - 1])
     if dataset.get('multi_hot') is not None:
@@ -199,13 +197,13 @@ def check_step(model: nn.Module, config: Mapping[str, Any], inputs: Tensor) -> N
 
 @torch.no_grad()
 def check_order(model: nn.Module, inputs: Tensor, mixes: bool) -> None:
-    """Reverse the snippets: scores change if the network relates snippets, and by no more than rounding if not."""
+    """Reverse the snippets: scores change only if the network relates snippets."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = None  # the mean over all batches: of the one below
+            module.momentum = None  # average over all batches, here one
             module.reset_running_stats()
     model.train()
-    for module in model.modules():  # so that nothing is dropped while the statistics are taken
+    for module in model.modules():  # so that dropout is off during the pass for the statistics
         if not isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.training = False
     model(inputs)
@@ -215,4 +213,4 @@ def check_order(model: nn.Module, inputs: Tensor, mixes: bool) -> None:
             nn.init.normal_(parameter, std=0.1 / parameter[0].numel() ** 0.5)
     scores, turned = model(inputs), model(inputs.flip(2))
     change = ((scores - turned).abs().max() / scores.std()).item()
-    assert (change > 1e-4) if mixes else (change < 1e-5), f'the order changes the scores by {change} of their spread'
+    assert (change > 1e-4) if mixes else (change < 1e-5), f'reversing changes the scores by {change} of their std'

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(shutil.which('curl') is None, reason='needs curl
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files``; ``cut`` breaks each answer off after so many bytes."""
+    """Serves ``files``; closes the connection after ``cut`` bytes."""
 
     def __init__(self) -> None:
         super().__init__(('127.0.0.1', 0), Handler)
@@ -76,7 +76,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the script, which puts files beside itself."""
+    """A folder with the script, which downloads into its own folder."""
     folder = tmp_path / 'pretrained'
     folder.mkdir()
     shutil.copy(SCRIPT, folder)
@@ -101,21 +101,20 @@ def files(folder: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in folder.iterdir() if f.name != SCRIPT.name}
 
 
-def test_a_file_arrives_is_checked_and_is_not_fetched_twice(server: Server, folder: Path, download: Download) -> None:
+def test_file_is_downloaded_once(server: Server, folder: Path, download: Download) -> None:
     done = download(NAME)
     assert done.returncode == 0, done.stderr
-    assert f'pretrained/{NAME} is complete' in done.stdout
+    assert f'pretrained/{NAME}' in done.stdout
     assert files(folder) == {NAME: DATA}
-    assert f'pretrained/{NAME} is there already' in download(NAME).stdout
+    assert f'pretrained/{NAME}' in download(NAME).stdout
     assert server.answers == [(200, len(DATA))]
 
 
-def test_a_broken_download_goes_on_where_it_stopped(server: Server, folder: Path, download: Download) -> None:
+def test_interrupted_download_resumes(server: Server, folder: Path, download: Download) -> None:
     server.cut = 70_000
     broken = download(NAME)
     assert broken.returncode == 1
-    assert 'did not arrive completely' in broken.stderr
-    assert 'run this again to go on with it' in broken.stderr
+    assert f'{server.url}/{NAME}' in broken.stderr
     assert files(folder) == {f'{NAME}.part': DATA[:70_000]}
     server.cut = None
     assert download(NAME).returncode == 0
@@ -123,53 +122,48 @@ def test_a_broken_download_goes_on_where_it_stopped(server: Server, folder: Path
     assert server.answers == [(200, len(DATA)), (206, len(DATA) - 70_000)]
 
 
-def test_a_part_that_is_whole_is_not_fetched_again(server: Server, folder: Path, download: Download) -> None:
+def test_complete_part_is_not_downloaded_again(server: Server, folder: Path, download: Download) -> None:
     (folder / f'{NAME}.part').write_bytes(DATA)
     assert download(NAME).returncode == 0
     assert files(folder) == {NAME: DATA}
     assert server.answers == []
 
 
-def test_without_ranges_the_download_starts_over(server: Server, folder: Path, download: Download) -> None:
+def test_server_without_ranges_restarts_the_download(server: Server, folder: Path, download: Download) -> None:
     server.takes_ranges = False
     (folder / f'{NAME}.part').write_bytes(DATA[:70_000])
     done = download(NAME)
     assert done.returncode == 0, done.stderr
-    assert 'cannot be resumed; starting over' in done.stdout
+    assert f'{server.url}/{NAME}' in done.stdout
     assert files(folder) == {NAME: DATA}
 
 
 @pytest.mark.parametrize('takes_ranges', [True, False])
-@pytest.mark.parametrize('length', [10, len(DATA)])
-def test_a_part_of_something_else_starts_over(
+@pytest.mark.parametrize('length', [10, len(DATA), len(DATA) + 5])
+def test_part_of_another_file_restarts_the_download(
     server: Server, folder: Path, download: Download, takes_ranges: bool, length: int
 ) -> None:
     server.takes_ranges = takes_ranges
     (folder / f'{NAME}.part').write_bytes(b'x' * length)
     done = download(NAME)
     assert done.returncode == 0, done.stderr
-    assert 'starting over' in done.stdout
+    assert NAME in done.stdout
     assert files(folder) == {NAME: DATA}
 
 
-def test_a_part_behind_the_end_of_the_file_starts_over(folder: Path, download: Download) -> None:
-    (folder / f'{NAME}.part').write_bytes(b'x' * (len(DATA) + 5))
-    done = download(NAME)
-    assert done.returncode == 0, done.stderr
-    assert files(folder) == {NAME: DATA}
-
-
-def test_a_wrong_checksum_is_refused_and_the_file_removed(server: Server, folder: Path, download: Download) -> None:
+def test_wrong_checksum_removes_the_file(server: Server, folder: Path, download: Download) -> None:
     server.files[NAME] = DATA + b'!'
     done = download(NAME)
     assert done.returncode == 1
-    assert f'has another checksum than {NAME[5:13]}...; what arrived is removed' in done.stderr
+    assert re.search(rf'{NAME}\b.*{NAME[5:13]}\.\.\.', done.stderr)
     assert files(folder) == {}
     (folder / NAME).write_bytes(b'damaged later')
-    assert f'{NAME} is there, but its checksum does not begin with {NAME[5:13]}' in download(NAME).stderr
+    again = download(NAME)
+    assert again.returncode == 1
+    assert f'pretrained/{NAME}' in again.stderr
 
 
-def test_a_missing_file_keeps_what_was_there(server: Server, folder: Path, download: Download) -> None:
+def test_missing_file_keeps_the_part(server: Server, folder: Path, download: Download) -> None:
     server.files.clear()
     (folder / f'{NAME}.part').write_bytes(DATA[:10])
     done = download(NAME)
@@ -178,37 +172,34 @@ def test_a_missing_file_keeps_what_was_there(server: Server, folder: Path, downl
     assert files(folder) == {f'{NAME}.part': DATA[:10]}
 
 
-def test_the_first_download_of_mvfnets_is_remembered(server: Server, folder: Path, download: Download) -> None:
+def test_checksum_of_first_mvfnet_download_is_kept(server: Server, folder: Path, download: Download) -> None:
     server.files['resnet50.pth'] = DATA
     checksum = hashlib.sha256(DATA).hexdigest()
     done = download('mvfnet50')
     assert done.returncode == 0, done.stderr
-    assert 'nobody publishes a checksum of resnet50.pth' in done.stdout
     assert checksum in done.stdout
     assert files(folder) == {'resnet50.pth': DATA, 'resnet50.pth.sha256': f'{checksum}  resnet50.pth\n'.encode()}
-    assert 'is there already' in download('mvfnet50').stdout
+    assert download('mvfnet50').returncode == 0
 
     (folder / 'resnet50.pth').unlink()
     server.files['resnet50.pth'] = DATA + b'!'
     done = download('mvfnet50')
-    assert f'has another checksum than {checksum}' in done.stderr
+    assert checksum in done.stderr
     assert files(folder).keys() == {'resnet50.pth.sha256'}
 
 
-def test_a_given_checksum_goes_before_trust(server: Server, folder: Path, download: Download) -> None:
+def test_given_checksum_is_checked(server: Server, folder: Path, download: Download) -> None:
     server.files['resnet101.pth'] = DATA
     wrong = download('mvfnet101', MVFNET101_SHA256='0' * 64)
-    assert 'has another checksum than 0000' in wrong.stderr
-    assert 'is no SHA-256 of 64 digits' in download('mvfnet101', MVFNET101_SHA256='0' * 8).stderr
+    assert '0' * 64 in wrong.stderr
+    assert 'SHA-256' in download('mvfnet101', MVFNET101_SHA256='0' * 8).stderr
     assert files(folder) == {}
     done = download('mvfnet101', MVFNET101_SHA256=hashlib.sha256(DATA).hexdigest().upper())
     assert done.returncode == 0, done.stderr
     assert files(folder) == {'resnet101.pth': DATA}
 
 
-def test_without_arguments_the_models_are_listed_and_others_are_refused(
-    server: Server, folder: Path, download: Download
-) -> None:
+def test_models_are_listed_and_unknown_ones_rejected(server: Server, folder: Path, download: Download) -> None:
     listed = download()
     assert listed.returncode == 0
     for word in ('18 34 50 101 152', '50-v2', 'mvfnet101', 'TORCHVISION_URL', 'MVFNET50_SHA256'):
@@ -216,14 +207,14 @@ def test_without_arguments_the_models_are_listed_and_others_are_refused(
     for model in ('51', 'resnet50.pth', f'../{NAME}'):
         done = download(NAME, model)
         assert done.returncode == 1
-        assert f'{model} is none of the models' in done.stderr
+        assert model in done.stderr
     assert files(folder) == {}
     assert server.answers == []
 
 
 @pytest.mark.skipif(shutil.which('wget') is None, reason='needs wget')
 @pytest.mark.parametrize('takes_ranges', [True, False])
-def test_wget_serves_where_there_is_no_curl(
+def test_wget_is_used_without_curl(
     server: Server, folder: Path, download: Download, tmp_path: Path, takes_ranges: bool
 ) -> None:
     tools = tmp_path / 'bin'
@@ -238,10 +229,10 @@ def test_wget_serves_where_there_is_no_curl(
     assert server.answers[0] == ((206, len(DATA) - 70_000) if takes_ranges else (200, len(DATA)))
     (tools / 'wget').unlink()
     (folder / NAME).unlink()
-    assert 'neither curl nor wget is installed' in download(NAME, PATH=str(tools)).stderr
+    assert re.search('curl.*wget', download(NAME, PATH=str(tools)).stderr)
 
 
-def test_names_are_those_of_torchvision_and_are_documented() -> None:
+def test_file_names_match_torchvision_and_readme() -> None:
     text, readme = SCRIPT.read_text(), SCRIPT.with_name('README.md').read_text()
     for depth in (18, 34, 50, 101, 152):
         weights = torchvision.models.get_model_weights(f'resnet{depth}')

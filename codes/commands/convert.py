@@ -37,7 +37,7 @@ def _convert(args: argparse.Namespace) -> None:
     from dsanet.config.registry import MODELS, build
     from dsanet.inference.loading import config_for_checkpoint
     from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN
-    from dsanet.models.weights.loading import fit, read_weights
+    from dsanet.models.weights.loading import match_state_dict, read_weights
     from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 
     if args.target.exists():
@@ -62,7 +62,7 @@ def _convert(args: argparse.Namespace) -> None:
     skipped = [key for key in weights.state if key not in state]
     print(f'{args.source}: {weights.origin}')
     if model is not None:
-        print(f'{args.config}: {fit(state, model)[1]}')
+        print(f'{args.config}: {match_state_dict(state, model)[1]}')
     content: dict[str, object] = {'state_dict': state}
     if weights.class_names is not None:
         content['class_names'] = weights.class_names

@@ -1,4 +1,4 @@
-"""A resolved config as the text of a config file."""
+"""Format a resolved config as a Python config file."""
 
 import keyword
 import math
@@ -10,9 +10,9 @@ INDENT = 4
 
 
 def format_config(config: Mapping[str, Any]) -> str:
-    """Return the Python text of a config, which ``load_config`` reads as the same config.
+    """Return the Python text of a config; ``load_config`` reads the same config from it.
 
-    Sections are in their order, a ``type`` comes first in its dict, and what fits on a line is on one line.
+    Sections keep their order, ``type`` is the first key of its dict, and values that fit are on one line.
     """
     return ''.join(f'{name} = {_format(value, 0, len(name) + 3, 0)}\n' for name, value in config.items())
 
@@ -21,9 +21,9 @@ def _format(value: Any, indent: int, before: int, after: int) -> str:
     """Return a value as code.
 
     Args:
-        value: what a config holds.
-        indent: of the line that it begins in.
-        before, after: characters before and after it in its line.
+        value: a config value.
+        indent: indentation of its first line.
+        before, after: number of characters before and after it in its line.
     """
     line = _inline(value)
     if before + len(line) + after <= WIDTH or not value or not isinstance(value, dict | list | tuple):
@@ -57,7 +57,7 @@ def _has_names(value: Mapping[Any, Any]) -> bool:
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what comes before each item of a dict, list or tuple, such as ``'lr='``, and the item."""
+    """Yield (prefix, item) pairs of a dict, list or tuple; the prefix of a dict item is such as ``'lr='``."""
     if not isinstance(value, dict):
         yield from (('', item) for item in value)
         return

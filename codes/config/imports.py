@@ -1,4 +1,4 @@
-"""Modules outside of the package that register parts: imported by the names that a config or a command gives."""
+"""Import the user's modules that register classes, as named in a config or on the command line."""
 
 import importlib
 import sys
@@ -11,62 +11,60 @@ from typing import Any
 
 
 def import_modules(names: Any, folders: Iterable[Path] = ()) -> None:
-    """Import modules, so that what they register can be used as a ``type``.
+    """Import modules, so that the classes they register can be used as a ``type``.
 
-    Modules that Python does not find are looked for in the working directory and in ``folders``, while this runs.
+    Modules that are not installed are searched in the working directory and in ``folders``.
 
     Args:
         names: a list such as ``['my_lab.blocks']``.
-        folders: where to look besides the working directory.
+        folders: folders to search besides the working directory.
 
     Raises:
-        ValueError: not a list of names, or a module that is not found or fails, with its name and the reason.
+        ValueError: invalid names, or a module that is missing or fails.
     """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"imports={names!r} must be a list of names of modules, such as ['my_lab.blocks']")
+        raise ValueError(f"imports={names!r} must be a list of module names, such as ['my_lab.blocks']")
     for name in names:
         if not all(part.isidentifier() for part in name.split('.')):
             hint = name.removesuffix('.py').strip('./').replace('/', '.')
-            raise ValueError(f'imports: {name!r} is not the name of a module; write {hint!r}')
+            raise ValueError(f'imports: {name!r} is not a module name; use {hint!r}')
     finder = _Finder(list(dict.fromkeys(str(folder.absolute()) for folder in (Path(), *folders))))
     importlib.invalidate_caches()
     sys.meta_path.append(finder)
     try:
         for name in names:
-            _import(name, finder.places)
+            _import(name, finder.folders)
     finally:
         sys.meta_path.remove(finder)
 
 
 class _Finder(MetaPathFinder):
-    """Finds top-level modules in more places, after all others have failed."""
+    """Finds top-level modules in additional folders, after all other finders."""
 
-    def __init__(self, places: list[str]) -> None:
-        self.places = places
+    def __init__(self, folders: list[str]) -> None:
+        self.folders = folders
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        return PathFinder.find_spec(fullname, self.places, target) if path is None else None
+        return PathFinder.find_spec(fullname, self.folders, target) if path is None else None
 
 
-def _import(name: str, places: list[str]) -> None:
+def _import(name: str, folders: list[str]) -> None:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f'{name}.'.startswith(f'{error.name}.'):
-            raise ValueError(f'imports: {name} fails{_place(error)}: {error}') from error
-        raise ValueError(
-            f'imports: there is no module {name}, neither installed nor in {" or ".join(places)}'
-        ) from error
+            raise ValueError(f'imports: {name} failed{_place(error)}: {error}') from error
+        raise ValueError(f'imports: module {name} is not installed and not in {" or ".join(folders)}') from error
     except (Exception, SystemExit) as error:
-        raise ValueError(f'imports: {name} fails{_place(error)}: {type(error).__name__}: {error}') from error
+        raise ValueError(f'imports: {name} failed{_place(error)}: {type(error).__name__}: {error}') from error
 
 
 def _place(error: BaseException) -> str:
-    """Return ' at file:line' of an error in an imported module: the last line of it and its siblings that was run."""
+    """Return ' at file:line' of the last executed line in the module's own folder."""
     if isinstance(error, SyntaxError):
         return f' at {error.filename}:{error.lineno}'
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)[1:] if not frame.filename.startswith('<')]
-    # The machinery of imports has no files when it is frozen, and those of importlib otherwise.
+    # Frames of the import system: frozen, or files of importlib.
     frames = [frame for frame in frames if Path(frame.filename).parent.name != 'importlib']
     own = [frame for frame in frames if Path(frame.filename).parent == Path(frames[0].filename).parent]
     return f' at {own[-1].filename}:{own[-1].lineno}' if own else ''

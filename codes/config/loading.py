@@ -1,13 +1,13 @@
-"""Configs: Python files with ``_base_`` inheritance, settings, and overrides from the command line.
+"""Load configs: Python files with ``_base_`` inheritance, settings, and overrides from the command line.
 
 A config has *sections*, which describe objects (``model``, ``train_dataloader``, ...; see ``schema.SECTIONS``), and
-*settings*, plain values such as ``num_snippets = 4`` that sections refer to as ``'${num_snippets}'``. So a number
-is in one place, and the override ``num_snippets=8`` changes it everywhere. A string that is nothing but a reference
-takes the setting's value and type; inside a longer string it is put in as text: ``'${data_root}/train.txt'``. Names
-with a leading underscore are helpers of their file. ``imports`` names modules that register parts of one's own.
+*settings*, plain values such as ``num_snippets = 4``. Sections refer to a setting as ``'${num_snippets}'``, so the
+override ``num_snippets=8`` changes it everywhere. A string that consists of one reference becomes the setting's value
+with its type; in a longer string, such as ``'${data_root}/train.txt'``, the value is inserted as text. Names with a
+leading underscore are helpers of their file. ``imports`` names modules of the user that register classes.
 
-Everything is checked before any data are read: an unknown key is an error with its full path, the allowed names and
-the nearest one, and so is a setting of the file itself or of an override that nothing refers to.
+Everything is checked before data are read. An unknown key is an error with its full path, the allowed names and the
+closest one. So is a setting without a reference, in the file itself or in an override.
 """
 
 import ast
@@ -36,37 +36,36 @@ from dsanet.config.source import ConfigSource, join_imports, read_source
 
 REFERENCE = re.compile(r'\$\{(\w+)\}')
 
-# Sections that describe an object by its type, and what the framework hands over when it builds it.
+# Sections that describe an object by its type, and the constructor arguments that the framework passes.
 TYPED = {'model': (MODELS, ()), 'optimizer': (OPTIMIZERS, ('params',)), 'schedule': (SCHEDULES, ())}
 
 
 def load_config(
     config: str | Path | Mapping[str, Any], options: Iterable[str] = (), imports: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Read a config, apply overrides, put the settings in and check everything.
+    """Read a config, apply overrides, resolve the settings and check everything.
 
     Args:
-        config: a Python config, the name of one that comes with DSANet, such as 'kinetics/r50_e100_s1_8', or a config
-            that is resolved already, such as that of a checkpoint.
-        options: overrides ``key.path=value``; lists are indexed by number, as in
+        config: a config file, the name of a config of DSANet, such as 'kinetics/r50_e100_s1_8', or a resolved config,
+            such as that of a checkpoint.
+        options: overrides ``key.path=value``; list entries are addressed by number, as in
             ``train_dataloader.dataset.pipeline.1.num_groups=2``.
-        imports: modules to import besides those that the config names in ``imports``.
+        imports: modules to import in addition to the config's ``imports``.
 
     Returns:
-        The resolved config, which has sections only.
+        The resolved config, with sections only.
 
     Raises:
-        FileNotFoundError: no such config, or a base of it is missing.
-        KeyError, TypeError, ValueError: an unknown or missing key, an unused or unknown setting, a wrong value, a
-            module that cannot be imported, or Python that does not run, by file and line.
+        FileNotFoundError: the config or a base does not exist.
+        KeyError, TypeError, ValueError: an error in the config or in an override.
     """
     if isinstance(options, str | Mapping):
-        raise ValueError(f"options={options!r} must be a list of texts, such as ['num_classes=8', 'optimizer.lr=0.01']")
+        raise ValueError(f"options={options!r} must be a list, such as ['num_classes=8', 'optimizer.lr=0.01']")
     if isinstance(imports, str):
-        raise ValueError(f"imports={imports!r} must be a list of names of modules, such as ['my_lab.blocks']")
+        raise ValueError(f"imports={imports!r} must be a list of module names, such as ['my_lab.blocks']")
     options = list(options)
     source = _as_source(config) if isinstance(config, Mapping) else read_source(find_config(config))
-    _resolve(source.content)  # so that a wrong reference in the file is named as such
+    _resolve(source.content)  # report a wrong reference in the file before overrides are applied
     used = _references(source.content)
     _check_settings(source.own, used, f'{source.files[0]}: ' if source.files else '')
     content = copy.deepcopy(source.content)
@@ -85,14 +84,14 @@ def load_config(
         if f'{error.path}.type' not in paths or f'{error.path}.{error.key}' in paths:
             raise
         raise KeyError(
-            f'{error.args[0]}. The key was there before {error.path}.type was overridden: override the whole dict, '
+            f'{error.args[0]}. {error.key} belongs to the old {error.path}.type; override the whole dict: '
             f'"{error.path}={{\'type\': ...}}"'
         ) from error
     return resolved
 
 
 def refers_to(config: str | Path, name: str) -> bool:
-    """Say whether something in a config, or in a base of it, refers to a setting."""
+    """Return whether a config or one of its bases refers to a setting."""
     return name in _references(read_source(find_config(config)).content)
 
 
@@ -101,11 +100,7 @@ def _as_source(config: Mapping[str, Any]) -> ConfigSource:
 
 
 def parse_option(option: str) -> tuple[list[str], Any]:
-    """Split ``key.path=value``; the value is a Python literal, or else text.
-
-    Raises:
-        ValueError: no ``=``.
-    """
+    """Split ``key.path=value``; the value is parsed as a Python literal, otherwise it is a string."""
     key, equals, text = option.partition('=')
     if not equals or not key:
         raise ValueError(f'override {option!r} must be key=value')
@@ -119,7 +114,7 @@ def parse_option(option: str) -> tuple[list[str], Any]:
 
 
 def _override(content: dict[str, Any], option: str) -> None:
-    """Set one value in a nested config; every key but the last must exist, and at the top level the last as well."""
+    """Set a value in a nested config. All keys must exist, except the last one below the top level."""
     keys, value = parse_option(option)
     here: Any = content
     for depth, key in enumerate(keys):
@@ -127,26 +122,26 @@ def _override(content: dict[str, Any], option: str) -> None:
         is_last = depth == len(keys) - 1
         if isinstance(here, list | tuple):
             if not re.fullmatch(r'-?\d+', key) or not -len(here) <= int(key) < len(here):
-                raise KeyError(f'override {path}: the list has entries 0 to {len(here) - 1}')
+                raise KeyError(f'override {path}: list index must be 0 to {len(here) - 1}')
             index: Any = int(key)
         elif isinstance(here, dict):
             if key not in here and (depth == 0 or not is_last):
-                raise KeyError(f'override {path} is not in the config.{nearest(key, here)} There: {", ".join(here)}')
+                raise KeyError(f'override {path}: no such key.{nearest(key, here)} Existing: {", ".join(here)}')
             index = key
         else:
             setting = REFERENCE.fullmatch(here) if isinstance(here, str) else None
-            remedy = f': override {".".join([setting[1], *keys[depth:]])} instead' if setting else ', which has no keys'
+            remedy = f'; override {".".join([setting[1], *keys[depth:]])} instead' if setting else ' and has no keys'
             raise KeyError(f'override {path}: {".".join(keys[:depth])} is {here!r}{remedy}')
         if is_last:
             if isinstance(here, tuple):
-                raise KeyError(f'override {path}: a tuple is replaced as a whole')
+                raise KeyError(f'override {path}: entries of a tuple cannot be set; override {".".join(keys[:-1])}')
             here[index] = value
         else:
             here = here[index]
 
 
 def _references(value: Any) -> set[str]:
-    """Return the names of the settings that a value refers to, however deep inside."""
+    """Return the names of all settings that a value refers to."""
     if isinstance(value, Mapping):
         return set().union(*map(_references, value.values()))
     if isinstance(value, list | tuple):
@@ -155,66 +150,62 @@ def _references(value: Any) -> set[str]:
 
 
 def _check_settings(names: Iterable[str], used: set[str], where: str = '') -> None:
-    """Refuse a setting that nothing refers to: most likely a section or a setting misspelled.
+    """Raise on a setting without a reference: most likely a misspelled section or setting.
 
     Args:
-        names: what the file itself or an override sets. What bases set for other configs may be unused.
-        used: the settings that something refers to; before overrides too, which may replace the last reference.
-        where: the file, for the message.
+        names: names that the file itself or an override sets; settings of bases may be unused.
+        used: settings with a reference, before or after the overrides.
+        where: prefix of the message, the file.
     """
     for name in names:
         if name not in SECTIONS and name not in used:
             raise KeyError(
-                f'{where}{name} is neither a section nor a setting that something refers to as ${{{name}}}.'
+                f'{where}{name} is not a section, and no value refers to a setting ${{{name}}}.'
                 f'{nearest(name, [*SECTIONS, *used])} Sections: {", ".join(SECTIONS)}'
             )
 
 
 def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the settings where they are referred to; returns the sections."""
+    """Replace all references by the values of the settings; return the sections."""
     settings = {k: v for k, v in content.items() if k not in SECTIONS}
 
     def value_of(name: str, path: str, trail: tuple[str, ...]) -> Any:
         if name not in settings:
             raise KeyError(
-                f'{path} refers to ${{{name}}}, which is not a setting.{nearest(name, settings)} '
-                f'Settings: {", ".join(settings)}'
+                f'{path}: ${{{name}}} is not a setting.{nearest(name, settings)} Settings: {", ".join(settings)}'
             )
         if name in trail:
-            raise ValueError(f'{path}: the settings {" -> ".join([*trail, name])} refer to each other')
-        return put_in(settings[name], name, (*trail, name))
+            raise ValueError(f'{path}: circular reference of settings {" -> ".join([*trail, name])}')
+        return substitute(settings[name], name, (*trail, name))
 
-    def put_in(value: Any, path: str, trail: tuple[str, ...] = ()) -> Any:
+    def substitute(value: Any, path: str, trail: tuple[str, ...] = ()) -> Any:
         if isinstance(value, Mapping):
-            return {k: put_in(v, f'{path}.{k}', trail) for k, v in value.items()}
+            return {k: substitute(v, f'{path}.{k}', trail) for k, v in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(put_in(v, f'{path}.{i}', trail) for i, v in enumerate(value))
+            return type(value)(substitute(v, f'{path}.{i}', trail) for i, v in enumerate(value))
         if not isinstance(value, str):
             return value
         if whole := REFERENCE.fullmatch(value):
             return value_of(whole[1], path, trail)
         text = REFERENCE.sub(lambda match: str(value_of(match[1], path, trail)), value)
         if '${' in text:
-            raise ValueError(f'{path}={value!r} has a wrong reference: the braces hold one name')
+            raise ValueError(f'{path}={value!r}: invalid reference, the form is ${{name}}')
         return text
 
-    return {k: put_in(v, k) for k, v in content.items() if k in SECTIONS}
+    return {k: substitute(v, k) for k, v in content.items() if k in SECTIONS}
 
 
 def check_config(config: Mapping[str, Any], folders: Iterable[Path] = ()) -> None:
-    """Import the modules that a resolved config names, and check every key against what it configures.
+    """Import the modules of a resolved config and check every key against the class that it configures.
 
     Args:
         config: the config.
-        folders: where to look for modules that are neither installed nor in the working directory.
-
-    Raises:
-        KeyError, TypeError, ValueError: with the full path of the key.
+        folders: folders to search for modules that are not installed and not in the working directory.
     """
     import_modules(config.get('imports', []), folders)
     for name in ('model', 'test_dataloader', 'metrics'):
         if name not in config:
-            raise KeyError(f'the config has no {name}; sections: {", ".join(SECTIONS)}')
+            raise KeyError(f'section {name} is missing in the config. Sections: {", ".join(SECTIONS)}')
     find_class(config['model'], MODELS, 'model', 'recognizer', lambda cls: getattr(cls, 'section', None) == 'model')
     for name, (registry, given) in TYPED.items():
         if name in config:
@@ -236,11 +227,7 @@ def check_config(config: Mapping[str, Any], folders: Iterable[Path] = ()) -> Non
 
 
 def read_section(config: Mapping[str, Any], name: str, cls: type) -> Any:
-    """Return a section as its dataclass; missing keys take the defaults.
-
-    Raises:
-        KeyError, ValueError: an unknown key or a wrong value, with the section's name.
-    """
+    """Return a section as its dataclass; missing keys have the defaults."""
     section = config.get(name, {})
     check_arguments(cls, section, name)
     try:
@@ -250,18 +237,18 @@ def read_section(config: Mapping[str, Any], name: str, cls: type) -> Any:
 
 
 def find_differences(was: Any, now: Any, path: str = '') -> dict[str, str]:
-    """Compare two configs, or the values at one place in them, as deep inside as possible.
+    """Compare two configs, or their values at one path, at the deepest possible level.
 
-    Lists of different lengths, and a dict where the other has something else, are reported as a whole. A missing key
-    counts as None.
+    Lists of different lengths, and a dict with a value of another kind, are compared as a whole. A missing key counts
+    as None.
 
     Args:
         was: the earlier one.
-        now: the later one, whose order the result has.
-        path: of the place, such as ``model.backbone``.
+        now: the later one, which gives the order of the result.
+        path: of the values, such as ``model.backbone``.
 
     Returns:
-        By path, texts such as ``optimizer.lr was 0.1 and is 0.2``.
+        Texts such as ``optimizer.lr was 0.1 and is 0.2``, by path.
     """
     if was == now:
         return {}

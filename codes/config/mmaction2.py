@@ -1,4 +1,4 @@
-"""What types of mmaction2, and common names of models, are called here; docs/configs.md shows the table."""
+"""Our equivalents of mmaction2's types and common model names; docs/configs.md shows the table."""
 
 _OPEN = "dict(type='OpenVideo', decoder='{}')"
 _DECODE = "dict(type='DecodeVideo')"
@@ -7,8 +7,8 @@ _MIX = "dict(type='MixupCutmix', mixup_alpha=0.8, cutmix_alpha=1.0)"
 _SLOWONLY = "dict(type='ResNet_I3D', depth=50, inflate=(0, 0, 1, 1))"
 _TAM = "dict(type='ResNet', depth=50) with model.module_cfg=dict(type='TAM', place='before_conv2', blocks=(1, 1, 1, 1))"
 
-# By mmaction2's name, for those that are not registered under the same name.
-OURS = {
+# By mmaction2's name; types with the same name here are not listed.
+EQUIVALENTS = {
     # models
     'Recognizer2D': "dict(type='Recognizer3D', ...)",
     # backbones
@@ -22,7 +22,7 @@ OURS = {
     'TANet': _TAM,
     'SwinTransformer3D': "dict(type='TorchvisionVideo', name='swin3d_t')",
     'MViT': "dict(type='TorchvisionVideo', name='mvit_v2_s')",
-    # heads, losses, what is done to batches
+    # heads, losses, batch augmentation
     'I3DHead': "dict(type='I3DClsHead', num_classes=400, in_channels=2048)",
     'TSMHead': "dict(type='TSNHead', num_classes=400, in_channels=2048)",
     'BCELossWithLogits': "dict(type='BinaryCrossEntropyLoss')",

@@ -1,4 +1,4 @@
-"""The names of the sections of a config, and the plain ones as dataclasses: training, parameters, and the run."""
+"""The names of the config sections, and dataclasses for the plain ones: train_cfg, parameters and runtime."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,22 +11,22 @@ SECTIONS = ('imports', 'model', 'optimizer', 'schedule', *LOADERS, 'metrics', 'p
 
 @dataclass(frozen=True)
 class TrainCfg:
-    """How long to train and when to validate.
+    """Length of the training, validation and the optimizer steps.
 
     Args:
-        max_epochs: length of the training.
-        val_interval: validate after every so many epochs, and after the last.
-        clip_grad_norm: largest L2 norm of all gradients together; None for no limit.
-        ema_decay: share of the old average that stays when a step's weights are averaged in (``engine/ema.py``);
-            validation then uses the averaged weights. None for no averaging.
-        accumulate: batches whose gradients are averaged for one step of the optimizer, an iteration; so a batch of
-            ``accumulate`` times the size, but for batch norms, which see one batch at a time.
-        sync_bn: compute the statistics of batch norms over the batches of all processes.
-        base_batch_size: videos an iteration, of all processes together, that ``optimizer.lr`` is for; None if unknown.
-        scale_lr: multiply the learning rate with videos an iteration / ``base_batch_size``.
-        patience: end the training after so many validations in a row without a new best; None to go to the end.
-        max_nonfinite: iterations whose loss or gradient is not finite that are left out, in the whole training,
-            before it ends with an error.
+        max_epochs: number of epochs.
+        val_interval: epochs between two validations; the last epoch is always validated.
+        clip_grad_norm: maximum L2 norm of all gradients together; None for no clipping.
+        ema_decay: decay of the exponential moving average of the weights (``engine/ema.py``), which validation then
+            uses; None for no averaging.
+        accumulate: batches whose gradients are averaged for one optimizer step (one iteration). Equivalent to a batch
+            of ``accumulate`` times the size, except for batch norms, which see one batch at a time.
+        sync_bn: compute batch norm statistics over the batches of all processes.
+        base_batch_size: videos per iteration, over all processes, that ``optimizer.lr`` is tuned for; None if unknown.
+        scale_lr: multiply the learning rate by videos per iteration / ``base_batch_size``.
+        patience: stop after this number of validations in a row without a new best; None for no early stopping.
+        max_nonfinite: number of iterations with a non-finite loss or gradient that are skipped in the whole training;
+            one more is an error.
     """
 
     max_epochs: int
@@ -47,30 +47,30 @@ class TrainCfg:
         if self.max_nonfinite < 0:
             raise ValueError(f'max_nonfinite={self.max_nonfinite} must be at least 0')
         if self.scale_lr and self.base_batch_size is None:
-            raise ValueError('scale_lr=True needs base_batch_size, the videos an iteration that optimizer.lr is for')
+            raise ValueError('scale_lr=True requires base_batch_size, the videos per iteration that lr is tuned for')
         if self.clip_grad_norm is not None and self.clip_grad_norm <= 0:
-            raise ValueError(f'clip_grad_norm={self.clip_grad_norm} must be above 0, or None')
+            raise ValueError(f'clip_grad_norm={self.clip_grad_norm} must be positive or None')
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(f'ema_decay={self.ema_decay} must lie between 0 and 1, or be None')
+            raise ValueError(f'ema_decay={self.ema_decay} must be in (0, 1) or None')
 
 
 @dataclass(frozen=True)
 class ParametersCfg:
-    """Which parameters learn at another rate than the optimizer's, and which do not decay.
+    """Learning rate and weight decay of groups of parameters.
 
     Norm parameters are the weights and biases of normalization layers. Biases are those of all other layers, and the
-    tables of position biases in Swin's attention. TSM's recipe (arXiv 1811.08383, published code) is
+    position bias tables of Swin's attention. TSM's recipe (arXiv 1811.08383, published code) is
     ``dict(lr_multipliers={'cls_head': 5}, bias_lr_multiplier=2, decay_norms=False, decay_biases=False)``.
 
     Args:
-        lr_multipliers: by part of a parameter's name, what its learning rate is multiplied with. A key is one or more
-            whole parts between dots, one behind the other: 'cls_head', 'dsa' (or '.dsa.'), 'layer3.1' (which is not
-            'layer3.10'). The name of an inserted module stands for all of its kind: 'dsa' also for 'dsa_2' and
-            'dsa_after_layer2'. Of several keys that match, the one that reaches furthest into the name counts, and of
-            those that reach equally far the longest. With 0 the parameters stay as they are.
-        bias_lr_multiplier: what the learning rate of biases is multiplied with, on top of ``lr_multipliers``.
-        decay_norms: whether the optimizer's weight decay holds for norm parameters.
-        decay_biases: whether it holds for biases.
+        lr_multipliers: factor of the learning rate by part of a parameter's name. A key is one or more whole
+            components of the dotted name in order: 'cls_head', 'dsa' (or '.dsa.'), 'layer3.1' (not 'layer3.10'). The
+            name of an inserted module matches all of its kind: 'dsa' also 'dsa_2' and 'dsa_after_layer2'. If several
+            keys match, the one that ends furthest to the right in the name is used, and of these the longest. Factor 0
+            freezes the parameters.
+        bias_lr_multiplier: factor of the learning rate of biases, on top of ``lr_multipliers``.
+        decay_norms: apply weight decay to norm parameters.
+        decay_biases: apply weight decay to biases.
     """
 
     lr_multipliers: Mapping[str, float] = field(default_factory=dict)
@@ -80,15 +80,15 @@ class ParametersCfg:
 
     def __post_init__(self) -> None:
         if not isinstance(self.lr_multipliers, Mapping):
-            raise TypeError(f'lr_multipliers={self.lr_multipliers!r} must be a dict of numbers by part of a name')
+            raise TypeError(f'lr_multipliers={self.lr_multipliers!r} must be a dict: part of a name to factor')
         for key, value in self.lr_multipliers.items():
             if not isinstance(key, str) or not all(key.strip('.').split('.')):
-                raise ValueError(f'lr_multipliers has the key {key!r}, which is no part of a name such as cls_head')
+                raise ValueError(f'lr_multipliers: key {key!r} must be part of a parameter name, such as cls_head')
             if not _is_multiplier(value):
                 raise ValueError(f'lr_multipliers[{key!r}]={value!r} must be a number of at least 0')
         bare = [key.strip('.') for key in self.lr_multipliers]
-        if twice := [key for key in bare if bare.count(key) > 1]:
-            raise ValueError(f'lr_multipliers has {twice[0]!r} twice; dots around a key mean nothing')
+        if duplicates := [key for key in bare if bare.count(key) > 1]:
+            raise ValueError(f'lr_multipliers: duplicate key {duplicates[0]!r}; dots around a key are ignored')
         if not _is_multiplier(self.bias_lr_multiplier):
             raise ValueError(f'bias_lr_multiplier={self.bias_lr_multiplier!r} must be a number of at least 0')
 
@@ -100,24 +100,22 @@ def _is_multiplier(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class RuntimeCfg:
-    """Everything about a run that is not about the model's quality.
+    """Settings of a run that do not concern the model's quality.
 
     Args:
         seed: of initialization, order, augmentation and dropout.
         deterministic: use deterministic algorithms on the GPU; slower.
-        amp: None for float32, 'bf16' or 'fp16' for automatic mixed precision.
+        amp: 'bf16' or 'fp16' for automatic mixed precision, None for float32.
         log_interval: iterations between two log lines.
-        keep_checkpoints: how many of the latest epochs' checkpoints stay; the best one always does.
-        save_best: name of the metric whose best epoch is kept as ``best.pth``.
-        checkpoint_interval: write a checkpoint also after every so many iterations of an epoch; they go when the
-            epoch's own is written. None for one an epoch.
-        on_save_error: 'stop' or 'continue' when a checkpoint cannot be written, as on a full disk. The last good one
-            stays either way, and a run whose last checkpoint is missing ends with an error.
-        timeout_minutes: how long processes wait for one that does not answer before the run ends.
+        keep_checkpoints: number of most recent epoch checkpoints to keep; the best one is always kept.
+        save_best: name of the metric that selects the best epoch, which is saved as ``best.pth``.
+        checkpoint_interval: iterations between checkpoints inside an epoch, which are removed when the epoch's own is
+            written; None for one checkpoint per epoch.
+        timeout_minutes: time that processes wait for one that does not respond before the run ends.
         find_unused_parameters: look for parameters without a gradient in each iteration, for models that do not use
             all of them every time; slower (``DistributedDataParallel``).
         compile: compile the model with ``torch.compile``.
-        trackers: services that also get the curves, dicts with the type ``WandbTracker`` or ``MlflowTracker``.
+        trackers: services that also receive the curves, dicts with the type ``WandbTracker`` or ``MlflowTracker``.
     """
 
     seed: int = 0
@@ -127,7 +125,6 @@ class RuntimeCfg:
     keep_checkpoints: int = 2
     save_best: str = 'top1'
     checkpoint_interval: int | None = None
-    on_save_error: str = 'stop'
     timeout_minutes: float = 10
     find_unused_parameters: bool = False
     compile: bool = False
@@ -139,7 +136,5 @@ class RuntimeCfg:
         for name in ('log_interval', 'keep_checkpoints', 'checkpoint_interval'):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f'{name}={value} must be at least 1')
-        if self.on_save_error not in ('stop', 'continue'):
-            raise ValueError(f"on_save_error={self.on_save_error!r} must be 'stop' or 'continue'")
         if not 0 < self.timeout_minutes <= 24 * 60:
-            raise ValueError(f'timeout_minutes={self.timeout_minutes} must be more than 0 and at most 1440, a day')
+            raise ValueError(f'timeout_minutes={self.timeout_minutes} must be in (0, 1440], at most a day')

@@ -1,4 +1,4 @@
-"""Config files: read, checked, run and merged with their bases. Mistakes are reported by file and line."""
+"""Read config files: check, run and merge them with their bases. Errors name file and line."""
 
 import ast
 import os
@@ -11,18 +11,18 @@ from typing import Any
 from dsanet.config.schema import SECTIONS
 from dsanet.config.shipped import find_config
 
-# What has names of its own inside of a file.
+# Nodes with their own scope of names.
 SCOPES = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True)
 class ConfigSource:
-    """What a config file says.
+    """The content of a config file.
 
     Args:
-        files: the file, and then all those that it is based on.
-        own: what the file itself sets, without helpers.
-        content: the same merged with what its bases set.
+        files: the file, followed by all its bases.
+        own: the names that the file itself sets, without helpers.
+        content: the names of the file and its bases, merged.
     """
 
     files: tuple[Path, ...]
@@ -35,25 +35,20 @@ def read_source(file: Path, derived: tuple[Path, ...] = ()) -> ConfigSource:
 
     Args:
         file: a Python config.
-        derived: the files that lead here by their ``_base_``, the first one first.
-
-    Raises:
-        FileNotFoundError: a base is missing.
-        ValueError: Python that does not run, an import, a setting used as a Python value, or bases that do not fit
-            together; with file and line.
+        derived: the chain of configs that have this file as a base.
     """
     if file in derived:
         raise ValueError(f'{file} is its own base: {" -> ".join(map(str, (*derived, file)))}')
     try:
         tree = ast.parse(file.read_bytes(), str(file))
         code = compile(tree, str(file), 'exec')
-    except (SyntaxError, ValueError) as error:  # the latter of null bytes
+    except (SyntaxError, ValueError) as error:  # ValueError: null bytes
         raise ValueError(f'{file}:{getattr(error, "lineno", None) or 1}: {getattr(error, "msg", error)}') from error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             raise ValueError(
-                f'{file}:{node.lineno}: configs have no import statements. Modules that register parts are named in '
-                "imports = ['my_lab.blocks'], other configs in _base_"
+                f'{file}:{node.lineno}: import statements are not allowed in configs. Use '
+                "imports = ['my_lab.blocks'] for modules that register classes, and _base_ for other configs"
             )
     bases = [read_source(_find_base(name, file), (*derived, file)) for name in _read_bases(tree, file)]
     _check_reads(tree, {name for base in bases for name in base.content}, file)
@@ -80,7 +75,7 @@ def _read_bases(tree: ast.Module, file: Path) -> list[str]:
         bases = [value] if isinstance(value, str) else value  # type: ignore[assignment]
         if not isinstance(bases, list | tuple) or not all(isinstance(base, str) for base in bases):
             raise ValueError(
-                f'{file}:{node.lineno}: _base_ must be a file name in quotes, or a list of them, such as '
+                f'{file}:{node.lineno}: _base_ must be a file name or a list of file names, such as '
                 "_base_ = ['../_base_/runtime.py']"
             )
     return list(bases)
@@ -90,11 +85,11 @@ def _find_base(name: str, file: Path) -> Path:
     try:
         return find_config(os.path.normpath(file.parent / name), name)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'{file}: its _base_ {name!r}, relative to the file: {error}') from error
+        raise FileNotFoundError(f'{file}: _base_ {name!r} (relative to this file): {error}') from error
 
 
 def _globals_of(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[ast.Name]:
-    """Yield the names of the file that are set or read, without those that belong to a comprehension or function."""
+    """Yield the global names that are set or read, without those of comprehensions and functions."""
     if isinstance(node, ast.Name) and node.id not in local:
         yield node
     if isinstance(node, SCOPES):
@@ -106,42 +101,35 @@ def _globals_of(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[
 
 
 def _check_reads(tree: ast.Module, inherited: set[str], file: Path) -> None:
-    """Refuse settings that are used as Python values: an override would silently miss what is made of them."""
+    """Raise if a setting is used as a Python value, which an override of the setting would not change."""
     names = list(_globals_of(tree))
     set_here = {name.id for name in names if isinstance(name.ctx, ast.Store)}
     settings = {name for name in set_here | inherited if not name.startswith('_')}
     found = [name for name in names if isinstance(name.ctx, ast.Load) and name.id in settings]
     if not found:
         return
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     node = min(found, key=lambda node: (node.lineno, node.col_offset))
-    written = (
-        f'Write {_as_reference(node, parents, settings)!r} instead' if node.id not in SECTIONS else 'Write it again'
-    )
+    reference = 'repeat the value' if node.id in SECTIONS else f'write {_as_reference(node, tree, settings)!r} instead'
     raise ValueError(
-        f'{file}:{node.lineno}: {node.id} is used as a Python value, which an override of {node.id} would not change. '
-        f'{written}, or call what only this file uses _{node.id}'
+        f'{file}:{node.lineno}: {node.id} is used as a Python value, which an override of {node.id} would not change; '
+        f'{reference}, or rename it to _{node.id} if only this file uses it'
     )
 
 
-def _as_reference(node: ast.Name, parents: Mapping[ast.AST, ast.AST], settings: set[str]) -> str:
-    """Return what to write for a setting: an f-string of settings with ``${name}``, or the reference alone."""
+def _as_reference(node: ast.Name, tree: ast.Module, settings: set[str]) -> str:
+    """Return the reference to a setting, or the whole f-string with references if it contains settings only."""
+    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
     text = parents.get(parents[node])
-    if not isinstance(text, ast.JoinedStr):
+    parts: list[Any] = text.values if isinstance(text, ast.JoinedStr) else []
+    if not parts or {ast.unparse(part.value) for part in parts if not isinstance(part, ast.Constant)} - settings:
         return f'${{{node.id}}}'
-    written = ''
-    for part in text.values:
-        if isinstance(part, ast.Constant):
-            written += str(part.value)
-        elif ast.unparse(part.value).strip() not in settings:  # type: ignore[attr-defined]
-            return f'${{{node.id}}}'
-        else:
-            written += f'${{{ast.unparse(part.value)}}}'  # type: ignore[attr-defined]
-    return written
+    return ''.join(
+        str(part.value) if isinstance(part, ast.Constant) else f'${{{ast.unparse(part.value)}}}' for part in parts
+    )
 
 
 def _run(code: Any, file: Path) -> dict[str, Any]:
-    """Run the code of a config and return what it sets, without helpers."""
+    """Run the code of a config and return the names that it sets, without helpers."""
     scope: dict[str, Any] = {'__file__': str(file), '__name__': file.stem}
     try:
         exec(code, scope)
@@ -152,10 +140,7 @@ def _run(code: Any, file: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any, path: str, file: Path) -> Any:
-    """Return a copy of a value, which must consist of what a config may hold.
-
-    The copy has no part twice, so that an override changes one place only.
-    """
+    """Check the types in a config value and return a copy without shared parts, so that overrides change one place."""
     if isinstance(value, dict):
         return {key: _plain(item, f'{path}.{key}', file) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -163,13 +148,13 @@ def _plain(value: Any, path: str, file: Path) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ValueError(
-        f'{file}: {path} is a {type(value).__name__}. A config holds None, numbers, texts, lists, tuples and dicts; '
-        'the names of other things, such as functions, begin with an underscore'
+        f'{file}: {path} is a {type(value).__name__}; config values are None, numbers, strings, lists, tuples and '
+        'dicts. Names of other objects, such as functions, must start with an underscore'
     )
 
 
 def _merge_bases(bases: list[ConfigSource], own: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Join what the bases of one file set; where they differ, the file itself must set the name."""
+    """Join the names of several bases; if they differ in a value, the file itself must set it."""
     content: dict[str, Any] = {}
     for i, base in enumerate(bases):
         for name, value in base.content.items():
@@ -179,15 +164,15 @@ def _merge_bases(bases: list[ConfigSource], own: Mapping[str, Any], file: Path) 
             elif name in content and content[name] != value and not is_decided:
                 other = next(one for one in bases[:i] if name in one.content)
                 raise ValueError(
-                    f'{file}: the bases {other.files[0]} and {base.files[0]} set {name} differently. Leave one of them '
-                    'out, or set it here as well'
+                    f'{file}: the bases {other.files[0]} and {base.files[0]} have different values of {name}. Remove '
+                    f'one of them or set {name} here'
                 )
             content[name] = value
     return content
 
 
 def join_imports(first: Any, then: Any) -> Any:
-    """Return two lists of modules as one, each module once; what is not a list stays, to be refused by the check."""
+    """Join two lists of modules without duplicates; return a value that is not a list, to be rejected later."""
     for names in (first, then):
         if not isinstance(names, list | tuple):
             return names
@@ -195,9 +180,9 @@ def join_imports(first: Any, then: Any) -> Any:
 
 
 def merge(base: Any, new: Any) -> Any:
-    """Return what a derived config's value makes of its base's: dicts of the same ``type`` are merged key by key.
+    """Merge the value of a derived config into that of its base: dicts of the same ``type`` are merged key by key.
 
-    A dict of another ``type``, or with ``_delete_=True``, and everything that is not a dict replaces what the base has.
+    A dict of another ``type`` or with ``_delete_=True``, and any value that is not a dict, replaces that of the base.
     """
     if not isinstance(new, dict):
         return new

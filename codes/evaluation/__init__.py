@@ -1,4 +1,4 @@
-"""How good the scores are."""
+"""Metrics and result files."""
 
 from dsanet.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
 

@@ -1,4 +1,4 @@
-"""Result files: path, label and scores of every video of a test, and what can be told from them afterward."""
+"""Result files with path, label and scores of every video of a test, and their analysis."""
 
 import json
 import pickle
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from dsanet.evaluation.metrics import average_precision
 from dsanet.utils.files import write_atomically
 
-# How results of several tests become one: the mean of their scores, or of their probabilities.
+# Ways to combine the results of several tests: the mean of probabilities or of scores.
 FUSIONS = ('prob', 'score')
 
-# What makes probabilities of scores: a model's ``activation``; 'none' where they are probabilities.
+# Functions from scores to probabilities (a model's ``activation``); 'none' for probabilities.
 ACTIVATIONS = ('softmax', 'sigmoid', 'none')
 
 
@@ -26,11 +26,11 @@ class Results:
     """The results of one test.
 
     Args:
-        name: where they come from, for messages.
-        paths: of the videos, n of them.
-        labels: classes (n,) int64; or multi-hot (n, K) float32, where a video may have several.
-        scores: (n, K) float32, as the network gave them, or probabilities.
-        activation: what makes probabilities of the scores, one of ``ACTIVATIONS``.
+        name: source of the results, for messages.
+        paths: of the n videos.
+        labels: classes (n,) int64; or multi-hot (n, K) float32, if videos can have several labels.
+        scores: (n, K) float32, outputs of the network or probabilities.
+        activation: function from scores to probabilities, one of ``ACTIVATIONS``.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Results:
 
     @property
     def is_multi_hot(self) -> bool:
-        """Whether a video may have several labels."""
+        """Whether videos can have several labels."""
         return self.labels.ndim > 1
 
     def probabilities(self) -> NDArray[np.float64]:
-        """Return the scores as probabilities (n, K), by ``activation``."""
+        """Return the probabilities (n, K)."""
         scores = self.scores.astype(np.float64)
         if self.activation == 'none':
             return scores
@@ -56,17 +56,14 @@ class Results:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, dicts, texts and numbers. Anything else would run code of the file's choice."""
+    """Reads lists, dicts, strings and numbers only, because other pickled types can run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f'it holds {module}.{name}, and reading that could run code from the file')
+        raise pickle.UnpicklingError(f'unpickling {module}.{name} could run code from the file')
 
 
 def write_results(results: Results, file: Path) -> None:
-    """Write one entry a video, ``path``, ``label``, ``scores`` and ``activation``, the same in all.
-
-    The ``file`` is at any moment old or new.
-    """
+    """Write one dict per video with ``path``, ``label``, ``scores`` and ``activation``; atomic."""
     rows = zip(results.paths, results.labels, results.scores, strict=True)
     entries = [
         {'path': path, 'label': label.tolist(), 'scores': scores.tolist(), 'activation': results.activation}
@@ -79,61 +76,60 @@ def read_results(file: Path) -> Results:
     """Read a result file, without running code from it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or of another form.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged or not a result file.
     """
     if not file.is_file():
-        raise FileNotFoundError(f'there is no result file {file}')
+        raise FileNotFoundError(f'result file {file} not found')
     try:
         with file.open('rb') as stream:
             entries = json.load(stream) if file.suffix == '.json' else _PlainUnpickler(stream).load()
-    except Exception as error:  # damaged bytes make pickle raise nearly anything
-        raise ValueError(f'{file} cannot be read as results: {error}') from error
+    except Exception as error:  # damaged pickles raise almost any type
+        raise ValueError(f'{file} is not a readable result file: {error}') from error
     return _to_results(entries, file)
 
 
 def _to_results(entries: Any, file: Path) -> Results:
-    """Check the form of what a file holds."""
+    """Convert and check the content of a file."""
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f'{file} must hold a list with an entry a video, and holds {_shown(entries)}')
+        raise ValueError(f'{file} must contain a list with one entry per video, got {_shorten(entries)}')
     for i, entry in enumerate(entries):
         is_entry = isinstance(entry, dict) and {'path', 'label', 'scores'} <= entry.keys()
         if not is_entry or not isinstance(entry['path'], str):
-            raise ValueError(f'{file}: entry {i} must have path, label and scores, and is {_shown(entry)}')
+            raise ValueError(f'{file}: entry {i} must have path, label and scores, got {_shorten(entry)}')
     paths = [entry['path'] for entry in entries]
     try:
         labels = np.array([entry['label'] for entry in entries])
         scores = np.array([entry['scores'] for entry in entries], dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f'{file}: labels or scores of its entries differ in form: {error}') from error
+        raise ValueError(f'{file}: labels or scores of the entries differ in shape or type: {error}') from error
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
-        raise ValueError(f'{file}: scores must be a list of numbers for each video, as many for each, all finite')
+        raise ValueError(f'{file}: scores must be a list of finite numbers per video, of equal length')
     num_classes = scores.shape[1]
     if labels.ndim == 1:
         if labels.dtype.kind != 'i' or labels.min() < 0 or labels.max() >= num_classes:
-            raise ValueError(f'{file}: labels must be classes from 0 to {num_classes - 1}, as there are scores')
+            raise ValueError(f'{file}: labels must be integers from 0 to {num_classes - 1} for {num_classes} scores')
         labels = labels.astype(np.int64)
     else:
         if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
-            raise ValueError(f'{file}: labels must be one class a video, or {num_classes} numbers that are 0 or 1')
+            raise ValueError(f'{file}: labels must be one class per video, or {num_classes} values of 0 or 1')
         labels = labels.astype(np.float32)
     activations = [entry.get('activation') for entry in entries]
     first = activations[0]
     if first not in (None, *ACTIVATIONS) or activations.count(first) != len(entries):
         different = next((value for value in activations if value != first), first)
         raise ValueError(
-            f'{file}: activation must be one of {", ".join(ACTIVATIONS)} and the same in all entries, and is '
-            f'{_shown(different)}'
+            f'{file}: activation must be one of {", ".join(ACTIVATIONS)} and equal in all entries, got '
+            f'{_shorten(different)}'
         )
-    return Results(str(file), paths, labels, scores, first or likely_activation(labels, scores))
+    return Results(str(file), paths, labels, scores, first or infer_activation(labels, scores))
 
 
-def likely_activation(labels: NDArray[Any], scores: NDArray[np.float32]) -> str:
-    """Judge by labels and scores what makes probabilities of the scores, for files that do not tell it.
+def infer_activation(labels: NDArray[Any], scores: NDArray[np.float32]) -> str:
+    """Infer the activation from labels and scores, for files that do not contain it.
 
-    What looks like probabilities is taken for them, of one label a video if they sum to 1. Scores are taken for those
-    before softmax with one label a video, and before sigmoid with several, though a network may be trained with softmax
-    and tested with several labels.
+    Scores in [0, 1] are regarded as probabilities; with one label per video they must also sum to 1. Other scores are
+    regarded as logits of a softmax with one label per video, and of a sigmoid with several.
     """
     is_in_range = scores.min() >= 0 and scores.max() <= 1 + 1e-5
     if is_in_range and (labels.ndim > 1 or np.allclose(scores.sum(axis=1), 1, atol=1e-2)):
@@ -141,62 +137,61 @@ def likely_activation(labels: NDArray[Any], scores: NDArray[np.float32]) -> str:
     return 'softmax' if labels.ndim == 1 else 'sigmoid'
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 
-def fuse(every: Sequence[Results], weights: Sequence[float], average: str) -> Results:
+def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Results:
     """Return the weighted mean of several tests of the same videos (late fusion), matched by path.
 
     Args:
-        every: the results; the videos come in the order of the first.
-        weights: one a test, relative to each other.
-        average: 'prob', the mean of the probabilities, or 'score', of the scores as the networks gave them.
+        tests: their results; the order of the videos is that of the first.
+        weights: one per test, relative to each other.
+        average: 'prob' for the mean of the probabilities, 'score' for the mean of the network outputs.
 
     Raises:
-        ValueError: the videos, labels or numbers of classes differ, a path occurs twice, weights do not fit, or scores
-            are asked of results that hold probabilities, or scores of different kinds.
+        ValueError: the tests cannot be combined, or the weights are invalid.
     """
     if average not in FUSIONS:
         raise ValueError(f'average={average!r} must be one of {", ".join(FUSIONS)}')
-    if len(weights) != len(every) or min(weights) < 0 or not 0 < sum(weights) < float('inf'):
-        raise ValueError(f'weights={list(weights)} must be {len(every)} numbers of at least 0, not all of them 0')
-    first = every[0]
+    if len(weights) != len(tests) or min(weights) < 0 or not 0 < sum(weights) < float('inf'):
+        raise ValueError(f'weights={list(weights)} must be {len(tests)} numbers of at least 0, not all 0')
+    first = tests[0]
     fused = np.zeros(first.scores.shape, dtype=np.float64)
-    for results, weight in zip(every, weights, strict=True):
+    for results, weight in zip(tests, weights, strict=True):
         if average == 'score' and results.activation == 'none':
-            raise ValueError(f"{results.name} holds probabilities, not scores: use average='prob'")
+            raise ValueError(f"{results.name} has probabilities, not scores; use average='prob'")
         if average == 'score' and results.activation != first.activation:
             kinds = f'{first.activation} and {results.activation}'
-            raise ValueError(f"{first.name} and {results.name} hold scores before {kinds}: use average='prob'")
-        places = _match(first, results)
+            raise ValueError(f"{first.name} and {results.name} have scores for {kinds}; use average='prob'")
+        positions = _match(first, results)
         values = results.probabilities() if average == 'prob' else results.scores.astype(np.float64)
-        fused += values[places] * (weight / sum(weights))
+        fused += values[positions] * (weight / sum(weights))
     activation = 'none' if average == 'prob' else first.activation
-    return Results(' + '.join(r.name for r in every), first.paths, first.labels, fused.astype(np.float32), activation)
+    return Results(' + '.join(r.name for r in tests), first.paths, first.labels, fused.astype(np.float32), activation)
 
 
 def _match(first: Results, other: Results) -> list[int]:
-    """Return where the videos of ``first`` are in ``other``."""
+    """Return the positions of the videos of ``first`` in ``other``."""
     both = f'{first.name} and {other.name}'
     if first.scores.shape[1] != other.scores.shape[1]:
         raise ValueError(f'{both} have {first.scores.shape[1]} and {other.scores.shape[1]} classes')
     if first.is_multi_hot != other.is_multi_hot:
-        raise ValueError(f'{both} differ in the kind of labels: one a video, and several')
-    place_of = {path: place for place, path in enumerate(other.paths)}
+        raise ValueError(f'{both} cannot be combined: one has one label per video, the other multi-hot labels')
+    position_of = {path: position for position, path in enumerate(other.paths)}
     for results in (first, other):
-        if twice := sorted(path for path, number in Counter(results.paths).items() if number > 1):
-            raise ValueError(f'{results.name} has {_few(twice)} more than once')
+        if duplicates := sorted(path for path, number in Counter(results.paths).items() if number > 1):
+            raise ValueError(f'{results.name} has duplicate videos: {_few(duplicates)}')
     for has, lacks in ((first, other), (other, first)):
         if missing := sorted(set(has.paths) - set(lacks.paths)):
             raise ValueError(f'{len(missing)} videos are in {has.name} but not in {lacks.name}: {_few(missing)}')
-    places = [place_of[path] for path in first.paths]
-    same = (first.labels == other.labels[places]).reshape(len(places), -1).all(axis=1)  # (n,)
+    positions = [position_of[path] for path in first.paths]
+    same = (first.labels == other.labels[positions]).reshape(len(positions), -1).all(axis=1)  # (n,)
     if not same.all():
         different = [first.paths[i] for i in np.flatnonzero(~same)]
         raise ValueError(f'{both} have different labels for {len(different)} videos: {_few(different)}')
-    return places
+    return positions
 
 
 def _few(names: Sequence[str]) -> str:
@@ -204,13 +199,9 @@ def _few(names: Sequence[str]) -> str:
 
 
 def confusion_matrix(results: Results) -> NDArray[np.int64]:
-    """Return how many videos of each class (row) were taken for each class (column), (K, K).
-
-    Raises:
-        ValueError: a video may have several labels.
-    """
+    """Return the number of videos (K, K) of each class (row) that were predicted as each class (column)."""
     if results.is_multi_hot:
-        raise ValueError(f'{results.name} has several labels a video: there is no confusion of one class with another')
+        raise ValueError(f'{results.name} has multi-hot labels; a confusion matrix requires one label per video')
     num_classes = results.scores.shape[1]
     matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
     pairs, counts = np.unique(results.labels * num_classes + results.scores.argmax(axis=1), return_counts=True)
@@ -219,16 +210,16 @@ def confusion_matrix(results: Results) -> NDArray[np.int64]:
 
 
 def class_table(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a line a class that has videos.
+    """Return one dict for each class that has videos.
 
     Args:
         results: of the test.
-        names: of the classes, K of them.
+        names: of the K classes.
 
     Returns:
-        Dicts of ``class``, ``name``, ``videos`` and, with one label a video, ``accuracy`` in percent,
-        ``confused_with`` (the class that its other videos were taken for most often, by name, or None) and
-        ``confused`` (how many); with several labels ``average_precision`` in percent.
+        Dicts of ``class``, ``name``, ``videos`` and, with one label per video, ``accuracy`` in percent,
+        ``confused_with`` (name of the most frequent wrong prediction, or None) and ``confused`` (its number of
+        videos); with several labels ``average_precision`` in percent.
     """
     if results.is_multi_hot:
         present = np.flatnonzero(results.labels.any(axis=0)).tolist()
@@ -261,22 +252,19 @@ def class_table(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def confident_mistakes(results: Results, names: Sequence[str], number: int) -> list[dict[str, Any]]:
-    """Return the videos whose wrong class has the largest probabilities: hard ones, or wrong labels.
+    """Return the wrong predictions with the highest probabilities: difficult videos or wrong labels.
 
     Args:
-        results: of the test; one label a video.
+        results: of the test; one label per video.
         names: of the classes.
-        number: how many at most.
+        number: maximum number of videos.
 
     Returns:
-        Dicts of ``path``, ``label``, ``predicted`` (both by name), ``probability`` of that class and
+        Dicts of ``path``, ``label`` and ``predicted`` (class names), ``probability`` of the prediction and
         ``label_probability``; the most confident first.
-
-    Raises:
-        ValueError: a video may have several labels.
     """
     if results.is_multi_hot:
-        raise ValueError(f'{results.name} has several labels a video: it is not one class that is right or wrong')
+        raise ValueError(f'{results.name} has multi-hot labels; confident mistakes require one label per video')
     prob = results.probabilities()
     predicted = results.scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != results.labels)
@@ -294,7 +282,7 @@ def confident_mistakes(results: Results, names: Sequence[str], number: int) -> l
 
 
 def default_metrics(results: Results) -> list[Mapping[str, Any]]:
-    """Return configs of the metrics that fit the labels."""
+    """Return configs of the default metrics for the labels."""
     if results.is_multi_hot:
         return [{'type': 'MeanAveragePrecision'}]
     return [{'type': 'Accuracy'}, {'type': 'MeanClassAccuracy'}]

@@ -1,4 +1,4 @@
-"""What it takes to use a checkpoint: its config, or another one and how that differs."""
+"""Load the config for a checkpoint: the stored one, or another one with its differences logged."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from dsanet.models.weights.loading import class_names_of
 
 LOGGER = logging.getLogger(__name__)
 
-_MOST_SHOWN = 8
+_MAX_SHOWN = 8
 
 
 def config_for_checkpoint(
@@ -23,62 +23,59 @@ def config_for_checkpoint(
     options: Iterable[str] = (),
     imports: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Return the config to test or predict with.
+    """Return the config for testing or predicting with a checkpoint.
 
-    Where a given config differs from the one that the checkpoint was trained with, the differences are logged. If it
-    leaves ``num_classes`` open, the number is that of the checkpoint, or is counted in the test data.
+    Differences between ``config`` and the stored config of the checkpoint are logged. If ``config`` does not set
+    ``num_classes``, the number comes from the checkpoint, or is counted in the test data.
 
     Args:
         file: the checkpoint, for messages.
         content: from ``read_checkpoint``.
-        config: a config file, the name of one, or a loaded config; None for the config that the checkpoint holds.
+        config: a config file, the name of one, or a loaded config; None for the stored config.
         options, imports: as for ``load_config``.
-
-    Raises:
-        FileNotFoundError, KeyError, TypeError, ValueError: as ``load_config``; or there is no config.
     """
     trained_with = content.get('config')
     if not isinstance(trained_with, Mapping):
         trained_with = None
     if config is None:
         if trained_with is None:
-            raise ValueError(f'{file} holds weights without a config: give the config that they belong to')
-        return _load_held_config(file, trained_with, options, imports)
+            raise ValueError(f'{file} has no config; pass the config of its weights')
+        return _load_stored_config(file, trained_with, options, imports)
     if isinstance(config, Mapping):
         loaded = load_config(config, options, imports)
     else:
         known = _num_classes(content, trained_with)
         loaded = load_config_with_classes(config, options, imports, ['test_dataloader'], known)
     if trained_with is not None:
-        differences = list(find_differences(_what_decides(trained_with), _what_decides(loaded)).values())
-        for text in differences[:_MOST_SHOWN]:
-            LOGGER.info('config differs from that of the checkpoint: %s', text)
-        if len(differences) > _MOST_SHOWN:
-            LOGGER.info('config differs from that of the checkpoint in %d more places', len(differences) - _MOST_SHOWN)
+        differences = list(find_differences(_test_settings(trained_with), _test_settings(loaded)).values())
+        for text in differences[:_MAX_SHOWN]:
+            LOGGER.info('Config differs from the checkpoint: %s', text)
+        if len(differences) > _MAX_SHOWN:
+            LOGGER.info('Config differs from the checkpoint in %d more values', len(differences) - _MAX_SHOWN)
     return loaded
 
 
-def _load_held_config(
+def _load_stored_config(
     file: str | Path, config: Mapping[str, Any], options: Iterable[str], imports: Iterable[str]
 ) -> dict[str, Any]:
-    """Load the config that a checkpoint holds, with errors that say whose it is."""
+    """Load the stored config of a checkpoint; errors name the checkpoint."""
     options, imports = list(options), list(imports)
     try:
         import_modules([*config.get('imports', []), *imports])
     except ValueError as error:
-        raise ValueError(f'{file} was trained with parts from outside: {error}') from error
+        raise ValueError(f'{file} was trained with classes of other modules: {error}') from error
     for option in options:
         key = parse_option(option)[0]
         if len(key) == 1 and key[0] not in SECTIONS:
             raise KeyError(
-                f'override {key[0]}: the config that {file} holds has no settings any more; override the places, such '
-                'as test_dataloader.dataset.data_root, or give the config beside the checkpoint'
+                f'override {key[0]}: the stored config of {file} has no settings; override the values themselves, such '
+                'as test_dataloader.dataset.data_root, or pass the config file with the checkpoint'
             )
     return load_config(config, options, imports)
 
 
-def _what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a config that the results of a test depend on."""
+def _test_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a config that determine the results of a test."""
     return {
         'model': config.get('model'),
         'test_dataloader': {'dataset': config.get('test_dataloader', {}).get('dataset')},
@@ -87,7 +84,7 @@ def _what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _num_classes(content: Mapping[str, Any], config: Mapping[str, Any] | None) -> int | None:
-    """Return the number of classes of a checkpoint, as far as it holds more than weights."""
+    """Return the number of classes of a checkpoint from its config or class names, or None."""
     if config is not None:
         return config['model'].get('cls_head', {}).get('num_classes')
     names = class_names_of(content)

@@ -1,4 +1,4 @@
-"""Backbones, heads, the modules that go into backbones, and the recognizer that joins them."""
+"""Backbones, heads, modules for insertion into backbones, losses and the recognizer."""
 
 from dsanet.models.backbones.r2plus1d import R2Plus1D
 from dsanet.models.backbones.resnet import ResNet

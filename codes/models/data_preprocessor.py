@@ -1,4 +1,4 @@
-"""The last step of the data's way and the first on the device: uint8 frames become normalized floats."""
+"""Normalization of uint8 frames on the device."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,11 @@ from dsanet.config.registry import MODELS
 class DataPreprocessor(nn.Module):
     """Move frames to the device and normalize them there.
 
-    Frames travel as uint8, a quarter of the bytes of floats, and are converted where it is fastest.
+    uint8 frames have a quarter of the bytes of float frames, so they are converted after the transfer.
 
     Args:
-        mean: of the three channels R, G, B, in gray levels 0 to 255. The default is ImageNet's.
-        std: standard deviation of the channels, likewise.
-
-    Raises:
-        ValueError: not three values, or a standard deviation of 0 or less.
+        mean: of the channels R, G, B, in [0, 255]. The default is ImageNet's.
+        std: standard deviation of the channels, in the same unit.
     """
 
     mean: Tensor
@@ -32,8 +29,8 @@ class DataPreprocessor(nn.Module):
     ) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f'mean={mean!r} and std={std!r} must be three values each, std above 0')
-        # Not in the state dict: they belong to the config, and weights of other layouts do not have them.
+            raise ValueError(f'mean={mean!r}, std={std!r}: both must have three values, std > 0')
+        # Not in the state dict: they belong to the config, and weights of other projects do not have them.
         self.register_buffer('mean', torch.tensor(mean), persistent=False)
         self.register_buffer('scale', 1 / torch.tensor(std), persistent=False)
 
@@ -44,13 +41,10 @@ class DataPreprocessor(nn.Module):
             inputs: uint8 (..., C, T, H, W) with three channels, on any device.
 
         Returns:
-            float32 of the same shape on the module's device, in channels-last memory order.
-
-        Raises:
-            ValueError: the frames are not uint8: normalized twice, or not frames.
+            float32 of the same shape on the module's device, in channels-last memory format.
         """
         if inputs.dtype != torch.uint8:
-            raise ValueError(f'frames must be uint8, got {inputs.dtype}; they are normalized here and nowhere else')
+            raise ValueError(f'frames must be uint8, got {inputs.dtype}; normalization is done here only')
         frames = inputs.to(self.mean.device, non_blocking=True).movedim(-4, -1)  # (..., T, H, W, C)
         frames = (frames.contiguous().float() - self.mean) * self.scale
         return frames.movedim(-1, -4)  # (..., C, T, H, W)

@@ -1,4 +1,4 @@
-"""Losses over the scores of a batch of videos.
+"""Losses for the scores of a batch of videos.
 
 Letters (see ``dsanet``): N videos, K classes.
 """
@@ -12,69 +12,57 @@ from dsanet.config.registry import MODELS
 
 
 def check_targets(scores: Tensor, label: Tensor) -> None:
-    """Check labels against scores (N, K): classes (N,) int64, or a float weight for each class (N, K).
-
-    Raises:
-        ValueError: neither of the two; states both shapes.
-    """
+    """Raise ValueError unless labels are classes (N,) int64 or float soft labels (N, K) for scores (N, K)."""
     is_class = label.dim() == 1 and not label.is_floating_point() and len(label) == len(scores)
-    is_weights = label.shape == scores.shape and label.is_floating_point()
-    if not (is_class or is_weights):
+    is_soft = label.shape == scores.shape and label.is_floating_point()
+    if not (is_class or is_soft):
         raise ValueError(
-            f'labels {tuple(label.shape)} of {label.dtype} are neither classes (N,) nor weights (N, K) for scores '
+            f'labels {tuple(label.shape)} {label.dtype} must be int64 (N,) or float (N, K) for scores '
             f'{tuple(scores.shape)}'
         )
 
 
 def one_hot(label: Tensor, num_classes: int) -> Tensor:
-    """Return classes (N,) as float32 weights (N, K); weights are handed back as they are."""
+    """Return classes (N,) as float32 soft labels (N, K); return soft labels unchanged."""
     return label if label.dim() == 2 else nn.functional.one_hot(label, num_classes).float()
 
 
 class Loss(nn.Module):
-    """A loss of scores (N, K); it also knows what makes probabilities of the scores.
+    """Base class of losses of scores (N, K), with the activation that turns scores into probabilities.
 
     Attributes:
-        activation: 'softmax' for probabilities of one class a video, 'sigmoid' for one of each class on its own.
-        takes_multi_hot: whether videos may have several labels, each of them whole, and not shares that sum to 1.
+        activation: 'softmax' for one class per video, 'sigmoid' for independent classes.
+        takes_multi_hot: whether the loss accepts multi-hot labels, not only shares that sum to 1.
     """
 
     activation = 'softmax'
     takes_multi_hot = False
 
     def check_num_classes(self, num_classes: int) -> None:
-        """Check that the options fit K classes.
-
-        Raises:
-            ValueError: they do not.
-        """
+        """Raise ValueError if the options do not fit K classes."""
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Turn scores (..., K) into probabilities, by ``activation``."""
+        """Return the probabilities of scores (..., K)."""
         return scores.sigmoid() if self.activation == 'sigmoid' else scores.softmax(dim=-1)
 
 
 class _WeightedLoss(Loss):
-    """A loss with a weight for each class, which multiplies the losses of its videos; the mean is over the videos."""
+    """A loss with class weights, averaged over the videos."""
 
     class_weights: Tensor | None
 
     def __init__(self, class_weights: Sequence[float] | None) -> None:
         super().__init__()
         if class_weights is not None and (not class_weights or min(class_weights) < 0 or max(class_weights) == 0):
-            raise ValueError(f'class_weights={class_weights!r} must be one weight a class, none below 0, one above')
+            raise ValueError(f'class_weights={class_weights!r} must be one number >= 0 per class, not all 0')
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        # Not in the state dict: they belong to the config, and weights of other layouts do not have them.
+        # Not in the state dict: they belong to the config, and weights of other projects do not have them.
         self.register_buffer('class_weights', weights, persistent=False)
 
     def check_num_classes(self, num_classes: int) -> None:
-        """Check that there is a weight for each of K classes.
-
-        Raises:
-            ValueError: there are more or fewer.
-        """
+        """Raise ValueError unless there is a weight for each of K classes."""
         if self.class_weights is not None and len(self.class_weights) != num_classes:
-            raise ValueError(f'class_weights has {len(self.class_weights)} weights for num_classes={num_classes}')
+            raise ValueError(f'class_weights has {len(self.class_weights)} values for num_classes={num_classes}')
 
 
 @MODELS.register_module()
@@ -84,42 +72,36 @@ class CrossEntropyLoss(_WeightedLoss):
         loss = -mean over videos of (sum over classes k of weight_k * share of k in the label * log p_k)
 
     Args:
-        label_smoothing: share of a label that is spread evenly over all classes (arXiv 1512.00567, section 7).
+        label_smoothing: share of a label that is distributed evenly over all classes (arXiv 1512.00567, section 7).
         class_weights: K factors, for datasets with rare classes; None for 1. The sum is divided by the number of
-            videos, unlike with torch's ``weight``, which divides by the sum of their weights; so parts of a batch add
-            up. Weights whose mean over the training videos is 1 keep the scale of the loss, such as all videos /
+            videos, not by the sum of their weights as with torch's ``weight``, so losses of batch parts add up.
+            Weights with mean 1 over the training videos keep the scale of the loss, such as all videos /
             (K * videos of the class).
-
-    Raises:
-        ValueError: an argument outside of its range.
     """
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
         super().__init__(class_weights)
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f'label_smoothing={label_smoothing!r} must lie in [0, 1)')
+            raise ValueError(f'label_smoothing={label_smoothing!r} must be in [0, 1)')
         self.label_smoothing = label_smoothing
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of scores (N, K) and classes (N,), or weights of the classes (N, K)."""
+        """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
         check_targets(scores, label)
         if self.class_weights is not None:
-            label = one_hot(label, scores.shape[1])  # torch then divides by N, not by the sum of weights
+            label = one_hot(label, scores.shape[1])  # (N, K); makes torch divide by N, not by the sum of weights
         return nn.functional.cross_entropy(scores, label, self.class_weights, label_smoothing=self.label_smoothing)
 
 
 @MODELS.register_module()
 class FocalLoss(_WeightedLoss):
-    """Cross entropy in which well classified videos count little (arXiv 1708.02002, section 3, over softmax)::
+    """Cross entropy with a low weight for well classified videos (arXiv 1708.02002, section 3, with softmax)::
 
         loss = -(1 - p)^gamma log p        with p the probability of the label
 
     Args:
-        gamma: 0 is the cross entropy; the paper's choice is 2.
-        class_weights: K factors (alpha in the paper), as of :class:`CrossEntropyLoss`.
-
-    Raises:
-        ValueError: an argument outside of its range.
+        gamma: focusing parameter; 0 is cross entropy, the paper uses 2.
+        class_weights: K factors (alpha in the paper), as in :class:`CrossEntropyLoss`.
     """
 
     def __init__(self, gamma: float = 2.0, class_weights: Sequence[float] | None = None) -> None:
@@ -129,26 +111,23 @@ class FocalLoss(_WeightedLoss):
         self.gamma = gamma
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of scores (N, K) and classes (N,), or weights of the classes (N, K)."""
+        """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
         check_targets(scores, label)
         target = one_hot(label, scores.shape[1])  # (N, K)
         if self.class_weights is not None:
             target = target * self.class_weights
         log_prob = scores.log_softmax(dim=1)
-        # Not quite zero: its power's slope is infinite for a gamma below 1.
+        # Clamped, because the gradient of rest**gamma at 0 is infinite for gamma < 1.
         rest = (1 - log_prob.exp()).clamp(min=1e-8)
         return -(target * rest**self.gamma * log_prob).sum() / len(scores)
 
 
 @MODELS.register_module()
 class BinaryCrossEntropyLoss(Loss):
-    """A yes-or-no question for each class, averaged over videos and classes: for videos with any number of labels.
+    """Binary cross entropy averaged over videos and classes, for videos with any number of labels.
 
     Args:
-        positive_weight: factor of the yes answers, which are few.
-
-    Raises:
-        ValueError: a factor of 0 or less.
+        positive_weight: factor of the loss of positive labels, which are usually rare.
     """
 
     activation = 'sigmoid'
@@ -158,11 +137,11 @@ class BinaryCrossEntropyLoss(Loss):
     def __init__(self, positive_weight: float = 1.0) -> None:
         super().__init__()
         if positive_weight <= 0:
-            raise ValueError(f'positive_weight={positive_weight!r} must be above 0')
+            raise ValueError(f'positive_weight={positive_weight!r} must be > 0')
         self.register_buffer('positive', torch.tensor(positive_weight), persistent=False)
 
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of scores (N, K) and multi-hot labels (N, K); classes (N,) are taken as one-hot."""
+        """Return the loss of scores (N, K) with multi-hot labels (N, K) or classes (N,)."""
         check_targets(scores, label)
         target = one_hot(label, scores.shape[1])  # (N, K)
         return nn.functional.binary_cross_entropy_with_logits(scores, target, pos_weight=self.positive)

@@ -1,7 +1,7 @@
-"""What a model costs: parameters, multiply-adds and the shapes after each stage. Needs no data and no weights.
+"""Costs of a model: parameters, multiply-adds and output shapes of the stages. Needs no data and no weights.
 
-GMACs count the convolutions, the matrix products and DSA's weighted sums of one view of one video; norms,
-activations and pooling are left out.
+GMACs include convolutions, matrix products and DSA's weighted sums of one view of one video; norms, activations and
+pooling are not counted.
 """
 
 from typing import Any
@@ -14,26 +14,23 @@ from dsanet.config.registry import MODELS, build
 
 
 def find_input_shape(config: dict[str, Any]) -> tuple[int, ...]:
-    """Return (U, T, H, W) of a training sample, read off the training pipeline.
-
-    Raises:
-        ValueError: the pipeline does not say; give --input-shape then.
-    """
+    """Return (U, T, H, W) of a training sample from the training pipeline."""
     dataset = config.get('train_dataloader', config['test_dataloader'])['dataset']
-    pipeline = dataset.get('datasets', [dataset])[0]['pipeline']  # the parts of a mixture give samples of one shape
+    pipeline = dataset.get('datasets', [dataset])[0]['pipeline']  # all parts of a MixedDataset have one shape
     sample = next((step for step in pipeline if step['type'] in ('SampleSnippets', 'SampleSegments')), None)
     sizes = [step['size'] for step in pipeline if 'size' in step]
     if sample is None or not sizes:
         raise ValueError(
-            'the pipeline has no SampleSnippets or SampleSegments, or no step with a size; give --input-shape U T H W'
+            'input shape not found: the pipeline has no SampleSnippets or SampleSegments, or no step with a size; set '
+            '--input-shape U T H W'
         )
     height, width = (sizes[-1], sizes[-1]) if isinstance(sizes[-1], int) else sizes[-1]
     return sample['num_snippets'], sample['frames_per_snippet'], height, width
 
 
 def count_macs(model: nn.Module, inputs: torch.Tensor) -> int:
-    """Return the multiply-adds of one forward pass, which torch counts operator by operator."""
-    declared: dict[str, int] = {}  # modules that know better than their operators, by name
+    """Return the multiply-adds of one forward pass, counted by torch."""
+    declared: dict[str, int] = {}  # of modules with num_macs, which replaces torch's count, by name
 
     def record(name: str, module: Any) -> Any:
         return module.register_forward_pre_hook(lambda _, args: declared.update({name: module.num_macs(*args)}))
@@ -44,17 +41,14 @@ def count_macs(model: nn.Module, inputs: torch.Tensor) -> int:
     for hook in hooks:
         hook.remove()
     flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
-    total = flops.get('Global', 0) // 2  # a model may have no products at all
+    total = flops.get('Global', 0) // 2  # no entry if there are no products
     for name, macs in declared.items():
         total += macs - flops.get(f'{type(model).__name__}.{name}', 0) // 2
     return total
 
 
 def summarize(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return ``params``, ``gmacs`` and ``stages`` of a model for one view (U, T, H, W).
-
-    Nothing is computed: the model stands on torch's meta device, which has shapes but no numbers.
-    """
+    """Return ``params``, ``gmacs`` and ``stages`` of a model for one view (U, T, H, W), on the meta device."""
     num_snippets, frames, height, width = shape
     with torch.device('meta'):
         model = build(model_cfg, MODELS, 'model').eval()
@@ -69,7 +63,7 @@ def summarize(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, An
         return module.register_forward_hook(hook)
 
     backbone, name = model.backbone, 'backbone'
-    if hasattr(backbone, 'net'):  # a wrapper: show what it wraps
+    if hasattr(backbone, 'net'):  # a wrapper: show the parts of the wrapped network
         backbone, name = backbone.net, 'backbone.net'
     parts = {f'{name}.{child}': part for child, part in backbone.named_children() if not isinstance(part, nn.ReLU)}
     hooks = [record(name, part) for name, part in {**parts, 'cls_head': model.cls_head}.items()]

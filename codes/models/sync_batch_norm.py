@@ -1,8 +1,8 @@
-"""Batch norm with the statistics of the whole batch, over all processes, on GPUs and on CPUs.
+"""Batch norm with the statistics of all processes, on GPUs and CPUs.
 
-A batch norm of one process sees that process's videos alone, so a run on more processes with smaller batches is another
-training. With the statistics of all processes it is the same one, to rounding. torch's ``nn.SyncBatchNorm`` does this
-on GPUs; on the CPU it refuses tensors, and DistributedDataParallel refuses it (torch 2.14), so norms of our own do.
+An ordinary batch norm uses the videos of its own process only, so a run on more processes with smaller batches has
+other results. With the statistics of all processes the results are equal, up to rounding. On GPUs this is torch's
+``nn.SyncBatchNorm``, which does not support CPUs (torch 2.14); this module does.
 """
 
 from typing import Any
@@ -18,36 +18,32 @@ from dsanet.utils import distributed
 
 
 class _SyncOnCpu(_BatchNorm):
-    """What makes a batch norm one over all processes; stands before the class whose input it takes.
+    """Mixin for a batch norm with the statistics of all processes; comes before the batch norm class.
 
-    In eval mode, and in one process, it is bit for bit the ordinary batch norm. The processes' batches may differ in
-    size; those with more positions count more. Weight and bias get the gradients of a process's own batch, which
+    In eval mode or with one process it is bit-identical to the ordinary batch norm. Batches of the processes can have
+    different sizes, and are weighted by size. Weight and bias have the gradients of the own batch, which
     DistributedDataParallel averages.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize (B, C, ...); returns the same shape.
-
-        Raises:
-            ValueError: in training, less than two values a channel in all processes together.
-        """
+        """Normalize (B, C, ...); return the same shape."""
         if not self.training or distributed.world_size() == 1:
             return super().forward(input)
         self._check_input_dim(input)
         count, mean, var = global_statistics(input)
         if count < 2:
-            raise ValueError(f'batch norm needs more than one value a channel; all processes together have {count}')
+            raise ValueError(f'batch norm needs at least two values per channel in all processes, got {count}')
         if self.track_running_stats:
-            self._move_running_statistics(mean, var * (count / (count - 1)))
-        input = _ThroughStatistics.apply(input, mean, (var + self.eps).rsqrt(), count)
+            self._update_running_statistics(mean, var * (count / (count - 1)))
+        input = _StatisticsGradient.apply(input, mean, (var + self.eps).rsqrt(), count)
         return F.batch_norm(input, mean, var, self.weight, self.bias, training=False, eps=self.eps)
 
     @torch.no_grad()
-    def _move_running_statistics(self, mean: Tensor, var: Tensor) -> None:
-        """Count one batch in; without a momentum all batches count alike."""
-        assert self.running_mean is not None, 'a norm that tracks statistics has a running mean'
-        assert self.running_var is not None, 'a norm that tracks statistics has a running variance'
-        assert self.num_batches_tracked is not None, 'a norm that tracks statistics counts its batches'
+    def _update_running_statistics(self, mean: Tensor, var: Tensor) -> None:
+        """Update the statistics with one batch; without momentum they are the mean over all batches."""
+        assert self.running_mean is not None, 'running_mean is missing although track_running_stats is set'
+        assert self.running_var is not None, 'running_var is missing although track_running_stats is set'
+        assert self.num_batches_tracked is not None, 'num_batches_tracked is missing'
         self.num_batches_tracked.add_(1)
         share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
@@ -68,13 +64,13 @@ class SyncBatchNorm3d(_SyncOnCpu, nn.BatchNorm3d):
 
 @torch.no_grad()
 def global_statistics(x: Tensor) -> tuple[int, Tensor, Tensor]:
-    """Return the number of values a channel in all processes, their mean (C,) and their variance (C,), which is biased.
+    """Return count per channel, mean (C,) and biased variance (C,) of the values in all processes.
 
-    Each process sends its own three, which are joined with the deviations of the processes' means (Chan et al., 1983),
-    so that a mean far from zero costs no digits. The result has the same bits in all processes.
+    The statistics of the processes are combined as in Chan et al. (1983), so that a mean far from zero costs no
+    precision. The result is bit-identical in all processes.
 
     Args:
-        x: (B, C, ...); B may be 0.
+        x: (B, C, ...); B can be 0.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     own_count = x.numel() // x.shape[1]
@@ -83,18 +79,18 @@ def global_statistics(x: Tensor) -> tuple[int, Tensor, Tensor]:
     own = torch.cat([own_mean.new_tensor([own_count]), own_mean, own_var]).double()
     everyone = [torch.empty_like(own) for _ in range(distributed.world_size())]
     dist.all_gather(everyone, own)
-    counts, means, variances = torch.stack(everyone).split([1, x.shape[1], x.shape[1]], dim=1)  # one row a process
+    counts, means, variances = torch.stack(everyone).split([1, x.shape[1], x.shape[1]], dim=1)  # one row per process
     count = counts.sum()
     mean = (counts * means).sum(0) / count
     var = (counts * (variances + (means - mean).square())).sum(0) / count
     return int(count), mean.to(wide.dtype), var.to(wide.dtype)
 
 
-class _ThroughStatistics(torch.autograd.Function):
-    """The identity before a normalization by given statistics; its gradient adds that they depend on the input.
+class _StatisticsGradient(torch.autograd.Function):
+    """Identity before the normalization; its backward adds the gradient through the statistics.
 
-    With z the normalized input and g the gradient of fixed statistics, the whole gradient is g - mean(g) - z mean(g z),
-    the means over all positions of all processes (arXiv 1502.03167, section 3).
+    With z the normalized input and g the gradient for constant statistics, the full gradient is
+    g - mean(g) - z mean(g z), with means over all positions of all processes (arXiv 1502.03167, section 3).
     """
 
     @staticmethod
@@ -121,31 +117,31 @@ def _all_but_channels(x: Tensor) -> list[int]:
 
 
 def _along_channels(values: Tensor, x: Tensor) -> Tensor:
-    """Return values (C,) in a shape that broadcasts with x (B, C, ...)."""
+    """Reshape values (C,) for broadcasting with x (B, C, ...)."""
     return values.view(-1, *[1] * (x.dim() - 2))  # (C, 1, ...)
 
 
-ON_CPU = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d, nn.BatchNorm3d: SyncBatchNorm3d}
+CPU_CLASSES = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d, nn.BatchNorm3d: SyncBatchNorm3d}
 
 
 def convert_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """Turn the batch norms of a model into those over all processes, in place.
+    """Convert ``BatchNorm1d``, ``2d`` and ``3d`` to batch norms over all processes, in place.
 
-    The same modules go on as another class, so weights, statistics, momentum, training flags, hooks, keys of the state
-    dict and whatever else refers to them stay as they are. Norms of other classes are left alone.
+    Only the class of the modules changes, so weights, statistics, options, hooks, state dict keys and references to
+    the modules are kept. Subclasses and other norms are not changed.
 
     Args:
-        model: with ``BatchNorm1d``, ``BatchNorm2d`` or ``BatchNorm3d`` anywhere inside, or one of these.
-        device: where the model is trained; it need not be there yet. On a GPU norms become ``nn.SyncBatchNorm``.
+        model: a model or a batch norm.
+        device: the device for training. On a GPU the norms become ``nn.SyncBatchNorm``.
 
     Returns:
         The model.
     """
     norm: Any
     for norm in model.modules():
-        if type(norm) in ON_CPU and device.type == 'cpu':
-            norm.__class__ = ON_CPU[type(norm)]
-        elif type(norm) in ON_CPU:
+        if type(norm) in CPU_CLASSES and device.type == 'cpu':
+            norm.__class__ = CPU_CLASSES[type(norm)]
+        elif type(norm) in CPU_CLASSES:
             norm.__class__ = nn.SyncBatchNorm
-            norm.process_group = None  # the attribute that it has beyond the others': all processes
+            norm.process_group = None  # the only additional attribute; None for all processes
     return model

@@ -1,4 +1,4 @@
-"""What every experiment shares: metrics, log interval, kept checkpoints."""
+"""Settings of every experiment: metrics, seed, log interval, number of checkpoints."""
 
 metrics = [dict(type='Accuracy', topk=(1, 5)), dict(type='MeanClassAccuracy')]
 runtime = dict(seed=0, log_interval=20, keep_checkpoints=2, save_best='top1')

@@ -1,6 +1,6 @@
 """Ablation: L, the length of the kernel along the snippets. Length 1 is the identity, as the weights sum to 1.
 
-What       DSANet-R50 on Mini-Kinetics-200, 4 frames a snippet. 32.04 M parameters, 83.48 GMACs a view.
+What       DSANet-R50 on Mini-Kinetics-200, 4 frames per snippet. 32.04 M parameters, 83.48 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ablations/kernel_size.py 8
 Test       bash dist_test_recognizer.sh configs/ablations/kernel_size.py work_dirs/kernel_size/best.pth 8
 Vary       --cfg-options kernel_size=1
@@ -8,7 +8,7 @@ Vary       --cfg-options kernel_size=1
            --cfg-options kernel_size=5
            --cfg-options kernel_size=7
 Batch      8 GPUs x 6 videos
-Expected   not measured here. The paper's tables were not at hand, so which values they compare is not known.
+Expected   not measured here. The values that the paper compares are not known to us.
 Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4.py; the values are ours
 """
 

@@ -1,6 +1,6 @@
-"""Ablation: how many blocks of the second and third stage have DSA: 1, 2, 5 and all 10.
+"""Ablation: the number of blocks with DSA in the second and third stage: 1, 2, 5 or all 10.
 
-What       DSANet-R50 on Mini-Kinetics-200, 4 frames a snippet. 32.04 M parameters, 83.48 GMACs a view.
+What       DSANet-R50 on Mini-Kinetics-200, 4 frames per snippet. 32.04 M parameters, 83.48 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ablations/num_blocks.py 8
 Test       bash dist_test_recognizer.sh configs/ablations/num_blocks.py work_dirs/num_blocks/best.pth 8
 Vary       --cfg-options 'blocks=(0,0,(0,0,0,0,0,1),0)'
@@ -8,7 +8,7 @@ Vary       --cfg-options 'blocks=(0,0,(0,0,0,0,0,1),0)'
            --cfg-options 'blocks=(0,(0,1,0,1),(0,1,0,1,0,1),0)'
            --cfg-options 'blocks=(0,1,1,0)'
 Batch      8 GPUs x 6 videos
-Expected   not measured here. The paper's tables were not at hand, so which values they compare is not known.
+Expected   not measured here. The values that the paper compares are not known to us.
 Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4.py; the values are ours
 """
 

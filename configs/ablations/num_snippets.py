@@ -1,6 +1,6 @@
-"""Ablation: U, the number of snippets. With one there is nothing to mix: its kernel has length 1, the identity.
+"""Ablation: U, the number of snippets. A single snippet has nothing to mix: its kernel has length 1, the identity.
 
-What       DSANet-R50 on Mini-Kinetics-200, 4 frames a snippet. 32.04 M parameters, 83.48 GMACs a view.
+What       DSANet-R50 on Mini-Kinetics-200, 4 frames per snippet. 32.04 M parameters, 83.48 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ablations/num_snippets.py 8
 Test       bash dist_test_recognizer.sh configs/ablations/num_snippets.py work_dirs/num_snippets/best.pth 8
 Vary       --cfg-options num_snippets=1 kernel_size=1
@@ -8,7 +8,7 @@ Vary       --cfg-options num_snippets=1 kernel_size=1
            --cfg-options num_snippets=4
            --cfg-options num_snippets=8
 Batch      8 GPUs x 6 videos
-Expected   not measured here. The paper's tables were not at hand, so which values they compare is not known.
+Expected   not measured here. The values that the paper compares are not known to us.
 Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4.py; the values are ours
 """
 

@@ -1,6 +1,6 @@
-"""Ablation: where in a residual block DSA stands.
+"""Ablation: the place of DSA in a residual block.
 
-What       DSANet-R50 on Mini-Kinetics-200, 4 frames a snippet. 32.04 M parameters, 83.48 GMACs a view.
+What       DSANet-R50 on Mini-Kinetics-200, 4 frames per snippet. 32.04 M parameters, 83.48 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ablations/place.py 8
 Test       bash dist_test_recognizer.sh configs/ablations/place.py work_dirs/place/best.pth 8
 Vary       --cfg-options place=before_conv1
@@ -9,7 +9,7 @@ Vary       --cfg-options place=before_conv1
            --cfg-options place=before_add
            --cfg-options place=after_block
 Batch      8 GPUs x 6 videos
-Expected   not measured here. The paper's tables were not at hand, so which values they compare is not known.
+Expected   not measured here. The values that the paper compares are not known to us.
 Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4.py; the values are ours
 """
 

@@ -1,13 +1,13 @@
 r"""I3D-R50 on ActivityNet v1.3, whole untrimmed videos, mean average precision: the control, no DSA.
 
 What       I3D ResNet-50 without DSA; 4 snippets x 8 frames x 224 x 224, 8 frames apart. 32.04 M parameters, 166.96
-           GMACs a view.
+           GMACs per view.
 Train      bash dist_train_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py 8 \
                --load-from work_dirs/i3d_r50_e100_s1_8/best.pth
 Test       bash dist_test_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py work_dirs/anet_i3d_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; the paper names the dataset, its settings are not public: these are ours
+Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours
 """
 
 _base_ = [
@@ -24,10 +24,10 @@ frames_per_snippet = 8
 frame_interval = 8
 
 model = dict(
-    average_views='prob',  # mean average precision ranks videos, which scores before softmax do not compare
+    average_views='prob',  # mean average precision ranks videos, which needs probabilities
     module_cfg=None,
 )
-# A validation video may have several labels, which mean average precision counts; a training video has one.
+# Validation videos can have several labels, all used by mean average precision; training videos have one.
 val_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 test_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 metrics = [dict(type='MeanAveragePrecision')]

@@ -1,11 +1,11 @@
-"""DSANet-R50 on one's own videos, from ImageNet weights or from a checkpoint of a larger dataset.
+"""DSANet-R50 on your own videos, from ImageNet weights or from a checkpoint of a larger dataset.
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
-           166.96 GMACs a view.
-Data       data/my_videos/videos/...           the files
-           data/my_videos/train.txt, val.txt   a line a video: path below videos/, space, label from 0
-           data/my_videos/classes.txt          a class name a line
-           or elsewhere: --cfg-options data_root=/where, and train_dir, val_dir, train_list, val_list, class_file
+           166.96 GMACs per view.
+Data       data/my_videos/videos/...           the video files
+           data/my_videos/train.txt, val.txt   one line per video: path below videos/, space, label from 0
+           data/my_videos/classes.txt          one class name per line
+           elsewhere: --cfg-options data_root=/path, or train_dir, val_dir, train_list, val_list, class_file
 Weights    bash pretrained/download_imgnet.sh 50
 Train      bash dist_train_recognizer.sh configs/custom/finetune_videos.py 1
            with --load-from CHECKPOINT to start from a model of a larger dataset instead of ImageNet
@@ -20,7 +20,7 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-num_classes = None  # counted in class_file, or else in the folders or lists
+num_classes = None  # counted in class_file, the folders or the lists
 
 model = dict(
     module_cfg=dict(

@@ -1,14 +1,14 @@
-r"""DSANet-R50 on one's own videos where some classes are rare: focal loss with class weights.
+r"""DSANet-R50 on your own videos with rare classes: focal loss with class weights.
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
-           166.96 GMACs a view.
+           166.96 GMACs per view.
 Data       as in finetune_videos.py
 Train      bash dist_train_recognizer.sh configs/custom/imbalanced_videos.py 1 \
                --cfg-options 'class_weights=(0.58,1.17,2.33)'
 Test       bash dist_test_recognizer.sh configs/custom/imbalanced_videos.py work_dirs/imbalanced_videos/best.pth 1 \
                --cfg-options 'class_weights=(0.58,1.17,2.33)'
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
-Expected   depends on the videos; mean class accuracy chooses the best epoch
+Expected   depends on the videos; the best epoch has the highest mean class accuracy
 Source     arXiv 1708.02002 for the loss; the settings are ours
 """
 
@@ -18,8 +18,8 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-num_classes = None  # counted in class_file, or else in the folders or lists
-class_weights = (0.625, 2.5)  # all videos / (K * videos of the class), here for 4 times as many of class 0
+num_classes = None  # counted in class_file, the folders or the lists
+class_weights = (0.625, 2.5)  # all videos / (K * videos of the class); here class 0 is 4 times as frequent
 
 model = dict(
     cls_head=dict(loss=dict(type='FocalLoss', gamma=2.0, class_weights='${class_weights}')),

@@ -1,13 +1,13 @@
-r"""DSANet-R50 on one's own videos beside some classes of a public dataset.
+r"""DSANet-R50 on your own videos together with some classes of a public dataset.
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
-           166.96 GMACs a view. Three of four training samples are one's own, whatever the sizes of the two; validation
-           and tests are on one's own.
-Data       as in finetune_videos.py, and beside them
-           data/kinetics400/train_frames.txt   a line a folder of frames: folder, number of frames, label
-           data/kinetics400/classes.txt        a class name a line
-           Both have the classes of class_file: one's own by their lists, the others by shared_classes, which are those
-           classes in that order, by name or by number.
+           166.96 GMACs per view. Three of four training samples are your own, independent of the sizes of the datasets;
+           validation and test use your own videos only.
+Data       as in finetune_videos.py, and
+           data/kinetics400/train_frames.txt   one line per folder of frames: folder, number of frames, label
+           data/kinetics400/classes.txt        one class name per line
+           Both datasets use the classes of class_file. shared_classes lists the public classes, by name or number, that
+           correspond to them, in the same order.
 Train      bash dist_train_recognizer.sh configs/custom/mixed_videos.py 1 \
                --cfg-options "shared_classes=['clapping','waving hand']"
 Test       bash dist_test_recognizer.sh configs/custom/mixed_videos.py work_dirs/mixed_videos/best.pth 1 \
@@ -24,7 +24,7 @@ _base_ = [
 
 public_root = 'data/kinetics400'
 shared_classes = ('clapping', 'waving hand')
-num_classes = None  # counted in class_file, or else in the folders or lists
+num_classes = None  # counted in class_file, the folders or the lists
 
 _sample = dict(
     type='SampleSnippets',

@@ -1,7 +1,7 @@
-r"""DSANet-R50 on one's own videos that may have several labels each.
+r"""DSANet-R50 on your own videos with several labels each.
 
-What       I3D ResNet-50 with five DSA modules and a yes-or-no question for each class; 4 snippets x 8 frames x 224 x
-           224, 4 frames apart. 31.64 M parameters, 166.96 GMACs a view.
+What       I3D ResNet-50 with five DSA modules and a binary cross entropy for each class; 4 snippets x 8 frames x 224 x
+           224, 4 frames apart. 31.64 M parameters, 166.96 GMACs per view.
 Data       as in finetune_videos.py, with lines of the form `path 3,17`: labels from 0, joined by commas
 Train      bash dist_train_recognizer.sh configs/custom/multi_label_videos.py 1
 Test       bash dist_test_recognizer.sh configs/custom/multi_label_videos.py work_dirs/multi_label_videos/best.pth 1
@@ -16,7 +16,7 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
-num_classes = None  # counted in class_file, or else in the folders or lists
+num_classes = None  # counted in class_file, the folders or the lists
 
 model = dict(
     cls_head=dict(loss=dict(type='BinaryCrossEntropyLoss', positive_weight=2.0)),

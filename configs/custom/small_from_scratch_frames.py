@@ -1,11 +1,11 @@
 r"""small_from_scratch.py on folders of frames instead of video files.
 
 What       I3D-ResNet-18 of width 16 with DSA in the last three stages; 4 snippets x 4 frames x 112 x 112, 4 apart.
-           1.993 M parameters, 1.040 GMACs a view.
-Data       data/my_videos/frames/...                   a folder a video: img_00001.jpg, img_00002.jpg, ...
-           data/my_videos/train_frames.txt, val_...    a line a video: folder below frames/, number of frames, label
-           data/my_videos/classes.txt                  a class name a line
-           written by
+           1.993 M parameters, 1.040 GMACs per view.
+Data       data/my_videos/frames/...                   one folder per video: img_00001.jpg, img_00002.jpg, ...
+           data/my_videos/train_frames.txt, val_...    one line per video: folder below frames/, number of frames, label
+           data/my_videos/classes.txt                  one class name per line
+           created by
            dsanet extract-frames data/my_videos/videos data/my_videos/frames
            dsanet build-list folders data/my_videos/frames data/my_videos --frames \
                --val-fraction 0.2 --relative-to data/my_videos/frames
@@ -27,7 +27,7 @@ val_dir = '${data_root}/frames'
 train_list = '${data_root}/train_frames.txt'
 val_list = '${data_root}/val_frames.txt'
 class_file = '${data_root}/classes.txt'
-num_classes = None  # counted in class_file, or else in the folders or lists
+num_classes = None  # counted in class_file, the folders or the lists
 frames_per_snippet = 4
 frame_interval = 4
 short_side = 128

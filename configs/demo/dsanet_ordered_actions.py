@@ -1,7 +1,7 @@
 """DSANet on ordered actions: 4 directions of motion x 2 orders of events. The order is visible between snippets only.
 
 What       I3D-ResNet-10 of width 16 with DSA on all channels of the last three stages; 4 snippets x 4 frames x 40 x 40.
-           0.348 M parameters, 0.077 GMACs a view.
+           0.348 M parameters, 0.077 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/demo/dsanet_ordered_actions.py 1
 Test       bash dist_test_recognizer.sh configs/demo/dsanet_ordered_actions.py \
                work_dirs/dsanet_ordered_actions/best.pth 1

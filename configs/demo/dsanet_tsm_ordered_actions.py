@@ -1,7 +1,7 @@
 r"""DSANet on TSM, ordered actions: shifts inside the snippets, DSA between them.
 
 What       ResNet-10 of width 16 with temporal shifts, and DSA on all channels of the last three stages; 4 snippets x 4
-           frames x 40 x 40. 0.311 M parameters, 0.051 GMACs a view.
+           frames x 40 x 40. 0.311 M parameters, 0.051 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/demo/dsanet_tsm_ordered_actions.py 1
 Test       bash dist_test_recognizer.sh configs/demo/dsanet_tsm_ordered_actions.py \
                work_dirs/dsanet_tsm_ordered_actions/best.pth 1

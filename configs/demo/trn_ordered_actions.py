@@ -1,7 +1,7 @@
 """Multi-scale TRN on ordered actions: the head relates the snippets, the backbone does not.
 
 What       I3D-ResNet-10 of width 16 with relations of 2 to 4 snippets; 4 snippets x 4 frames x 40 x 40. 0.393 M
-           parameters, 0.077 GMACs a view.
+           parameters, 0.077 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/demo/trn_ordered_actions.py 1
 Test       bash dist_test_recognizer.sh configs/demo/trn_ordered_actions.py work_dirs/trn_ordered_actions/best.pth 1
 Batch      1 process x 8 videos

@@ -1,7 +1,7 @@
 """V4D on ordered actions: 4D convolutions relate the snippets.
 
-What       I3D-ResNet-10 of width 16 with 4D residual blocks behind the blocks of the last three stages; 4 snippets x 4
-           frames x 40 x 40. 0.541 M parameters, 0.095 GMACs a view.
+What       I3D-ResNet-10 of width 16 with 4D residual blocks after the blocks of the last three stages; 4 snippets x 4
+           frames x 40 x 40. 0.541 M parameters, 0.095 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/demo/v4d_ordered_actions.py 1
 Test       bash dist_test_recognizer.sh configs/demo/v4d_ordered_actions.py work_dirs/v4d_ordered_actions/best.pth 1
 Batch      1 process x 8 videos

@@ -1,10 +1,11 @@
 r"""DSANet-R50 on HMDB51, fine-tuned from Kinetics-400; split 1 of 3.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. The stem, the first
-           stage and all batch norms stay as they come from Kinetics. 31.74 M parameters, 166.96 GMACs a view.
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. The stem and the
+           first stage are frozen, and all batch norms keep the statistics from Kinetics. 31.74 M parameters, 166.96
+           GMACs per view.
 Train      bash dist_train_recognizer.sh configs/hmdb51/hmdb51_dsanet_r50_4x8.py 8 \
                --load-from work_dirs/r50_e100_s1_8/best.pth
-           and with --cfg-options split=2 --work-dir work_dirs/hmdb51_dsanet_r50_4x8_split2, and so for split 3
+           split 2: --cfg-options split=2 --work-dir work_dirs/hmdb51_dsanet_r50_4x8_split2; split 3 likewise
 Test       bash dist_test_recognizer.sh configs/hmdb51/hmdb51_dsanet_r50_4x8.py \
                work_dirs/hmdb51_dsanet_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos
@@ -30,7 +31,7 @@ frames_per_snippet = 8
 frame_interval = 4
 
 model = dict(
-    # For weights that have all of the network, DSA included: its norms would never learn from scratch.
+    # Start from weights that include DSA: with norm_eval, the norms of a new DSA would keep their initial statistics.
     backbone=dict(frozen_stages=1, norm_eval=True),
     cls_head=dict(dropout=0.8),
     module_cfg=dict(

@@ -1,13 +1,13 @@
-"""DSANet-R50 on Kinetics-400 with 4 frames a snippet: half the cost of the main experiment.
+"""DSANet-R50 on Kinetics-400 with 4 frames per snippet: half the cost of the main experiment.
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 4 frames x 224 x 224, 16 frames apart. 32.45 M parameters,
-           83.49 GMACs a view.
+           83.49 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_r50_4x4.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_r50_4x4.py work_dirs/dsanet_r50_4x4/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; the interval, which keeps the span of a snippet, is ours; schedule as in the configuration
-           that its authors released
+Source     arXiv 2105.12085; the frame interval is ours and keeps the time span of a snippet; schedule as in the
+           authors' release
 """
 
 _base_ = [

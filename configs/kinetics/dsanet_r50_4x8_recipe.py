@@ -1,15 +1,15 @@
 r"""DSANet-R50 on Kinetics-400 with the training recipe of recent image and video networks.
 
 What       The network of the main experiment, r50_e100_s1_8.py, trained with RandAugment, mixup and CutMix, label
-           smoothing, stochastic depth and averaged weights, decay on filters only, classifier and DSA at twice the
-           rate. 32.45 M parameters, 166.97 GMACs a view.
+           smoothing, stochastic depth and averaged weights, weight decay on filters only, classifier and DSA at twice
+           the learning rate. 32.45 M parameters, 166.97 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_r50_4x8_recipe.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_r50_4x8_recipe.py \
                work_dirs/dsanet_r50_4x8_recipe/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here.
-Source     each part has its paper: arXiv 1909.13719, 1710.09412, 1905.04899, 1512.00567, 1603.09382; their combination
-           and its values are ours
+Source     arXiv 1909.13719, 1710.09412, 1905.04899, 1512.00567, 1603.09382 for the parts; their combination and its
+           values are ours
 """
 
 _base_ = [

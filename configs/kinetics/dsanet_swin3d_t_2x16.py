@@ -1,12 +1,12 @@
-r"""DSA behind three stages of Video Swin-T on Kinetics-400: how it goes into a network without residual blocks.
+r"""DSA after three stages of Video Swin-T on Kinetics-400: an example of a network without our residual blocks.
 
-What       torchvision's swin3d_t with DSA behind its first three stages; 2 snippets x 16 frames x 224 x 224, 4 frames
-           apart. 28.16 M parameters, 87.77 GMACs a view.
+What       torchvision's swin3d_t with DSA after its first three stages; 2 snippets x 16 frames x 224 x 224, 4 frames
+           apart. 28.16 M parameters, 87.77 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_swin3d_t_2x16.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_swin3d_t_2x16.py \
                work_dirs/dsanet_swin3d_t_2x16/best.pth 8
 Batch      8 GPUs x 4 videos
-Expected   not measured here. torchvision gives 77.7 % top-1 for its weights of swin3d_t, without DSA, with 32 frames
+Expected   not measured here. torchvision reports 77.7 % top-1 for its weights of swin3d_t, without DSA, with 32 frames
            and 12 views.
 Source     arXiv 2106.13230; the settings are ours
 """

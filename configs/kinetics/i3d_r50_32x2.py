@@ -1,12 +1,12 @@
 """I3D-R50 on Kinetics-400, 32 frames 2 apart: with a stem and pools in time.
 
-What       I3D ResNet-50, time halved by the stem, by its pooling and behind the first stage; one clip of 32 frames x
-           224 x 224, 2 frames apart. 28.04 M parameters, 33.13 GMACs a view.
+What       I3D ResNet-50, time halved by the stem, by its pooling and after the first stage; one clip of 32 frames x 224
+           x 224, 2 frames apart. 28.04 M parameters, 33.13 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/i3d_r50_32x2.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/i3d_r50_32x2.py work_dirs/i3d_r50_32x2/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here.
-Source     arXiv 1705.07750; architecture and schedule as in mmaction2, scaled to the batch
+Source     arXiv 1705.07750; architecture and schedule as in mmaction2, scaled to the batch size
 """
 
 _base_ = [

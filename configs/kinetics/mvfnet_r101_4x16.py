@@ -1,13 +1,12 @@
 """MVFNet-R101 on Kinetics-400, 4 frames 16 apart.
 
 What       ResNet-101 with a multi-view fusion in each block of the last two stages; one clip of 4 frames x 224 x 224,
-           16 frames apart. 43.36 M parameters, 31.22 GMACs a view.
+           16 frames apart. 43.36 M parameters, 31.22 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/mvfnet_r101_4x16.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/mvfnet_r101_4x16.py work_dirs/mvfnet_r101_4x16/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The authors give 76.0 % top-1 with 10 clips x 3 crops.
-Source     arXiv 2012.06977; settings as in its authors' release, but for the ImageNet weights, which are torchvision's
-           here
+Expected   not measured here. The authors report 76.0 % top-1 with 10 clips x 3 crops.
+Source     arXiv 2012.06977; settings as in the authors' release, with torchvision's ImageNet weights
 """
 
 _base_ = [

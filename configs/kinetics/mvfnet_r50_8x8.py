@@ -1,13 +1,12 @@
 """MVFNet-R50 on Kinetics-400, 8 frames 8 apart.
 
 What       ResNet-50 with a multi-view fusion in each block of the last two stages; one clip of 8 frames x 224 x 224, 8
-           frames apart. 24.34 M parameters, 32.71 GMACs a view.
+           frames apart. 24.34 M parameters, 32.71 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/mvfnet_r50_8x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/mvfnet_r50_8x8.py work_dirs/mvfnet_r50_8x8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The authors give 76.0 % top-1 with 10 clips x 3 crops.
-Source     arXiv 2012.06977; settings as in its authors' release, but for the ImageNet weights, which are torchvision's
-           here
+Expected   not measured here. The authors report 76.0 % top-1 with 10 clips x 3 crops.
+Source     arXiv 2012.06977; settings as in the authors' release, with torchvision's ImageNet weights
 """
 
 _base_ = [

@@ -1,12 +1,12 @@
 """DSANet-R50 on Kinetics-400: the paper's main experiment.
 
-What       I3D ResNet-50 with five DSA modules, in every second block of the second and third stage;
-           4 snippets x 8 frames x 224 x 224, 8 frames apart. 32.45 M parameters, 166.97 GMACs a view.
+What       I3D ResNet-50 with five DSA modules, in every second block of the second and third stage; 4 snippets x 8
+           frames x 224 x 224, 8 frames apart. 32.45 M parameters, 166.97 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/r50_e100_s1_8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/r50_e100_s1_8.py work_dirs/r50_e100_s1_8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The paper's abstract gives 78.2 % top-1 for this model family, without naming the row.
-Source     arXiv 2105.12085; sampling and schedule as in the configuration that its authors released
+Expected   not measured here. The paper's abstract reports 78.2 % top-1 for this model family.
+Source     arXiv 2105.12085; sampling and schedule as in the authors' release
 """
 
 _base_ = [

@@ -1,12 +1,12 @@
 r"""I3D-R18 on Mini-Kinetics-200: the control of the two others, no exchange between snippets.
 
 What       I3D ResNet-18, the scores of 4 snippets averaged; 4 snippets x 4 frames x 224 x 224, 8 frames apart. 31.92 M
-           parameters, 54.91 GMACs a view.
+           parameters, 54.91 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/mini_kinetics/minik_i3d_r18_4x4.py 8
 Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_i3d_r18_4x4.py \
                work_dirs/minik_i3d_r18_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
-Expected   not measured here. V4D's paper gives 73.0 % top-1 with 10 snippets x 3 crops.
+Expected   not measured here. The V4D paper reports 73.0 % top-1 with 10 snippets x 3 crops.
 Source     arXiv 2002.07442 for snippets and learning rates; crops, clipping and batch are ours
 """
 

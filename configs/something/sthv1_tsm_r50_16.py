@@ -1,12 +1,12 @@
 """TSM-R50 on Something-Something V1, 16 frames.
 
 What       ResNet-50 with temporal shifts; 16 frames x 224 x 224, spread over the video. No flips: some classes are
-           directions. 23.86 M parameters, 65.39 GMACs a view.
+           directions. 23.86 M parameters, 65.39 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/something/sthv1_tsm_r50_16.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_tsm_r50_16.py work_dirs/sthv1_tsm_r50_16/best.pth 8
 Batch      8 GPUs x 8 videos
-Expected   not measured here. The authors give 47.2 % top-1 (1 clip).
-Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch
+Expected   not measured here. The authors report 47.2 % top-1 (1 clip).
+Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch size
 """
 
 _base_ = [

@@ -1,10 +1,10 @@
 r"""DSANet-R50 on UCF101, fine-tuned from Kinetics-400; split 1 of 3.
 
 What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.84 M parameters,
-           166.97 GMACs a view.
+           166.97 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ucf101/ucf101_dsanet_r50_4x8.py 8 \
                --load-from work_dirs/r50_e100_s1_8/best.pth
-           and with --cfg-options split=2 --work-dir work_dirs/ucf101_dsanet_r50_4x8_split2, and so for split 3
+           split 2: --cfg-options split=2 --work-dir work_dirs/ucf101_dsanet_r50_4x8_split2; split 3 likewise
 Test       bash dist_test_recognizer.sh configs/ucf101/ucf101_dsanet_r50_4x8.py \
                work_dirs/ucf101_dsanet_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos

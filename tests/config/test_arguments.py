@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dsanet.config.arguments import UnknownArgument, check_arguments, nearest, slot_of
+from dsanet.config.arguments import UnknownArgument, check_arguments, get_slot, nearest
 from dsanet.config.registry import check_function_section
 
 
@@ -27,16 +27,16 @@ def function(
         {'type': 'x', 'number': 1, 'name': 'a', 'sizes': (1, [2, 3]), 'table': {'a': 1}, 'anything': object()},
     ],
 )
-def test_fitting_values_pass(cfg: dict) -> None:
+def test_valid_arguments_pass(cfg: dict) -> None:
     check_arguments(function, cfg, 'here')
 
 
 @pytest.mark.parametrize(
     ('cfg', 'error', 'text'),
     [
-        ({}, KeyError, 'here.number is missing; function needs it'),
-        ({'number': 1, 'cout': 2}, UnknownArgument, "here.cout .* Did you mean 'count'.* Allowed: number, count"),
-        ({'number': '1'}, ValueError, "here.number='1' does not fit function, which takes float"),
+        ({}, KeyError, 'here.number'),
+        ({'number': 1, 'cout': 2}, UnknownArgument, r'here\.cout .*count.* number, count, name'),
+        ({'number': '1'}, ValueError, "here.number='1' .*float"),
         ({'number': True}, ValueError, 'here.number=True'),
         ({'number': 1, 'count': 2.0}, ValueError, 'here.count=2.0'),
         ({'number': 1, 'count': None}, ValueError, 'here.count=None'),
@@ -45,12 +45,12 @@ def test_fitting_values_pass(cfg: dict) -> None:
         ({'number': 1, 'sizes': [1, ['a']]}, ValueError, 'here.sizes='),
     ],
 )
-def test_misfits_are_named_by_their_full_path(cfg: dict, error: type[Exception], text: str) -> None:
+def test_invalid_arguments_are_named_by_full_path(cfg: dict, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         check_arguments(function, cfg, 'here')
 
 
-def test_handed_over_arguments_are_not_for_the_config() -> None:
+def test_arguments_of_the_caller_are_not_config_keys() -> None:
     check_arguments(function, {}, 'here', given=['number'])
     with pytest.raises(UnknownArgument) as error:
         check_arguments(function, {'number': 1}, 'here', given=['number'])
@@ -58,9 +58,9 @@ def test_handed_over_arguments_are_not_for_the_config() -> None:
     check_arguments(function, {'number': 1, 'place': 3}, 'here', extra=['place'])
 
 
-def test_nearest_is_silent_without_a_close_name() -> None:
+def test_suggestion_only_for_a_close_name() -> None:
     assert nearest('zzz', ['depth', 'inflate']) == ''
-    assert nearest('dept', ['depth', 'inflate']) == " Did you mean 'depth'?"
+    assert 'depth' in nearest('dept', ['depth', 'inflate'])
 
 
 class Part:
@@ -84,8 +84,8 @@ class Part:
         (Sequence[int], ((), True, False)),
     ],
 )
-def test_annotations_say_which_objects_an_argument_takes(hint: Any, slot: tuple) -> None:
-    assert slot_of(hint) == slot
+def test_slot_follows_the_annotation(hint: Any, slot: tuple) -> None:
+    assert get_slot(hint) == slot
 
 
 def test_renamed_option_names_the_new_one() -> None:

@@ -18,7 +18,7 @@ def sort(value: object) -> object:
     return type(value)(map(sort, value)) if isinstance(value, list | tuple) else value
 
 
-def test_shipped_configs_load_again_as_they_are(tmp_path: Path) -> None:
+def test_shipped_configs_survive_formatting(tmp_path: Path) -> None:
     for name in list_configs():
         config = load_config(name)
         file = tmp_path / 'config.py'
@@ -28,7 +28,7 @@ def test_shipped_configs_load_again_as_they_are(tmp_path: Path) -> None:
         assert repr(sort(again)) == repr(sort(config)), name
 
 
-def test_texts_are_formatted_as_ruff_does(tmp_path: Path) -> None:
+def test_format_is_that_of_ruff(tmp_path: Path) -> None:
     names = list_configs('demo/*') + list_configs('kinetics/dsanet*') + list_configs('something/*')
     for i, name in enumerate(names):
         (tmp_path / f'config_{i}.py').write_text(format_config(load_config(name)))
@@ -36,7 +36,7 @@ def test_texts_are_formatted_as_ruff_does(tmp_path: Path) -> None:
     subprocess.run([sys.executable, '-m', 'ruff', 'format', *options], check=True)
 
 
-def test_type_comes_first_and_short_values_share_a_line() -> None:
+def test_type_is_first_and_short_values_inline() -> None:
     loss = {'class_weights': (1.0, 2.0), 'type': 'FocalLoss'}
     assert format_config({'metrics': [], 'loss': loss, 'parameters': {'lr_multipliers': {'.dsa.': 2}}}) == (
         'metrics = []\n'
@@ -45,7 +45,7 @@ def test_type_comes_first_and_short_values_share_a_line() -> None:
     )
 
 
-def test_long_values_have_an_item_a_line() -> None:
+def test_long_values_have_one_item_per_line() -> None:
     steps = [{'type': 'OpenVideo', 'decoder': 'x' * 60}, {'size': (112,), 'type': 'CenterCrop'}]
     assert format_config({'data': {'pipeline': steps, 'a' * 40: ('b' * 50, 'c' * 50)}}) == (
         'data = dict(\n'

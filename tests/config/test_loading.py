@@ -1,3 +1,4 @@
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from dsanet.config.loading import find_differences, load_config, parse_option, r
 from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import ParametersCfg
 
-PAGE = """
+CONFIG = """
 \"\"\"A note.\"\"\"
 num_classes = 4
 num_snippets = 2
@@ -29,40 +30,41 @@ metrics = [dict(type='Accuracy', topk=(1,))]
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Path:
-    file = tmp_path / 'page.py'
-    file.write_text(PAGE)
+def file(tmp_path: Path) -> Path:
+    """A config file."""
+    file = tmp_path / 'base.py'
+    file.write_text(CONFIG)
     return file
 
 
-def edit(page: Path, old: str, new: str) -> Path:
-    assert old in page.read_text(), f'{old} is not in the page'
-    page.write_text(page.read_text().replace(old, new))
-    return page
+def edit(file: Path, old: str, new: str) -> Path:
+    assert old in file.read_text(), f'{old} is not in the config'
+    file.write_text(file.read_text().replace(old, new))
+    return file
 
 
-def test_settings_take_effect_with_their_type_or_as_text(page: Path) -> None:
-    config = load_config(page)
+def test_references_take_the_value_of_the_setting(file: Path) -> None:
+    config = load_config(file)
     assert config['model']['cls_head']['num_classes'] == 4
     assert config['test_dataloader']['dataset']['list_file'] == 'data/x/train.txt'
     assert set(config) == {'model', 'test_dataloader', 'metrics'}
 
 
-def test_overriding_a_setting_changes_it_everywhere(page: Path) -> None:
-    config = load_config(page, ['num_snippets=4', 'data_root=/my data'])
+def test_override_of_a_setting_applies_everywhere(file: Path) -> None:
+    config = load_config(file, ['num_snippets=4', 'data_root=/my data'])
     assert config['model']['module_cfg']['num_snippets'] == 4
     assert config['test_dataloader']['dataset']['pipeline'][1]['num_snippets'] == 4
     assert config['test_dataloader']['dataset']['list_file'] == '/my data/train.txt'
 
 
-def test_overriding_the_last_reference_to_a_setting_is_fine(page: Path) -> None:
-    config = load_config(page, ['train_list=None'])
+def test_override_can_replace_the_last_reference(file: Path) -> None:
+    config = load_config(file, ['train_list=None'])
     assert config['test_dataloader']['dataset']['list_file'] is None
 
 
-def test_options_reach_into_lists_and_may_add_an_argument(page: Path) -> None:
+def test_override_can_index_lists_and_add_keys(file: Path) -> None:
     options = ['test_dataloader.dataset.pipeline.1.num_groups=3', 'model.module_cfg.blocks=[0, 0, 1, 0]']
-    config = load_config(page, options)
+    config = load_config(file, options)
     assert config['test_dataloader']['dataset']['pipeline'][1]['num_groups'] == 3
     assert list(config['model']['module_cfg']['blocks']) == [0, 0, 1, 0]
 
@@ -82,146 +84,138 @@ def test_options_reach_into_lists_and_may_add_an_argument(page: Path) -> None:
         ('x=y', 'x=y'),
     ],
 )
-def test_option_values_are_literals_or_text(text: str, value: object) -> None:
+def test_override_values_are_literals_or_strings(text: str, value: object) -> None:
     assert parse_option(f'a.b={text}') == (['a', 'b'], value)
 
 
 @pytest.mark.parametrize(
     ('option', 'text'),
     [
-        ('num_snipets=4', "num_snipets is not in the config. Did you mean 'num_snippets'"),
-        ('model.cls_hed.num_classes=4', "model.cls_hed is not in the config. Did you mean 'cls_head'"),
-        (
-            'model.cls_head.num_clases=4',
-            "model.cls_head.num_clases is not an argument of I3DClsHead. Did you mean 'num_classes'",
-        ),
-        ('test_dataloader.dataset.pipeline.9.type=x', 'the list has entries 0 to 3'),
-        (
-            'test_dataloader.dataset.list_file.0=x',
-            r"list_file is '\$\{train_list\}': override train_list.0 instead",
-        ),
-        ('num_classes.x=1', 'num_classes is 4'),
-        ('model.module_cfg.blocks.0=1', 'a tuple is replaced as a whole'),
-        ('_sample.num_snippets=1', '_sample is not in the config'),
+        ('num_snipets=4', r'num_snipets\b.*num_snippets'),
+        ('model.cls_hed.num_classes=4', r'model\.cls_hed\b.*cls_head'),
+        ('model.cls_head.num_clases=4', 'model.cls_head.num_clases .*I3DClsHead.*num_classes'),
+        ('test_dataloader.dataset.pipeline.9.type=x', r'pipeline\.9\b.*0 to 3'),
+        ('test_dataloader.dataset.list_file.0=x', r'list_file.*\$\{train_list\}.*train_list\.0'),
+        ('num_classes.x=1', r'num_classes\.x.*4'),
+        ('model.module_cfg.blocks.0=1', r'model\.module_cfg\.blocks\.0.*tuple'),
+        ('_sample.num_snippets=1', '_sample'),
     ],
 )
-def test_wrong_options_are_refused_with_text(page: Path, option: str, text: str) -> None:
+def test_invalid_overrides_raise(file: Path, option: str, text: str) -> None:
     with pytest.raises(KeyError, match=text):
-        load_config(page, [option])
+        load_config(file, [option])
 
 
-def test_option_without_equals_sign_is_refused(page: Path) -> None:
-    with pytest.raises(ValueError, match="override 'num_classes' must be key=value"):
-        load_config(page, ['num_classes'])
+def test_override_without_equals_sign_raises(file: Path) -> None:
+    with pytest.raises(ValueError, match="'num_classes'.*key=value"):
+        load_config(file, ['num_classes'])
 
 
 @pytest.mark.parametrize(
     ('old', 'new', 'error', 'text'),
     [
-        ('metrics =', 'metricks =', KeyError, "metricks is neither a section nor a setting.*Did you mean 'metrics'"),
+        ('metrics =', 'metricks =', KeyError, 'metricks .*metrics'),
         (
             "${num_classes}'",
             "${num_klasses}'",
             KeyError,
-            r"cls_head.num_classes refers to \${num_klasses}, which is not a setting. Did you mean 'num_classes'",
+            r'cls_head\.num_classes\b.*\$\{num_klasses\}.*num_classes',
         ),
         (
             "'data/x'",
             "'${train_list}'",
             ValueError,
-            'the settings train_list -> data_root -> train_list refer to each other',
+            'train_list -> data_root -> train_list',
         ),
         (
             'batch_size=2',
             'batchsize=2',
             KeyError,
-            "test_dataloader.batchsize is not an argument of build_dataloader. Did you mean 'batch_size'",
+            'test_dataloader.batchsize .*batch_size',
         ),
-        ('batch_size=2', 'batch_size=2, seed=1', KeyError, 'test_dataloader.seed is not an argument'),
-        ("type='Accuracy'", "type='Acuracy'", KeyError, "metrics.0.type='Acuracy' is not a registered metric"),
+        ('batch_size=2', 'batch_size=2, seed=1', KeyError, 'test_dataloader.seed '),
+        ("type='Accuracy'", "type='Acuracy'", KeyError, "metrics.0.type='Acuracy' .*Accuracy"),
         (
             "type='Recognizer3D'",
             "type='ResNet'",
             ValueError,
             "model.type='ResNet' .*: Recognizer3D$",
         ),
-        ("type='Recognizer3D'", "type='Recognizer'", KeyError, "Did you mean 'Recognizer3D'.*: Recognizer3D"),
+        ("type='Recognizer3D'", "type='Recognizer'", KeyError, "model.type='Recognizer' .*Recognizer3D"),
         (
             'frames_per_snippet=2',
             'frame_per_snippet=2',
             KeyError,
-            "pipeline.1.frame_per_snippet is not an argument of SampleSnippets. Did you mean 'frames_per_snippet'",
+            'pipeline.1.frame_per_snippet .*SampleSnippets.*frames_per_snippet',
         ),
         (
             'metrics = [',
             'runtime = dict(sed=1)\nmetrics = [',
             KeyError,
-            "runtime.sed is not an argument of RuntimeCfg. Did you mean 'seed'",
+            'runtime.sed .*seed',
         ),
         (
             'metrics = [',
             "runtime = dict(amp='fp8')\nmetrics = [",
             ValueError,
-            "runtime: amp='fp8' must be None, 'bf16' or 'fp16'",
+            "runtime: amp='fp8' .*bf16.*fp16",
         ),
         ('metrics = [', 'train_cfg = dict(max_epochs=0)\nmetrics = [', ValueError, 'train_cfg: max_epochs=0'),
         (
             'metrics = [',
             'train_cfg = dict(max_epochs=1, ema_decay=1.0)\nmetrics = [',
             ValueError,
-            'train_cfg: ema_decay=1.0 must lie between 0 and 1, or be None',
+            'train_cfg: ema_decay=1.0',
         ),
         (
             'metrics = [',
             'parameters = dict(decay_norm=False)\nmetrics = [',
             KeyError,
-            "parameters.decay_norm is not an argument of ParametersCfg. Did you mean 'decay_norms'",
+            'parameters.decay_norm .*decay_norms',
         ),
         (
             'metrics = [',
             'parameters = dict(lr_multipliers=3.0)\nmetrics = [',
             ValueError,
-            'parameters: lr_multipliers=3.0 must be a dict of numbers by part of a name',
+            'parameters: lr_multipliers=3.0 .*dict',
         ),
         (
             'metrics = [',
             "parameters = dict(lr_multipliers={'cls_head': '5'})\nmetrics = [",
             ValueError,
-            r"parameters: lr_multipliers\['cls_head'\]='5' must be a number of at least 0",
+            r"parameters: lr_multipliers\['cls_head'\]='5'",
         ),
         (
             'metrics = [',
             "parameters = dict(lr_multipliers={'a..b': 5})\nmetrics = [",
             ValueError,
-            "parameters: lr_multipliers has the key 'a..b', which is no part of a name",
+            r"parameters: lr_multipliers.*'a\.\.b'",
         ),
         (
             'metrics = [',
             "parameters = dict(lr_multipliers={'dsa': 5, '.dsa.': 2})\nmetrics = [",
             ValueError,
-            "parameters: lr_multipliers has 'dsa' twice; dots around a key mean nothing",
+            "parameters: lr_multipliers.*'dsa'",
         ),
         (
             'metrics = [',
             'parameters = dict(bias_lr_multiplier=-1)\nmetrics = [',
             ValueError,
-            'parameters: bias_lr_multiplier=-1 must be a number of at least 0',
+            'parameters: bias_lr_multiplier=-1',
         ),
         (
             'metrics = [',
             "optimizer = dict(type='SGD', lr=1, params=[])\nmetrics = [",
             KeyError,
-            'optimizer.params is not an argument of SGD',
+            'optimizer.params .*SGD',
         ),
-        ('metrics = [', 'metrics = 3 # [', TypeError, 'metrics must be a list of dicts'),
+        ('metrics = [', 'metrics = 3 # [', TypeError, 'metrics .*3'),
     ],
 )
-def test_mistakes_in_the_file_are_refused_with_text(
-    page: Path, old: str, new: str, error: type[Exception], text: str
-) -> None:
-    edit(page, old, new)
+def test_invalid_config_names_the_key(file: Path, old: str, new: str, error: type[Exception], text: str) -> None:
+    edit(file, old, new)
     with pytest.raises(error, match=text):
-        load_config(page)
+        load_config(file)
 
 
 @pytest.mark.parametrize(
@@ -230,24 +224,24 @@ def test_mistakes_in_the_file_are_refused_with_text(
         (
             'batch_size=2',
             "batch_size='x'",
-            "test_dataloader.batch_size='x' does not fit build_dataloader, which takes int",
+            "test_dataloader.batch_size='x' .*int",
         ),
-        ('topk=(1,)', 'topk=5', 'metrics.0.topk=5 does not fit Accuracy'),
+        ('topk=(1,)', 'topk=5', 'metrics.0.topk=5 .*Accuracy'),
         (
             'metrics = [',
             'train_cfg = dict(max_epochs=2.5)\nmetrics = [',
-            'train_cfg.max_epochs=2.5 does not fit TrainCfg',
+            'train_cfg.max_epochs=2.5',
         ),
         (
             'metrics = [',
             'runtime = dict(timeout_minutes=0)\nmetrics = [',
-            'timeout_minutes=0 must be more than 0 and at',
+            'runtime: timeout_minutes=0',
         ),
-        ('metrics = [', 'runtime = dict(log_interval=2.5)\nmetrics = [', 'runtime.log_interval=2.5 does not fit'),
+        ('metrics = [', 'runtime = dict(log_interval=2.5)\nmetrics = [', 'runtime.log_interval=2.5'),
         (
             'frames_per_snippet=2',
             "frames_per_snippet=2, random='yes'",
-            "pipeline.1.random='yes' does not fit SampleSnippets",
+            "pipeline.1.random='yes' .*SampleSnippets",
         ),
         (
             "'${data_root}/train",
@@ -256,83 +250,85 @@ def test_mistakes_in_the_file_are_refused_with_text(
         ),
     ],
 )
-def test_wrong_types_and_references_are_refused_with_text(page: Path, old: str, new: str, text: str) -> None:
-    edit(page, old, new)
+def test_invalid_values_and_references_raise(file: Path, old: str, new: str, text: str) -> None:
+    edit(file, old, new)
     with pytest.raises(ValueError, match=text):
-        load_config(page)
+        load_config(file)
 
 
-def test_missing_section_and_missing_file_are_named(page: Path, tmp_path: Path) -> None:
-    edit(page, "metrics = [dict(type='Accuracy', topk=(1,))]", '')
-    with pytest.raises(KeyError, match='the config has no metrics'):
-        load_config(page)
+def test_missing_section_and_file_raise(file: Path, tmp_path: Path) -> None:
+    edit(file, "metrics = [dict(type='Accuracy', topk=(1,))]", '')
+    with pytest.raises(KeyError, match='metrics'):
+        load_config(file)
     with pytest.raises(FileNotFoundError, match=r'nowhere\.py'):
         load_config(tmp_path / 'nowhere.py')
 
 
-def test_resolved_config_can_be_written_and_loaded_as_it_is(page: Path, tmp_path: Path) -> None:
-    config = load_config(page, ['num_classes=7'])
+def test_resolved_config_survives_saving(file: Path, tmp_path: Path) -> None:
+    config = load_config(file, ['num_classes=7'])
     (tmp_path / 'resolved.py').write_text(format_config(config))
     again = load_config(tmp_path / 'resolved.py')
     assert again == config
     assert build(again['model'], MODELS).num_classes == 7
 
 
-def test_parameters_take_part_in_settings_overrides_and_dumps(page: Path, tmp_path: Path) -> None:
+def test_parameters_section_supports_settings_and_overrides(file: Path, tmp_path: Path) -> None:
     new = "head_lr = 5.0\nparameters = dict(lr_multipliers={'cls_head': '${head_lr}', '.dsa.': 2})\nmetrics = ["
-    edit(page, 'metrics = [', new)
-    config = load_config(page, ['head_lr=10', 'parameters.decay_norms=False'])
+    edit(file, 'metrics = [', new)
+    config = load_config(file, ['head_lr=10', 'parameters.decay_norms=False'])
     assert config['parameters'] == {'lr_multipliers': {'cls_head': 10, '.dsa.': 2}, 'decay_norms': False}
     (tmp_path / 'resolved.py').write_text(format_config(config))
     assert load_config(tmp_path / 'resolved.py') == config
     assert read_section(config, 'parameters', ParametersCfg).lr_multipliers == {'cls_head': 10, '.dsa.': 2}
 
 
-def test_loading_and_building_leave_the_config_alone(page: Path) -> None:
-    config = load_config(page)
+def test_building_does_not_change_the_config(file: Path) -> None:
+    config = load_config(file)
     before = repr(config)
     build(config['model'], MODELS)
     assert repr(config) == before
 
 
 @pytest.mark.parametrize(
-    ('was', 'now', 'told'),
+    ('was', 'now', 'expected'),
     [
-        ({'a': {'b': [1, {'c': 2}]}, 'd': (1, 2)}, {'d': [1, 2], 'a': {'b': (1, {'c': 3})}}, 'a.b.1.c was 2 and is 3'),
-        ({'lr': 0.1}, {'lr': 0.1, 'momentum': 0.9}, 'momentum was None and is 0.9'),
-        ({'lr': 0.1, 'momentum': 0.9}, {'lr': 0.1}, 'momentum was 0.9 and is None'),
+        ({'a': {'b': [1, {'c': 2}]}, 'd': (1, 2)}, {'d': [1, 2], 'a': {'b': (1, {'c': 3})}}, ('a.b.1.c', 2, 3)),
+        ({'lr': 0.1}, {'lr': 0.1, 'momentum': 0.9}, ('momentum', None, 0.9)),
+        ({'lr': 0.1, 'momentum': 0.9}, {'lr': 0.1}, ('momentum', 0.9, None)),
         ({'lr': 0.1, 'momentum': None}, {'lr': 0.1}, None),
-        ({'module_cfg': {'type': 'DSA'}}, {'module_cfg': None}, "module_cfg was {'type': 'DSA'} and is None"),
-        ({'size': [1, 2]}, {'size': [1, 2, 3]}, 'size was [1, 2] and is [1, 2, 3]'),
-        ({'name': 'abc'}, {'name': 'abd'}, 'name was abc and is abd'),
+        ({'module_cfg': {'type': 'DSA'}}, {'module_cfg': None}, ('module_cfg', {'type': 'DSA'}, None)),
+        ({'size': [1, 2]}, {'size': [1, 2, 3]}, ('size', [1, 2], [1, 2, 3])),
+        ({'name': 'abc'}, {'name': 'abd'}, ('name', 'abc', 'abd')),
     ],
 )
-def test_difference_of_two_configs_is_told_as_deep_inside_as_it_can_be(was: dict, now: dict, told: str | None) -> None:
+def test_differences_are_reported_at_the_deepest_key(was: dict, now: dict, expected: tuple | None) -> None:
     differences = find_differences(was, now)
-    assert differences == ({told.split(' was ')[0]: told} if told else {})
-    below = find_differences(was, now, 'model')
-    assert below == {f'model.{path}': f'model.{text}' for path, text in differences.items()}
+    assert list(differences) == ([expected[0]] if expected else [])
+    if expected:
+        path, before, after = (re.escape(str(part)) for part in expected)
+        assert re.fullmatch(rf'{path} .*{before} .*{after}', differences[expected[0]])
+    assert list(find_differences(was, now, 'model')) == [f'model.{path}' for path in differences]
 
 
-def test_differences_stand_in_the_order_of_the_later_config() -> None:
+def test_differences_keep_the_order_of_the_later_config() -> None:
     differences = find_differences({'gone': 1, 'a': 1, 'b': {'y': 1, 'x': 1}}, {'b': {'x': 2, 'y': 2}, 'a': 2})
     assert list(differences) == ['b.x', 'b.y', 'a', 'gone']
 
 
 @pytest.fixture
-def derive(page: Path) -> Callable[[str], Path]:
-    """Write a page that derives from the other one."""
-    edit(page, 'metrics = [', "optimizer = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.01)\nmetrics = [")
+def derive(file: Path) -> Callable[[str], Path]:
+    """Return a function that writes a config derived from the other one."""
+    edit(file, 'metrics = [', "optimizer = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.01)\nmetrics = [")
 
     def write(text: str) -> Path:
-        file = page.with_name('derived.py')
-        file.write_text(f"_base_ = ['page.py']\n{text}\n")
-        return file
+        derived = file.with_name('derived.py')
+        derived.write_text(f"_base_ = ['base.py']\n{text}\n")
+        return derived
 
     return write
 
 
-def test_another_type_replaces_what_a_base_has(derive: Callable[[str], Path]) -> None:
+def test_another_type_replaces_the_base_dict(derive: Callable[[str], Path]) -> None:
     config = load_config(derive("optimizer = dict(type='AdamW', lr=1e-3)\nmodel = dict(module_cfg=dict(type='MVF'))"))
     assert config['optimizer'] == {'type': 'AdamW', 'lr': 1e-3}
     assert config['model']['module_cfg'] == {'type': 'MVF'}
@@ -341,22 +337,22 @@ def test_another_type_replaces_what_a_base_has(derive: Callable[[str], Path]) ->
     assert merged['optimizer'] == {'type': 'SGD', 'lr': 1e-3, 'momentum': 0.9, 'weight_decay': 0.01}
 
 
-def test_option_that_sets_a_type_leaves_old_keys(derive: Callable[[str], Path]) -> None:
-    with pytest.raises(KeyError, match='optimizer.momentum .* override the whole dict'):
+def test_override_of_type_keeps_old_keys(derive: Callable[[str], Path]) -> None:
+    with pytest.raises(KeyError, match=r'optimizer\.momentum .*"optimizer='):
         load_config(derive(''), ['optimizer.type=AdamW'])
     config = load_config(derive(''), ["optimizer={'type':'AdamW','lr':1e-3}"])
     assert config['optimizer'] == {'type': 'AdamW', 'lr': 1e-3}
     with pytest.raises(KeyError, match='optimizer.beta ') as error:
         load_config(derive("optimizer = dict(type='AdamW', lr=1)"), ['optimizer.type=AdamW', 'optimizer.beta=1'])
-    assert 'whole dict' not in str(error.value)
+    assert '"optimizer=' not in str(error.value)
 
 
-def test_inherited_setting_may_be_left_unused_but_not_ones_own(derive: Callable[[str], Path]) -> None:
+def test_unused_setting_raises_unless_inherited(derive: Callable[[str], Path]) -> None:
     unused = "test_dataloader = dict(dataset=dict(list_file='my.txt'))\n"
     assert load_config(derive(unused))['test_dataloader']['dataset']['list_file'] == 'my.txt'
-    with pytest.raises(KeyError, match='train_list is neither a section nor a setting that something refers to'):
+    with pytest.raises(KeyError, match='train_list'):
         load_config(derive(unused + "train_list = 'other.txt'"))
-    with pytest.raises(KeyError, match='train_list is neither a section nor a setting that something refers to'):
+    with pytest.raises(KeyError, match='train_list'):
         load_config(derive(unused), ['train_list=other.txt'])
     option = 'test_dataloader.dataset.list_file=${train_list}'
     config = load_config(derive(unused), [option, 'train_list=other.txt'])
@@ -364,12 +360,12 @@ def test_inherited_setting_may_be_left_unused_but_not_ones_own(derive: Callable[
 
 
 @pytest.mark.parametrize('options', ['num_classes=8', {'num_classes': 8}])
-def test_options_that_are_no_list_are_refused(page: Path, options: object) -> None:
-    with pytest.raises(ValueError, match=r"options=.*num_classes.* must be a list of texts, such as \['num_classes=8'"):
-        load_config(page, options)
+def test_options_must_be_a_list(file: Path, options: object) -> None:
+    with pytest.raises(ValueError, match='options=.*num_classes'):
+        load_config(file, options)
 
 
-def test_config_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_config_loads_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = load_config('demo/dsanet_ordered_actions', ['num_classes=4'])
     assert config['model']['cls_head']['num_classes'] == 4
@@ -388,19 +384,19 @@ class LabBlock(nn.Module):
 
 
 @pytest.fixture
-def lab(page: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def lab(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A config whose module_cfg is a block from the folder my_lab beside it; the working directory is another."""
-    folder = page.parent / 'my_lab'
+    folder = file.parent / 'my_lab'
     folder.mkdir()
     (folder / 'blocks.py').write_text(BLOCK)
-    monkeypatch.chdir(page.parent.parent)
-    yield edit(page, "type='DSA', num_snippets='${num_snippets}'", "type='LabBlock'")
+    monkeypatch.chdir(file.parent.parent)
+    yield edit(file, "type='DSA', num_snippets='${num_snippets}'", "type='LabBlock'")
     MODELS.module_dict.pop('LabBlock', None)
     for name in [name for name in sys.modules if name.startswith('my_lab')]:
         del sys.modules[name]
 
 
-def test_imports_of_the_config_register_parts(lab: Path) -> None:
+def test_imports_register_classes(lab: Path) -> None:
     edit(lab, 'metrics = [', "imports = ['my_lab.blocks']\nmetrics = [")
     config = load_config(lab)
     assert config['imports'] == ['my_lab.blocks']
@@ -409,7 +405,7 @@ def test_imports_of_the_config_register_parts(lab: Path) -> None:
     assert 'LabBlock' in {type(module).__name__ for module in model.modules()}
 
 
-def test_imports_of_the_call_travel_in_the_config(lab: Path) -> None:
+def test_imports_argument_is_stored_in_the_config(lab: Path) -> None:
     with pytest.raises(KeyError, match="model.module_cfg.type='LabBlock'"):
         load_config(lab)
     config = load_config(lab, imports=['my_lab.blocks', 'my_lab.blocks'])
@@ -421,7 +417,7 @@ def test_imports_of_the_call_travel_in_the_config(lab: Path) -> None:
 
 
 @pytest.mark.parametrize('imports', ["'my_lab.blocks'", '[3]', '{}', 'None'])
-def test_imports_must_be_a_list_of_names(lab: Path, imports: str) -> None:
+def test_imports_must_be_module_names(lab: Path, imports: str) -> None:
     with pytest.raises(ValueError, match='imports='):
         load_config(edit(lab, 'metrics = [', f'imports = {imports}\nmetrics = ['), imports=['json'])
     with pytest.raises(ValueError, match="imports='json'"):

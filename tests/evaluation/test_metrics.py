@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -11,29 +13,29 @@ def test_topk_counts_labels_among_the_k_best() -> None:
     assert Accuracy(topk=(1, 2, 3))(SCORES, LABELS) == {'top1': 50.0, 'top2': 75.0, 'top3': 100.0}
 
 
-def test_equal_scores_rank_by_class_number_and_are_no_hit_for_all() -> None:
+def test_equal_scores_rank_by_class_number() -> None:
     flat = np.zeros((4, 4), dtype=np.float32)
     assert Accuracy(topk=(1,))(flat, np.arange(4)) == {'top1': 25.0}
 
 
-def test_mean_class_accuracy_weighs_classes_equally_and_skips_absent_ones() -> None:
+def test_mean_class_accuracy_skips_absent_classes() -> None:
     # class 0: 1 of 1; class 1: absent; class 2: 1 of 3
     assert MeanClassAccuracy()(SCORES, LABELS)['mean_class_accuracy'] == pytest.approx((1 + 1 / 3) / 2 * 100)
 
 
-def test_metrics_say_which_numbers_they_give() -> None:
+def test_metrics_return_their_names() -> None:
     for metric in (Accuracy(topk=(1, 5)), MeanClassAccuracy(), MeanAveragePrecision()):
         assert set(metric.names) == set(metric(SCORES, LABELS))
 
 
 @pytest.mark.parametrize('topk', [(), (0, 1)])
-def test_wrong_topk_is_refused(topk: tuple) -> None:
-    with pytest.raises(ValueError, match=r'topk=.* must be whole numbers of at least 1'):
+def test_invalid_topk_raises(topk: tuple) -> None:
+    with pytest.raises(ValueError, match=rf'topk={re.escape(str(topk))}'):
         Accuracy(topk)
 
 
 def slow_average_precision(scores, positive) -> float:
-    """Lower a threshold from score to score; count from anew at each."""
+    """Lower a threshold from score to score; count again at each."""
     total, recall = 0.0, 0.0
     for threshold in sorted(set(scores.tolist()), reverse=True):
         chosen = [p for s, p in zip(scores, positive, strict=True) if s >= threshold]
@@ -45,14 +47,14 @@ def slow_average_precision(scores, positive) -> float:
 
 def test_average_precision_by_hand() -> None:
     scores = np.array([0.1, 0.9, 0.8, 0.3], dtype=np.float32)
-    # ranking: 1 (wrong), 2 (right, 1/2), 3 (wrong), 0 (right, 2/4)
+    # ranking: 1 (wrong), 2 (correct, 1/2), 3 (wrong), 0 (correct, 2/4)
     assert average_precision(scores, np.array([True, False, True, False])) == pytest.approx((1 / 2 + 2 / 4) / 2)
     assert average_precision(scores, np.array([False, True, True, False])) == 1
     assert average_precision(scores, np.array([True, False, False, False])) == pytest.approx(1 / 4)
 
 
 @pytest.mark.parametrize('num_levels', [2, 5, 1000])
-def test_average_precision_is_that_of_a_slow_loop_with_and_without_ties(num_levels: int) -> None:
+def test_average_precision_equals_slow_loop(num_levels: int) -> None:
     rng = np.random.default_rng(num_levels)
     for _ in range(50):
         scores = (rng.integers(num_levels, size=30) - num_levels // 2).astype(np.float32)
@@ -64,13 +66,7 @@ def test_average_precision_is_that_of_a_slow_loop_with_and_without_ties(num_leve
         assert average_precision(scores[order], positive[order]) == average_precision(scores, positive)
 
 
-def test_equal_scores_have_one_rank_whatever_their_order() -> None:
-    flat = np.zeros(4, dtype=np.float32)
-    for place in range(4):
-        assert average_precision(flat, np.arange(4) == place) == 0.25
-
-
-def test_mean_average_precision_skips_absent_classes_and_takes_both_kinds_of_labels() -> None:
+def test_map_takes_class_and_multi_hot_labels() -> None:
     # class 0: video 0 shares the best score with video 2, so 1/2; class 1: absent;
     # class 2: video 3 alone, then 1 and 2 with a wrong one: a third of the recall at 1/1, two thirds at 3/4
     scores = np.array([[5, 3, 1], [1, 5, 1], [5, 3, 1], [1, 3, 5]], dtype=np.float32)
@@ -80,7 +76,7 @@ def test_mean_average_precision_skips_absent_classes_and_takes_both_kinds_of_lab
     assert MeanAveragePrecision()(scores, multi_hot)['mAP'] == expected
 
 
-def test_mean_average_precision_of_several_labels_is_the_mean_of_a_slow_loop() -> None:
+def test_map_equals_slow_loop() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(40, 6)).astype(np.float32)
     labels = (rng.random((40, 6)) < 0.2).astype(np.float32)
@@ -89,15 +85,15 @@ def test_mean_average_precision_of_several_labels_is_the_mean_of_a_slow_loop() -
     assert MeanAveragePrecision()(scores, labels)['mAP'] == pytest.approx(np.mean(slow) * 100)
 
 
-def test_mean_average_precision_refuses_labels_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match=r'must have the shape of the scores, \(4, 3\), got \(4, 2\)'):
+def test_map_rejects_labels_of_wrong_shape() -> None:
+    with pytest.raises(ValueError, match=r'\(4, 3\).*\(4, 2\)'):
         MeanAveragePrecision()(SCORES, np.ones((4, 2), dtype=np.float32))
-    with pytest.raises(ValueError, match='none of the 4 videos has a label'):
+    with pytest.raises(ValueError, match='4 videos'):
         MeanAveragePrecision()(SCORES, np.zeros((4, 3), dtype=np.float32))
 
 
 @pytest.mark.parametrize('metric', [Accuracy(), MeanClassAccuracy()])
-def test_accuracies_of_several_labels_are_refused_and_mean_average_precision_named(metric) -> None:
-    message = rf'{type(metric).__name__} needs one label a video.*multi-hot, \(4, 3\).*MeanAveragePrecision'
+def test_accuracy_of_multi_hot_labels_suggests_map(metric) -> None:
+    message = rf'{type(metric).__name__} .*\(4, 3\).*MeanAveragePrecision'
     with pytest.raises(ValueError, match=message):
         metric(SCORES, np.ones((4, 3), dtype=np.float32))

@@ -31,7 +31,7 @@ def make(scores=SCORES, labels=LABELS, paths=PATHS, name='x.pkl', activation='so
 @pytest.mark.parametrize('suffix', ['.pkl', '.json'])
 @pytest.mark.parametrize('labels', [LABELS, MULTI_HOT])
 @pytest.mark.parametrize('activation', ACTIVATIONS)
-def test_results_come_back_in_the_same_bits(tmp_path: Path, suffix: str, labels: np.ndarray, activation: str) -> None:
+def test_results_survive_saving(tmp_path: Path, suffix: str, labels: np.ndarray, activation: str) -> None:
     scores = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     write_results(make(scores, labels, activation=activation), tmp_path / f'x{suffix}')
     read = read_results(tmp_path / f'x{suffix}')
@@ -43,7 +43,7 @@ def test_results_come_back_in_the_same_bits(tmp_path: Path, suffix: str, labels:
     assert os.listdir(tmp_path) == [f'x{suffix}']
 
 
-def test_a_file_holds_a_dict_a_video_and_plain_values_only(tmp_path: Path) -> None:
+def test_file_has_one_dict_per_video(tmp_path: Path) -> None:
     write_results(make(), tmp_path / 'x.json')
     write_results(make(), tmp_path / 'x.pkl')
     entries = json.loads((tmp_path / 'x.json').read_text())
@@ -51,7 +51,7 @@ def test_a_file_holds_a_dict_a_video_and_plain_values_only(tmp_path: Path) -> No
     assert pickle.loads((tmp_path / 'x.pkl').read_bytes()) == entries
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results, file = make(), tmp_path / 'x.json'
     file.write_text('old')
 
@@ -74,12 +74,13 @@ class _Malicious:
 
 
 @pytest.mark.parametrize('value', [_Malicious(), np.float32(1), collections.OrderedDict()])
-def test_a_pickle_that_needs_code_is_refused_before_any_runs(
+def test_pickle_with_code_raises_before_running_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path('x.pkl').write_bytes(pickle.dumps([{'path': 'a', 'label': 0, 'scores': [value]}]))
-    with pytest.raises(ValueError, match=r'x.pkl cannot be read as results: it holds [\w.]+, and reading that could'):
+    name = {_Malicious: 'mkdir', np.float32: 'numpy', collections.OrderedDict: 'OrderedDict'}[type(value)]
+    with pytest.raises(ValueError, match=rf'x\.pkl.*{name}'):
         read_results(Path('x.pkl'))
     assert not Path('it_ran').exists()
 
@@ -90,48 +91,48 @@ GOOD = {'path': 'a', 'label': 0, 'scores': [0.5, 1]}
 @pytest.mark.parametrize(
     ('entries', 'message'),
     [
-        ({}, 'must hold a list with an entry a video, and holds {}'),
-        ([], r'holds \[\]'),
-        ([GOOD, 3], 'entry 1 must have path, label and scores, and is 3'),
-        ([{'path': 'a', 'label': 0}], 'entry 0 must have path, label and scores'),
-        ([{**GOOD, 'path': 7}], 'entry 0 must have path'),
-        ([GOOD, {**GOOD, 'scores': [1]}], 'labels or scores of its entries differ in form'),
-        ([GOOD, {**GOOD, 'label': [0, 1]}], 'labels or scores of its entries differ in form'),
-        ([{**GOOD, 'scores': 'high'}], 'labels or scores of its entries differ in form'),
-        ([{**GOOD, 'scores': []}], 'scores must be a list of numbers'),
-        ([{**GOOD, 'scores': [[1, 2]]}], 'scores must be a list of numbers'),
-        ([{**GOOD, 'scores': [1, float('nan')]}], 'all finite'),
-        ([{**GOOD, 'label': 2}], 'labels must be classes from 0 to 1, as there are scores'),
-        ([{**GOOD, 'label': -1}], 'labels must be classes from 0 to 1'),
-        ([{**GOOD, 'label': 0.5}], 'labels must be classes from 0 to 1'),
-        ([{**GOOD, 'label': 'jump'}], 'labels must be classes from 0 to 1'),
-        ([{**GOOD, 'label': [1, 0, 1]}], 'labels must be one class a video, or 2 numbers that are 0 or 1'),
-        ([{**GOOD, 'label': [2, 0]}], 'or 2 numbers that are 0 or 1'),
-        ([{**GOOD, 'activation': 'relu'}], "activation must be one of softmax, sigmoid, none .* and is 'relu'"),
-        ([{**GOOD, 'activation': 'softmax'}, GOOD], 'the same in all entries, and is None'),
-        ([GOOD, {**GOOD, 'activation': 'softmax'}], "the same in all entries, and is 'softmax'"),
+        ({}, 'list.*{}'),
+        ([], r'list.*\[\]'),
+        ([GOOD, 3], r'entry 1\b.*path.*3'),
+        ([{'path': 'a', 'label': 0}], r'entry 0\b.*scores'),
+        ([{**GOOD, 'path': 7}], r'entry 0\b.*path.*7'),
+        ([GOOD, {**GOOD, 'scores': [1]}], 'scores'),
+        ([GOOD, {**GOOD, 'label': [0, 1]}], 'labels'),
+        ([{**GOOD, 'scores': 'high'}], 'scores.*high'),
+        ([{**GOOD, 'scores': []}], 'scores'),
+        ([{**GOOD, 'scores': [[1, 2]]}], 'scores'),
+        ([{**GOOD, 'scores': [1, float('nan')]}], 'scores.*finite'),
+        ([{**GOOD, 'label': 2}], 'labels.* 0 to 1'),
+        ([{**GOOD, 'label': -1}], 'labels.* 0 to 1'),
+        ([{**GOOD, 'label': 0.5}], 'labels.* 0 to 1'),
+        ([{**GOOD, 'label': 'jump'}], 'labels.* 0 to 1'),
+        ([{**GOOD, 'label': [1, 0, 1]}], 'labels.* 2 '),
+        ([{**GOOD, 'label': [2, 0]}], 'labels.* 2 '),
+        ([{**GOOD, 'activation': 'relu'}], "activation.*softmax, sigmoid, none.*'relu'"),
+        ([{**GOOD, 'activation': 'softmax'}, GOOD], 'activation.*None'),
+        ([GOOD, {**GOOD, 'activation': 'softmax'}], "activation.*'softmax'"),
     ],
 )
 @pytest.mark.parametrize('suffix', ['.pkl', '.json'])
-def test_files_of_another_form_are_refused(tmp_path: Path, entries: object, message: str, suffix: str) -> None:
+def test_invalid_entries_raise(tmp_path: Path, entries: object, message: str, suffix: str) -> None:
     file = tmp_path / f'x{suffix}'
     file.write_bytes(pickle.dumps(entries) if suffix == '.pkl' else json.dumps(entries).encode())
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf'x\{suffix}.*{message}'):
         read_results(file)
 
 
-def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
+def test_damaged_and_missing_files_raise(tmp_path: Path) -> None:
     write_results(make(), tmp_path / 'x.pkl')
     content = (tmp_path / 'x.pkl').read_bytes()
     for length in range(0, len(content) - 1, 5):
         (tmp_path / 'x.pkl').write_bytes(content[:length])
-        with pytest.raises(ValueError, match='x.pkl cannot be read as results'):
+        with pytest.raises(ValueError, match=r'x\.pkl'):
             read_results(tmp_path / 'x.pkl')
-    with pytest.raises(FileNotFoundError, match='there is no result file .*nowhere.json'):
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.json'):
         read_results(tmp_path / 'nowhere.json')
 
 
-def test_where_a_file_does_not_say_labels_and_scores_tell_what_the_scores_are(tmp_path: Path) -> None:
+def test_missing_activation_is_inferred(tmp_path: Path) -> None:
     softmax = np.float32([[0.2, 0.3, 0.5]] * 4)
     for scores, labels, expected in (
         (softmax, LABELS, 'none'),
@@ -151,7 +152,7 @@ def test_probabilities_by_hand() -> None:
     e = np.exp(1)
     scores = np.float32([[0, 1, 0], [1000, 0, 0], [-1000, 0, -1000], [0, 0, 0]])
     expected = [[1 / (2 + e), e / (2 + e), 1 / (2 + e)], [1, 0, 0], [0, 1, 0], [1 / 3] * 3]
-    for labels in (LABELS, MULTI_HOT):  # labels do not tell how the network was trained
+    for labels in (LABELS, MULTI_HOT):  # labels do not show how the network was trained
         np.testing.assert_allclose(make(scores, labels).probabilities(), expected, atol=1e-12)
     expected = [[0.5, e / (1 + e), 0.5], [1, 0.5, 0.5], [0, 0.5, 0], [0.5] * 3]
     for labels in (LABELS, MULTI_HOT):
@@ -181,51 +182,50 @@ def test_fusion_is_the_weighted_mean_matched_by_path() -> None:
 @pytest.mark.parametrize(
     ('other', 'message'),
     [
-        (make(SCORES[:, :2], LABELS % 2, name='y'), 'x.pkl and y have 3 and 2 classes'),
-        (make(labels=MULTI_HOT, name='y'), 'x.pkl and y differ in the kind of labels'),
-        (make(paths=['a.mp4', *'efg'], name='y'), '3 videos are in x.pkl but not in y: b.mp4, c.mp4, d.mp4'),
-        (make(SCORES[:3], LABELS[:3], PATHS[:3], 'y'), '1 videos are in x.pkl but not in y: d.mp4'),
+        (make(SCORES[:, :2], LABELS % 2, name='y'), r'x\.pkl.* y .*3.*2'),
+        (make(labels=MULTI_HOT, name='y'), r'x\.pkl.* y .*labels'),
+        (make(paths=['a.mp4', *'efg'], name='y'), r'3 .*x\.pkl.* y: b\.mp4, c\.mp4, d\.mp4'),
+        (make(SCORES[:3], LABELS[:3], PATHS[:3], 'y'), r'1 .*x\.pkl.* y: d\.mp4'),
         (
             make(np.vstack([SCORES, SCORES[:1]]), np.append(LABELS, 0), [*PATHS, 'e'], 'y'),
-            '1 .* in y but not in x.pkl: e',
+            r'1 .* y .*x\.pkl: e',
         ),
-        (make(labels=np.array([0, 2, 2, 1]), name='y'), 'different labels for 2 videos: b.mp4, d.mp4'),
-        (make(paths=['a.mp4', 'b.mp4', 'b.mp4', 'd.mp4'], name='y'), 'y has b.mp4 more than once'),
+        (make(labels=np.array([0, 2, 2, 1]), name='y'), r'labels.* 2 .*b\.mp4, d\.mp4'),
+        (make(paths=['a.mp4', 'b.mp4', 'b.mp4', 'd.mp4'], name='y'), r'y .*b\.mp4'),
     ],
 )
-def test_results_that_do_not_go_together_are_refused_by_the_first_videos(other: Results, message: str) -> None:
+def test_fusing_different_tests_raises(other: Results, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fuse([make(), other], [1, 1], 'prob')
 
 
-def test_labels_of_several_classes_are_compared_too() -> None:
+def test_fusion_compares_multi_hot_labels() -> None:
     changed = MULTI_HOT.copy()
     changed[2, 0] = 1
     fuse([make(labels=MULTI_HOT), make(labels=MULTI_HOT)], [1, 1], 'prob')
-    with pytest.raises(ValueError, match='different labels for 1 videos: c.mp4'):
+    with pytest.raises(ValueError, match=r'labels.* 1 .*c\.mp4'):
         fuse([make(labels=MULTI_HOT), make(labels=changed)], [1, 1], 'prob')
 
 
 @pytest.mark.parametrize('weights', [[1], [1, -1], [0, 0], [1, float('nan')], [1, float('inf')]])
-def test_weights_that_do_not_fit_are_refused(weights: list[float]) -> None:
-    with pytest.raises(ValueError, match=r'weights=.* must be 2 numbers of at least 0'):
+def test_invalid_fusion_weights_raise(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match='weights=.* 2 '):
         fuse([make(), make()], weights, 'prob')
 
 
-def test_scores_cannot_be_had_from_probabilities() -> None:
+def test_score_fusion_of_probabilities_raises() -> None:
     prob = make(np.full((4, 3), 1 / 3, np.float32), name='y', activation='none')
-    with pytest.raises(ValueError, match="y holds probabilities, not scores: use average='prob'"):
+    with pytest.raises(ValueError, match="y .*average='prob'"):
         fuse([make(), prob], [1, 1], 'score')
-    with pytest.raises(ValueError, match="average='mean' must be one of prob, score"):
+    with pytest.raises(ValueError, match="average='mean'.* prob, score"):
         fuse([make()], [1], 'mean')
 
 
-def test_fusion_of_networks_with_softmax_and_sigmoid_is_of_probabilities() -> None:
+def test_softmax_and_sigmoid_results_fuse_as_probabilities() -> None:
     one, other = make(), make(name='y', activation='sigmoid')
     expected = (one.probabilities() + 1 / (1 + np.exp(-SCORES.astype(float)))) / 2
     np.testing.assert_allclose(fuse([one, other], [1, 1], 'prob').scores, expected, rtol=1e-6)
-    message = "x.pkl and y hold scores before softmax and sigmoid: use average='prob'"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"x\.pkl.* y .*softmax.*sigmoid.*average='prob'"):
         fuse([one, other], [1, 1], 'score')
 
 
@@ -237,11 +237,11 @@ def test_confusion_has_labels_in_rows() -> None:
     for row, label in zip(scores, labels, strict=True):
         slow[label, list(row).index(max(row))] += 1
     assert np.array_equal(confusion_matrix(make(scores, labels, map(str, range(50)))), slow)
-    with pytest.raises(ValueError, match='x.pkl has several labels a video'):
+    with pytest.raises(ValueError, match=r'x\.pkl'):
         confusion_matrix(make(labels=MULTI_HOT))
 
 
-def test_table_of_classes_by_hand() -> None:
+def test_class_table_by_hand() -> None:
     names = ['run', 'walk', 'jump', 'sit']
     scores = np.hstack([SCORES, np.zeros((4, 1), np.float32)])
     expected = [
@@ -252,15 +252,15 @@ def test_table_of_classes_by_hand() -> None:
     assert class_table(make(scores), names) == expected
 
 
-def test_table_of_several_labels_has_average_precisions() -> None:
+def test_class_table_of_multi_hot_labels() -> None:
     table = class_table(make(labels=MULTI_HOT), ['run', 'walk', 'jump'])
     assert [(row['name'], row['videos']) for row in table] == [('run', 2), ('walk', 1), ('jump', 3)]
-    # run: ranks c, a (right, 1/2), d (right, 2/3), b
+    # run: ranks c, a (correct, 1/2), d (correct, 2/3), b
     assert table[0]['average_precision'] == pytest.approx((1 / 2 + 2 / 3) / 2 * 100)
     assert table[1]['average_precision'] == 100
 
 
-def test_mistakes_come_with_the_most_confident_first() -> None:
+def test_confident_mistakes_come_first() -> None:
     scores = np.float32([[1, 2, 0], [0, 2, 1], [5, 1, 1], [9, 0, 4]])
     found = confident_mistakes(make(scores), ['run', 'walk', 'jump'], 10)
     assert [(m['path'], m['label'], m['predicted']) for m in found] == [
@@ -272,5 +272,5 @@ def test_mistakes_come_with_the_most_confident_first() -> None:
     assert found[0]['probability'] == pytest.approx(np.exp(9) / total)
     assert found[0]['label_probability'] == pytest.approx(np.exp(4) / total)
     assert confident_mistakes(make(scores), ['run', 'walk', 'jump'], 1) == found[:1]
-    with pytest.raises(ValueError, match='several labels a video'):
+    with pytest.raises(ValueError, match=r'x\.pkl'):
         confident_mistakes(make(labels=MULTI_HOT), ['run', 'walk', 'jump'], 1)

@@ -10,7 +10,7 @@ from dsanet.inference.loading import config_for_checkpoint
 NAME = 'custom/small_from_scratch'
 
 
-def test_checkpoint_holds_the_config() -> None:
+def test_config_of_the_checkpoint_is_used() -> None:
     config = load_config(NAME, ['num_classes=3'])
     content = {'config': config}
     assert config_for_checkpoint('x.pth', content) == config
@@ -18,19 +18,19 @@ def test_checkpoint_holds_the_config() -> None:
     assert content['config']['optimizer']['lr'] != 7
 
 
-def test_options_of_a_held_config_are_checked() -> None:
+def test_overrides_of_the_stored_config_are_checked() -> None:
     with pytest.raises(KeyError, match=r'optimizer\.lrr'):
         config_for_checkpoint('x.pth', {'config': load_config(NAME, ['num_classes=3'])}, options=['optimizer.lrr=7'])
 
 
-def test_number_of_classes_is_that_of_the_checkpoint() -> None:
+def test_num_classes_comes_from_the_checkpoint() -> None:
     trained_with = load_config(NAME, ['num_classes=3'])
     for content in ({'config': trained_with}, {'class_names': ['a', 'b', 'c']}):
         loaded = config_for_checkpoint('x.pth', content, NAME)
         assert loaded['model']['cls_head']['num_classes'] == 3
 
 
-def test_number_of_classes_is_counted_for_weights_alone(tmp_path: Path) -> None:
+def test_num_classes_of_bare_weights_is_counted(tmp_path: Path) -> None:
     (tmp_path / 'classes.txt').write_text('a\nb\nc\nd\n')
     loaded = config_for_checkpoint('x.pth', {'state_dict': {}}, NAME, [f'data_root={tmp_path}'])
     assert loaded['model']['cls_head']['num_classes'] == 4
@@ -50,20 +50,20 @@ def test_differences_from_the_checkpoint_are_logged(caplog: pytest.LogCaptureFix
     assert 'test_dataloader.dataset.data_root' in text
 
 
-def test_loaded_config_and_file_agree(tmp_path: Path) -> None:
+def test_config_file_and_loaded_config_agree(tmp_path: Path) -> None:
     config = load_config(NAME, ['num_classes=3'])
     file = tmp_path / 'config.py'
     file.write_text(format_config(config))
     assert config_for_checkpoint('x.pth', {}, file) == config_for_checkpoint('x.pth', {}, config) == config
 
 
-def test_settings_of_a_held_config_are_gone() -> None:
+def test_stored_config_has_no_settings() -> None:
     content = {'config': load_config(NAME, ['num_classes=3'])}
     with pytest.raises(KeyError, match=r'x\.pth .*test_dataloader\.dataset\.data_root'):
         config_for_checkpoint('x.pth', content, options=['data_root=elsewhere'])
 
 
-def test_missing_parts_name_the_checkpoint() -> None:
+def test_missing_import_error_names_the_checkpoint() -> None:
     content = {'config': {**load_config(NAME, ['num_classes=3']), 'imports': ['no_such_lab']}}
     with pytest.raises(ValueError, match=r'x\.pth .*no_such_lab'):
         config_for_checkpoint('x.pth', content)

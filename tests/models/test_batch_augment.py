@@ -9,15 +9,15 @@ SHAPE = (4, 2, 3, 3, 2, 8, 10)  # (N, V, U, C, T, H, W)
 
 
 def constant_videos() -> Tensor:
-    """Each video is its own number all over, so that a value says which videos it is made of."""
+    """Each value of a video is its number, so a mixed value shows which videos it comes from."""
     return torch.arange(4.0).reshape(4, 1, 1, 1, 1, 1, 1).expand(SHAPE).clone()  # (N, V, U, C, T, H, W)
 
 
 LABEL = torch.tensor([2, 0, 1, 4])
 
 
-def test_mixup_shares_in_frames_and_labels_are_the_same() -> None:
-    """Each value is a mean of a video and its neighbor, by the shares that the label names."""
+def test_mixup_shares_of_frames_and_labels_agree() -> None:
+    """Each value is a mean of a video and its neighbor, weighted as the label."""
     augment = MixupCutmix(cutmix_alpha=0)
     seen = set()
     for _ in range(20):
@@ -34,7 +34,7 @@ def test_mixup_shares_in_frames_and_labels_are_the_same() -> None:
     assert len(seen) > 10
 
 
-def test_cutmix_share_in_the_label_is_the_share_of_pixels() -> None:
+def test_cutmix_label_share_is_the_pixel_share() -> None:
     augment = MixupCutmix(mixup_alpha=0)
     cut = 0
     for _ in range(30):
@@ -48,7 +48,7 @@ def test_cutmix_share_in_the_label_is_the_share_of_pixels() -> None:
     assert cut > 10
 
 
-def test_cutmix_takes_one_box_for_all_videos_and_frames() -> None:
+def test_cutmix_box_is_the_same_everywhere() -> None:
     augment = MixupCutmix(mixup_alpha=0)
     boxes = 0
     for _ in range(10):
@@ -63,7 +63,7 @@ def test_cutmix_takes_one_box_for_all_videos_and_frames() -> None:
     assert boxes > 3
 
 
-def test_cutmix_brings_the_pixels_of_the_same_place_and_time() -> None:
+def test_cutmix_keeps_pixel_positions() -> None:
     frames = torch.randn(SHAPE)
     mixed, _ = MixupCutmix(mixup_alpha=0)(frames, LABEL, 5)
     rolled = frames[[3, 0, 1, 2]]
@@ -71,7 +71,7 @@ def test_cutmix_brings_the_pixels_of_the_same_place_and_time() -> None:
     assert (mixed != frames).any()
 
 
-def test_with_both_one_of_them_is_drawn() -> None:
+def test_mixup_or_cutmix_is_drawn() -> None:
     augment = MixupCutmix()
     kinds = {'mixup': 0, 'cutmix': 0}
     for _ in range(40):
@@ -82,7 +82,7 @@ def test_with_both_one_of_them_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(('options', 'low', 'high'), [({'mixup_alpha': 50.0}, 0.3, 0.7), ({'mixup_alpha': 0.01}, 0, 1)])
-def test_alpha_says_how_even_the_mixture_is(options: dict, low: float, high: float) -> None:
+def test_mixup_alpha_controls_the_shares(options: dict, low: float, high: float) -> None:
     augment = MixupCutmix(cutmix_alpha=0, **options)
     shares = torch.tensor([augment(constant_videos(), LABEL, 5)[1][0, 2].item() for _ in range(20)])
     assert ((shares >= low) & (shares <= high)).all()
@@ -90,14 +90,7 @@ def test_alpha_says_how_even_the_mixture_is(options: dict, low: float, high: flo
         assert (torch.minimum(shares, 1 - shares) < 0.05).float().mean() > 0.7
 
 
-def test_cutmix_alpha_says_how_even_the_mixture_is() -> None:
-    augment = MixupCutmix(mixup_alpha=0, cutmix_alpha=0.01)
-    shares = torch.tensor([augment(constant_videos(), LABEL, 5)[1][0, 2].item() for _ in range(20)])
-    # A share of almost nothing cuts nothing; a box of almost everything stands off center and is cut by the border.
-    assert (shares == 1).float().mean() > 0.2
-
-
-def test_prob_is_the_share_of_batches_that_are_mixed() -> None:
+def test_prob_is_the_share_of_mixed_batches() -> None:
     augment = MixupCutmix(cutmix_alpha=0, prob=0.3)
     frames = constant_videos()
     plain = 0
@@ -109,7 +102,7 @@ def test_prob_is_the_share_of_batches_that_are_mixed() -> None:
     assert 0.6 < plain / 200 < 0.8
 
 
-def test_weights_of_classes_are_mixed_too() -> None:
+def test_soft_labels_are_mixed() -> None:
     weights = torch.rand(4, 5).softmax(1)
     before = weights.clone()
     _, label = MixupCutmix(cutmix_alpha=0)(constant_videos(), weights, 5)
@@ -118,7 +111,7 @@ def test_weights_of_classes_are_mixed_too() -> None:
     assert torch.equal(weights, before)
 
 
-def test_draws_follow_torchs_seed() -> None:
+def test_draws_follow_the_torch_seed() -> None:
     augment = MixupCutmix()
     results = []
     for seed in (3, 3, 4):
@@ -129,7 +122,7 @@ def test_draws_follow_torchs_seed() -> None:
     assert not torch.equal(results[0][1], results[2][1])
 
 
-def test_it_can_be_built_without_numbers() -> None:
+def test_works_when_built_on_meta_device() -> None:
     with torch.device('meta'):
         augment = MixupCutmix()
     _, label = augment(constant_videos(), LABEL, 5)
@@ -137,7 +130,7 @@ def test_it_can_be_built_without_numbers() -> None:
 
 
 @pytest.mark.parametrize('options', [{'cutmix_alpha': 0}, {'mixup_alpha': 0}])
-def test_memory_order_changes_no_value_and_the_input_stays(options: dict) -> None:
+def test_memory_format_does_not_change_the_values(options: dict) -> None:
     frames = torch.randn(SHAPE)
     last = frames.movedim(-4, -1).contiguous().movedim(-1, -4)  # as the data preprocessor yields them
     assert last.stride() != frames.stride()
@@ -154,7 +147,7 @@ def test_memory_order_changes_no_value_and_the_input_stays(options: dict) -> Non
 
 @pytest.mark.parametrize('options', [{'cutmix_alpha': 0}, {'mixup_alpha': 0}])
 @pytest.mark.parametrize('shape', [SHAPE, (4, 1, 1, 3, 1, 8, 10)])
-def test_mixed_frames_have_their_channels_last_as_the_others(options: dict, shape: tuple[int, ...]) -> None:
+def test_mixed_frames_stay_channels_last(options: dict, shape: tuple[int, ...]) -> None:
     frames = DataPreprocessor()(torch.randint(256, shape, dtype=torch.uint8))
     torch.manual_seed(3)
     mixed, _ = MixupCutmix(**options)(frames, LABEL, 5)
@@ -167,12 +160,12 @@ def test_mixed_frames_have_their_channels_last_as_the_others(options: dict, shap
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'mixup_alpha': 0, 'cutmix_alpha': 0}, 'mixup_alpha=0 and cutmix_alpha=0: none below 0, one above'),
-        ({'mixup_alpha': -1.0}, 'mixup_alpha=-1.0 and cutmix_alpha=1.0: none below 0'),
-        ({'prob': 0.0}, r'prob=0.0 must lie in \(0, 1\]'),
-        ({'prob': 1.1}, r'prob=1.1 must lie in \(0, 1\]'),
+        ({'mixup_alpha': 0, 'cutmix_alpha': 0}, r'mixup_alpha=0\b.*cutmix_alpha=0'),
+        ({'mixup_alpha': -1.0}, 'mixup_alpha=-1.0'),
+        ({'prob': 0.0}, r'prob=0.0 .*\(0, 1\]'),
+        ({'prob': 1.1}, r'prob=1.1 .*\(0, 1\]'),
     ],
 )
-def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         MixupCutmix(**options)

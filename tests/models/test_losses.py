@@ -30,13 +30,13 @@ def test_label_smoothing_by_hand() -> None:
     assert value(CrossEntropyLoss(label_smoothing=0.2)) == pytest.approx(-(first + second) / 2)
 
 
-def test_class_weights_multiply_the_losses_of_videos_by_hand() -> None:
+def test_class_weights_by_hand() -> None:
     label = torch.tensor([0, 1])
     expected = -(2 * math.log(0.75) + 6 * math.log(0.9)) / 2
     assert value(CrossEntropyLoss(class_weights=[2, 6]), label) == pytest.approx(expected)
 
 
-def test_class_weights_of_smoothed_and_of_mixed_labels_by_hand() -> None:
+def test_class_weights_of_smoothed_and_mixed_labels() -> None:
     """Each class's share of a label counts with the weight of that class."""
     first = 2 * 0.9 * math.log(0.75) + 6 * 0.1 * math.log(0.25)
     second = 2 * 0.9 * math.log(0.1) + 6 * 0.1 * math.log(0.9)
@@ -46,7 +46,7 @@ def test_class_weights_of_smoothed_and_of_mixed_labels_by_hand() -> None:
     assert value(CrossEntropyLoss(class_weights=[2, 6]), mixed) == pytest.approx(-(first + second) / 2)
 
 
-def test_weights_whose_mean_over_the_videos_is_1_keep_the_scale() -> None:
+def test_class_weights_with_mean_one_keep_the_scale() -> None:
     """Three videos of class 0 and one of class 1, each with the loss log 2: 4 / (2 * 3) and 4 / (2 * 1)."""
     scores, label = torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])
     for loss in (CrossEntropyLoss(class_weights=[2 / 3, 2]), FocalLoss(gamma=0.0, class_weights=[2 / 3, 2])):
@@ -62,7 +62,7 @@ def test_weights_whose_mean_over_the_videos_is_1_keep_the_scale() -> None:
         BinaryCrossEntropyLoss(positive_weight=3.0),
     ],
 )
-def test_parts_of_a_batch_add_up_to_it(loss: nn.Module) -> None:
+def test_losses_of_batch_parts_add_up(loss: nn.Module) -> None:
     scores, label = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
     for target in (label, torch.rand(4, 3).softmax(1)):
         parts = [loss(*part) for part in zip(scores.split(2), target.split(2), strict=True)]
@@ -70,7 +70,7 @@ def test_parts_of_a_batch_add_up_to_it(loss: nn.Module) -> None:
 
 
 @pytest.mark.parametrize('kind', [CrossEntropyLoss, FocalLoss])
-def test_a_batch_of_classes_without_weight_has_the_loss_0(kind: type[nn.Module]) -> None:
+def test_batch_with_zero_weights_has_zero_loss(kind: type[nn.Module]) -> None:
     scores = torch.randn(2, 2, requires_grad=True)
     loss = kind(class_weights=[0, 1])(scores, CLASSES)
     loss.backward()
@@ -102,7 +102,7 @@ def test_focal_loss_of_mixed_labels_by_hand() -> None:
 
 
 @pytest.mark.parametrize('class_weights', [None, [0.5, 1, 2, 0, 3]])
-def test_focal_loss_without_focus_is_the_cross_entropy(class_weights: list | None) -> None:
+def test_focal_loss_with_gamma_0_is_cross_entropy(class_weights: list | None) -> None:
     scores, label = torch.randn(6, 5), torch.randint(5, (6,))
     torch.testing.assert_close(
         FocalLoss(gamma=0.0, class_weights=class_weights)(scores, label),
@@ -116,7 +116,7 @@ def test_focal_loss_without_focus_is_the_cross_entropy(class_weights: list | Non
 
 
 @pytest.mark.parametrize('gamma', [0.0, 0.5, 1.0, 2.0])
-def test_focal_loss_of_a_sure_network_has_a_gradient(gamma: float) -> None:
+def test_focal_loss_of_extreme_logits_has_finite_gradient(gamma: float) -> None:
     scores = torch.tensor([[100.0, 0.0], [0.0, 100.0]], requires_grad=True)
     loss = FocalLoss(gamma=gamma)(scores, CLASSES)
     loss.backward()
@@ -126,7 +126,7 @@ def test_focal_loss_of_a_sure_network_has_a_gradient(gamma: float) -> None:
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 @pytest.mark.parametrize('class_weights', [None, [0.5, 1, 2, 0, 3]])
-def test_cross_entropy_is_torchs_without_its_division_by_weights(smoothing: float, class_weights: list | None) -> None:
+def test_cross_entropy_equals_torch_sum_over_videos(smoothing: float, class_weights: list | None) -> None:
     scores, label = torch.randn(6, 5), torch.randint(5, (6,))
     weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     summed = functional.cross_entropy(scores, label, weight, label_smoothing=smoothing, reduction='sum')
@@ -145,13 +145,13 @@ def test_cross_entropy_is_torchs_without_its_division_by_weights(smoothing: floa
         BinaryCrossEntropyLoss(positive_weight=3.0),
     ],
 )
-def test_classes_and_one_hot_weights_give_the_same_loss(loss: nn.Module) -> None:
+def test_class_and_one_hot_labels_are_equivalent(loss: nn.Module) -> None:
     scores, label = torch.randn(6, 4), torch.tensor([0, 3, 2, 2, 1, 0])
     torch.testing.assert_close(loss(scores, label), loss(scores, one_hot(label, 4)))
 
 
 def test_binary_cross_entropy_by_hand() -> None:
-    """Probabilities of a yes: 3/4, 1/2 and 1/2, 9/10."""
+    """Probabilities of the classes: 3/4, 1/2 and 1/2, 9/10."""
     label = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     expected = -(math.log(0.75) + math.log(0.5) + math.log(0.5) + math.log(0.1)) / 4
     assert value(BinaryCrossEntropyLoss(), label) == pytest.approx(expected)
@@ -159,19 +159,13 @@ def test_binary_cross_entropy_by_hand() -> None:
     assert value(BinaryCrossEntropyLoss(positive_weight=3.0), label) == pytest.approx(expected)
 
 
-def test_binary_cross_entropy_is_torchs() -> None:
-    scores, label = torch.randn(6, 5), (torch.rand(6, 5) > 0.5).float()
-    expected = functional.binary_cross_entropy_with_logits(scores, label)
-    torch.testing.assert_close(BinaryCrossEntropyLoss()(scores, label), expected)
-
-
-def test_one_hot_makes_floats_of_classes_and_hands_weights_back() -> None:
+def test_one_hot_returns_float_weights() -> None:
     assert one_hot(torch.tensor([1, 0]), 3).tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     weights = torch.rand(2, 3)
     assert one_hot(weights, 3) is weights
 
 
-def test_settings_are_no_part_of_the_state_dict() -> None:
+def test_state_dict_is_empty() -> None:
     for loss in (CrossEntropyLoss(class_weights=[1, 2]), FocalLoss(class_weights=[1, 2]), BinaryCrossEntropyLoss(2.0)):
         assert not loss.state_dict()
         assert len(list(loss.buffers())) == 1
@@ -180,28 +174,28 @@ def test_settings_are_no_part_of_the_state_dict() -> None:
 @pytest.mark.parametrize(
     ('label', 'text'),
     [
-        (torch.tensor([0, 1, 1]), r'labels \(3,\) of torch.int64 are neither classes .* for scores \(2, 2\)'),
-        (torch.tensor([0.0, 1.0]), r'labels \(2,\) of torch.float32 are neither'),
-        (torch.ones(2, 3), r'labels \(2, 3\) of torch.float32 are neither'),
-        (torch.ones(2, 2, dtype=torch.int64), r'labels \(2, 2\) of torch.int64 are neither'),
+        (torch.tensor([0, 1, 1]), r'\(3,\).*torch\.int64.*\(2, 2\)'),
+        (torch.tensor([0.0, 1.0]), r'\(2,\).*torch\.float32'),
+        (torch.ones(2, 3), r'\(2, 3\).*torch\.float32'),
+        (torch.ones(2, 2, dtype=torch.int64), r'\(2, 2\).*torch\.int64'),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(label: Tensor, text: str) -> None:
+def test_invalid_labels_raise(label: Tensor, text: str) -> None:
     for check in (check_targets, CrossEntropyLoss(), FocalLoss(), BinaryCrossEntropyLoss()):
         with pytest.raises(ValueError, match=text):
             check(SCORES, label)
 
 
 @pytest.mark.parametrize('kind', [CrossEntropyLoss, FocalLoss])
-def test_weights_for_another_number_of_classes_are_refused(kind: type[nn.Module]) -> None:
+def test_wrong_number_of_class_weights_raises(kind: type[nn.Module]) -> None:
     kind(class_weights=[1, 1, 1]).check_num_classes(3)
-    with pytest.raises(ValueError, match='class_weights has 3 weights for num_classes=2'):
+    with pytest.raises(ValueError, match='class_weights.*3.*num_classes=2'):
         kind(class_weights=[1, 1, 1]).check_num_classes(2)
-    with pytest.raises(ValueError, match='class_weights has 3 weights for num_classes=2'):
+    with pytest.raises(ValueError, match='class_weights.*3.*num_classes=2'):
         I3DClsHead(2, 4, loss=kind(class_weights=[1, 1, 1]))
 
 
-def test_probabilities_are_of_one_class_or_of_each_on_its_own() -> None:
+def test_probabilities_by_hand() -> None:
     scores = torch.tensor([[0.0, math.log(3.0)]])
     torch.testing.assert_close(CrossEntropyLoss().probabilities(scores), torch.tensor([[0.25, 0.75]]))
     torch.testing.assert_close(FocalLoss().probabilities(scores), torch.tensor([[0.25, 0.75]]))
@@ -211,15 +205,15 @@ def test_probabilities_are_of_one_class_or_of_each_on_its_own() -> None:
 @pytest.mark.parametrize(
     ('kind', 'options', 'text'),
     [
-        (CrossEntropyLoss, {'label_smoothing': 1.0}, r'label_smoothing=1.0 must lie in \[0, 1\)'),
-        (CrossEntropyLoss, {'label_smoothing': -0.1}, r'label_smoothing=-0.1 must lie in \[0, 1\)'),
-        (CrossEntropyLoss, {'class_weights': []}, r'class_weights=\[\] must be one weight a class'),
-        (FocalLoss, {'class_weights': [1, -1]}, r'class_weights=\[1, -1\] must be .* none below 0'),
-        (FocalLoss, {'class_weights': [0, 0]}, r'class_weights=\[0, 0\] must be .* one above'),
-        (FocalLoss, {'gamma': -1.0}, 'gamma=-1.0 must be at least 0'),
-        (BinaryCrossEntropyLoss, {'positive_weight': 0.0}, 'positive_weight=0.0 must be above 0'),
+        (CrossEntropyLoss, {'label_smoothing': 1.0}, r'label_smoothing=1.0.*\[0, 1\)'),
+        (CrossEntropyLoss, {'label_smoothing': -0.1}, r'label_smoothing=-0.1.*\[0, 1\)'),
+        (CrossEntropyLoss, {'class_weights': []}, r'class_weights=\[\]'),
+        (FocalLoss, {'class_weights': [1, -1]}, r'class_weights=\[1, -1\]'),
+        (FocalLoss, {'class_weights': [0, 0]}, r'class_weights=\[0, 0\]'),
+        (FocalLoss, {'gamma': -1.0}, 'gamma=-1.0'),
+        (BinaryCrossEntropyLoss, {'positive_weight': 0.0}, 'positive_weight=0.0'),
     ],
 )
-def test_wrong_options_are_refused_with_text(kind: type[nn.Module], options: dict, text: str) -> None:
+def test_invalid_options_raise(kind: type[nn.Module], options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         kind(**options)

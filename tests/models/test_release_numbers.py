@@ -1,9 +1,9 @@
-"""Weights with the 2021 release's keys give the release's numbers.
+"""Weights with the keys of the 2021 release reproduce its numbers.
 
-The release cannot be run any more. The values in ``release_numbers.json`` were computed by this code when it gave the
-release's own stored outputs for ``r50_base`` and ``r18_dsa_res_2`` (other weights and frames): scores to 1e-7 of their
-size, the loss in training mode and the gradient norms to six digits. The other cases hold the same code to its numbers;
-that their places and options mean what the release means by them is shown by ``test_block_maker`` and ``test_DSA``.
+The release does not run any more. The values in ``release_numbers.json`` were computed by this code when it reproduced
+the stored outputs of the release for ``r50_base`` and ``r18_dsa_res_2`` (with other weights and frames): scores to 1e-7
+of their size, training loss and gradient norms to six digits. The other cases are regression tests of the same code;
+``test_block_maker`` and ``test_DSA`` check the meaning of their places and options.
 """
 
 import json
@@ -31,7 +31,7 @@ CASES = {
 
 
 def fill(key: str, value: Tensor) -> Tensor:
-    """Return values that depend on the release's name of a weight and on its shape alone."""
+    """Return values that depend on the name in the release and the shape only."""
     if key.endswith('num_batches_tracked'):
         return value
     rng = torch.Generator().manual_seed(zlib.crc32(key.encode()))
@@ -44,7 +44,7 @@ def fill(key: str, value: Tensor) -> Tensor:
 
 
 def release_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return a state dict with the release's keys: blocks that have DSA wrap their weights in ``.block.``."""
+    """Return a state dict with the keys of the release: blocks with DSA have ``.block.`` in their keys."""
     state = model.state_dict()
     wrapped = {key.split('.dsa.')[0] + '.' for key in state if '.dsa.' in key}
     named = {}
@@ -56,7 +56,7 @@ def release_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def compute(name: str, folder: Path) -> dict[str, object]:
-    """Return the numbers of a case: scores of two videos of 8 snippets, and loss and gradient in training mode."""
+    """Return scores of two videos of 8 snippets, and loss and gradient norm in training mode."""
     depth, module_cfg = CASES[name]
     model = build(
         {
@@ -74,7 +74,7 @@ def compute(name: str, folder: Path) -> dict[str, object]:
     )
     torch.save({'meta': {'epoch': 1}, 'state_dict': release_state(model)}, folder / 'release.pth')
     load_weights(model, folder / 'release.pth', strict=True)
-    model.double()  # in float32 the batch norms over one pixel blow rounding up to the fifth digit of the loss
+    model.double()  # in float32 batch norms over one pixel amplify rounding errors to the fifth digit of the loss
     frames = torch.randint(0, 256, (2, 2, 4, 3, 2, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     model.eval()
     with torch.no_grad():
@@ -95,7 +95,7 @@ QUICK = ('r50_base', 'r50_dsa_res_2', 'r18_dsa_res_2')
 
 
 @pytest.mark.parametrize('name', [pytest.param(n, marks=[] if n in QUICK else pytest.mark.sweep) for n in CASES])
-def test_release_weights_give_the_releases_numbers(name: str, tmp_path: Path) -> None:
+def test_release_weights_reproduce_release_numbers(name: str, tmp_path: Path) -> None:
     expected, found = NUMBERS[name], compute(name, tmp_path)
     scale = max(abs(x) for row in expected['scores'] for x in row)
     torch.testing.assert_close(

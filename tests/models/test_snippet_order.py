@@ -1,7 +1,6 @@
-"""Which models see the order of a video's snippets: those with DSA, V4D or TRN, and no other.
+"""Only models with DSA, V4D or TRN depend on the order of a video's snippets.
 
-The mean over snippets, with which the controls end, is blind to their order, so a gain over them on the same frames is
-what the module made of it.
+The others average over the snippets, so a gain over such a control on the same frames comes from the module.
 """
 
 from collections.abc import Mapping
@@ -13,20 +12,20 @@ from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS, build
 
-# Modules and heads that relate snippets to each other; all others treat each one alone, or take their mean.
+# Modules and heads that relate snippets to each other.
 MIXING_TYPES = ('DSA', 'V4D', 'TRNHead')
 ORDER = [2, 0, 3, 1]
 
 
 def mixes_snippets(model_cfg: Mapping[str, Any]) -> bool:
-    """Say whether a model's config has a part that relates snippets to each other."""
+    """Return whether a part of a model config relates snippets to each other."""
     module_cfg = model_cfg.get('module_cfg') or []
     parts = [module_cfg] if isinstance(module_cfg, Mapping) else [*module_cfg]
     return any(part['type'] in MIXING_TYPES for part in [*parts, model_cfg['cls_head']])
 
 
-def randomise(model: nn.Module) -> None:
-    """Let nothing be blind by accident: no weight stays at zero, no norm without effect, no layer too small to tell."""
+def randomize(model: nn.Module) -> None:
+    """Draw zero weights, statistics and the classifier, so that every layer has an effect."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(std=0.1)
@@ -47,7 +46,7 @@ def make_snippets(num_snippets: int, frames: int, height: int, width: int) -> Te
 
 @torch.no_grad()
 def order_sensitivity(model_cfg: Mapping[str, Any], shape: tuple[int, int, int, int]) -> float:
-    """Return by how much scores change when the snippets change places, relative to the largest score.
+    """Return the change of the scores when snippets are permuted, relative to the largest score.
 
     Args:
         model_cfg: a model with random weights, in eval mode.
@@ -55,18 +54,18 @@ def order_sensitivity(model_cfg: Mapping[str, Any], shape: tuple[int, int, int, 
     """
     model = build(model_cfg, MODELS, 'model').eval()
     if model_cfg['backbone'].get('name') == 'mvit_v2_s':
-        del model.backbone.net.blocks[5:14]  # equal blocks in the middle, to spare time
+        del model.backbone.net.blocks[5:14]  # equal blocks in the middle, to save time
     if model_cfg['backbone'].get('name') in ('s3d', 'mvit_v2_s'):
-        for parameter in model.backbone.parameters():  # their small start lets the input vanish on its long way
+        for parameter in model.backbone.parameters():  # with their small initial weights the signal vanishes
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=(2 / parameter[0].numel()) ** 0.5)
-    randomise(model)
+    randomize(model)
     snippets = make_snippets(*shape)
     order = ORDER if shape[0] == 4 else [*range(1, shape[0]), 0]
     scores, shuffled = model(snippets), model(snippets[:, :, order])
-    assert scores.isfinite().all(), 'random weights have led to scores that say nothing'
+    assert scores.isfinite().all(), 'the scores are not finite'
     scale = scores.abs().max()
-    assert (scores - scores.mean(1, keepdim=True)).abs().max() > 1e-3 * scale, 'scores that are all alike say nothing'
+    assert (scores - scores.mean(1, keepdim=True)).abs().max() > 1e-3 * scale, 'the scores of all classes are equal'
     return float((shuffled - scores).abs().max() / scale)
 
 
@@ -95,7 +94,7 @@ MVF = {'type': 'MVF', 'place': 'before_conv1', 'blocks': (0, 0, 1, 1)}
 NON_LOCAL = {'type': 'NonLocal3d', 'sub_sample': False, 'place': 'after_block', 'blocks': (0, 1, 1, 0)}
 R3D = {'type': 'TorchvisionVideo', 'name': 'r3d_18'}
 
-BLIND = {
+CONTROLS = {
     'i3d': make_cfg(small('ResNet_I3D')),
     'i3d_18': make_cfg(small('ResNet_I3D', depth=18)),
     'i3d_tsn_head': make_cfg(small('ResNet_I3D'), head={'type': 'TSNHead'}),
@@ -110,7 +109,7 @@ BLIND = {
     'r2plus1d_mmaction2': make_cfg(small('R2Plus1D', style='mmaction2')),
     'r3d': make_cfg(R3D, channels=512),
 }
-SEEING = {
+MIXING = {
     'i3d_dsa': make_cfg(small('ResNet_I3D'), DSA),
     'i3d_18_dsa': make_cfg(small('ResNet_I3D', depth=18), DSA),
     'i3d_dsa_after': make_cfg(small('ResNet_I3D'), {**DSA, 'place': 'after_block'}),
@@ -130,22 +129,22 @@ SEEING = {
 }
 
 
-def test_which_configs_mix_snippets_is_told() -> None:
-    for name, model_cfg in {**BLIND, **SEEING}.items():
-        assert mixes_snippets(model_cfg) is (name in SEEING), name
+def test_mixes_snippets_knows_all_configs() -> None:
+    for name, model_cfg in {**CONTROLS, **MIXING}.items():
+        assert mixes_snippets(model_cfg) is (name in MIXING), name
 
 
-@pytest.mark.parametrize('name', BLIND)
-def test_without_a_mixing_part_the_order_of_snippets_changes_nothing(name: str) -> None:
-    assert order_sensitivity(BLIND[name], (4, 2, 32, 32)) <= 1e-5
+@pytest.mark.parametrize('name', CONTROLS)
+def test_control_ignores_snippet_order(name: str) -> None:
+    assert order_sensitivity(CONTROLS[name], (4, 2, 32, 32)) <= 1e-5
 
 
-@pytest.mark.parametrize('name', SEEING)
-def test_with_dsa_v4d_or_trn_the_order_of_snippets_matters(name: str) -> None:
-    assert order_sensitivity(SEEING[name], (4, 2, 32, 32)) > 1e-4
+@pytest.mark.parametrize('name', MIXING)
+def test_dsa_v4d_and_trn_depend_on_snippet_order(name: str) -> None:
+    assert order_sensitivity(MIXING[name], (4, 2, 32, 32)) > 1e-4
 
 
-# name, channels, (T, H, W), submodule: torchvision's other networks, at the smallest sizes that they take
+# name, channels, (T, H, W), submodule: torchvision's other networks at their smallest sizes
 TORCHVISION = [
     ('mc3_18', 512, (2, 32, 32), 'net.layer2'),
     ('r2plus1d_18', 512, (2, 32, 32), 'net.layer2'),
@@ -156,7 +155,7 @@ TORCHVISION = [
 
 
 @pytest.mark.parametrize(('name', 'channels', 'size', 'after'), TORCHVISION)
-def test_torchvision_networks_see_the_order_with_dsa_only(
+def test_torchvision_networks_need_dsa_for_snippet_order(
     name: str, channels: int, size: tuple[int, int, int], after: str
 ) -> None:
     backbone = {'type': 'TorchvisionVideo', 'name': name}

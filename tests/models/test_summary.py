@@ -15,7 +15,7 @@ CONTROL = 'configs/kinetics/i3d_r50_e100_s1_8.py'
 @pytest.mark.parametrize(
     ('config', 'params', 'gmacs'), [(CONTROL, 32_454_096, '166.963'), (DSANET, 32_454_456, '166.968')]
 )
-def test_costs_of_the_papers_main_experiment_and_of_its_control(config: str, params: int, gmacs: str) -> None:
+def test_costs_of_main_experiment_and_control(config: str, params: int, gmacs: str) -> None:
     loaded = load_config(ROOT / config)
     summary = summarize(loaded['model'], find_input_shape(loaded))
     assert summary['input_shape'] == [1, 1, 4, 3, 8, 224, 224]
@@ -55,7 +55,7 @@ def dsa(depth: int = 50, **options: object) -> dict:
         (network(18, 200, dsa(18)), (4, 4, 224, 224), '31.923', '54.914'),
     ],
 )
-def test_costs_of_the_release(model: dict, shape: tuple[int, ...], params: str, gmacs: str) -> None:
+def test_costs_equal_those_of_the_release(model: dict, shape: tuple[int, ...], params: str, gmacs: str) -> None:
     summary = summarize(model, shape)
     assert f'{summary["params"] / 1e6:.3f}' == params
     assert f'{summary["gmacs"]:.3f}' == gmacs
@@ -65,7 +65,7 @@ def test_costs_of_the_release(model: dict, shape: tuple[int, ...], params: str, 
     ('depth', 'num_classes', 'params', 'extra'),
     [(50, 400, 32_454_096, 360), (50, 200, 32_044_296, 360), (50, 174, 31_991_022, 360), (18, 200, None, 144)],
 )
-def test_parameters_that_dsa_adds(depth: int, num_classes: int, params: int | None, extra: int) -> None:
+def test_parameters_added_by_dsa(depth: int, num_classes: int, params: int | None, extra: int) -> None:
     control, dsanet = (
         summarize(network(depth, num_classes, module), (4, 4, 32, 32))['params'] for module in (None, dsa(depth))
     )
@@ -90,7 +90,7 @@ def test_parameters_that_dsa_adds(depth: int, num_classes: int, params: int | No
         ({'place': 'after_block'}, 4, '0.0085', 360),
     ],
 )
-def test_what_dsa_adds(options: dict, frames: int, gmacs: str, params: int) -> None:
+def test_costs_added_by_dsa(options: dict, frames: int, gmacs: str, params: int) -> None:
     control, dsanet = (summarize(network(module_cfg=m), (4, frames, 224, 224)) for m in (None, dsa(**options)))
     assert f'{dsanet["gmacs"] - control["gmacs"]:.4f}' == gmacs
     assert dsanet['params'] - control['params'] == params
@@ -100,7 +100,7 @@ def test_what_dsa_adds(options: dict, frames: int, gmacs: str, params: int) -> N
     ('depth', 'frames', 'params', 'gmacs'),
     [(18, 4, '0.737', '3.70'), (50, 4, '33.030', '147.98'), (50, 8, '33.030', '295.95')],
 )
-def test_what_v4d_adds(depth: int, frames: int, params: str, gmacs: str) -> None:
+def test_costs_added_by_v4d(depth: int, frames: int, params: str, gmacs: str) -> None:
     v4d = {'type': 'V4D', 'num_snippets': 4, 'place': 'after_block', 'blocks': dsa(depth)['blocks']}
     control, summary = (summarize(network(depth, module_cfg=m), (4, frames, 224, 224)) for m in (None, v4d))
     assert f'{(summary["params"] - control["params"]) / 1e6:.3f}' == params
@@ -119,7 +119,7 @@ def test_what_v4d_adds(depth: int, frames: int, params: str, gmacs: str) -> None
         ('ucf101/ucf101_dsanet_r2plus1d_18_4x16', (4, 16, 112, 112), None, '162.08'),  # 4 x 40.52
     ],
 )
-def test_costs_that_others_publish(
+def test_costs_equal_published_ones(
     config: str, shape: tuple[int, ...] | None, params: str | None, gmacs: str | None
 ) -> None:
     loaded = load_config(ROOT / f'configs/{config}.py')
@@ -129,10 +129,10 @@ def test_costs_that_others_publish(
             assert f'{counted:.{len(published.partition(".")[2])}f}' == published
 
 
-def test_torchvision_video_models_cost_what_torchvision_says() -> None:
+def test_torchvision_models_cost_as_published() -> None:
     from torchvision.models import get_model_weights
 
-    # mvit_v2_s is left out: its attention is counted otherwise there.
+    # Without mvit_v2_s: torchvision counts its attention differently.
     for name, shape, channels in (
         ('r3d_18', (1, 16, 112, 112), 512),
         ('mc3_18', (1, 16, 112, 112), 512),
@@ -152,7 +152,7 @@ def test_torchvision_video_models_cost_what_torchvision_says() -> None:
 
 
 def test_costs_of_resnet18_by_hand() -> None:
-    """Stages 3 and 4 inflated to 3x3x3: counted layer by layer here, for one snippet of one frame of 32 x 32."""
+    """Count layer by layer: stages 3 and 4 inflated to 3x3x3, one snippet of one frame of 32 x 32."""
     macs, params, size, channels = 64 * 3 * 49 * 16 * 16, 64 * 3 * 49 + 128, 8, 64
     for stage in range(4):
         out, length = 64 * 2**stage, 3 if stage >= 2 else 1
@@ -175,11 +175,11 @@ def test_costs_of_resnet18_by_hand() -> None:
     assert summary['gmacs'] * 1e9 == macs + 5120
 
 
-def test_a_network_without_products_costs_nothing() -> None:
+def test_network_without_products_has_no_macs() -> None:
     assert count_macs(nn.ReLU(), torch.zeros(1, 2)) == 0
 
 
-def test_stages_come_with_shapes_and_parameters() -> None:
+def test_stages_have_shapes_and_parameters() -> None:
     summary = summarize(load_config(ROOT / CONTROL)['model'], (4, 8, 224, 224))
     shapes = {stage['name']: stage['shape'] for stage in summary['stages']}
     assert shapes['backbone.conv1'] == [4, 64, 8, 112, 112]
@@ -189,7 +189,7 @@ def test_stages_come_with_shapes_and_parameters() -> None:
     assert sum(stage['params'] for stage in summary['stages']) == summary['params']
 
 
-def test_pipeline_that_does_not_say_its_size_is_refused() -> None:
+def test_pipeline_without_size_raises() -> None:
     config = {'test_dataloader': {'dataset': {'pipeline': [{'type': 'PackInputs'}]}}}
-    with pytest.raises(ValueError, match='give --input-shape U T H W'):
+    with pytest.raises(ValueError, match='--input-shape'):
         find_input_shape(config)

@@ -1,4 +1,4 @@
-"""What the rest of the framework expects of a backbone."""
+"""Base class of backbones."""
 
 from torch import Tensor, nn
 
@@ -8,9 +8,8 @@ class Backbone(nn.Module):
 
     Attributes:
         out_channels: C of the features.
-        pretrained: file with weights to start from, or None.
-        probe_shape: (1, 3, T, H, W) of a snippet that the network accepts; what the output shapes of its submodules are
-            found with.
+        pretrained: file with initial weights, or None.
+        probe_shape: (1, 3, T, H, W) of a valid input, used to find the output shapes of submodules.
         is_pooled: whether T', H' and W' are always 1.
     """
 
@@ -21,11 +20,11 @@ class Backbone(nn.Module):
 
     @property
     def stages(self) -> list[nn.Sequential]:
-        """The stages, each a sequence of ``InsertableBlock``; modules such as DSA go into their blocks by place."""
+        """The stages, each a sequence of ``InsertableBlock``; empty if modules can be inserted by name only."""
         return []
 
     def is_channels_last(self, submodule: str) -> bool:
-        """Say whether a submodule, by its dotted name, yields (B, T, H, W, C) instead of (B, C, T, H, W)."""
+        """Return whether the output of a submodule (dotted name) is (B, T, H, W, C) instead of (B, C, T, H, W)."""
         return False
 
     def forward(self, x: Tensor) -> Tensor:

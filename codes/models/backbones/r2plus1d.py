@@ -1,4 +1,4 @@
-"""R(2+1)D: each 3D convolution becomes one over pixels and one over frames, with a norm and a ReLU between them.
+"""R(2+1)D: each 3D convolution is a spatial and a temporal one, with a norm and a ReLU between them.
 
 A Closer Look at Spatiotemporal Convolutions for Action Recognition, Tran et al., CVPR 2018, arXiv 1711.11248.
 """
@@ -6,7 +6,7 @@ A Closer Look at Spatiotemporal Convolutions for Action Recognition, Tran et al.
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
-from dsanet.models.backbones.residual import ResidualBackbone, Triple, conv3d, linear_rates
+from dsanet.models.backbones.residual import ResidualBackbone, Triple, conv3d, stochastic_depth_rates
 from dsanet.models.backbones.resnet_i3d import BasicBlock3d
 
 SIZES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # depth: blocks in each of the four stages
@@ -14,14 +14,14 @@ STYLES = ('torchvision', 'mmaction2')
 
 
 class Conv2Plus1d(nn.Module):
-    """A convolution over pixels, a norm, a ReLU and a convolution over frames (section 3.5).
+    """A spatial convolution, a norm, a ReLU and a temporal convolution (section 3.5).
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         mid_channels: channels between the two.
-        kernel: lengths of the 3D convolution that is replaced.
-        stride: its strides.
+        kernel: kernel size of the 3D convolution that is replaced.
+        stride: stride of the 3D convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, mid_channels: int, kernel: Triple, stride: Triple) -> None:
@@ -35,13 +35,13 @@ class Conv2Plus1d(nn.Module):
         return self.temporal(self.relu(self.norm(self.spatial(x))))
 
 
-def equal_parameters(in_channels: int, out_channels: int, pixels: int = 9) -> int:
-    """Return the channels between the two convolutions that make them as large as one 3D convolution (section 3.5).
+def compute_mid_channels(in_channels: int, out_channels: int, pixels: int = 9) -> int:
+    """Return the mid channels for which both convolutions have the parameters of one 3D convolution (section 3.5).
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        pixels: of the kernel; its length is 3 frames.
+        pixels: height x width of the kernel; its length is 3 frames.
     """
     return 3 * pixels * in_channels * out_channels // (pixels * in_channels + 3 * out_channels)
 
@@ -66,32 +66,29 @@ class BasicBlock2Plus1d(BasicBlock3d):
             stochastic_depth=stochastic_depth,
         )
         kernel = (3, 3, 3)
-        first = equal_parameters(in_channels, channels)
-        second = first if style == 'torchvision' else equal_parameters(channels, channels)
+        first = compute_mid_channels(in_channels, channels)
+        second = first if style == 'torchvision' else compute_mid_channels(channels, channels)
         self.conv1 = Conv2Plus1d(in_channels, channels, first, kernel, stride)  # type: ignore[assignment]
         self.conv2 = Conv2Plus1d(channels, channels, second, kernel, (1, 1, 1))  # type: ignore[assignment]
         if style == 'mmaction2' and self.downsample is not None:
-            width = equal_parameters(in_channels, channels, pixels=1)
+            width = compute_mid_channels(in_channels, channels, pixels=1)
             shortcut = Conv2Plus1d(in_channels, channels, width, (1, 1, 1), stride)
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm3d(channels))
 
 
 @MODELS.register_module()
 class R2Plus1D(ResidualBackbone):
-    """R(2+1)D: four stages, of which the last three halve time, height and width.
+    """R(2+1)D with four stages; the last three halve time, height and width.
 
     Args:
         depth: 10, 18 or 34.
         base_channels: channels of the stem; each stage doubles them.
-        style: the two lines of weights that exist do not fit each other. 'torchvision': the two convolutions of a block
-            have one width between their parts, 45 in the stem, and nothing is pooled. 'mmaction2': each convolution
-            has the width that the paper's formula gives, shortcuts are split too, the stem pools 3x3, and the norms
-            behind a convolution have an epsilon of 1e-3.
+        style: 'torchvision' or 'mmaction2', whose weights are not compatible. 'torchvision': both convolutions of a
+            block have the same mid channels, the stem has 45, and there is no pooling. 'mmaction2': each convolution
+            has the mid channels of the paper's formula, shortcuts are also split, the stem has a 3x3 pooling, and the
+            norms after a convolution have an epsilon of 1e-3.
         frozen_stages, norm_eval, partial_bn, stochastic_depth, activation_checkpointing, pretrained: see
             :class:`ResNet_I3D`.
-
-    Raises:
-        ValueError: an argument outside of its range.
     """
 
     def __init__(
@@ -113,13 +110,13 @@ class R2Plus1D(ResidualBackbone):
             raise ValueError(f'style={style!r} must be one of {", ".join(STYLES)}')
         if base_channels < 1:
             raise ValueError(f'base_channels={base_channels!r} must be at least 1')
-        width = 45 if style == 'torchvision' else equal_parameters(3, base_channels, pixels=49)
+        width = 45 if style == 'torchvision' else compute_mid_channels(3, base_channels, pixels=49)
         self.conv1 = Conv2Plus1d(3, base_channels, width, (3, 7, 7), (1, 2, 2))
         self.bn1 = nn.BatchNorm3d(base_channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)) if style == 'mmaction2' else None
         in_channels = base_channels
-        rates = iter(linear_rates(stochastic_depth, sum(SIZES[depth])))
+        rates = iter(stochastic_depth_rates(stochastic_depth, sum(SIZES[depth])))
         for i, size in enumerate(SIZES[depth]):
             channels = base_channels * 2**i
             blocks = []
@@ -140,11 +137,11 @@ class R2Plus1D(ResidualBackbone):
 
     @property
     def stem(self) -> list[nn.Module]:
-        """The convolution and the norm before the stages."""
+        """Convolution and norm before the stages."""
         return [self.conv1, self.bn1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map snippets (N*V*U, 3, T, H, W) to (N*V*U, out_channels, T / 8, H / 16, W / 16); half of H, W if pooled."""
+        """Map snippets (N*V*U, 3, T, H, W) to (N*V*U, out_channels, T / 8, H / 16, W / 16), or H / 32 if pooled."""
         x = self.relu(self.bn1(self.conv1(x)))
         if self.maxpool is not None:
             x = self.maxpool(x)

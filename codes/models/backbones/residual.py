@@ -1,4 +1,4 @@
-"""What the residual backbones share: the block around a branch, and the network of four stages around its blocks.
+"""Base classes of residual backbones: the residual block and the network of four stages.
 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
@@ -13,26 +13,26 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 from dsanet.models.backbones.base import Backbone
-from dsanet.models.modules_maker.block_maker import InsertableBlock, run_modules
+from dsanet.models.modules_maker.block_maker import InsertableBlock, modules_in_forward
 
 Triple = tuple[int, int, int]  # time, height, width
 
 
 def conv3d(in_channels: int, out_channels: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
-    """Return a convolution without bias whose padding keeps the size, but for the stride."""
+    """Return a convolution without bias, with padding that keeps the size at stride 1."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
 
 
 class ResidualBlock(InsertableBlock):
-    """The shortcut, the addition, stochastic depth and activation checkpointing around a residual branch.
+    """Shortcut, addition, stochastic depth and activation checkpointing of a residual block.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        stride: by how much the block shrinks time, height and width.
-        activation_checkpointing: compute the activations again in the backward pass instead of keeping them.
-        stochastic_depth: probability that training leaves out the branch of a snippet (arXiv 1603.09382).
+        stride: of the block, along time, height and width.
+        activation_checkpointing: recompute the activations in the backward pass instead of storing them.
+        stochastic_depth: probability of dropping the branch of a snippet in training (arXiv 1603.09382).
     """
 
     expansion: int
@@ -56,23 +56,23 @@ class ResidualBlock(InsertableBlock):
             )
 
     def branch(self, x: Tensor) -> Tensor:
-        """Compute the residual branch, all but the addition."""
+        """Compute the residual branch, without the addition."""
         raise NotImplementedError(f'{type(self).__name__} has no residual branch')
 
     def _forward(self, x: Tensor) -> Tensor:
-        x = self.at('before_block', x)
+        x = self.apply_inserted('before_block', x)
         shortcut = x if self.downsample is None else self.downsample(x)
         branch = self.branch(x)
         if self.stochastic_depth is not None:
             branch = self.stochastic_depth(branch)
-        return self.at('after_block', self.relu(branch + shortcut))
+        return self.apply_inserted('after_block', self.relu(branch + shortcut))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N*V*U, C, T, H, W) to (N*V*U, C', T', H', W')."""
         if self.activation_checkpointing and self.training:
-            if torch.compiler.is_compiling():  # it recomputes values only, and takes no contexts
+            if torch.compiler.is_compiling():  # buffers are not updated twice then, and context_fn is not supported
                 return checkpoint(self._forward, x, use_reentrant=False)
-            # The second forward, in the backward pass, must not count the batch twice in the running statistics.
+            # The recomputation in the backward pass must not update the running statistics again.
             contexts = lambda: (nullcontext(), frozen_statistics(self))  # noqa: E731
             return checkpoint(self._forward, x, use_reentrant=False, context_fn=contexts)
         return self._forward(x)
@@ -80,15 +80,15 @@ class ResidualBlock(InsertableBlock):
 
 @contextmanager
 def frozen_statistics(block: nn.Module) -> Iterator[None]:
-    """Within this context batch norms in training mode leave their running statistics alone.
+    """Keep the running statistics of a block's batch norms unchanged in this context.
 
-    They write to copies, which are thrown away. Nothing else is different from the first forward, because checkpointing
-    compares what both save.
+    The norms update copies, which are discarded. Otherwise the forward pass is the same as the first, because
+    checkpointing compares the tensors that both save.
 
     Args:
-        block: with its modules, and with those that hooks run behind them.
+        block: a block; modules inserted after its submodules are included.
     """
-    norms = [m for m in run_modules(block) if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    norms = [m for m in modules_in_forward(block) if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
     for norm, name, buffer in kept:
         setattr(norm, name, buffer.clone())
@@ -100,24 +100,21 @@ def frozen_statistics(block: nn.Module) -> Iterator[None]:
 
 
 class ResidualBackbone(Backbone):
-    """A stem and four stages, ``layer1`` to ``layer4``, with what fine-tuning asks for: freezing of parts and norms.
+    """A stem and four stages, ``layer1`` to ``layer4``, with freezing of stages and norms for fine-tuning.
 
     A subclass builds ``stem``, the modules before the stages, and the stages.
 
     Args:
-        frozen_stages: -1 trains all, 0 freezes the stem, k also the first k stages.
-        norm_eval: keep all batch norms at their stored statistics in training.
-        partial_bn: keep the batch norms of the stages frozen; the stem's and those of inserted modules train.
-        pretrained: file with weights to start from.
-
-    Raises:
-        ValueError: ``frozen_stages`` outside of its range.
+        frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages.
+        norm_eval: use the stored statistics of all batch norms in training.
+        partial_bn: freeze the batch norms of the stages, but not those of the stem and of inserted modules.
+        pretrained: file with initial weights.
     """
 
     def __init__(self, frozen_stages: int, norm_eval: bool, partial_bn: bool, pretrained: str | None) -> None:
         super().__init__()
         if frozen_stages not in range(-1, 5):
-            raise ValueError(f'frozen_stages={frozen_stages!r} must lie in -1 (none) to 4 (all)')
+            raise ValueError(f'frozen_stages={frozen_stages!r} must be between -1 (none) and 4 (all)')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.partial_bn = partial_bn
@@ -134,13 +131,13 @@ class ResidualBackbone(Backbone):
         return [getattr(self, f'layer{i}') for i in range(1, 5)]
 
     def init_convolutions(self) -> None:
-        """Draw the weights of all convolutions (arXiv 1502.01852), as torchvision does."""
+        """Initialize all convolutions (arXiv 1502.01852) as torchvision does."""
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
     def train(self, mode: bool = True) -> 'ResidualBackbone':
-        """Switch to training mode, but leave frozen parts and norms as in eval mode."""
+        """Switch to training mode, except frozen stages and norms, which stay in eval mode."""
         super().train(mode)
         if mode and self.norm_eval:
             for module in self.modules():
@@ -155,7 +152,7 @@ class ResidualBackbone(Backbone):
         return self
 
     def _norms_of_blocks(self) -> list[nn.Module]:
-        """Return the batch norms of the stages, without those of the modules that were inserted."""
+        """Return the batch norms of the stages, without those of inserted modules."""
         norms: list[nn.Module] = []
         for block in self.modules():
             if isinstance(block, ResidualBlock):
@@ -165,12 +162,8 @@ class ResidualBackbone(Backbone):
         return norms
 
 
-def linear_rates(last: float, num_blocks: int) -> list[float]:
-    """Return the stochastic depth of each block: rising in equal steps to ``last`` (arXiv 1603.09382, section 3).
-
-    Raises:
-        ValueError: ``last`` outside of [0, 1).
-    """
+def stochastic_depth_rates(last: float, num_blocks: int) -> list[float]:
+    """Return the drop probability of each block, linearly increasing to ``last`` (arXiv 1603.09382, section 3)."""
     if not 0 <= last < 1:
-        raise ValueError(f'stochastic_depth={last!r} must lie in [0, 1)')
+        raise ValueError(f'stochastic_depth={last!r} must be in [0, 1)')
     return [last * (i + 1) / num_blocks for i in range(num_blocks)]

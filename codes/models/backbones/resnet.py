@@ -1,4 +1,4 @@
-"""C2D: the image ResNet on each frame of a snippet alone, the backbone of TSN, TRN, TSM, TAM and MVFNet.
+"""C2D: the image ResNet applied to each frame, the backbone of TSN, TRN, TSM, TAM and MVFNet.
 
 Deep Residual Learning, He et al., arXiv 1512.03385, with the stride in the 3x3 convolution as in torchvision; as a
 backbone for videos: Temporal Segment Networks, Wang et al., arXiv 1608.00859.
@@ -10,15 +10,12 @@ from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 
 @MODELS.register_module()
 class ResNet(ResNet_I3D):
-    """A residual network whose filters all have a length of one frame, so that no frame sees another.
+    """A residual network whose filters have a length of one frame, so frames are processed independently.
 
     Args:
         depth: 10, 18, 34, 50, 101 or 152.
         base_channels: channels of the stem; each stage doubles them.
         frozen_stages, norm_eval, partial_bn, activation_checkpointing, pretrained: see :class:`ResNet_I3D`.
-
-    Raises:
-        ValueError: an argument outside of its range.
     """
 
     def __init__(

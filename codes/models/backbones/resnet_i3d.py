@@ -1,8 +1,8 @@
-"""ResNet-I3D: a 2D residual network whose filters were given a length in time.
+"""ResNet-I3D: a 2D residual network with filters inflated in time.
 
 Quo Vadis, Action Recognition? Carreira and Zisserman, arXiv 1705.07750 (inflation); the slow pathway of SlowFast,
-Feichtenhofer et al., arXiv 1812.03982 (inflate the late stages only, keep all frames), on which the 2021 release of
-DSANet builds. Keys of the state dict are those of torchvision's ResNets, so image weights load by name.
+Feichtenhofer et al., arXiv 1812.03982 (inflate the late stages only, keep all frames), the base of the 2021 release of
+DSANet. The keys of the state dict are those of torchvision's ResNets, so image weights load by name.
 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
-from dsanet.models.backbones.residual import ResidualBackbone, ResidualBlock, Triple, conv3d, linear_rates
+from dsanet.models.backbones.residual import ResidualBackbone, ResidualBlock, Triple, conv3d, stochastic_depth_rates
 from dsanet.models.modules_maker.block_maker import expand_flags
 
 
 class BasicBlock3d(ResidualBlock):
-    """Two 3x3 convolutions; inflated, both are 3x3x3 whatever ``inflate_style`` says, as in the 2021 release."""
+    """Two 3x3 convolutions; if inflated, both are 3x3x3 for any ``inflate_style``, as in the 2021 release."""
 
     expansion = 1
 
@@ -47,15 +47,15 @@ class BasicBlock3d(ResidualBlock):
         }
 
     def branch(self, x: Tensor) -> Tensor:
-        x = self.at('before_conv1', x)
+        x = self.apply_inserted('before_conv1', x)
         x = self.relu(self.bn1(self.conv1(x)))
-        x = self.at('before_conv2', x)
+        x = self.apply_inserted('before_conv2', x)
         x = self.bn2(self.conv2(x))
-        return self.at('before_add', x)
+        return self.apply_inserted('before_add', x)
 
 
 class Bottleneck3d(ResidualBlock):
-    """1x1, 3x3, 1x1 convolutions; inflated, the first is 3x1x1 or the second 3x3x3."""
+    """1x1, 3x3, 1x1 convolutions; if inflated, the first is 3x1x1 or the second 3x3x3."""
 
     expansion = 4
 
@@ -89,13 +89,13 @@ class Bottleneck3d(ResidualBlock):
         }
 
     def branch(self, x: Tensor) -> Tensor:
-        x = self.at('before_conv1', x)
+        x = self.apply_inserted('before_conv1', x)
         x = self.relu(self.bn1(self.conv1(x)))
-        x = self.at('before_conv2', x)
+        x = self.apply_inserted('before_conv2', x)
         x = self.relu(self.bn2(self.conv2(x)))
-        x = self.at('before_conv3', x)
+        x = self.apply_inserted('before_conv3', x)
         x = self.bn3(self.conv3(x))
-        return self.at('before_add', x)
+        return self.apply_inserted('before_add', x)
 
 
 # depth: (block, blocks in each of the four stages)
@@ -112,35 +112,33 @@ INFLATE_STYLES = ('3x1x1', '3x3x3')
 
 @MODELS.register_module()
 class ResNet_I3D(ResidualBackbone):
-    """A residual network over clips (more than ten arguments, because five of them describe pooling and stem in time).
+    """A 3D residual network.
 
-    The defaults are the 2021 release's: only the late stages look along time, and no frame is pooled away. The same
-    class is SlowOnly (arXiv 1812.03982) with them, and I3D with a stem and pools in time (arXiv 1705.07750).
+    The defaults are those of the 2021 release: only the late stages are inflated, and the number of frames is kept.
+    With them the class is SlowOnly (arXiv 1812.03982); with temporal kernels and strides in stem and pooling it is I3D
+    (arXiv 1705.07750).
 
     Args:
-        depth: 10, 18, 34, 50, 101 or 152. 10 is for small experiments: one block a stage.
+        depth: 10, 18, 34, 50, 101 or 152. 10 has one block per stage, for small experiments.
         base_channels: channels of the stem; each stage doubles them.
-        inflate: which blocks get a kernel length of 3 in time: one entry a stage, each 0, 1 or a flag for every block.
-        inflate_style: '3x1x1' lengthens the first convolution of a bottleneck, '3x3x3' the second.
-        conv1_kernel_t: kernel length of the 7x7 stem convolution in time, in frames; odd.
-        conv1_stride_t: its stride in time.
-        pool1_kernel_t: kernel length of the 3x3 pooling behind the stem; odd.
-        pool1_stride_t: its stride in time.
-        pool2_stride_t: stride and kernel length of a pooling in time behind the first stage; 1 means none.
-        frozen_stages: -1 trains all, 0 freezes the stem, k also the first k stages: neither weights nor statistics
-            change, those of modules inserted into their blocks included. For starting from weights that have all of
-            them.
-        norm_eval: keep all batch norms at their stored statistics in training, those of inserted modules included.
-        stochastic_depth: probability that training leaves out the last block's branch for a snippet; the blocks
-            before have less, in equal steps (arXiv 1603.09382).
-        activation_checkpointing: compute a block's activations again in the backward pass instead of keeping them;
-            no number changes. Trades time for memory: depth 101 with 8 snippets of 8 x 112 x 112 on a CPU took 1.3
-            instead of 2.2 GB beyond weights and gradients, and 20 % more processor time; with 4 snippets 50 % more.
-        pretrained: file with weights to start from, such as torchvision's ResNet for images, which is inflated. Read
-            by ``Recognizer3D.init_weights``, not here.
-
-    Raises:
-        ValueError: an argument outside of its range.
+        inflate: blocks with a temporal kernel length of 3: one entry per stage, each 0, 1 or a flag per block.
+        inflate_style: '3x1x1' inflates the first convolution of a bottleneck, '3x3x3' the second.
+        conv1_kernel_t: temporal kernel length of the 7x7 stem convolution; odd.
+        conv1_stride_t: its temporal stride.
+        pool1_kernel_t: temporal kernel length of the 3x3 pooling after the stem; odd.
+        pool1_stride_t: its temporal stride.
+        pool2_stride_t: stride and kernel length of a temporal pooling after the first stage; 1 for none.
+        frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages: weights and statistics, including
+            modules inserted into their blocks. The initial weights should include these modules.
+        norm_eval: use the stored statistics of all batch norms in training, including those of inserted modules.
+        partial_bn: freeze the batch norms of the stages, but not those of the stem and of inserted modules.
+        stochastic_depth: probability of dropping the last block's branch of a snippet in training; it decreases
+            linearly toward the first block (arXiv 1603.09382).
+        activation_checkpointing: recompute a block's activations in the backward pass instead of storing them; results
+            are bit-identical. Measured on a CPU with depth 101 and 8 snippets of 8 x 112 x 112: 1.3 instead of 2.2 GB
+            beyond weights and gradients, 20 % more processor time (with 4 snippets 50 %).
+        pretrained: file with initial weights, such as torchvision's image ResNet, which is inflated. Loaded by
+            ``Recognizer3D.init_weights``.
     """
 
     def __init__(
@@ -168,7 +166,7 @@ class ResNet_I3D(ResidualBackbone):
             raise ValueError(f'inflate_style={inflate_style!r} must be one of {", ".join(INFLATE_STYLES)}')
         for name, kernel in (('conv1_kernel_t', conv1_kernel_t), ('pool1_kernel_t', pool1_kernel_t)):
             if kernel < 1 or kernel % 2 == 0:
-                raise ValueError(f'{name}={kernel!r} must be odd: an even kernel would add a frame')
+                raise ValueError(f'{name}={kernel!r} must be odd')
         sizes_from_1 = {
             'base_channels': base_channels,
             'conv1_stride_t': conv1_stride_t,
@@ -187,7 +185,7 @@ class ResNet_I3D(ResidualBackbone):
         self.maxpool = nn.MaxPool3d((pool1_kernel_t, 3, 3), (pool1_stride_t, 2, 2), (pool1_kernel_t // 2, 1, 1))
         self.pool2 = nn.MaxPool3d((pool2_stride_t, 1, 1)) if pool2_stride_t > 1 else None
         in_channels = base_channels
-        rates = iter(linear_rates(stochastic_depth, sum(sizes)))
+        rates = iter(stochastic_depth_rates(stochastic_depth, sum(sizes)))
         for i, flags in enumerate(inflated):
             channels = base_channels * 2**i
             blocks = []
@@ -204,14 +202,14 @@ class ResNet_I3D(ResidualBackbone):
 
     @property
     def stem(self) -> list[nn.Module]:
-        """The convolution and the norm before the stages."""
+        """Convolution and norm before the stages."""
         return [self.conv1, self.bn1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute features.
 
         Args:
-            x: snippets (N*V*U, 3, T, H, W), normalized; the snippets of a view are neighbors.
+            x: normalized snippets (N*V*U, 3, T, H, W).
 
         Returns:
             (N*V*U, out_channels, T', H / 32, W / 32).

@@ -7,7 +7,7 @@ from dsanet.config.registry import MODELS
 from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.modules_maker.block_maker import insert_modules
 
-# Where the shift stands: inside the residual branch (figure 3b of the paper), or before the whole block (3a).
+# Place of the shift: inside the residual branch (figure 3b of the paper) or before the whole block (3a).
 SHIFT_PLACES = {'blockres': 'before_conv1', 'block': 'before_block'}
 
 
@@ -15,18 +15,15 @@ SHIFT_PLACES = {'blockres': 'before_conv1', 'block': 'before_block'}
 class ResNetTSM(ResNet):
     """A :class:`ResNet` with a :class:`TemporalShift` in its residual blocks.
 
-    The shift stays inside a snippet: T frames, whatever the number of snippets. With 'blockres' only every second block
-    of networks of 101 and 152 layers shifts, as in the authors' code.
+    The shift is within the T frames of a snippet. With 'blockres', only every second block of the networks with 101 and
+    152 layers shifts, as in the authors' code.
 
     Args:
         depth: 10, 18, 34, 50, 101 or 152.
         base_channels: channels of the stem; each stage doubles them.
-        shift_div: 1 / shift_div of the channels moves in each direction.
+        shift_div: 1 / shift_div of the channels is shifted in each direction.
         shift_place: 'blockres' or 'block'.
         frozen_stages, norm_eval, partial_bn, activation_checkpointing, pretrained: see :class:`ResNet_I3D`.
-
-    Raises:
-        ValueError: an argument outside of its range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the rest of the framework expects of a head."""
+"""Base class of heads."""
 
 from torch import Tensor, nn
 
@@ -9,23 +9,20 @@ class ClsHead(nn.Module):
     """A network from features of snippets to scores of views, with a loss.
 
     Args:
-        num_classes: K. Configs may leave it None, to be counted in the data before the model is built.
+        num_classes: K. None in a config is replaced by the number of classes in the data before building.
         in_channels: C, channels of the backbone's output.
-        dropout: probability that a feature is dropped in training.
-        loss: the training loss; None for plain cross entropy.
-
-    Raises:
-        ValueError: an argument outside of its range.
+        dropout: dropout probability of a feature.
+        loss: the training loss; None for cross entropy.
     """
 
     def __init__(self, num_classes: int | None, in_channels: int, dropout: float, loss: Loss | None) -> None:
         super().__init__()
         if num_classes is None:
-            raise ValueError('num_classes=None: it was neither set, as in num_classes=12, nor counted in the data')
+            raise ValueError('num_classes=None: set it, as in num_classes=12; it could not be counted in the data')
         if not isinstance(num_classes, int) or num_classes < 1:
-            raise ValueError(f'num_classes={num_classes!r} must be a whole number of at least 1')
+            raise ValueError(f'num_classes={num_classes!r} must be an integer of at least 1')
         if not 0 <= dropout < 1:
-            raise ValueError(f'dropout={dropout!r} must lie in [0, 1)')
+            raise ValueError(f'dropout={dropout!r} must be in [0, 1)')
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.dropout = nn.Dropout(dropout)
@@ -34,31 +31,31 @@ class ClsHead(nn.Module):
 
     @property
     def activation(self) -> str:
-        """What makes probabilities of the scores, 'softmax' or 'sigmoid', as the loss understands them."""
+        """Function from scores to probabilities, 'softmax' or 'sigmoid', as given by the loss."""
         return self.criterion.activation
 
     def forward(self, features: Tensor, num_snippets: int) -> Tensor:
-        """Score each view.
+        """Return the scores of each view.
 
         Args:
             features: (N*V*U, C, T, H, W).
             num_snippets: U.
 
         Returns:
-            Scores before softmax, float32, (N*V, K).
+            Logits (N*V, K), float32.
         """
         raise NotImplementedError(f'{type(self).__name__} has no forward')
 
     def loss(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of scores (N, K) and labels: classes (N,), or a weight for each class (N, K)."""
+        """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
         return self.criterion(scores, label)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Turn scores (..., K) into probabilities, as the loss understands them."""
+        """Return the probabilities of scores (..., K), by ``activation``."""
         return self.criterion.probabilities(scores)
 
 
 def init_linear(layer: nn.Linear, std: float) -> None:
-    """Draw the weights from a normal distribution and set the bias to zero."""
+    """Initialize weights from a normal distribution and the bias with zero."""
     nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)

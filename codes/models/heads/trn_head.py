@@ -1,4 +1,4 @@
-"""Temporal relation networks: the consensus looks at ordered tuples of snippets.
+"""Temporal relation networks: scores from ordered tuples of snippets.
 
 Temporal Relational Reasoning in Videos, Zhou et al., ECCV 2018, arXiv 1711.08496, section 3. With f[u] the features
 of snippet u, a relation of d snippets is a small network over them in time order, and the scores are::
@@ -6,8 +6,8 @@ of snippet u, a relation of d snippets is a small network over them in time orde
     R[d]   = mean over u1 < u2 < ... < ud of g_d(f[u1], f[u2], ..., f[ud])
     single scale: R[U]          multi-scale: R[2] + R[3] + ... + R[U]
 
-The paper adds the tuples of a scale up; its code adds up a few of them, drawn anew each time, in tests too. A mean over
-all of them gives every scale the same weight and the same scores each time.
+The paper sums over the tuples of a scale; its code sums over a few random ones, also in tests. The mean over all tuples
+gives each scale the same weight and makes tests deterministic.
 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
@@ -30,16 +30,13 @@ class TRNHead(ClsHead):
         num_classes: K.
         in_channels: C, channels of the backbone's output.
         num_snippets: U, at least 2.
-        multi_scale: relations of 2 to U snippets, instead of all U at once.
-        num_relations: how many tuples of one scale are drawn for a training step; all are used in eval mode.
-        hidden_channels: features of a snippet, and width of the relation networks; the single one is twice as wide, as
-            in the authors' code.
-        dropout: probability that a feature of the backbone is dropped in training.
-        init_std: standard deviation of the normal distribution that the reduction's weights start from.
-        loss: the training loss; None for plain cross entropy.
-
-    Raises:
-        ValueError: an argument outside of its range.
+        multi_scale: use relations of 2 to U snippets, instead of one relation of all U.
+        num_relations: number of tuples per scale that are drawn in training; eval mode uses all.
+        hidden_channels: features of a snippet, and width of the relation networks; with multi_scale=False the network
+            is twice as wide, as in the authors' code.
+        dropout: dropout probability of a backbone feature.
+        init_std: standard deviation of the initial weights of the reduction.
+        loss: the training loss; None for cross entropy.
     """
 
     def __init__(
@@ -56,9 +53,9 @@ class TRNHead(ClsHead):
     ) -> None:
         super().__init__(num_classes, in_channels, dropout, loss)
         if num_snippets < 2:
-            raise ValueError(f'num_snippets={num_snippets!r} must be at least 2: a relation is between snippets')
+            raise ValueError(f'num_snippets={num_snippets!r} must be at least 2')
         if num_relations < 1 or hidden_channels < 1:
-            raise ValueError(f'num_relations={num_relations} and hidden_channels={hidden_channels} must be at least 1')
+            raise ValueError(f'num_relations={num_relations}, hidden_channels={hidden_channels}: must be at least 1')
         self.num_snippets = num_snippets
         self.num_relations = num_relations
         self.reduce = nn.Linear(in_channels, hidden_channels)
@@ -77,7 +74,7 @@ class TRNHead(ClsHead):
         )
 
     def forward(self, features: Tensor, num_snippets: int) -> Tensor:
-        """Score each view: features (N*V*U, C, T, H, W) to float32 scores (N*V, K)."""
+        """Map features (N*V*U, C, T, H, W) to float32 scores (N*V, K)."""
         pooled = features.mean(dim=(2, 3, 4))  # (N*V*U, C)
         reduced = self.reduce(self.dropout(pooled)).unflatten(0, (-1, num_snippets))  # (N*V, U, hidden)
         scores = []

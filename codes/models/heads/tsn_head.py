@@ -1,4 +1,4 @@
-"""The head of Temporal Segment Networks: average over everything, then classify.
+"""Head of Temporal Segment Networks: average all features, then classify.
 
 Temporal Segment Networks, Wang et al., ECCV 2016, arXiv 1608.00859, section 3.1, with the average as consensus.
 
@@ -14,20 +14,17 @@ from dsanet.models.losses import Loss
 
 @MODELS.register_module()
 class TSNHead(ClsHead):
-    """Average the features of all frames of all snippets, drop some, classify once.
+    """Average the features over the frames of all snippets, apply dropout, classify once.
 
-    In eval mode the scores are those of ``I3DClsHead``, because averaging and the linear layer may change places. In
-    training one dropout mask holds for a whole view here, and for one snippet there.
+    In eval mode the scores are equal to those of ``I3DClsHead``. In training, dropout has one mask per view here, and
+    one per snippet there.
 
     Args:
         num_classes: K.
         in_channels: C, channels of the backbone's output.
-        dropout: probability that a feature of a view is dropped in training.
-        init_std: standard deviation of the normal distribution that the weights start from.
-        loss: the training loss; None for plain cross entropy.
-
-    Raises:
-        ValueError: an argument outside of its range.
+        dropout: dropout probability of a feature of a view.
+        init_std: standard deviation of the initial weights.
+        loss: the training loss; None for cross entropy.
     """
 
     def __init__(
@@ -43,7 +40,7 @@ class TSNHead(ClsHead):
         init_linear(self.fc_cls, init_std)
 
     def forward(self, features: Tensor, num_snippets: int) -> Tensor:
-        """Score each view: features (N*V*U, C, T, H, W) to float32 scores (N*V, K)."""
+        """Map features (N*V*U, C, T, H, W) to float32 scores (N*V, K)."""
         pooled = features.mean(dim=(2, 3, 4))  # (N*V*U, C)
         consensus = pooled.unflatten(0, (-1, num_snippets)).mean(dim=1)  # (N*V, C)
         return self.fc_cls(self.dropout(consensus)).float()  # (N*V, K)

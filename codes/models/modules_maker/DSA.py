@@ -1,13 +1,13 @@
 """Dynamic Segment Aggregation: snippets of one video exchange information inside the backbone.
 
 DSANet: Dynamic Segment Aggregation Network for Video-Level Representation Learning, Wu et al., ACM MM 2021,
-arXiv 2105.12085, abstract and figure 2. What they leave open is as in the authors' release of 2021.
+arXiv 2105.12085, abstract and figure 2. Details that are not given there are as in the authors' release of 2021.
 
-A video is cut into U snippets, and one 3D network with shared weights sees each of them alone. DSA lets it look at
-the neighbors. For every video and every channel a small network reads the U pooled values of the channel and
-answers with a kernel of length L; that kernel then slides along the snippets::
+A video is divided into U snippets, and one 3D network with shared weights processes each snippet separately. DSA adds
+information of the neighboring snippets. For each video and channel, a small network generates a kernel of length L
+from the U pooled values of the channel; the snippets are then convolved with that kernel::
 
-    p[c]    = mean of x[., c, ., ., .] over frames and pixels          U values, one a snippet
+    p[c]    = mean of x[., c, ., ., .] over frames and pixels          U values, one per snippet
     theta   = softmax(W2 relu(BN(W1 p[c])))                            L weights that sum to 1
     y[u, c] = sum over k of theta[k] * x[u + k - L // 2, c]            snippets outside the video are zero
 
@@ -22,25 +22,22 @@ from dsanet.config.registry import MODELS
 
 @MODELS.register_module()
 class DSA(nn.Module):
-    """Mix each channel along the snippets of a view with a kernel that the view itself generates.
+    """Convolve each channel along the snippets of a view with a kernel that is generated from the view.
 
     Args:
         in_channels: C, channels of the input.
-        num_snippets: U, snippets of one view; the batch dimension holds them next to each other.
-        kernel_size: L, neighbors that one snippet sees, itself included; odd. The release uses 3.
+        num_snippets: U, snippets of one view, which are consecutive in the batch dimension.
+        kernel_size: L, kernel length along the snippets; odd. The release uses 3.
         expansion: width of the kernel generator's hidden layer, in multiples of U (alpha in the release).
-        channel_ratio: share of the channels that are aggregated; the others pass untouched (beta). The first
-            ``int(C * channel_ratio)`` channels are taken.
-        residual: add the input to the aggregated channels. The release does so behind a whole block only.
+        channel_ratio: share of the channels that are aggregated, the first ``int(C * channel_ratio)``; the others are
+            not changed (beta).
+        residual: add the input to the aggregated channels. The release does so only after a whole block.
 
-    Raises:
-        ValueError: an argument outside of its range, or so small a ratio that no channel is left to aggregate.
-
-    The kernel generator has ``U * expansion * (U + 2 + L)`` parameters, whatever the number of channels, because
-    all channels share it. Its batch norm sees one row a video and channel.
+    The kernel generator has ``U * expansion * (U + 2 + L)`` parameters for any number of channels, because all
+    channels share it. Its batch norm has one row per video and channel.
     """
 
-    tap: Tensor
+    tap_index: Tensor
 
     def __init__(
         self,
@@ -53,22 +50,21 @@ class DSA(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(num_snippets, int) or num_snippets < 1:
-            raise ValueError(f'num_snippets={num_snippets!r} must be a whole number of at least 1')
+            raise ValueError(f'num_snippets={num_snippets!r} must be an integer of at least 1')
         if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size={kernel_size!r} must be an odd whole number: 1, 3, 5, ...')
+            raise ValueError(f'kernel_size={kernel_size!r} must be an odd integer: 1, 3, 5, ...')
         if kernel_size > 2 * num_snippets - 1:
             raise ValueError(
-                f'kernel_size={kernel_size} reaches beyond num_snippets={num_snippets} snippets; '
-                f'at most {2 * num_snippets - 1}'
+                f'kernel_size={kernel_size} must be at most {2 * num_snippets - 1} for num_snippets={num_snippets}'
             )
         if not isinstance(expansion, int) or expansion < 1:
-            raise ValueError(f'expansion={expansion!r} must be a whole number of at least 1')
+            raise ValueError(f'expansion={expansion!r} must be an integer of at least 1')
         if not 0 < channel_ratio <= 1:
-            raise ValueError(f'channel_ratio={channel_ratio!r} must lie in (0, 1]')
+            raise ValueError(f'channel_ratio={channel_ratio!r} must be in (0, 1]')
         if int(in_channels * channel_ratio) < 1:
             raise ValueError(
-                f'channel_ratio={channel_ratio} leaves none of in_channels={in_channels} channels to aggregate; '
-                f'at least {1 / in_channels:g}'
+                f'channel_ratio={channel_ratio} selects no channel of in_channels={in_channels}; '
+                f'minimum {1 / in_channels:g}'
             )
         self.num_snippets = num_snippets
         self.kernel_size = kernel_size
@@ -82,10 +78,10 @@ class DSA(nn.Module):
             nn.Linear(hidden, kernel_size, bias=False),
             nn.Softmax(dim=-1),
         )
-        # Which kernel weight carries snippet j to snippet u: j - u + L // 2, or the zero appended behind the kernel.
+        # Index of the kernel weight from snippet j to snippet u: j - u + L // 2, or L for the zero after the kernel.
         snippet = torch.arange(num_snippets)
         tap = snippet[None, :] - snippet[:, None] + kernel_size // 2  # (U, U)
-        self.register_buffer('tap', tap.where((tap >= 0) & (tap < kernel_size), kernel_size), persistent=False)
+        self.register_buffer('tap_index', tap.where((tap >= 0) & (tap < kernel_size), kernel_size), persistent=False)
 
     def extra_repr(self) -> str:
         return f'num_snippets={self.num_snippets}, channels={self.channels}, residual={self.residual}'
@@ -94,16 +90,13 @@ class DSA(nn.Module):
         """Aggregate along the snippets of each view.
 
         Args:
-            x: features (N*V*U, C, T, H, W), the U snippets of a view next to each other and in time order.
+            x: features (N*V*U, C, T, H, W), with the U snippets of a view consecutive and in time order.
 
         Returns:
             Features of the same shape.
-
-        Raises:
-            ValueError: the batch dimension is no multiple of U.
         """
         if x.shape[0] % self.num_snippets:
-            raise ValueError(f'{x.shape[0]} snippets cannot be cut in views of num_snippets={self.num_snippets}')
+            raise ValueError(f'{x.shape[0]} snippets are not a multiple of num_snippets={self.num_snippets}')
         active, passive = x[:, : self.channels], x[:, self.channels :]
         snippets = active.unflatten(0, (-1, self.num_snippets))  # (N*V, U, C1, T, H, W)
         kernel = self.make_kernel(snippets)
@@ -119,30 +112,29 @@ class DSA(nn.Module):
             snippets: (N*V, U, C1, T, H, W).
 
         Returns:
-            Weights (N*V, C1, L), positive, with sum 1 along L.
+            Positive weights (N*V, C1, L) that sum to 1 along L.
         """
         pooled = snippets.mean(dim=(3, 4, 5)).transpose(1, 2)  # (N*V, C1, U)
         kernel = self.generate(pooled.flatten(0, 1))  # (N*V*C1, L)
         return kernel.unflatten(0, pooled.shape[:2])  # (N*V, C1, L)
 
     def aggregate(self, snippets: Tensor, kernel: Tensor) -> Tensor:
-        """Slide each kernel along the snippets, as a product with a banded U x U matrix.
+        """Convolve the snippets with each kernel, as a product with a banded U x U matrix.
 
-        The same as one grouped convolution would need N*V*C1 groups, which convolution libraries handle badly and
-        exporters refuse.
+        A grouped convolution would need N*V*C1 groups, which is slow and not supported by exporters.
 
         Args:
             snippets: (N*V, U, C1, T, H, W).
             kernel: (N*V, C1, L).
 
         Returns:
-            (N*V, U, C1, T, H, W); snippet u holds sum_k kernel[k] * snippets[u + k - L // 2].
+            (N*V, U, C1, T, H, W); snippet u is sum_k kernel[k] * snippets[u + k - L // 2].
         """
-        band = nn.functional.pad(kernel, (0, 1))[..., self.tap]  # (N*V, C1, U, U)
+        band = nn.functional.pad(kernel, (0, 1))[..., self.tap_index]  # (N*V, C1, U, U)
         return torch.einsum('ncuj,njcthw->nucthw', band, snippets)  # (N*V, U, C1, T, H, W)
 
     def num_macs(self, x: Tensor) -> int:
-        """Return the multiply-adds for an input (N*V*U, C, T, H, W): the generator's and L for each value."""
+        """Return the multiply-adds for an input (N*V*U, C, T, H, W): the generator and L per aggregated value."""
         active = x[:, : self.channels]
         rows = active.shape[0] // self.num_snippets * self.channels
         weights = sum(layer.weight.numel() for layer in self.generate if isinstance(layer, nn.Linear))

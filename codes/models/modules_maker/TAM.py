@@ -1,14 +1,14 @@
-"""Temporal Adaptive Module: the frames of a snippet are mixed with a kernel that the snippet itself generates.
+"""Temporal Adaptive Module: convolve the frames of a snippet with a kernel generated from the snippet.
 
 TAM: Temporal Adaptive Module for Video Recognition, Liu et al., ICCV 2021, arXiv 2005.06803, section 3. With p[c, t]
-the mean of x[c, t] over the pixels, a global branch makes one kernel of length L a channel, and a local branch
-weights each frame of each channel::
+the mean of x[c, t] over the pixels, a global branch generates a kernel of length L for each channel, and a local branch
+a weight for each frame and channel::
 
     theta[c]  = softmax(W2 relu(BN(W1 p[c])))                                   W1: T to 2T, W2: 2T to L
     gate      = sigmoid(conv1(relu(BN(conv3(p)))))                              along T, C to C/4 to C channels
     y[c, t]   = sum over k of theta[c, k] * (gate * x)[c, t + k - L // 2]       frames outside are zero
 
-The global branch is what DSA moves from the frames of a snippet to the snippets of a video.
+DSA applies the global branch to the snippets of a video instead of the frames of a snippet.
 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, L kernel length.
 """
@@ -21,18 +21,15 @@ from dsanet.config.registry import MODELS
 
 @MODELS.register_module()
 class TAM(nn.Module):
-    """Mix each channel along the frames of a snippet with a generated kernel, after weighting the frames.
+    """Weight the frames of each channel, then convolve them with a generated kernel.
 
     Args:
         in_channels: C, channels of the input; at least 4.
-        frames_per_snippet: T where the module stands: of the data, divided by the backbone's strides in time.
-        kernel_size: L, neighboring frames that one frame sees, itself included; odd.
-
-    Raises:
-        ValueError: an argument outside of its range.
+        frames_per_snippet: T at the place of the module: T of the data divided by the temporal strides before it.
+        kernel_size: L, kernel length along the frames; odd.
     """
 
-    # As in the paper: the width of the global branch, in multiples of T, and by how much the local branch narrows.
+    # As in the paper: width of the global branch in multiples of T, and channel reduction of the local branch.
     expansion = 2
     reduction = 4
 
@@ -41,9 +38,9 @@ class TAM(nn.Module):
         if frames_per_snippet < 1:
             raise ValueError(f'frames_per_snippet={frames_per_snippet!r} must be at least 1')
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size={kernel_size!r} must be an odd whole number: 1, 3, 5, ...')
+            raise ValueError(f'kernel_size={kernel_size!r} must be an odd integer: 1, 3, 5, ...')
         if in_channels < self.reduction:
-            raise ValueError(f'in_channels={in_channels} is less than {self.reduction}, which the gate divides it by')
+            raise ValueError(f'in_channels={in_channels} must be at least {self.reduction}, the reduction of the gate')
         self.frames_per_snippet = frames_per_snippet
         self.kernel_size = kernel_size
         hidden = frames_per_snippet * self.expansion
@@ -67,30 +64,27 @@ class TAM(nn.Module):
         return f'frames_per_snippet={self.frames_per_snippet}, kernel_size={self.kernel_size}'
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix the frames of each snippet.
+        """Convolve the frames of each snippet.
 
         Args:
             x: features (N*V*U, C, T, H, W).
 
         Returns:
             Features of the same shape.
-
-        Raises:
-            ValueError: T is not ``frames_per_snippet``.
         """
         frames, reach = x.shape[2], self.kernel_size // 2
         if frames != self.frames_per_snippet:
-            raise ValueError(f'features of {frames} frames do not fit frames_per_snippet={self.frames_per_snippet}')
+            raise ValueError(f'features have {frames} frames instead of frames_per_snippet={self.frames_per_snippet}')
         pooled = x.mean(dim=(3, 4))  # (N*V*U, C, T)
         kernel = self.generate(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])  # (N*V*U, C, L)
-        kernel = kernel.to(x.dtype)  # autocast's softmax gives float32 on CUDA, and the products below would follow
+        kernel = kernel.to(x.dtype)  # softmax returns float32 under autocast on CUDA
         gated = self.gate(pooled)[..., None, None] * x  # (N*V*U, C, T, H, W)
         padded = nn.functional.pad(gated, (0, 0, 0, 0, reach, reach))  # (N*V*U, C, T + L - 1, H, W)
         taps = (kernel[:, :, k, None, None, None] * padded[:, :, k : k + frames] for k in range(self.kernel_size))
         return sum(taps, start=torch.zeros_like(x))  # (N*V*U, C, T, H, W)
 
     def num_macs(self, x: Tensor) -> int:
-        """Return the multiply-adds for an input (N*V*U, C, T, H, W): both branches, the gate and L for each value."""
+        """Return the multiply-adds for an input (N*V*U, C, T, H, W): both branches, and L + 1 per value."""
         batch, channels, frames = x.shape[:3]
         generator = sum(layer.weight.numel() for layer in self.generate if isinstance(layer, nn.Linear))
         gate = sum(layer.weight.numel() for layer in self.gate if isinstance(layer, nn.Conv1d))

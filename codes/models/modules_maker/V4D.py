@@ -1,7 +1,7 @@
-"""The 4D residual block: a convolution along snippets and time, the costly rival of DSA.
+"""4D residual block: a convolution along snippets and time, with more parameters than DSA.
 
 V4D: 4D Convolutional Neural Networks for Video-level Representation Learning, Zhang et al., ICLR 2020,
-arXiv 2002.07442, written from descriptions of the paper. With the snippets u of a video as a fourth dimension::
+arXiv 2002.07442, implemented from descriptions of the paper. The snippets u of a video are a fourth dimension::
 
     y[u] = x[u] + sum over k of conv3d_k(x[u + k - L // 2])       snippets outside the video are zero
 
@@ -22,15 +22,12 @@ class V4D(nn.Module):
 
     Args:
         in_channels: C, channels of the input and of the output.
-        num_snippets: U, snippets of one view; the batch dimension holds them next to each other.
-        kernel_size: lengths along U, T, H and W; odd. (3, 3, 1, 1) is the paper's choice.
+        num_snippets: U, snippets of one view, which are consecutive in the batch dimension.
+        kernel_size: lengths along U, T, H and W; odd. The paper uses (3, 3, 1, 1).
 
-    Raises:
-        ValueError: an argument outside of its range.
-
-    It has ``C * C * product(kernel_size)`` parameters, which start at zero: the block starts as the identity and may be
-    put into pretrained networks. The paper's start could not be told from the text at hand, nor whether a norm belongs
-    to the block; its parameter counts leave no room for more than the convolution.
+    The ``C * C * product(kernel_size)`` parameters are initialized with zero, so the block starts as the identity and
+    can be inserted into pretrained networks. The initialization of the paper is not known to us; its parameter counts
+    show that the block has no further layers.
     """
 
     def __init__(self, in_channels: int, num_snippets: int = 4, kernel_size: Sequence[int] = (3, 3, 1, 1)) -> None:
@@ -43,8 +40,8 @@ class V4D(nn.Module):
         self.length = kernel_size[0]
         kernel = (kernel_size[1], kernel_size[2], kernel_size[3])
         padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-        # One 3D convolution over the stacked channels of L neighbors is the 4D convolution: the sum over k is a sum
-        # over input channels.
+        # The 4D convolution is one 3D convolution over the concatenated channels of L neighbors: the sum over k is a
+        # sum over input channels.
         self.conv = nn.Conv3d(self.length * in_channels, in_channels, kernel, padding=padding, bias=False)
         nn.init.zeros_(self.conv.weight)
 
@@ -55,16 +52,13 @@ class V4D(nn.Module):
         """Convolve along the snippets of each view.
 
         Args:
-            x: features (N*V*U, C, T, H, W), the U snippets of a view next to each other and in time order.
+            x: features (N*V*U, C, T, H, W), with the U snippets of a view consecutive and in time order.
 
         Returns:
             Features of the same shape.
-
-        Raises:
-            ValueError: the batch dimension is no multiple of U.
         """
         if x.shape[0] % self.num_snippets:
-            raise ValueError(f'{x.shape[0]} snippets cannot be cut in views of num_snippets={self.num_snippets}')
+            raise ValueError(f'{x.shape[0]} snippets are not a multiple of num_snippets={self.num_snippets}')
         snippets, reach = x.unflatten(0, (-1, self.num_snippets)), self.length // 2  # (N*V, U, C, T, H, W)
         padded = nn.functional.pad(snippets, (0,) * 8 + (reach, reach))  # (N*V, U + L - 1, C, T, H, W)
         neighbors = [padded[:, k : k + self.num_snippets] for k in range(self.length)]

@@ -1,4 +1,4 @@
-"""Non-local block: every position of a snippet looks at all others, in time and space.
+"""Non-local block: attention over all positions of a snippet, in time and space.
 
 Non-local Neural Networks, Wang et al., CVPR 2018, arXiv 1711.07971; the implementation is mmcv's.
 """
@@ -16,18 +16,15 @@ MODES = ('embedded_gaussian', 'dot_product', 'gaussian', 'concatenation')
 class NonLocal3d(MmcvNonLocal3d):
     """Attention over all T * H * W positions of a snippet, added to the input (N*V*U, C, T, H, W).
 
-    Its last norm starts at zero, so the block starts as the identity and may be put into pretrained networks.
+    Its last norm is initialized with zero, so the block starts as the identity and can be inserted into pretrained
+    networks.
 
     Args:
         in_channels: C, channels of the input.
-        reduction: by how much the channels shrink inside the block.
-        mode: how two positions are compared: 'embedded_gaussian', 'dot_product', 'gaussian' or 'concatenation'
+        reduction: factor by which the channels are reduced inside the block.
+        mode: similarity of two positions: 'embedded_gaussian', 'dot_product', 'gaussian' or 'concatenation'
             (section 3.2).
-        sub_sample: pool the positions that are looked at 2 x 2, which makes the block about four times cheaper
-            (section 3.3).
-
-    Raises:
-        ValueError: an unknown mode, or a reduction that leaves no channel.
+        sub_sample: pool keys and values 2 x 2, which reduces the cost by about four (section 3.3).
     """
 
     def __init__(
@@ -36,7 +33,7 @@ class NonLocal3d(MmcvNonLocal3d):
         if mode not in MODES:
             raise ValueError(f'mode={mode!r} must be one of {", ".join(MODES)}')
         if not 1 <= reduction <= in_channels:
-            raise ValueError(f'reduction={reduction!r} must lie in 1 to in_channels={in_channels}')
+            raise ValueError(f'reduction={reduction!r} must be between 1 and in_channels={in_channels}')
         super().__init__(
             in_channels,
             reduction=reduction,
@@ -47,16 +44,16 @@ class NonLocal3d(MmcvNonLocal3d):
         )
 
     def concatenation(self, theta_x: Tensor, phi_x: Tensor) -> Tensor:
-        """Compare two positions with a learned product over both; mmcv's divides in place, which autograd refuses.
+        """Compare two positions by a linear layer; replaces mmcv's in-place division, which autograd does not support.
 
         Args:
             theta_x: (N*V*U, C', T*H*W, 1).
-            phi_x: (N*V*U, C', 1, P), of the P positions that are looked at.
+            phi_x: (N*V*U, C', 1, P), of the P keys.
 
         Returns:
             Weights (N*V*U, T*H*W, P).
         """
-        positions, seen = theta_x.shape[2], phi_x.shape[3]
-        thetas, phis = theta_x.expand(-1, -1, -1, seen), phi_x.expand(-1, -1, positions, -1)
+        positions, keys = theta_x.shape[2], phi_x.shape[3]
+        thetas, phis = theta_x.expand(-1, -1, -1, keys), phi_x.expand(-1, -1, positions, -1)
         pairs = torch.cat([thetas, phis], dim=1)  # (N*V*U, 2*C', T*H*W, P)
-        return self.concat_project(pairs).squeeze(1) / seen  # (N*V*U, T*H*W, P)
+        return self.concat_project(pairs).squeeze(1) / keys  # (N*V*U, T*H*W, P)

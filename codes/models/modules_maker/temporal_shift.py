@@ -1,10 +1,10 @@
-"""Temporal shift: frames of a snippet exchange channels with their neighbors, at no cost in parameters or products.
+"""Temporal shift: frames of a snippet exchange channels with their neighbors, without parameters or multiply-adds.
 
 TSM: Temporal Shift Module for Efficient Video Understanding, Lin et al., ICCV 2019, arXiv 1811.08383, section 3::
 
     y[t, c] = x[t + 1, c]   for the first C // shift_div channels
     y[t, c] = x[t - 1, c]   for the next C // shift_div
-    y[t, c] = x[t, c]       for the others; frames outside of the snippet are zero
+    y[t, c] = x[t, c]       for the others; frames outside the snippet are zero
 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
@@ -17,20 +17,17 @@ from dsanet.config.registry import MODELS
 
 @MODELS.register_module()
 class TemporalShift(nn.Module):
-    """Shift a part of the channels one frame back, and as many one frame ahead, within each snippet.
+    """Shift a part of the channels one frame back, and a part one frame ahead, within each snippet.
 
     Args:
         in_channels: C, channels of the input.
-        shift_div: 1 / shift_div of the channels moves in each direction; the paper's choice is 8.
-
-    Raises:
-        ValueError: ``shift_div`` below 2, or so large that no channel would move.
+        shift_div: 1 / shift_div of the channels is shifted in each direction; the paper uses 8.
     """
 
     def __init__(self, in_channels: int, shift_div: int = 8) -> None:
         super().__init__()
         if not 2 <= shift_div <= in_channels:
-            raise ValueError(f'shift_div={shift_div!r} must lie in 2 to in_channels={in_channels}')
+            raise ValueError(f'shift_div={shift_div!r} must be between 2 and in_channels={in_channels}')
         self.fold = in_channels // shift_div
 
     def extra_repr(self) -> str:
@@ -44,14 +41,11 @@ class TemporalShift(nn.Module):
 
         Returns:
             Features of the same shape.
-
-        Raises:
-            ValueError: one frame has no neighbor: all that could happen is that its shifted channels are lost.
         """
         if x.shape[2] < 2:
             raise ValueError(
-                'the shift is between the frames of a snippet, but a snippet has one frame here; '
-                'for 8 frames write num_snippets=1, frames_per_snippet=8'
+                'temporal shift requires at least 2 frames per snippet, got 1; for 8 frames set num_snippets=1, '
+                'frames_per_snippet=8'
             )
         fold = self.fold
         y = torch.zeros_like(x)

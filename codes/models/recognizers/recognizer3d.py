@@ -1,4 +1,4 @@
-"""The recognizer: frames in, scores or losses out. The only file that folds and unfolds videos, views and snippets.
+"""The recognizer: from frames to scores or losses. Only this file folds and unfolds videos, views and snippets.
 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
 """
@@ -15,33 +15,31 @@ from dsanet.models.backbones.base import Backbone
 from dsanet.models.batch_augment import BatchAugment
 from dsanet.models.data_preprocessor import DataPreprocessor
 from dsanet.models.heads.base import ClsHead
-from dsanet.models.modules_maker.block_maker import check_module_cfg, insert_modules, without_numbers
+from dsanet.models.modules_maker.block_maker import check_module_cfg, insert_modules, to_meta
 from dsanet.models.weights.loading import load_weights
 
-# How the scores of a video's views become one: mean of the scores, or mean of the probabilities.
+# Ways to combine the views of a video: mean of the scores or of the probabilities.
 AVERAGES = ('score', 'prob')
 
 
 @MODELS.register_module()
 class Recognizer3D(nn.Module):
-    """A backbone over snippets, a head over views.
+    """A backbone for snippets and a head for views.
 
     Args:
         backbone: maps (N*V*U, 3, T, H, W) to (N*V*U, C, T', H', W').
         cls_head: maps the features and U to scores (N*V, K).
-        module_cfg: what is inserted into the backbone, such as DSA, and where (``block_maker``); None for nothing.
-        data_preprocessor: uint8 frames to normalized floats; None for ImageNet's mean and deviation.
-        batch_augment: mixes the videos of a training batch, such as ``MixupCutmix``; None for nothing.
-        average_views: 'score' or 'prob'. With 'prob' the results in eval mode are probabilities.
-        max_views_per_forward: how many views go through the network at once in eval mode, whatever the batch size;
-            None for all. Bounds the memory of testing with many views.
-
-    Raises:
-        ValueError: an argument outside of its range, or a head that does not fit the backbone.
+        module_cfg: modules to insert into the backbone, such as DSA, and their places (``block_maker``); None for
+            none.
+        data_preprocessor: normalizes uint8 frames; None for the mean and standard deviation of ImageNet.
+        batch_augment: mixes the videos of a training batch, such as ``MixupCutmix``; None for no mixing.
+        average_views: 'score' or 'prob'. With 'prob' the outputs in eval mode are probabilities.
+        max_views_per_forward: maximum number of views per forward pass of the network in eval mode, which limits the
+            memory of tests with many views; None for all.
     """
 
-    section: ClassVar = 'model'  # where a config describes it; its parts are found by the annotations below
-    raw_arguments: ClassVar = {'module_cfg': check_module_cfg}  # the modules need the channels where they go
+    section: ClassVar = 'model'  # the config section of this class
+    raw_arguments: ClassVar = {'module_cfg': check_module_cfg}  # built later, when the channels are known
 
     def __init__(
         self,
@@ -57,21 +55,21 @@ class Recognizer3D(nn.Module):
         if average_views not in AVERAGES:
             raise ValueError(f'average_views={average_views!r} must be one of {", ".join(AVERAGES)}')
         if max_views_per_forward is not None and max_views_per_forward < 1:
-            raise ValueError(f'max_views_per_forward={max_views_per_forward} must be at least 1, or None for all')
+            raise ValueError(f'max_views_per_forward={max_views_per_forward} must be at least 1, or None')
         if getattr(cls_head, 'test_window', None) is not None:
             if backbone.is_pooled:
-                raise ValueError(f'cls_head.test_window needs feature maps; {type(backbone).__name__} pools them')
+                raise ValueError(f'cls_head.test_window requires feature maps; {type(backbone).__name__} pools them')
             if average_views != 'prob':
-                raise ValueError("cls_head.test_window averages probabilities and goes with average_views='prob'")
+                raise ValueError("cls_head.test_window averages probabilities and requires average_views='prob'")
         if not isinstance(getattr(backbone, 'out_channels', None), int):
             raise ValueError(
-                f'{type(backbone).__name__} does not say its out_channels: its __init__ must set self.out_channels to '
-                'the number of channels of the features'
+                f'{type(backbone).__name__} has no out_channels; its __init__ must set self.out_channels to the number '
+                'of channels of the features'
             )
         if cls_head.in_channels != backbone.out_channels:
             raise ValueError(
-                f'cls_head.in_channels={cls_head.in_channels} does not fit the backbone, '
-                f'which yields {backbone.out_channels} channels'
+                f'cls_head.in_channels={cls_head.in_channels} must be {backbone.out_channels}, the number of channels '
+                'of the backbone'
             )
         self.data_preprocessor = data_preprocessor or DataPreprocessor()
         self.batch_augment = batch_augment
@@ -80,7 +78,7 @@ class Recognizer3D(nn.Module):
         self.average_views = average_views
         self.max_views_per_forward = max_views_per_forward
         insert_modules(backbone, module_cfg)
-        backbone.train()  # so that norm_eval and frozen_stages hold for what was inserted
+        backbone.train()  # applies norm_eval and frozen_stages to the inserted modules
 
     @property
     def num_classes(self) -> int:
@@ -89,56 +87,47 @@ class Recognizer3D(nn.Module):
 
     @property
     def activation(self) -> str:
-        """What still makes probabilities of the results in eval mode: 'softmax', 'sigmoid', or 'none' if they are."""
+        """Function from outputs in eval mode to probabilities: 'softmax', 'sigmoid', or 'none' for probabilities."""
         return 'none' if self.average_views == 'prob' else self.cls_head.activation
 
     def init_weights(self) -> None:
-        """Load the weights that the backbone's ``pretrained`` names, if any; report what matched.
-
-        Raises:
-            FileNotFoundError, ValueError: as ``load_weights``.
-        """
+        """Load the backbone's ``pretrained`` file, if any, and log what matched."""
         if self.backbone.pretrained is not None:
             try:
                 load_weights(self.backbone, self.backbone.pretrained)
             except FileNotFoundError as error:
                 raise FileNotFoundError(
-                    f'model.backbone.pretrained: {error}. `bash pretrained/download_imgnet.sh DEPTH` fetches the '
-                    'ImageNet ResNets; --cfg-options model.backbone.pretrained=None starts without'
+                    f'model.backbone.pretrained: {error}. Download the ImageNet ResNets with `bash '
+                    'pretrained/download_imgnet.sh DEPTH`, or train from scratch with '
+                    '--cfg-options model.backbone.pretrained=None'
                 ) from error
 
     @torch.no_grad()
     def check_clip_shape(self, num_snippets: int, frames_per_snippet: int) -> None:
-        """Check that samples of U snippets of T frames fit, long before there are any. Nothing is computed.
+        """Check that the model accepts U snippets of T frames, on the meta device.
 
-        What only torch refuses, such as fewer frames than a pooling is long, is left to the first batch: not all of its
-        operators work without numbers.
+        Errors of torch itself, such as a pooling longer than the input, are ignored here and raised by the first
+        batch, because some operators do not work on the meta device.
 
         Raises:
-            ValueError: U of the data unlike U of the modules, or a T that a module or the backbone does not take.
+            ValueError: a module has another U, or a module or the backbone does not accept T.
         """
         self._check_num_snippets(num_snippets)
         height, width = self.backbone.probe_shape[-2:]
         with contextlib.suppress(RuntimeError):
-            without_numbers(self.backbone)(
-                torch.zeros(num_snippets, 3, frames_per_snippet, height, width, device='meta')
-            )
+            to_meta(self.backbone)(torch.zeros(num_snippets, 3, frames_per_snippet, height, width, device='meta'))
 
     def forward(self, inputs: Tensor, label: Tensor | None = None) -> Tensor | dict[str, Tensor]:
-        """Score videos, or compute the loss if labels are given.
+        """Compute scores, or the loss if labels are given.
 
         Args:
             inputs: uint8 frames (N, V, U, C, T, H, W).
-            label: class of each video (N,), int64, or a weight for each class (N, K), float32; only for training and
-                for a validation loss.
+            label: classes (N,) int64 or soft labels (N, K) float32, for training and validation losses.
 
         Returns:
-            Without labels: scores (N, K), averaged over views as ``average_views`` says.
-            With labels: a dict of scalars, ``loss`` and, unless videos have several labels, ``top1``, the batch's
-            accuracy in percent; of mixed videos the class with the largest share counts.
-
-        Raises:
-            ValueError: frames of another shape or type, or U of the data unlike U of the modules.
+            Without labels: scores (N, K), averaged over views by ``average_views``.
+            With labels: a dict of scalars, ``loss`` and, for one label per video, ``top1``, the batch accuracy in
+            percent; the label of a mixed video is the class with the largest share.
         """
         if inputs.dim() != 7:
             raise ValueError(f'inputs must have 7 dimensions (N, V, U, C, T, H, W), got {tuple(inputs.shape)}')
@@ -155,13 +144,13 @@ class Recognizer3D(nn.Module):
         return scores.mean(dim=1)  # (N, K)
 
     def _score(self, views: Tensor) -> Tensor:
-        """Score normalized views (N*V, U, C, T, H, W); returns (N*V, K)."""
+        """Return the scores (N*V, K) of normalized views (N*V, U, C, T, H, W)."""
         features = self.backbone(views.flatten(0, 1))  # (N*V*U, C, T', H', W')
         channels = self.cls_head.in_channels
         if features.dim() != 5 or features.shape[1] != channels:
             raise ValueError(
-                f'{type(self.backbone).__name__} yields features {tuple(features.shape)}, but (N*V*U, C, T, H, W) with '
-                f'C = out_channels = {channels} are expected'
+                f'{type(self.backbone).__name__} returned features {tuple(features.shape)}, expected '
+                f'(N*V*U, C, T, H, W) with C = out_channels = {channels}'
             )
         return self.cls_head(features, num_snippets=views.shape[1])  # (N*V, K)
 
@@ -180,16 +169,16 @@ class Recognizer3D(nn.Module):
 
     @torch.compiler.disable
     def _augment(self, frames: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix a batch, outside of what ``torch.compile`` compiles: each draw would break its graph."""
-        assert self.batch_augment is not None, 'called only if there is something to do'
+        """Mix a batch; not compiled, because each random draw would break the graph of ``torch.compile``."""
+        assert self.batch_augment is not None, 'only called with a batch_augment'
         return self.batch_augment(frames, label, self.num_classes)
 
     def _check_num_snippets(self, num_snippets: int) -> None:
-        # Divisibility, which the modules check, is too weak: 8 snippets would pass for 4 and be mixed in two halves.
+        # Modules check divisibility only: 8 snippets would pass with num_snippets=4 and be mixed in two halves.
         for name, module in self.named_modules():
             expected = getattr(module, 'num_snippets', num_snippets)
             if expected != num_snippets:
                 raise ValueError(
-                    f'the data have num_snippets={num_snippets} snippets a view, but {type(module).__name__} in '
-                    f'{name} has num_snippets={expected}'
+                    f'the data have num_snippets={num_snippets} per view, but {type(module).__name__} in {name} has '
+                    f'num_snippets={expected}'
                 )

@@ -1,15 +1,14 @@
-"""Layouts of checkpoints: how others name the weights of networks that we have too.
+"""Layouts of checkpoints: the names that other projects use for the weights of the networks we have.
 
-Each entry of ``LAYOUTS`` recognizes a layout by its keys and translates them to ours, which are
+Each entry of ``LAYOUTS`` recognizes a layout by its keys and translates them to ours:
 
 - ``backbone.conv1``, ``bn1``, ``layer1.0.conv1``, ``layer1.0.bn1``, ``layer2.0.downsample.0``: torchvision's names;
-- ``backbone.conv1.spatial``, ``.norm`` and ``.temporal`` where R(2+1)D has two convolutions instead of one;
-- ``backbone.net.*`` for networks that are taken from torchvision as they are;
-- ``backbone.layer2.1.dsa.*`` for what stands inside a block: the class name in lower case;
+- ``backbone.conv1.spatial``, ``.norm`` and ``.temporal`` for the two convolutions of R(2+1)D;
+- ``backbone.net.*`` for networks of torchvision;
+- ``backbone.layer2.1.dsa.*`` for a module inside a block: its class name in lower case;
 - ``cls_head.fc_cls.*`` for the classifier.
 
-Only names change here, and the shape of a classifier that is a 1x1x1 convolution; filters are inflated when they meet
-the model that they go into (``checkpoint``).
+Only keys are changed here, and the shape of a classifier that is a 1x1x1 convolution; ``loading`` inflates 2D filters.
 """
 
 import re
@@ -27,7 +26,7 @@ HEAD = 'cls_head.'
 
 
 class Normalization(NamedTuple):
-    """Mean and standard deviation of R, G, B in gray levels, as ``DataPreprocessor`` takes them."""
+    """Mean and standard deviation of R, G, B in [0, 255], the arguments of ``DataPreprocessor``."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -38,19 +37,18 @@ class Normalization(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to name weights.
+    """A naming scheme for weights.
 
     Attributes:
-        name: what users know it as.
-        recognize: tells from weights, without ``backbone.`` in front of their keys, whether they have this layout.
-        translate: gives weights our keys; also told the keys of the model that they go into, if it is known, because
-            some networks exist here twice. Keys that begin with neither ``backbone.`` nor ``cls_head.`` have no place
-            in our models. Raises ValueError where our models are built otherwise.
-        expects: mean and standard deviation of the ``data_preprocessor`` that the networks were trained with, if they
-            are not our defaults.
-        find_strides: reads off the temporal strides that the networks were built with, by our name of the option: no
-            weight shows them, so that the weights would also fit networks with others. None where nothing tells.
-        module: a class without weights that the networks hold, so that no key would be missing without it.
+        name: for messages.
+        recognize: returns whether weights have this layout; their keys have no ``backbone.`` prefix.
+        translate: renames weights to our keys. Its second argument is the set of keys of the model to load into, if
+            known, as some networks have two implementations. Keys without the prefix ``backbone.`` or ``cls_head.`` are
+            not used by our models. Raises ValueError for a network that is not supported.
+        expects: normalization that the networks were trained with, if it differs from our default.
+        find_strides: infers the temporal strides of the networks, by name of our option. Weights of networks with
+            other strides have the same shapes. None if the strides cannot be inferred.
+        module: class name of a module without weights in the networks. No missing key would show its absence.
     """
 
     name: str
@@ -62,42 +60,41 @@ class Layout:
 
 
 def strip_wrappers(state: State) -> dict[str, Tensor]:
-    """Return weights without what DistributedDataParallel and ``torch.compile`` put into their keys."""
+    """Remove the prefixes of DistributedDataParallel and ``torch.compile`` from the keys."""
     return {key.removeprefix('module.').replace('_orig_mod.', ''): value for key, value in state.items()}
 
 
 def find_layout(state: State) -> Layout:
-    """Return the layout of weights whose wrappers are stripped; ``UNKNOWN``, which changes no name, if need be."""
+    """Return the layout of weights without wrapper prefixes; ``UNKNOWN``, which keeps all keys, if none matches."""
     bare = {key.removeprefix(BACKBONE): value for key, value in state.items()}
     return next((layout for layout in LAYOUTS if layout.recognize(bare)), UNKNOWN)
 
 
 def rename(*patterns: tuple[str, str]) -> Translation:
-    """Return a translation that applies regular expressions and their replacements to each key, in order.
+    """Return a translation that applies (pattern, replacement) pairs to each key in order.
 
-    Behind that, a file of a backbone alone gets ``backbone.`` in front of its keys, but for ``fc``, which tells images
-    apart and no videos.
+    Then it adds ``backbone.`` to the keys of a file with a backbone only, except to the image classifier ``fc``.
     """
 
     def translate(state: State, target: Set[str]) -> dict[str, Tensor]:
-        is_alone = not any(key.startswith(BACKBONE) for key in state)
+        is_backbone = not any(key.startswith(BACKBONE) for key in state)
         renamed: dict[str, Tensor] = {}
         for key, value in state.items():
             new = key
             for pattern, replacement in patterns:
                 new = re.sub(pattern, replacement, new)
-            if is_alone and not new.startswith((HEAD, 'fc.')):
+            if is_backbone and not new.startswith((HEAD, 'fc.')):
                 new = BACKBONE + new
             if new in renamed:
-                raise ValueError(f'{key!r} is not the only key that means {new!r}')
+                raise ValueError(f'{key!r} and another key both translate to {new!r}')
             renamed[new] = value
         return renamed
 
     return translate
 
 
-def refuse(reason: str) -> Translation:
-    """Return a translation that says why there is none."""
+def unsupported(reason: str) -> Translation:
+    """Return a translation that raises an error."""
 
     def translate(state: State, target: Set[str]) -> dict[str, Tensor]:
         raise ValueError(reason)
@@ -109,8 +106,8 @@ def from_torchvision_video(classifier: str, as_r2plus1d: Translation | None = No
     """Return the translation for a video network of torchvision.
 
     Args:
-        classifier: its linear layer or 1x1x1 convolution.
-        as_r2plus1d: the translation for our own R(2+1)D, used if the model's keys are its keys.
+        classifier: name of its linear layer or 1x1x1 convolution.
+        as_r2plus1d: translation for our own R(2+1)D, used if the model is one.
     """
 
     def translate(state: State, target: Set[str]) -> dict[str, Tensor]:
@@ -131,7 +128,7 @@ def from_torchvision_video(classifier: str, as_r2plus1d: Translation | None = No
 
 
 def from_pytorchvideo(state: State, target: Set[str]) -> dict[str, Tensor]:
-    """Translate PyTorchVideo's ResNets: blocks of a stem, four stages and a head, and in I3D a pooling among them."""
+    """Translate PyTorchVideo's ResNets: a stem, four stages and a head; in I3D also a pooling block."""
     stages = _pytorchvideo_stages(state)
     numbers = {f'blocks.{place}.': f'layer{i + 1}.' for i, place in enumerate(stages)}
     staged = {}
@@ -142,12 +139,12 @@ def from_pytorchvideo(state: State, target: Set[str]) -> dict[str, Tensor]:
 
 
 def _pytorchvideo_stages(state: State) -> list[int]:
-    """Return which of the ``blocks`` are the stages."""
+    """Return the numbers of the ``blocks`` that are stages."""
     return sorted({int(key.split('.')[1]) for key in state if '.res_blocks.' in key})
 
 
 def find_pytorchvideo_strides(state: State) -> dict[str, int]:
-    """Read off the temporal strides of ``create_resnet``: 1 in the stem, 2 in the pooling behind the first stage."""
+    """Infer the temporal strides of ``create_resnet``: 1 in the stem, 2 in the pooling after the first stage."""
     stages = _pytorchvideo_stages(state)
     has_pool = stages[1:2] == [stages[0] + 2]
     return {'conv1_stride_t': 1, 'pool1_stride_t': 1, 'pool2_stride_t': 2 if has_pool else 1}
@@ -167,8 +164,8 @@ PYTORCHVIDEO = rename(
     (r'\.branch2\.norm_c\.', '.bn3.'),
     (r'^blocks\.\d+\.proj\.', 'cls_head.fc_cls.'),
 )
-# Blocks that hold a module are wrapped in a `block`, first convolutions in a `net`, classifiers without a 3D head are
-# called `new_fc`, and again `new_cls` once a whole image was tested, as the same weights in another shape.
+# Blocks with a module are wrapped in `block`, first convolutions in `net`, and classifiers without a 3D head are called
+# `new_fc`. `new_cls` is a copy of the classifier in another shape, for tests with whole images.
 RELEASE = rename(
     (r'(layer\d\.\d+)\.(block|net)\.', r'\1.'),
     (r'\.conv1\.shift_conv\.', '.mvf.conv_t.'),
@@ -178,7 +175,7 @@ RELEASE = rename(
     (r'\.conv1\.net\.', '.conv1.'),
     (r'^cls_head\.new_fc\.', 'cls_head.fc_cls.'),
 )
-# mmaction2 puts convolution and norm into one module, and wraps what it shifts in time.
+# mmaction2 has one module for convolution and norm, and wraps modules with a temporal shift.
 MMACTION2 = rename(
     (r'(layer\d\.\d+)\.(block|net)\.', r'\1.'),
     (r'\.conv\.net\.', '.conv.'),
@@ -210,111 +207,104 @@ IDENTITY = rename()
 
 
 def from_release(state: State, target: Set[str]) -> dict[str, Tensor]:
-    """Translate the 2021 release and its sister MVFNet."""
+    """Translate the 2021 release and MVFNet's release."""
     return RELEASE({key: value for key, value in state.items() if not key.startswith('cls_head.new_cls.')}, target)
 
 
-def num_axes(state: State, key: str) -> int:
-    """Return the number of axes of a weight, 0 if there is none of this name."""
+def ndim(state: State, key: str) -> int:
+    """Return the number of dimensions of a weight, 0 if it does not exist."""
     return state[key].dim() if key in state else 0
 
 
-def holds(pattern: str) -> Callable[[State], bool]:
-    """Return a recognizer: a key holds this regular expression."""
+def has_key(pattern: str) -> Callable[[State], bool]:
+    """Return a function that tests whether a key of the weights matches a regular expression."""
     compiled = re.compile(pattern)
     return lambda state: any(compiled.search(key) for key in state)
 
 
-def is_mmaction2(state: State, axes: int, pattern: str = '') -> bool:
-    """Tell mmaction2's ResNets with so many axes in the weights of the stem and a key that holds the pattern."""
-    return num_axes(state, 'conv1.conv.weight') == axes and holds(pattern)(state)
+def is_mmaction2(state: State, dims: int, pattern: str = '') -> bool:
+    """Recognize mmaction2's ResNets by the dimensions of the stem's weight and a pattern that a key matches."""
+    return ndim(state, 'conv1.conv.weight') == dims and has_key(pattern)(state)
 
 
 def is_image_resnet(state: State) -> bool:
-    """Tell a ResNet for images that nobody has made a recognizer of."""
-    has_names = num_axes(state, 'conv1.weight') == 4 and num_axes(state, 'layer1.0.conv1.weight') == 4
-    return has_names and not holds(r'^cls_head\.')(state)
+    """Recognize an image ResNet without the head of a recognizer."""
+    has_names = ndim(state, 'conv1.weight') == 4 and ndim(state, 'layer1.0.conv1.weight') == 4
+    return has_names and not has_key(r'^cls_head\.')(state)
 
 
 def is_ours(state: State) -> bool:
-    """Tell our own files, those of backbones alone among them."""
-    if any(num_axes(state, key) == 5 for key in ('conv1.weight', 'conv1.spatial.weight')) or holds(r'^net\.')(state):
+    """Recognize our own files, with or without a head."""
+    if any(ndim(state, key) == 5 for key in ('conv1.weight', 'conv1.spatial.weight')) or has_key(r'^net\.')(state):
         return True
-    # A converted file of a 2D network keeps its flat filters.
-    return num_axes(state, 'conv1.weight') == 4 and holds(r'^cls_head\.')(state)
+    # A converted file of a 2D network still has 2D filters.
+    return ndim(state, 'conv1.weight') == 4 and has_key(r'^cls_head\.')(state)
 
 
-# Means and deviations in gray levels: of Kinetics, as torchvision uses them, and 0.45 and 0.225 of the range.
+def is_resnet_variant(state: State) -> bool:
+    """Recognize ResNets of timm with a deep stem, pooling in the shortcuts, or squeeze and excitation."""
+    has_deep_stem = ndim(state, 'conv1.0.weight') == 4 and 'layer1.0.conv1.weight' in state
+    has_pooling = ndim(state, 'layer2.0.downsample.1.weight') == 4
+    return has_deep_stem or has_pooling or has_key(r'^layer\d\.\d+\.se\.')(state)
+
+
+# Mean and standard deviation of Kinetics as in torchvision; and 0.45 and 0.225 times 255.
 KINETICS = Normalization((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
-GREY = Normalization((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
+GRAY = Normalization((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
 
-# In order: the first that recognizes a file has it, so those of few traits stand last.
+# The first layout that matches is used, so the less specific ones come last.
 LAYOUTS = (
     Layout(
-        'ResNet with a deep stem',
-        lambda state: num_axes(state, 'conv1.0.weight') == 4 and 'layer1.0.conv1.weight' in state,
-        refuse(
-            'the stem has three convolutions (conv1.0, conv1.3, conv1.6), as in the variants c, d, s and t of timm; '
-            'ours has one of 7x7. Take the plain resnet18, 34, 50, 101 or 152'
+        "timm's ResNet variants",
+        is_resnet_variant,
+        unsupported(
+            'ResNets with a deep stem, pooling in the shortcuts or squeeze and excitation (variants c, d, s, t and '
+            'seresnet of timm) are not supported; use resnet18, 34, 50, 101 or 152'
         ),
     ),
-    Layout(
-        'ResNet with pooling in its shortcuts',
-        lambda state: num_axes(state, 'layer2.0.downsample.1.weight') == 4,
-        refuse(
-            'its shortcuts pool before they convolve (downsample.1 is a convolution), as in the variants d and t of '
-            'timm; ours do not. Take the plain resnet18, 34, 50, 101 or 152'
-        ),
-    ),
-    Layout(
-        'ResNet with squeeze and excitation',
-        lambda state: num_axes(state, 'conv1.weight') == 4 and holds(r'^layer\d\.\d+\.se\.')(state),
-        refuse(
-            'its blocks weight their channels (layer1.0.se), as SE-ResNets do; ours do not. '
-            'Take the plain resnet18, 34, 50, 101 or 152'
-        ),
-    ),
-    Layout("mmaction2's R(2+1)D", holds(r'^conv1\.conv\.conv_s\.weight$'), MMACTION2),
+    Layout("mmaction2's R(2+1)D", has_key(r'^conv1\.conv\.conv_s\.weight$'), MMACTION2),
     Layout("mmaction2's TANet", lambda state: is_mmaction2(state, 4, r'\.tam\.G\.'), MMACTION2),
     Layout("mmaction2's TSM", lambda state: is_mmaction2(state, 4, r'\.net\.'), MMACTION2, module='TemporalShift'),
     Layout("mmaction2's TSN", lambda state: is_mmaction2(state, 4), MMACTION2),
     Layout("mmaction2's I3D or SlowOnly", lambda state: is_mmaction2(state, 5), MMACTION2),
-    Layout("MVFNet's release", holds(r'\.conv1\.shift_conv\.weight$'), from_release),
-    Layout('the 2021 release', holds(r'^layer\d\.\d+\.(block|net)\.|\.conv1\.net\.|^cls_head\.new_fc\.'), from_release),
+    Layout("MVFNet's release", has_key(r'\.conv1\.shift_conv\.weight$'), from_release),
+    Layout(
+        'the 2021 release', has_key(r'^layer\d\.\d+\.(block|net)\.|\.conv1\.net\.|^cls_head\.new_fc\.'), from_release
+    ),
     Layout(
         "PyTorchVideo's ResNet",
-        holds(r'^blocks\.\d+\.res_blocks\.0\.branch2\.conv_a\.weight$'),
+        has_key(r'^blocks\.\d+\.res_blocks\.0\.branch2\.conv_a\.weight$'),
         from_pytorchvideo,
-        GREY,
+        GRAY,
         find_pytorchvideo_strides,
     ),
     Layout(
         "torchvision's R(2+1)D",
-        lambda state: num_axes(state, 'layer1.0.conv1.0.0.weight') == 5,
+        lambda state: ndim(state, 'layer1.0.conv1.0.0.weight') == 5,
         from_torchvision_video('fc', TORCHVISION_R2PLUS1D),
         KINETICS,
     ),
     Layout(
         "torchvision's R3D or MC3",
-        lambda state: num_axes(state, 'layer1.0.conv1.0.weight') == 5,
+        lambda state: ndim(state, 'layer1.0.conv1.0.weight') == 5,
         from_torchvision_video('fc'),
         KINETICS,
     ),
     Layout(
         "torchvision's S3D",
-        lambda state: num_axes(state, 'features.0.1.0.weight') == 5,
+        lambda state: ndim(state, 'features.0.1.0.weight') == 5,
         from_torchvision_video('classifier.1'),
         KINETICS,
     ),
     Layout(
         "torchvision's MViT",
-        lambda state: num_axes(state, 'conv_proj.weight') == 5,
+        lambda state: ndim(state, 'conv_proj.weight') == 5,
         from_torchvision_video('head.1'),
-        GREY,
+        GRAY,
     ),
     Layout(
         "torchvision's Video Swin",
-        lambda state: num_axes(state, 'patch_embed.proj.weight') == 5 and 'features.0.0.norm1.weight' in state,
+        lambda state: ndim(state, 'patch_embed.proj.weight') == 5 and 'features.0.0.norm1.weight' in state,
         from_torchvision_video('head'),
     ),
     Layout("torchvision's or timm's image ResNet", is_image_resnet, IDENTITY),

@@ -1,4 +1,4 @@
-"""Weights into a model: our own, and those of other projects, whose layout is recognized by their keys."""
+"""Load weights into a model: our own, or those of other projects, whose layout is recognized by their keys."""
 
 import logging
 import re
@@ -18,7 +18,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def describe_difference(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
-    """Say in words how two state dicts differ: keys that are missing, keys that are unexpected, other shapes."""
+    """Describe the differences of two state dicts: missing keys, unexpected keys, shapes."""
     shapes = [
         f'{key} has shape {tuple(source[key].shape)} instead of {tuple(target[key].shape)}'
         for key in target
@@ -38,16 +38,13 @@ def _few(texts: list[str]) -> str:
 
 
 def find_state_dict(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
-    """Find the weights in a checkpoint: under ``state_dict``, ``model`` or ``model_state``, or the whole of it.
+    """Find the weights in a checkpoint: ``state_dict``, ``model`` or ``model_state``, or the whole content.
 
-    Averaged weights (``ema_state_dict``) go before ``state_dict``: they are what such a run was validated with.
-    mmengine uses that name for the weights that are *not* averaged; there the keys are others, and it is passed over.
+    Averaged weights (``ema_state_dict``) are preferred to ``state_dict``, because the run was validated with them.
+    mmengine uses that name for weights that are *not* averaged, with other keys; these are ignored.
 
     Returns:
-        The weights, and whether they are averaged ones.
-
-    Raises:
-        ValueError: there are none.
+        The weights, and whether they are averaged.
     """
     is_average = False
     for key in ('state_dict', 'model', 'model_state'):
@@ -58,20 +55,20 @@ def find_state_dict(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool
             break
     state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
     if not state:
-        raise ValueError(f'no weights among the keys {", ".join(map(repr, list(content)[:5]))}')
+        raise ValueError(f'no weights found, keys: {", ".join(map(repr, list(content)[:5]))}')
     return state, is_average
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a file, under our keys.
+    """The weights of a file with our keys.
 
     Attributes:
-        state: keys of a recognizer, ``backbone.*`` and ``cls_head.*``; others have no place in our models.
-        layout: the layout that they were found in.
-        is_average: whether they are averaged ones (EMA).
+        state: weights with the keys of a recognizer, ``backbone.*`` and ``cls_head.*``; others are not used.
+        layout: layout of the file.
+        is_average: whether the weights are averaged (EMA).
         class_names: names by class number, if the file has any.
-        strides: temporal strides of the network that they come from, by our option; empty if they cannot be told.
+        strides: temporal strides of the source network by our option; empty if they are unknown.
     """
 
     state: dict[str, Tensor]
@@ -82,7 +79,7 @@ class Weights:
 
     @property
     def origin(self) -> str:
-        """Layout, kind and what the network expects, in words."""
+        """Description of the layout and the expected input."""
         average = ', averaged weights (EMA)' if self.is_average else ''
         expects = f'; trained with data_preprocessor {self.layout.expects}' if self.layout.expects else ''
         return f'layout: {self.layout.name}{average}{expects}'
@@ -94,17 +91,17 @@ def read_weights(
     allow_pickle: bool = False,
     content: Mapping[str, Any] | None = None,
 ) -> Weights:
-    """Read the weights of a file of any layout that we know.
+    """Read the weights of a file in any known layout.
 
     Args:
         file: a checkpoint.
-        target: keys of the model that they are for, which decide where a network exists here twice.
+        target: keys of the model to load into, for networks with two implementations here.
         allow_pickle: as for :func:`read_checkpoint`.
         content: of the file, if it has been read already.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_checkpoint`; there are no weights, or those of a network that we
-            do not build.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not readable, has no weights or is of an unsupported network.
     """
     content = read_checkpoint(file, allow_pickle) if content is None else content
     try:
@@ -119,27 +116,27 @@ def read_weights(
 
 
 def class_names_of(content: Mapping[str, Any]) -> list[str] | None:
-    """Return the class names of a checkpoint by class number; None if it has none, or something else under that key."""
+    """Return the class names of a checkpoint by class number, or None if it has no valid ones."""
     names = content.get('class_names')
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def inflate(weight: Tensor, length: int) -> Tensor:
-    """Make a 3D filter from a 2D one: repeat in time, divide by the length (arXiv 1705.07750, section 2.1).
+    """Make a 3D filter of a 2D one: repeat in time and divide by the length (arXiv 1705.07750, section 2.1).
 
     Args:
         weight: (out, in, height, width).
         length: kernel length in frames.
 
     Returns:
-        (out, in, length, height, width); on a clip of equal frames it answers as the 2D filter does.
+        (out, in, length, height, width), with the output of the 2D filter on a clip of equal frames.
     """
     return weight.unsqueeze(2).repeat(1, 1, length, 1, 1) / length
 
 
 @dataclass
 class LoadReport:
-    """What loading weights did, as lists of keys."""
+    """The result of loading weights, as lists of keys."""
 
     matched: list[str] = field(default_factory=list)
     inflated: list[str] = field(default_factory=list)
@@ -148,45 +145,47 @@ class LoadReport:
     reinitialized: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        parts = [f'{len(self.matched)} matched ({len(self.inflated)} of them inflated from 2D)']
+        parts = [f'{len(self.matched)} matched ({len(self.inflated)} inflated from 2D)']
         for name in ('missing', 'unexpected', 'reinitialized'):
             keys = getattr(self, name)
             parts.append(f'{len(keys)} {name}' + (f' ({_few(keys)})' if keys else ''))
         return ', '.join(parts)
 
 
-def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], LoadReport]:
-    """Find the weights that fit a model, inflating flat filters.
+def match_state_dict(
+    source: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Select the weights that match a model, and inflate 2D filters.
 
     Args:
-        source: weights under the keys of a recognizer.
-        target: the state dict of a recognizer or of a backbone.
+        source: weights with the keys of a recognizer.
+        target: state dict of a recognizer or of a backbone.
 
     Returns:
-        What goes into the model, and a report.
+        The weights to load, and a report.
 
     Raises:
-        ValueError: a weight outside of the classifier has another shape, nothing of the backbone fits, or its first
-            filter is not there: then it is another network, whatever else has the same name.
+        ValueError: a weight outside of the head has another shape, no weight of the backbone matches, or the first
+            filter is missing.
     """
     if not any(key.startswith(BACKBONE) for key in target):
         source = {key.removeprefix(BACKBONE): value for key, value in source.items()}
     report = LoadReport(unexpected=[key for key in source if key not in target])
     loaded = {}
-    # A classifier of another size is the usual case of fine-tuning; any other difference in shape is a mistake. A bias
-    # that would fit starts fresh with its weight.
-    fresh = {
+    # A classifier of another size is normal in fine-tuning; any other difference in shape is an error. A bias is
+    # reinitialized together with its weight, even if its shape matches.
+    reinitialized = {
         key.rpartition('.')[0]
         for key, value in source.items()
         if key.startswith(HEAD) and key in target and value.shape != target[key].shape
     }
     for key, current in target.items():
         if key not in source:
-            # Files from before PyTorch 0.4.1 do not count batches; only the average without momentum reads it.
+            # Files from before PyTorch 0.4.1 do not have it; it is used only by norms without momentum.
             if not key.endswith('num_batches_tracked'):
                 report.missing.append(key)
             continue
-        if key.rpartition('.')[0] in fresh:
+        if key.rpartition('.')[0] in reinitialized:
             report.reinitialized.append(key)
             continue
         value = source[key]
@@ -194,18 +193,18 @@ def fit(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dic
             value = inflate(value, current.shape[2])
             report.inflated.append(key)
         if value.shape != current.shape:
-            raise ValueError(f'{key} has shape {tuple(value.shape)}, the model needs {tuple(current.shape)}')
+            raise ValueError(f'{key} has shape {tuple(value.shape)}, but the model has {tuple(current.shape)}')
         loaded[key] = value
         report.matched.append(key)
     if all(key.startswith(HEAD) for key in report.matched):
-        what = 'only the classifier' if report.matched else f'none of its {len(source)} weights'
+        what = 'only the classifier matches' if report.matched else f'none of {len(source)} weights matches'
         shown = [[key for key in keys if not key.startswith(HEAD)][:3] for keys in (source, target)]
-        raise ValueError(
-            f'{what} fits the model; it has {", ".join(shown[0])}, ..., the model has {", ".join(shown[1])}, ...'
-        )
+        raise ValueError(f'{what} the model. File: {", ".join(shown[0])}, ...; model: {", ".join(shown[1])}, ...')
     first = next((key for key, value in target.items() if value.dim() >= 4 and not key.startswith(HEAD)), None)
     if first in report.missing:
-        raise ValueError(f'{len(report.matched)} weights fit, but not the first filter, {first}: it is another network')
+        raise ValueError(
+            f'weights of another network: {len(report.matched)} match, but the first filter {first} does not'
+        )
     return loaded, report
 
 
@@ -216,57 +215,61 @@ def load_weights(
     allow_pickle: bool = False,
     content: Mapping[str, Any] | None = None,
 ) -> LoadReport:
-    """Load weights of any layout that ``layouts`` lists into a model.
+    """Load weights of any known layout into a model.
+
+    A classifier of another size keeps its initial values; the report lists it as reinitialized.
 
     Args:
-        model: a recognizer or a backbone; a recognizer also takes a file that holds a backbone alone.
-        file: a checkpoint; averaged weights in it go before the others.
-        strict: refuse missing, unexpected and reinitialized weights: for testing, where every weight counts.
+        model: a recognizer or a backbone; a recognizer accepts a file with a backbone only.
+        file: a checkpoint; averaged weights in it are preferred.
+        strict: raise on missing, unexpected or reinitialized weights, as testing needs all of them.
         allow_pickle: as for :func:`read_checkpoint`.
         content: of the file, if it has been read already.
 
     Returns:
-        What happened, which is also logged in one line.
+        The report, which is also logged.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_weights`; no weight of the backbone matched; a weight has another
-            shape (but for the classifier, which keeps its fresh values and is reported); with ``strict``, any
-            difference.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not readable or does not match the model.
     """
     target = model.state_dict()
     weights = read_weights(file, target.keys(), allow_pickle, content)
     try:
-        loaded, report = fit(weights.state, target)
+        loaded, report = match_state_dict(weights.state, target)
     except ValueError as error:
         raise ValueError(f'{file}: {error} ({weights.origin})') from error
     if strict and (report.missing or report.unexpected or report.reinitialized):
         sizes = ''.join(
-            f'; {key} is {tuple(weights.state[key].shape)} there, {tuple(target[key].shape)} in the model'
+            f'; {key} has shape {tuple(weights.state[key].shape)}, but the model has {tuple(target[key].shape)}; '
+            'set num_classes as in the training'
             for key in report.reinitialized[:1]
         )
-        hint = ': is num_classes of the config the one it was trained with?' if sizes else ''
-        raise ValueError(f'{file} does not fit the model: {report}{sizes}{hint} ({weights.origin})')
+        raise ValueError(f'{file} does not match the model: {report}{sizes} ({weights.origin})')
     model.load_state_dict(loaded, strict=False)
-    LOGGER.info('weights from %s: %s (%s)', file, report, weights.origin)
+    LOGGER.info('Loaded weights of %s: %s (%s)', file, report, weights.origin)
     random = [key for key in report.missing if not key.startswith(HEAD) and not _is_of_inserted_module(key)]
     if random:
-        LOGGER.warning('%d weights of the network itself keep their random start, %s first', len(random), random[0])
+        LOGGER.warning('%d backbone weights not in %s, randomly initialized (e.g. %s)', len(random), file, random[0])
     module = weights.layout.module
     if module and not any(type(part).__name__ == module for part in model.modules()):
-        LOGGER.warning('the network of %s has a %s, this one has none', file, module)
+        LOGGER.warning('%s is of a network with %s, which this model does not have', file, module)
     for text in check_input_assumptions(model, weights):
         LOGGER.warning('%s: %s', file, text)
     return report
 
 
 def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
-    """Say where a model treats its input otherwise than the network that weights of another layout come from.
+    """Compare normalization and temporal strides of a model with those of the weights' source network.
 
-    No shape of a weight shows it: such a model loads without a word, and answers badly.
+    They do not change the shape of any weight, so a wrong model would load without an error and predict badly.
 
     Args:
-        model: a recognizer or a backbone; only the former can tell its normalization.
+        model: a recognizer or a backbone; a backbone has no normalization.
         weights: from :func:`read_weights`.
+
+    Returns:
+        One text per difference.
     """
     texts = []
     expected, preprocessor = weights.layout.expects, getattr(model, 'data_preprocessor', None)
@@ -274,17 +277,17 @@ def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
         has = torch.stack([preprocessor.mean.cpu(), 1 / preprocessor.scale.cpu()])
         if not torch.allclose(has, torch.tensor(expected), atol=0.1):
             mean, std = (tuple(round(v, 3) for v in row) for row in has.tolist())
-            texts.append(f'trained with data_preprocessor {expected}, this model has {mean=}, {std=}')
+            texts.append(f'trained with data_preprocessor {expected}, but this model has {mean=}, {std=}')
     backbone = getattr(model, 'backbone', model)
     options = {'conv1_stride_t': 'conv1', 'pool1_stride_t': 'maxpool', 'pool2_stride_t': 'pool2'}
     for option, wanted in weights.strides.items():
         stride = getattr(getattr(backbone, options[option], None), 'stride', (1, 1, 1))
         if len(stride) == 3 and stride[0] != wanted:
-            texts.append(f'its network has backbone.{option}={wanted}, this one {stride[0]}')
+            texts.append(f'trained with backbone.{option}={wanted}, but this model has {stride[0]}')
     return texts
 
 
 def _is_of_inserted_module(key: str) -> bool:
-    """Say whether a weight belongs to a module that ``block_maker`` put in: it is called after its class."""
+    """Return whether a weight belongs to a module inserted by ``block_maker``, whose name is that of its class."""
     modules = {name.lower() for name in MODELS.module_dict}
     return any(re.sub(r'_(\d+|after_\w+)$', '', part) in modules for part in key.split('.'))

@@ -1,7 +1,7 @@
 """Folders of JPEG frames (img_00001.jpg, ...), U snippets per video, Kinetics-400 by default.
 
-Lists: `<folder> <number of frames> <label>`, folders relative to data_root. Models without snippets are trained on
-single clips: num_snippets = 1, and num_groups = 10 for the usual 30 test views.
+Lines of the lists: `<folder> <number of frames> <label>`, folders relative to data_root. Models without snippets train
+on single clips: num_snippets = 1, and num_groups = 10 for the usual 30 test views.
 """
 
 data_root = 'data/kinetics400'
@@ -10,7 +10,7 @@ val_list = '${data_root}/val_frames.txt'
 num_snippets = 4
 frames_per_snippet = 8
 frame_interval = 8
-num_groups = 2  # of snippets, x 3 crops = 6 test views
+num_groups = 2  # groups of snippets; x 3 crops = 6 test views
 short_side = 256
 crop_size = 224
 train_crop = dict(type='RandomResizedCrop', size='${crop_size}')

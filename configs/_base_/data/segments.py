@@ -1,6 +1,6 @@
-"""Folders of JPEG frames, sampled from equal parts of the whole video as in TSN, TSM and TAM; Kinetics-400 by default.
+"""Folders of JPEG frames, sampled from equal segments of the video as in TSN, TSM and TAM; Kinetics-400 by default.
 
-Lists as for frames.py. Models without snippets have num_snippets = 1.
+Lists as in frames.py. Models without snippets have num_snippets = 1.
 """
 
 data_root = 'data/kinetics400'

@@ -1,8 +1,8 @@
 """Something-Something as JPEG frames, V1 by default.
 
-V1 is never mirrored, as some classes differ by direction alone. V2 has pairs of such classes, whose labels a flip can
-swap: train_pipeline = '${pipeline_with_flips}'; its labels are numbered as in something-something-v2-labels.json.
-The first frame is number 1. filename_tmpl is '{:05}.jpg' for V1, and '{:06d}.jpg' for V2 as TSM's tools name frames.
+V1 has no flips, because some classes differ in direction only. In V2 these classes come in pairs, so a flip can swap
+their labels: train_pipeline = '${pipeline_with_flips}'. Labels of V2 are those of something-something-v2-labels.json.
+Frame numbers start at 1. filename_tmpl is '{:05}.jpg' for V1, and '{:06d}.jpg' for V2 as TSM's tools name frames.
 """
 
 data_root = 'data/something_something_v1'

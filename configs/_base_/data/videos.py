@@ -1,7 +1,7 @@
-"""One's own video files, U snippets per video.
+"""Your own video files, U snippets per video.
 
-Lists: `<file> <label>`, files relative to train_dir or val_dir, labels from 0. Without lists (None) these two have one
-folder per class.
+Lines of the lists: `<file> <label>`, files relative to train_dir or val_dir, labels from 0. With None instead of lists,
+these folders have one subfolder per class.
 """
 
 dataset_type = 'VideoDataset'
@@ -11,7 +11,7 @@ val_dir = '${data_root}/videos'
 train_list = '${data_root}/train.txt'
 val_list = '${data_root}/val.txt'
 class_file = '${data_root}/classes.txt'
-decoder = 'pyav'  # reads what any phone records; the fastest for what dsanet transcode writes
+decoder = 'pyav'  # reads videos of any phone; the fastest for the output of dsanet transcode
 num_snippets = 4
 frames_per_snippet = 8
 frame_interval = 4

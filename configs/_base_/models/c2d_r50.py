@@ -1,6 +1,6 @@
-"""ResNet-50 on each frame alone, scores averaged: TSN, and what MVF and TAM go into."""
+"""ResNet-50 on each frame alone, scores averaged: TSN, and the base of MVF and TAM."""
 
-num_classes = None  # counted in the data unless a config says it
+num_classes = None  # counted in the data unless a config sets it
 model = dict(
     type='Recognizer3D',
     backbone=dict(type='ResNet', depth=50, pretrained='pretrained/resnet50-0676ba61.pth'),

@@ -1,6 +1,6 @@
 """DSANet-R50 with every choice about DSA as a setting, for ablations."""
 
-num_classes = None  # counted in the data unless a config says it
+num_classes = None  # counted in the data unless a config sets it
 num_snippets = 4
 kernel_size = 3
 expansion = 2

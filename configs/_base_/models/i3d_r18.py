@@ -1,6 +1,6 @@
 """I3D-ResNet-18 over snippets."""
 
-num_classes = None  # counted in the data unless a config says it
+num_classes = None  # counted in the data unless a config sets it
 model = dict(
     type='Recognizer3D',
     backbone=dict(

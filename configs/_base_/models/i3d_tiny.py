@@ -1,6 +1,6 @@
-"""I3D-ResNet-10 of width 16 for small pictures and two CPU cores."""
+"""I3D-ResNet-10 of width 16 for small frames and two CPU cores."""
 
-num_classes = None  # counted in the data unless a config says it
+num_classes = None  # counted in the data unless a config sets it
 model = dict(
     type='Recognizer3D',
     backbone=dict(type='ResNet_I3D', depth=10, base_channels=16, inflate=(1, 1, 0, 0)),

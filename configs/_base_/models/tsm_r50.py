@@ -1,6 +1,6 @@
-"""TSM-ResNet-50: an eighth of the channels moves one frame back, an eighth ahead."""
+"""TSM-ResNet-50: an eighth of the channels is shifted one frame back, an eighth one frame ahead."""
 
-num_classes = None  # counted in the data unless a config says it
+num_classes = None  # counted in the data unless a config sets it
 model = dict(
     type='Recognizer3D',
     backbone=dict(

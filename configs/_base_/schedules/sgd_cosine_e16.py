@@ -1,4 +1,4 @@
-"""SGD for 16 epochs: two of warm-up, then half a cosine; for 8 videos a step."""
+"""SGD for 16 epochs, batch size 8: two epochs of warmup, then cosine decay."""
 
 optimizer = dict(type='SGD', lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', final_factor=0.0, warmup_epochs=2, warmup_start_factor=0.1)

@@ -1,4 +1,4 @@
-"""The 2021 release's schedule, for 96 videos a step: SGD, 100 epochs, 10 of warm-up, a tenth at 50, 75 and 90."""
+"""The schedule of the 2021 release: SGD, batch size 96, 100 epochs, 10 of warmup, lr x 0.1 at 50, 75 and 90."""
 
 optimizer = dict(type='SGD', lr=0.015, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='StepSchedule', milestones=(50, 75, 90), gamma=0.1, warmup_epochs=10, warmup_start_factor=0.01)

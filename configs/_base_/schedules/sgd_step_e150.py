@@ -1,4 +1,4 @@
-"""MVFNet's schedule, for 96 videos a step: SGD, 150 epochs, 10 of warm-up, a tenth at 90 and 130."""
+"""The schedule of MVFNet: SGD, batch size 96, 150 epochs, 10 of warmup, lr x 0.1 at 90 and 130."""
 
 optimizer = dict(type='SGD', lr=0.015, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='StepSchedule', milestones=(90, 130), gamma=0.1, warmup_epochs=10, warmup_start_factor=0.01)

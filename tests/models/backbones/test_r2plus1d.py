@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.video import r2plus1d_18
 
-from dsanet.models.backbones.r2plus1d import R2Plus1D, equal_parameters
+from dsanet.models.backbones.r2plus1d import R2Plus1D
 from dsanet.models.modules_maker.block_maker import insert_modules
 
 
@@ -22,9 +22,9 @@ def our_key(key: str) -> str:
 
 
 @torch.no_grad()
-def test_torchvisions_weights_give_torchvisions_features() -> None:
+def test_features_equal_torchvision() -> None:
     theirs = r2plus1d_18().eval()
-    for module in theirs.modules():  # lively statistics, so that no norm is skipped
+    for module in theirs.modules():  # random statistics, so that no norm is the identity
         if isinstance(module, nn.BatchNorm3d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
@@ -41,13 +41,13 @@ def count(depth: int, style: str) -> int:
         return sum(p.numel() for p in R2Plus1D(depth, style=style).parameters()) + 512 * 400 + 400
 
 
-def test_torchvisions_size_has_31_505_325_parameters() -> None:
+def test_torchvision_style_has_31_505_325_parameters() -> None:
     assert count(18, 'torchvision') == 31_505_325
 
 
 @pytest.mark.parametrize('depth', [18, 34])
-def test_mmaction2s_parameters_by_hand(depth: int) -> None:
-    """Two convolutions and a norm between them for each 3D convolution, shortcuts too, and a norm behind each."""
+def test_mmaction2_style_parameters_by_hand(depth: int) -> None:
+    """Each 3D convolution is two with a norm between them, in shortcuts too; a norm follows each."""
     widths = {(64, 64): 144, (64, 128): 230, (128, 128): 288, (128, 256): 460}
     widths |= {(256, 256): 576, (256, 512): 921, (512, 512): 1152}
     shortcuts = {(64, 128): 54, (128, 256): 109, (256, 512): 219}
@@ -66,21 +66,8 @@ def test_mmaction2s_parameters_by_hand(depth: int) -> None:
     assert count(depth, 'mmaction2') == total + 512 * 400 + 400
 
 
-def test_mmaction2s_34_layers_have_63_8_million_parameters() -> None:
+def test_mmaction2_style_depth_34_has_63_million_parameters() -> None:
     assert count(34, 'mmaction2') == 63_759_281
-
-
-@pytest.mark.parametrize(
-    ('in_channels', 'out_channels', 'pixels', 'width'),
-    [(3, 64, 49, 83), (64, 64, 9, 144), (64, 128, 9, 230), (128, 128, 9, 288), (128, 256, 9, 460)]
-    + [(256, 512, 9, 921), (512, 512, 9, 1152), (64, 128, 1, 54), (128, 256, 1, 109), (256, 512, 1, 219)],
-)
-def test_widths_make_both_convolutions_as_large_as_one(
-    in_channels: int, out_channels: int, pixels: int, width: int
-) -> None:
-    assert equal_parameters(in_channels, out_channels, pixels) == width
-    whole = 3 * pixels * in_channels * out_channels
-    assert abs(width * (pixels * in_channels + 3 * out_channels) - whole) < pixels * in_channels + 3 * out_channels
 
 
 def slow_pair(pair: nn.Module, x: Tensor) -> Tensor:
@@ -89,7 +76,7 @@ def slow_pair(pair: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize('style', ['torchvision', 'mmaction2'])
 @torch.no_grad()
-def test_network_written_out(style: str) -> None:
+def test_network_equals_slow_forward(style: str) -> None:
     backbone = R2Plus1D(10, base_channels=4, style=style).eval()
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm3d):
@@ -112,7 +99,7 @@ def test_network_written_out(style: str) -> None:
     assert y.shape == ((2, 32, 1, 2, 2) if style == 'torchvision' else (2, 32, 1, 1, 1))
 
 
-def test_mmaction2s_norms_have_their_epsilon() -> None:
+def test_mmaction2_style_norms_have_epsilon_1e_3() -> None:
     with torch.device('meta'):
         backbone = R2Plus1D(18, style='mmaction2')
     for name, module in backbone.named_modules():
@@ -124,7 +111,7 @@ def test_mmaction2s_norms_have_their_epsilon() -> None:
 
 
 @torch.no_grad()
-def test_modules_go_into_the_blocks() -> None:
+def test_modules_can_be_inserted() -> None:
     backbone = R2Plus1D(10, base_channels=4).eval()
     x = torch.randn(4, 3, 8, 32, 32)
     plain = backbone(x)
@@ -152,13 +139,13 @@ def test_options_reach_the_network() -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'depth': 50}, 'depth=50 must be one of 10, 18, 34'),
-        ({'depth': 18, 'style': 'mmaction'}, "style='mmaction' must be one of torchvision, mmaction2"),
-        ({'depth': 18, 'base_channels': 0}, 'base_channels=0 must be at least 1'),
-        ({'depth': 18, 'stochastic_depth': 1.0}, r'stochastic_depth=1.0 must lie in \[0, 1\)'),
-        ({'depth': 18, 'frozen_stages': -2}, 'frozen_stages=-2 must lie in -1'),
+        ({'depth': 50}, 'depth=50 .*10, 18, 34'),
+        ({'depth': 18, 'style': 'mmaction'}, "style='mmaction' .*torchvision, mmaction2"),
+        ({'depth': 18, 'base_channels': 0}, 'base_channels=0'),
+        ({'depth': 18, 'stochastic_depth': 1.0}, r'stochastic_depth=1.0.*\[0, 1\)'),
+        ({'depth': 18, 'frozen_stages': -2}, 'frozen_stages=-2'),
     ],
 )
-def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         R2Plus1D(**options)

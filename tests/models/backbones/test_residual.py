@@ -8,7 +8,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsanet.models.backbones.r2plus1d import R2Plus1D
-from dsanet.models.backbones.residual import ResidualBackbone, ResidualBlock, conv3d, frozen_statistics, linear_rates
+from dsanet.models.backbones.residual import (
+    ResidualBackbone,
+    ResidualBlock,
+    conv3d,
+    frozen_statistics,
+    stochastic_depth_rates,
+)
 from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import BasicBlock3d, Bottleneck3d, ResNet_I3D
 from dsanet.models.backbones.resnet_tsm import ResNetTSM
@@ -16,7 +22,7 @@ from dsanet.models.modules_maker.block_maker import insert_modules
 
 
 @pytest.mark.parametrize('kernel', [(1, 1, 1), (3, 1, 1), (1, 3, 3), (5, 7, 7)])
-def test_convolutions_keep_the_size_but_for_the_stride(kernel: tuple[int, int, int]) -> None:
+def test_convolution_changes_size_by_stride_only(kernel: tuple[int, int, int]) -> None:
     x = torch.empty(1, 2, 8, 16, 12, device='meta')
     with torch.device('meta'):
         assert conv3d(2, 3, kernel)(x).shape == (1, 3, 8, 16, 12)
@@ -24,7 +30,7 @@ def test_convolutions_keep_the_size_but_for_the_stride(kernel: tuple[int, int, i
         assert conv3d(2, 3, kernel).bias is None
 
 
-def test_the_shortcut_gets_weights_only_where_it_must() -> None:
+def test_shortcut_has_weights_only_if_shapes_differ() -> None:
     assert BasicBlock3d(4, 4).downsample is None
     assert BasicBlock3d(4, 8).downsample is not None
     assert BasicBlock3d(4, 4, stride=(2, 1, 1)).downsample is not None
@@ -33,7 +39,7 @@ def test_the_shortcut_gets_weights_only_where_it_must() -> None:
 
 
 def test_stochastic_depth_rises_in_equal_steps() -> None:
-    assert linear_rates(0.4, 4) == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert stochastic_depth_rates(0.4, 4) == pytest.approx([0.1, 0.2, 0.3, 0.4])
     backbone = ResNet_I3D(18, base_channels=4, stochastic_depth=0.8)
     rates = [block.stochastic_depth.p for stage in backbone.stages for block in stage]
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
@@ -43,13 +49,13 @@ def test_stochastic_depth_rises_in_equal_steps() -> None:
 
 
 @pytest.mark.parametrize('last', [-0.1, 1.0])
-def test_a_rate_outside_of_its_range_is_refused(last: float) -> None:
-    with pytest.raises(ValueError, match=rf'stochastic_depth={last} must lie in \[0, 1\)'):
+def test_stochastic_depth_out_of_range_raises(last: float) -> None:
+    with pytest.raises(ValueError, match=rf'stochastic_depth={last}.*\[0, 1\)'):
         ResNet_I3D(10, base_channels=4, stochastic_depth=last)
 
 
 @torch.no_grad()
-def test_eval_mode_leaves_out_nothing() -> None:
+def test_stochastic_depth_is_off_in_eval_mode() -> None:
     plain = ResNet_I3D(10, base_channels=4).eval()
     backbone = ResNet_I3D(10, base_channels=4, stochastic_depth=0.9).eval()
     backbone.load_state_dict(plain.state_dict())
@@ -59,23 +65,23 @@ def test_eval_mode_leaves_out_nothing() -> None:
 
 @pytest.mark.parametrize(('kind', 'channels'), [(BasicBlock3d, 16), (Bottleneck3d, 4)])
 @torch.no_grad()
-def test_training_leaves_out_whole_branches_and_scales_the_others(kind: type[ResidualBlock], channels: int) -> None:
+def test_stochastic_depth_drops_branches_and_scales_others(kind: type[ResidualBlock], channels: int) -> None:
     block = kind(16, channels, stochastic_depth=0.25)
     for module in block.modules():
         if isinstance(module, _BatchNorm):
             module.eval()  # so that the branch of a snippet is the same each time
-            nn.init.ones_(module.bias)  # so that no ReLU makes a branch zero, which looks as if it were left out
+            nn.init.ones_(module.bias)  # so that no ReLU makes a branch zero, as if it were dropped
     x = torch.randn(400, 16, 1, 3, 3)
     branch = block.branch(x)
     y = block(x)
-    left_out = ((y - x.relu()).abs() < 1e-5).flatten(1).all(1)
+    dropped = ((y - x.relu()).abs() < 1e-5).flatten(1).all(1)
     kept = ((y - (x + branch / 0.75).relu()).abs() < 1e-5).flatten(1).all(1)
-    assert (left_out ^ kept).all()
-    assert 60 < left_out.sum() < 140
+    assert (dropped ^ kept).all()
+    assert 60 < dropped.sum() < 140
 
 
 def one_step(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """Train a step; returns the loss, the gradients and everything in the state dict."""
+    """Train one step; return the loss, the gradients and the state dict."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.manual_seed(1)
     loss = model(x).square().mean()
@@ -85,7 +91,7 @@ def one_step(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def assert_same_with_checkpointing(make: Callable[[bool], nn.Module], x: Tensor) -> None:
-    """Compare a step with and without activation checkpointing, bit by bit, and that it was in use."""
+    """Check that a step with and without activation checkpointing is bit-identical, and that it was in use."""
     results = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
@@ -101,7 +107,7 @@ def assert_same_with_checkpointing(make: Callable[[bool], nn.Module], x: Tensor)
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-# Everything that goes into blocks: at every place, and behind submodules of blocks, a norm among them.
+# Modules to insert: at every place, and after submodules of blocks, a norm among them.
 DSA = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0}
 PLACES = ('before_block', 'before_conv1', 'before_conv2', 'before_conv3', 'before_add', 'after_block')
 INSERTED: dict[str, list[dict]] = {
@@ -135,7 +141,7 @@ BACKBONES: dict[str, Callable[..., ResidualBackbone]] = {
         ('R2Plus1D', 'after'),
     ],
 )
-def test_activation_checkpointing_changes_no_bit(name: str, inserted: str) -> None:
+def test_activation_checkpointing_is_bit_identical(name: str, inserted: str) -> None:
     def make(checkpointing: bool) -> nn.Module:
         backbone = BACKBONES[name](activation_checkpointing=checkpointing)
         places = backbone.layer1[0].place_channels
@@ -148,7 +154,7 @@ def test_activation_checkpointing_changes_no_bit(name: str, inserted: str) -> No
 @pytest.mark.parametrize(
     'options', [{'stochastic_depth': 0.5}, {'norm_eval': True}, {'partial_bn': True}, {'frozen_stages': 1}]
 )
-def test_activation_checkpointing_goes_with_other_options(options: dict) -> None:
+def test_activation_checkpointing_works_with_other_options(options: dict) -> None:
     def make(checkpointing: bool) -> nn.Module:
         return with_dsa(activation_checkpointing=checkpointing, **options)
 
@@ -159,7 +165,7 @@ class Dropped(nn.Dropout):
     """Dropout that can be inserted."""
 
 
-def test_activation_checkpointing_drops_the_same_features_again() -> None:
+def test_activation_checkpointing_repeats_dropout() -> None:
     def make(checkpointing: bool) -> nn.Module:
         backbone = ResNet_I3D(10, base_channels=4, activation_checkpointing=checkpointing)
         backbone.layer2[0].insert('before_conv2', Dropped())
@@ -168,7 +174,7 @@ def test_activation_checkpointing_drops_the_same_features_again() -> None:
     assert_same_with_checkpointing(make, torch.randn(4, 3, 2, 32, 32))
 
 
-def test_activation_checkpointing_goes_with_processes(tmp_path: Path) -> None:
+def test_activation_checkpointing_works_with_ddp(tmp_path: Path) -> None:
     dist.init_process_group('gloo', f'file://{tmp_path}/group', rank=0, world_size=1)
 
     def make(checkpointing: bool) -> nn.Module:
@@ -179,7 +185,7 @@ def test_activation_checkpointing_goes_with_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.sweep
-def test_activation_checkpointing_counts_a_batch_once_when_compiled() -> None:
+def test_compiled_activation_checkpointing_counts_batches_once() -> None:
     buffers = []
     for is_compiled in (False, True):
         torch.manual_seed(0)
@@ -195,14 +201,14 @@ def test_activation_checkpointing_counts_a_batch_once_when_compiled() -> None:
     torch.compiler.reset()
 
 
-def test_activation_checkpointing_changes_no_name() -> None:
+def test_activation_checkpointing_keeps_state_dict_keys() -> None:
     for make in BACKBONES.values():
         plain, checkpointed = make().state_dict(), make(activation_checkpointing=True).state_dict()
         assert list(plain) == list(checkpointed)
 
 
 def with_dsa(**options: object) -> ResNet_I3D:
-    """A network with one DSA inside a block and one behind a stage."""
+    """A network with one DSA inside a block and one after a stage."""
     backbone = ResNet_I3D(10, base_channels=4, **options)
     dsa = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0}
     insert_modules(backbone, [{**dsa, 'blocks': (0, 1, 0, 0)}, {**dsa, 'after': 'layer3'}])
@@ -214,7 +220,7 @@ NORMS_OF_BLOCKS = {
 }
 
 
-def test_partial_bn_freezes_the_norms_of_the_blocks_alone() -> None:
+def test_partial_bn_freezes_norms_of_blocks_only() -> None:
     backbone = with_dsa(partial_bn=True)
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=0.1)
@@ -231,7 +237,7 @@ def test_partial_bn_freezes_the_norms_of_the_blocks_alone() -> None:
     assert without_gradient == {f'{name}.{kind}' for name in NORMS_OF_BLOCKS for kind in ('weight', 'bias')}
 
 
-def test_partial_bn_lasts_through_train_and_eval() -> None:
+def test_partial_bn_survives_train_and_eval() -> None:
     backbone = with_dsa(partial_bn=True)
     backbone.eval()
     assert not any(module.training for module in backbone.modules())
@@ -240,17 +246,13 @@ def test_partial_bn_lasts_through_train_and_eval() -> None:
     assert training == {'bn1', 'layer2.0.dsa.generate.1', 'dsa_after_layer3.generate.1'}
 
 
-def test_norm_eval_is_for_all_norms() -> None:
+def test_norm_eval_applies_to_all_norms() -> None:
     backbone = with_dsa(norm_eval=True)
     assert not any(m.training for m in backbone.modules() if isinstance(m, _BatchNorm))
     assert all(p.requires_grad for p in backbone.parameters())
 
 
-def test_without_options_all_norms_train() -> None:
-    assert all(m.training for m in with_dsa().modules())
-
-
-def test_frozen_statistics_leaves_statistics_alone_and_puts_everything_back() -> None:
+def test_frozen_statistics_restores_the_buffers() -> None:
     module = nn.Sequential(nn.BatchNorm3d(2), nn.BatchNorm3d(2, momentum=None), nn.BatchNorm3d(2).eval())
     module.append(nn.BatchNorm3d(2, track_running_stats=False))
     buffers = dict(module.named_buffers())
@@ -268,16 +270,9 @@ def test_frozen_statistics_leaves_statistics_alone_and_puts_everything_back() ->
     assert module[1].num_batches_tracked == 1
 
 
-def test_frozen_statistics_are_free_again_after_an_error() -> None:
+def test_frozen_statistics_restores_buffers_after_error() -> None:
     module = nn.BatchNorm3d(2)
     before = module.running_mean
     with pytest.raises(RuntimeError, match='broken'), frozen_statistics(module):
         raise RuntimeError('broken')
     assert module.running_mean is before
-
-
-def test_parts_that_a_subclass_must_give_are_asked_for() -> None:
-    with pytest.raises(NotImplementedError, match='ResidualBlock has no residual branch'):
-        ResidualBlock(2, 2, (1, 1, 1))(torch.zeros(1, 2, 1, 1, 1))
-    with pytest.raises(NotImplementedError, match='ResidualBackbone has no stem'):
-        _ = ResidualBackbone(-1, False, False, None).stem

@@ -7,7 +7,7 @@ from dsanet.models.backbones.resnet_i3d import ARCHITECTURES, Bottleneck3d, ResN
 
 
 @pytest.mark.parametrize('depth', sorted(ARCHITECTURES))
-def test_without_inflation_the_parameters_are_those_of_torchvision(depth: int) -> None:
+def test_parameters_without_inflation_equal_torchvision(depth: int) -> None:
     with torch.device('meta'):
         backbone = ResNet_I3D(depth, inflate=(0, 0, 0, 0))
     if depth == 10:
@@ -24,7 +24,7 @@ def test_without_inflation_the_parameters_are_those_of_torchvision(depth: int) -
 
 @pytest.mark.parametrize('depth', [18, 50])
 @torch.no_grad()
-def test_one_frame_gives_the_features_of_the_image_network(depth: int) -> None:
+def test_features_of_one_frame_equal_image_network(depth: int) -> None:
     image = getattr(torchvision.models, f'resnet{depth}')().eval()
     backbone = ResNet_I3D(depth, inflate=(0, 0, 0, 0)).eval()
     weights = {k: v.unsqueeze(2) if v.dim() == 4 else v for k, v in image.state_dict().items()}
@@ -37,7 +37,7 @@ def test_one_frame_gives_the_features_of_the_image_network(depth: int) -> None:
 @pytest.mark.parametrize(
     ('style', 'kernel1', 'kernel2'), [('3x1x1', (3, 1, 1), (1, 3, 3)), ('3x3x3', (1, 1, 1), (3, 3, 3))]
 )
-def test_inflate_style_says_which_convolution_sees_time(style: str, kernel1: tuple, kernel2: tuple) -> None:
+def test_inflate_style_chooses_the_inflated_convolution(style: str, kernel1: tuple, kernel2: tuple) -> None:
     with torch.device('meta'):
         backbone = ResNet_I3D(50, inflate=(0, 0, (1, 0, 0, 0, 0, 1), 0), inflate_style=style)
     kernels = [(block.conv1.kernel_size, block.conv2.kernel_size) for block in backbone.layer3]
@@ -65,28 +65,15 @@ def test_basic_blocks_inflate_both_convolutions() -> None:
     ],
 )
 @torch.no_grad()
-def test_stem_and_pooling_shorten_time_as_told(options: dict, frames: int) -> None:
+def test_strides_of_stem_and_pooling_shorten_time(options: dict, frames: int) -> None:
     backbone = ResNet_I3D(10, base_channels=4, **options).eval()
     assert backbone.conv1.kernel_size == (options.get('conv1_kernel_t', 1), 7, 7)
     assert backbone(torch.randn(2, 3, 8, 64, 64)).shape == (2, 32, frames, 2, 2)
 
 
-def test_base_channels_scale_the_whole_network() -> None:
+def test_base_channels_scale_the_network() -> None:
     with torch.device('meta'):
         assert [ResNet_I3D(d, base_channels=16).out_channels for d in (10, 50)] == [128, 512]
-
-
-@pytest.mark.parametrize('depth', [10, 50])
-def test_activation_checkpointing_changes_no_number(depth: int) -> None:
-    results = []
-    for checkpointing in (False, True):
-        torch.manual_seed(0)
-        backbone = ResNet_I3D(depth, base_channels=4, activation_checkpointing=checkpointing)
-        y = backbone(torch.randn(2, 3, 2, 32, 32))
-        y.square().sum().backward()
-        results.append([y, *(p.grad for p in backbone.parameters()), *backbone.buffers()])
-    for plain, checkpointed in zip(*results, strict=True):
-        assert torch.equal(plain, checkpointed)
 
 
 def test_frozen_stages_keep_weights_and_statistics() -> None:
@@ -120,23 +107,23 @@ def test_norm_eval_keeps_statistics_but_trains_weights() -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'depth': 42}, 'depth=42 must be one of 10, 18, 34, 50, 101, 152'),
-        ({'depth': 10, 'inflate_style': '5x1x1'}, "inflate_style='5x1x1' must be one of 3x1x1, 3x3x3"),
-        ({'depth': 10, 'conv1_kernel_t': 2}, 'conv1_kernel_t=2 must be odd'),
-        ({'depth': 10, 'pool1_kernel_t': 0}, 'pool1_kernel_t=0 must be odd'),
-        ({'depth': 10, 'conv1_stride_t': 0}, 'conv1_stride_t=0 must be at least 1'),
-        ({'depth': 10, 'pool2_stride_t': 0}, 'pool2_stride_t=0 must be at least 1'),
-        ({'depth': 10, 'base_channels': 0}, 'base_channels=0 must be at least 1'),
-        ({'depth': 10, 'frozen_stages': 5}, 'frozen_stages=5 must lie in -1'),
-        ({'depth': 10, 'inflate': (0, 1)}, r'inflate=\(0, 1\) must have 4 entries'),
-        ({'depth': 50, 'inflate': (0, 0, (1, 0), 1)}, r'inflate\[2\]=\(1, 0\) must be 0, 1 or 6 of them'),
+        ({'depth': 42}, 'depth=42 .*10, 18, 34, 50, 101, 152'),
+        ({'depth': 10, 'inflate_style': '5x1x1'}, "inflate_style='5x1x1' .*3x1x1, 3x3x3"),
+        ({'depth': 10, 'conv1_kernel_t': 2}, 'conv1_kernel_t=2'),
+        ({'depth': 10, 'pool1_kernel_t': 0}, 'pool1_kernel_t=0'),
+        ({'depth': 10, 'conv1_stride_t': 0}, 'conv1_stride_t=0'),
+        ({'depth': 10, 'pool2_stride_t': 0}, 'pool2_stride_t=0'),
+        ({'depth': 10, 'base_channels': 0}, 'base_channels=0'),
+        ({'depth': 10, 'frozen_stages': 5}, 'frozen_stages=5'),
+        ({'depth': 10, 'inflate': (0, 1)}, r'inflate=\(0, 1\) .*4'),
+        ({'depth': 50, 'inflate': (0, 0, (1, 0), 1)}, r'inflate\[2\]=\(1, 0\) .*6'),
     ],
 )
-def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         ResNet_I3D(**options)
 
 
-def test_bottleneck_strides_in_its_second_convolution_as_torchvision_does() -> None:
+def test_bottleneck_strides_in_its_second_convolution() -> None:
     block = Bottleneck3d(16, 8, stride=(1, 2, 2))
     assert (block.conv1.stride, block.conv2.stride) == ((1, 1, 1), (1, 2, 2))

@@ -43,7 +43,7 @@ def test_network_equals_slow_blocks(depth: int, shift_div: int, place: str) -> N
 
 
 def shifts(depth: int, **options: object) -> list[str]:
-    """Where the shifts of a network stand."""
+    """The blocks of a network that shift."""
     with torch.device('meta'):
         backbone = ResNetTSM(depth, **options)
     return [name.rpartition('.')[0] for name, module in backbone.named_modules() if isinstance(module, TemporalShift)]
@@ -58,12 +58,12 @@ def test_every_block_shifts(depth: int, place: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(('depth', 'sizes'), [(101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))])
-def test_every_second_block_of_deep_networks_shifts_inside_the_branch(depth: int, sizes: tuple[int, ...]) -> None:
+def test_every_second_block_of_deep_networks_shifts(depth: int, sizes: tuple[int, ...]) -> None:
     expected = [f'layer{i + 1}.{j}' for i, size in enumerate(sizes) for j in range(0, size, 2)]
     assert shifts(depth) == expected
 
 
-def test_defaults_are_the_papers() -> None:
+def test_defaults_are_those_of_the_paper() -> None:
     with torch.device('meta'):
         backbone = ResNetTSM(50)
     assert backbone.layer1[0].inserted == {'before_conv1': ['temporalshift']}
@@ -71,7 +71,7 @@ def test_defaults_are_the_papers() -> None:
 
 
 @torch.no_grad()
-def test_without_shift_it_is_the_image_network_with_the_same_keys() -> None:
+def test_without_shift_equals_image_network() -> None:
     plain, backbone = ResNet(18, base_channels=8).eval(), ResNetTSM(18, base_channels=8).eval()
     backbone.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, 3, 32, 32)
@@ -80,24 +80,6 @@ def test_without_shift_it_is_the_image_network_with_the_same_keys() -> None:
         for block in stage:
             block.temporalshift = nn.Identity()
     assert torch.equal(backbone(x), plain(x))
-
-
-@torch.no_grad()
-def test_shift_stays_inside_a_snippet() -> None:
-    backbone = ResNetTSM(10, base_channels=8).eval()
-    x = torch.randn(3, 3, 2, 32, 32)
-    torch.testing.assert_close(backbone(x)[1:2], backbone(x[1:2]), rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_frames_see_their_neighbors() -> None:
-    """One block a stage, four stages: what happens in a frame reaches four frames far, and not five."""
-    backbone = ResNetTSM(10, base_channels=8).double().eval()
-    x = torch.randn(1, 3, 7, 32, 32, dtype=torch.float64)
-    changed = x.clone()
-    changed[:, :, 0] = torch.randn(1, 3, 32, 32)
-    different = (backbone(x) - backbone(changed)).abs().amax(dim=(0, 1, 3, 4)) > 1e-12
-    assert different.tolist() == [True, True, True, True, True, False, False]
 
 
 def test_options_reach_the_network() -> None:
@@ -116,12 +98,12 @@ def test_options_reach_the_network() -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'depth': 10, 'shift_place': 'blockrest'}, "shift_place='blockrest' must be one of blockres, block"),
-        ({'depth': 10, 'shift_div': 1}, 'shift_div=1 must lie in 2 to in_channels=64'),
-        ({'depth': 10, 'base_channels': 4}, 'shift_div=8 must lie in 2 to in_channels=4'),
-        ({'depth': 20}, 'depth=20 must be one of 10, 18, 34, 50, 101, 152'),
+        ({'depth': 10, 'shift_place': 'blockrest'}, "shift_place='blockrest' .*blockres, block"),
+        ({'depth': 10, 'shift_div': 1}, 'shift_div=1 .*in_channels=64'),
+        ({'depth': 10, 'base_channels': 4}, 'shift_div=8 .*in_channels=4'),
+        ({'depth': 20}, 'depth=20 .*10, 18, 34, 50, 101, 152'),
     ],
 )
-def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         ResNetTSM(**options)

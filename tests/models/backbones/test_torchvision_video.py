@@ -16,18 +16,18 @@ CLASSIFIERS = {'fc.', 'head.', 'classifier.'}
         ('mc3_18', 512, (2, 32, 32)),
         ('r2plus1d_18', 512, (2, 32, 32)),
         ('swin3d_t', 768, (2, 32, 32)),
-        # These two take no smaller clips: torchvision writes a pooling and the tokens' places for them.
+        # These two need clips of at least this size.
         ('s3d', 1024, (14, 210, 210)),
         pytest.param('mvit_v2_s', 768, (16, 224, 224), marks=pytest.mark.sweep),
     ],
 )
 @torch.no_grad()
-def test_features_are_what_torchvisions_classifier_reads(name: str, channels: int, clip: tuple[int, ...]) -> None:
+def test_features_are_inputs_of_torchvision_classifier(name: str, channels: int, clip: tuple[int, ...]) -> None:
     full = models.get_model(name, weights=None).eval()
     backbone = TorchvisionVideo(name).eval()
     if name == 'mvit_v2_s':
         for net in (full, backbone.net):
-            del net.blocks[5:14]  # equal blocks in the middle, to spare time
+            del net.blocks[5:14]  # equal blocks in the middle, to save time
     weights = {k: v for k, v in full.state_dict().items() if not k.startswith(tuple(CLASSIFIERS))}
     backbone.net.load_state_dict(weights)
     x = torch.randn(1, 3, *clip)
@@ -46,7 +46,7 @@ def test_stochastic_depth_ends_at_the_given_rate(name: str, blocks: int, default
         with torch.device('meta'):
             backbone = TorchvisionVideo(name, stochastic_depth=last)
         drops = [m.p for m in backbone.net.modules() if isinstance(m, StochasticDepth)]
-        rates[last] = list(dict.fromkeys(drops))  # Swin names a block's rate twice
+        rates[last] = list(dict.fromkeys(drops))  # Swin has each rate twice
         assert max(drops) == pytest.approx(default if last is None else last)
     assert len(rates[None]) == blocks
     for last in (0.05, 0.4):
@@ -64,7 +64,7 @@ def test_stochastic_depth_acts_in_training_only() -> None:
         assert torch.equal(backbone(x), backbone(x))
 
 
-def test_keys_are_torchvisions_without_the_classifier() -> None:
+def test_keys_are_those_of_torchvision() -> None:
     with torch.device('meta'):
         backbone, full = TorchvisionVideo('r3d_18', pretrained='video.pth'), models.get_model('r3d_18')
     assert set(backbone.state_dict()) == {f'net.{k}' for k in full.state_dict() if not k.startswith('fc.')}
@@ -72,7 +72,7 @@ def test_keys_are_torchvisions_without_the_classifier() -> None:
     assert backbone.stages == []
 
 
-def test_every_video_model_of_torchvision_can_be_taken() -> None:
+def test_every_torchvision_video_model_can_be_built() -> None:
     for name in models.list_models(module=models.video):
         with torch.device('meta'):
             backbone = TorchvisionVideo(name)
@@ -80,8 +80,8 @@ def test_every_video_model_of_torchvision_can_be_taken() -> None:
 
 
 @pytest.mark.parametrize('name', ['swin3d_t', 'r3d_18'])
-def test_what_is_channels_last_is_said(name: str) -> None:
-    """The channels stand where is_channels_last says, for each part that yields five dimensions."""
+def test_is_channels_last_matches_the_outputs(name: str) -> None:
+    """Check each submodule whose output has five dimensions."""
     with torch.device('meta'):
         backbone = TorchvisionVideo(name).eval()
     channels = {}
@@ -109,22 +109,22 @@ def test_what_is_channels_last_is_said(name: str) -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'name': 'r3d18'}, "name='r3d18' must be one of mc3_18, .* Did you mean 'r3d_18'"),
-        ({'name': 'resnet18'}, "name='resnet18' must be one of"),
-        ({'name': 'r3d_18', 'stochastic_depth': 0.1}, "stochastic_depth=0.1 does not go with name='r3d_18'"),
-        ({'name': 'swin3d_t', 'stochastic_depth': 1.0}, r'stochastic_depth=1.0 must lie in \[0, 1\)'),
+        ({'name': 'r3d18'}, "name='r3d18' .*mc3_18, .*r3d_18"),
+        ({'name': 'resnet18'}, "name='resnet18'"),
+        ({'name': 'r3d_18', 'stochastic_depth': 0.1}, "stochastic_depth=0.1 .*'r3d_18'"),
+        ({'name': 'swin3d_t', 'stochastic_depth': 1.0}, r'stochastic_depth=1.0.*\[0, 1\)'),
     ],
 )
-def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_options_raise(options: dict, text: str) -> None:
     with torch.device('meta'), pytest.raises(ValueError, match=text):
         TorchvisionVideo(**options)
 
 
-def test_sizes_that_a_network_does_not_take_are_named() -> None:
+def test_unsupported_clip_size_raises() -> None:
     with torch.device('meta'):
         mvit, s3d = TorchvisionVideo('mvit_v2_s').eval(), TorchvisionVideo('s3d').eval()
         assert s3d(torch.zeros(1, 3, 13, 209, 209)).shape == (1, 1024, 1, 1, 1)
-        with pytest.raises(ValueError, match=r'mvit_v2_s takes clips of 16 x 224 x 224 \(T, H, W\) only, got \(8,'):
+        with pytest.raises(ValueError, match=r'mvit_v2_s .*16 x 224 x 224.*\(8, 224, 224\)'):
             mvit(torch.zeros(1, 3, 8, 224, 224))
-        with pytest.raises(ValueError, match=r's3d takes clips from \(13, 209, 209\) .* on, got \(16, 112, 112\)'):
+        with pytest.raises(ValueError, match=r's3d .*\(13, 209, 209\).*\(16, 112, 112\)'):
             s3d(torch.zeros(1, 3, 16, 112, 112))

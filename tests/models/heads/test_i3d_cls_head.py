@@ -8,7 +8,7 @@ from dsanet.models.heads.i3d_cls_head import I3DClsHead
 from dsanet.models.losses import BinaryCrossEntropyLoss, FocalLoss
 
 
-def test_scores_are_the_mean_over_snippets_of_each_snippets_scores() -> None:
+def test_scores_are_averaged_over_snippets() -> None:
     head = I3DClsHead(num_classes=3, in_channels=2, dropout=0.0)
     with torch.no_grad():
         head.fc_cls.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
@@ -28,7 +28,7 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(head(features, 2), head(features, 2))
 
 
-def test_weights_start_with_the_given_deviation() -> None:
+def test_init_std_applies_to_the_classifier() -> None:
     head = I3DClsHead(num_classes=200, in_channels=500, init_std=0.05)
     assert head.fc_cls.weight.std().item() == pytest.approx(0.05, rel=0.02)
     assert head.fc_cls.bias.abs().max() == 0
@@ -45,26 +45,26 @@ def test_loss_is_the_mean_cross_entropy() -> None:
     ('options', 'text'),
     [
         ({'num_classes': None}, 'num_classes=None'),
-        ({'num_classes': 0}, 'num_classes=0 must be a whole number'),
-        ({'num_classes': '8'}, "num_classes='8' must be a whole number"),
-        ({'num_classes': 2, 'dropout': 1.0}, r'dropout=1.0 must lie in \[0, 1\)'),
-        ({'num_classes': 2, 'test_window': (7,)}, r'test_window=\(7,\) must be \(height, width\)'),
-        ({'num_classes': 2, 'test_window': (7, 0)}, r'test_window=\(7, 0\) must be \(height, width\), both at least 1'),
+        ({'num_classes': 0}, 'num_classes=0'),
+        ({'num_classes': '8'}, "num_classes='8'"),
+        ({'num_classes': 2, 'dropout': 1.0}, r'dropout=1.0.*\[0, 1\)'),
+        ({'num_classes': 2, 'test_window': (7,)}, r'test_window=\(7,\)'),
+        ({'num_classes': 2, 'test_window': (7, 0)}, r'test_window=\(7, 0\)'),
     ],
 )
-def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         I3DClsHead(in_channels=4, **options)
 
 
-def test_the_loss_of_the_config_is_taken() -> None:
+def test_configured_loss_is_used() -> None:
     scores, label = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
     head = I3DClsHead(num_classes=2, in_channels=1, loss=FocalLoss(gamma=1.5))
     assert head.loss(scores, label) == FocalLoss(gamma=1.5)(scores, label)
 
 
 def slow_windows(head: I3DClsHead, features: Tensor, num_snippets: int) -> Tensor:
-    """Probabilities (N*V, K): each window classified alone, as in training, and the answers averaged."""
+    """Probabilities (N*V, K): classify each window alone, as in training, and average."""
     height, width = head.test_window
     rows, columns = features.shape[3:]
     found = []
@@ -81,7 +81,7 @@ def slow_windows(head: I3DClsHead, features: Tensor, num_snippets: int) -> Tenso
 
 @pytest.mark.parametrize('window', [(2, 2), (1, 1), (2, 3), (3, 1), (4, 5)])
 @torch.no_grad()
-def test_window_scores_are_logarithms_of_the_mean_probability(window: tuple[int, int]) -> None:
+def test_window_scores_are_log_mean_probabilities(window: tuple[int, int]) -> None:
     head = I3DClsHead(num_classes=5, in_channels=6, init_std=1.0, test_window=window).eval()
     features = torch.randn(6, 6, 2, 4, 5)
     scores = head(features, num_snippets=3)
@@ -90,7 +90,7 @@ def test_window_scores_are_logarithms_of_the_mean_probability(window: tuple[int,
 
 
 @torch.no_grad()
-def test_a_window_as_large_as_the_map_gives_the_probabilities_of_the_plain_head() -> None:
+def test_window_of_full_size_equals_no_window() -> None:
     plain = I3DClsHead(num_classes=5, in_channels=6, init_std=1.0).eval()
     windowed = I3DClsHead(num_classes=5, in_channels=6, test_window=[3, 4]).eval()
     windowed.load_state_dict(plain.state_dict())
@@ -99,13 +99,13 @@ def test_a_window_as_large_as_the_map_gives_the_probabilities_of_the_plain_head(
 
 
 @torch.no_grad()
-def test_windows_are_for_losses_over_softmax() -> None:
+def test_windows_need_a_softmax_loss() -> None:
     I3DClsHead(num_classes=5, in_channels=6, test_window=(1, 1), loss=FocalLoss())
-    with pytest.raises(ValueError, match='test_window averages .* by softmax and does not go with BinaryCrossEntropy'):
+    with pytest.raises(ValueError, match='test_window.*BinaryCrossEntropyLoss'):
         I3DClsHead(num_classes=5, in_channels=6, test_window=(1, 1), loss=BinaryCrossEntropyLoss())
 
 
-def test_windows_are_for_testing_only() -> None:
+def test_windows_apply_in_eval_mode_only() -> None:
     head = I3DClsHead(num_classes=5, in_channels=6, dropout=0.0, init_std=1.0, test_window=(1, 1))
     plain = I3DClsHead(num_classes=5, in_channels=6, dropout=0.0)
     plain.load_state_dict(head.state_dict())
@@ -115,7 +115,7 @@ def test_windows_are_for_testing_only() -> None:
 
 
 @torch.no_grad()
-def test_window_scores_of_a_sure_network_stay_finite() -> None:
+def test_window_scores_of_extreme_logits_stay_finite() -> None:
     """Probabilities of e^-300 do not fit into a float; their logarithms do."""
     head = I3DClsHead(num_classes=2, in_channels=1, test_window=(1, 1)).eval()
     head.fc_cls.weight.copy_(torch.tensor([[300.0], [0.0]]))
@@ -125,7 +125,7 @@ def test_window_scores_of_a_sure_network_stay_finite() -> None:
 
 @torch.no_grad()
 def test_window_scores_by_hand() -> None:
-    """Two windows that answer 0.9 and 0.5 for the first class."""
+    """Two windows with the probabilities 0.9 and 0.5 for the first class."""
     head = I3DClsHead(num_classes=2, in_channels=1, test_window=(1, 1)).eval()
     head.fc_cls.weight.copy_(torch.tensor([[1.0], [0.0]]))
     features = torch.tensor([math.log(9), 0.0]).reshape(1, 1, 1, 1, 2)
@@ -133,7 +133,7 @@ def test_window_scores_by_hand() -> None:
 
 
 @pytest.mark.parametrize('size', [(2, 4), (4, 2)])
-def test_window_larger_than_the_features_is_refused(size: tuple[int, int]) -> None:
+def test_window_larger_than_features_raises(size: tuple[int, int]) -> None:
     head = I3DClsHead(num_classes=2, in_channels=3, test_window=(3, 3)).eval()
-    with pytest.raises(ValueError, match=rf'test_window=\(3, 3\) is larger than the features, {size[0]} x {size[1]}'):
+    with pytest.raises(ValueError, match=rf'test_window=\(3, 3\) .*{size[0]} x {size[1]}'):
         head(torch.zeros(2, 3, 1, *size), num_snippets=2)

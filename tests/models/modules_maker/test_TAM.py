@@ -41,7 +41,7 @@ def slow_tam(module: TAM, x: Tensor) -> Tensor:
 
 
 def make_tam(channels: int = 8, **options: object) -> TAM:
-    """A module in eval mode with lively statistics and weights."""
+    """A module in eval mode with random statistics and weights."""
     module = TAM(channels, **{'frames_per_snippet': 4, **options}).eval()
     for norm in (module.generate[1], module.gate[1]):
         norm.running_mean.normal_()
@@ -70,16 +70,8 @@ def test_tam_equals_slow_loop(options: dict) -> None:
     torch.testing.assert_close(module(x), slow_tam(module, x), rtol=1e-5, atol=1e-6)
 
 
-def test_tam_does_not_mix_snippets() -> None:
-    module = make_tam()
-    x = torch.randn(4, 8, 4, 3, 3)
-    changed = x.clone()
-    changed[2:] = torch.randn(2, 8, 4, 3, 3)
-    assert torch.equal(module(x)[:2], module(changed)[:2])
-
-
 @torch.no_grad()
-def test_tam_kernels_sum_to_one_and_frames_outside_are_zero() -> None:
+def test_tam_kernels_sum_to_one() -> None:
     module = make_tam()
     module.gate[3].weight.zero_()  # every gate is 1 / 2
     y = module(torch.ones(1, 8, 4, 2, 2))[0, :, :, 0, 0]  # (C, T)
@@ -88,15 +80,7 @@ def test_tam_kernels_sum_to_one_and_frames_outside_are_zero() -> None:
     assert (y[:, 3] < 0.5).all()
 
 
-@torch.no_grad()
-def test_tam_kernel_and_gate_differ_between_inputs() -> None:
-    """The module adapts: doubling the input does not double the output."""
-    module = make_tam()
-    x = torch.randn(2, 8, 4, 3, 3)
-    assert not torch.allclose(module(2 * x), 2 * module(x), rtol=1e-3, atol=1e-4)
-
-
-def test_tam_keeps_the_type_of_its_input_where_softmax_gives_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tam_output_keeps_dtype_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     # As under autocast on CUDA.
     monkeypatch.setattr(nn.Softmax, 'forward', lambda self, values: values.float().softmax(self.dim))
     module = make_tam()
@@ -105,7 +89,7 @@ def test_tam_keeps_the_type_of_its_input_where_softmax_gives_float32(monkeypatch
 
 
 @pytest.mark.parametrize('training', [True, False])
-def test_tam_gradients_are_right_in_float64(training: bool) -> None:
+def test_tam_gradients_are_correct(training: bool) -> None:
     module = make_tam(4, frames_per_snippet=2).double().train(training)
     x = torch.randn(2, 4, 2, 1, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(module, (x,))
@@ -117,7 +101,7 @@ def test_tam_gradients_reach_every_weight() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
 
 
-def test_tam_gives_the_same_values_for_channels_last_input() -> None:
+def test_tam_works_with_channels_last() -> None:
     module = make_tam()
     x = torch.randn(2, 8, 4, 3, 3)
     torch.testing.assert_close(module(x.contiguous(memory_format=torch.channels_last_3d)), module(x))
@@ -133,7 +117,7 @@ def test_tam_parameters_by_hand(channels: int, frames: int, length: int) -> None
 
 
 def test_tam_counts_its_multiply_adds() -> None:
-    # Two snippets, 64 channels to 16 and back along 8 frames; gate and kernel: 1 + 3 products a value.
+    # Two snippets, 64 channels to 16 and back along 8 frames; gate and kernel: 1 + 3 products per value.
     macs = TAM(64).num_macs(torch.empty(2, 64, 8, 14, 14, device='meta'))
     generate = 2 * 64 * (8 * 16 + 16 * 3)
     gate = 2 * 8 * (64 * 16 * 3 + 16 * 64)
@@ -143,17 +127,17 @@ def test_tam_counts_its_multiply_adds() -> None:
 @pytest.mark.parametrize(
     ('channels', 'options', 'text'),
     [
-        (8, {'frames_per_snippet': 0}, 'frames_per_snippet=0 must be at least 1'),
-        (8, {'kernel_size': 2}, 'kernel_size=2 must be an odd whole number'),
-        (8, {'kernel_size': -1}, 'kernel_size=-1 must be an odd whole number'),
-        (3, {}, 'in_channels=3 is less than 4, which the gate divides it by'),
+        (8, {'frames_per_snippet': 0}, 'frames_per_snippet=0'),
+        (8, {'kernel_size': 2}, 'kernel_size=2 '),
+        (8, {'kernel_size': -1}, 'kernel_size=-1 '),
+        (3, {}, 'in_channels=3 .*4'),
     ],
 )
-def test_tam_refuses_wrong_options(channels: int, options: dict, text: str) -> None:
+def test_tam_invalid_options_raise(channels: int, options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         TAM(channels, **options)
 
 
-def test_tam_refuses_another_number_of_frames() -> None:
-    with pytest.raises(ValueError, match='features of 8 frames do not fit frames_per_snippet=4'):
+def test_tam_wrong_number_of_frames_raises() -> None:
+    with pytest.raises(ValueError, match='8 .*frames_per_snippet=4'):
         make_tam()(torch.randn(1, 8, 8, 2, 2))

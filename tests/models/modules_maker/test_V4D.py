@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.models.modules_maker.V4D import V4D
-from dsanet.models.summary import count_macs, summarize
+from dsanet.models.summary import count_macs
 
 
 def slow_v4d(module: V4D, x: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
@@ -25,7 +25,7 @@ def slow_v4d(module: V4D, x: Tensor, kernel_size: tuple[int, ...]) -> Tensor:
 
 
 def make_v4d(channels: int = 4, **options: object) -> V4D:
-    """A module whose weights are not zero any more."""
+    """A module with random weights instead of zeros."""
     module = V4D(channels, **{'num_snippets': 3, **options})
     nn.init.normal_(module.conv.weight)
     return module
@@ -51,7 +51,7 @@ def test_v4d_by_hand() -> None:
     torch.testing.assert_close(module(x).flatten(), torch.tensor([1 + 2.3, 10 + 23.5, 100 + 35.0]))
 
 
-def test_v4d_starts_as_the_identity_and_can_leave_it() -> None:
+def test_v4d_starts_as_identity_with_gradient() -> None:
     module = V4D(4)
     x = torch.randn(8, 4, 2, 3, 3)
     y = module(x)
@@ -61,7 +61,7 @@ def test_v4d_starts_as_the_identity_and_can_leave_it() -> None:
 
 
 @torch.no_grad()
-def test_v4d_mixes_the_neighbors_of_one_view_only() -> None:
+def test_v4d_mixes_neighbors_within_a_view() -> None:
     module = make_v4d(num_snippets=4)
     x = torch.randn(8, 4, 2, 3, 3)
     changed = x.clone()
@@ -70,22 +70,15 @@ def test_v4d_mixes_the_neighbors_of_one_view_only() -> None:
     assert different.tolist() == [False, False, True, True, False, False, False, False]
 
 
-@torch.no_grad()
-def test_v4d_sees_the_order_of_snippets() -> None:
-    module = make_v4d(num_snippets=4)
-    x = torch.randn(4, 4, 2, 3, 3)
-    assert not torch.allclose(module(x.flip(0)).mean(0), module(x).mean(0), atol=1e-4)
-
-
 @pytest.mark.parametrize('kernel_size', [(3, 3, 1, 1), (3, 1, 3, 1)])
-def test_v4d_gradients_are_right_in_float64(kernel_size: tuple[int, ...]) -> None:
+def test_v4d_gradients_are_correct(kernel_size: tuple[int, ...]) -> None:
     module = make_v4d(2, num_snippets=2, kernel_size=kernel_size).double()
     x = torch.randn(4, 2, 2, 2, 1, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(module, (x,))
 
 
 @torch.no_grad()
-def test_v4d_gives_the_same_values_for_channels_last_input() -> None:
+def test_v4d_works_with_channels_last() -> None:
     module = make_v4d()
     x = torch.randn(6, 4, 2, 3, 3)
     last = x.contiguous(memory_format=torch.channels_last_3d)
@@ -95,9 +88,7 @@ def test_v4d_gives_the_same_values_for_channels_last_input() -> None:
 @pytest.mark.parametrize(
     ('channels', 'kernel_size'), [(8, (3, 3, 1, 1)), (8, (3, 1, 1, 1)), (4, (3, 3, 3, 3)), (4, (5, 3, 1, 1))]
 )
-def test_v4d_has_the_parameters_of_a_4d_convolution_and_its_products(
-    channels: int, kernel_size: tuple[int, ...]
-) -> None:
+def test_v4d_costs_of_a_4d_convolution(channels: int, kernel_size: tuple[int, ...]) -> None:
     module = V4D(channels, kernel_size=kernel_size)
     size = kernel_size[0] * kernel_size[1] * kernel_size[2] * kernel_size[3]
     assert sum(p.numel() for p in module.parameters()) == channels * channels * size
@@ -105,49 +96,20 @@ def test_v4d_has_the_parameters_of_a_4d_convolution_and_its_products(
     assert macs == channels * channels * size * 8 * 2 * 5 * 6
 
 
-def costs(depth: int, blocks: tuple | None, frames: int) -> tuple[int, float]:
-    """Parameters and GMACs of an I3D with V4D behind some blocks, for a view of 4 snippets."""
-    model = {
-        'type': 'Recognizer3D',
-        'backbone': {'type': 'ResNet_I3D', 'depth': depth},
-        'cls_head': {'type': 'I3DClsHead', 'num_classes': 10, 'in_channels': 512 if depth == 18 else 2048},
-    }
-    if blocks is not None:
-        model['module_cfg'] = {'type': 'V4D', 'place': 'after_block', 'blocks': blocks}
-    summary = summarize(model, (4, frames, 224, 224))
-    return summary['params'], summary['gmacs']
-
-
-@pytest.mark.parametrize(
-    ('depth', 'blocks', 'frames', 'params', 'gmacs'),
-    [
-        (18, (0, (0, 1), (0, 1), 0), 4, 737_280, '3.70'),
-        (50, (0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0), 4, 33_030_144, '147.98'),
-        (50, (0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0), 8, 33_030_144, '295.95'),
-    ],
-)
-def test_v4d_costs_what_dsa_is_compared_with(depth: int, blocks: tuple, frames: int, params: int, gmacs: str) -> None:
-    """The differences that the V4D paper's table gives for R18, and for R50 those that follow from its text."""
-    plain_params, plain_gmacs = costs(depth, None, frames)
-    all_params, all_gmacs = costs(depth, blocks, frames)
-    assert all_params - plain_params == params
-    assert f'{all_gmacs - plain_gmacs:.2f}' == gmacs
-
-
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'num_snippets': 0}, 'num_snippets=0 must be at least 1'),
-        ({'kernel_size': (3, 3, 1)}, r'kernel_size=\(3, 3, 1\) must be four odd numbers'),
-        ({'kernel_size': (3, 2, 1, 1)}, r'kernel_size=\(3, 2, 1, 1\) must be four odd numbers'),
-        ({'kernel_size': (3, 3, 1, -1)}, r'kernel_size=\(3, 3, 1, -1\) must be four odd numbers'),
+        ({'num_snippets': 0}, 'num_snippets=0'),
+        ({'kernel_size': (3, 3, 1)}, r'kernel_size=\(3, 3, 1\)'),
+        ({'kernel_size': (3, 2, 1, 1)}, r'kernel_size=\(3, 2, 1, 1\)'),
+        ({'kernel_size': (3, 3, 1, -1)}, r'kernel_size=\(3, 3, 1, -1\)'),
     ],
 )
-def test_v4d_refuses_wrong_options(options: dict, text: str) -> None:
+def test_v4d_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         V4D(4, **options)
 
 
-def test_v4d_refuses_snippets_that_do_not_fill_views() -> None:
-    with pytest.raises(ValueError, match='6 snippets cannot be cut in views of num_snippets=4'):
+def test_v4d_incomplete_view_raises() -> None:
+    with pytest.raises(ValueError, match='6 .*num_snippets=4'):
         V4D(4)(torch.randn(6, 4, 1, 1, 1))

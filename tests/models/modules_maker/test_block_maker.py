@@ -1,14 +1,14 @@
 import copy
 import logging
+import re
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dsanet.config.registry import MODELS, build
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
-from dsanet.models.modules_maker.block_maker import expand_flags, insert_modules, probe_channels, without_numbers
+from dsanet.models.modules_maker.block_maker import expand_flags, insert_modules, probe_channels, to_meta
 from dsanet.models.modules_maker.DSA import DSA
 
 
@@ -26,7 +26,7 @@ BASIC_PLACES = ['before_block', 'before_conv1', 'before_conv2', 'before_add', 'a
 
 
 def slow_block(block: nn.Module, place: str, x: torch.Tensor) -> torch.Tensor:
-    """A residual block with DSA at one place, written out: an independent statement of where the places are."""
+    """A residual block with DSA at one place, written out."""
     dsa = block.dsa
     x = dsa(x) if place == 'before_block' else x
     branch = dsa(x) if place == 'before_conv1' else x
@@ -45,7 +45,7 @@ def slow_block(block: nn.Module, place: str, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(('depth', 'place'), [(50, p) for p in BOTTLENECK_PLACES] + [(18, p) for p in BASIC_PLACES])
 @pytest.mark.parametrize('index', [0, 1])  # with and without weights in the shortcut
 @torch.no_grad()
-def test_each_place_is_where_the_paper_puts_it(depth: int, place: str, index: int) -> None:
+def test_block_with_insertion_equals_slow_block(depth: int, place: str, index: int) -> None:
     backbone = tiny(depth)
     flags = [int(j == index) for j in range(len(backbone.stages[1]))]
     insert_modules(backbone, dsa_cfg(place=place, blocks=(0, flags, 0, 0)))
@@ -56,19 +56,19 @@ def test_each_place_is_where_the_paper_puts_it(depth: int, place: str, index: in
 
 
 @pytest.mark.parametrize(('place', 'residual'), [('before_conv2', False), ('after_block', True)])
-def test_the_input_is_added_behind_a_whole_block_only(place: str, residual: bool) -> None:
+def test_residual_is_set_after_a_block_only(place: str, residual: bool) -> None:
     backbone = tiny()
     insert_modules(backbone, dsa_cfg(place=place))
     assert backbone.layer2[0].dsa.residual is residual
 
 
-def test_residual_of_the_config_wins_over_the_place() -> None:
+def test_residual_of_the_config_has_priority() -> None:
     backbone = tiny()
     insert_modules(backbone, dsa_cfg(place='after_block', residual=False))
     assert backbone.layer2[0].dsa.residual is False
 
 
-def test_insertion_adds_keys_and_changes_none() -> None:
+def test_insertion_keeps_existing_keys() -> None:
     plain = set(tiny().state_dict())
     backbone = tiny()
     insert_modules(backbone, dsa_cfg())
@@ -88,7 +88,7 @@ def test_insertion_adds_keys_and_changes_none() -> None:
     }
 
 
-def test_paper_pattern_reaches_five_blocks_of_resnet50() -> None:
+def test_paper_pattern_selects_five_blocks_of_resnet50() -> None:
     with torch.device('meta'):
         backbone = ResNet_I3D(50)
         insert_modules(backbone, dsa_cfg(num_snippets=4, blocks=(0, (0, 1, 0, 1), [0, 1, 0, 1, 0, 1], 0)))
@@ -96,7 +96,7 @@ def test_paper_pattern_reaches_five_blocks_of_resnet50() -> None:
     assert found == ['layer2.1.dsa', 'layer2.3.dsa', 'layer3.1.dsa', 'layer3.3.dsa', 'layer3.5.dsa']
 
 
-def test_several_modules_go_in_together() -> None:
+def test_several_modules_in_one_block() -> None:
     backbone = tiny()
     insert_modules(backbone, [dsa_cfg(place='before_conv1'), dsa_cfg(place='before_add', channel_ratio=1.0)])
     block = backbone.layer2[0]
@@ -104,36 +104,10 @@ def test_several_modules_go_in_together() -> None:
     assert block.inserted == {'before_conv1': ['dsa'], 'before_add': ['dsa_2']}
 
 
-def test_insertion_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_insertion_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, 'dsanet'):
         insert_modules(tiny(18), dsa_cfg(blocks=(0, (0, 1), 1, 0)))
-    assert caplog.messages == ['DSA inserted before_conv2 of 3 blocks: layer2.1, layer3.0, layer3.1']
-
-
-def test_inserted_modules_take_part_in_activation_checkpointing() -> None:
-    gradients = []
-    for checkpointing in (False, True):
-        torch.manual_seed(0)
-        backbone = ResNet_I3D(10, base_channels=4, activation_checkpointing=checkpointing)
-        insert_modules(backbone, dsa_cfg())
-        backbone(torch.randn(CLIP)).sum().backward()
-        gradients.append(backbone.layer2[0].dsa.generate[0].weight.grad)
-        statistics = backbone.layer2[0].dsa.generate[1].num_batches_tracked
-        assert statistics == 1
-    assert torch.equal(*gradients)
-
-
-def test_building_does_not_change_the_config() -> None:
-    cfg = {
-        'type': 'Recognizer3D',
-        'backbone': {'type': 'ResNet_I3D', 'depth': 10, 'base_channels': 4},
-        'cls_head': {'type': 'I3DClsHead', 'num_classes': 3, 'in_channels': 32},
-        'module_cfg': dsa_cfg(),
-    }
-    before = repr(cfg)
-    build(cfg, MODELS)
-    build(cfg, MODELS)
-    assert repr(cfg) == before
+    assert re.search(r'DSA .*before_conv2 .*3 .*layer2\.1, layer3\.0, layer3\.1$', caplog.messages[0])
 
 
 @pytest.mark.parametrize(
@@ -142,36 +116,36 @@ def test_building_does_not_change_the_config() -> None:
         (
             {'place': 'before_conv3'},
             ValueError,
-            "place='before_conv3' is no place of BasicBlock3d.* before_conv1, before_conv2, before_add, after_block",
+            "place='before_conv3' .*BasicBlock3d.* before_conv1, before_conv2, before_add, after_block",
         ),
-        ({'place': 'before_con2'}, ValueError, "Did you mean 'before_conv2'"),
-        ({'after': 'layer2'}, ValueError, 'module_cfg.blocks and module_cfg.after are two ways to say where; give one'),
-        ({'blocks': (0, 0, 0, 0)}, ValueError, 'selects no block'),
-        ({'blocks': (0, 1, 0)}, ValueError, 'must have 4 entries'),
-        ({'blocks': (0, (1, 0), 0, 0)}, ValueError, r'blocks\[1\]=\(1, 0\) must be 0, 1 or 1 of them'),
-        ({'blocks': (0, 2, 0, 0)}, ValueError, r'blocks\[1\]=2 must be 0, 1'),
-        ({'kernel': 3}, KeyError, "module_cfg.kernel is not an argument of DSA. Did you mean 'kernel_size'"),
-        ({'in_channels': 3}, KeyError, 'module_cfg.in_channels is not an argument of DSA'),
-        ({'type': 'DAS'}, KeyError, "module_cfg.type='DAS' is not .* Did you mean 'DSA'"),
-        ({'kernel_size': 2}, ValueError, r'module_cfg \(DSA\): kernel_size=2 must be an odd'),
+        ({'place': 'before_con2'}, ValueError, "place='before_con2' .*before_conv2"),
+        ({'after': 'layer2'}, ValueError, 'module_cfg.blocks .*module_cfg.after'),
+        ({'blocks': (0, 0, 0, 0)}, ValueError, r'blocks=\(0, 0, 0, 0\)'),
+        ({'blocks': (0, 1, 0)}, ValueError, r'blocks=\(0, 1, 0\) .*4'),
+        ({'blocks': (0, (1, 0), 0, 0)}, ValueError, r'blocks\[1\]=\(1, 0\)'),
+        ({'blocks': (0, 2, 0, 0)}, ValueError, r'blocks\[1\]=2'),
+        ({'kernel': 3}, KeyError, 'module_cfg.kernel .*DSA.*kernel_size'),
+        ({'in_channels': 3}, KeyError, 'module_cfg.in_channels .*DSA'),
+        ({'type': 'DAS'}, KeyError, "module_cfg.type='DAS' .*DSA"),
+        ({'kernel_size': 2}, ValueError, r'module_cfg \(DSA\): kernel_size=2 '),
     ],
 )
-def test_wrong_insertions_are_refused_with_text(options: dict, error: type[Exception], text: str) -> None:
+def test_invalid_module_cfg_raises(options: dict, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         insert_modules(tiny(), dsa_cfg(**options))
 
 
-def test_blocks_must_be_given() -> None:
-    with pytest.raises(KeyError, match='module_cfg.blocks is missing'):
+def test_missing_blocks_raise() -> None:
+    with pytest.raises(KeyError, match='module_cfg.blocks'):
         insert_modules(tiny(), {'type': 'DSA'})
 
 
-def test_expand_flags_spreads_a_number_over_its_stage() -> None:
+def test_expand_flags_repeats_a_number() -> None:
     assert expand_flags((0, 1, [1, 0, 1]), (1, 2, 3), 'x') == [[False], [True, True], [True, False, True]]
 
 
 class Scale(nn.Module):
-    """Doubles, adds one; so that the order of several is seen."""
+    """A module whose order among others matters."""
 
     def __init__(self, factor: float, offset: float) -> None:
         super().__init__()
@@ -181,20 +155,20 @@ class Scale(nn.Module):
         return self.factor * x + self.offset
 
 
-def test_modules_of_one_place_run_in_order() -> None:
+def test_modules_at_one_place_run_in_order() -> None:
     block = tiny().layer2[0]
     assert block.insert('before_conv2', Scale(2, 0)) == 'scale'
     assert block.insert('before_conv2', Scale(1, 5)) == 'scale_2'
     assert block.insert('before_add', Scale(3, 0)) == 'scale_3'
     x = torch.randn(2, 8, 1, 2, 2)
-    torch.testing.assert_close(block.at('before_conv2', x), 2 * x + 5)
-    torch.testing.assert_close(block.at('before_add', x), 3 * x)
-    assert block.at('after_block', x) is x
+    torch.testing.assert_close(block.apply_inserted('before_conv2', x), 2 * x + 5)
+    torch.testing.assert_close(block.apply_inserted('before_add', x), 3 * x)
+    assert block.apply_inserted('after_block', x) is x
 
 
 @torch.no_grad()
-def test_modules_of_several_kinds_go_into_one_network() -> None:
-    """TSM's shift, MVF, TAM, a non-local block, DSA and V4D at once, each where its paper has it."""
+def test_different_modules_work_in_one_network() -> None:
+    """TSM's shift, MVF, TAM, a non-local block, DSA and V4D, each at the place of its paper."""
     backbone = ResNet_I3D(10, base_channels=8)
     everywhere = (1, 1, 1, 1)
     insert_modules(
@@ -221,8 +195,8 @@ def test_modules_of_several_kinds_go_into_one_network() -> None:
     assert {'v4d_after_layer2.conv.weight', 'v4d_after_layer3.conv.weight'} <= added
 
 
-def lively(backbone: nn.Module) -> nn.Module:
-    """Eval mode, with statistics and weights that leave no module without effect."""
+def randomize(backbone: nn.Module) -> nn.Module:
+    """Switch to eval mode with random statistics, so that every module has an effect."""
     for module in backbone.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(std=0.1)
@@ -230,11 +204,11 @@ def lively(backbone: nn.Module) -> nn.Module:
     return backbone.eval()
 
 
-def slow_forward(backbone: ResNet_I3D, behind: dict[str, list[nn.Module]], x: Tensor) -> Tensor:
-    """The network written out, with modules behind its parts."""
+def slow_forward(backbone: ResNet_I3D, after: dict[str, list[nn.Module]], x: Tensor) -> Tensor:
+    """The network written out, with modules after its parts."""
 
     def then(name: str, y: Tensor) -> Tensor:
-        for module in behind.get(name, []):
+        for module in after.get(name, []):
             y = module(y)
         return y
 
@@ -250,20 +224,20 @@ def slow_forward(backbone: ResNet_I3D, behind: dict[str, list[nn.Module]], x: Te
 
 @pytest.mark.parametrize('names', ['layer2', 'layer2.0', 'conv1', 'maxpool', ['layer1', 'layer3.1']])
 @torch.no_grad()
-def test_after_puts_the_module_behind_the_submodule(names: str | list[str]) -> None:
+def test_after_runs_module_on_submodule_output(names: str | list[str]) -> None:
     backbone = ResNet_I3D(18, base_channels=4)
     insert_modules(backbone, {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0, 'after': names})
-    lively(backbone)
+    randomize(backbone)
     listed = [names] if isinstance(names, str) else names
-    behind = {name: [getattr(backbone, f'dsa_after_{name.replace(".", "_")}')] for name in listed}
+    after = {name: [getattr(backbone, f'dsa_after_{name.replace(".", "_")}')] for name in listed}
     x = torch.randn(CLIP)
-    assert all(module.residual for modules in behind.values() for module in modules)
-    torch.testing.assert_close(backbone(x), slow_forward(backbone, behind, x))
+    assert all(module.residual for modules in after.values() for module in modules)
+    torch.testing.assert_close(backbone(x), slow_forward(backbone, after, x))
     assert not torch.allclose(backbone(x), slow_forward(backbone, {}, x), rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
-def test_several_modules_behind_one_submodule_run_in_order() -> None:
+def test_modules_after_one_submodule_run_in_order() -> None:
     backbone = tiny()
     insert_modules(
         backbone,
@@ -272,7 +246,7 @@ def test_several_modules_behind_one_submodule_run_in_order() -> None:
             {'type': 'TAM', 'frames_per_snippet': 2, 'after': 'layer2'},
         ],
     )
-    lively(backbone)
+    randomize(backbone)
     dsa, tam = backbone.dsa_after_layer2, backbone.tam_after_layer2
     assert dsa.residual is False
     x = torch.randn(CLIP)
@@ -281,10 +255,10 @@ def test_several_modules_behind_one_submodule_run_in_order() -> None:
 
 
 @torch.no_grad()
-def test_after_in_a_network_of_torchvision() -> None:
+def test_after_works_in_torchvision_networks() -> None:
     backbone = TorchvisionVideo('r3d_18')
     insert_modules(backbone, {'type': 'DSA', 'num_snippets': 2, 'after': ('net.layer2', 'net.layer3.0')})
-    lively(backbone)
+    randomize(backbone)
     assert backbone.dsa_after_net_layer2.channels == 128 // 8
     assert backbone.dsa_after_net_layer3_0.channels == 256 // 8
     net, x = backbone.net, torch.randn(CLIP)
@@ -297,12 +271,12 @@ def test_after_in_a_network_of_torchvision() -> None:
 
 
 @torch.no_grad()
-def test_after_turns_channels_last_features_round() -> None:
+def test_after_handles_channels_last_features() -> None:
     backbone = TorchvisionVideo('swin3d_t')
     insert_modules(
         backbone, {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0, 'after': ('net.features.2', 'net.avgpool')}
     )
-    lively(backbone)
+    randomize(backbone)
     net, x = backbone.net, torch.randn(2, 3, 2, 32, 32)
     first, last = backbone.dsa_after_net_features_2, backbone.dsa_after_net_avgpool
     assert (first.channels, last.channels) == (192, 768)
@@ -316,8 +290,8 @@ def test_after_turns_channels_last_features_round() -> None:
 
 
 @torch.no_grad()
-def test_a_copy_uses_the_modules_of_the_copy() -> None:
-    """As for an average of weights, which changes the copy and must be seen there, and nowhere else."""
+def test_deepcopy_uses_its_own_inserted_modules() -> None:
+    """Averaged weights (EMA) are such a copy."""
     backbone = tiny()
     insert_modules(backbone, {'type': 'V4D', 'num_snippets': 2, 'after': 'layer2'})
     x = torch.randn(CLIP)
@@ -331,7 +305,7 @@ def test_a_copy_uses_the_modules_of_the_copy() -> None:
     assert torch.equal(copied(x), backbone(x))
 
 
-def test_after_adds_keys_and_changes_none() -> None:
+def test_after_keeps_existing_keys() -> None:
     plain, backbone = set(tiny().state_dict()), tiny()
     insert_modules(backbone, {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, 'after': 'layer2.0'})
     added = set(backbone.state_dict()) - plain
@@ -340,18 +314,18 @@ def test_after_adds_keys_and_changes_none() -> None:
     assert 'dsa_after_layer2_0.generate.0.weight' in added
 
 
-def test_insertion_after_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_insertion_after_submodules_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, 'dsanet'):
         insert_modules(tiny(), {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, 'after': ['layer1', 'layer2']})
-    assert caplog.messages == ['DSA inserted after layer1, layer2']
+    assert re.search('DSA .*layer1, layer2$', caplog.messages[0])
 
 
-def test_copy_without_numbers_leaves_the_backbone_as_it_is() -> None:
-    """Modules behind submodules are copied with it: the hook runs the copy's."""
+def test_to_meta_does_not_change_the_backbone() -> None:
+    """The copy includes modules inserted after submodules."""
     backbone = tiny().train()
     insert_modules(backbone, {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5, 'after': 'layer2'})
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    copied = without_numbers(backbone)
+    copied = to_meta(backbone)
     assert {tensor.device.type for tensor in copied.state_dict().values()} == {'meta'}
     assert copied(torch.zeros(CLIP, device='meta')).shape == backbone.eval()(torch.zeros(CLIP)).shape
     backbone.train()
@@ -360,7 +334,7 @@ def test_copy_without_numbers_leaves_the_backbone_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
-def test_probing_finds_channels_and_leaves_the_network_alone() -> None:
+def test_probe_channels_does_not_change_the_backbone() -> None:
     backbone = tiny(50).train()
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     assert probe_channels(backbone, ['conv1', 'layer1', 'layer2.0.conv1', 'layer4']) == {
@@ -375,7 +349,7 @@ def test_probing_finds_channels_and_leaves_the_network_alone() -> None:
 
 
 @pytest.mark.parametrize('module_cfg', [None, []])
-def test_nothing_to_insert_changes_nothing(module_cfg: list | None) -> None:
+def test_empty_module_cfg_changes_nothing(module_cfg: list | None) -> None:
     backbone = tiny()
     before = set(dict(backbone.named_modules()))
     insert_modules(backbone, module_cfg)
@@ -388,64 +362,61 @@ AFTER = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0}
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'after': 'layer22'}, "module_cfg.after='layer22' is no submodule of the backbone. Did you mean 'layer2'"),
-        ({'after': ['layer1', 'layr2']}, "module_cfg.after='layr2' is no submodule .* Did you mean 'layer2'"),
-        ({'after': ''}, "module_cfg.after='' is no submodule of the backbone"),
-        ({'after': []}, 'module_cfg.after names no submodule; leave module_cfg out instead'),
-        ({'after': ['layer2', 'layer2']}, "module_cfg.after: DSA stands behind 'layer2' already"),
-        ({'after': 'layer2', 'place': 'before_conv2'}, 'module_cfg.place and module_cfg.after are two ways'),
-        (
-            {'after': 'layer2', 'blocks': (0, 1, 0, 0)},
-            'If a base .* the other, _delete_=True in module_cfg',
-        ),
-        ({'after': 'layer2', 'kernel_size': 2}, r'module_cfg \(DSA\): kernel_size=2 must be an odd'),
+        ({'after': 'layer22'}, "module_cfg.after='layer22' .*'layer2'"),
+        ({'after': ['layer1', 'layr2']}, "module_cfg.after='layr2' .*'layer2'"),
+        ({'after': ''}, "module_cfg.after=''"),
+        ({'after': []}, 'module_cfg.after'),
+        ({'after': ['layer2', 'layer2']}, "module_cfg.after.*DSA.*'layer2'"),
+        ({'after': 'layer2', 'place': 'before_conv2'}, 'module_cfg.place .*module_cfg.after'),
+        ({'after': 'layer2', 'blocks': (0, 1, 0, 0)}, '_delete_=True'),
+        ({'after': 'layer2', 'kernel_size': 2}, r'module_cfg \(DSA\): kernel_size=2 '),
     ],
 )
-def test_wrong_insertions_behind_submodules_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_after_raises(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         insert_modules(tiny(), {**AFTER, **options})
 
 
-def test_the_same_module_twice_behind_a_submodule_is_refused() -> None:
-    with pytest.raises(ValueError, match="DSA stands behind 'layer2' already"):
+def test_same_module_twice_after_a_submodule_raises() -> None:
+    with pytest.raises(ValueError, match="DSA.*'layer2'"):
         insert_modules(tiny(), [{**AFTER, 'after': 'layer2'}, {**AFTER, 'after': 'layer2'}])
 
 
 @pytest.mark.parametrize(
     ('after', 'found'), [('net.blocks.0', 'tuple'), ('net.norm', r'\(1, \d+, 768\)'), ('net', r'\(1, 768\)')]
 )
-def test_submodules_without_features_in_time_and_space_are_refused(after: str, found: str) -> None:
+def test_after_a_submodule_without_5d_output_raises(after: str, found: str) -> None:
     with torch.device('meta'):
         backbone = TorchvisionVideo('mvit_v2_s')
-    text = rf"module_cfg.after='{after}' yields {found}, not features \(B, C, T, H, W\)"
+    text = rf"module_cfg.after='{after}' .*{found}.*\(B, C, T, H, W\)"
     with pytest.raises(ValueError, match=text):
         insert_modules(backbone, {**AFTER, 'after': after})
 
 
-def test_blocks_need_a_network_with_places() -> None:
+def test_blocks_of_torchvision_network_raise() -> None:
     with torch.device('meta'):
         backbone = TorchvisionVideo('r3d_18')
-    with pytest.raises(ValueError, match='TorchvisionVideo has no residual blocks with places; say with module_cfg.af'):
+    with pytest.raises(ValueError, match='TorchvisionVideo.*module_cfg.after'):
         insert_modules(backbone, dsa_cfg())
 
 
 @pytest.mark.parametrize(
     ('cfg', 'text'),
     [
-        ({'place': ['before_conv2']}, r"module_cfg.place=\['before_conv2'\] must be the name of a place"),
-        ({'blocks': 1}, 'module_cfg.blocks=1 must have one entry a stage'),
-        ({'blocks': (0, 1.0, 1, 0)}, r'module_cfg.blocks=\(0, 1.0, 1, 0\) must have one entry a stage'),
-        ({'after': 3}, 'module_cfg.after=3 must be the name of a submodule, or several'),
-        ({'after': None}, 'module_cfg.after=None must be the name'),
-        ({'type': 'FocalLoss'}, "module_cfg.type='FocalLoss' is not a module"),
-        ({'type': 'I3DClsHead', 'num_classes': 2}, "type='I3DClsHead' is not a module"),
+        ({'place': ['before_conv2']}, r"module_cfg.place=\['before_conv2'\]"),
+        ({'blocks': 1}, 'module_cfg.blocks=1'),
+        ({'blocks': (0, 1.0, 1, 0)}, r'module_cfg.blocks=\(0, 1.0, 1, 0\)'),
+        ({'after': 3}, 'module_cfg.after=3'),
+        ({'after': None}, 'module_cfg.after=None'),
+        ({'type': 'FocalLoss'}, "module_cfg.type='FocalLoss' .*DSA"),
+        ({'type': 'I3DClsHead', 'num_classes': 2}, "module_cfg.type='I3DClsHead' .*DSA"),
     ],
 )
-def test_values_of_a_wrong_kind_are_refused_by_their_key(cfg: dict, text: str) -> None:
+def test_wrong_types_in_module_cfg_raise(cfg: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         insert_modules(tiny(), {'type': 'DSA', 'num_snippets': 2, **cfg})
 
 
-def test_a_submodule_that_runs_twice_is_no_place() -> None:
-    with pytest.raises(ValueError, match="module_cfg.after='layer2.0.relu' runs 2 times in one forward pass"):
+def test_after_a_submodule_that_runs_twice_raises() -> None:
+    with pytest.raises(ValueError, match="module_cfg.after='layer2.0.relu' .*2 "):
         insert_modules(tiny(), {'type': 'DSA', 'num_snippets': 2, 'after': 'layer2.0.relu'})

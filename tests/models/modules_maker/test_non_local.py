@@ -52,7 +52,7 @@ def slow_non_local(module: NonLocal3d, x: Tensor) -> Tensor:
 
 
 def make_non_local(channels: int = 6, **options: object) -> NonLocal3d:
-    """A module in eval mode with lively statistics and weights, none of them zero."""
+    """A module in eval mode with random statistics and weights."""
     module = NonLocal3d(channels, **options).eval()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -73,7 +73,7 @@ def test_non_local_equals_slow_loop(mode: str, sub_sample: bool) -> None:
 
 @pytest.mark.parametrize(('reduction', 'width'), [(1, 6), (2, 3), (4, 1), (6, 1)])
 @torch.no_grad()
-def test_non_local_reduction_narrows_the_inside(reduction: int, width: int) -> None:
+def test_non_local_reduction_sets_the_inner_width(reduction: int, width: int) -> None:
     module = make_non_local(reduction=reduction)
     assert module.theta.conv.weight.shape == (width, 6, 1, 1, 1)
     x = torch.randn(1, 6, 2, 2, 2)
@@ -82,32 +82,14 @@ def test_non_local_reduction_narrows_the_inside(reduction: int, width: int) -> N
 
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('mode', MODES)
-def test_non_local_starts_as_the_identity(mode: str, training: bool) -> None:
+def test_non_local_starts_as_identity(mode: str, training: bool) -> None:
     x = torch.randn(2, 6, 2, 4, 4)
     assert torch.equal(NonLocal3d(6, mode=mode).train(training)(x), x)
 
 
-@torch.no_grad()
-def test_non_local_does_not_mix_snippets() -> None:
-    module = make_non_local()
-    x = torch.randn(4, 6, 2, 4, 4)
-    changed = x.clone()
-    changed[2:] = torch.randn(2, 6, 2, 4, 4)
-    torch.testing.assert_close(module(x)[:2], module(changed)[:2])
-
-
-@torch.no_grad()
-def test_non_local_connects_the_first_frame_with_the_last() -> None:
-    module = make_non_local()
-    x = torch.randn(1, 6, 4, 4, 4)
-    changed = x.clone()
-    changed[:, :, 3, 2, 2] += 3
-    assert (module(x)[:, :, 0, 0, 0] - module(changed)[:, :, 0, 0, 0]).abs().max() > 1e-4
-
-
 @pytest.mark.parametrize('sub_sample', [True, False])
 @pytest.mark.parametrize('mode', MODES)
-def test_non_local_gradients_are_right_in_float64(mode: str, sub_sample: bool) -> None:
+def test_non_local_gradients_are_correct(mode: str, sub_sample: bool) -> None:
     module = make_non_local(4, mode=mode, sub_sample=sub_sample).double()
     x = torch.randn(1, 4, 1, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(module, (x,))
@@ -115,7 +97,7 @@ def test_non_local_gradients_are_right_in_float64(mode: str, sub_sample: bool) -
 
 @torch.no_grad()
 @pytest.mark.parametrize('mode', MODES)
-def test_non_local_gives_the_same_values_for_channels_last_input(mode: str) -> None:
+def test_non_local_works_with_channels_last(mode: str) -> None:
     module = make_non_local(mode=mode)
     x = torch.randn(2, 6, 2, 4, 4)
     last = x.contiguous(memory_format=torch.channels_last_3d)
@@ -131,8 +113,8 @@ def test_non_local_parameters_by_hand(mode: str, projections: int, extra: int) -
     assert sum(p.numel() for p in module.parameters()) == projections * (64 * 32 + 32) + 32 * 64 + 2 * 64 + extra
 
 
-def test_non_local_sub_sampling_quarters_the_products_between_positions() -> None:
-    """Per snippet four 1x1x1 convolutions, and two products between all positions and those looked at."""
+def test_non_local_sub_sampling_quarters_the_cost() -> None:
+    """Per snippet: four 1x1x1 convolutions and two products between all positions and the sampled ones."""
     positions = 4 * 6 * 6
     for sub_sample, seen in ((False, positions), (True, positions // 4)):
         module = NonLocal3d(64, sub_sample=sub_sample).to('meta').eval()
@@ -143,11 +125,11 @@ def test_non_local_sub_sampling_quarters_the_products_between_positions() -> Non
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'mode': 'gauss'}, "mode='gauss' must be one of embedded_gaussian, dot_product, gaussian, concatenation"),
-        ({'reduction': 0}, 'reduction=0 must lie in 1 to in_channels=6'),
-        ({'reduction': 7}, 'reduction=7 must lie in 1 to in_channels=6'),
+        ({'mode': 'gauss'}, "mode='gauss' .*embedded_gaussian, dot_product, gaussian, concatenation"),
+        ({'reduction': 0}, 'reduction=0 .*in_channels=6'),
+        ({'reduction': 7}, 'reduction=7 .*in_channels=6'),
     ],
 )
-def test_non_local_refuses_wrong_options(options: dict, text: str) -> None:
+def test_non_local_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         NonLocal3d(6, **options)

@@ -22,7 +22,7 @@ def make_model(module_cfg: dict | None = DSA, **options: object) -> Recognizer3D
     torch.manual_seed(0)
     backbone = ResNet_I3D(10, base_channels=8)
     model = Recognizer3D(backbone, I3DClsHead(5, 64, dropout=0.0, init_std=1.0), module_cfg, **options)
-    for module in model.modules():  # lively statistics, so that eval mode is no trivial case
+    for module in model.modules():  # random statistics, so that no norm is the identity
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
@@ -35,7 +35,7 @@ def frames(*shape: int) -> Tensor:
 
 
 @torch.no_grad()
-def test_views_and_videos_do_not_influence_each_other() -> None:
+def test_views_and_videos_are_independent() -> None:
     model = make_model()
     x = frames(2, 3, 4, 2, 32, 32)
     batch = model(x)
@@ -46,7 +46,7 @@ def test_views_and_videos_do_not_influence_each_other() -> None:
 
 
 @torch.no_grad()
-def test_prob_averages_probabilities_and_score_averages_scores() -> None:
+def test_average_views_prob_and_score() -> None:
     x = frames(2, 3, 4, 2, 32, 32)
     model = make_model()
     views = torch.stack([model(x[:, v : v + 1]) for v in range(3)])  # (V, N, K)
@@ -57,7 +57,7 @@ def test_prob_averages_probabilities_and_score_averages_scores() -> None:
 
 
 class _Counting(nn.Module):
-    """Stands for a backbone and writes down how many snippets it is given at once."""
+    """Wraps a backbone and records the number of snippets of each call."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Counting(nn.Module):
 
 @pytest.mark.parametrize('limit', [1, 4, 5, 6, 100])
 @torch.no_grad()
-def test_max_views_per_forward_bounds_the_pass_and_changes_no_score(limit: int) -> None:
+def test_max_views_per_forward_changes_no_score(limit: int) -> None:
     x = frames(2, 3, 4, 2, 32, 32)
     expected = make_model()(x)
     model = make_model(max_views_per_forward=limit)
@@ -82,7 +82,7 @@ def test_max_views_per_forward_bounds_the_pass_and_changes_no_score(limit: int) 
 
 
 def peak_memory(model: nn.Module, x: Tensor) -> int:
-    """Return the largest number of bytes that a forward pass has allocated at any moment, inputs not counted."""
+    """Return the peak of the bytes that a forward pass allocates, without its inputs."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         model(x)
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == '[memory]']
@@ -91,18 +91,18 @@ def peak_memory(model: nn.Module, x: Tensor) -> int:
 
 
 @torch.no_grad()
-def test_memory_of_ten_groups_and_three_crops_does_not_grow_with_the_batch() -> None:
+def test_max_views_per_forward_bounds_the_memory() -> None:
     one, three = frames(1, 30, 4, 1, 32, 32), frames(3, 30, 4, 1, 32, 32)
     bounded, unbounded = make_model(max_views_per_forward=8), make_model()
     eight_views = peak_memory(unbounded, one[:, :8])
     assert eight_views > one[:, :8].numel() * 4  # the frames as float32, at least
     assert peak_memory(unbounded, three) > 10 * eight_views
-    for x in (one, three):  # 30 is no multiple of 8
+    for x in (one, three):  # 30 is not a multiple of 8
         assert peak_memory(bounded, x) < 1.05 * eight_views
 
 
 @torch.no_grad()
-def test_windows_of_larger_frames_go_with_few_views_at_once() -> None:
+def test_test_window_works_with_max_views_per_forward() -> None:
     x = frames(2, 2, 4, 1, 64, 96)  # features of 2 x 3 pixels
     expected = make_model(average_views='prob')
     expected.cls_head.test_window = (1, 1)
@@ -118,7 +118,7 @@ def test_windows_of_larger_frames_go_with_few_views_at_once() -> None:
 
 
 @torch.no_grad()
-def test_only_dsa_sees_the_order_of_snippets() -> None:
+def test_only_dsa_depends_on_snippet_order() -> None:
     x = frames(2, 1, 4, 2, 32, 32)
     shuffled = x[:, :, [2, 0, 3, 1]]
     control = make_model(None)
@@ -127,7 +127,7 @@ def test_only_dsa_sees_the_order_of_snippets() -> None:
     assert (model(shuffled) - model(x)).abs().max() > 1e-3
 
 
-def test_training_returns_loss_and_accuracy_of_the_mean_over_views() -> None:
+def test_losses_are_of_the_mean_scores() -> None:
     model = make_model()
     x, label = frames(3, 2, 4, 2, 32, 32), torch.tensor([0, 4, 2])
     scores = model(x)
@@ -138,7 +138,7 @@ def test_training_returns_loss_and_accuracy_of_the_mean_over_views() -> None:
     assert not losses['top1'].requires_grad
 
 
-def test_init_weights_loads_what_pretrained_names(tmp_path: Path) -> None:
+def test_init_weights_loads_the_pretrained_file(tmp_path: Path) -> None:
     source = ResNet_I3D(10, base_channels=8)
     torch.save(source.state_dict(), tmp_path / 'image.pth')
     backbone = ResNet_I3D(10, base_channels=8, pretrained=str(tmp_path / 'image.pth'))
@@ -146,27 +146,17 @@ def test_init_weights_loads_what_pretrained_names(tmp_path: Path) -> None:
     model.init_weights()
     assert torch.equal(backbone.layer3[0].conv1.weight, source.layer3[0].conv1.weight)
     backbone.pretrained = str(tmp_path / 'missing.pth')
-    text = (
-        r'model.backbone.pretrained: there is no checkpoint .*missing.pth. `bash pretrained/download_imgnet.sh DEPTH`'
-    )
-    with pytest.raises(FileNotFoundError, match=text):
+    with pytest.raises(FileNotFoundError, match=r'model\.backbone\.pretrained.*missing\.pth.*download_imgnet\.sh'):
         model.init_weights()
 
 
-def test_norm_eval_reaches_into_inserted_modules() -> None:
-    model = Recognizer3D(ResNet_I3D(10, base_channels=8, norm_eval=True), I3DClsHead(5, 64), DSA)
-    model.train()
-    assert not model.backbone.layer2[0].dsa.generate[1].training
-    assert model.backbone.layer2[0].dsa.training
-
-
-def test_frozen_stages_freeze_inserted_modules_too() -> None:
+def test_frozen_stages_freeze_inserted_modules() -> None:
     model = Recognizer3D(ResNet_I3D(10, base_channels=8, frozen_stages=2), I3DClsHead(5, 64), DSA)
     trainable = {n.split('.')[1] for n, p in model.named_parameters() if p.requires_grad and 'dsa' in n}
     assert trainable == {'layer3'}
 
 
-def test_state_dict_keys_are_a_contract() -> None:
+def test_state_dict_keys() -> None:
     keys = set(make_model().state_dict())
     for key in (
         'backbone.conv1.weight',
@@ -187,22 +177,22 @@ def test_state_dict_keys_are_a_contract() -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'average_views': 'mean'}, "average_views='mean' must be one of score, prob"),
-        ({'max_views_per_forward': 0}, 'max_views_per_forward=0 must be at least 1'),
+        ({'average_views': 'mean'}, "average_views='mean' .*score, prob"),
+        ({'max_views_per_forward': 0}, 'max_views_per_forward=0'),
     ],
 )
-def test_wrong_options_are_refused_with_text(options: dict, text: str) -> None:
+def test_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make_model(**options)
 
 
-def test_head_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match='in_channels=32 does not fit the backbone, which yields 64 channels'):
+def test_wrong_in_channels_of_head_raise() -> None:
+    with pytest.raises(ValueError, match='in_channels=32 .*64'):
         Recognizer3D(ResNet_I3D(10, base_channels=8), I3DClsHead(5, 32))
 
 
 class _Mean(Backbone):
-    """Pools each snippet and gives its three colors."""
+    """Returns the mean color of each snippet."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3, 4), keepdim=True)
@@ -214,13 +204,11 @@ class _FlatMean(_Mean):
 
 
 @pytest.mark.parametrize('channels', [None, '3', (3,)])
-def test_backbone_that_does_not_say_its_channels_is_refused_by_name(channels: object) -> None:
+def test_backbone_without_out_channels_raises(channels: object) -> None:
     backbone = _Mean()
     if channels is not None:
         backbone.out_channels = channels
-    with pytest.raises(
-        ValueError, match=r'_Mean does not say its out_channels: its __init__ must set self.out_channels'
-    ):
+    with pytest.raises(ValueError, match='_Mean.*out_channels'):
         Recognizer3D(backbone, I3DClsHead(5, 3))
 
 
@@ -229,26 +217,26 @@ def test_backbone_that_does_not_say_its_channels_is_refused_by_name(channels: ob
     [(_Mean, 4, r'\(8, 3, 1, 1, 1\)'), (_FlatMean, 3, r'\(8, 3\)')],
     ids=['number', 'shape'],
 )
-def test_features_unlike_what_the_backbone_says_are_told_with_both(cls: type[_Mean], channels: int, shape: str) -> None:
+def test_features_of_wrong_shape_raise(cls: type[_Mean], channels: int, shape: str) -> None:
     backbone = cls()
     backbone.out_channels = channels
     model = Recognizer3D(backbone, I3DClsHead(5, channels))
-    message = rf'{cls.__name__} yields features {shape}, but .* with C = out_channels = {channels} are expected'
+    message = rf'{cls.__name__} .*{shape}.*{channels}'
     with pytest.raises(ValueError, match=message):
         model(frames(2, 1, 4, 2, 8, 8))
 
 
-def test_inputs_of_another_shape_or_other_snippets_are_refused() -> None:
+def test_inputs_of_wrong_shape_raise() -> None:
     model = make_model()
-    with pytest.raises(ValueError, match=r'7 dimensions \(N, V, U, C, T, H, W\), got \(4, 3, 2, 32, 32\)'):
+    with pytest.raises(ValueError, match=r'7 .*\(4, 3, 2, 32, 32\)'):
         model(torch.zeros(4, 3, 2, 32, 32, dtype=torch.uint8))
     # 8 snippets could be divided into two views of 4, and must not be.
-    with pytest.raises(ValueError, match='num_snippets=8 snippets a view, but DSA .* has num_snippets=4'):
+    with pytest.raises(ValueError, match='num_snippets=8.*DSA.*num_snippets=4'):
         model(frames(1, 1, 8, 2, 32, 32))
 
 
 class _Swap(nn.Module):
-    """Stands for an augmentation: writes down what it is given, and hands back other frames and other labels."""
+    """An augmentation that records its arguments and returns other frames and labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,7 +247,7 @@ class _Swap(nn.Module):
         return frames.flip(0), torch.eye(num_classes)[[1, 2, 0]]
 
 
-def test_batch_augment_acts_on_normalized_frames_in_training_only() -> None:
+def test_batch_augment_runs_in_training_only() -> None:
     swap = _Swap()
     model = make_model(batch_augment=swap)
     x, label = frames(3, 2, 4, 2, 32, 32), torch.tensor([0, 4, 2])
@@ -278,7 +266,7 @@ def test_batch_augment_acts_on_normalized_frames_in_training_only() -> None:
     assert losses['top1'].item() == pytest.approx((scores.flip(0).argmax(1) == expected).float().mean().item() * 100)
 
 
-def test_mixed_videos_train_and_count_the_larger_share() -> None:
+def test_mixed_videos_train() -> None:
     model = make_model(batch_augment=MixupCutmix()).train()
     losses = model(frames(3, 1, 4, 2, 32, 32), torch.tensor([0, 4, 2]))
     losses['loss'].backward()
@@ -287,7 +275,7 @@ def test_mixed_videos_train_and_count_the_larger_share() -> None:
 
 
 class _Pooling(Backbone):
-    """A backbone that is compiled in no time: each channel's mean."""
+    """A backbone that compiles quickly: the mean of each channel."""
 
     out_channels = 3
     is_pooled = True
@@ -296,7 +284,7 @@ class _Pooling(Backbone):
         return x.mean(dim=(2, 3, 4), keepdim=True)
 
 
-def test_mixing_breaks_the_compiled_graph_in_one_place_and_changes_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+def test_compiled_model_with_mixing_has_equal_losses(caplog: pytest.LogCaptureFixture) -> None:
     model = Recognizer3D(_Pooling(), I3DClsHead(5, 3, dropout=0.0, init_std=1.0), batch_augment=MixupCutmix())
     x, label = frames(3, 1, 4, 2, 8, 8), torch.tensor([0, 4, 2])
 
@@ -313,11 +301,11 @@ def test_mixing_breaks_the_compiled_graph_in_one_place_and_changes_no_loss(caplo
 
     model.compile(backend=count)
     assert [loss(seed) for seed in range(12)] == expected
-    assert len(graphs) == 2  # what comes before the draws, and behind them
+    assert len(graphs) == 2  # before and after the random draws
     assert 'Graph break' not in caplog.text
 
 
-def test_several_labels_a_video_give_no_accuracy() -> None:
+def test_multi_hot_labels_give_no_accuracy() -> None:
     model = make_model()
     model.cls_head.criterion = BinaryCrossEntropyLoss()
     x, label = frames(2, 2, 4, 2, 32, 32), torch.tensor([[1.0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
@@ -327,19 +315,19 @@ def test_several_labels_a_video_give_no_accuracy() -> None:
     torch.testing.assert_close(losses['loss'], expected)
 
 
-def test_the_heads_number_of_snippets_is_checked_too() -> None:
+def test_num_snippets_of_the_head_is_checked() -> None:
     model = Recognizer3D(ResNet_I3D(10, base_channels=8), TRNHead(5, 64, num_snippets=4)).eval()
     assert model(frames(1, 2, 4, 2, 32, 32)).shape == (1, 5)
-    with pytest.raises(ValueError, match='num_snippets=2 snippets a view, but TRNHead in cls_head has num_snippets=4'):
+    with pytest.raises(ValueError, match='num_snippets=2.*TRNHead.*cls_head.*num_snippets=4'):
         model(frames(1, 1, 2, 2, 32, 32))
 
 
-def test_sampling_is_checked_without_a_trace() -> None:
+def test_check_clip_shape_has_no_side_effects() -> None:
     model = make_model().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
     model.check_clip_shape(num_snippets=4, frames_per_snippet=3)
-    with pytest.raises(ValueError, match='num_snippets=8 snippets a view, but DSA .* has num_snippets=4'):
+    with pytest.raises(ValueError, match='num_snippets=8.*DSA.*num_snippets=4'):
         model.check_clip_shape(num_snippets=8, frames_per_snippet=3)
     assert model.training
     assert model.backbone.layer1.training
@@ -347,53 +335,46 @@ def test_sampling_is_checked_without_a_trace() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_sampling_is_checked_at_a_size_that_the_backbone_takes() -> None:
+def test_check_clip_shape_uses_probe_shape() -> None:
     model = Recognizer3D(TorchvisionVideo('s3d'), I3DClsHead(5, 1024))
     model.check_clip_shape(num_snippets=1, frames_per_snippet=13)
-    with pytest.raises(ValueError, match=r's3d takes clips from \(13, 209, 209\) .* got \(8, 224, 224\)'):
+    with pytest.raises(ValueError, match=r's3d .*\(13, 209, 209\).*\(8, 224, 224\)'):
         model.check_clip_shape(num_snippets=1, frames_per_snippet=8)
 
 
 class _Refusing(_Pooling):
-    """A backbone with an operator that works on numbers only."""
+    """A backbone with an operator that does not work on the meta device."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * float(x.sum() < 0)
 
 
-def test_what_cannot_be_checked_without_numbers_is_left_to_the_first_batch() -> None:
+def test_check_clip_shape_ignores_meta_device_failures() -> None:
     model = Recognizer3D(_Refusing(), I3DClsHead(5, 3))
     with pytest.raises(RuntimeError):
         model.backbone(torch.zeros(1, 3, 2, 8, 8, device='meta'))
     model.check_clip_shape(num_snippets=1, frames_per_snippet=8)
 
 
-def test_partial_bn_holds_for_the_blocks_and_not_for_what_was_inserted() -> None:
-    model = Recognizer3D(ResNet_I3D(10, base_channels=8, partial_bn=True), I3DClsHead(5, 64), DSA).train()
-    assert not model.backbone.layer2[0].bn1.training
-    assert model.backbone.layer2[0].dsa.generate[1].training
-    assert model.backbone.bn1.training
-
-
-def test_modules_behind_submodules_are_checked_and_inserted() -> None:
+def test_num_snippets_after_submodules_is_checked() -> None:
     model = make_model({'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 0.5, 'after': 'layer2'})
     assert 'backbone.dsa_after_layer2.generate.0.weight' in model.state_dict()
-    with pytest.raises(ValueError, match='but DSA in backbone.dsa_after_layer2 has num_snippets=4'):
+    with pytest.raises(ValueError, match='num_snippets=8.*DSA.*backbone.dsa_after_layer2.*num_snippets=4'):
         model(frames(1, 1, 8, 2, 32, 32))
 
 
-def test_windows_are_for_feature_maps_and_probabilities() -> None:
+def test_test_window_needs_feature_maps_and_prob() -> None:
     backbone = ResNet_I3D(10, base_channels=8)
-    with pytest.raises(ValueError, match="goes with average_views='prob'"):
+    with pytest.raises(ValueError, match="test_window.*average_views='prob'"):
         Recognizer3D(backbone, I3DClsHead(5, 64, test_window=(1, 1)))
     Recognizer3D(backbone, I3DClsHead(5, 64, test_window=(1, 1)), average_views='prob')
     pooled = TorchvisionVideo('s3d')
-    with pytest.raises(ValueError, match='needs feature maps; TorchvisionVideo pools them'):
+    with pytest.raises(ValueError, match='test_window.*TorchvisionVideo'):
         Recognizer3D(pooled, I3DClsHead(5, 1024, test_window=(1, 1)), average_views='prob')
 
 
 @torch.no_grad()
-def test_probabilities_of_several_labels_do_not_compete() -> None:
+def test_multi_label_probabilities_are_independent() -> None:
     backbone = ResNet_I3D(10, base_channels=8)
     model = Recognizer3D(backbone, I3DClsHead(5, 64, loss=BinaryCrossEntropyLoss()), average_views='prob').eval()
     nn.init.constant_(model.cls_head.fc_cls.bias, 4.0)
@@ -401,7 +382,7 @@ def test_probabilities_of_several_labels_do_not_compete() -> None:
 
 
 @pytest.mark.parametrize(('loss', 'activation'), [(None, 'softmax'), (BinaryCrossEntropyLoss(), 'sigmoid')])
-def test_model_tells_what_makes_probabilities_of_its_results(loss: Loss | None, activation: str) -> None:
+def test_activation_depends_on_loss_and_average_views(loss: Loss | None, activation: str) -> None:
     for average_views, expected in (('score', activation), ('prob', 'none')):
         head = I3DClsHead(5, 64, loss=loss)
         model = Recognizer3D(ResNet_I3D(10, base_channels=8), head, average_views=average_views)
