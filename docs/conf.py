@@ -23,7 +23,7 @@ templates_path = ['_templates']
 exclude_patterns = ['_build', '_templates']
 nitpicky = True
 # Types of other projects, whose inventories would need a download; type variables; private base classes.
-FOREIGN = 'torch|torchvision|numpy|np|npt|nn|cv2|av|mmcv|argparse|abc|collections|contextlib|datetime|pathlib'
+FOREIGN = 'torch|torchvision|numpy|np|npt|nn|cv2|av|mmcv|argparse|abc|collections|contextlib|datetime|enum|pathlib'
 nitpick_ignore_regex = [('py:.*', rf'({FOREIGN})\..*'), ('py:class', r'dsanet\..*\.([A-Z]|_\w+)')]
 
 html_theme = 'furo'

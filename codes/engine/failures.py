@@ -107,7 +107,7 @@ def collect_failures(timeout: float = STORE_TIMEOUT_S) -> Mapping[int, str | Non
         timeout: seconds to wait; less if the launcher sends SIGTERM to this process.
 
     Returns:
-        The reason of each other rank: '' if it only lost contact, too, None if it did not report.
+        The reason of each other rank, '' if it only lost contact, too, None if it did not report.
 
     Raises:
         RuntimeError, TimeoutError: the store on the machine of rank 0 is unreachable.

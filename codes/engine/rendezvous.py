@@ -106,7 +106,7 @@ class Rendezvous(DynamicRendezvousHandler):
         """Return the number of machines that wait for a restart; 0 until the answer comes, so that it never blocks.
 
         Raises:
-            RendezvousConnectionError: machine 0 does not answer.
+            torch.distributed.elastic.rendezvous.RendezvousConnectionError: machine 0 does not answer.
         """
         if self._asked_at is None:
             self._asked_at, self._answers = time.monotonic(), []

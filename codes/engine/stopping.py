@@ -29,7 +29,7 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
     @property
     def exit_status(self) -> int:
-        """Exit status that shells and schedulers expect: 143 after SIGTERM, 130 after SIGINT (Ctrl-C)."""
+        """Exit status that shells and schedulers expect, 143 after SIGTERM and 130 after SIGINT (Ctrl-C)."""
         return 128 + self.number
 
 

@@ -43,9 +43,12 @@ class Stepper:
     Attributes:
         model: the recognizer.
         average: averaged weights that are updated after each step, or None.
-        optimizer, schedule, scaler: of the training; the scaler is for fp16, and disabled otherwise.
+        optimizer: of the trainable parameters.
+        schedule: of the learning rate.
+        scaler: of the loss, for fp16; disabled otherwise.
         batch_size: videos in one step, of all processes.
-        train_cfg, runtime: sections of the config.
+        train_cfg: the section of the config.
+        runtime: the section of the config.
     """
 
     def __init__(self, config: Mapping[str, Any], device: torch.device) -> None:
@@ -72,7 +75,7 @@ class Stepper:
 
     @property
     def evaluated_model(self) -> Any:
-        """The model to validate: the averaged one, if there is an average."""
+        """The model to validate, which is the averaged one if there is an average."""
         return self.model if self.average is None else self.average.model
 
     # -- before the first step -------------------------------------------------------------------------------------
@@ -114,8 +117,8 @@ class Stepper:
             iteration: number of the iteration in the training, from 0 on; decides the dropout.
 
         Returns:
-            Means over the batches: ``loss``, other scalars of the model, and ``grad_norm``, the L2 norm of the gradient
-            of all processes before clipping; on the device.
+            ``loss`` and other scalars of the model, as means over the batches, and ``grad_norm``, the L2 norm of the
+            gradient of all processes before clipping; on the device.
         """
         if self._needs_warm_up:
             # DistributedDataParallel sorts gradients after its first backward pass, and the sum over three or more

@@ -87,7 +87,7 @@ class Recognizer3D(nn.Module):
 
     @property
     def activation(self) -> str:
-        """Function from outputs in eval mode to probabilities: 'softmax', 'sigmoid', or 'none' for probabilities."""
+        """Function from outputs in eval mode to probabilities, 'softmax', 'sigmoid', or 'none' for probabilities."""
         return 'none' if self.average_views == 'prob' else self.cls_head.activation
 
     def init_weights(self) -> None:
@@ -125,9 +125,9 @@ class Recognizer3D(nn.Module):
             label: classes (N,) int64 or soft labels (N, K) float32, for training and validation losses.
 
         Returns:
-            Without labels: scores (N, K), averaged over views by ``average_views``.
-            With labels: a dict of scalars, ``loss`` and, for one label per video, ``top1``, the batch accuracy in
-            percent; the label of a mixed video is the class with the largest share.
+            Scores (N, K), averaged over views by ``average_views``; or with labels a dict of scalars, ``loss`` and, for
+            one label per video, ``top1``, the batch accuracy in percent. The label of a mixed video is the class with
+            the largest share.
         """
         if inputs.dim() != 7:
             raise ValueError(f'inputs must have 7 dimensions (N, V, U, C, T, H, W), got {tuple(inputs.shape)}')
