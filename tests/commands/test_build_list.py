@@ -317,12 +317,12 @@ def test_missing_videos_are_reported_and_optionally_skipped(tmp_path: Path, caps
     assert summary['written'] is False
     assert summary['lists']['train.txt'] == {
         'listed': 3,
-        'in_the_list': 1,
+        'num_listed': 1,
         'skipped': {'ambiguous': 1, 'missing': 1},
         'classes_without_video': ['air drumming', 'riding a bike'],
         'videos_per_class': {'air drumming': 0, 'clapping': 1, 'riding a bike': 0},
     }
-    assert (summary['videos_there'], summary['videos_in_no_list']) == (6, 4)
+    assert (summary['videos_found'], summary['videos_in_no_list']) == (6, 4)
     (note,) = summary['notes']
     assert str(tmp_path / 'annotations/test.csv') in note
     shown = capsys.readouterr().out

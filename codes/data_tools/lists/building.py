@@ -164,14 +164,14 @@ def summarize(title: str, lists: Lists, built: Sequence[BuiltList], media: Media
         'lists': {
             f'{one.name}.txt': {
                 'listed': one.num_listed,
-                'in_the_list': len(one.lines),
+                'num_listed': len(one.lines),
                 'skipped': dict(sorted(Counter(reason for _, reason, _, _ in one.skipped).items())),
                 'classes_without_video': [name for name in lists.class_names if not one.per_class[name]],
                 'videos_per_class': {name: one.per_class[name] for name in lists.class_names},
             }
             for one in built
         },
-        'videos_there': len(media.num_frames),
+        'videos_found': len(media.num_frames),
         'videos_in_no_list': len(media.num_frames.keys() - used),
         'notes': [*lists.notes, *notes],
     }
@@ -199,6 +199,6 @@ def summary_text(summary: Mapping[str, Any], built: Sequence[BuiltList], media: 
     more = len(names) - NUM_NAMES
     lines.append(f'classes: {", ".join(names[:NUM_NAMES])}{f" and {more} more" if more > 0 else ""}')
     if summary['videos_in_no_list']:
-        lines.append(f'{summary["videos_in_no_list"]} of {summary["videos_there"]} videos on disk are not listed')
+        lines.append(f'{summary["videos_in_no_list"]} of {summary["videos_found"]} videos on disk are not listed')
     lines += [f'note: {note}' for note in summary['notes']]
     return '\n'.join(lines)

@@ -84,7 +84,7 @@ def match(
         elif found[0] in built.paths:
             reason, details = 'listed twice', f'{found[0]} is already listed in {built.paths[found[0]]}'
         elif line != line.rstrip() or line.endswith(',') or has_line_break(line):
-            reason, details = 'unfit name', f'a list file cannot contain the path {line!r}'
+            reason, details = 'invalid path', f'a list file cannot contain the path {line!r}'
         if reason:
             built.skipped.append((wanted[0], reason, details, video.source))
             continue

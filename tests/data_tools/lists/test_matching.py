@@ -57,9 +57,9 @@ def test_skipped_videos_have_a_reason_and_source() -> None:
         ('3', 'incomplete', '3|some frames are missing', 'train.csv:4'),
         ('1', 'listed twice', 'train.csv:1', 'train.csv:5'),
         ('1', 'no label', '', 'train.csv:6'),
-        ('x,', 'unfit name', "'comma,/x,'", 'train.csv:7'),
-        ('new\nline', 'unfit name', "'new\\nline'", 'train.csv:8'),
-        ('end ', 'unfit name', "'end '", 'train.csv:9'),
+        ('x,', 'invalid path', "'comma,/x,'", 'train.csv:7'),
+        ('new\nline', 'invalid path', "'new\\nline'", 'train.csv:8'),
+        ('end ', 'invalid path', "'end '", 'train.csv:9'),
     ]
     assert [(one[0], one[1], one[3]) for one in built.skipped] == [(one[0], one[1], one[3]) for one in expected]
     for (*_, details, _), (*_, token, _) in zip(built.skipped, expected, strict=True):
