@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -15,14 +14,6 @@ from dsanet.datasets.classes import compare_class_names
 from dsanet.datasets.loader import build_dataloader
 from dsanet.models.losses import Loss
 from dsanet.utils import distributed
-
-
-def seed_iteration(seed: int, iteration: int, rank: int, index: int = 0) -> None:
-    """Seed torch for one batch: by iteration, process, and index of the batch in the iteration."""
-    # A zero at the end would not always give another generator, so the first batch has three numbers.
-    entropy = (seed, iteration, rank, index) if index else (seed, iteration, rank)
-    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
-    torch.manual_seed(int(state[0]))
 
 
 def set_determinism(deterministic: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +16,21 @@ from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.engine.ema import WeightAverage
 from dsanet.engine.evaluator import autocast
 from dsanet.engine.optim import OptimizerState, build_optimizer, scale_learning_rate, set_learning_rate
-from dsanet.engine.preparation import place_model, seed_iteration
+from dsanet.engine.preparation import place_model
 from dsanet.models.sync_batch_norm import convert_sync_batch_norm
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils import distributed
+
+
+def seed_iteration(seed: int, iteration: int, rank: int, index: int = 0) -> None:
+    """Seed torch for one batch: by iteration, process, and index of the batch in the iteration."""
+    # A zero at the end would not always give another generator, so the first batch has three numbers.
+    entropy = (seed, iteration, rank, index) if index else (seed, iteration, rank)
+    state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+    # As torch.manual_seed, which takes a millisecond on a machine without a GPU.
+    torch.default_generator.manual_seed(state)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(state)
 
 
 class StepResult(Enum):
@@ -70,6 +82,7 @@ class Stepper:
         self.average = None if train_cfg.ema_decay is None else WeightAverage(self.model, train_cfg.ema_decay)
         self._callable: nn.Module = self.model  # wrapped in DistributedDataParallel by start()
         self._needs_warm_up = distributed.world_size() > 2 and not runtime.find_unused_parameters
+        self._parameters = list(self.model.parameters())
         self._buffers = [buffer for buffer in self.model.buffers() if buffer.numel()]
         self._saved_buffers = [torch.empty_like(buffer) for buffer in self._buffers]
 
@@ -142,9 +155,9 @@ class Stepper:
         means = {name: sum(scalars[name] for scalars in every) / len(every) for name in every[0]}
         self.scaler.unscale_(self.optimizer)
         # The scaler unscales the optimizer's parameters only; frozen parameters have no gradient.
-        norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         if self.train_cfg.clip_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.train_cfg.clip_grad_norm, norm)
+            nn.utils.clip_grads_with_norm_(self._parameters, self.train_cfg.clip_grad_norm, norm)
         return {**means, 'grad_norm': norm}
 
     def _grad_sync(self, enabled: bool) -> contextlib.AbstractContextManager[Any]:

@@ -62,7 +62,7 @@ class InsertableBlock(nn.Module):
             module: its input and output have the channels of the place.
 
         Returns:
-            The attribute name of the module, which is its class name in lower case, ``dsa``, or ``dsa_2`` for a second one.
+            The attribute name of the module, its class name in lower case; ``dsa``, then ``dsa_2``.
         """
         name = base = type(module).__name__.lower()
         number = 2
