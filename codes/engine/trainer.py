@@ -22,11 +22,13 @@ from dsanet.data_checks.reading import splits_of_run
 from dsanet.data_checks.run import check_before_training
 from dsanet.datasets.loader import in_groups, start_workers
 from dsanet.engine.checkpointing import (
+    Position,
     Saver,
     TrainState,
     describe_mismatch,
     find_changes,
     find_checkpoint,
+    position_of,
     remove_leftovers,
     what_to_resume,
     write_config,
@@ -138,20 +140,20 @@ class Trainer:
         if self.is_main:
             write_config(format_config(self.config), self.work_dir)
         resume = what_to_resume(resume, self.work_dir)
-        if resume is not None:
-            self._resume(resume)
-        remove_leftovers(self.work_dir, self.state.position, resume)
+        position = Position(0) if resume is None else self._resume(resume)
+        remove_leftovers(self.work_dir, position, resume)
         if not self.is_resumed:
             self.stepper.load_initial_weights(load_from, allow_pickle)
         self.stepper.start()
         if self.is_main:
             start_trackers(self.trackers, self.config, self.work_dir)
 
-    def _resume(self, source: str) -> None:
+    def _resume(self, source: str) -> Position:
+        """Return the position of the checkpoint, which ``state`` scales to the iterations per epoch of this run."""
         found = find_checkpoint(source, self.work_dir)
         if found is None:
             LOGGER.info('No checkpoint in %s; starting from the beginning', self.work_dir)
-            return
+            return Position(0)
         file, content = found
         world_size = distributed.world_size()
         changes = find_changes(content, self.config, self.state.iterations_per_epoch, world_size)
@@ -163,6 +165,7 @@ class Trainer:
         for change in changes:
             LOGGER.warning('Config differs from checkpoint: %s; resuming, results will not be bit-identical', change)
         LOGGER.info('Resumed from %s (%s completed)', file, self.state.position)
+        return position_of(content)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
