@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import shutil
@@ -8,29 +9,81 @@ from pathlib import Path
 import pytest
 import torch
 
+from dsanet.config.schema import TrainCfg
 from dsanet.engine import checkpointing
 from dsanet.engine.checkpointing import (
+    CONFIG_HEADER,
     Position,
     Saver,
+    TrainState,
     check_resumable,
-    describe_misfit,
+    describe_mismatch,
     find_changes,
+    find_checkpoint,
     list_checkpoints,
     newest_checkpoint,
+    remove_leftovers,
     what_to_resume,
+    write_config,
 )
 from dsanet.engine.stopping import RunError
+from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 
 CONTENT = {'weight': torch.arange(1_300_000, dtype=torch.float32)}  # 5.2 MB
+CONFIG = {'model': {'a': 1, 'list': [1, {'b': 2}], 'module_cfg': {'type': 'DSA'}}, 'optimizer': {'lr': 0.1}}
+RUN = {'config': CONFIG, 'iterations_per_epoch': 5, 'world_size': 2}
+RESUMABLE = {**RUN, 'state_dict': {}, 'optimizer': {}, 'scaler': {}, 'epoch': 3, 'validated': True, 'best': None}
 
 
 def names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_old_checkpoints_go_when_the_new_one_is_there(tmp_path: Path) -> None:
-    saver = Saver(tmp_path, keep=2, on_error='stop')
+# -- TrainState --------------------------------------------------------------------------------------------------------
+
+
+def test_train_state_round_trip() -> None:
+    state = TrainState(5, epoch=2, iteration=3, validated=False, best={'epoch': 1, 'top1': 0.5}, num_worse=1)
+    state.num_nonfinite = 4
+    other = TrainState(5)
+    other.load_state_dict(state.state_dict())
+    assert other.state_dict() == state.state_dict()
+    assert (other.position, other.num_iterations, other.num_logged) == (Position(2, 3), 13, 13)
+
+
+@pytest.mark.parametrize(('now', 'iteration'), [(10, 6), (4, 2), (1, 0), (5, 3)])
+def test_train_state_scales_the_iteration(now: int, iteration: int) -> None:
+    state = TrainState(now)
+    state.load_state_dict(TrainState(5, epoch=2, iteration=3).state_dict())
+    assert state.position == Position(2, iteration)
+    assert state.iterations_per_epoch == now
+    assert state.num_iterations == 2 * now + iteration
+    assert state.num_logged == 13  # iterations in the curves
+
+
+def test_train_state_of_older_checkpoint_has_defaults() -> None:
+    state = TrainState(5)
+    state.load_state_dict({'iterations_per_epoch': 5, 'epoch': 3, 'weights': 'ignored'})
+    assert state.state_dict() == TrainState(5, epoch=3).state_dict()
+
+
+def test_best_epoch_and_patience() -> None:
+    state, cfg = TrainState(5), TrainCfg(max_epochs=9, patience=2)
+    found = []
+    for state.epoch, top1 in enumerate([0.2, 0.5, 0.5, 0.4], 1):
+        found.append((state.add_validation({'top1': top1}, 'top1'), state.num_worse, state.is_done(cfg)))
+    assert found == [(True, 0, False), (True, 0, False), (False, 1, False), (False, 2, True)]
+    assert state.best == {'epoch': 2, 'top1': 0.5}
+    assert not state.is_done(TrainCfg(max_epochs=9))
+    assert state.is_done(TrainCfg(max_epochs=4))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
+    saver = Saver(tmp_path, keep=2)
     for position in (Position(1), Position(2), Position(2, 5), Position(2, 10), Position(2, 15)):
         saver.save({}, position)
     assert names(tmp_path) == ['epoch_1.pth', 'epoch_2.pth', 'epoch_2_iter_10.pth', 'epoch_2_iter_15.pth']
@@ -39,145 +92,181 @@ def test_old_checkpoints_go_when_the_new_one_is_there(tmp_path: Path) -> None:
     assert names(tmp_path) == ['best.pth', 'epoch_2.pth', 'epoch_3.pth']
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / 'epoch_3.pth.part').write_bytes(b'x')
-    Saver(tmp_path, keep=2, on_error='stop').remove_parts()
-    assert names(tmp_path) == []
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of eight megabytes."""
     folder = tmp_path / 'disk'
     folder.mkdir()
-    mounted = shutil.which('mount') and os.geteuid() == 0
+    can_mount = shutil.which('mount') and os.geteuid() == 0
     command = ['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', str(folder)]
-    if not mounted or subprocess.run(command, capture_output=True, check=False).returncode:
+    if not can_mount or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip('this user cannot mount a small file system')
     yield folder
     subprocess.run(['umount', str(folder)], check=True)
 
 
-@pytest.mark.parametrize('on_error', ['stop', 'continue'])
-def test_full_disk_leaves_the_last_good_checkpoint(
-    small_disk: Path, on_error: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    saver = Saver(small_disk, keep=1, on_error=on_error)
+def test_full_disk_keeps_the_last_checkpoint(small_disk: Path) -> None:
+    saver = Saver(small_disk, keep=1)
     saver.save(CONTENT, Position(1))
-    text = 'epoch_2.pth could not be written: No space left on device; the last good checkpoint is epoch_1.pth'
-    if on_error == 'stop':
-        with pytest.raises(RunError, match=text):
-            saver.save(CONTENT, Position(2))
-    else:
+    with pytest.raises(RunError, match=rf'epoch_2\.pth: {os.strerror(errno.ENOSPC)}.*epoch_1\.pth'):
         saver.save(CONTENT, Position(2))
-        assert text in caplog.text
-    assert saver.is_missing
     assert names(small_disk) == ['epoch_1.pth']
     assert torch.equal(read_checkpoint(small_disk / 'epoch_1.pth')['weight'], CONTENT['weight'])
-    saver.save({}, Position(3))
-    assert not saver.is_missing
 
 
-def test_read_only_disk_is_named(small_disk: Path) -> None:
+def test_read_only_disk_is_an_error(small_disk: Path) -> None:
     subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
-    with pytest.raises(RunError, match=r'epoch_1.pth could not be written: Read-only file system; .* is none'):
-        Saver(small_disk, keep=1, on_error='stop').save({}, Position(1))
+    with pytest.raises(RunError, match=rf'epoch_1\.pth: {os.strerror(errno.EROFS)}.*none'):
+        Saver(small_disk, keep=1).save({}, Position(1))
 
 
-def test_slow_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_slow_disk_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     times = iter([0.0, 61.0, 100.0, 101.0])
     monkeypatch.setattr(checkpointing.time, 'monotonic', lambda: next(times))
-    saver = Saver(tmp_path, keep=2, on_error='stop')
+    saver = Saver(tmp_path, keep=2)
     with caplog.at_level(logging.WARNING, 'dsanet'):
         saver.save({}, Position(1))
         saver.save({}, Position(2))
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].endswith('epoch_1.pth took 61 s; the disk is slow')
+    (message,) = caplog.messages
+    assert 'epoch_1.pth' in message
+    assert '61 s' in message
 
 
-def test_newest_checkpoint_passes_over_damaged_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for epoch in (2, 9, 10):
-        save_atomically({'epoch': epoch}, tmp_path / f'epoch_{epoch}.pth')
-    (tmp_path / 'epoch_11.pth.part').write_bytes(b'never finished')
-    data = (tmp_path / 'epoch_10.pth').read_bytes()
-    (tmp_path / 'epoch_10.pth').write_bytes(data[: len(data) // 2])
-    assert [file.name for _, file in list_checkpoints(tmp_path)] == ['epoch_10.pth', 'epoch_9.pth', 'epoch_2.pth']
-    with caplog.at_level(logging.WARNING, 'dsanet'):
-        file, content = newest_checkpoint(tmp_path)
-    assert (file.name, content) == ('epoch_9.pth', {'epoch': 9})
-    assert 'passed over' in caplog.text
-    assert 'epoch_10.pth' in caplog.text
-
-
-def test_checkpoints_are_sorted_by_epoch_and_iteration(tmp_path: Path) -> None:
+def test_checkpoints_are_sorted_by_position(tmp_path: Path) -> None:
     names = ['epoch_10.pth', 'epoch_9_iter_100.pth', 'epoch_9_iter_20.pth', 'epoch_9.pth', 'epoch_0_iter_5.pth']
     for name in [*reversed(names), 'epoch_3_iter_.pth', 'epoch_x.pth', 'best.pth']:
         (tmp_path / name).touch()
     found = list_checkpoints(tmp_path)
     assert [file.name for _, file in found] == names
-    assert [place.file_name for place, _ in found] == names
+    assert [position.file_name for position, _ in found] == names
 
 
-def test_newest_checkpoint_of_an_empty_folder_is_none_and_of_damaged_ones_an_error(tmp_path: Path) -> None:
+def test_resolved_config_replaces_only_our_own(tmp_path: Path) -> None:
+    write_config('a = 1\n', tmp_path)
+    write_config('a = 2\n', tmp_path)
+    assert (tmp_path / 'config.py').read_text() == f'{CONFIG_HEADER}a = 2\n'
+    (tmp_path / 'config.py').write_text('mine\n')
+    write_config('a = 3\n', tmp_path)
+    write_config('a = 4\n', tmp_path)
+    assert (tmp_path / 'config.py').read_text() == 'mine\n'
+    assert (tmp_path / 'config_resolved.py').read_text() == f'{CONFIG_HEADER}a = 4\n'
+
+
+# -- resuming ----------------------------------------------------------------------------------------------------------
+
+
+def test_newest_checkpoint_skips_damaged_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for epoch in (2, 9, 10):
+        save_atomically({'epoch': epoch}, tmp_path / f'epoch_{epoch}.pth')
+    (tmp_path / 'epoch_11.pth.part').write_bytes(b'never finished')
+    data = (tmp_path / 'epoch_10.pth').read_bytes()
+    (tmp_path / 'epoch_10.pth').write_bytes(data[: len(data) // 2])
+    with caplog.at_level(logging.WARNING, 'dsanet'):
+        file, content = newest_checkpoint(tmp_path)
+    assert (file.name, content) == ('epoch_9.pth', {'epoch': 9})
+    (message,) = caplog.messages
+    assert 'epoch_10.pth' in message
+
+
+def test_newest_checkpoint_is_none_or_an_error(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     (tmp_path / 'epoch_1.pth').write_bytes(b'x')
-    with pytest.raises(ValueError, match='none of the 1 checkpoints in .* can be read'):
+    with pytest.raises(ValueError, match=rf' 1 .*{tmp_path}'):
         newest_checkpoint(tmp_path)
 
 
-CONFIG = {'model': {'a': 1, 'list': [1, {'b': 2}], 'module_cfg': {'type': 'DSA'}}, 'optimizer': {'lr': 0.1}}
+def test_read_error_of_disk_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    save_atomically({'epoch': 1}, tmp_path / 'epoch_1.pth')
+    monkeypatch.setattr(torch, 'load', fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        newest_checkpoint(tmp_path)
+    assert names(tmp_path) == ['epoch_1.pth']
 
 
-RUN = {'config': CONFIG, 'iterations_per_epoch': 5, 'world_size': 2}
+def test_processes_need_the_same_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, 'all_gather_object', lambda value: [value, (3, 0)])
+    with pytest.raises(ValueError, match=r'\[None, \(3, 0\)\]'):
+        find_checkpoint('auto', tmp_path)
+    save_atomically(RESUMABLE, tmp_path / 'epoch_3.pth')
+    assert find_checkpoint('auto', tmp_path)[0] == tmp_path / 'epoch_3.pth'
 
 
-def test_equal_runs_have_no_changes() -> None:
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [('config', 3), ('iterations_per_epoch', 0), ('epoch', -1), ('iteration', -2), ('optimizer', [])],
+)
+def test_wrong_entries_are_named(key: str, value: object) -> None:
+    check_resumable(Path('x.pth'), RESUMABLE)
+    with pytest.raises(ValueError, match=rf'x\.pth .*: {key}=') as refused:
+        check_resumable(Path('x.pth'), {**RESUMABLE, key: value})
+    assert str(value) in str(refused.value)
+
+
+def test_weights_alone_cannot_be_resumed() -> None:
+    with pytest.raises(ValueError, match=r'x\.pth .*optimizer, scaler, .*--load-from'):
+        check_resumable(Path('x.pth'), {'state_dict': {}})
+
+
+def test_leftovers_of_a_run(tmp_path: Path) -> None:
+    for name in ('epoch_1.pth', 'epoch_2.pth', 'epoch_2_iter_3.pth', 'epoch_3.pth.part', 'best.pth'):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r': epoch_2_iter_3\.pth\. .*--resume.*--work-dir'):
+        remove_leftovers(tmp_path, Position(2), None)
+    assert len(names(tmp_path)) == 5
+    remove_leftovers(tmp_path, Position(2), 'auto')
+    assert names(tmp_path) == ['best.pth', 'epoch_1.pth', 'epoch_2.pth', 'epoch_2_iter_3.pth.damaged']
+
+
+def test_changes_have_full_paths_and_both_values() -> None:
     assert find_changes(RUN, CONFIG, 5, 2) == []
-
-
-def test_changes_are_named_as_deep_as_they_can_be() -> None:
     config = {
         'model': {'a': 1, 'list': [1, {'b': 3}], 'module_cfg': None, 'new': 'x'},
         'optimizer': {'lr': 0.1},
         'train_cfg': {'max_epochs': 7},
-        'metrics': ['not told: they change no weight'],
+        'metrics': ['ignored, because they change no weight'],
     }
-    assert find_changes(RUN, config, 4, 2) == [
-        'iterations_per_epoch was 5 and is 4',
-        'model.list.1.b was 2 and is 3',
-        "model.module_cfg was {'type': 'DSA'} and is None",
-        'model.new was None and is x',
-        'train_cfg.max_epochs was None and is 7',
+    expected = [
+        ('iterations_per_epoch', '5', '4'),
+        ('model.list.1.b', '2', '3'),
+        ('model.module_cfg', "{'type': 'DSA'}", 'None'),
+        ('model.new', 'None', 'x'),
+        ('train_cfg.max_epochs', 'None', '7'),
     ]
-    assert find_changes(RUN, {**CONFIG, 'optimizer': {'lr': [1, 2]}}, 5, 2) == ['optimizer.lr was 0.1 and is [1, 2]']
+    changes = find_changes(RUN, config, 4, 2)
+    assert len(changes) == len(expected)
+    for text, (key, before, after) in zip(changes, expected, strict=True):
+        assert text.startswith(f'{key} ')
+        assert before in text
+        assert text.endswith(after)
 
 
-def test_weights_alone_are_no_run() -> None:
-    with pytest.raises(ValueError, match=r'x.pth holds weights, but not a run to resume \(no optimizer, scaler, '):
-        check_resumable(Path('x.pth'), {'state_dict': {}})
-
-
-def test_misfit_is_told_by_weights_shapes_and_config() -> None:
+def test_mismatch_names_weights_shapes_and_config() -> None:
     target = {'a': torch.zeros(2), 'b': torch.zeros(3), 'c': torch.zeros(1)}
     source = {'a': torch.zeros(2), 'b': torch.zeros(4), 'd': torch.zeros(1)}
     changes = ['model.x was 1 and is 2', 'schedule.y was 1 and is 2']
-    assert describe_misfit({'state_dict': source}, target, changes, ValueError('many\nlines')) == (
-        '1 keys missing (c); 1 keys unexpected (d); b has shape (4,) instead of (3,); model.x was 1 and is 2'
-    )
-    assert describe_misfit({'state_dict': target}, target, [], ValueError('many\nlines')) == 'many'
-    assert describe_misfit({'state_dict': 3}, target, [], KeyError()) == 'KeyError'
+    text = describe_mismatch({'state_dict': source}, target, changes, ValueError('many\nlines'))
+    for token in ('(c)', '(d)', 'b ', '(4,)', '(3,)', changes[0]):
+        assert token in text
+    assert changes[1] not in text  # a schedule does not change weights
+    assert describe_mismatch({'state_dict': target}, target, [], ValueError('many\nlines')) == 'many'
+    assert describe_mismatch({'state_dict': 3}, target, [], KeyError()) == 'KeyError'
 
 
-def test_a_restarted_run_continues_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restart_resumes_the_latest_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work_dir, file = tmp_path / 'work', tmp_path / 'elsewhere.pth'
     work_dir.mkdir()
     torch.save({'epoch': 3}, file)
-    for asked in (None, 'auto', str(file)):
-        assert what_to_resume(asked, work_dir) == asked
+    for requested in (None, 'auto', str(file)):
+        assert what_to_resume(requested, work_dir) == requested
     monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
-    for asked in (None, 'auto'):
-        assert what_to_resume(asked, work_dir) == 'auto'
-    # The file counts until the run has gone beyond it, whatever lay in the work dir before.
+    for requested in (None, 'auto'):
+        assert what_to_resume(requested, work_dir) == 'auto'
+    # The file is used until the run has a later checkpoint.
     assert what_to_resume(str(file), work_dir) == str(file)
     torch.save({'epoch': 3}, work_dir / 'epoch_3.pth')
     assert what_to_resume(str(file), work_dir) == str(file)

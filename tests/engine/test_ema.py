@@ -15,24 +15,24 @@ def make_model() -> nn.Module:
 
 
 def set_numbers(model: nn.Module, number: float) -> None:
-    """Give weight, statistics and count of batches a value."""
+    """Set weight, statistics and batch count."""
     model[0].weight.data.fill_(number)
     model[1].running_mean.fill_(10 * number)
     model[1].running_var.fill_(100 * number)
     model[1].num_batches_tracked.fill_(int(number))
 
 
-def test_average_of_three_steps_is_the_one_worked_out_by_hand() -> None:
+def test_average_of_three_steps_by_hand() -> None:
     model = make_model()
-    set_numbers(model, 7)  # before the first step: leaves no trace
+    set_numbers(model, 7)  # forgotten in the first update
     average = WeightAverage(model, decay=0.2)
     expected = []
     for number in (1, 2, 4):
         set_numbers(model, number)
         average.update(model)
         expected.append(average.model[0].weight.item())
-    second = 1 * 2 / 11 + 2 * 9 / 11  # the decay warms up: (1 + 1) / (10 + 1) is below 0.2
-    third = second * 0.2 + 4 * 0.8  # and (1 + 2) / (10 + 2) above
+    second = 1 * 2 / 11 + 2 * 9 / 11  # the decay is (1 + 1) / (10 + 1), below 0.2
+    third = second * 0.2 + 4 * 0.8  # (1 + 2) / (10 + 2) is above 0.2
     assert expected == pytest.approx([1, second, third], rel=1e-12)
     assert average.num_updates == 3
     assert average.model[1].running_mean.item() == pytest.approx(10 * third)
@@ -50,7 +50,7 @@ def test_average_of_constant_statistics_stays_exact() -> None:
     assert average.model[1].running_mean.item() == model[1].running_mean.item()
 
 
-def test_average_is_a_model_of_its_own_that_does_not_train() -> None:
+def test_average_is_a_separate_frozen_model() -> None:
     model = make_model()
     average = WeightAverage(model, decay=0.9)
     assert not any(p.requires_grad for p in average.model.parameters())
@@ -61,16 +61,15 @@ def test_average_is_a_model_of_its_own_that_does_not_train() -> None:
     assert average.model[0].weight.item() == weight
 
 
-def test_average_goes_on_from_its_state_in_the_same_bits() -> None:
+def test_average_continues_bit_identically_from_state() -> None:
     torch.manual_seed(1)
     model = make_model()
     average = WeightAverage(model, decay=0.9)
     for _ in range(3):
         model[0].weight.data.normal_()
         average.update(model)
-    content = {'state_dict': model.state_dict(), **average.state()}
     other = WeightAverage(make_model(), decay=0.9)
-    other.load(content)
+    other.load_state_dict({'state_dict': model.state_dict(), **average.state_dict()})
     assert other.num_updates == 3
     model[0].weight.data.normal_()
     for each in (average, other):
@@ -78,19 +77,19 @@ def test_average_goes_on_from_its_state_in_the_same_bits() -> None:
     assert torch.equal(average.model[0].weight, other.model[0].weight)
 
 
-def test_average_without_a_state_starts_anew_from_the_weights() -> None:
+def test_restart_sets_average_to_the_weights() -> None:
     average = WeightAverage(make_model(), decay=0.9)
     average.update(make_model())
     model = make_model()
     set_numbers(model, 3)
-    average.load({'state_dict': model.state_dict()})
+    average.restart(model)
     assert (average.num_updates, average.model[0].weight.item()) == (0, 3)
     set_numbers(model, 8)
     average.update(model)
     assert average.model[0].weight.item() == 8
 
 
-def test_average_is_torchs_own_in_the_same_bits() -> None:
+def test_average_equals_torchs_bit_by_bit() -> None:
     torch.manual_seed(1)
     model = nn.Sequential(nn.Conv1d(3, 5, 3), nn.BatchNorm1d(5), nn.Linear(4, 7).double())
     average = WeightAverage(model, decay=0.25)
@@ -111,7 +110,7 @@ def test_average_is_torchs_own_in_the_same_bits() -> None:
 
 
 class Devices(TorchDispatchMode):
-    """Records where the tensors are that operations get and give."""
+    """Records the devices of the inputs and outputs of all operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,8 +123,8 @@ class Devices(TorchDispatchMode):
         return result
 
 
-def test_update_takes_nothing_to_the_device_or_from_it() -> None:
-    model = make_model().to('meta')  # stands for any device that is not the CPU
+def test_update_copies_nothing_between_devices() -> None:
+    model = make_model().to('meta')  # in place of a GPU
     average = WeightAverage(model, decay=0.9)
     with Devices() as devices:
         for _ in range(3):
@@ -133,7 +132,7 @@ def test_update_takes_nothing_to_the_device_or_from_it() -> None:
     assert devices.seen == {'meta'}
 
 
-def test_average_of_another_model_is_refused() -> None:
+def test_state_of_other_model_is_refused() -> None:
     average = WeightAverage(make_model(), decay=0.9)
-    with pytest.raises(RuntimeError, match='Missing key'):
-        average.load({'state_dict': nn.Linear(1, 1).state_dict()})
+    with pytest.raises(RuntimeError, match='0.weight'):
+        average.load_state_dict({'ema_state_dict': nn.Linear(1, 1).state_dict(), 'ema_updates': 1})

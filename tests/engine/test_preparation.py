@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from dsanet.config.registry import MODELS, build
-from dsanet.config.schema import LOADERS
+from dsanet.config.schema import LOADERS, RuntimeCfg
+from dsanet.engine import preparation
 from dsanet.engine.preparation import (
+    build_train_loader,
+    build_val_loader,
     check_clip_shape,
-    check_loss,
-    check_same_classes,
     place_model,
     seed_iteration,
     set_determinism,
@@ -19,7 +20,7 @@ from dsanet.models.modules_maker.non_local import MODES, NonLocal3d
 from tests.engine.conftest import make_config
 
 
-def test_iterations_and_processes_have_seeds_of_their_own() -> None:
+def test_iterations_and_processes_have_different_seeds() -> None:
     draws = set()
     for place in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0, 1)]:
         seed_iteration(*place)
@@ -29,22 +30,14 @@ def test_iterations_and_processes_have_seeds_of_their_own() -> None:
     assert torch.rand(1).item() in draws
 
 
-def test_determinism_is_what_was_asked_for() -> None:
-    for wanted in (True, False):
-        set_determinism(wanted)
-        assert torch.are_deterministic_algorithms_enabled() == wanted
-
-
-@pytest.mark.parametrize('loss', [CrossEntropyLoss(), FocalLoss()])
-def test_losses_of_one_label_refuse_several(loss: Loss) -> None:
-    check_loss(loss, SimpleNamespace(multi_hot=None))
-    check_loss(BinaryCrossEntropyLoss(), SimpleNamespace(multi_hot=3))
-    with pytest.raises(ValueError, match=rf'{type(loss).__name__}\) needs one label a video, but .* have multi_hot=3'):
-        check_loss(loss, SimpleNamespace(multi_hot=3))
+def test_determinism_can_be_set_and_unset() -> None:
+    for deterministic in (True, False):
+        set_determinism(deterministic)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_filters_of_3d_convolutions_are_placed_channels_last_and_nothing_else_changes(mode: str) -> None:
+def test_only_3d_filters_are_channels_last(mode: str) -> None:
     module = NonLocal3d(6, mode=mode)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     parameters = dict(module.named_parameters())
@@ -52,11 +45,63 @@ def test_filters_of_3d_convolutions_are_placed_channels_last_and_nothing_else_ch
     assert all(parameters[name] is parameter for name, parameter in module.named_parameters())
     for name, value in module.state_dict().items():
         assert torch.equal(value, before[name])
-        filters = before[name].dim() == 5
-        expected = before[name].to(memory_format=torch.channels_last_3d) if filters else before[name]
+        is_filter = before[name].dim() == 5
+        expected = before[name].to(memory_format=torch.channels_last_3d) if is_filter else before[name]
         assert value.stride() == expected.stride(), name
     assert module.g[0].conv.weight.stride() == (6, 1, 6, 6, 6)
     assert mode != 'concatenation' or module.concat_project.conv.weight.dim() == 4  # of a 2D convolution
+
+
+# -- loaders -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loader(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What ``build_loader`` returns: a loader whose dataset can be changed."""
+    dataset = SimpleNamespace(multi_hot=None, class_names=None, check_labels=lambda num_classes: None)
+    loader = SimpleNamespace(dataset=dataset)
+    monkeypatch.setattr(preparation, 'build_loader', lambda *args: loader)
+    return loader
+
+
+def model_with(loss: Loss) -> SimpleNamespace:
+    return SimpleNamespace(num_classes=8, batch_augment=None, cls_head=SimpleNamespace(criterion=loss))
+
+
+@pytest.mark.parametrize('loss', [CrossEntropyLoss(), FocalLoss()])
+def test_single_label_losses_refuse_several(loss: Loss, loader: SimpleNamespace, tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    assert build_train_loader(config, model_with(loss), RuntimeCfg(), 1) is loader
+    loader.dataset.multi_hot = 3
+    assert build_train_loader(config, model_with(BinaryCrossEntropyLoss()), RuntimeCfg(), 1) is loader
+    with pytest.raises(ValueError, match=rf'model\.cls_head\.loss .*{type(loss).__name__}.*multi_hot=3'):
+        build_train_loader(config, model_with(loss), RuntimeCfg(), 1)
+
+
+def test_mixup_refuses_batches_of_one(data: Path) -> None:
+    config = make_config(data, model={'batch_augment': {'type': 'MixupCutmix'}})
+    model = build(config['model'], MODELS)
+    config['train_dataloader']['batch_size'] = 1
+    with pytest.raises(ValueError, match=r'train_dataloader\.batch_size=1 .*MixupCutmix.* 2 '):
+        build_train_loader(config, model, RuntimeCfg(), 1)
+    config['train_dataloader']['batch_size'] = 2
+    build_train_loader(config, model, RuntimeCfg(), 1)
+
+
+def test_validation_classes_must_equal_training_classes(loader: SimpleNamespace, tmp_path: Path) -> None:
+    config, model = make_config(tmp_path), model_with(CrossEntropyLoss())
+    train = SimpleNamespace(dataset=SimpleNamespace(class_names=['a', 'b'], classes_from='train/classes.txt'))
+    for class_names in (None, ['a', 'b']):
+        loader.dataset.class_names = class_names
+        assert build_val_loader(config, model, RuntimeCfg(), train) is loader
+    loader.dataset.class_names = ['b', 'a']
+    with pytest.raises(ValueError, match=r"0.*'a'.*train/classes\.txt.*'b'"):
+        build_val_loader(config, model, RuntimeCfg(), train)
+    config.pop('val_dataloader')
+    assert build_val_loader(config, model, RuntimeCfg(), train) is None
+
+
+# -- snippets and frames -----------------------------------------------------------------------------------------------
 
 
 def sampling_of(config: dict, name: str) -> dict:
@@ -64,15 +109,12 @@ def sampling_of(config: dict, name: str) -> dict:
 
 
 @pytest.mark.parametrize('name', LOADERS)
-def test_snippets_of_every_section_are_compared_with_the_models(name: str, tmp_path: Path) -> None:
-    config = make_config(tmp_path)  # of lists that are not there: no dataset is built
+def test_snippets_of_every_section_must_fit(name: str, tmp_path: Path) -> None:
+    config = make_config(tmp_path)  # no dataset is built: the lists do not exist
     model = build(config['model'], MODELS)
     check_clip_shape(model, config, LOADERS)
     sampling_of(config, name)['num_snippets'] = 4
-    text = (
-        rf'{name}.dataset.pipeline.1: samples of num_snippets=4 and frames_per_snippet=2 do not fit the model: '
-        'the data have num_snippets=4 .* DSA in backbone.layer2.0.dsa has num_snippets=2'
-    )
+    text = rf'{name}\.dataset\.pipeline\.1: .*num_snippets=4.*frames_per_snippet=2.*layer2\.0\.dsa.*num_snippets=2'
     with pytest.raises(ValueError, match=text):
         check_clip_shape(model, config, LOADERS)
     check_clip_shape(model, config, set(LOADERS) - {name})
@@ -81,41 +123,31 @@ def test_snippets_of_every_section_are_compared_with_the_models(name: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    ('module', 'frames', 'text'),
+    ('module', 'frames', 'is_error'),
     [
-        ({'type': 'TAM', 'frames_per_snippet': 2}, 4, 'features of 4 frames do not fit frames_per_snippet=2'),
-        ({'type': 'TemporalShift', 'shift_div': 4}, 1, '.* a snippet has one frame here'),
-        ({'type': 'NonLocal3d'}, 4, None),
-        (None, 4, None),
+        ({'type': 'TAM', 'frames_per_snippet': 2}, 4, True),
+        ({'type': 'TemporalShift', 'shift_div': 4}, 1, True),
+        ({'type': 'NonLocal3d'}, 4, False),
+        (None, 4, False),
     ],
 )
-def test_frames_of_every_section_are_compared_with_the_models(
-    module: dict | None, frames: int, text: str | None, tmp_path: Path
-) -> None:
+def test_frames_of_every_section_must_fit(module: dict | None, frames: int, is_error: bool, tmp_path: Path) -> None:
     config = make_config(tmp_path)
     config['model']['module_cfg'] = module and {**module, 'place': 'before_conv1', 'blocks': (0, 1, 0, 0)}
     sampling_of(config, 'val_dataloader')['frames_per_snippet'] = frames
     model = build(config['model'], MODELS)
-    if text is None:
-        check_clip_shape(model, config, LOADERS)
-    else:
-        text = f'val_dataloader.dataset.pipeline.1: .* and frames_per_snippet={frames} do not fit the model: {text}'
+    if is_error:
+        text = rf'val_dataloader\.dataset\.pipeline\.1: .*frames_per_snippet={frames} '
         with pytest.raises(ValueError, match=text):
             check_clip_shape(model, config, LOADERS)
+    else:
+        check_clip_shape(model, config, LOADERS)
 
 
-def test_snippets_of_each_part_of_a_mixture_are_compared(tmp_path: Path) -> None:
+def test_snippets_of_mixed_datasets_must_fit(tmp_path: Path) -> None:
     config, other = make_config(tmp_path), make_config(tmp_path)
     sampling_of(other, 'train_dataloader')['num_snippets'] = 8
     parts = [c['train_dataloader']['dataset'] for c in (config, other)]
     config['train_dataloader']['dataset'] = {'type': 'MixedDataset', 'datasets': parts}
-    with pytest.raises(ValueError, match=r'train_dataloader.dataset.datasets.1.pipeline.1: samples of num_snippets=8 '):
+    with pytest.raises(ValueError, match=r'train_dataloader\.dataset\.datasets\.1\.pipeline\.1: .*num_snippets=8 '):
         check_clip_shape(build(config['model'], MODELS), config, LOADERS)
-
-
-def test_validation_data_must_mean_the_same_classes() -> None:
-    train = SimpleNamespace(class_names=['a', 'b'], classes_from='train/classes.txt')
-    check_same_classes(train, SimpleNamespace(class_names=None))
-    check_same_classes(train, SimpleNamespace(class_names=['a', 'b']))
-    with pytest.raises(ValueError, match=r"class 0 is 'a' in train/classes\.txt, but 'b' in the validation data"):
-        check_same_classes(train, SimpleNamespace(class_names=['b', 'a']))

@@ -7,48 +7,39 @@ import torch
 
 from dsanet.engine import range_test
 from dsanet.engine.range_test import MEMORY, Point, suggest
+from dsanet.engine.train_step import Stepper
 from dsanet.engine.trainer import Trainer
 from dsanet.utils.json_lines import read_lines
-from tests.engine.conftest import make_config
+from tests.engine.conftest import make_config, train
 
 
 def points_of(losses: list[float]) -> list[Point]:
-    """Points a factor of 10 in the rate apart, with the average as given."""
+    """Return points whose rates differ by a factor of 10, with these averages."""
     return [Point(10.0**i, loss, loss) for i, loss in enumerate(losses, -MEMORY)]
 
 
-def test_average_is_without_bias_and_forgets() -> None:
-    average = range_test.Average()
-    assert average.add(3.0) == pytest.approx(3.0)
-    # Weights 0.9 and 1 of the two values.
-    assert average.add(5.0) == pytest.approx((0.9 * 3 + 5) / 1.9)
-    for _ in range(200):
-        last = average.add(1.0)
-    assert last == pytest.approx(1.0)
-
-
-def test_suggestions_are_the_steepest_descent_and_a_tenth_of_the_minimum() -> None:
-    before = [9.0] * MEMORY  # not looked at: the average is of too few
-    # Central differences: the steepest is between 4 and 1, at the rate 100.
+def test_suggests_steepest_descent_and_tenth_of_minimum() -> None:
+    before = [9.0] * MEMORY  # ignored: averages of too few iterations
+    # Central differences: the steepest descent is between 4 and 1, at the rate 100.
     points = points_of([*before, 5, 4.8, 4, 1, 0.5, 0.4, 3])
     assert suggest(points) == pytest.approx((100.0, 1e5 / 10))
 
 
-def test_a_fall_behind_the_minimum_does_not_count() -> None:
+def test_descent_after_the_minimum_is_ignored() -> None:
     points = points_of([*[9.0] * MEMORY, 4, 2, 1, 50, 20])
     assert suggest(points) == pytest.approx((1.0, 10.0))
 
 
 @pytest.mark.parametrize('losses', [[1.0, 2.0, 3.0], [1.0]])
-def test_nothing_is_suggested_where_nothing_falls(losses: list[float]) -> None:
+def test_no_suggestion_without_descent(losses: list[float]) -> None:
     points = points_of([*[9.0] * MEMORY, *losses])
     assert suggest(points) is None
-    assert 'no suggestion: the average does not fall' in range_test.describe(points, None, len(points))
+    assert '--start' in range_test.describe(points, None, len(points)).splitlines()[-1]
 
 
 @pytest.fixture
 def config(data: Path) -> dict[str, Any]:
-    """The tiny run, with four iterations per epoch and a head that learns five times as fast."""
+    """The tiny run, with four iterations per epoch and a head with five times the learning rate."""
     config = make_config(data)
     config['train_dataloader']['batch_size'] = 2
     config['parameters'] = {'lr_multipliers': {'cls_head': 5.0}}
@@ -62,16 +53,14 @@ def trainer(config: dict[str, Any], tmp_path: Path) -> Trainer:
     return trainer
 
 
-def test_the_rate_grows_by_a_factor_and_groups_keep_their_multipliers(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen, steps = [], range_test.take_step
+def test_rate_grows_and_groups_keep_multipliers(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, original = [], Stepper.update
 
-    def take_step(trainer: Trainer, *args: Any) -> float:
-        seen.append([group['lr'] for group in trainer.stepper.optimizer.param_groups])
-        return steps(trainer, *args)
+    def update(self: Stepper, grad_norm: torch.Tensor) -> object:
+        seen.append([group['lr'] for group in self.optimizer.param_groups])
+        return original(self, grad_norm)
 
-    monkeypatch.setattr(range_test, 'take_step', take_step)
+    monkeypatch.setattr(Stepper, 'update', update)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     points = range_test.range_test(trainer, 1e-4, 1e-1, 7)  # more iterations than an epoch has
     rates = [1e-4 * 10 ** (i / 2) for i in range(7)]
@@ -81,14 +70,12 @@ def test_the_rate_grows_by_a_factor_and_groups_keep_their_multipliers(
 
 
 def test_losses_are_those_of_a_training(trainer: Trainer, config: dict[str, Any], tmp_path: Path) -> None:
-    """The same seed, batches and constant rate as the first epoch of a run with this rate."""
+    """The first epoch of a run with the same seed and a constant learning rate."""
     points = range_test.range_test(trainer, 0.01, 0.01 * (1 + 1e-12), 4)
     config['optimizer']['lr'] = 0.01
     config['train_cfg']['max_epochs'] = 1
     config['schedule'] = {'type': 'StepSchedule', 'milestones': []}
-    straight = Trainer(config, tmp_path, torch.device('cpu'))
-    straight.start()
-    straight.train()
+    train(config, tmp_path)
     lines = read_lines(tmp_path / 'scalars.jsonl')
     assert len(lines) == 4
     assert [point.loss for point in points] == pytest.approx([line['train/loss'] for line in lines], rel=1e-6)
@@ -98,15 +85,21 @@ def test_losses_are_those_of_a_training(trainer: Trainer, config: dict[str, Any]
     ('losses', 'kept'),
     [([2.0, 1.0, math.nan, 1.0], 2), ([2.0, 1.0, math.inf, 1.0], 2), ([1.0, 1.0, 50.0, 1.0], 3), ([1.0] * 4, 4)],
 )
-def test_it_ends_where_the_loss_diverges(
+def test_ends_when_the_loss_diverges(
     trainer: Trainer, losses: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(range_test, 'take_step', lambda _runner, _stepper, _batches, i: losses[i])
+    def backward(_self: Stepper, _batches: list, iteration: int) -> dict[str, torch.Tensor]:
+        return {'loss': torch.tensor(losses[iteration]), 'grad_norm': torch.tensor(1.0)}
+
+    monkeypatch.setattr(Stepper, 'backward', backward)
     points = range_test.range_test(trainer, 1e-3, 1, 4)
     assert [point.loss for point in points] == losses[:kept]
-    assert ('ended after' in range_test.describe(points, None, 4)) == (kept < 4)
+    # Averages in which each loss has 0.9 of the weight of the next one.
+    weights = [0.9 ** (kept - 1 - i) for i in range(kept)]
+    assert points[-1].average == pytest.approx(sum(w * x for w, x in zip(weights, losses, strict=False)) / sum(weights))
+    assert (f'{kept} of 4' in range_test.describe(points, None, 4)) == (kept < 4)
 
 
-def test_a_gradient_that_is_not_finite_ends_it_too(trainer: Trainer) -> None:
+def test_ends_when_the_gradient_is_nonfinite(trainer: Trainer) -> None:
     next(trainer.model.cls_head.parameters()).data.fill_(math.inf)
     assert range_test.range_test(trainer, 1e-3, 1, 4) == []
