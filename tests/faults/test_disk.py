@@ -27,17 +27,17 @@ def fill(folder: Path) -> Path:
 
 @pytest.fixture
 def filling(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: F811
-    """Let others fill the disk before the third iteration of a run, and leave it before the sixth."""
+    """Fill the disk in the third iteration of a run, and free it in the sixth."""
     original = Stepper.backward
 
-    def set_rate(self: Stepper, batches: list, iteration: int) -> dict:
+    def fill_or_free(self: Stepper, batches: list, iteration: int) -> dict:
         if iteration == 2 and not (small_disk / 'others').exists():
             fill(small_disk)
         if iteration == 5:
             (small_disk / 'others').unlink(missing_ok=True)
         return original(self, batches, iteration)
 
-    monkeypatch.setattr(Stepper, 'backward', set_rate)
+    monkeypatch.setattr(Stepper, 'backward', fill_or_free)
     yield
     monkeypatch.undo()
 

@@ -9,13 +9,13 @@ import signal
 import sys
 
 from dsanet.commands import main
-from dsanet.engine import trainer
+from dsanet.engine import validation
 from dsanet.engine.logging import ScalarWriter
 from dsanet.utils import checkpoint_io
 
 MOMENT, NUMBER = sys.argv.pop(1), int(sys.argv.pop(1))
 COUNT = iter(range(1, 10**6))
-REPLACE, WRITE, SCALARS, PREDICT = os.replace, checkpoint_io._Stream.write, ScalarWriter.write, trainer.predict
+REPLACE, WRITE, SCALARS, PREDICT = os.replace, checkpoint_io._Stream.write, ScalarWriter.write, validation.predict
 
 
 def is_now(moment: str) -> bool:
@@ -58,6 +58,6 @@ def predict(*arguments: object) -> object:
     return PREDICT(*arguments)
 
 
-os.replace, checkpoint_io._Stream.write, ScalarWriter.write, trainer.predict = replace, write_half, log_half, predict
+os.replace, checkpoint_io._Stream.write, ScalarWriter.write, validation.predict = replace, write_half, log_half, predict
 if __name__ == '__main__':
     sys.exit(main(['train', *sys.argv[1:]]))

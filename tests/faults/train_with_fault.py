@@ -9,12 +9,12 @@ import signal
 import sys
 
 from dsanet.commands import main
-from dsanet.engine import trainer
+from dsanet.engine import train_step, validation
 from dsanet.utils import distributed
 
 FAULT, RANK, PLACE, NUMBER = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1), int(sys.argv.pop(1))
 SIGNALS = {'kill': signal.SIGKILL, 'freeze': signal.SIGSTOP}
-SEED_ITERATION, PREDICT = trainer.seed_iteration, trainer.predict
+SEED_ITERATION, PREDICT = train_step.seed_iteration, validation.predict
 VALIDATIONS = iter(range(1000))
 
 
@@ -37,6 +37,6 @@ def predict_and_fail(*args: object, **options: object) -> object:
     return PREDICT(*args, **options)
 
 
-trainer.seed_iteration = seed_and_fail
-trainer.predict = predict_and_fail
+train_step.seed_iteration = seed_and_fail
+validation.predict = predict_and_fail
 sys.exit(main(['train', *sys.argv[1:]]))
