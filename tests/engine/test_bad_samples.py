@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.config.formatting import format_config
-from dsanet.config.loading import load_config
 from dsanet.engine.bad_samples import BadSampleLog
 from dsanet.engine.evaluator import predict
 from dsanet.engine.preparation import build_loader
@@ -219,14 +217,3 @@ def test_options_end_run_at_bad_samples(broken: tuple[Path, set[str]], tmp_path:
     with pytest.raises(RunError, match=r' of 300 .*epoch 1 .*max_bad_share=0\.05'):
         train(config, tmp_path / 'share')
     assert len(read_lines(tmp_path / 'share' / 'bad_samples.jsonl')) >= 10
-
-
-def test_config_has_the_options(data: Path, tmp_path: Path) -> None:
-    config = make_config(data)
-    config['train_dataloader'].update(class_balance='square_root', repeat=2, on_error='resample', max_bad_share=0.5)
-    (tmp_path / 'c.py').write_text(format_config(config))
-    assert load_config(tmp_path / 'c.py')['train_dataloader']['repeat'] == 2
-    with pytest.raises(KeyError, match=r'train_dataloader\.class_balanc .*class_balance'):
-        load_config(tmp_path / 'c.py', ['train_dataloader.class_balanc=balanced'])
-    with pytest.raises(ValueError, match=r"train_dataloader\.repeat='often'"):
-        load_config(tmp_path / 'c.py', ['train_dataloader.repeat=often'])

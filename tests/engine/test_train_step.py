@@ -60,12 +60,6 @@ def test_gradients_are_clipped_to_the_limit(data: Path, tmp_path: Path) -> None:
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_learning_rate_follows_the_schedule(data: Path, tmp_path: Path) -> None:
-    stepper, _ = make_stepper(data, tmp_path)
-    assert stepper.set_learning_rate(2.5) == pytest.approx(0.05 * 0.5)  # the middle of the cosine
-    assert stepper.optimizer.param_groups[0]['lr'] == pytest.approx(0.05 * 0.5)
-
-
 def test_scale_lr_scales_the_base_rate(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, 'dsanet'):
         stepper, _ = make_stepper(data, tmp_path, train_cfg={'base_batch_size': 16, 'scale_lr': True})

@@ -328,26 +328,15 @@ def test_buffers_are_broadcast_after_each_epoch(data: Path, tmp_path: Path, monk
     assert given == [(trainer.model, 0), (trainer.stepper.average.model, 0)]
 
 
-def test_parameter_groups_follow_the_config(data: Path, tmp_path: Path) -> None:
+def test_run_with_parameter_groups_resumes_bit_identically(data: Path, tmp_path: Path) -> None:
     config = make_config(data)
-    lr_multipliers = {'cls_head': 5, '.dsa.': 2}
-    config['parameters'] = {'lr_multipliers': lr_multipliers, 'bias_lr_multiplier': 2, 'decay_norms': False}
+    config['parameters'] = {'lr_multipliers': {'cls_head': 5, '.dsa.': 2}, 'decay_norms': False}
     trainer = train(config, tmp_path / 'straight')
     # Cosine over four epochs, of which one is warm-up; the last iteration starts at 3.5 epochs.
-    factor = 0.5 * (1 + np.cos(np.pi * 2.5 / 3))
-    names = {id(p): name for name, p in trainer.model.named_parameters()}
-    options = {names[id(p)]: group for group in trainer.stepper.optimizer.param_groups for p in group['params']}
-    assert options.keys() == {name for name, _ in trainer.model.named_parameters()}
-    for name, multiplier, decay in [
-        ('backbone.conv1.weight', 1, 1e-4),
-        ('backbone.bn1.weight', 1, 0),
-        ('cls_head.fc_cls.weight', 5, 1e-4),
-        ('cls_head.fc_cls.bias', 10, 1e-4),
-    ]:
-        assert options[name]['lr'] == pytest.approx(0.05 * multiplier * factor)
-        assert options[name]['weight_decay'] == decay
-    assert {options[name]['base_lr'] for name in options if '.dsa.' in name} <= {0.1, 0.2}
-    assert read_lines(tmp_path / 'straight' / 'scalars.jsonl')[-2]['train/lr'] == pytest.approx(0.05 * factor)
+    rate = 0.05 * 0.5 * (1 + np.cos(np.pi * 2.5 / 3))
+    rates = {group['lr'] for group in trainer.stepper.optimizer.param_groups}
+    assert sorted(rates) == pytest.approx([rate, 2 * rate, 5 * rate])
+    assert numbers_of(tmp_path / 'straight')[-2]['train/lr'] == pytest.approx(rate)
     train_until(config, tmp_path / 'stopped', iteration=4)
     train(config, tmp_path / 'stopped', resume='auto')
     assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_4.pth') for d in ('straight', 'stopped')))
@@ -361,19 +350,6 @@ def test_momentum_follows_parameters_into_other_groups(data: Path, straight: Pat
     assert len(trainer.stepper.optimizer.param_groups) == 3
     for i, parameter in enumerate(trainer.model.parameters()):
         assert torch.equal(trainer.stepper.optimizer.state[parameter]['momentum_buffer'], saved[i]['momentum_buffer'])
-
-
-def test_frozen_parameters_are_not_trained(data: Path, tmp_path: Path) -> None:
-    config = make_config(data)
-    config['model']['backbone']['frozen_stages'] = 1
-    config['parameters'] = {'lr_multipliers': {'layer1': 2.0}}
-    with pytest.raises(KeyError, match='layer1'):
-        Trainer(config, tmp_path, DEVICE)
-    config.pop('parameters')
-    trainer = Trainer(config, tmp_path, DEVICE)
-    trained = {id(p) for group in trainer.stepper.optimizer.param_groups for p in group['params']}
-    assert not any(id(p) in trained for p in trainer.model.backbone.layer1.parameters())
-    assert all(id(p) in trained for p in trainer.model.backbone.layer2.parameters())
 
 
 @pytest.fixture
