@@ -12,7 +12,7 @@ from dsanet.data_tools.ordered_actions import make_dataset
 from dsanet.engine.evaluator import predict
 from dsanet.engine.preparation import build_loader
 from dsanet.utils.checkpoint_io import save_atomically
-from tests.engine.test_trainer import make_config
+from tests.engine.conftest import make_config
 
 
 @pytest.fixture(scope='module')

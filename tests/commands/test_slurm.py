@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsanet.utils.checkpoint_io import read_checkpoint
-from tests.engine.test_trainer import assert_same_run
+from tests.engine.conftest import assert_same_run
 
 ROOT = Path(__file__).parents[2]
 SRUN = r"""#!/usr/bin/env bash

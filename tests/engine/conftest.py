@@ -104,7 +104,7 @@ def assert_same_run(one: dict, two: dict) -> None:
     assert one['best'] == two['best']
 
 
-def numbers_of(work_dir: Path) -> list[dict]:
+def read_curves(work_dir: Path) -> list[dict]:
     """Return the lines of the curves without times and memory."""
     drop = ('data_time', 'time', 'memory')
     lines = read_lines(work_dir / 'scalars.jsonl')

@@ -12,22 +12,11 @@ from dsanet.engine.preparation import (
     build_val_loader,
     check_clip_shape,
     place_model,
-    seed_iteration,
     set_determinism,
 )
 from dsanet.models.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, Loss
 from dsanet.models.modules_maker.non_local import MODES, NonLocal3d
 from tests.engine.conftest import make_config
-
-
-def test_iterations_and_processes_have_different_seeds() -> None:
-    draws = set()
-    for place in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0, 1)]:
-        seed_iteration(*place)
-        draws.add(torch.rand(1).item())
-    assert len(draws) == 5
-    seed_iteration(1, 0, 0)
-    assert torch.rand(1).item() in draws
 
 
 def test_determinism_can_be_set_and_unset() -> None:

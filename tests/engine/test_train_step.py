@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -81,6 +82,19 @@ def test_find_unused_parameters_is_passed_on(
     monkeypatch.setattr(distributed, 'wrap_ddp', lambda model, _device, find: (given.append(find), model)[1])
     make_stepper(data, tmp_path, runtime={'find_unused_parameters': find})[0].start()
     assert given == [find]
+
+
+def test_iterations_and_processes_have_different_seeds() -> None:
+    draws = set()
+    for place in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0, 1)]:
+        train_step.seed_iteration(*place)
+        draws.add(torch.rand(1).item())
+    assert len(draws) == 5
+    train_step.seed_iteration(1, 0, 0)
+    drawn = torch.rand(1)
+    assert drawn.item() in draws
+    torch.manual_seed(int(np.random.SeedSequence((1, 0, 0)).generate_state(1, np.uint64)[0]))
+    assert torch.rand(1) == drawn
 
 
 # -- the gradient ------------------------------------------------------------------------------------------------------

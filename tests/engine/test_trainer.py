@@ -30,7 +30,7 @@ from tests.engine.conftest import (
     EMA,
     assert_same_run,
     make_config,
-    numbers_of,
+    read_curves,
     small_steps,
     train,
     train_until,
@@ -52,7 +52,7 @@ def test_resumed_run_is_bit_identical(data: Path, straight: Path, tmp_path: Path
     train_until(make_config(data, num_workers=2), tmp_path, iteration=4)
     train(make_config(data, num_workers=2), tmp_path, resume='auto')
     assert_same_run(*(read_checkpoint(folder / 'epoch_4.pth') for folder in (straight, tmp_path)))
-    assert numbers_of(tmp_path) == numbers_of(straight)
+    assert read_curves(tmp_path) == read_curves(straight)
 
 
 def test_resumed_average_is_bit_identical(data: Path, averaged: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_resume_within_epoch_is_bit_identical(
     monkeypatch.setattr(VideoSamples, '__getitem__', lambda self, key: (seen.append(key), original(self, key))[1])
     trainer = train(small_steps(data, num_workers), tmp_path, resume='auto')
     assert_same_run(*(read_checkpoint(d / 'epoch_2.pth') for d in (in_small_steps, tmp_path)))
-    assert numbers_of(tmp_path) == numbers_of(in_small_steps)
+    assert read_curves(tmp_path) == read_curves(in_small_steps)
     assert sorted(f.name for f in tmp_path.glob('*.pth')) == ['best.pth', 'epoch_1.pth', 'epoch_2.pth']
     if num_workers == 0:
         expected = [key for epoch in (0, 1) for key in samples_of(trainer, epoch)][2 * iteration :]
@@ -95,7 +95,7 @@ def samples_of(trainer: Trainer, epoch: int) -> Iterator[tuple[int, int]]:
 def test_resume_with_other_batch_size(data: Path, tmp_path: Path, died_at: int) -> None:
     train_until(small_steps(data, log_interval=1), tmp_path, died_at)
     file = list_checkpoints(tmp_path)[0][1]
-    lines, weights = numbers_of(tmp_path), read_checkpoint(file)['state_dict']
+    lines, weights = read_curves(tmp_path), read_checkpoint(file)['state_dict']
     config = small_steps(data, log_interval=1)
     config['train_dataloader']['batch_size'] = 4  # 2 iterations per epoch instead of 4
     trainer = Trainer(config, tmp_path, DEVICE)
@@ -104,7 +104,7 @@ def test_resume_with_other_batch_size(data: Path, tmp_path: Path, died_at: int) 
     assert all(torch.equal(value, weights[name]) for name, value in trainer.model.state_dict().items())
     assert file.is_file()
     trainer.train()
-    assert numbers_of(tmp_path)[: len(lines)] == lines
+    assert read_curves(tmp_path)[: len(lines)] == lines
     assert read_checkpoint(tmp_path / 'epoch_2.pth')['epoch'] == 2
 
 
@@ -336,7 +336,7 @@ def test_run_with_parameter_groups_resumes_bit_identically(data: Path, tmp_path:
     rate = 0.05 * 0.5 * (1 + np.cos(np.pi * 2.5 / 3))
     rates = {group['lr'] for group in trainer.stepper.optimizer.param_groups}
     assert sorted(rates) == pytest.approx([rate, 2 * rate, 5 * rate])
-    assert numbers_of(tmp_path / 'straight')[-2]['train/lr'] == pytest.approx(rate)
+    assert read_curves(tmp_path / 'straight')[-2]['train/lr'] == pytest.approx(rate)
     train_until(config, tmp_path / 'stopped', iteration=4)
     train(config, tmp_path / 'stopped', resume='auto')
     assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_4.pth') for d in ('straight', 'stopped')))
@@ -393,8 +393,8 @@ def test_resumed_fp16_run_is_bit_identical(
     assert_same_run(one, two)
     assert one['scaler'] == two['scaler']
     assert one['ema_updates'] == two['ema_updates'] == 3
-    curves = numbers_of(tmp_path / 'straight')
-    assert curves == numbers_of(tmp_path / 'stopped')
+    curves = read_curves(tmp_path / 'straight')
+    assert curves == read_curves(tmp_path / 'stopped')
     # The run stopped after two good steps; the scale grows after the next one, and overflows.
     assert [line['train/scale'] for line in curves] == [2.0**17, *[2.0**16] * 3, 2.0**17, 2.0**16]
 
@@ -422,7 +422,7 @@ def test_accumulating_run_resumes_bit_identically(data: Path, tmp_path: Path) ->
     assert list_checkpoints(tmp_path / 'killed')[0][1].name == 'epoch_0_iter_3.pth'
     train(config, tmp_path / 'killed', resume='auto')
     assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_2.pth') for d in ('straight', 'killed')))
-    assert numbers_of(tmp_path / 'straight') == numbers_of(tmp_path / 'killed')
+    assert read_curves(tmp_path / 'straight') == read_curves(tmp_path / 'killed')
     with pytest.raises(ValueError, match=r'accumulate=3.* 12 .* 8'):
         Trainer(make_config(data, train_cfg={'accumulate': 3}), tmp_path, DEVICE)
 
@@ -463,7 +463,7 @@ def test_compiled_model_trains_under_same_names(data: Path, tmp_path: Path) -> N
     assert runs[0].model.state_dict().keys() == runs[1].model.state_dict().keys()
     for iteration in (0, 1):  # the second one depends on the backward pass of the first
         for name in ('train/loss', 'train/grad_norm'):
-            plain, compiled = (numbers_of(tmp_path / folder)[iteration][name] for folder in ('False', 'True'))
+            plain, compiled = (read_curves(tmp_path / folder)[iteration][name] for folder in ('False', 'True'))
             assert plain == pytest.approx(compiled, rel=1e-4)
 
 
@@ -511,7 +511,7 @@ def test_nonfinite_iterations_are_skipped_and_recorded(
     for token in ('iteration 5', 'epoch 3', '0.0375', f'loss {value}', f'{order[0]}, {order[1]}', '2/2'):
         assert token in caplog.messages[1]
     assert all(p.isfinite().all() for p in trainer.model.state_dict().values())
-    assert [line['iteration'] for line in numbers_of(tmp_path) if 'train/loss' in line] == [1, 3, 4, 6, 7, 8]
+    assert [line['iteration'] for line in read_curves(tmp_path) if 'train/loss' in line] == [1, 3, 4, 6, 7, 8]
     assert read_checkpoint(tmp_path / 'epoch_4.pth')['num_nonfinite'] == 2
 
 
@@ -574,7 +574,7 @@ def test_signal_interrupts_validation_until_resume(
             train(small_steps(data), tmp_path)
     assert not read_checkpoint(tmp_path / 'epoch_1.pth')['validated']
     train(small_steps(data), tmp_path, resume='auto')
-    assert numbers_of(tmp_path) == numbers_of(in_small_steps)
+    assert read_curves(tmp_path) == read_curves(in_small_steps)
 
 
 @pytest.mark.parametrize(
@@ -630,7 +630,7 @@ def test_gpu_training_stays_close_to_cpu(
         config.pop('val_dataloader')
         (tmp_path / name).mkdir()
         Trainer(config, tmp_path / name, device).fit(check_data=False)
-        lines.append(numbers_of(tmp_path / name))
+        lines.append(read_curves(tmp_path / name))
     # The last iteration follows three steps. In mixed precision on the CPU its loss is off by up to 0.001 and its
     # gradient by up to 0.12; without the steps the loss would be off by 0.03.
     for iteration, name, tolerance in [

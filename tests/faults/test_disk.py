@@ -8,8 +8,8 @@ import pytest
 from dsanet.engine.stopping import RunError
 from dsanet.engine.train_step import Stepper
 from dsanet.utils.checkpoint_io import read_checkpoint
+from tests.engine.conftest import assert_same_run, read_curves, small_steps, train
 from tests.engine.test_checkpointing import small_disk  # noqa: F401
-from tests.engine.test_trainer import assert_same_run, numbers_of, small_steps, train
 
 pytestmark = pytest.mark.faults
 
@@ -60,5 +60,5 @@ def test_run_stopped_by_full_disk_resumes_bit_identical(
     train(config, tmp_path / 'undisturbed')
     for name in ('epoch_2.pth', 'best.pth'):
         assert_same_run(*(read_checkpoint(folder / name) for folder in (work_dir, tmp_path / 'undisturbed')))
-    lines = numbers_of(work_dir)
-    assert lines == numbers_of(tmp_path / 'undisturbed')
+    lines = read_curves(work_dir)
+    assert lines == read_curves(tmp_path / 'undisturbed')

@@ -14,8 +14,7 @@ import pytest
 from dsanet.config.formatting import format_config
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.json_lines import read_lines
-from tests.engine.conftest import make_config
-from tests.engine.test_trainer import assert_same_run, numbers_of
+from tests.engine.conftest import assert_same_run, make_config, read_curves
 from tests.faults.conftest import Start
 from tests.faults.jobs import Job, wait_until
 
@@ -66,7 +65,7 @@ def assert_same(one: Path, two: Path) -> None:
     """Compare weights, optimizer, averaged weights, metrics and curves, bit by bit."""
     for name in (f'epoch_{EPOCHS}.pth', 'best.pth'):
         assert_same_run(read_checkpoint(one / name), read_checkpoint(two / name))
-    assert numbers_of(one) == numbers_of(two)
+    assert read_curves(one) == read_curves(two)
 
 
 def children(pid: int) -> list[int]:

@@ -35,7 +35,7 @@ def test_frozen_process_ends_the_run_and_is_named(
 ) -> None:
     command = (*COMMAND, processes, 'tests/faults/train_with_fault.py', *fault, config, '--work-dir', tmp_path / 'work')
     job = start(*command, '--no-check', '--cfg-options', TIMEOUT, STOP_TIMEOUT=2)
-    sign = '[1/' if fault[2] == 'iteration' else 'epoch 1/4 [2/2]'
+    sign = '[1/' if fault[2] == 'iteration' else ' 1/4 [2/2]'
     job.wait_for(sign)
     frozen, pids = fault[1], job.workers()
     started = time.monotonic()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsanet.utils.checkpoint_io import read_checkpoint
-from tests.engine.test_trainer import assert_same_run
+from tests.engine.conftest import assert_same_run
 from tests.faults.conftest import Start
 from tests.faults.jobs import Job
 
