@@ -24,7 +24,7 @@ from dsanet.datasets.transforms.compose import Compose
 from dsanet.engine.preparation import check_clip_shape, place_model
 from dsanet.inference.loading import config_for_checkpoint
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
-from dsanet.models.weights.loading import class_names_of, load_weights
+from dsanet.models.weights.loading import get_class_names, load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint
 
 __all__ = [
@@ -112,7 +112,7 @@ def init_recognizer(
     model = build(loaded['model'], MODELS, 'model')
     check_clip_shape(model, loaded, ['test_dataloader'])
     load_weights(model, checkpoint, strict=True, content=content)
-    names = class_names_of(content) or [str(k) for k in range(model.num_classes)]
+    names = get_class_names(content) or [str(k) for k in range(model.num_classes)]
     steps = [
         build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}')
         for i, step in enumerate(loaded['test_dataloader']['dataset']['pipeline'])

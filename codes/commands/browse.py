@@ -55,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.config.loading import read_section
     from dsanet.config.schema import RuntimeCfg
     from dsanet.data_tools.browsing import choose_keys
-    from dsanet.engine.logging import plain_errors
+    from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.preparation import build_loader
     from dsanet.utils.files import check_writable
     from dsanet.utils.text import printable
 
-    with plain_errors():
+    with exit_on_user_error():
         name = f'{args.split}_dataloader'
         config = read_config(args, [name])
         check_writable(args.out, '--out')
@@ -86,8 +86,8 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
     """Write sheets or clips of samples, print their contents, and return the number of unreadable samples."""
     from tqdm import tqdm
 
-    from dsanet.data_tools.browsing import as_seen, decoders_of, describe, list_indices, sheets
-    from dsanet.data_tools.visualization import draw_moments, draw_samples, save_clip, save_png
+    from dsanet.data_tools.browsing import decoders_of, describe_sample, list_indices, sheets, to_network_input
+    from dsanet.data_tools.visualization import draw_clip, draw_sheet, save_clip, save_png
     from dsanet.utils.text import printable
 
     samples = []
@@ -101,18 +101,18 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
             num_failed += 1
             tqdm.write(printable(f'error: {item["error"]}'), file=sys.stderr)
             continue
-        sample = as_seen(item, describe(item, dataset, draw))
+        sample = to_network_input(item, describe_sample(item, dataset, draw))
         tqdm.write('')
         print(list_indices(sample))
         if args.clips:
             files.append(args.out / f'{prefix}_{item["index"]:05d}.mp4')
-            save_clip(draw_moments(sample, args.cell), files[-1], FPS, LOOPS)
+            save_clip(draw_clip(sample, args.cell), files[-1], FPS, LOOPS)
         else:
             samples.append(sample)
     title = f'{Path(args.config).stem}, {prefix.replace("_epoch", ", epoch ")}'
     for number, sheet in enumerate(sheets(samples, args.cell) if samples else (), start=1):
         files.append(args.out / f'{prefix}_{number}.png')
-        save_png(draw_samples(sheet, title, args.cell), files[-1])
+        save_png(draw_sheet(sheet, title, args.cell), files[-1])
     if num_failed:
         sys.stderr.write(f'{num_failed} of {len(keys)} samples cannot be read\n')
     print(f'\nWritten to {args.out}: {" ".join(file.name for file in files) or "no files"}')
@@ -125,9 +125,9 @@ def _load(dataset: Any, keys: Sequence[Any], args: argparse.Namespace) -> Iterat
     """Yield samples with a progress bar; exit with status 2 if a worker process dies."""
     from tqdm import tqdm
 
-    from dsanet.data_tools.browsing import load_watched
+    from dsanet.data_tools.browsing import load_samples
 
-    items = load_watched(dataset, keys, args.cell, args.workers)
+    items = load_samples(dataset, keys, args.cell, args.workers)
     try:
         yield from tqdm(items, desc='samples', total=len(keys), unit='sample', disable=None)
     except RuntimeError as error:

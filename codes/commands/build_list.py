@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dsanet.commands.arguments import UsageError, int_between
-from dsanet.data_tools.lists.base import DataSet, Lists
+from dsanet.data_tools.lists.base import DatasetSpec, Lists
 
 # The datasets in dsanet.data_tools.lists.catalog, which is slow to import, and custom data.
 NAMES = (
@@ -95,23 +95,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     _check_arguments(args)
     from dsanet.data_tools.lists.building import (
-        OWN,
+        CUSTOM,
         check_lists,
         check_numbering,
         missing_line,
-        summarize,
+        summarize_lists,
         summary_text,
     )
-    from dsanet.data_tools.lists.catalog import DATA_SETS
+    from dsanet.data_tools.lists.catalog import KNOWN_DATASETS
     from dsanet.data_tools.lists.custom import read_class_tree
     from dsanet.data_tools.lists.matching import match, path_prefix
     from dsanet.data_tools.lists.media_index import index_media
     from dsanet.datasets.frame_names import FrameNames
-    from dsanet.engine.logging import plain_errors
+    from dsanet.engine.logging import exit_on_user_error
     from dsanet.utils.files import check_writable
 
-    with plain_errors():
-        dataset = (DATA_SETS | OWN)[args.dataset]
+    with exit_on_user_error():
+        dataset = (KNOWN_DATASETS | CUSTOM)[args.dataset]
         template = args.filename_tmpl or dataset.filename_tmpl
         start_index = 1 if args.start_index is None else args.start_index
         frame_names = FrameNames(template, start_index) if args.frames else None
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         match(f'{split}{suffix}', videos, media, lists.class_names, prefix) for split, videos in lists.splits.items()
     ]
     incomplete = [one for one in built if not one.lines or len(one.skipped) > args.skip_missing * one.num_listed]
-    summary = summarize(dataset.title, lists, built, media, written=not incomplete)
+    summary = summarize_lists(dataset.title, lists, built, media, written=not incomplete)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be valid text
     print(summary_text(summary, built, media))
@@ -168,7 +168,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
             raise UsageError(f'{", ".join(given)} can only be used with {condition}')
 
 
-def _read_lists(args: argparse.Namespace, dataset: DataSet) -> Lists:
+def _read_lists(args: argparse.Namespace, dataset: DatasetSpec) -> Lists:
     """Read the annotation files of a dataset, or the csv files."""
     from dsanet.data_tools.lists.building import find_files
     from dsanet.data_tools.lists.custom import read_csv

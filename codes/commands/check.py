@@ -43,20 +43,20 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_checks.pipeline import try_pipelines
     from dsanet.data_checks.reading import read_splits
     from dsanet.data_checks.run import full_report, quick_report
-    from dsanet.engine.logging import plain_errors
-    from dsanet.reports.class_sheets import draw_samples, remove_old_sheets
+    from dsanet.engine.logging import exit_on_user_error
+    from dsanet.reports.class_sheets import remove_old_sheets, write_class_sheets
     from dsanet.utils.files import check_writable, write_atomically
     from dsanet.utils.text import printable
 
     facts: Any = {}
-    with plain_errors():
+    with exit_on_user_error():
         config = _read_config(args)
         check_writable(args.out, '--out')
         splits = read_splits(config)
         args.out.mkdir(parents=True, exist_ok=True)
     title = Path(args.config).stem
     if args.quick:
-        report = quick_report(splits, tried=try_pipelines(splits, time_limit=args.time_limit))
+        report = quick_report(splits, pipeline_findings=try_pipelines(splits, time_limit=args.time_limit))
     else:
         try:
             facts, identities = _inspect(splits, args)
@@ -75,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
                 heading = f'{title}, {split.name}: middle frames'
-                files += draw_samples(split, facts, args.out, args.samples, heading, args.workers, args.time_limit)
+                files += write_class_sheets(
+                    split, facts, args.out, args.samples, heading, args.workers, args.time_limit
+                )
         remove_old_sheets(args.out, files)
     except OSError as error:  # such as a full disk
         sys.stderr.write(f'error: cannot write the report: {printable(str(error))}\n')
@@ -102,10 +104,10 @@ def _inspect(splits: Any, args: argparse.Namespace) -> tuple[Any, Any]:
     from dsanet.data_checks.probe import Inspection
 
     file = args.out / 'files.jsonl'
-    jobs = [split.job_of(record, args.every_frame, args.hash) for split in splits for record in split.records]
+    jobs = [split.probe_task(record, args.every_frame, args.hash) for split in splits for record in split.records]
     with tqdm(total=len(set(jobs)), desc='finding files', unit='file', disable=None) as bar:
         inspection = Inspection(jobs, file, args.workers, args.time_limit, bar.update)
     if inspection.known:
         print(f'{inspection.known:,} videos are unchanged since the last check ({file})')
-    with tqdm(total=len(inspection.open_jobs), desc='checking videos', unit='video', disable=None) as bar:
+    with tqdm(total=len(inspection.pending_tasks), desc='checking videos', unit='video', disable=None) as bar:
         return inspection.run(bar.update), inspection.identities

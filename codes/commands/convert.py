@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_config_is_given(args)
-    from dsanet.engine.logging import plain_errors, setup_logging
+    from dsanet.engine.logging import exit_on_user_error, setup_logging
 
     setup_logging(None, is_main=True)
-    with plain_errors():
+    with exit_on_user_error():
         _convert(args)
 
 

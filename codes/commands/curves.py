@@ -25,11 +25,11 @@ def run(args: argparse.Namespace) -> None:
         if not (work_dir / 'scalars.jsonl').is_file():
             raise UsageError(f'no scalars.jsonl in {work_dir}; give a work dir of dsanet train')
     from dsanet.reports.curves import plot_curves
-    from dsanet.utils.json_lines import read_lines
+    from dsanet.utils.json_lines import read_json_lines
 
     out = args.out or args.work_dirs[0] / 'curves.png'
     try:
-        plot_curves({str(d): read_lines(d / 'scalars.jsonl') for d in args.work_dirs}, out, args.scalars)
+        plot_curves({str(d): read_json_lines(d / 'scalars.jsonl') for d in args.work_dirs}, out, args.scalars)
     except ValueError as error:
         raise UsageError(str(error)) from error
     print(f'Curves written to {out}')

@@ -56,13 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from dsanet.reports.curves import plot_curves
-    from dsanet.utils.json_lines import read_lines
+    from dsanet.utils.json_lines import read_json_lines
 
     started = time.monotonic()
     run_command('make-demo-videos', 'data/ordered_actions')
     names = MODELS if args.all else PAIR
     results = [train_and_test(name, seed, args.out) for seed in args.seeds for name in names]
-    curves = {f'{r.name}, seed {r.seed}': read_lines(r.work_dir / 'scalars.jsonl') for r in results}
+    curves = {f'{r.name}, seed {r.seed}': read_json_lines(r.work_dir / 'scalars.jsonl') for r in results}
     picture = args.out / 'curves.png'
     plot_curves(curves, picture, ['train/loss', 'val/top1'])
     print('\nOrdered actions: 4 motion directions x 2 orders of events; a model that ignores the order gets 50 %.')
@@ -85,8 +85,8 @@ def run_command(*arguments: object) -> float:
 def train_and_test(name: str, seed: int, out: Path) -> Result:
     """Train and test one model through the commands."""
     from dsanet.config.loading import load_config
-    from dsanet.models.summary import find_input_shape, summarize
-    from dsanet.utils.json_lines import read_lines
+    from dsanet.models.summary import find_input_shape, summarize_model
+    from dsanet.utils.json_lines import read_json_lines
 
     config = f'demo/{MODELS[name]}'
     work_dir = out / f'{MODELS[name]}_seed{seed}'
@@ -99,8 +99,8 @@ def train_and_test(name: str, seed: int, out: Path) -> Result:
     rows = json.loads(scores.read_text())
     correct = sum(row['scores'].index(max(row['scores'])) == row['label'] for row in rows)
     loaded = load_config(config)
-    cost = summarize(loaded['model'], find_input_shape(loaded))
-    steps = [row['train/time'] for row in read_lines(work_dir / 'scalars.jsonl') if 'train/time' in row]
+    cost = summarize_model(loaded['model'], find_input_shape(loaded))
+    steps = [row['train/time'] for row in read_json_lines(work_dir / 'scalars.jsonl') if 'train/time' in row]
     # The median, because the first steps are slow.
     step_ms = 1000 * statistics.median(steps)
     return Result(name, seed, cost['params'], cost['gmacs'], step_ms, seconds, 100 * correct / len(rows), work_dir)

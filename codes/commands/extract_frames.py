@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize
+    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize_outcome
     from dsanet.data_tools.video.constant_rate import parse_rate
     from dsanet.data_tools.video.extract import extract_frames
 
@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:  # such as a full disk
         sys.stderr.write(f'error: {error}\n')
         return 2
-    print(summarize(outcome, args.out / FAILURES_FILE))
+    print(summarize_outcome(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0

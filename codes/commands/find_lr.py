@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.start < args.end < math.inf:
         raise UsageError(f'--start {args.start} and --end {args.end} must be positive, and --start below --end')
-    from dsanet.engine.logging import plain_errors, setup_logging
-    from dsanet.engine.range_test import MEMORY, describe, make_trainer, range_test, suggest
+    from dsanet.engine.logging import exit_on_user_error, setup_logging
+    from dsanet.engine.range_test import MEMORY, format_points, make_trainer, range_test, suggest
     from dsanet.reports.curves import check_picture, plot_range_test
 
     if args.iterations <= 2 * MEMORY:
         raise UsageError(f'--iterations {args.iterations} must be above {2 * MEMORY}, which the average loss needs')
     with tempfile.TemporaryDirectory() as folder:
-        with plain_errors():
+        with exit_on_user_error():
             out = args.out or default_folder(args.config) / 'lr.png'
             if args.out is not None:
                 check_picture(out, '--out')
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     if not points:
         sys.exit(f'error: the loss is not finite at learning rate {args.start}')
     suggestion = suggest(points)
-    print(describe(points, suggestion, args.iterations))
+    print(format_points(points, suggestion, args.iterations))
     if args.out is None:
         out.parent.mkdir(parents=True, exist_ok=True)
     plot_range_test(points, suggestion, out)

@@ -49,7 +49,7 @@ def launch(gpus: int, program: Sequence[str]) -> int:
         cfg = launching.read_environment(gpus, os.environ)
     except ValueError as error:
         sys.stderr.write(f'error: {error}\n')
-        return launching.MISTAKE
+        return launching.USAGE_ERROR
     # Divide the cores among the processes, minus one each for data workers. By default, each process would start a
     # thread per core.
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads() // gpus - 1)))

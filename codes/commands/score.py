@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> None:
     if len(args.results) == 1 and args.weights is not None:
         raise UsageError('--weights requires several results')
     check_config_is_given(args)
-    from dsanet.engine.logging import plain_errors
+    from dsanet.engine.logging import exit_on_user_error
 
-    with plain_errors():
+    with exit_on_user_error():
         report = _score(args)
     if args.json is not None:
         args.json.write_text(json.dumps(report, indent=2) + '\n')

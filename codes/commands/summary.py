@@ -50,10 +50,10 @@ def find_variations(file: Path) -> list[list[str]]:
 def cost_row(file: Path, options: list[str]) -> str:
     """Return the row of a config in the cost table."""
     from dsanet.datasets.classes import load_config_with_classes
-    from dsanet.models.summary import find_input_shape, summarize
+    from dsanet.models.summary import find_input_shape, summarize_model
 
     config = load_config_with_classes(file, options, num_classes=NUM_CLASSES)
-    summary = summarize(config['model'], find_input_shape(config))
+    summary = summarize_model(config['model'], find_input_shape(config))
     num_snippets, _, frames, height, width = summary['input_shape'][2:]
     name = file.relative_to(CONFIGS)
     shown = ' '.join(f'`{option}`' for option in options)
@@ -85,14 +85,14 @@ def run(args: argparse.Namespace) -> None:
             for options in find_variations(file):
                 print(cost_row(file, options))
         return
-    from dsanet.engine.logging import plain_errors
-    from dsanet.models.summary import find_input_shape, summarize
+    from dsanet.engine.logging import exit_on_user_error
+    from dsanet.models.summary import find_input_shape, summarize_model
 
-    with plain_errors():
+    with exit_on_user_error():
         config = _read_config(args)
         shape = tuple(args.input_shape or find_input_shape(config))
         try:
-            summary = summarize(config['model'], shape)
+            summary = summarize_model(config['model'], shape)
         except RuntimeError as error:  # from torch, if the input is too small
             size = ' x '.join(map(str, shape))
             raise ValueError(f'the model cannot process the input shape U x T x H x W = {size}: {error}') from error

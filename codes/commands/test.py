@@ -64,19 +64,19 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.config.loading import read_section
     from dsanet.config.registry import METRICS, MODELS, build
     from dsanet.config.schema import RuntimeCfg
-    from dsanet.datasets.classes import compare_class_names
+    from dsanet.datasets.classes import check_same_class_names
     from dsanet.datasets.loader import start_workers
     from dsanet.engine.evaluator import check_metrics, compute_metrics
-    from dsanet.engine.logging import plain_errors, setup_logging
+    from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.preparation import build_loader, check_clip_shape, place_model
     from dsanet.engine.result_parts import ResultParts, describe_test
     from dsanet.evaluation.results import Results
     from dsanet.inference.loading import config_for_checkpoint
-    from dsanet.models.weights.loading import class_names_of, load_weights
+    from dsanet.models.weights.loading import get_class_names, load_weights
     from dsanet.utils import distributed
     from dsanet.utils.checkpoint_io import read_checkpoint
 
-    with plain_errors():
+    with exit_on_user_error():
         setup_logging(None, is_main=distributed.rank() == 0)
         content = read_checkpoint(args.checkpoint, args.allow_pickle)
         config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
@@ -91,7 +91,7 @@ def _test(args: argparse.Namespace) -> None:
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         dataset.check_labels(model.num_classes)
-        compare_class_names(class_names_of(content), args.checkpoint, dataset.class_names, 'the test data')
+        check_same_class_names(get_class_names(content), args.checkpoint, dataset.class_names, 'the test data')
         start_workers(loader)
         distributed.init_process_group(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, content=content)
@@ -134,7 +134,7 @@ def _predict(args: argparse.Namespace, model: Any, loader: Any, device: Any, amp
     """Score the test videos, with errors in plain words."""
     from dsanet.datasets.transforms.base import BadSample
     from dsanet.engine.evaluator import EXPECTED_ERRORS, predict, strip_worker_traceback
-    from dsanet.engine.logging import plain_errors
+    from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.stopping import RunError, StopRequest
 
     hint = '' if parts is None else f'; continue with --resume-test, the scored videos are in {parts.folder}'
@@ -149,7 +149,7 @@ def _predict(args: argparse.Namespace, model: Any, loader: Any, device: Any, amp
             text += '. A test does not skip bad videos: repair the video or remove it from the list'
             if args.config is not None:
                 text += f'; `dsanet check {args.config}` lists all bad videos'
-        with plain_errors():
+        with exit_on_user_error():
             raise ValueError(text) from error
 
 

@@ -60,12 +60,12 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from dsanet.engine.logging import plain_errors, setup_logging
+    from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.trainer import Trainer
     from dsanet.utils import distributed
 
     work_dir = Path(args.work_dir or default_folder(args.config))
-    with plain_errors():
+    with exit_on_user_error():
         config = read_config(args, TRAINING_SECTIONS)
         given = {'seed': args.seed, 'deterministic': args.deterministic or None, 'amp': args.amp}
         config['runtime'] = {**config.get('runtime', {}), **{k: v for k, v in given.items() if v is not None}}

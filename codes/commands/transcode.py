@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'--gop {args.gop} is not possible with mjpeg; use --codec h264 or --gop 1')
     quality = {'qscale': args.qscale} if codec == 'mjpeg' else {'crf': args.crf}
     settings: dict[str, Any] = {'short_side': args.short_side or None, 'gop': args.gop, 'codec': codec, **quality}
-    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize
+    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize_outcome
     from dsanet.data_tools.video.constant_rate import parse_rate
     from dsanet.data_tools.video.transcode import transcode
 
@@ -64,5 +64,5 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:  # such as a full disk
         sys.stderr.write(f'error: {error}\n')
         return 2
-    print(summarize(outcome, args.out / FAILURES_FILE))
+    print(summarize_outcome(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0

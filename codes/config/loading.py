@@ -28,7 +28,7 @@ from dsanet.config.registry import (
     TRACKERS,
     check,
     check_function_section,
-    find_class,
+    get_class,
 )
 from dsanet.config.schema import LOADERS, SECTIONS, ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.config.shipped import find_config
@@ -206,7 +206,7 @@ def check_config(config: Mapping[str, Any], folders: Iterable[Path] = ()) -> Non
     for name in ('model', 'test_dataloader', 'metrics'):
         if name not in config:
             raise KeyError(f'section {name} is missing in the config. Sections: {", ".join(SECTIONS)}')
-    find_class(config['model'], MODELS, 'model', 'recognizer', lambda cls: getattr(cls, 'section', None) == 'model')
+    get_class(config['model'], MODELS, 'model', 'recognizer', lambda cls: getattr(cls, 'section', None) == 'model')
     for name, (registry, given) in TYPED.items():
         if name in config:
             check(config[name], registry, name, given)

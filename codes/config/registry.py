@@ -91,7 +91,7 @@ def configured_by(*sections: str, given: Sequence[str] = ()) -> Callable[[T], T]
     return register
 
 
-def find_class(
+def get_class(
     cfg: Any,
     registry: Registry,
     path: str,
@@ -204,9 +204,9 @@ def _build(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...], **gi
 
 def _find(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...]) -> Callable[..., Any]:
     if not bases:
-        return find_class(cfg, registry, path)
+        return get_class(cfg, registry, path)
     kind = ' or '.join(base.__name__ for base in bases)
-    return find_class(cfg, registry, path, kind, lambda cls: isinstance(cls, type) and issubclass(cls, bases))
+    return get_class(cfg, registry, path, kind, lambda cls: isinstance(cls, type) and issubclass(cls, bases))
 
 
 def _map_objects(

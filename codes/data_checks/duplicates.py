@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from dsanet.data_checks.probe import FileFacts, Identity, Job
-from dsanet.data_checks.report import Finding, number_of
+from dsanet.data_checks.probe import Identity, ProbeResult, ProbeTask
+from dsanet.data_checks.report import Finding, count_noun
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
@@ -19,14 +19,14 @@ def check_duplicates(split: Split) -> Iterator[Finding]:
     yield from _report_groups(split, by_path, 'duplicates', 'listed more than once')
 
 
-def check_copies(split: Split, facts: Mapping[Job, FileFacts]) -> Iterator[Finding]:
+def check_copies(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterator[Finding]:
     """Look for videos of a split with the same content under different names.
 
     Args:
         split: the split.
-        facts: results of all its videos, by ``split.job_of``.
+        facts: results of all its videos, by ``split.probe_task``.
     """
-    with_facts = ((record, facts[split.job_of(record)]) for record in split.records)
+    with_facts = ((record, facts[split.probe_task(record)]) for record in split.records)
     readable = {record.path: (record, one) for record, one in with_facts if one.kind == 'ok'}  # each path once
     by_content: dict[str, list[VideoRecord]] = defaultdict(list)
     for record, one in readable.values():
@@ -49,7 +49,7 @@ def _report_groups(split: Split, groups: Mapping[str, list[VideoRecord]], check:
                 + f': {group[0].path}'
                 for group in chosen
             )
-            yield Finding('warning', check, split.name, f'{number_of(len(chosen), "video")} {text}', examples)
+            yield Finding('warning', check, split.name, f'{count_noun(len(chosen), "video")} {text}', examples)
 
 
 def _format_labels(record: VideoRecord) -> str:
@@ -77,17 +77,17 @@ def check_links(train: Split, other: Split, identities: Mapping[str, Mapping[int
 def check_same_content(
     train: Split,
     other: Split,
-    facts: Mapping[Job, FileFacts],
+    facts: Mapping[ProbeTask, ProbeResult],
     identities: Mapping[str, Mapping[int, Identity]],
 ) -> Iterator[Finding]:
     """Look for training videos in validation or test, by content.
 
     Args:
         train, other: the splits.
-        facts: results of their videos, by ``Split.job_of``.
+        facts: results of their videos, by ``Split.probe_task``.
         identities: see :func:`check_links`, whose findings are not repeated.
     """
-    trained = {facts[train.job_of(record)].digest or '': record for record in train.records}
+    trained = {facts[train.probe_task(record)].digest or '': record for record in train.records}
     trained.pop('', None)
     paths = set(train.keys)
     linked = {index for index, _ in _find_links(train, other, identities)}
@@ -96,7 +96,7 @@ def check_same_content(
         for index, (key, record) in enumerate(zip(other.keys, other.records, strict=True))
         if key not in paths
         and index not in linked
-        and (digest := facts[other.job_of(record)].digest) in trained
+        and (digest := facts[other.probe_task(record)].digest) in trained
         and digest is not None
     ]
     yield from _report_overlap(train, other, pairs, 'same_content')

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.data_checks.probe import FileFacts, Identity
+from dsanet.data_checks.probe import Identity, ProbeResult
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 
@@ -29,11 +29,11 @@ class FileScan:
     """
 
     num_videos: int
-    bad: Sequence[FileFacts]
+    bad: Sequence[ProbeResult]
     identities: Mapping[int, Identity]
 
 
-def spread_order(length: int) -> npt.NDArray[np.int64]:
+def golden_ratio_order(length: int) -> npt.NDArray[np.int64]:
     """Return the numbers 0 to ``length - 1`` in an order whose every prefix is spread over the whole range.
 
     Uses multiples of the golden ratio modulo 1, so the order is always the same.
@@ -52,7 +52,7 @@ def scan_files(split: Split, seconds: float | None) -> FileScan:
     identities: dict[int, Identity] = {}
     num_videos = 0
     started = time.monotonic()
-    for index in spread_order(len(split.records)).tolist():
+    for index in golden_ratio_order(len(split.records)).tolist():
         if seconds is not None and num_videos >= 20 and time.monotonic() - started > seconds:
             break
         num_videos += 1
@@ -61,7 +61,7 @@ def scan_files(split: Split, seconds: float | None) -> FileScan:
         if identity is not None:
             identities[index] = identity
         if error is not None:
-            bad.append(FileFacts(record.path, error=error, kind='missing'))
+            bad.append(ProbeResult(record.path, error=error, kind='missing'))
     return FileScan(num_videos, bad, identities)
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from dsanet.data_checks.probe import FileFacts, Job
+from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
@@ -13,7 +13,7 @@ from dsanet.datasets.annotation import VideoRecord
 MAX_RATE_RATIO = 1.3  # of a frame rate and the most frequent one
 
 
-def check_files(split: Split, bad: Sequence[FileFacts], num_checked: int) -> Iterator[Finding]:
+def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> Iterator[Finding]:
     """Report files that cannot be read.
 
     Args:
@@ -80,14 +80,14 @@ def _listed_path(record: VideoRecord) -> str | None:
     return fields[0] if len(fields) > 1 else None
 
 
-def check_facts(split: Split, facts: Mapping[Job, FileFacts]) -> Iterator[Finding]:
+def check_facts(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterator[Finding]:
     """Check what was found in the files of a split.
 
     Args:
         split: the split.
-        facts: results of all its videos, by ``split.job_of``.
+        facts: results of all its videos, by ``split.probe_task``.
     """
-    found = [facts[split.job_of(record)] for record in split.records]
+    found = [facts[split.probe_task(record)] for record in split.records]
     yield from check_files(split, [one for one in found if one.kind != 'ok'], len(found))
     readable = [(record, one) for record, one in zip(split.records, found, strict=True) if one.kind == 'ok']
     suspicious = [(record, one) for record, one in readable if one.warning]
@@ -135,7 +135,7 @@ def _check_rates(split: Split, rates: Sequence[tuple[VideoRecord, float]]) -> It
         yield Finding(level, 'frame_rate', split.name, text, examples)
 
 
-def _check_resolutions(split: Split, readable: Sequence[tuple[VideoRecord, FileFacts]]) -> Iterator[Finding]:
+def _check_resolutions(split: Split, readable: Sequence[tuple[VideoRecord, ProbeResult]]) -> Iterator[Finding]:
     """Look for frames that are enlarged."""
     side = split.short_side
     small = [(record, one) for record, one in readable if min(one.height, one.width) < side]

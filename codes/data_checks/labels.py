@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from dsanet.data_checks.report import Finding, format_record, number_of
+from dsanet.data_checks.report import Finding, count_noun, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import label_hint
-from dsanet.datasets.classes import compare_class_names
+from dsanet.datasets.classes import check_same_class_names
 
 IMBALANCE_RATIO = 10  # of the largest and the smallest class, from which there is a finding
 
@@ -18,7 +18,7 @@ def check_labels(split: Split) -> Iterator[Finding]:
     if split.multi_hot is None:
         several = [f'{format_record(record)}: {record.labels}' for record in split.records if len(record.labels) > 1]
         if several:
-            text = f'{number_of(len(several), "video")} with several labels; set multi_hot=<number of classes>'
+            text = f'{count_noun(len(several), "video")} with several labels; set multi_hot=<number of classes>'
             yield Finding('error', 'labels', split.name, text, tuple(several))
     if num_classes is None or not counts:
         return
@@ -30,7 +30,7 @@ def check_labels(split: Split) -> Iterator[Finding]:
         is_named = split.class_names is not None and len(split.class_names) == num_classes
         hint = label_hint('num_classes', num_classes, min(counts), max(counts), 'the class file' if is_named else None)
         text = (
-            f'{number_of(len(wrong), "video")} with a label out of range: num_classes={num_classes} allows 0 to '
+            f'{count_noun(len(wrong), "video")} with a label out of range: num_classes={num_classes} allows 0 to '
             f'{num_classes - 1}, the largest label is {max(counts)}{hint}'
         )
         examples = tuple(f'{format_record(record)}: {record.labels}' for record in wrong)
@@ -87,7 +87,7 @@ def check_class_names(train: Sequence[Split], other: Split) -> Iterator[Finding]
     """Look for labels with other class names than in training."""
     try:
         for split in train:
-            compare_class_names(split.class_names, split.name, other.class_names, other.name)
+            check_same_class_names(split.class_names, split.name, other.class_names, other.name)
     except ValueError as error:
         yield Finding('error', 'labels', other.name, str(error))
 
@@ -98,5 +98,5 @@ def check_unseen_classes(train: Sequence[Split], other: Split) -> Iterator[Findi
     unseen = Counter({k: n for k, n in other.counts.items() if trained and k not in trained})
     if unseen:
         text = f'{sum(unseen.values())} of {len(other.records)} videos are of classes without training videos'
-        examples = tuple(f'{other.class_name(k)}: {number_of(n, "video")}' for k, n in sorted(unseen.items()))
+        examples = tuple(f'{other.class_name(k)}: {count_noun(n, "video")}' for k, n in sorted(unseen.items()))
         yield Finding('warning', 'balance', other.name, text, examples)

@@ -13,21 +13,21 @@ import cv2
 import numpy as np
 import torch
 
-from dsanet.data_checks.existence import spread_order
-from dsanet.data_checks.probe import FileFacts, Job
+from dsanet.data_checks.existence import golden_ratio_order
+from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.video.subprocess_reader import shorten_error
-from dsanet.utils.worker_pool import Failure, run_guarded
+from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 MAX_ATTEMPTS = 3  # videos of a split that are tried until one can be read
 
 
 def try_pipelines(
-    splits: Sequence[Split], facts: Mapping[Job, FileFacts] | None = None, time_limit: float = 30
+    splits: Sequence[Split], facts: Mapping[ProbeTask, ProbeResult] | None = None, time_limit: float = 30
 ) -> list[Finding]:
     """Run a video of each split through its pipeline; if it cannot be read, try another one.
 
@@ -36,7 +36,7 @@ def try_pipelines(
 
     Args:
         splits: training, validation and test; splits with findings are skipped.
-        facts: results of their files, by ``Split.job_of``, to try the readable videos with the smallest frames first
+        facts: results of their files by ``Split.probe_task``, to try readable videos with the smallest frames first
             and no unreadable ones; None to try any videos.
         time_limit: seconds per video.
 
@@ -51,9 +51,9 @@ def try_pipelines(
         tasks = [(n, chosen[attempt]) for n, chosen in waiting.items() if attempt < len(chosen)]
         # A forked process has the pipelines in the function, without pickling, like data workers.
         function = partial(_make_sample, splits, tasks)
-        for task, result in run_guarded(function, range(len(tasks)), 1, time_limit):
+        for task, result in run_in_processes(function, range(len(tasks)), 1, time_limit):
             n, record = tasks[task]
-            kind, text = ('bad', f'{record.path}: {result.text}') if isinstance(result, Failure) else result
+            kind, text = ('bad', f'{record.path}: {result.text}') if isinstance(result, WorkerFailure) else result
             if kind == 'bad':
                 bad[n].append((record, text))
             if kind in ('missing', 'bad'):
@@ -70,12 +70,12 @@ def try_pipelines(
     return findings
 
 
-def _choose_videos(split: Split, facts: Mapping[Job, FileFacts] | None) -> list[VideoRecord]:
+def _choose_videos(split: Split, facts: Mapping[ProbeTask, ProbeResult] | None) -> list[VideoRecord]:
     """Return the videos of a split to try, in this order."""
     records = split.records
     if facts is None:
-        return [records[index] for index in spread_order(len(records))[:MAX_ATTEMPTS].tolist()]
-    readable = [(record, one) for record in records if (one := facts[split.job_of(record)]).kind == 'ok']
+        return [records[index] for index in golden_ratio_order(len(records))[:MAX_ATTEMPTS].tolist()]
+    readable = [(record, one) for record in records if (one := facts[split.probe_task(record)]).kind == 'ok']
     by_size = sorted(readable, key=lambda pair: min(pair[1].height, pair[1].width))
     return [record for record, _ in by_size[:MAX_ATTEMPTS]]
 

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from dsanet.datasets.transforms.base import Record
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
-from dsanet.datasets.transforms.sampling import spread_indices
-from dsanet.utils.worker_pool import Failure, run_guarded
+from dsanet.datasets.transforms.sampling import evenly_spaced_indices
+from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 NUM_DECODED = 8  # frames of a video that are decoded, unless all are
 _NUM_STAT_THREADS = 8  # they mostly wait for the disk
@@ -31,7 +31,7 @@ Identity = tuple[int, int]  # device and inode of a file
 
 
 @dataclass(frozen=True)
-class FileFacts:
+class ProbeResult:
     """Result of the inspection of one video.
 
     Args:
@@ -59,7 +59,7 @@ class FileFacts:
 
 
 @dataclass(frozen=True)
-class Job:
+class ProbeTask:
     """One video to inspect. Jobs that open the same video in the same way are equal; the last two options may differ.
 
     Args:
@@ -80,7 +80,7 @@ class Job:
     digest: bool = field(default=False, compare=False)
 
 
-def stat_video(job: Job) -> tuple[str, Identity | None]:
+def stat_video(job: ProbeTask) -> tuple[str, Identity | None]:
     """Return the state of a video in the file system, without opening it.
 
     Returns:
@@ -101,7 +101,7 @@ def _file_state(path: str) -> tuple[list[int], Identity | None]:
     return [found.st_size, found.st_mtime_ns], _identity(found)
 
 
-def _folder_state(job: Job) -> tuple[list[int], Identity | None]:
+def _folder_state(job: ProbeTask) -> tuple[list[int], Identity | None]:
     """Return [number, total size, last modification] of a folder's files, and the identity of the first frame.
 
     The modification time of the folder itself does not change if a file is overwritten.
@@ -127,25 +127,25 @@ def _identity(found: os.stat_result) -> Identity | None:
     return (found.st_dev, found.st_ino) if found.st_ino else None
 
 
-def inspect_video(job: Job) -> FileFacts:
+def inspect_video(job: ProbeTask) -> ProbeResult:
     """Open one video as a dataset does, and decode evenly spaced frames from the first to the last one."""
     started = time.monotonic()
     missing = f'{job.path}: no such file or folder'
     if not os.path.exists(job.path):
-        return FileFacts(job.path, 'missing', missing)
+        return ProbeResult(job.path, 'missing', missing)
     if os.path.isfile(job.path) and not os.path.getsize(job.path):
-        return FileFacts(job.path, 'missing', f'{job.path}: empty file')
+        return ProbeResult(job.path, 'missing', f'{job.path}: empty file')
     try:
         facts = _inspect_file(job) if job.decoder is not None else _inspect_folder(job)
         facts['digest'] = _digest(job) if job.digest else None
     except ImportError:
         raise  # not an error of the video
     except Exception as error:
-        return FileFacts(job.path, 'unreadable', str(error))
-    return FileFacts(job.path, read_seconds=round(time.monotonic() - started, 4), **facts)
+        return ProbeResult(job.path, 'unreadable', str(error))
+    return ProbeResult(job.path, read_seconds=round(time.monotonic() - started, 4), **facts)
 
 
-def read_frames(job: Job, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def read_frames(job: ProbeTask, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Decode frames (len, H, W, 3), RGB, of a video as a dataset does, without augmentation.
 
     Args:
@@ -161,24 +161,24 @@ def read_frames(job: Job, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint
     return frames
 
 
-def _inspect_file(job: Job) -> dict[str, Any]:
+def _inspect_file(job: ProbeTask) -> dict[str, Any]:
     record = OpenVideo(job.decoder or '')({'path': job.path})
     num_frames = record['num_frames']
-    indices = spread_indices(num_frames, NUM_DECODED).reshape(1, 1, -1)  # (1, 1, len)
+    indices = evenly_spaced_indices(num_frames, NUM_DECODED).reshape(1, 1, -1)  # (1, 1, len)
     frames = DecodeVideo()(record | {'frame_indices': indices})['frames']
     fps, warning = _probe_with_ffmpeg(job.path, job.every_frame)
     _, height, width, _ = frames.shape
     return {'num_frames': num_frames, 'height': height, 'width': width, 'fps': fps, 'warning': warning}
 
 
-def _inspect_folder(job: Job) -> dict[str, Any]:
+def _inspect_folder(job: ProbeTask) -> dict[str, Any]:
     num_frames = job.num_frames or 0
     names = [job.filename_tmpl.format(job.start_index + i) for i in range(num_frames + 1)]
     existing = set(os.listdir(job.path)) if os.path.isdir(job.path) else set()
     missing = [index for index, name in enumerate(names[:-1]) if name not in existing]
     if missing:
         read_frames(job, np.array(missing[:1]))  # raises an error that names the existing files
-    indices = np.arange(num_frames) if job.every_frame else spread_indices(num_frames, NUM_DECODED)
+    indices = np.arange(num_frames) if job.every_frame else evenly_spaced_indices(num_frames, NUM_DECODED)
     shapes = {read_frames(job, chunk).shape[1:3] for chunk in np.array_split(indices, -(-len(indices) // 32))}
     if len(shapes) > 1:
         raise ValueError(f'{job.path} has frames of different sizes (height, width): {sorted(shapes)}')
@@ -206,7 +206,7 @@ def _probe_with_ffmpeg(path: str, every_frame: bool) -> tuple[float | None, str 
     return fps, None
 
 
-def _digest(job: Job) -> str:
+def _digest(job: ProbeTask) -> str:
     """Return a hash of a file, or of all frames of a folder in order."""
     files = [job.path]
     if job.decoder is None:
@@ -220,20 +220,20 @@ def _digest(job: Job) -> str:
     return digest.hexdigest()
 
 
-def _inspect(job: Job) -> FileFacts:
+def _inspect(job: ProbeTask) -> ProbeResult:
     """Inspect a video in a worker process."""
     cv2.setNumThreads(0)
     return inspect_video(job)
 
 
-def read_facts(file: Path) -> dict[str, FileFacts]:
+def read_facts(file: Path) -> dict[str, ProbeResult]:
     """Return saved results by key; incomplete lines are skipped."""
     known = {}
     for line in file.read_text(encoding='utf-8').splitlines() if file.is_file() else ():
         try:
             entry = json.loads(line)
             key = entry.pop('key')
-            known[key] = FileFacts(**entry)
+            known[key] = ProbeResult(**entry)
         except (AttributeError, KeyError, TypeError, ValueError):
             continue
     return known
@@ -251,20 +251,20 @@ class Inspection:
 
     Attributes:
         known: number of videos with a saved result.
-        open_jobs: videos that are not inspected yet.
+        pending_tasks: videos that are not inspected yet.
         identities: identities of the videos' files, see :func:`stat_video`, if known.
     """
 
     def __init__(
         self,
-        jobs: Iterable[Job],
+        jobs: Iterable[ProbeTask],
         file: Path | None,
         num_workers: int,
         time_limit: float,
         progress: Callable[[], object] | None = None,
     ) -> None:
-        self._keys: dict[Job, str] = {}
-        self.identities: dict[Job, Identity] = {}
+        self._keys: dict[ProbeTask, str] = {}
+        self.identities: dict[ProbeTask, Identity] = {}
         distinct = list(dict.fromkeys(jobs))
         with ThreadPoolExecutor(_NUM_STAT_THREADS) as pool:
             for job, (key, identity) in zip(distinct, pool.map(stat_video, distinct), strict=True):
@@ -277,12 +277,12 @@ class Inspection:
         usable = {key: facts for key, facts in saved.items() if facts.kind == 'ok'}  # the others are inspected again
         self._facts = {job: usable[key] for job, key in self._keys.items() if key in usable}
         self.known = len(self._facts)
-        self.open_jobs: Sequence[Job] = [job for job, key in self._keys.items() if key not in usable]
+        self.pending_tasks: Sequence[ProbeTask] = [job for job, key in self._keys.items() if key not in usable]
         self._file = file
         self._num_workers = num_workers
         self._time_limit = time_limit
 
-    def run(self, progress: Any = None) -> Mapping[Job, FileFacts]:
+    def run(self, progress: Any = None) -> Mapping[ProbeTask, ProbeResult]:
         """Inspect the remaining videos, and return the results of all.
 
         Args:
@@ -292,18 +292,18 @@ class Inspection:
             ImportError: the decoder's package is missing.
             RuntimeError: an unexpected error, with the path of the video.
         """
-        stream = self._file.open('a', encoding='utf-8') if self._file is not None and self.open_jobs else None
+        stream = self._file.open('a', encoding='utf-8') if self._file is not None and self.pending_tasks else None
         try:
             if stream is not None and stream.tell():
                 stream.write('\n')  # the last line may be incomplete
-            for number, result in run_guarded(_inspect, self.open_jobs, self._num_workers, self._time_limit):
-                job = self.open_jobs[number]
-                if isinstance(result, Failure):
+            for number, result in run_in_processes(_inspect, self.pending_tasks, self._num_workers, self._time_limit):
+                job = self.pending_tasks[number]
+                if isinstance(result, WorkerFailure):
                     if result.kind == 'error':  # not an error of the video; its text is 'type: message'
                         if result.text.startswith(('ImportError: ', 'ModuleNotFoundError: ')):
                             raise ImportError(result.text)
                         raise RuntimeError(f'{job.path}: {result.text}')
-                    result = FileFacts(job.path, result.kind, f'{job.path}: {result.text}')
+                    result = ProbeResult(job.path, result.kind, f'{job.path}: {result.text}')
                 self._facts[job] = result
                 if stream is not None:
                     stream.write(json.dumps({'key': self._keys[job], **asdict(result)}) + '\n')

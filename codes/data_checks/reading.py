@@ -14,8 +14,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from dsanet.config.loading import LOADERS
-from dsanet.config.registry import DATASETS, TRANSFORMS, build, find_class
-from dsanet.data_checks.report import Finding, number_of
+from dsanet.config.registry import DATASETS, TRANSFORMS, build, get_class
+from dsanet.data_checks.report import Finding, count_noun
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, select_classes
 from dsanet.datasets.loader import build_dataloader
@@ -138,7 +138,7 @@ def _read_dataset(name: str, cfg: Mapping[str, Any], path: str) -> list[Split]:
 def _read_valid_part(name: str, cfg: Mapping[str, Any], path: str, reason: str) -> Split:
     """Return the split of a dataset config that cannot be built because of ``reason``."""
     steps = [build(step, TRANSFORMS, f'{path}.pipeline.{i}') for i, step in enumerate(cfg['pipeline'])]
-    has_frames = find_class(cfg, DATASETS, path) is RawFramesDataset
+    has_frames = get_class(cfg, DATASETS, path) is RawFramesDataset
     records: list[VideoRecord] = []
     findings: list[Finding] = []
     if cfg.get('list_file') is not None and os.path.isfile(cfg['list_file']):
@@ -184,7 +184,7 @@ def read_valid_records(
         return [], [Finding('error', 'list', split, f'{list_file}: not a list of videos', (str(error),))]
     if not errors:
         return records, []
-    text = f'{list_file}: {number_of(len(errors), "malformed line")}'
+    text = f'{list_file}: {count_noun(len(errors), "malformed line")}'
     if len(errors) >= MAX_MALFORMED_LINES:
         records, errors = [], errors[:MAX_MALFORMED_LINES]
     return records, [Finding('error', 'list', split, text, tuple(errors))]

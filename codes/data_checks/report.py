@@ -68,7 +68,7 @@ class Report:
     def verdict(self) -> str:
         """Return PASSED or FAILED and the number of findings, such as 'FAILED: 1 error, 2 notes'."""
         counts = [(level, len(self.of_level(level))) for level in LEVELS]
-        text = ', '.join(number_of(n, level) for level, n in counts if n)
+        text = ', '.join(count_noun(n, level) for level, n in counts if n)
         return f'{"PASSED" if self.is_fit else "FAILED"}{f": {text}" if text else ""}'
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Report:
     def text(self) -> str:
         """Return the report for a terminal."""
         lines = [f'{self.verdict} ({self.form} check)', '']
-        lines += [f'{name:<8}{describe(numbers)}' for name, numbers in self.splits.items()]
+        lines += [f'{name:<8}{format_statistics(numbers)}' for name, numbers in self.splits.items()]
         lines += [f'{"":<8}{note}' for note in self.notes]
         for level in LEVELS:
             found = self.of_level(level)
@@ -95,9 +95,9 @@ class Report:
         return printable('\n'.join(lines))
 
 
-def describe(numbers: Mapping[str, Any]) -> str:
+def format_statistics(numbers: Mapping[str, Any]) -> str:
     """Return the statistics of a split as one line."""
-    videos, classes = number_of(numbers['videos'], 'video'), number_of(numbers['classes'], 'class', 'es')
+    videos, classes = count_noun(numbers['videos'], 'video'), count_noun(numbers['classes'], 'class', 'es')
     text = f'{videos}, {classes}, {_range(*numbers["videos_per_class"])} per class'
     if 'frames' in numbers:
         low, high, median = numbers['frames']
@@ -111,7 +111,7 @@ def _range(low: int, high: int) -> str:
     return f'{low:,}' if low == high else f'{low:,} to {high:,}'
 
 
-def number_of(number: int, noun: str, plural: str = 's') -> str:
+def count_noun(number: int, noun: str, plural: str = 's') -> str:
     """Return a number and its noun, with the plural ending unless it is 1, such as '2 videos'."""
     return f'{number:,} {noun}{plural * (number != 1)}'
 

@@ -17,8 +17,8 @@ from dsanet.data_checks.duplicates import check_copies, check_duplicates, check_
 from dsanet.data_checks.existence import scan_files
 from dsanet.data_checks.files import check_facts, check_files, check_lengths
 from dsanet.data_checks.labels import check_balance, check_class_names, check_labels, check_unseen_classes
-from dsanet.data_checks.probe import FileFacts, Identity, Job
-from dsanet.data_checks.report import LEVELS, Finding, Report, describe
+from dsanet.data_checks.probe import Identity, ProbeResult, ProbeTask
+from dsanet.data_checks.report import LEVELS, Finding, Report, format_statistics
 from dsanet.data_checks.splits import Split
 from dsanet.utils import distributed
 from dsanet.utils.text import printable
@@ -26,15 +26,17 @@ from dsanet.utils.text import printable
 LOGGER = logging.getLogger(__name__)
 
 
-def quick_report(splits: Sequence[Split], seconds: float | None = 1.0, tried: Sequence[Finding] = ()) -> Report:
+def quick_report(
+    splits: Sequence[Split], seconds: float | None = 1.0, pipeline_findings: Sequence[Finding] = ()
+) -> Report:
     """Check everything that does not need to open files.
 
     Args:
         splits: training, validation and test.
         seconds: time limit to look for files, for all splits together; None to look for all files.
-        tried: findings of ``pipeline.try_pipelines``.
+        pipeline_findings: findings of ``pipeline.try_pipelines``.
     """
-    findings = [*_check_records(splits), *tried]
+    findings = [*_check_records(splits), *pipeline_findings]
     notes = []
     identities = {}
     for split in splits:
@@ -52,19 +54,19 @@ def quick_report(splits: Sequence[Split], seconds: float | None = 1.0, tried: Se
 
 def full_report(
     splits: Sequence[Split],
-    facts: Mapping[Job, FileFacts],
-    identities: Mapping[Job, Identity] | None = None,
-    tried: Sequence[Finding] = (),
+    facts: Mapping[ProbeTask, ProbeResult],
+    identities: Mapping[ProbeTask, Identity] | None = None,
+    pipeline_findings: Sequence[Finding] = (),
 ) -> Report:
     """Check records and files.
 
     Args:
         splits: training, validation and test.
-        facts: results of all their files, by ``Split.job_of``, from ``probe.Inspection``.
+        facts: results of all their files, by ``Split.probe_task``, from ``probe.Inspection``.
         identities: identities of the files, from there; None to skip the search for links.
-        tried: findings of ``pipeline.try_pipelines``.
+        pipeline_findings: findings of ``pipeline.try_pipelines``.
     """
-    findings = [*_check_records(splits), *tried]
+    findings = [*_check_records(splits), *pipeline_findings]
     for split in splits:
         findings += [*check_facts(split, facts), *check_copies(split, facts)]
     by_split = {split.name: _by_index(split, identities or {}) for split in splits}
@@ -76,7 +78,7 @@ def full_report(
 def log_report(report: Report) -> None:
     """Log the statistics and warnings of a quick check, and raise a ValueError if there are errors."""
     for name, numbers in report.splits.items():
-        LOGGER.info('%s: %s', name, describe(numbers))
+        LOGGER.info('%s: %s', name, format_statistics(numbers))
     for finding in report.of_level('warning'):
         example = f', for example {finding.examples[0]}' if finding.examples else ''
         LOGGER.warning('%s: %s', finding.split, printable(finding.text + example))
@@ -86,12 +88,12 @@ def log_report(report: Report) -> None:
         raise ValueError(f'data check failed; use --no-check to train anyway\n{text}')
 
 
-def check_before_training(splits: Sequence[Split], tried: Sequence[Finding] = ()) -> None:
+def check_before_training(splits: Sequence[Split], pipeline_findings: Sequence[Finding] = ()) -> None:
     """Check the data for half a second on rank 0, so that a long run does not fail because of them.
 
     Args:
         splits: training and validation.
-        tried: findings of ``pipeline.try_pipelines``.
+        pipeline_findings: findings of ``pipeline.try_pipelines``.
 
     Raises:
         ValueError: there are errors; in all processes.
@@ -99,7 +101,7 @@ def check_before_training(splits: Sequence[Split], tried: Sequence[Finding] = ()
     problem = None
     if distributed.rank() == 0:
         try:
-            log_report(quick_report(splits, 0.5, tried))
+            log_report(quick_report(splits, 0.5, pipeline_findings))
         except ValueError as error:
             problem = str(error)
     problem = distributed.all_gather_object(problem)[0]
@@ -131,8 +133,8 @@ def _pairs(splits: Sequence[Split]) -> Iterator[tuple[Split, Split]]:
     return ((a, b) for a in splits if a.is_training for b in splits if not b.is_training)
 
 
-def _by_index(split: Split, identities: Mapping[Job, Identity]) -> dict[int, Identity]:
-    jobs = map(split.job_of, split.records)
+def _by_index(split: Split, identities: Mapping[ProbeTask, Identity]) -> dict[int, Identity]:
+    jobs = map(split.probe_task, split.records)
     return {index: identities[job] for index, job in enumerate(jobs) if job in identities}
 
 
@@ -145,15 +147,17 @@ def _sort(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(seen.values(), key=lambda finding: LEVELS.index(finding.level))
 
 
-def _statistics(splits: Sequence[Split], facts: Mapping[Job, FileFacts] | None = None) -> dict[str, dict[str, Any]]:
+def _statistics(
+    splits: Sequence[Split], facts: Mapping[ProbeTask, ProbeResult] | None = None
+) -> dict[str, dict[str, Any]]:
     statistics = {}
     for split in splits:
-        found = [one for r in split.records if (one := facts.get(split.job_of(r))) is not None] if facts else []
+        found = [one for r in split.records if (one := facts.get(split.probe_task(r))) is not None] if facts else []
         statistics[split.name] = _statistics_of(split, found)
     return statistics
 
 
-def _statistics_of(split: Split, facts: Sequence[FileFacts]) -> dict[str, Any]:
+def _statistics_of(split: Split, facts: Sequence[ProbeResult]) -> dict[str, Any]:
     counts = split.counts
     readable = [one for one in facts if one.kind == 'ok']
     lengths = [one.num_frames for one in readable] or [n for r in split.records if (n := r.num_frames) is not None]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dsanet.data_checks.probe import Job
+from dsanet.data_checks.probe import ProbeTask
 from dsanet.data_checks.report import Finding
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms.base import Transform
@@ -72,11 +72,13 @@ class Split:
         """Return the decoder of video files; None for folders of frames."""
         return next((step.decoder for step in self.steps if isinstance(step, OpenVideo)), None)
 
-    def job_of(self, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> Job:
+    def probe_task(self, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> ProbeTask:
         """Return the inspection job of a video, which is also the key of its result."""
         if self.filename_tmpl is None:
-            return Job(record.path, self.decoder, every_frame=every_frame, digest=digest)
-        return Job(record.path, None, record.num_frames, self.filename_tmpl, self.start_index, every_frame, digest)
+            return ProbeTask(record.path, self.decoder, every_frame=every_frame, digest=digest)
+        return ProbeTask(
+            record.path, None, record.num_frames, self.filename_tmpl, self.start_index, every_frame, digest
+        )
 
     @cached_property
     def keys(self) -> list[str]:

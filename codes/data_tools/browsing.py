@@ -12,13 +12,13 @@ from dsanet.data_tools.visualization import NetworkInput, fit_into, height_of
 from dsanet.datasets.loader import identity_collate, init_worker
 from dsanet.datasets.transforms.base import Record, Transform
 from dsanet.datasets.transforms.decoding import OpenVideo
-from dsanet.utils.signals import interruptions_held_back
+from dsanet.utils.signals import block_sigint
 from dsanet.utils.text import printable
 
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample of any height
 
 
-class Watch(Transform):
+class RecordTap(Transform):
     """A transform that stores the frame indices and frames of a record without changing it.
 
     Args:
@@ -44,7 +44,7 @@ class WatchedSamples(Dataset[dict[str, Any]]):
     """Samples of a dataset, with their frames before augmentation.
 
     Args:
-        dataset: dataset of ``build_loader``; a :class:`Watch` is inserted into its pipeline.
+        dataset: dataset of ``build_loader``; a :class:`RecordTap` is inserted into its pipeline.
         keys: keys of the samples.
         cell: size in pixels of the frames before augmentation.
     """
@@ -56,7 +56,7 @@ class WatchedSamples(Dataset[dict[str, Any]]):
         for part in getattr(dataset, 'datasets', [dataset]):
             steps = part.pipeline.transforms
             decoded = next(i for i, step in enumerate(steps) if 'frames' in step.provides)
-            steps.insert(decoded + 1, Watch(self.seen, cell))
+            steps.insert(decoded + 1, RecordTap(self.seen, cell))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -69,7 +69,7 @@ class WatchedSamples(Dataset[dict[str, Any]]):
         return {**sample, **self.seen}
 
 
-def load_watched(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int) -> Iterator[dict[str, Any]]:
+def load_samples(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int) -> Iterator[dict[str, Any]]:
     """Yield samples with their frames before augmentation, or a dict with ``error`` if a sample cannot be read.
 
     Args:
@@ -84,7 +84,7 @@ def load_watched(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int)
     items: DataLoader[Any] = DataLoader(
         watched, None, num_workers=workers, worker_init_fn=init_worker, collate_fn=identity_collate
     )
-    with interruptions_held_back():
+    with block_sigint():
         loaded = iter(items)
     yield from loaded
 
@@ -140,8 +140,8 @@ def label_text(label: Any, dataset: Any) -> str:
     return ', '.join(f'{names[k]} ({k})' if names and k < len(names) else f'class {k}' for k in labels)
 
 
-def describe(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
-    """Return lines of text that describe a sample.
+def describe_sample(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
+    """Return lines of text that describe_sample a sample.
 
     Args:
         item: item of :class:`WatchedSamples`.
@@ -163,7 +163,7 @@ def describe(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
     ]
 
 
-def as_seen(item: dict[str, Any], headings: Sequence[str]) -> NetworkInput:
+def to_network_input(item: dict[str, Any], headings: Sequence[str]) -> NetworkInput:
     """Convert an item of :class:`WatchedSamples` for drawing."""
     frames = item['inputs'].permute(0, 1, 3, 4, 5, 2).numpy()  # (V, U, T, H, W, C)
     return NetworkInput(frames, item['whole'], item['frame_indices'], item['num_frames'], headings)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.utils.files import replacing, write_atomically
+from dsanet.utils.files import open_atomically, write_atomically
 from dsanet.utils.text import printable
 
 Image = npt.NDArray[np.uint8]
@@ -207,7 +207,7 @@ def _height_of_heading(sample: NetworkInput) -> int:
     return len(sample.headings) * _LINE + num_groups * (snippets * _BAR + 2) + 10
 
 
-def draw_samples(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
+def draw_sheet(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
     """Draw a row for each snippet of each sample: the full first frame, then all frames as the network gets them.
 
     Crops of a snippet are side by side. A bar above the rows shows the positions of the frames in the video.
@@ -278,7 +278,7 @@ def _draw_heading(sheet: Sheet, sample: NetworkInput, top: int) -> int:
     return top + 10
 
 
-def draw_moments(sample: NetworkInput, cell: int) -> list[Image]:
+def draw_clip(sample: NetworkInput, cell: int) -> list[Image]:
     """Draw a sample as a clip with one column per snippet and one row per view.
 
     Args:
@@ -328,7 +328,7 @@ def save_clip(images: Sequence[Image], file: Path, fps: float, loops: int) -> No
 
     import av
 
-    with replacing(file) as target, av.open(target, 'w', format='mp4') as container:
+    with open_atomically(file) as target, av.open(target, 'w', format='mp4') as container:
         stream: Any = container.add_stream('libx264', rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = 'yuv420p'

@@ -58,7 +58,7 @@ def _needs_num_classes(config: Mapping[str, Any]) -> bool:
     return config['model'].get('cls_head', {}).get('num_classes', 0) is None
 
 
-def compare_class_names(
+def check_same_class_names(
     names: Sequence[str] | None, origin: object, others: Sequence[str] | None, other_origin: object
 ) -> None:
     """Raise a ValueError if two datasets, or a dataset and a checkpoint, have different class names.

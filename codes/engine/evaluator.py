@@ -27,12 +27,12 @@ LOG_EVERY_S = 60  # seconds between two log lines about the progress
 # Errors of data, numbers and disks, which are raised on all ranks.
 EXPECTED_ERRORS = (BadSample, FloatingPointError, OSError)
 
-AMP_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
+AMP_DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[Any]:
     """Return the context for automatic mixed precision; None disables it."""
-    return torch.autocast(device.type, AMP_TYPES.get(amp or '', torch.bfloat16), enabled=amp is not None)
+    return torch.autocast(device.type, AMP_DTYPES.get(amp or '', torch.bfloat16), enabled=amp is not None)
 
 
 def progress_bar(loader: DataLoader[Any], text: str, done: int = 0) -> Any:
@@ -159,7 +159,7 @@ def check_metrics(metrics: Sequence[Any], dataset: Any) -> None:
         ValueError: the dataset is multi-label, and a metric is not.
     """
     for i, metric in enumerate(metrics):
-        if dataset.multi_hot is not None and not metric.takes_multi_hot:
+        if dataset.multi_hot is not None and not metric.supports_multi_label:
             raise ValueError(
                 f'metrics.{i} ({type(metric).__name__}) requires one label per video, but the dataset has multi_hot='
                 f"{dataset.multi_hot}; use metrics=[dict(type='MeanAveragePrecision')] and runtime.save_best='mAP'"

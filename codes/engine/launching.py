@@ -34,7 +34,7 @@ from dsanet.engine.rendezvous import STORE_TIMEOUT_S, Rendezvous, find_interface
 LOGGER = logging.getLogger(__name__)
 
 RUN_ID = 'dsanet'  # each run has a store on its own port
-MISTAKE = 2  # exit status after a usage error, which a restart cannot fix
+USAGE_ERROR = 2  # exit status after a usage error, which a restart cannot fix
 STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT}
 DISCONNECT_TIMEOUT_S = 10  # machine 0 stays for this time after its end, unless all others have left before
 FAILED_GROUP_TIMEOUT_S = 30  # for processes to exit after another one has failed
@@ -186,7 +186,7 @@ class Agent(LocalElasticAgent):
         if has_failed:
             failed = self._wait_for_reported_exits()
             is_stopped = not STOPPED.isdisjoint(failed.values())
-            if is_stopped or MISTAKE in failed.values():
+            if is_stopped or USAGE_ERROR in failed.values():
                 self._remaining_restarts = 0
             self._failed = set(failed)
             timeout = self._launch.stop_timeout
@@ -197,7 +197,7 @@ class Agent(LocalElasticAgent):
             return RunResult(state=WorkerState.HEALTHY)
         result = super()._monitor_workers(worker_group)
         if has_failed and self._remaining_restarts > 0:
-            text = describe(self.own_failures(result), with_traceback=False)
+            text = describe_failures(self.own_failures(result), with_traceback=False)
             LOGGER.warning('%s; restarting (%d/%d)', text, self._attempt, worker_group.spec.max_restarts)
         return result
 
@@ -318,12 +318,12 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
             return 1, 'a worker process could not be killed'
         failures = agent.own_failures(result)
         _, first = first_failure(failures)
-        return exit_status(first.exitcode), describe(failures)
+        return exit_status(first.exitcode), describe_failures(failures)
     except SignalException as error:
         is_stopped = True
         return 128 + error.sigval, f'Stopped by {error.sigval.name}'
     except ValueError as error:
-        return MISTAKE, f'error: {error}'
+        return USAGE_ERROR, f'error: {error}'
     except OSError as error:  # includes TimeoutError
         return 1, f'error: {error}'
     except RendezvousClosedError:
@@ -362,10 +362,10 @@ def exit_status(status: int) -> int:
     """Return the exit status of the launcher for that of a process: 2, 143 and 130 are kept, any other failure is 1."""
     if status in STOPPED:
         return status if status > 0 else 128 - status
-    return status if status == MISTAKE else 1
+    return status if status == USAGE_ERROR else 1
 
 
-def describe(failures: Mapping[int, ProcessFailure], with_traceback: bool = True) -> str:
+def describe_failures(failures: Mapping[int, ProcessFailure], with_traceback: bool = True) -> str:
     """Return a message about the first failure.
 
     Args:
@@ -374,7 +374,7 @@ def describe(failures: Mapping[int, ProcessFailure], with_traceback: bool = True
     """
     rank, failure = first_failure(failures)
     reported = _reported(failure)
-    if failure.exitcode == MISTAKE:
+    if failure.exitcode == USAGE_ERROR:
         return str(reported.get('message', ''))  # if empty, the program has printed it, as argparse does
     if reported.get('lost_contact'):
         return str(reported['message'])

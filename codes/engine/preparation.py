@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from dsanet.config.registry import DATASETS, build
 from dsanet.config.schema import RuntimeCfg
-from dsanet.datasets.classes import compare_class_names
+from dsanet.datasets.classes import check_same_class_names
 from dsanet.datasets.loader import build_dataloader
 from dsanet.models.losses import Loss
 from dsanet.utils import distributed
@@ -56,7 +56,7 @@ def build_train_loader(config: Mapping[str, Any], model: Any, runtime: RuntimeCf
     dataset: Any = loader.dataset
     dataset.check_labels(model.num_classes)
     loss: Loss = model.cls_head.criterion
-    if dataset.multi_hot is not None and not loss.takes_multi_hot:
+    if dataset.multi_hot is not None and not loss.supports_multi_label:
         raise ValueError(
             f'model.cls_head.loss ({type(loss).__name__}) takes one label per video, but the training data have '
             f"multi_hot={dataset.multi_hot}: use model.cls_head.loss=dict(type='BinaryCrossEntropyLoss')"
@@ -78,7 +78,7 @@ def build_val_loader(
     train, val = (cast(Any, one.dataset) for one in (train_loader, loader))
     val.check_labels(model.num_classes)
     origin, other = (getattr(data, 'classes_from', None) for data in (train, val))
-    compare_class_names(
+    check_same_class_names(
         train.class_names, origin or 'the training data', val.class_names, other or 'the validation data'
     )
     return loader

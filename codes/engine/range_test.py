@@ -118,7 +118,7 @@ def suggest(points: Sequence[Point]) -> tuple[float, float] | None:
     return points[steepest].rate, points[lowest].rate / 10
 
 
-def describe(points: Sequence[Point], suggestion: tuple[float, float] | None, iterations: int) -> str:
+def format_points(points: Sequence[Point], suggestion: tuple[float, float] | None, iterations: int) -> str:
     """Return a table of about twenty iterations, and the suggestion."""
     lines = ['     rate      loss   average']
     lines += [f'{p.rate:9.3g} {p.loss:9.4g} {p.average:9.4g}' for p in points[:: max(1, len(points) // 20)]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from dsanet.config.registry import TRACKERS
 from dsanet.utils.files import write_atomically
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 
 LOGGER = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ def start_trackers(trackers: Sequence[Tracker], config: Mapping[str, Any], work_
     if not trackers:
         return trackers
     file = work_dir / 'trackers.json'
-    run_ids: dict[str, str | None] = next(iter(read_lines(file)), {})
+    run_ids: dict[str, str | None] = next(iter(read_json_lines(file)), {})
     for i, tracker in enumerate(trackers):
         name = f'{i} {type(tracker).__name__}'
         run_ids[name] = tracker.start(config, work_dir, run_ids.get(name))

@@ -66,7 +66,7 @@ def validate(
         raise RunError(f'validation of epoch {epoch}: {strip_worker_traceback(error)}') from error
     numbers = compute_metrics(metrics, predictions)
     # With several labels per video, the sum of single-label losses is not the loss that is trained.
-    has_loss = predictions.labels.ndim == 1 or model.cls_head.criterion.takes_multi_hot
+    has_loss = predictions.labels.ndim == 1 or model.cls_head.criterion.supports_multi_label
     if model.average_views == 'score' and has_loss:
         scores, labels = (torch.from_numpy(a).to(device) for a in (predictions.scores, predictions.labels))
         numbers['loss'] = model.cls_head.loss(scores, labels).item()

@@ -15,11 +15,11 @@ class Metric(ABC):
 
     Attributes:
         names: keys of the result, of which ``runtime.save_best`` is one. Larger is better.
-        takes_multi_hot: whether the metric accepts several labels per video.
+        supports_multi_label: whether the metric accepts several labels per video.
     """
 
     names: Sequence[str]
-    takes_multi_hot: bool = False
+    supports_multi_label: bool = False
 
     @abstractmethod
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
@@ -27,7 +27,7 @@ class Metric(ABC):
 
         Args:
             scores: (n, K), logits, or probabilities with ``average_views='prob'``.
-            labels: classes (n,) int64; multi-hot (n, K) only if ``takes_multi_hot``.
+            labels: classes (n,) int64; multi-hot (n, K) only if ``supports_multi_label``.
 
         Returns:
             One number for each of ``names``.
@@ -90,7 +90,7 @@ class MeanAveragePrecision(Metric):
     """
 
     names = ('mAP',)
-    takes_multi_hot = True
+    supports_multi_label = True
 
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
         """Return the metric.

@@ -9,7 +9,7 @@ from dsanet.config.imports import import_modules
 from dsanet.config.loading import find_differences, load_config, parse_option
 from dsanet.config.schema import SECTIONS
 from dsanet.datasets.classes import load_config_with_classes
-from dsanet.models.weights.loading import class_names_of
+from dsanet.models.weights.loading import get_class_names
 
 LOGGER = logging.getLogger(__name__)
 
@@ -87,5 +87,5 @@ def _num_classes(content: Mapping[str, Any], config: Mapping[str, Any] | None) -
     """Return the number of classes of a checkpoint from its config or class names, or None."""
     if config is not None:
         return config['model'].get('cls_head', {}).get('num_classes')
-    names = class_names_of(content)
+    names = get_class_names(content)
     return None if names is None else len(names)

@@ -32,11 +32,11 @@ class Loss(nn.Module):
 
     Attributes:
         activation: 'softmax' for one class per video, 'sigmoid' for independent classes.
-        takes_multi_hot: whether the loss accepts multi-hot labels, not only shares that sum to 1.
+        supports_multi_label: whether the loss accepts multi-hot labels, not only shares that sum to 1.
     """
 
     activation = 'softmax'
-    takes_multi_hot = False
+    supports_multi_label = False
 
     def check_num_classes(self, num_classes: int) -> None:
         """Raise ValueError if the options do not fit K classes."""
@@ -131,7 +131,7 @@ class BinaryCrossEntropyLoss(Loss):
     """
 
     activation = 'sigmoid'
-    takes_multi_hot = True
+    supports_multi_label = True
     positive: Tensor
 
     def __init__(self, positive_weight: float = 1.0) -> None:

@@ -47,7 +47,7 @@ def count_macs(model: nn.Module, inputs: torch.Tensor) -> int:
     return total
 
 
-def summarize(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+def summarize_model(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
     """Return ``params``, ``gmacs`` and ``stages`` of a model for one view (U, T, H, W), on the meta device."""
     num_snippets, frames, height, width = shape
     with torch.device('meta'):

@@ -9,34 +9,35 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from dsanet.data_checks.existence import spread_order
-from dsanet.data_checks.probe import FileFacts, Job, read_frames
-from dsanet.data_checks.report import number_of
+from dsanet.data_checks.existence import golden_ratio_order
+from dsanet.data_checks.probe import ProbeResult, ProbeTask, read_frames
+from dsanet.data_checks.report import count_noun
 from dsanet.data_checks.splits import Split
 from dsanet.data_tools.visualization import Image, batched, draw_classes, fit_into, save_png
 from dsanet.datasets.annotation import VideoRecord
-from dsanet.utils.worker_pool import Failure, run_guarded
+from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 CELL = (144, 108)  # width and height of a frame in pixels
-CLASSES_A_PAGE = 24
+CLASSES_PER_SHEET = 24
 
 
-def shrink_middle_frame(job: tuple[Job, int]) -> Image:
+def shrink_middle_frame(job: tuple[ProbeTask, int]) -> Image:
     """Return the middle frame of a video, resized to a cell."""
     cv2.setNumThreads(0)
     video, num_frames = job
     return fit_into(read_frames(video, np.array([num_frames // 2]))[0], *CELL)
 
 
-def choose_samples(split: Split, facts: Mapping[Job, FileFacts], number: int) -> dict[int, list[VideoRecord]]:
+def choose_samples(split: Split, facts: Mapping[ProbeTask, ProbeResult], number: int) -> dict[int, list[VideoRecord]]:
     """Choose ``number`` readable videos of each class, spread over the list."""
     by_class: dict[int, list[VideoRecord]] = {label: [] for label in range(split.num_classes or 0)}
     for record in split.records:
-        if facts[split.job_of(record)].kind == 'ok':
+        if facts[split.probe_task(record)].kind == 'ok':
             for label in record.labels:
                 by_class.setdefault(label, []).append(record)
     return {
-        label: [records[i] for i in sorted(spread_order(len(records))[:number])] for label, records in by_class.items()
+        label: [records[i] for i in sorted(golden_ratio_order(len(records))[:number])]
+        for label, records in by_class.items()
     }
 
 
@@ -45,9 +46,9 @@ def name_sample(record: VideoRecord) -> str:
     return os.path.basename(record.path if record.line is None else record.source)
 
 
-def draw_samples(
+def write_class_sheets(
     split: Split,
-    facts: Mapping[Job, FileFacts],
+    facts: Mapping[ProbeTask, ProbeResult],
     out: Path,
     number: int,
     title: str,
@@ -60,7 +61,7 @@ def draw_samples(
 
     Args:
         split: split whose videos are shown.
-        facts: results of the file checks, by ``Split.job_of``.
+        facts: results of the file checks, by ``Split.probe_task``.
         out: output folder.
         number: number of videos per class.
         title: title of the sheets.
@@ -68,20 +69,20 @@ def draw_samples(
         time_limit: maximum seconds per video.
     """
     chosen = choose_samples(split, facts, number)
-    videos = dict.fromkeys(split.job_of(record) for records in chosen.values() for record in records)
+    videos = dict.fromkeys(split.probe_task(record) for records in chosen.values() for record in records)
     jobs = [(video, facts[video].num_frames) for video in videos]
-    frames: dict[Job, Image] = {}
-    done = run_guarded(shrink_middle_frame, jobs, num_workers, time_limit)
+    frames: dict[ProbeTask, Image] = {}
+    done = run_in_processes(shrink_middle_frame, jobs, num_workers, time_limit)
     for place, result in tqdm(done, total=len(jobs), desc='samples', unit='video', disable=None):
-        if not isinstance(result, Failure):
+        if not isinstance(result, WorkerFailure):
             frames[jobs[place][0]] = result
     files = []
-    for page, labels in enumerate(batched(sorted(chosen), CLASSES_A_PAGE), start=1):
+    for page, labels in enumerate(batched(sorted(chosen), CLASSES_PER_SHEET), start=1):
         blocks = []
         for label in labels:
-            of_label = [(frames.get(split.job_of(r)), name_sample(r)) for r in chosen[label]]
+            of_label = [(frames.get(split.probe_task(r)), name_sample(r)) for r in chosen[label]]
             shown = [(frame, source) for frame, source in of_label if frame is not None]
-            blocks.append((f'{split.class_name(label)}: {number_of(split.counts[label], "video")}', shown))
+            blocks.append((f'{split.class_name(label)}: {count_noun(split.counts[label], "video")}', shown))
         file = out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{page}.png'
         save_png(draw_classes(blocks, title, number, CELL), file)
         files.append(file)

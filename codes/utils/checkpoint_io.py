@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from dsanet.utils.files import replacing
+from dsanet.utils.files import open_atomically
 
 LOGGER = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def save_atomically(content: Mapping[str, Any], file: Path) -> None:
     Raises:
         OSError: the file cannot be written. The old file stays.
     """
-    with replacing(file) as stream:
+    with open_atomically(file) as stream:
         watched = _Stream(stream)
         try:
             torch.save(dict(content), watched)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[BinaryIO]:
+def open_atomically(file: Path) -> Iterator[BinaryIO]:
     """Open ``<name>.part`` for writing, and rename it to ``file`` at the end.
 
     So the file is always complete, the old or the new one, even after a crash or a power failure. After an error the
@@ -38,8 +38,8 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(content: bytes, file: Path) -> None:
-    """Write a file atomically; see :func:`replacing`."""
-    with replacing(file) as stream:
+    """Write a file atomically; see :func:`open_atomically`."""
+    with open_atomically(file) as stream:
         stream.write(content)
 
 

@@ -11,7 +11,7 @@ from dsanet.utils.files import write_atomically
 LOGGER = logging.getLogger(__name__)
 
 
-def read_lines(file: Path) -> list[dict[str, Any]]:
+def read_json_lines(file: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON lines file, without truncated lines; empty if the file does not exist."""
     lines = []
     for text in file.read_text().splitlines() if file.is_file() else ():
@@ -35,7 +35,7 @@ class RecordFile:
         self._has_warned = False
         self._is_truncated = False  # whether the last line may be incomplete
         if keep is not None and file.is_file():
-            self.rewrite(line for line in read_lines(file) if keep(line))
+            self.rewrite(line for line in read_json_lines(file) if keep(line))
 
     def rewrite(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Replace all lines."""

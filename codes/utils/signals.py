@@ -25,7 +25,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def interruptions_held_back() -> Iterator[None]:
+def block_sigint() -> Iterator[None]:
     """Block SIGINT in processes started in this context, which would print a traceback while they start.
 
     They must unblock the signal themselves, or be ended by this process.

@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from dsanet.utils.processes import die_with_parent
-from dsanet.utils.signals import interruptions_held_back
+from dsanet.utils.signals import block_sigint
 
 
 @dataclass(frozen=True)
-class Failure:
+class WorkerFailure:
     """The result of a job that failed.
 
     Args:
@@ -48,7 +48,7 @@ def _serve(
         try:
             result = function(job)
         except Exception as error:
-            result = Failure('error', f'{type(error).__name__}: {error}')
+            result = WorkerFailure('error', f'{type(error).__name__}: {error}')
         try:
             connection.send(result)
         except ConnectionError:
@@ -66,7 +66,7 @@ class _Worker:
         inherited = [self.connection, *(worker.connection for worker in others)] if method == 'fork' else []
         parent = None if method == 'forkserver' else os.getpid()  # with forkserver the parent is the server
         self.process = multiprocessing.Process(target=_serve, args=(function, other, inherited, parent), daemon=True)
-        with interruptions_held_back():
+        with block_sigint():
             self.process.start()
         other.close()  # so that the connection closes when the process dies
         self.number: int | None = None  # of the job
@@ -92,7 +92,7 @@ def _describe_exit(exit_code: int) -> str:
     return f'the process exited with code {exit_code}'
 
 
-def run_guarded(
+def run_in_processes(
     function: Callable[[Any], Any], jobs: Sequence[Any], num_workers: int, time_limit: float
 ) -> Generator[tuple[int, Any], None, None]:
     """Run jobs in several processes.
@@ -104,7 +104,7 @@ def run_guarded(
         time_limit: seconds for one job.
 
     Yields:
-        Index of a job and its result or :class:`Failure`, in the order in which the jobs end.
+        Index of a job and its result or :class:`WorkerFailure`, in the order in which the jobs end.
     """
     if num_workers < 1 or time_limit <= 0:
         raise ValueError(f'num_workers={num_workers} must be at least 1, and time_limit={time_limit} must be positive')
@@ -124,12 +124,12 @@ def run_guarded(
                         result = worker.connection.recv()
                     except (EOFError, ConnectionError):
                         worker.process.join()
-                        result = Failure('crashed', _describe_exit(worker.process.exitcode or 0))
+                        result = WorkerFailure('crashed', _describe_exit(worker.process.exitcode or 0))
                 elif time.monotonic() - worker.started >= time_limit:
-                    result = Failure('hung', f'not finished after {time_limit:g} s')
+                    result = WorkerFailure('hung', f'not finished after {time_limit:g} s')
                 else:
                     continue
-                number, dead = worker.number, isinstance(result, Failure) and result.kind != 'error'
+                number, dead = worker.number, isinstance(result, WorkerFailure) and result.kind != 'error'
                 following = next(waiting, None)
                 if dead or following is None:
                     worker.end()

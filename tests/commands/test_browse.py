@@ -52,8 +52,8 @@ def config(data: Path, tmp_path: Path) -> str:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """The samples that the command loads."""
     items: list[dict] = []
-    real = browsing.as_seen
-    monkeypatch.setattr(browsing, 'as_seen', lambda item, lines: items.append(item) or real(item, lines))
+    real = browsing.to_network_input
+    monkeypatch.setattr(browsing, 'to_network_input', lambda item, lines: items.append(item) or real(item, lines))
     return items
 
 
@@ -116,7 +116,7 @@ def test_bad_videos_are_reported_and_skipped(
 def test_a_killed_worker_is_one_error_line(
     config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(browsing.Watch, '__call__', lambda *_: os._exit(3))
+    monkeypatch.setattr(browsing.RecordTap, '__call__', lambda *_: os._exit(3))
     with pytest.raises(SystemExit, match='2'):
         browse(config, '--num', '2', '--workers', '1')
     assert 'DataLoader worker' in capsys.readouterr().err

@@ -13,8 +13,8 @@ import pytest
 
 from dsanet import commands
 from dsanet.commands import build_list
-from dsanet.data_tools.lists.building import OWN
-from dsanet.data_tools.lists.catalog import DATA_SETS
+from dsanet.data_tools.lists.building import CUSTOM
+from dsanet.data_tools.lists.catalog import KNOWN_DATASETS
 from dsanet.datasets.annotation import parse_list_file, read_class_names
 from tests.commands.conftest import ROOT
 
@@ -479,8 +479,8 @@ def test_commands_in_the_docs_can_be_parsed() -> None:
     parsed = [parser.parse_args(shlex.split(command)) for command in commands if '#' not in command]
     for args in parsed:
         build_list._check_arguments(args)
-    assert {args.dataset for args in parsed} >= {'folders', 'csv', *DATA_SETS} - {'kinetics600', 'kinetics700'}
+    assert {args.dataset for args in parsed} >= {'folders', 'csv', *KNOWN_DATASETS} - {'kinetics600', 'kinetics700'}
 
 
 def test_names_match_the_catalog() -> None:
-    assert build_list.NAMES == (*DATA_SETS, *OWN)
+    assert build_list.NAMES == (*KNOWN_DATASETS, *CUSTOM)

@@ -127,7 +127,7 @@ def test_second_run_inspects_only_changed_files(config: str, data: Path, capsys:
 
 
 def test_sheets_show_samples_of_each_class(config: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_sheets, 'CLASSES_A_PAGE', 3)
+    monkeypatch.setattr(class_sheets, 'CLASSES_PER_SHEET', 3)
     *_, out = run(config, '--samples', '2')
     sizes = [cv2.imread(str(file)).shape for file in sorted(out.glob('classes_*.png'))]
     assert len(sizes) == 3

@@ -16,7 +16,7 @@ from dsanet.config.loading import load_config
 from dsanet.engine.train_step import Stepper
 from dsanet.engine.trainer import Trainer
 from dsanet.utils.checkpoint_io import read_checkpoint
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 from tests.commands.conftest import ROOT, Run
 from tests.engine.conftest import assert_same_run, make_config
 
@@ -82,7 +82,7 @@ def test_command_line_options_take_effect(run: Run, config: Path, straight: Path
     assert resolved['runtime'] == {**load_config(config)['runtime'], 'seed': 3, 'deterministic': True, 'amp': 'bf16'}
     assert 'val_dataloader' not in resolved
     assert str(straight / 'best.pth') in done.stdout
-    lines = read_lines(tmp_path / 'scalars.jsonl')
+    lines = read_json_lines(tmp_path / 'scalars.jsonl')
     assert lines[0]['train/lr'] == 0.25
     assert not any('val/top1' in line for line in lines)
     assert sorted(f.name for f in tmp_path.glob('*.pth')) == ['epoch_1.pth']
@@ -220,4 +220,4 @@ def test_training_on_all_gpus(run: Run, config: Path, tmp_path: Path) -> None:
     options = ['--work-dir', tmp_path, '--amp', 'bf16', '--cfg-options', *override]
     run('dist_train_recognizer.sh', config, gpus, *options)
     assert read_checkpoint(tmp_path / 'epoch_1.pth')['world_size'] == gpus
-    assert np.isfinite(read_lines(tmp_path / 'scalars.jsonl')[0]['train/grad_norm'])
+    assert np.isfinite(read_json_lines(tmp_path / 'scalars.jsonl')[0]['train/grad_norm'])

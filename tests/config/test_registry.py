@@ -16,7 +16,7 @@ from dsanet.config.registry import (
     Registry,
     build,
     check,
-    find_class,
+    get_class,
 )
 from dsanet.models.backbones.base import Backbone
 
@@ -177,7 +177,7 @@ def test_mmaction2_type_error_shows_our_config() -> None:
 
 def test_type_of_another_registry_is_recognized() -> None:
     with pytest.raises(KeyError, match="metrics.0.type='FocalLoss' .*model"):
-        find_class({'type': 'FocalLoss'}, METRICS, 'metrics.0')
+        get_class({'type': 'FocalLoss'}, METRICS, 'metrics.0')
 
 
 @pytest.mark.parametrize(

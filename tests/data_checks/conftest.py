@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from dsanet.data_checks.probe import FileFacts, Job
+from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
@@ -26,10 +26,10 @@ def findings(check: Iterable[Finding]) -> list[tuple[str, str, list[str]]]:
     return [(finding.level, finding.check, numbers(finding.text)) for finding in check]
 
 
-def facts(split: Split, **changes: dict) -> dict[Job, FileFacts]:
+def facts(split: Split, **changes: dict) -> dict[ProbeTask, ProbeResult]:
     """Return equal results for all videos of a split, with ``changes`` for video ``v<number>``."""
     usual = {'num_frames': 50, 'height': 240, 'width': 320, 'fps': 25.0}
     return {
-        split.job_of(record): FileFacts(record.path, **{**usual, **changes.get(f'v{i}', {})})
+        split.probe_task(record): ProbeResult(record.path, **{**usual, **changes.get(f'v{i}', {})})
         for i, record in enumerate(split.records)
     }

@@ -72,7 +72,7 @@ def test_overlap_is_found_through_links(tmp_path: Path, kind: str) -> None:
     digests = {'v0': {'digest': 'x'}, 'v1': {'digest': 'y'}}
     known = {**facts(train, **digests), **facts(val, v1={'digest': 'y'})}
     identities = {
-        one.job_of(record): found
+        one.probe_task(record): found
         for one in (train, val)
         for record in one.records
         if (found := find_file(record, one.filename_tmpl)[0]) is not None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dsanet.data_checks import existence
-from dsanet.data_checks.existence import FileScan, find_file, scan_files, spread_order
+from dsanet.data_checks.existence import FileScan, find_file, golden_ratio_order, scan_files
 from dsanet.datasets.annotation import VideoRecord
 from tests.data_checks.conftest import split
 from tests.make_videos import write_frames
@@ -13,10 +13,10 @@ from tests.make_videos import write_frames
 
 def test_every_prefix_of_the_order_is_spread() -> None:
     for length in (1, 7, 1000):
-        order = spread_order(length)
+        order = golden_ratio_order(length)
         assert sorted(order) == list(range(length))
     for beginning in (10, 50, 200):
-        counts = np.histogram(spread_order(1000)[:beginning], bins=5, range=(0, 1000))[0]
+        counts = np.histogram(golden_ratio_order(1000)[:beginning], bins=5, range=(0, 1000))[0]
         assert counts.max() - counts.min() <= 2
 
 

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from dsanet.data_checks.files import check_files
-from dsanet.data_checks.probe import FileFacts
+from dsanet.data_checks.probe import ProbeResult
 from dsanet.data_checks.reading import splits_of
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
@@ -20,7 +20,7 @@ from tests.data_checks.conftest import facts, numbers, records, split
 
 
 def test_bad_files_above_max_bad_share_are_errors() -> None:
-    bad = [FileFacts('train/1.mp4', 'missing', 'gone'), FileFacts('train/2.mp4', 'hung', 'slow')]
+    bad = [ProbeResult('train/1.mp4', 'missing', 'gone'), ProbeResult('train/2.mp4', 'hung', 'slow')]
     for share, level, text in (
         (0.0, 'error', '^1 of 4 '),
         (0.4, 'error', r'^1 of 4 .*max_bad_share=0\.4'),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dsanet.data_checks.pipeline import MAX_ATTEMPTS, try_pipelines
-from dsanet.data_checks.probe import FileFacts
+from dsanet.data_checks.probe import ProbeResult
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
@@ -103,7 +103,7 @@ def test_smallest_known_video_is_tried_first(videos: Path) -> None:
     assert try_pipelines([split]) == []
     sizes = [(72, 128), (72, 128), (36, 64), (0, 0)]
     facts = {
-        split.job_of(record): FileFacts(record.path, 'ok' if height else 'unreadable', height=height, width=width)
+        split.probe_task(record): ProbeResult(record.path, 'ok' if height else 'unreadable', height=height, width=width)
         for record, (height, width) in zip(split.records, sizes, strict=True)
     }
     assert try_pipelines([split], facts)[0].examples == (f'list.txt:3: {videos}/small.mp4',)

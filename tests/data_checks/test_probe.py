@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from dsanet.data_checks import probe
-from dsanet.data_checks.probe import FileFacts, Inspection, Job, inspect_video, read_facts, read_frames
+from dsanet.data_checks.probe import Inspection, ProbeResult, ProbeTask, inspect_video, read_facts, read_frames
 from tests.data_checks.conftest import numbers
 from tests.make_videos import draw_frame, read_index, rotate_video, write_frames, write_video
 
 
-def fail(job: Job) -> FileFacts:
+def fail(job: ProbeTask) -> ProbeResult:
     raise ZeroDivisionError('division')
 
 
-def crash_or_inspect(job: Job) -> FileFacts:
+def crash_or_inspect(job: ProbeTask) -> ProbeResult:
     if job.path.endswith('crash.mp4'):
         os._exit(9)
     if job.path.endswith('hang.mp4'):
@@ -36,7 +36,7 @@ def video(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize('decoder', ['pyav', 'decord', 'opencv'])
 def test_video_is_inspected(video: Path, decoder: str) -> None:
-    facts = inspect_video(Job(str(video), decoder))
+    facts = inspect_video(ProbeTask(str(video), decoder))
     assert (facts.kind, facts.num_frames, facts.height, facts.width, facts.fps) == ('ok', 40, 90, 160, 25.0)
     assert facts.error is facts.warning is facts.digest is None
     assert facts.read_seconds > 0
@@ -44,7 +44,7 @@ def test_video_is_inspected(video: Path, decoder: str) -> None:
 
 def test_size_is_that_of_rotated_video(video: Path) -> None:
     rotate_video(video)
-    facts = inspect_video(Job(str(video), 'pyav'))
+    facts = inspect_video(ProbeTask(str(video), 'pyav'))
     assert (facts.height, facts.width) == (160, 90)
 
 
@@ -54,7 +54,7 @@ def test_unreadable_files_have_kind_and_error(tmp_path: Path, video: Path) -> No
     (tmp_path / 'cut.mp4').write_bytes(video.read_bytes()[:2000])
     kinds = {}
     for name in ('nowhere.mp4', 'empty.mp4', 'text.mp4', 'cut.mp4'):
-        facts = inspect_video(Job(str(tmp_path / name), 'pyav'))
+        facts = inspect_video(ProbeTask(str(tmp_path / name), 'pyav'))
         kinds[name] = facts.kind
         assert str(tmp_path / name) in str(facts.error)
     assert kinds == {
@@ -68,19 +68,19 @@ def test_unreadable_files_have_kind_and_error(tmp_path: Path, video: Path) -> No
 def test_missing_decoder_package_raises(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__('sys').modules, 'decord', None)
     with pytest.raises(ImportError, match='decord'):
-        inspect_video(Job(str(video), 'decord'))
+        inspect_video(ProbeTask(str(video), 'decord'))
     with pytest.raises(ImportError, match='decord'):
-        Inspection([Job(str(video), 'decord')], None, 1, 60).run()
+        Inspection([ProbeTask(str(video), 'decord')], None, 1, 60).run()
 
 
 def test_unexpected_error_names_the_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, '_inspect', fail)
     with pytest.raises(RuntimeError, match=r'a\.mp4: ZeroDivisionError: division'):
-        Inspection([Job(str(video), 'pyav')], None, 1, 60).run()
+        Inspection([ProbeTask(str(video), 'pyav')], None, 1, 60).run()
 
 
 def test_dangling_frame_link_makes_video_unreadable(tmp_path: Path) -> None:
-    job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1, digest=True)
+    job = ProbeTask(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1, digest=True)
     frame = tmp_path / 'v' / 'img_00034.jpg'  # not one of the decoded frames, so that only the digest opens it
     frame.unlink()
     frame.symlink_to(tmp_path / 'nowhere.jpg')
@@ -98,15 +98,15 @@ def test_every_frame_finds_damage_between_decoded_frames(tmp_path: Path) -> None
     start = packets[50].pos + 100
     data[start : start + 200] = bytes(200)
     file.write_bytes(bytes(data))
-    assert inspect_video(Job(str(file), 'opencv')).warning is None
-    facts = inspect_video(Job(str(file), 'opencv', every_frame=True))
+    assert inspect_video(ProbeTask(str(file), 'opencv')).warning is None
+    facts = inspect_video(ProbeTask(str(file), 'opencv', every_frame=True))
     assert facts.kind == 'ok'
     assert re.search(r'a\.avi .*FFmpeg.*\b5\d\b', str(facts.warning))
 
 
 def test_frame_folder_is_inspected(tmp_path: Path) -> None:
     write_frames(tmp_path / 'v', 20, 90, 160, 'f{:d}.png', 0)
-    job = Job(str(tmp_path / 'v'), None, 20, 'f{:d}.png', 0)
+    job = ProbeTask(str(tmp_path / 'v'), None, 20, 'f{:d}.png', 0)
     for every_frame in (False, True):
         facts = inspect_video(replace(job, every_frame=every_frame))
         assert (facts.kind, facts.num_frames, facts.height, facts.width) == ('ok', 20, 90, 160)
@@ -116,7 +116,7 @@ def test_frame_folder_is_inspected(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_frames_are_found(tmp_path: Path) -> None:
-    job = Job(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1)
+    job = ProbeTask(write_frames(tmp_path / 'v', 60), None, 60, 'img_{:05d}.jpg', 1)
     (tmp_path / 'v' / 'img_00034.jpg').write_bytes(b'')  # not one of the decoded frames
     assert inspect_video(job).kind == 'ok'
     facts = inspect_video(replace(job, every_frame=True))
@@ -127,7 +127,7 @@ def test_missing_and_damaged_frames_are_found(tmp_path: Path) -> None:
 
 
 def test_frames_of_different_sizes_are_found(tmp_path: Path) -> None:
-    job = Job(write_frames(tmp_path / 'v', 40), None, 40, 'img_{:05d}.jpg', 1, every_frame=True)
+    job = ProbeTask(write_frames(tmp_path / 'v', 40), None, 40, 'img_{:05d}.jpg', 1, every_frame=True)
     for number in range(33, 41):  # all of them in the second chunk
         cv2.imwrite(str(tmp_path / 'v' / f'img_{number:05d}.jpg'), draw_frame(1, 36, 64))
     assert inspect_video(job).kind == 'unreadable'
@@ -135,7 +135,7 @@ def test_frames_of_different_sizes_are_found(tmp_path: Path) -> None:
 
 def test_read_frames_decodes_like_the_dataset(tmp_path: Path, video: Path) -> None:
     folder = write_frames(tmp_path / 'v', 20)
-    for job in (Job(str(video), 'pyav'), Job(folder, None, 20, 'img_{:05d}.jpg', 1)):
+    for job in (ProbeTask(str(video), 'pyav'), ProbeTask(folder, None, 20, 'img_{:05d}.jpg', 1)):
         assert [read_index(frame) for frame in read_frames(job, np.array([3, 7, 19]))] == [3, 7, 19]
 
 
@@ -143,12 +143,12 @@ def test_digests_depend_on_content(tmp_path: Path, video: Path) -> None:
     (tmp_path / 'copy.mp4').write_bytes(video.read_bytes())
     write_video(tmp_path / 'other.mp4', 41)
     one, copy, other = (
-        inspect_video(Job(str(tmp_path / name), 'pyav', digest=True)).digest
+        inspect_video(ProbeTask(str(tmp_path / name), 'pyav', digest=True)).digest
         for name in ('a.mp4', 'copy.mp4', 'other.mp4')
     )
     assert one == copy != other
     folders = [write_frames(tmp_path / name, n) for name, n in (('u', 5), ('v', 5), ('w', 6))]
-    jobs = [Job(f, None, n, 'img_{:05d}.jpg', 1, digest=True) for f, n in zip(folders, (5, 5, 6), strict=True)]
+    jobs = [ProbeTask(f, None, n, 'img_{:05d}.jpg', 1, digest=True) for f, n in zip(folders, (5, 5, 6), strict=True)]
     one, copy, other = (inspect_video(job).digest for job in jobs)
     assert one == copy != other
 
@@ -156,16 +156,20 @@ def test_digests_depend_on_content(tmp_path: Path, video: Path) -> None:
 def test_results_are_saved_and_reused(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / 'files.jsonl'
     other = write_video(tmp_path / 'b.mp4', 10)
-    jobs = [Job(str(video), 'pyav'), Job(other, 'pyav'), Job(str(video), 'pyav')]  # the first and the last are equal
+    jobs = [
+        ProbeTask(str(video), 'pyav'),
+        ProbeTask(other, 'pyav'),
+        ProbeTask(str(video), 'pyav'),
+    ]  # the first and the last are equal
     first = Inspection(jobs, kept, 2, 60)
-    assert (first.known, len(first.open_jobs)) == (0, 2)
+    assert (first.known, len(first.pending_tasks)) == (0, 2)
     ticks: list[int] = []
     facts = first.run(lambda: ticks.append(1))
     assert len(ticks) == 2
     assert {f.num_frames for f in facts.values()} == {40, 10}
     kept.write_text(kept.read_text() + '{"key": "cut o')  # an incomplete line
     again = Inspection(jobs, kept, 2, 60)
-    assert (again.known, list(again.open_jobs)) == (2, [])
+    assert (again.known, list(again.pending_tasks)) == (2, [])
     assert again.run() == facts
     kept.write_text(''.join(kept.read_text().splitlines(keepends=True)[:1]) + '{"key": "cut o')
     half = Inspection(jobs, kept, 2, 60)
@@ -173,8 +177,8 @@ def test_results_are_saved_and_reused(tmp_path: Path, video: Path, monkeypatch: 
     assert Inspection(jobs, kept, 2, 60).known == 2
     # A changed file, and an unchanged file with another option, are inspected again.
     write_video(other, 12)
-    changed = Inspection([Job(str(video), 'pyav', digest=True), jobs[1]], kept, 1, 60)
-    assert len(changed.open_jobs) == 2
+    changed = Inspection([ProbeTask(str(video), 'pyav', digest=True), jobs[1]], kept, 1, 60)
+    assert len(changed.pending_tasks) == 2
     assert changed.run()[jobs[1]].num_frames == 12
 
 
@@ -182,7 +186,7 @@ def test_overwritten_frame_is_inspected_again(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / 'v', 8)
     frame = tmp_path / 'v' / 'img_00003.jpg'
     good = frame.read_bytes()
-    jobs = [Job(folder, None, 8, 'img_{:05d}.jpg', 1)]
+    jobs = [ProbeTask(folder, None, 8, 'img_{:05d}.jpg', 1)]
     kinds = []
     # Overwriting a file does not change the modification time of its folder; zeros of the same length keep the size.
     for content in (good, b'no picture', good, bytes(len(good)), good):
@@ -198,10 +202,10 @@ def test_overwritten_frame_is_inspected_again(tmp_path: Path) -> None:
 def test_results_are_separate_per_decoder(tmp_path: Path, video: Path) -> None:
     folder = write_frames(tmp_path / 'v', 8)
     jobs = [
-        Job(str(video), 'pyav'),
-        Job(str(video), 'decord'),
-        Job(folder, None, 8, 'img_{:05d}.jpg', 1),
-        Job(folder, None, 5, 'img_{:05d}.jpg', 1),
+        ProbeTask(str(video), 'pyav'),
+        ProbeTask(str(video), 'decord'),
+        ProbeTask(folder, None, 8, 'img_{:05d}.jpg', 1),
+        ProbeTask(folder, None, 5, 'img_{:05d}.jpg', 1),
     ]
     for known in (0, 4):
         found = Inspection(jobs, tmp_path / 'files.jsonl', 2, 60)
@@ -218,7 +222,7 @@ def test_unreadable_videos_are_inspected_again(tmp_path: Path, video: Path, monk
     def fail(*_args: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    jobs, kept = [Job(str(video), 'pyav')], tmp_path / 'files.jsonl'
+    jobs, kept = [ProbeTask(str(video), 'pyav')], tmp_path / 'files.jsonl'
     with monkeypatch.context() as patch:
         patch.setattr(probe, 'OpenVideo', fail)
         assert Inspection(jobs, kept, 1, 60).run()[jobs[0]].error == '[Errno 24] Too many open files'
@@ -234,8 +238,8 @@ def test_stat_reports_progress_and_file_identity(tmp_path: Path, video: Path) ->
     (tmp_path / 'w').mkdir()
     os.link(tmp_path / 'v/img_00001.jpg', tmp_path / 'w/img_00001.jpg')
     paths = [str(video), str(tmp_path / 'link.mp4'), str(tmp_path / 'nowhere.mp4')]
-    jobs = [Job(path, 'pyav') for path in paths]
-    jobs += [Job(path, None, 3, 'img_{:05d}.jpg', 1) for path in (folder, str(tmp_path / 'w'))]
+    jobs = [ProbeTask(path, 'pyav') for path in paths]
+    jobs += [ProbeTask(path, None, 3, 'img_{:05d}.jpg', 1) for path in (folder, str(tmp_path / 'w'))]
     ticks: list[int] = []
     found = Inspection([*jobs, jobs[0]], None, 1, 60, lambda: ticks.append(1)).identities
     assert len(ticks) == 5
@@ -250,16 +254,16 @@ def test_hanging_and_crashing_decoders_affect_one_video(
     monkeypatch.setattr(probe, '_inspect', crash_or_inspect)
     names = ('crash.mp4', 'hang.mp4', 'a.mp4')
     kept = tmp_path / 'files.jsonl'
-    jobs = [Job(str(tmp_path / name), 'pyav') for name in names]
+    jobs = [ProbeTask(str(tmp_path / name), 'pyav') for name in names]
     facts = Inspection(jobs, kept, 1, time_limit=1).run()
     assert [facts[job].kind for job in jobs] == ['crashed', 'hung', 'ok']
     assert numbers(str(facts[jobs[1]].error).split(': ')[-1]) == ['1']
     # They are tried again.
-    assert [job.path for job in Inspection(jobs, kept, 1, 60).open_jobs] == [jobs[0].path, jobs[1].path]
+    assert [job.path for job in Inspection(jobs, kept, 1, 60).pending_tasks] == [jobs[0].path, jobs[1].path]
 
 
 def test_saved_results_are_read_back(tmp_path: Path) -> None:
-    facts = FileFacts('a "b"\udcff', 'unreadable', 'why', num_frames=3, fps=29.97, digest='x')
+    facts = ProbeResult('a "b"\udcff', 'unreadable', 'why', num_frames=3, fps=29.97, digest='x')
     (tmp_path / 'x.jsonl').write_text(json.dumps({'key': 'k', **facts.__dict__}) + '\n[1]\n{"key": "j", "odd": 1}\n')
     assert read_facts(tmp_path / 'x.jsonl') == {'k': facts}
     assert read_facts(tmp_path / 'nowhere.jsonl') == {}

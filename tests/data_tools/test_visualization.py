@@ -10,8 +10,8 @@ from dsanet.data_tools.visualization import (
     Sheet,
     batched,
     draw_classes,
-    draw_moments,
-    draw_samples,
+    draw_clip,
+    draw_sheet,
     fit_into,
     height_of,
     save_clip,
@@ -117,7 +117,7 @@ def count(picture: np.ndarray, color: object) -> int:
 )
 def test_sheet_has_every_frame_of_every_view(groups: int, crops: int, frames: int) -> None:
     sample = make_sample(groups, crops, frames=frames)
-    picture = draw_samples([sample, make_sample(1, 1)], 'title', 64)
+    picture = draw_sheet([sample, make_sample(1, 1)], 'title', 64)
     bands = -(-crops * frames // 32)  # crops wrap after 32 columns
     assert height_of(sample, 64) == 2 * 18 + groups * 10 + 10 + groups * bands * 2 * (64 + 14 + 4) + 14
     assert picture.shape[0] == 24 + 30 + height_of(sample, 64) + height_of(make_sample(1, 1), 64)
@@ -131,7 +131,7 @@ def test_sheet_has_every_frame_of_every_view(groups: int, crops: int, frames: in
 
 def test_bar_shows_the_positions_of_frames() -> None:
     sample = make_sample(2, 1)
-    picture = draw_samples([sample], 'title', 64)
+    picture = draw_sheet([sample], 'title', 64)
     length = picture.shape[1] - 24
     for group, indices in enumerate(sample.frame_indices):
         for snippet, frames in enumerate(indices):
@@ -145,7 +145,7 @@ def test_bar_shows_the_positions_of_frames() -> None:
 
 def test_clip_has_one_picture_per_snippet_frame(tmp_path: Path) -> None:
     sample = make_sample(2, 2)
-    pictures = draw_moments(sample, 64)
+    pictures = draw_clip(sample, 64)
     assert len(pictures) == 3
     assert all(side % 2 == 0 for picture in pictures for side in picture.shape[:2])
     for number, picture in enumerate(pictures):

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dsanet.datasets.classes import ClassCount, compare_class_names, find_num_classes, load_config_with_classes
+from dsanet.datasets.classes import ClassCount, check_same_class_names, find_num_classes, load_config_with_classes
 
 SECTIONS = ('train_dataloader', 'val_dataloader')
 
@@ -90,10 +90,10 @@ def test_num_classes_of_head_is_replaced(data: Path, tmp_path: Path) -> None:
 )
 def test_different_class_names_are_refused(names: list[str], others: list[str], tokens: str) -> None:
     with pytest.raises(ValueError, match=tokens):
-        compare_class_names(names, 'train', others, 'test')
+        check_same_class_names(names, 'train', others, 'test')
 
 
 def test_equal_or_unknown_class_names_match() -> None:
-    compare_class_names(['a', 'b'], 'x', ('a', 'b'), 'y')
-    compare_class_names(None, 'x', ['a'], 'y')
-    compare_class_names(['a'], 'x', None, 'y')
+    check_same_class_names(['a', 'b'], 'x', ('a', 'b'), 'y')
+    check_same_class_names(None, 'x', ['a'], 'y')
+    check_same_class_names(['a'], 'x', None, 'y')

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 from tests.docs.pages import PAGES
 from tests.make_videos import rotate_video
 
@@ -114,7 +114,7 @@ def test_all_commands_of_the_page_work(folder: Path) -> None:
     assert sum(file.suffix == '.mp4' for file in (out / 'browse').iterdir()) == 2
     assert len(list((out / 'browse').glob('*.png'))) >= 2
     assert (out / 'curves.png').is_file()
-    accuracies = [line['val/top1'] for line in read_lines(out / 'scalars.jsonl') if 'val/top1' in line]
+    accuracies = [line['val/top1'] for line in read_json_lines(out / 'scalars.jsonl') if 'val/top1' in line]
     assert len(accuracies) == 10
     scores = json.loads((out / 'scores.json').read_text())
     assert len(scores) == 9

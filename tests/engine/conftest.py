@@ -10,7 +10,7 @@ from dsanet.config.loading import check_config
 from dsanet.data_tools.ordered_actions import make_dataset
 from dsanet.engine.train_step import Stepper
 from dsanet.engine.trainer import Trainer
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 
 DEVICE = torch.device('cpu')
 EMA = {'max_epochs': 4, 'clip_grad_norm': 5, 'ema_decay': 0.9}
@@ -107,7 +107,7 @@ def assert_same_run(one: dict, two: dict) -> None:
 def read_curves(work_dir: Path) -> list[dict]:
     """Return the lines of the curves without times and memory."""
     drop = ('data_time', 'time', 'memory')
-    lines = read_lines(work_dir / 'scalars.jsonl')
+    lines = read_json_lines(work_dir / 'scalars.jsonl')
     return [{k: v for k, v in line.items() if k.split('/')[-1] not in drop} for line in lines]
 
 

@@ -12,7 +12,7 @@ from dsanet.engine.preparation import build_loader
 from dsanet.engine.stopping import RunError
 from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 from tests.engine.conftest import DEVICE, assert_same_run, make_config, train, train_until
 from tests.make_faults import cut_off, empty, noise, web_page
 
@@ -33,7 +33,7 @@ def case(name: str, line: int = 1) -> dict[str, str]:
 
 
 def recorded(work_dir: Path) -> list[tuple[str, int]]:
-    return [(line['path'], line['epoch']) for line in read_lines(work_dir / 'bad_samples.jsonl')]
+    return [(line['path'], line['epoch']) for line in read_json_lines(work_dir / 'bad_samples.jsonl')]
 
 
 def test_files_are_recorded_once_and_counted_always(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -177,13 +177,15 @@ def test_training_names_exactly_the_broken_videos(
 ) -> None:
     caplog.set_level(logging.INFO)
     trainer = train(one_epoch(broken, num_workers=2), tmp_path / 'run')
-    lines = read_lines(tmp_path / 'run' / 'bad_samples.jsonl')
+    lines = read_json_lines(tmp_path / 'run' / 'bad_samples.jsonl')
     assert {line['path'] for line in lines} == broken[1]
     assert len(lines) == len(broken[1]) == NUM_VIDEOS // 10
     for line in lines:
         assert line['source'] == f'{broken[0]}/train.txt:{int(Path(line["path"]).stem) + 1}'
         assert line['reason']
-    (total,) = [s['train/bad_samples'] for s in read_lines(tmp_path / 'run' / 'scalars.jsonl') if 'train/loss' in s]
+    (total,) = [
+        s['train/bad_samples'] for s in read_json_lines(tmp_path / 'run' / 'scalars.jsonl') if 'train/loss' in s
+    ]
     assert total >= 30  # a replacement may be bad, too
     assert any(f'bad_samples {total}' in text for text in caplog.messages)
     config = one_epoch(broken)
@@ -216,4 +218,4 @@ def test_options_end_run_at_bad_samples(broken: tuple[Path, set[str]], tmp_path:
     config['train_dataloader']['max_bad_share'] = 0.05
     with pytest.raises(RunError, match=r' of 300 .*epoch 1 .*max_bad_share=0\.05'):
         train(config, tmp_path / 'share')
-    assert len(read_lines(tmp_path / 'share' / 'bad_samples.jsonl')) >= 10
+    assert len(read_json_lines(tmp_path / 'share' / 'bad_samples.jsonl')) >= 10

@@ -374,13 +374,13 @@ def test_earliest_failure_is_described(tmp_path: Path) -> None:
         2: failure(tmp_path, 2, 1, 'early', timestamp='6', lost_contact=False),
     }
     assert launching.first_failure(failures)[0] == 2
-    text = launching.describe(failures, with_traceback=False)
+    text = launching.describe_failures(failures, with_traceback=False)
     assert numbers(text) == [2]
     assert text.endswith('early')
 
 
 def test_abort_hints_at_the_nccl_timeout(tmp_path: Path) -> None:
-    text = launching.describe({3: failure(tmp_path, 3, -signal.SIGABRT)})
+    text = launching.describe_failures({3: failure(tmp_path, 3, -signal.SIGABRT)})
     assert numbers(text) == [3]
     assert re.search('SIGABRT.*runtime.timeout_minutes', text)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dsanet.engine.logging import ScalarWriter, plain_errors, setup_logging
+from dsanet.engine.logging import ScalarWriter, exit_on_user_error, setup_logging
 from dsanet.utils import distributed
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 
 
 def test_scalars_reach_tensorboard_and_json_lines(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_scalars_reach_tensorboard_and_json_lines(tmp_path: Path) -> None:
     writer.write('train', {'loss': 2.0, 'lr': 0.1}, epoch=1, iteration=20)
     writer.write('val', {'top1': 50.0}, epoch=1, iteration=30)
     writer.close()
-    assert read_lines(tmp_path / 'scalars.jsonl') == [
+    assert read_json_lines(tmp_path / 'scalars.jsonl') == [
         {'epoch': 1, 'iteration': 20, 'train/loss': 2.0, 'train/lr': 0.1},
         {'epoch': 1, 'iteration': 30, 'val/top1': 50.0},
     ]
@@ -50,7 +50,7 @@ def test_repeated_validation_is_written_once(tmp_path: Path) -> None:
         writer.write('val', {'top1': 50.0}, epoch=1, iteration=10)
     for validated, num_lines in ((True, 2), (False, 1)):
         ScalarWriter(tmp_path, is_main=True, iteration=10, validated=validated).close()
-        assert len(read_lines(tmp_path / 'scalars.jsonl')) == num_lines
+        assert len(read_json_lines(tmp_path / 'scalars.jsonl')) == num_lines
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_usage_errors_are_one_line(
 ) -> None:
     monkeypatch.setenv('RANK', rank)
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
-    with pytest.raises(SystemExit, match='^2$'), plain_errors():
+    with pytest.raises(SystemExit, match='^2$'), exit_on_user_error():
         raise KeyError("it's x")
     error = capsys.readouterr().err
     assert re.match(text, error)
@@ -71,7 +71,7 @@ def test_launched_process_reports_usage_error_to_launcher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
-    with pytest.raises(SystemExit, match='^2$'), plain_errors():
+    with pytest.raises(SystemExit, match='^2$'), exit_on_user_error():
         raise ValueError('x')
     assert capsys.readouterr().err == ''
     assert json.loads((tmp_path / 'error.json').read_text())['message']['message'] == 'error: x'

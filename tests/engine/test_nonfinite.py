@@ -7,7 +7,7 @@ import pytest
 from dsanet.engine.nonfinite import NonFiniteLog
 from dsanet.engine.stopping import RunError
 from dsanet.utils import distributed
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 
 SCALARS = {'loss': float('nan'), 'grad_norm': float('inf')}
 GOOD = {'scalars': {'loss': '1.5', 'grad_norm': 'nan'}, 'paths': ['c', 'd', 'e', 'f']}
@@ -62,7 +62,7 @@ def test_one_too_many_ends_the_run(tmp_path: Path) -> None:
     log = NonFiniteLog(tmp_path, iteration=9, max_count=3)
     with pytest.raises(RunError, match=r'iteration 10 .* 4 .*train_cfg\.max_nonfinite=3'):
         add(log, count=4, iteration=10)
-    assert [line['iteration'] for line in read_lines(log.file)] == [10]
+    assert [line['iteration'] for line in read_json_lines(log.file)] == [10]
 
 
 def test_resumed_run_drops_iterations_it_repeats(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dsanet.engine import range_test
 from dsanet.engine.range_test import MEMORY, Point, suggest
 from dsanet.engine.train_step import Stepper
 from dsanet.engine.trainer import Trainer
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 from tests.engine.conftest import make_config, train
 
 
@@ -34,7 +34,7 @@ def test_descent_after_the_minimum_is_ignored() -> None:
 def test_no_suggestion_without_descent(losses: list[float]) -> None:
     points = points_of([*[9.0] * MEMORY, *losses])
     assert suggest(points) is None
-    assert '--start' in range_test.describe(points, None, len(points)).splitlines()[-1]
+    assert '--start' in range_test.format_points(points, None, len(points)).splitlines()[-1]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_losses_are_those_of_a_training(trainer: Trainer, config: dict[str, Any]
     config['train_cfg']['max_epochs'] = 1
     config['schedule'] = {'type': 'StepSchedule', 'milestones': []}
     train(config, tmp_path)
-    lines = read_lines(tmp_path / 'scalars.jsonl')
+    lines = read_json_lines(tmp_path / 'scalars.jsonl')
     assert len(lines) == 4
     assert [point.loss for point in points] == pytest.approx([line['train/loss'] for line in lines], rel=1e-6)
 
@@ -97,7 +97,7 @@ def test_ends_when_the_loss_diverges(
     # Averages in which each loss has 0.9 of the weight of the next one.
     weights = [0.9 ** (kept - 1 - i) for i in range(kept)]
     assert points[-1].average == pytest.approx(sum(w * x for w, x in zip(weights, losses, strict=False)) / sum(weights))
-    assert (f'{kept} of 4' in range_test.describe(points, None, 4)) == (kept < 4)
+    assert (f'{kept} of 4' in range_test.format_points(points, None, 4)) == (kept < 4)
 
 
 def test_ends_when_the_gradient_is_nonfinite(trainer: Trainer) -> None:

@@ -24,7 +24,7 @@ from dsanet.engine.trainer import Trainer
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 from tests.engine.conftest import (
     DEVICE,
     EMA,
@@ -112,7 +112,7 @@ def test_resume_validates_epoch_that_was_not(data: Path, straight: Path, tmp_pat
     content = read_checkpoint(straight / 'epoch_3.pth')
     save_atomically({**content, 'validated': False}, tmp_path / 'epoch_3.pth')
     trainer = train(make_config(data), tmp_path, resume=str(tmp_path / 'epoch_3.pth'))
-    assert [line['epoch'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line] == [3, 4]
+    assert [line['epoch'] for line in read_json_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line] == [3, 4]
     assert_same_run(read_checkpoint(straight / 'epoch_4.pth'), trainer.state_dict())
 
 
@@ -183,7 +183,7 @@ def test_new_run_refuses_later_checkpoints(data: Path, straight: Path, tmp_path:
     with pytest.raises(ValueError, match=r'used .* epoch_4\.pth\. ') as refused:
         trainer.prepare(str(tmp_path / 'used' / 'epoch_3.pth'), check_data=False)
     assert 'epoch_3' not in str(refused.value)
-    assert len(read_lines(tmp_path / 'used' / 'scalars.jsonl')) == len(read_lines(straight / 'scalars.jsonl'))
+    assert len(read_json_lines(tmp_path / 'used' / 'scalars.jsonl')) == len(read_json_lines(straight / 'scalars.jsonl'))
 
 
 # -- preparation -------------------------------------------------------------------------------------------------------
@@ -263,19 +263,19 @@ def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
     config['model']['cls_head']['dropout'] = 0.0
     config.pop('val_dataloader')
     train(config, tmp_path)
-    losses = [line['train/loss'] for line in read_lines(tmp_path / 'scalars.jsonl')]
+    losses = [line['train/loss'] for line in read_json_lines(tmp_path / 'scalars.jsonl')]
     assert np.mean(losses[-10:]) < 0.25 * np.mean(losses[:2])
 
 
 def test_seed_changes_the_run(data: Path, straight: Path, tmp_path: Path) -> None:
     train(make_config(data, runtime={'seed': 1}, train_cfg={'max_epochs': 1}), tmp_path)
-    first = read_lines(straight / 'scalars.jsonl')[0]['train/loss']
-    assert read_lines(tmp_path / 'scalars.jsonl')[0]['train/loss'] != first
+    first = read_json_lines(straight / 'scalars.jsonl')[0]['train/loss']
+    assert read_json_lines(tmp_path / 'scalars.jsonl')[0]['train/loss'] != first
 
 
 def test_work_dir_has_last_and_best_checkpoint(straight: Path) -> None:
     assert sorted(f.name for f in straight.glob('*.pth')) == ['best.pth', 'epoch_3.pth', 'epoch_4.pth']
-    lines = [line for line in read_lines(straight / 'scalars.jsonl') if 'val/top1' in line]
+    lines = [line for line in read_json_lines(straight / 'scalars.jsonl') if 'val/top1' in line]
     assert [line['epoch'] for line in lines] == [1, 2, 3, 4]
     best = read_checkpoint(straight / 'best.pth')
     top = max(line['val/top1'] for line in lines)
@@ -294,7 +294,7 @@ def test_keep_checkpoints_and_val_interval(data: Path, tmp_path: Path) -> None:
     config = make_config(data, train_cfg={'max_epochs': 3, 'val_interval': 2}, runtime={'keep_checkpoints': 1})
     train(config, tmp_path)
     assert sorted(f.name for f in tmp_path.glob('epoch*')) == ['epoch_3.pth']
-    assert [x['epoch'] for x in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in x] == [2, 3]
+    assert [x['epoch'] for x in read_json_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in x] == [2, 3]
 
 
 def test_averaging_does_not_change_the_training(straight: Path, averaged: Path) -> None:
@@ -365,7 +365,7 @@ def test_mixed_precision_stays_close_to_float32(
 ) -> None:
     trainer = train(make_config(data, runtime={'amp': amp}, train_cfg={'max_epochs': 1}), tmp_path)
     for name in ('train/loss', 'train/grad_norm'):
-        exact, mixed = (read_lines(d / 'scalars.jsonl')[0][name] for d in (straight, tmp_path))
+        exact, mixed = (read_json_lines(d / 'scalars.jsonl')[0][name] for d in (straight, tmp_path))
         assert exact != mixed
         assert exact == pytest.approx(mixed, rel=0.05)
     assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
@@ -430,7 +430,7 @@ def test_accumulating_run_resumes_bit_identically(data: Path, tmp_path: Path) ->
 def test_early_stopping_stays_stopped_on_resume(data: Path, tmp_path: Path) -> None:
     config = make_config(data, optimizer={'lr': 0.0}, train_cfg={'max_epochs': 9, 'patience': 2})
     trainer = train(config, tmp_path)
-    top1 = [line['val/top1'] for line in read_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
+    top1 = [line['val/top1'] for line in read_json_lines(tmp_path / 'scalars.jsonl') if 'val/top1' in line]
     assert trainer.state.epoch == len(top1) == int(np.argmax(top1)) + 3 < 9
     assert train(config, tmp_path, resume='auto').state.epoch == trainer.state.epoch
 
@@ -504,7 +504,7 @@ def test_nonfinite_iterations_are_skipped_and_recorded(
     add_to_loss(monkeypatch, {1, 4}, value)
     with caplog.at_level(logging.WARNING, 'dsanet'):
         trainer = train(make_config(data, train_cfg={'max_nonfinite': 2}), tmp_path)
-    records = read_lines(tmp_path / 'nonfinite.jsonl')
+    records = read_json_lines(tmp_path / 'nonfinite.jsonl')
     assert [(r['epoch'], r['iteration']) for r in records] == [(1, 2), (3, 5)]
     order = [trainer.train_loader.dataset.records[i].path for _, i in list(samples_of(trainer, epoch=2))[:4]]
     assert records[1]['processes'] == [{'scalars': {'loss': str(value), 'grad_norm': 'nan'}, 'paths': order}]
@@ -520,11 +520,11 @@ def test_too_many_nonfinite_iterations_end_run(data: Path, tmp_path: Path, monke
     add_to_loss(monkeypatch, {1, 4, 6}, float('nan'))
     with pytest.raises(RunError, match=r'iteration 5 .* 2 .*max_nonfinite=1'):
         train(config, tmp_path)
-    assert len(read_lines(tmp_path / 'nonfinite.jsonl')) == 2
+    assert len(read_json_lines(tmp_path / 'nonfinite.jsonl')) == 2
     # An iteration that a resumed run repeats counts once.
     with pytest.raises(RunError, match=r'iteration 5 .* 2 .*max_nonfinite=1'):
         train(config, tmp_path, resume='auto')
-    assert [r['iteration'] for r in read_lines(tmp_path / 'nonfinite.jsonl')] == [2, 5]
+    assert [r['iteration'] for r in read_json_lines(tmp_path / 'nonfinite.jsonl')] == [2, 5]
 
 
 def test_exploding_weights_end_the_run(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dsanet.engine import training_log
 from dsanet.engine.train_step import StepResult
 from dsanet.engine.trainer import Trainer
 from dsanet.engine.training_log import Meter, TrainingLog
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 from tests.engine.conftest import DEVICE, make_config
 
 GRAD_NORMS = {StepResult.UPDATED: 4.0, StepResult.OVERFLOW: math.inf, StepResult.NON_FINITE: math.nan}
@@ -44,7 +44,7 @@ def test_meter_continues_bit_identically_from_state() -> None:
 
 
 def test_curves_have_rates_and_all_scalars(straight: Path) -> None:
-    lines = [line for line in read_lines(straight / 'scalars.jsonl') if 'train/loss' in line]
+    lines = [line for line in read_json_lines(straight / 'scalars.jsonl') if 'train/loss' in line]
     assert [line['iteration'] for line in lines] == list(range(1, 9))  # 8 videos in batches of 4, 4 epochs
     cosine = [0.5 * (1 + np.cos(np.pi * (i / 2 - 1) / 3)) for i in range(2, 8)]
     assert [line['train/lr'] for line in lines] == pytest.approx([0.05 * rate for rate in [0.01, 0.505, *cosine]])
@@ -81,7 +81,7 @@ def add(log: TrainingLog, result: StepResult = StepResult.UPDATED, loss: float =
 def test_lines_have_means_of_their_interval(log: TrainingLog, tmp_path: Path) -> None:
     for loss in (1.0, 2.0, 3.0, 5.0):
         add(log, loss=loss)
-    lines = read_lines(tmp_path / 'scalars.jsonl')
+    lines = read_json_lines(tmp_path / 'scalars.jsonl')
     assert [(line['epoch'], line['iteration'], line['train/loss']) for line in lines] == [(1, 2, 1.5), (1, 4, 4.0)]
     assert [line['train/lr'] for line in lines] == [0.1, 0.1]
 
@@ -91,7 +91,7 @@ def test_overflows_do_not_enter_gradient_norm(
 ) -> None:
     add(log)
     add(log, StepResult.OVERFLOW, loss=4.0)
-    (line,) = read_lines(tmp_path / 'scalars.jsonl')
+    (line,) = read_json_lines(tmp_path / 'scalars.jsonl')
     assert (line['train/loss'], line['train/grad_norm']) == (3.0, 4.0)
     with caplog.at_level(logging.INFO, 'dsanet'):
         log.end_epoch()
@@ -106,7 +106,7 @@ def test_bad_samples_are_in_last_line_of_epoch(
     with caplog.at_level(logging.INFO, 'dsanet'):
         for _ in range(4):
             add(log)
-    assert [line.get('train/bad_samples') for line in read_lines(tmp_path / 'scalars.jsonl')] == [None, 2]
+    assert [line.get('train/bad_samples') for line in read_json_lines(tmp_path / 'scalars.jsonl')] == [None, 2]
     assert str(tmp_path / 'bad_samples.jsonl') in caplog.messages[-1]
 
 
@@ -151,5 +151,5 @@ def test_log_state_round_trip(log: TrainingLog, trainer: Trainer, tmp_path: Path
         assert resumed.state_dict() == log.state_dict()
         resumed.start_epoch()
         add(resumed, loss=2.0)
-    assert [line['train/loss'] for line in read_lines(tmp_path / 'scalars.jsonl')] == [1.5]
-    assert [line['path'] for line in read_lines(tmp_path / 'bad_samples.jsonl')] == [BAD['path']]
+    assert [line['train/loss'] for line in read_json_lines(tmp_path / 'scalars.jsonl')] == [1.5]
+    assert [line['path'] for line in read_json_lines(tmp_path / 'bad_samples.jsonl')] == [BAD['path']]

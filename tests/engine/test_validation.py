@@ -12,7 +12,7 @@ from dsanet.engine.trainer import Trainer
 from dsanet.engine.validation import build_metrics, validate
 from dsanet.evaluation.metrics import MeanAveragePrecision
 from dsanet.utils.checkpoint_io import read_checkpoint
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 from tests.engine.conftest import DEVICE, make_config, train
 
 
@@ -30,7 +30,7 @@ def test_averaged_weights_are_validated(data: Path, averaged: Path, tmp_path: Pa
         scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))
         losses[name] = torch.nn.functional.cross_entropy(scores, labels).item()
         assert validate_with(trainer)['loss'] == pytest.approx(losses[name], rel=1e-6)
-    logged = [line['val/loss'] for line in read_lines(averaged / 'scalars.jsonl') if 'val/loss' in line][-1]
+    logged = [line['val/loss'] for line in read_json_lines(averaged / 'scalars.jsonl') if 'val/loss' in line][-1]
     assert logged == pytest.approx(losses['ema_state_dict'], rel=1e-6)
     assert logged != pytest.approx(losses['state_dict'], rel=1e-4)
 
@@ -57,7 +57,7 @@ def test_several_labels_train_and_validate(data: Path, tmp_path: Path, average_v
     assert (predictions.labels.shape, predictions.labels.dtype) == ((7, 8), np.float32)
     assert (predictions.labels.sum(axis=1) == 2).all()
     assert trainer.state.best['mAP'] == MeanAveragePrecision()(predictions.scores, predictions.labels)['mAP']
-    logged = read_lines(tmp_path / 'scalars.jsonl')
+    logged = read_json_lines(tmp_path / 'scalars.jsonl')
     assert not any('train/top1' in line for line in logged)
     assert ('val/loss' in logged[-1]) == (average_views == 'score')  # the loss needs scores, not probabilities
     if average_views == 'score':

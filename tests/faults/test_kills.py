@@ -13,7 +13,7 @@ import pytest
 
 from dsanet.config.formatting import format_config
 from dsanet.utils.checkpoint_io import read_checkpoint
-from dsanet.utils.json_lines import read_lines
+from dsanet.utils.json_lines import read_json_lines
 from tests.engine.conftest import assert_same_run, make_config, read_curves
 from tests.faults.conftest import Start
 from tests.faults.jobs import Job, wait_until
@@ -93,7 +93,7 @@ def pick(job: Job, processes: int, target: str, rng: random.Random) -> int | Non
 
 def reached(work_dir: Path) -> int:
     """Return the last iteration that a run logged."""
-    return max((line['iteration'] for line in read_lines(work_dir / 'scalars.jsonl')), default=0)
+    return max((line['iteration'] for line in read_json_lines(work_dir / 'scalars.jsonl')), default=0)
 
 
 def wait_for_training(job: Job, work_dir: Path, started: int, iterations: int) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dsanet.config.loading import load_config
-from dsanet.models.summary import count_macs, find_input_shape, summarize
+from dsanet.models.summary import count_macs, find_input_shape, summarize_model
 
 ROOT = Path(__file__).parents[2]
 DSANET = 'configs/kinetics/r50_e100_s1_8.py'
@@ -17,7 +17,7 @@ CONTROL = 'configs/kinetics/i3d_r50_e100_s1_8.py'
 )
 def test_costs_of_main_experiment_and_control(config: str, params: int, gmacs: str) -> None:
     loaded = load_config(ROOT / config)
-    summary = summarize(loaded['model'], find_input_shape(loaded))
+    summary = summarize_model(loaded['model'], find_input_shape(loaded))
     assert summary['input_shape'] == [1, 1, 4, 3, 8, 224, 224]
     assert summary['params'] == params
     assert f'{summary["gmacs"]:.3f}' == gmacs
@@ -56,7 +56,7 @@ def dsa(depth: int = 50, **options: object) -> dict:
     ],
 )
 def test_costs_equal_those_of_the_release(model: dict, shape: tuple[int, ...], params: str, gmacs: str) -> None:
-    summary = summarize(model, shape)
+    summary = summarize_model(model, shape)
     assert f'{summary["params"] / 1e6:.3f}' == params
     assert f'{summary["gmacs"]:.3f}' == gmacs
 
@@ -67,7 +67,7 @@ def test_costs_equal_those_of_the_release(model: dict, shape: tuple[int, ...], p
 )
 def test_parameters_added_by_dsa(depth: int, num_classes: int, params: int | None, extra: int) -> None:
     control, dsanet = (
-        summarize(network(depth, num_classes, module), (4, 4, 32, 32))['params'] for module in (None, dsa(depth))
+        summarize_model(network(depth, num_classes, module), (4, 4, 32, 32))['params'] for module in (None, dsa(depth))
     )
     assert params in (control, None)
     assert dsanet - control == extra
@@ -91,7 +91,7 @@ def test_parameters_added_by_dsa(depth: int, num_classes: int, params: int | Non
     ],
 )
 def test_costs_added_by_dsa(options: dict, frames: int, gmacs: str, params: int) -> None:
-    control, dsanet = (summarize(network(module_cfg=m), (4, frames, 224, 224)) for m in (None, dsa(**options)))
+    control, dsanet = (summarize_model(network(module_cfg=m), (4, frames, 224, 224)) for m in (None, dsa(**options)))
     assert f'{dsanet["gmacs"] - control["gmacs"]:.4f}' == gmacs
     assert dsanet['params'] - control['params'] == params
 
@@ -102,7 +102,7 @@ def test_costs_added_by_dsa(options: dict, frames: int, gmacs: str, params: int)
 )
 def test_costs_added_by_v4d(depth: int, frames: int, params: str, gmacs: str) -> None:
     v4d = {'type': 'V4D', 'num_snippets': 4, 'place': 'after_block', 'blocks': dsa(depth)['blocks']}
-    control, summary = (summarize(network(depth, module_cfg=m), (4, frames, 224, 224)) for m in (None, v4d))
+    control, summary = (summarize_model(network(depth, module_cfg=m), (4, frames, 224, 224)) for m in (None, v4d))
     assert f'{(summary["params"] - control["params"]) / 1e6:.3f}' == params
     assert f'{summary["gmacs"] - control["gmacs"]:.2f}' == gmacs
 
@@ -123,7 +123,7 @@ def test_costs_equal_published_ones(
     config: str, shape: tuple[int, ...] | None, params: str | None, gmacs: str | None
 ) -> None:
     loaded = load_config(ROOT / f'configs/{config}.py')
-    summary = summarize(loaded['model'], shape or find_input_shape(loaded))
+    summary = summarize_model(loaded['model'], shape or find_input_shape(loaded))
     for published, counted in ((params, summary['params'] / 1e6), (gmacs, summary['gmacs'])):
         if published is not None:
             assert f'{counted:.{len(published.partition(".")[2])}f}' == published
@@ -146,7 +146,7 @@ def test_torchvision_models_cost_as_published() -> None:
             'cls_head': {'type': 'TSNHead', 'num_classes': 400, 'in_channels': channels},
         }
         published = get_model_weights(name).DEFAULT.meta
-        summary = summarize(model, shape)
+        summary = summarize_model(model, shape)
         assert summary['params'] == published['num_params'], name
         assert f'{summary["gmacs"]:.2f}' == f'{published["_ops"]:.2f}', name
 
@@ -170,7 +170,7 @@ def test_costs_of_resnet18_by_hand() -> None:
         'backbone': {'type': 'ResNet_I3D', 'depth': 18},
         'cls_head': {'type': 'I3DClsHead', 'num_classes': 10, 'in_channels': 512},
     }
-    summary = summarize(model, (1, 1, 32, 32))
+    summary = summarize_model(model, (1, 1, 32, 32))
     assert summary['params'] == params + 5130
     assert summary['gmacs'] * 1e9 == macs + 5120
 
@@ -180,7 +180,7 @@ def test_network_without_products_has_no_macs() -> None:
 
 
 def test_stages_have_shapes_and_parameters() -> None:
-    summary = summarize(load_config(ROOT / CONTROL)['model'], (4, 8, 224, 224))
+    summary = summarize_model(load_config(ROOT / CONTROL)['model'], (4, 8, 224, 224))
     shapes = {stage['name']: stage['shape'] for stage in summary['stages']}
     assert shapes['backbone.conv1'] == [4, 64, 8, 112, 112]
     assert shapes['backbone.layer1'] == [4, 256, 8, 56, 56]

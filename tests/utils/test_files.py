@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.utils.files import check_result_file, check_writable, replacing, write_atomically
+from dsanet.utils.files import check_result_file, check_writable, open_atomically, write_atomically
 
 
 def test_old_file_stays_until_new_is_complete(tmp_path: Path) -> None:
     file = tmp_path / 'x.txt'
     write_atomically(b'old', file)
-    with replacing(file) as stream:
+    with open_atomically(file) as stream:
         stream.write(b'new')
         stream.flush()
         assert file.read_bytes() == b'old'
@@ -24,7 +24,7 @@ def test_old_file_stays_until_new_is_complete(tmp_path: Path) -> None:
 @pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
 def test_error_keeps_the_old_file_only(tmp_path: Path, error: type[BaseException]) -> None:
     def stop_half_way(file: Path) -> None:
-        with replacing(file) as stream:
+        with open_atomically(file) as stream:
             stream.write(b'half of the n')
             raise error('stopped')
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.utils.json_lines import RecordFile, read_lines
+from dsanet.utils.json_lines import RecordFile, read_json_lines
 from tests.engine.test_checkpointing import small_disk  # noqa: F401
 
 
@@ -37,4 +37,4 @@ def test_full_disk_loses_lines_and_warns_once(
     assert sum('No space left' in message for message in caplog.messages) == 1
     others.unlink()
     record.append({'i': 3})
-    assert [line['i'] for line in read_lines(record.file)] == [0, 3]
+    assert [line['i'] for line in read_json_lines(record.file)] == [0, 3]

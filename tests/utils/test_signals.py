@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from dsanet.utils.signals import interruptions_held_back, run_interruptible
+from dsanet.utils.signals import block_sigint, run_interruptible
 
 START = """
 import signal, sys
@@ -99,7 +99,7 @@ def interrupt_itself(connection: Connection) -> None:
 def test_interrupt_is_blocked_in_new_processes() -> None:
     mine, other = multiprocessing.Pipe()
     process = multiprocessing.Process(target=interrupt_itself, args=(other,))
-    with interruptions_held_back():
+    with block_sigint():
         process.start()
     assert mine.recv(), 'the signal is pending'
     process.join()

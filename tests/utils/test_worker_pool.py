@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dsanet.utils.worker_pool import run_guarded
+from dsanet.utils.worker_pool import run_in_processes
 
 
 def work(job: int | str) -> int | str:
@@ -27,7 +27,7 @@ def process_of(_job: int) -> int:
 
 
 def results(function: Callable, jobs: list, num_workers: int, time_limit: float = 30) -> list:
-    done = dict(run_guarded(function, jobs, num_workers, time_limit))
+    done = dict(run_in_processes(function, jobs, num_workers, time_limit))
     assert sorted(done) == list(range(len(jobs)))
     return [done[number] for number in range(len(jobs))]
 
@@ -60,7 +60,7 @@ def test_crash_hang_and_error_fail_one_job(num_workers: int) -> None:
 
 def test_closing_ends_the_processes() -> None:
     pids = []
-    running = run_guarded(process_of, list(range(10)), 2, time_limit=30)
+    running = run_in_processes(process_of, list(range(10)), 2, time_limit=30)
     for _, pid in running:
         pids.append(pid)
         if len(pids) == 2:
@@ -86,4 +86,4 @@ def test_workers_ignore_interrupts() -> None:
 @pytest.mark.parametrize(('num_workers', 'time_limit'), [(0, 1), (1, 0)])
 def test_invalid_arguments_are_rejected(num_workers: int, time_limit: float) -> None:
     with pytest.raises(ValueError, match=f'num_workers={num_workers}.*time_limit={time_limit}'):
-        list(run_guarded(work, [1], num_workers, time_limit))
+        list(run_in_processes(work, [1], num_workers, time_limit))

@@ -68,7 +68,7 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True)
-class DataSet:
+class DatasetSpec:
     """A dataset for which lists can be built.
 
     Args:

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.data_tools.lists.base import DataSet, Lists, Role, has_line_break
+from dsanet.data_tools.lists.base import DatasetSpec, Lists, Role, has_line_break
 from dsanet.data_tools.lists.custom import read_csv
 from dsanet.data_tools.lists.matching import BuiltList, order_classes
 from dsanet.data_tools.lists.media_index import MediaIndex
 from dsanet.utils.files import write_atomically
 
 _CSV_ROLES = {split: Role((f'{split}.csv',)) for split in ('train', 'val', 'test')} | {'all': Role(('all.csv',))}
-OWN = {
-    'folders': DataSet('class folders', None, lambda files: Lists([], {}), {}),
-    'csv': DataSet('CSV files', None, read_csv, _CSV_ROLES),
+CUSTOM = {
+    'folders': DatasetSpec('class folders', None, lambda files: Lists([], {}), {}),
+    'csv': DatasetSpec('CSV files', None, read_csv, _CSV_ROLES),
 }
 NUM_EXAMPLES = 3
 NUM_NAMES = 10  # class names in the summary
@@ -69,7 +69,7 @@ def _not_found(role: str, wanted: Role, folder: Path) -> FileNotFoundError:
 
 
 def check_lists(
-    lists: Lists, data_set: DataSet, class_file: str | None = None, num_classes: int | None = None
+    lists: Lists, data_set: DatasetSpec, class_file: str | None = None, num_classes: int | None = None
 ) -> Lists:
     """Check that no list is empty and the classes are complete; return the lists with the final class order.
 
@@ -152,7 +152,9 @@ def missing_line(skipped: tuple[str, str, str, str]) -> str:
     return '\t'.join(re.sub(r'[\t\n\r]', ' ', text) for text in skipped) + '\n'
 
 
-def summarize(title: str, lists: Lists, built: Sequence[BuiltList], media: MediaIndex, written: bool) -> dict[str, Any]:
+def summarize_lists(
+    title: str, lists: Lists, built: Sequence[BuiltList], media: MediaIndex, written: bool
+) -> dict[str, Any]:
     """Return the content of ``build_list.json``."""
     used = {path for one in built for path in one.paths}
     unreadable = [path for path in media.problems if path not in media.num_frames]

@@ -1,7 +1,7 @@
 """The datasets for which lists can be built: readers, file names and number of classes."""
 
 from dsanet.data_tools.lists.activitynet import read_activitynet
-from dsanet.data_tools.lists.base import DataSet, Role
+from dsanet.data_tools.lists.base import DatasetSpec, Role
 from dsanet.data_tools.lists.kinetics import read_kinetics, read_mini_kinetics
 from dsanet.data_tools.lists.something import read_something_v1, read_something_v2
 from dsanet.data_tools.lists.ucf101_hmdb51 import read_hmdb51, read_ucf101
@@ -11,11 +11,11 @@ _KINETICS = {
     'val': Role(('val.csv', 'validate.csv', '*val*.csv')),
     'test': Role(('test.csv', '*test*.csv')),
 }
-DATA_SETS = {
-    'kinetics400': DataSet('Kinetics-400', 400, read_kinetics, _KINETICS),
-    'kinetics600': DataSet('Kinetics-600', 600, read_kinetics, _KINETICS),
-    'kinetics700': DataSet('Kinetics-700', 700, read_kinetics, _KINETICS),
-    'mini_kinetics200': DataSet(
+KNOWN_DATASETS = {
+    'kinetics400': DatasetSpec('Kinetics-400', 400, read_kinetics, _KINETICS),
+    'kinetics600': DatasetSpec('Kinetics-600', 600, read_kinetics, _KINETICS),
+    'kinetics700': DatasetSpec('Kinetics-700', 700, read_kinetics, _KINETICS),
+    'mini_kinetics200': DatasetSpec(
         'Mini-Kinetics-200',
         200,
         read_mini_kinetics,
@@ -26,7 +26,7 @@ DATA_SETS = {
             'kinetics_val': Role(('kinetics*val*.csv', 'val.csv', 'validate.csv')),
         },
     ),
-    'something_v1': DataSet(
+    'something_v1': DatasetSpec(
         'Something-Something V1',
         174,
         read_something_v1,
@@ -38,7 +38,7 @@ DATA_SETS = {
         },
         filename_tmpl='{:05d}.jpg',
     ),
-    'something_v2': DataSet(
+    'something_v2': DatasetSpec(
         'Something-Something V2',
         174,
         read_something_v2,
@@ -50,13 +50,13 @@ DATA_SETS = {
         },
         filename_tmpl='{:06d}.jpg',
     ),
-    'activitynet': DataSet(
+    'activitynet': DatasetSpec(
         'ActivityNet v1.3',
         200,
         read_activitynet,
         {'json': Role(('activity_net.v1-3.min.json', 'activity*.json'), required=True)},
     ),
-    'ucf101': DataSet(
+    'ucf101': DatasetSpec(
         'UCF101',
         101,
         read_ucf101,
@@ -66,7 +66,7 @@ DATA_SETS = {
             'test': Role(('testlist0[0-9].txt',), many=True),
         },
     ),
-    'hmdb51': DataSet(
+    'hmdb51': DatasetSpec(
         'HMDB51', 51, read_hmdb51, {'splits': Role(('*_test_split[0-9].txt',), required=True, many=True)}
     ),
 }

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from dsanet.data_tools.video.targets import atomic_target, prepare_folder, remove_stale_parts
 from dsanet.datasets.annotation import VIDEO_EXTENSIONS, parse_list_file
 from dsanet.utils.files import check_writable
-from dsanet.utils.worker_pool import Failure, run_guarded
+from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 LOGGER = logging.getLogger(__name__)
 FAILURES_FILE = 'failures.jsonl'
@@ -266,7 +266,7 @@ def read_failures(failures_file: Path) -> list[VideoFailure]:
     return failures
 
 
-def summarize(outcome: Outcome, failures_file: Path) -> str:
+def summarize_outcome(outcome: Outcome, failures_file: Path) -> str:
     """Return a summary for the terminal, with the first failures."""
     kept = len(outcome.failures) - outcome.num_failed
     lines = [
@@ -298,11 +298,11 @@ def _run_all(
             yield outcome
         return
     # Close here: a propagating exception would keep a reference to the generator, and so to the workers.
-    with closing(run_guarded(attempt, jobs, num_workers, time_limit)) as results:
+    with closing(run_in_processes(attempt, jobs, num_workers, time_limit)) as results:
         for number, result in results:
             if isinstance(result, OSError):
                 raise result
-            if isinstance(result, Failure):
+            if isinstance(result, WorkerFailure):
                 remove_stale_parts([jobs[number].target.parent])
                 result = VideoFailure(jobs[number].name, result.text)
             yield result

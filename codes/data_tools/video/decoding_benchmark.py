@@ -25,7 +25,7 @@ from dsanet.data_tools.video.targets import atomic_target
 from dsanet.data_tools.video.transcode import transcode
 from dsanet.datasets import RawFramesDataset, VideoDataset
 from dsanet.datasets.loader import identity_collate, init_worker
-from dsanet.datasets.transforms.sampling import spread_indices
+from dsanet.datasets.transforms.sampling import evenly_spaced_indices
 from dsanet.datasets.video.readers import READERS, is_installed
 
 Step = dict[str, Any]
@@ -223,11 +223,11 @@ def _read_frames(path: Path, num: int) -> tuple[int, npt.NDArray[np.float32]]:
     """Return the number of frames, and ``num`` of them as float32 RGB (num, H, W, 3)."""
     if path.is_dir():
         files = sorted(path.iterdir())
-        images = [np.asarray(cv2.imread(str(files[k]))) for k in spread_indices(len(files), num)]
+        images = [np.asarray(cv2.imread(str(files[k]))) for k in evenly_spaced_indices(len(files), num)]
         return len(files), np.stack(images)[..., ::-1].astype(np.float32)  # BGR to RGB
     reader = READERS['pyav'](str(path))
     try:
-        return reader.num_frames, reader.read(spread_indices(reader.num_frames, num)).astype(np.float32)
+        return reader.num_frames, reader.read(evenly_spaced_indices(reader.num_frames, num)).astype(np.float32)
     finally:
         reader.close()
 

@@ -27,7 +27,7 @@ from dsanet.datasets.transforms.base import Record, Transform, check_count
 Indices = npt.NDArray[np.int64]
 
 
-def spread_indices(num_frames: int, number: int) -> Indices:
+def evenly_spaced_indices(num_frames: int, number: int) -> Indices:
     """Return up to ``number`` frame indices (len,), evenly spaced from the first to the last frame."""
     return np.unique(np.linspace(0, num_frames - 1, number).round().astype(np.int64))
 

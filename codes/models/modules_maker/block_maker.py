@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.config.arguments import check_arguments, nearest
-from dsanet.config.registry import MODELS, build, find_class
+from dsanet.config.registry import MODELS, build, get_class
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.heads.base import ClsHead
 
@@ -110,7 +110,7 @@ def check_module_cfg(module_cfg: Any, path: str) -> None:
     is_list = isinstance(module_cfg, (list, tuple))
     for i, cfg in enumerate(module_cfg if is_list else [module_cfg]):
         where = f'{path}.{i}' if is_list else path
-        cls = find_class(cfg, MODELS, where, 'module for insertion into a backbone', _is_insertable)
+        cls = get_class(cfg, MODELS, where, 'module for insertion into a backbone', _is_insertable)
         _check_placement(cfg, where)
         check_arguments(cls, cfg, where, given=_GIVEN, extra=PLACEMENT_KEYS)
 

@@ -112,10 +112,10 @@ def read_weights(
         strides = layout.find_strides(found) if layout.find_strides is not None else {}
     except ValueError as error:
         raise ValueError(f'{file}: {error}') from error
-    return Weights(state, layout, is_average, class_names_of(content), strides)
+    return Weights(state, layout, is_average, get_class_names(content), strides)
 
 
-def class_names_of(content: Mapping[str, Any]) -> list[str] | None:
+def get_class_names(content: Mapping[str, Any]) -> list[str] | None:
     """Return the class names of a checkpoint by class number, or None if it has no valid ones."""
     names = content.get('class_names')
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.data_tools.lists.catalog import DATA_SETS
+from dsanet.data_tools.lists.catalog import KNOWN_DATASETS
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 
@@ -28,9 +28,9 @@ def test_class_counts_agree_with_the_configs(data_set: str, folder: str, pattern
     for config in configs:
         found = re.search(r'^num_classes = (\d+)', config.read_text(), re.M)
         assert found is not None
-        assert int(found[1]) == DATA_SETS[data_set].num_classes
+        assert int(found[1]) == KNOWN_DATASETS[data_set].num_classes
 
 
 def test_frame_name_templates_agree_with_the_configs() -> None:
     for data_set, fragment in (('something_v1', '{:05}.jpg'), ('something_v2', '{:06d}.jpg')):
-        assert DATA_SETS[data_set].filename_tmpl.format(7) == fragment.format(7)
+        assert KNOWN_DATASETS[data_set].filename_tmpl.format(7) == fragment.format(7)

@@ -23,7 +23,7 @@ from dsanet.data_tools.video.batch import (
     process_folder,
     read_failures,
     run_jobs,
-    summarize,
+    summarize_outcome,
 )
 from dsanet.data_tools.video.targets import SETTINGS_FILE, atomic_target
 
@@ -323,14 +323,14 @@ def test_killed_run_stops_its_workers(tmp_path, out, by):
 
 def test_summary_lists_failures(tmp_path):
     outcome = Outcome(5, 2, [VideoFailure('a', 'bad'), VideoFailure('b', 'scratched', kept=True)])
-    counts, *failures, last = summarize(outcome, tmp_path).splitlines()
+    counts, *failures, last = summarize_outcome(outcome, tmp_path).splitlines()
     assert re.findall(r'\d+', counts) == ['5', '2', '1', '1']
     assert failures == ['  a: bad', '  b: scratched']
     assert str(tmp_path) in last
     many = Outcome(0, 0, [VideoFailure(str(number), 'bad') for number in range(12)])
-    assert len(summarize(many, tmp_path).splitlines()) == 12
-    assert str(tmp_path) in summarize(many, tmp_path).splitlines()[-1]
-    assert re.findall(r'\d+', summarize(Outcome(1, 0), tmp_path)) == ['1', '0', '0']
+    assert len(summarize_outcome(many, tmp_path).splitlines()) == 12
+    assert str(tmp_path) in summarize_outcome(many, tmp_path).splitlines()[-1]
+    assert re.findall(r'\d+', summarize_outcome(Outcome(1, 0), tmp_path)) == ['1', '0', '0']
 
 
 def test_settings_are_kept_in_the_output_folder(videos, out, tmp_path):
