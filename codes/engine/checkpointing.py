@@ -65,6 +65,7 @@ class TrainState:
         num_worse: validations since the best one.
         num_nonfinite: iterations skipped because the loss or gradient was not finite.
         num_logged: iterations in the curves that a resumed run continues; not saved.
+        resumed_from: position of the checkpoint that the run continues; not saved.
     """
 
     iterations_per_epoch: int
@@ -75,6 +76,7 @@ class TrainState:
     num_worse: int = 0
     num_nonfinite: int = 0
     num_logged: int = field(default=0, init=False)
+    resumed_from: Position | None = field(default=None, init=False)
 
     @property
     def position(self) -> Position:
@@ -102,7 +104,7 @@ class TrainState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the saved attributes."""
-        return {name: value for name, value in asdict(self).items() if name != 'num_logged'}
+        return {name: value for name, value in asdict(self).items() if name not in ('num_logged', 'resumed_from')}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the attributes from a checkpoint; those that older ones lack keep their values.
@@ -113,6 +115,7 @@ class TrainState:
         for one in fields(self):
             if one.name in state and one.name != 'iterations_per_epoch':
                 setattr(self, one.name, state[one.name])
+        self.resumed_from = self.position
         self.num_logged = self.epoch * state['iterations_per_epoch'] + self.iteration
         self.iteration = self.iteration * self.iterations_per_epoch // state['iterations_per_epoch']
 

@@ -28,7 +28,6 @@ from dsanet.engine.checkpointing import (
     describe_mismatch,
     find_changes,
     find_checkpoint,
-    position_of,
     remove_leftovers,
     what_to_resume,
     write_config,
@@ -91,7 +90,6 @@ class Trainer:
         self.metrics = build_metrics(config, self.runtime.save_best, self.val_loader)
         self.saver = Saver(work_dir, self.runtime.keep_checkpoints)
         self.state = TrainState(iterations_per_epoch=len(self.train_loader) // self.train_cfg.accumulate)
-        self.is_resumed = False
         self._log_state: dict[str, Any] = {}  # of this process, within an epoch that is resumed
 
     def fit(
@@ -140,23 +138,22 @@ class Trainer:
         if self.is_main:
             write_config(format_config(self.config), self.work_dir)
         resume = what_to_resume(resume, self.work_dir)
-        position = Position(0) if resume is None else self._resume(resume)
-        remove_leftovers(self.work_dir, position, resume)
-        if not self.is_resumed:
+        if resume is not None:
+            self._resume(resume)
+        remove_leftovers(self.work_dir, self.state.resumed_from or Position(0), resume)
+        if self.state.resumed_from is None:
             self.stepper.load_initial_weights(load_from, allow_pickle)
         self.stepper.start()
         if self.is_main:
             start_trackers(self.trackers, self.config, self.work_dir)
 
-    def _resume(self, source: str) -> Position:
-        """Return the position of the checkpoint, which ``state`` scales to the iterations per epoch of this run."""
+    def _resume(self, source: str) -> None:
         found = find_checkpoint(source, self.work_dir)
         if found is None:
             LOGGER.info('No checkpoint in %s; starting from the beginning', self.work_dir)
-            return Position(0)
+            return
         file, content = found
-        world_size = distributed.world_size()
-        changes = find_changes(content, self.config, self.state.iterations_per_epoch, world_size)
+        changes = find_changes(content, self.config, self.state.iterations_per_epoch, distributed.world_size())
         try:
             self.load_state_dict(content)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -164,8 +161,7 @@ class Trainer:
             raise ValueError(f'{file} does not fit the model or optimizer: {text}') from error
         for change in changes:
             LOGGER.warning('Config differs from checkpoint: %s; resuming, results will not be bit-identical', change)
-        LOGGER.info('Resumed from %s (%s completed)', file, self.state.position)
-        return position_of(content)
+        LOGGER.info('Resumed from %s (%s completed)', file, self.state.resumed_from)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -197,11 +193,7 @@ class Trainer:
         return self.state.best
 
     def _train_epoch(self, profiler: Profiler) -> None:
-        """Train the rest of the current epoch.
-
-        Raises:
-            Stopped: within the epoch; a signal in its last iteration is handled after the epoch is saved.
-        """
+        """Train the rest of the current epoch. A signal in its last iteration is handled after the epoch is saved."""
         state, stepper, log = self.state, self.stepper, self.log
         batches_done = state.iteration * self.train_cfg.accumulate
         sampler: Any = self.train_loader.sampler
@@ -227,11 +219,7 @@ class Trainer:
         log.end_epoch()
 
     def _save_within_epoch(self) -> None:
-        """Write a checkpoint if one is due or a signal was received.
-
-        Raises:
-            Stopped: a signal was received.
-        """
+        """Write a checkpoint if one is due or a signal was received, which stops the run."""
         request = self.stop.poll()
         interval = self.runtime.checkpoint_interval
         if request or (interval is not None and self.state.iteration % interval == 0):
@@ -241,11 +229,7 @@ class Trainer:
             raise Stopped(request, self.saver.describe(self.state.position))
 
     def _end_epoch(self) -> None:
-        """Save the completed epoch, and validate it if that is due.
-
-        Raises:
-            Stopped: a signal was received; the resumed run validates first.
-        """
+        """Save the completed epoch; then stop if a signal was received, or validate the epoch if that is due."""
         state = self.state
         self.stepper.sync_buffers()
         state.epoch += 1
@@ -259,11 +243,7 @@ class Trainer:
             self._validate()
 
     def _validate(self) -> None:
-        """Validate the last completed epoch, and keep it if it is the best.
-
-        Raises:
-            Stopped: a signal was received; the checkpoint of the epoch says that its validation is due.
-        """
+        """Validate the last completed epoch, and save it as the best if it is. A signal interrupts the validation."""
         assert self.val_loader is not None, 'validation is due only with validation data'
         state, model = self.state, self.stepper.evaluated_model
         with self.stop.at_once(self.saver.describe(state.position)):
@@ -308,8 +288,7 @@ class Trainer:
         self.state.load_state_dict(content)
         if self.state.num_iterations:  # the optimizer holds the learning rate of its last step
             self.stepper.set_learning_rate((self.state.num_iterations - 1) / self.state.iterations_per_epoch)
-        self.is_resumed = True
         progress = content.get('progress', [])
-        is_same = content['iterations_per_epoch'] == self.state.iterations_per_epoch
+        is_same = self.state.position == self.state.resumed_from
         if self.state.iteration and is_same and len(progress) == distributed.world_size():
             self._log_state = progress[distributed.rank()]

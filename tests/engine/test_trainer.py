@@ -215,7 +215,7 @@ def test_prepare_starts_workers_first_resumes_last(data: Path, tmp_path: Path, m
         'load_initial_weights',
         'start',
     ]
-    assert (trainer.is_resumed, trainer.state.epoch) == (False, 0)  # no checkpoint to resume from
+    assert (trainer.state.resumed_from, trainer.state.epoch) == (None, 0)  # no checkpoint to resume from
 
 
 def test_load_from_starts_new_run_from_weights(data: Path, straight: Path, tmp_path: Path) -> None:
