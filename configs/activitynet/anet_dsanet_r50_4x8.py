@@ -7,7 +7,7 @@ Train      bash dist_train_recognizer.sh configs/activitynet/anet_dsanet_r50_4x8
 Test       bash dist_test_recognizer.sh configs/activitynet/anet_dsanet_r50_4x8.py \
                work_dirs/anet_dsanet_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The paper's best mAP is cited as 90.5 % with a 3D ResNet-50.
+Expected   not measured here. The paper's best mAP is cited as 90.5% with a 3D ResNet-50.
 Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours
 """
 

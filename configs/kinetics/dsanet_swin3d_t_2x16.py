@@ -6,7 +6,7 @@ Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_swin3d_t_2x16.p
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_swin3d_t_2x16.py \
                work_dirs/dsanet_swin3d_t_2x16/best.pth 8
 Batch      8 GPUs x 4 videos
-Expected   not measured here. torchvision reports 77.7 % top-1 for its weights of swin3d_t, without DSA, with 32 frames
+Expected   not measured here. torchvision reports 77.7% top-1 for its weights of swin3d_t, without DSA, with 32 frames
            and 12 views.
 Source     arXiv 2106.13230; the settings are ours
 """

@@ -6,7 +6,7 @@ Train      bash dist_train_recognizer.sh configs/kinetics/i3d_r50_e100_s1_8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/i3d_r50_e100_s1_8.py \
                work_dirs/i3d_r50_e100_s1_8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The paper compares with 74.9 % top-1, which seems to be a model trained on single clips,
+Expected   not measured here. The paper compares with 74.9% top-1, which seems to be a model trained on single clips,
            so the gain of DSA over this control is not known.
 Source     arXiv 2105.12085; sampling and schedule as in the authors' release
 """

@@ -5,7 +5,7 @@ What       ResNet-50 with a multi-view fusion in each block of the last two stag
 Train      bash dist_train_recognizer.sh configs/kinetics/mvfnet_r50_8x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/mvfnet_r50_8x8.py work_dirs/mvfnet_r50_8x8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The authors report 76.0 % top-1 with 10 clips x 3 crops.
+Expected   not measured here. The authors report 76.0% top-1 with 10 clips x 3 crops.
 Source     arXiv 2012.06977; settings as in the authors' release, with torchvision's ImageNet weights
 """
 

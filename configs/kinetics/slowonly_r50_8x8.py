@@ -4,7 +4,7 @@ What       I3D ResNet-50; one clip of 8 frames x 224 x 224, 8 frames apart. 32.4
 Train      bash dist_train_recognizer.sh configs/kinetics/slowonly_r50_8x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/slowonly_r50_8x8.py work_dirs/slowonly_r50_8x8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The SlowFast model zoo reports 74.8 % top-1 with 10 clips x 3 crops.
+Expected   not measured here. The SlowFast model zoo reports 74.8% top-1 with 10 clips x 3 crops.
 Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet; mmaction2 steps at the same epochs
 """
 

@@ -5,7 +5,7 @@ What       ResNet-50 with a temporal adaptive module in each block; one clip of 
 Train      bash dist_train_recognizer.sh configs/kinetics/tam_r50_8x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/tam_r50_8x8.py work_dirs/tam_r50_8x8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The authors report 76.1 % top-1 with 10 clips x 3 crops.
+Expected   not measured here. The authors report 76.1% top-1 with 10 clips x 3 crops.
 Source     arXiv 2005.06803; milestones and learning rate as in mmaction2, the rest of the schedule as in the main
            experiment
 """

@@ -4,7 +4,7 @@ What       ResNet-50 with temporal shifts; 8 frames x 224 x 224. 24.33 M paramet
 Train      bash dist_train_recognizer.sh configs/kinetics/tsm_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/tsm_r50_8.py work_dirs/tsm_r50_8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The authors report 71.2 % top-1 for 8 uniform frames, one clip.
+Expected   not measured here. The authors report 71.2% top-1 for 8 uniform frames, one clip.
 Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch size
 """
 

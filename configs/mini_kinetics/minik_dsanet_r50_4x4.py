@@ -6,7 +6,7 @@ Train      bash dist_train_recognizer.sh configs/mini_kinetics/minik_dsanet_r50_
 Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_dsanet_r50_4x4.py \
                work_dirs/minik_dsanet_r50_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
-Expected   not measured here. 81.8 % is cited as the paper's best top-1 on this dataset, without the name of the model.
+Expected   not measured here. 81.8% is cited as the paper's best top-1 on this dataset, without the name of the model.
 Source     arXiv 2105.12085; snippets and learning rates as in V4D's paper, arXiv 2002.07442
 """
 

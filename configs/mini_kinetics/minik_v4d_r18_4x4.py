@@ -6,7 +6,7 @@ Train      bash dist_train_recognizer.sh configs/mini_kinetics/minik_v4d_r18_4x4
 Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_v4d_r18_4x4.py \
                work_dirs/minik_v4d_r18_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
-Expected   not measured here. The V4D paper reports 75.6 % top-1 with 10 snippets x 3 crops.
+Expected   not measured here. The V4D paper reports 75.6% top-1 with 10 snippets x 3 crops.
 Source     arXiv 2002.07442; its inference, which combines snippets in all ways, is not implemented
 """
 

@@ -7,7 +7,7 @@ Train      bash dist_train_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_
 Test       bash dist_test_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_16.py \
                work_dirs/sthv1_dsanet_tsm_r50_16/best.pth 8
 Batch      8 GPUs x 8 videos
-Expected   not measured here. 51.8 % is cited as the paper's best top-1 on this dataset, without the name of the model.
+Expected   not measured here. 51.8% is cited as the paper's best top-1 on this dataset, without the name of the model.
 Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours, schedule as for TSM
 """
 

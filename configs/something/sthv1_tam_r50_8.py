@@ -5,7 +5,7 @@ What       ResNet-50 with a temporal adaptive module in each block; 8 frames x 2
 Train      bash dist_train_recognizer.sh configs/something/sthv1_tam_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_tam_r50_8.py work_dirs/sthv1_tam_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos
-Expected   not measured here. The authors report 46.5 % top-1 (1 view).
+Expected   not measured here. The authors report 46.5% top-1 (1 view).
 Source     arXiv 2005.06803; schedule as in mmaction2
 """
 

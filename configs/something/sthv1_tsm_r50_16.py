@@ -5,7 +5,7 @@ What       ResNet-50 with temporal shifts; 16 frames x 224 x 224, spread over th
 Train      bash dist_train_recognizer.sh configs/something/sthv1_tsm_r50_16.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_tsm_r50_16.py work_dirs/sthv1_tsm_r50_16/best.pth 8
 Batch      8 GPUs x 8 videos
-Expected   not measured here. The authors report 47.2 % top-1 (1 clip).
+Expected   not measured here. The authors report 47.2% top-1 (1 clip).
 Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch size
 """
 

@@ -5,7 +5,7 @@ What       ResNet-50 with temporal shifts; 8 frames x 224 x 224, spread over the
 Train      bash dist_train_recognizer.sh configs/something/sthv1_tsm_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_tsm_r50_8.py work_dirs/sthv1_tsm_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos
-Expected   not measured here. The authors report 45.6 % top-1 (1 clip).
+Expected   not measured here. The authors report 45.6% top-1 (1 clip).
 Source     arXiv 1811.08383; schedule as in mmaction2, scaled to the batch size
 """
 
