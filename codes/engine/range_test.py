@@ -4,7 +4,6 @@ Cyclical Learning Rates for Training Neural Networks, Smith, arXiv 1506.01186, s
 """
 
 import itertools
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ def range_test(trainer: Trainer, start: float, end: float, iterations: int) -> l
     for i, rate in enumerate(tqdm(rates, desc='range test', leave=False, disable=not sys.stderr.isatty())):
         set_learning_rate(stepper.optimizer, rate / base)
         scalars = stepper.backward(next(batches), i)
-        if stepper.update(scalars['grad_norm']) is not StepResult.UPDATED or not math.isfinite(scalars['loss']):
+        if stepper.update(scalars) is not StepResult.UPDATED:
             break
         loss = scalars['loss'].item()
         # Exponential average without bias toward 0 (arXiv 1412.6980, section 3).

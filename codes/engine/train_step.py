@@ -166,21 +166,23 @@ class Stepper:
             return contextlib.nullcontext()
         return self._callable.no_sync()
 
-    def update(self, grad_norm: Tensor) -> StepResult:
+    def update(self, scalars: Mapping[str, Tensor]) -> StepResult:
         """Update the weights and their average, or skip the step if the gradient is not finite.
 
         A skipped step leaves no trace in weights, optimizer and running statistics. Waits for the device.
 
         Args:
-            grad_norm: from :meth:`backward`.
+            scalars: from :meth:`backward`.
         """
-        if grad_norm.isfinite():
+        if scalars['grad_norm'].isfinite():
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.average is not None:
                 self.average.update(self.model)
             return StepResult.UPDATED
-        if self.scaler.get_scale() <= 1:  # always 1 without fp16
+        # The gradient is the same in all processes, so all of them get here.
+        (is_loss_bad,) = distributed.all_reduce_max([int(not scalars['loss'].isfinite())])
+        if is_loss_bad or self.scaler.get_scale() <= 1:  # always 1 without fp16
             self._skip_step()
             return StepResult.NON_FINITE
         # Not a fault: this is how the scaler finds the largest scale that works.

@@ -210,7 +210,7 @@ class Trainer:
             scalars = stepper.backward(batches, state.num_iterations)
             with log.waiting_for_data():  # while the GPU computes
                 upcoming = next(loader, None)
-            result = stepper.update(scalars['grad_norm'])
+            result = stepper.update(scalars)
             state.iteration += 1
             log.add_iteration(batches, scalars, result, lr)
             profiler.step()
@@ -289,6 +289,6 @@ class Trainer:
         if self.state.num_iterations:  # the optimizer holds the learning rate of its last step
             self.stepper.set_learning_rate((self.state.num_iterations - 1) / self.state.iterations_per_epoch)
         progress = content.get('progress', [])
-        is_same = self.state.position == self.state.resumed_from
+        is_same = content['iterations_per_epoch'] == self.state.iterations_per_epoch
         if self.state.iteration and is_same and len(progress) == distributed.world_size():
             self._log_state = progress[distributed.rank()]

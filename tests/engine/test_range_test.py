@@ -89,7 +89,8 @@ def test_ends_when_the_loss_diverges(
     trainer: Trainer, losses: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def backward(_self: Stepper, _batches: list, iteration: int) -> dict[str, torch.Tensor]:
-        return {'loss': torch.tensor(losses[iteration]), 'grad_norm': torch.tensor(1.0)}
+        loss = torch.tensor(losses[iteration])
+        return {'loss': loss, 'grad_norm': loss}  # not finite together
 
     monkeypatch.setattr(Stepper, 'backward', backward)
     points = range_test.range_test(trainer, 1e-3, 1, 4)

@@ -22,7 +22,7 @@ Batch = Mapping[str, Any]
 
 
 def take_step(stepper: Stepper, *batches: Batch) -> StepResult:
-    return stepper.update(stepper.backward(batches, 0)['grad_norm'])
+    return stepper.update(stepper.backward(batches, 0))
 
 
 def make_stepper(data: Path, work_dir: Path, **changes: dict) -> tuple[Stepper, Batch]:
@@ -235,9 +235,9 @@ def test_nonfinite_step_leaves_no_trace(data: Path, tmp_path: Path) -> None:
     before, average = copy_state(stepper.model), copy_state(stepper.average.model)
     momentum = [s['momentum_buffer'].clone() for s in stepper.optimizer.state.values()]
     undo = fill(stepper.model.backbone.conv1.weight, math.inf)
-    grad_norm = stepper.backward([batch], 1)['grad_norm']
+    scalars = stepper.backward([batch], 1)
     assert not stepper.model.backbone.bn1.running_mean.isfinite().all()
-    assert stepper.update(grad_norm) is StepResult.NON_FINITE
+    assert stepper.update(scalars) is StepResult.NON_FINITE
     undo()
     assert_equal(before, stepper.model.state_dict())
     assert_equal(average, stepper.average.model.state_dict())
@@ -272,6 +272,16 @@ def test_fp16_gradient_is_nonfinite_at_smallest_scale(
     assert take_step(stepper, batch) is StepResult.UPDATED  # the scaler is ready for the next step
 
 
+def test_fp16_nan_loss_is_not_an_overflow(data: Path, tmp_path: Path) -> None:
+    stepper, batch = make_stepper(data, tmp_path, runtime={'amp': 'fp16'})
+    scale = stepper.scaler.get_scale()
+    undo = fill(stepper.model.cls_head.fc_cls.weight, math.nan)
+    assert take_step(stepper, batch) is StepResult.NON_FINITE
+    assert stepper.scaler.get_scale() == scale > 1
+    undo()
+    assert take_step(stepper, batch) is StepResult.UPDATED
+
+
 def skip_in_one_process(data: Path, work_dir: Path) -> list[tuple[str, dict[str, Tensor]]]:
     """Take three steps in one of two processes; in the second one, the loss of process 1 is infinite."""
     stepper, batch = make_stepper(data, work_dir)
@@ -288,7 +298,7 @@ def skip_in_one_process(data: Path, work_dir: Path) -> list[tuple[str, dict[str,
         stepper.model.forward = partial(add, constant=constant)
         scalars = stepper.backward([batch], iteration)
         assert math.isfinite(scalars['loss']) == (constant == 0)
-        steps.append((stepper.update(scalars['grad_norm']).name, copy_state(stepper.model)))
+        steps.append((stepper.update(scalars).name, copy_state(stepper.model)))
     return steps
 
 
