@@ -1,7 +1,7 @@
 """Atomic writing of files, and checks that a path can be written."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -61,20 +61,3 @@ def check_writable(folder: Path, name: str) -> None:
     else:
         return
     raise ValueError(f'{name} {folder} must be a writable or new folder: {reason}')
-
-
-def check_result_file(file: Path, suffixes: Sequence[str]) -> Path:
-    """Fail early if a result file cannot be written, and create its folder.
-
-    Raises:
-        ValueError: wrong suffix, or the file cannot be written.
-    """
-    if file.suffix not in suffixes:
-        raise ValueError(f'{str(file)!r} must end in {" or ".join(suffixes)}')
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f'cannot write {str(file)!r}: {error.strerror}') from error
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ValueError(f'cannot write {str(file)!r}: {"it is a folder" if file.is_dir() else "permission denied"}')
-    return file
