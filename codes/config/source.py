@@ -109,22 +109,10 @@ def _check_reads(tree: ast.Module, inherited: set[str], file: Path) -> None:
     if not found:
         return
     node = min(found, key=lambda node: (node.lineno, node.col_offset))
-    reference = 'repeat the value' if node.id in SECTIONS else f'write {_as_reference(node, tree, settings)!r} instead'
+    reference = 'repeat the value' if node.id in SECTIONS else f"write '${{{node.id}}}' instead"
     raise ValueError(
         f'{file}:{node.lineno}: {node.id} is used as a Python value, which an override of {node.id} would not change; '
         f'{reference}, or rename it to _{node.id} if only this file uses it'
-    )
-
-
-def _as_reference(node: ast.Name, tree: ast.Module, settings: set[str]) -> str:
-    """Return the reference to a setting, or the whole f-string with references if it contains settings only."""
-    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
-    text = parents.get(parents[node])
-    parts: list[Any] = text.values if isinstance(text, ast.JoinedStr) else []
-    if not parts or {ast.unparse(part.value) for part in parts if not isinstance(part, ast.Constant)} - settings:
-        return f'${{{node.id}}}'
-    return ''.join(
-        str(part.value) if isinstance(part, ast.Constant) else f'${{{ast.unparse(part.value)}}}' for part in parts
     )
 
 
