@@ -35,14 +35,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status.
-
-    Args:
-        argv: command name and arguments; None for ``sys.argv``.
-
-    Raises:
-        SystemExit: after ``--help`` (status 0), wrong arguments (status 2) and errors.
-    """
+    """Run a command and return the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     name = argv[0] if argv else ''
     if name in ('-h', '--help'):

@@ -28,10 +28,6 @@ def check_arguments(
         path: full path of the dict in the config.
         given: arguments that the caller passes; not allowed in the config.
         extra: keys that are allowed although ``function`` does not have them.
-
-    Raises:
-        KeyError: an unknown or a missing key.
-        ValueError: a value of the wrong type.
     """
     name = function.__name__
     keys = [key for key in cfg if key != 'type']

@@ -73,9 +73,6 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGrou
 
     Returns:
         The groups, ordered by their first parameter.
-
-    Raises:
-        KeyError: a key of ``lr_multipliers`` does not match any trainable parameter.
     """
     names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     of_norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
@@ -106,13 +103,7 @@ def _matching_keys(names: Iterable[str]) -> list[str]:
 
 
 def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: ParametersCfg) -> torch.optim.Optimizer:
-    """Build the optimizer for the trainable parameters of a model.
-
-    Args:
-        cfg: the section ``optimizer`` of the config.
-        model: the model.
-        parameters: the section ``parameters``. If it is not the default, the groups are logged.
-    """
+    """Build the optimizer for the trainable parameters of a model."""
     groups = group_parameters(model, parameters)
     of_name = dict(model.named_parameters())
     params = [{'params': [of_name[name] for name in group.names]} for group in groups]
@@ -154,11 +145,7 @@ class OptimizerState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, except for groups, learning rates and weight decay.
-
-        Raises:
-            ValueError: the number of parameters differs.
-        """
+        """Restore what :meth:`state_dict` returned, except for groups, learning rates and weight decay."""
         before, now = (
             sum(map(len, groups)) for groups in ([g['params'] for g in state['param_groups']], self._numbers)
         )
@@ -260,8 +247,6 @@ def scale_learning_rate(optimizer: torch.optim.Optimizer, cfg: TrainCfg, videos:
     """Scale the learning rate linearly with the batch size (arXiv 1706.02677, section 2.1), or warn if it does not fit.
 
     Args:
-        optimizer: the optimizer to change.
-        cfg: the section ``train_cfg``, with ``scale_lr`` and ``base_batch_size``.
         videos: batch size of one iteration on all processes together.
     """
     if cfg.base_batch_size is None or cfg.base_batch_size == videos:

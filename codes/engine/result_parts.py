@@ -63,9 +63,6 @@ class ResultParts:
 
         Args:
             resume: whether to continue that test. The number of processes may differ.
-
-        Raises:
-            ValueError: there are results, and ``resume`` is False; or they belong to a different test.
         """
         found: dict[int, ScoredBatch] = {}
         for file in sorted(self.folder.glob('rank_*.jsonl')):
@@ -82,11 +79,7 @@ class ResultParts:
         self.done = frozenset(number for of_rank in numbers for number in of_rank)
 
     def add(self, batch: ScoredBatch) -> None:
-        """Append one batch to the file, where it survives a crash of the process but not of the machine.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Append one batch to the file, where it survives a crash of the process but not of the machine."""
         file = self.folder / f'rank_{distributed.rank()}.jsonl'
         content = {
             'batch': batch.number,

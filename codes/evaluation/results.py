@@ -73,12 +73,7 @@ def write_results(results: Results, file: Path) -> None:
 
 
 def read_results(file: Path) -> Results:
-    """Read a result file, without running code from it.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged or not a result file.
-    """
+    """Read a result file, without running code from it."""
     if not file.is_file():
         raise FileNotFoundError(f'result file {file} not found')
     try:
@@ -132,9 +127,6 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
         tests: their results; the order of the videos is that of the first.
         weights: one per test, relative to each other.
         average: 'prob' for the mean of the probabilities, 'score' for the mean of the network outputs.
-
-    Raises:
-        ValueError: the tests cannot be combined, or the weights are invalid.
     """
     if average not in FUSIONS:
         raise ValueError(f'average={average!r} must be one of {", ".join(FUSIONS)}')

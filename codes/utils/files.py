@@ -13,12 +13,6 @@ def open_atomically(file: Path) -> Iterator[BinaryIO]:
 
     So the file is always complete, the old or the new one, even after a crash or a power failure. After an error the
     old file stays and the new one is removed.
-
-    Args:
-        file: path in an existing folder.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     part = file.with_name(f'{file.name}.part')
     try:
@@ -49,9 +43,6 @@ def check_writable(folder: Path, name: str) -> None:
     Args:
         folder: an existing or new folder; it is not created here.
         name: name of the option, such as '--out'.
-
-    Raises:
-        ValueError: the folder or its nearest existing parent is not a folder or is not writable.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
