@@ -64,10 +64,13 @@ def load_config(
     if isinstance(imports, str):
         raise ValueError(f"imports={imports!r} must be a list of module names, such as ['my_lab.blocks']")
     options = list(options)
-    source = _as_source(config) if isinstance(config, Mapping) else read_source(find_config(config))
+    if isinstance(config, Mapping):
+        source = ConfigSource(None, dict(config), dict(config))
+    else:
+        source = read_source(find_config(config))
     _resolve(source.content)  # report a wrong reference in the file before overrides are applied
     used = _references(source.content)
-    _check_settings(source.own, used, f'{source.files[0]}: ' if source.files else '')
+    _check_settings(source.own, used, f'{source.file}: ' if source.file else '')
     content = copy.deepcopy(source.content)
     for option in options:
         _override(content, option)
@@ -76,17 +79,13 @@ def load_config(
     modules = join_imports(resolved.pop('imports', []), list(imports))
     if modules != []:
         resolved = {'imports': modules, **resolved}
-    check_config(resolved, [one.parent for one in source.files[:1]])
+    check_config(resolved, [source.file.parent] if source.file else [])
     return resolved
 
 
 def refers_to(config: str | Path, name: str) -> bool:
     """Return whether a config or one of its bases refers to a setting."""
     return name in _references(read_source(find_config(config)).content)
-
-
-def _as_source(config: Mapping[str, Any]) -> ConfigSource:
-    return ConfigSource((), dict(config), copy.deepcopy(dict(config)))
 
 
 def parse_option(option: str) -> tuple[list[str], Any]:

@@ -20,12 +20,12 @@ class ConfigSource:
     """The content of a config file.
 
     Args:
-        files: the file, followed by all its bases.
+        file: the file; None for a config that was not read from a file.
         own: the names that the file itself sets, without helpers.
         content: the names of the file and its bases, merged.
     """
 
-    files: tuple[Path, ...]
+    file: Path | None
     own: dict[str, Any]
     content: dict[str, Any]
 
@@ -59,7 +59,7 @@ def read_source(file: Path, derived: tuple[Path, ...] = ()) -> ConfigSource:
             content[name] = join_imports(content.get(name, []), value)
         else:
             content[name] = merge(content.get(name), value)
-    return ConfigSource((file, *(one for base in bases for one in base.files)), own, content)
+    return ConfigSource(file, own, content)
 
 
 def _read_bases(tree: ast.Module, file: Path) -> list[str]:
@@ -152,7 +152,7 @@ def _merge_bases(bases: list[ConfigSource], own: Mapping[str, Any], file: Path) 
             elif name in content and content[name] != value and not is_decided:
                 other = next(one for one in bases[:i] if name in one.content)
                 raise ValueError(
-                    f'{file}: the bases {other.files[0]} and {base.files[0]} have different values of {name}. Remove '
+                    f'{file}: the bases {other.file} and {base.file} have different values of {name}. Remove '
                     f'one of them or set {name} here'
                 )
             content[name] = value

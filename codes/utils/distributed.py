@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -109,17 +109,8 @@ def all_reduce_mean(value: Tensor) -> Tensor:
     return value
 
 
-def all_reduce_max(numbers: Sequence[int]) -> list[int]:
-    """Return the elementwise maximum over all processes."""
-    if not dist.is_initialized():
-        return list(numbers)
-    value = torch.tensor(numbers)  # on the CPU, where the result is needed
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return value.tolist()  # (len(numbers),)
-
-
 def start_all_reduce_max(number: int) -> Callable[[], int]:
-    """Start :func:`all_reduce_max` of one number; the returned function waits for the result.
+    """Start to compute the maximum of a number over all processes; the returned function waits for the result.
 
     Meanwhile the process can compute and exchange gradients. All processes start and finish their reductions in the
     same order.
