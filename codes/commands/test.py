@@ -77,7 +77,7 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.utils.checkpoint_io import read_checkpoint
 
     with exit_on_user_error():
-        setup_logging(None, is_main=distributed.rank() == 0)
+        setup_logging()
         content = read_checkpoint(args.checkpoint, args.allow_pickle)
         config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
         for key in ('average_views', 'max_views_per_forward'):
