@@ -121,7 +121,6 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print dicts with the same keys as a table."""
     cells = [[*rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     is_text = [isinstance(value, str) for value in rows[0].values()]

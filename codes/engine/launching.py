@@ -135,7 +135,6 @@ class Agent(LocalElasticAgent):
         self._failed: set[int] = set()  # ranks that failed on their own
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        """Wait for the other machines."""
         self._machines.set(f'waiting {self._attempt} {self._launch.node_rank}', '')
         join = super()._rendezvous
         try:

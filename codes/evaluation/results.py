@@ -85,7 +85,6 @@ def read_results(file: Path) -> Results:
 
 
 def _to_results(entries: Any, file: Path) -> Results:
-    """Convert and check the content of a file."""
     if not isinstance(entries, list) or not entries:
         raise ValueError(f'{file} must contain a list with one entry per video, got {_shorten(entries)}')
     for i, entry in enumerate(entries):
