@@ -11,16 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dsanet.commands.summary import TABLE_HEAD, cost_row, find_configs, find_variations
 from dsanet.config.loading import load_config, read_section
 from dsanet.config.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.datasets.classes import load_config_with_classes
 from dsanet.engine.optim import build_optimizer
 from dsanet.models.summary import find_input_shape
+from tests.make_model_costs import CONFIGS, TABLE_HEAD, cost_row, find_variations
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = find_configs()
 VARIATIONS = [(file, options) for file in CONFIGS for options in find_variations(file)]
 NAMES = [' '.join([str(file.relative_to(ROOT / 'configs')), *options]) for file, options in VARIATIONS]
 TABLE = (ROOT / 'docs' / 'model_costs.md').read_text()
@@ -148,7 +147,7 @@ def test_mean_average_precision_uses_probabilities() -> None:
 @pytest.mark.parametrize(('file', 'options'), VARIATIONS, ids=NAMES)
 def test_costs_equal_the_table(file: Path, options: list[str]) -> None:
     row = cost_row(file, options)
-    assert row in TABLE, f'update the table with dsanet summary --table; expected {row}'
+    assert row in TABLE, f'update the table with python -m tests.make_model_costs; expected {row}'
 
 
 @pytest.fixture

@@ -10,11 +10,9 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from dsanet import __version__
 from dsanet.commands.arguments import UsageError
-from dsanet.utils.signals import run_interruptible
 
 COMMANDS = {
     'train': 'train a recognizer',
@@ -37,14 +35,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status.
-
-    Args:
-        argv: command name and arguments; None for ``sys.argv``.
-
-    Raises:
-        SystemExit: after ``--help`` (status 0), wrong arguments (status 2) and errors.
-    """
+    """Run a command and return the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     name = argv[0] if argv else ''
     if name in ('-h', '--help'):
@@ -66,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(argv[1:], argparse.Namespace(argv=argv))
     try:
-        return run_interruptible(partial(module.run, args), getattr(module, 'INTERRUPTED', 'interrupted'))
+        return module.run(args) or 0
+    except KeyboardInterrupt:
+        sys.stderr.write(f'{getattr(module, "INTERRUPTED", "interrupted")}\n')
+        return 130  # 128 + SIGINT, as in shells
     except UsageError as error:
         sys.stderr.write(f'error: {error}\n')
         sys.exit(2)

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from dsanet.utils.files import check_result_file
-
 TRAINING_SECTIONS = ('train_dataloader', 'val_dataloader')
 CONFIG_HELP = 'config file, or the name of an included config such as kinetics/r50_e100_s1_8'
 
@@ -29,13 +27,20 @@ def int_between(minimum: int, maximum: int | None = None) -> Callable[[str], int
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
-    """Return a ``type`` for argparse that checks at once whether an output file can be written."""
+    """Return a ``type`` for argparse that checks at once whether a file can be written, and creates its folder."""
 
     def check(text: str) -> Path:
+        file = Path(text)
+        if file.suffix not in suffixes:
+            raise argparse.ArgumentTypeError(f'{text!r} must end in {" or ".join(suffixes)}')
         try:
-            return check_result_file(Path(text), suffixes)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f'cannot write {text!r}: {error.strerror}') from error
+        if file.is_dir() or not os.access(file.parent, os.W_OK):
+            reason = 'it is a folder' if file.is_dir() else 'permission denied'
+            raise argparse.ArgumentTypeError(f'cannot write {text!r}: {reason}')
+        return file
 
     return check
 

@@ -169,7 +169,6 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _read_lists(args: argparse.Namespace, dataset: DatasetSpec) -> Lists:
-    """Read the annotation files of a dataset, or the csv files."""
     from dsanet.data_tools.lists.building import find_files
     from dsanet.data_tools.lists.custom import read_csv
     from dsanet.datasets.annotation import read_class_names

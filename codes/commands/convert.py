@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     check_config_is_given(args)
     from dsanet.engine.logging import exit_on_user_error, setup_logging
 
-    setup_logging(None, is_main=True)
+    setup_logging()
     with exit_on_user_error():
         _convert(args)
 

@@ -10,10 +10,9 @@ Exit status: 0 all videos written; 1 a video failed; 2 wrong arguments or disk f
 """
 
 import argparse
-import sys
-from functools import partial
 
-from dsanet.commands.arguments import UsageError, add_job_arguments, int_between
+from dsanet.commands.arguments import add_job_arguments, int_between
+from dsanet.commands.transcode import convert_videos
 
 INTERRUPTED = 'interrupted; run the same command again to continue'
 
@@ -25,27 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize_outcome
-    from dsanet.data_tools.video.constant_rate import parse_rate
     from dsanet.data_tools.video.extract import extract_frames
 
-    try:
-        fps = parse_rate(args.fps) if args.fps else None
-        settings = {'short_side': args.short_side, 'fps': fps and str(fps), 'quality': args.quality}
-        work = partial(
-            extract_frames,
-            short_side=args.short_side or None,
-            fps=fps,
-            quality=args.quality,
-            keep_damaged=args.keep_damaged,
-        )
-        # The old file name, so that folders of earlier versions can be continued.
-        settings = {'tool': 'extract_frames.py', **settings}
-        outcome = process_folder(work, args.videos, args.out, '', settings, args.list, args.workers, args.time_limit)
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
-    except OSError as error:  # such as a full disk
-        sys.stderr.write(f'error: {error}\n')
-        return 2
-    print(summarize_outcome(outcome, args.out / FAILURES_FILE))
-    return 1 if outcome.num_failed else 0
+    return convert_videos(args, extract_frames, '', {'short_side': args.short_side or None, 'quality': args.quality})

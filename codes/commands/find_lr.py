@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
             out = args.out or default_folder(args.config) / 'lr.png'
             if args.out is not None:
                 check_picture(out, '--out')
-            setup_logging(None, is_main=True)
+            setup_logging()
             config = read_config(args, TRAINING_SECTIONS)
             if args.amp is not None:
                 config['runtime'] = {**config.get('runtime', {}), 'amp': args.amp}

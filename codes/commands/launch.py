@@ -53,7 +53,7 @@ def launch(gpus: int, program: Sequence[str]) -> int:
     # Divide the cores among the processes, minus one each for data workers. By default, each process would start a
     # thread per core.
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads() // gpus - 1)))
-    setup_logging(None, is_main=True)
+    setup_logging()
     status, text = launching.run(cfg, [sys.executable, '-u', *program])
     if text:
         sys.stdout.flush()

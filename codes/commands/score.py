@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_config_options, check_config_is_given, int_between, read_config
+from dsanet.commands.arguments import (
+    UsageError,
+    add_config_options,
+    check_config_is_given,
+    int_between,
+    output_file,
+    read_config,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.add_argument('--class-file', metavar='FILE', help='class names, one per line')
     parser.add_argument('--per-class', action='store_true', help='print a line per class, the lowest accuracy first')
-    parser.add_argument('--confusion', type=Path, metavar='FILE.png', help='plot the confusion matrix')
+    picture = output_file('.png', '.pdf', '.svg')
+    parser.add_argument('--confusion', type=picture, metavar='FILE.png', help='plot the confusion matrix')
     parser.add_argument('--mistakes', type=int_between(0), metavar='N', help='print the N most confident mistakes')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write all numbers as JSON')
-    parser.add_argument('--out', type=Path, metavar='FILE', help='save the (averaged) results as .pkl or .json')
+    parser.add_argument('--json', type=output_file('.json'), metavar='FILE', help='write all numbers as JSON')
+    parser.add_argument(
+        '--out', type=output_file('.pkl', '.json'), metavar='FILE', help='save the (averaged) results as .pkl or .json'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -64,15 +74,7 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
         write_results,
     )
     from dsanet.reports.confusion import draw_confusion
-    from dsanet.utils.files import check_result_file
 
-    for file, suffixes in (
-        (args.out, ('.pkl', '.json')),
-        (args.json, ('.json',)),
-        (args.confusion, ('.png', '.pdf', '.svg')),
-    ):
-        if file is not None:
-            check_result_file(file, suffixes)
     configs: Any = [{'type': name} for name in args.metrics] if args.metrics else None
     if args.config is not None:
         configs = read_config(args)['metrics']
@@ -119,7 +121,6 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print dicts with the same keys as a table."""
     cells = [[*rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     is_text = [isinstance(value, str) for value in rows[0].values()]

@@ -77,7 +77,7 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.utils.checkpoint_io import read_checkpoint
 
     with exit_on_user_error():
-        setup_logging(None, is_main=distributed.rank() == 0)
+        setup_logging()
         content = read_checkpoint(args.checkpoint, args.allow_pickle)
         config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
         for key in ('average_views', 'max_views_per_forward'):
@@ -131,7 +131,6 @@ def _test(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace, model: Any, loader: Any, device: Any, amp: str | None, parts: Any) -> Any:
-    """Score the test videos, with errors in plain words."""
     from dsanet.datasets.transforms.base import BadSample
     from dsanet.engine.evaluator import EXPECTED_ERRORS, predict, strip_worker_traceback
     from dsanet.engine.logging import exit_on_user_error
@@ -154,7 +153,6 @@ def _predict(args: argparse.Namespace, model: Any, loader: Any, device: Any, amp
 
 
 def _write(args: argparse.Namespace, results: Any, numbers: Mapping[str, float]) -> None:
-    """Write the results and the metrics to the files given by the options."""
     from dsanet.engine.stopping import RunError
     from dsanet.evaluation.results import write_results
     from dsanet.utils.files import write_atomically

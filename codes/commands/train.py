@@ -75,7 +75,7 @@ def _train(args: argparse.Namespace) -> None:
             config.pop('val_dataloader', None)
         device = distributed.find_device()
         work_dir.mkdir(parents=True, exist_ok=True)
-        setup_logging(work_dir, is_main=distributed.rank() == 0)
+        setup_logging(work_dir)
         trainer = Trainer(config, work_dir, device)
         trainer.prepare(args.resume, args.load_from, args.allow_pickle, check_data=not args.no_check)
     best = trainer.train(args.profile)

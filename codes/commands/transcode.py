@@ -16,6 +16,7 @@ Exit status: 0 all videos written; 1 a video failed; 2 wrong arguments or disk f
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,16 +50,31 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'--gop {args.gop} is not possible with mjpeg; use --codec h264 or --gop 1')
     quality = {'qscale': args.qscale} if codec == 'mjpeg' else {'crf': args.crf}
     settings: dict[str, Any] = {'short_side': args.short_side or None, 'gop': args.gop, 'codec': codec, **quality}
+    from dsanet.data_tools.video.transcode import transcode
+
+    return convert_videos(args, transcode, '.mp4', settings)
+
+
+def convert_videos(
+    args: argparse.Namespace, convert: Callable[..., Any], suffix: str, settings: Mapping[str, Any]
+) -> int:
+    """Convert the videos of a folder, and return the exit status.
+
+    Args:
+        args: the arguments of :func:`add_job_arguments` and ``fps``.
+        convert: called for each video with ``settings``, ``fps`` and ``keep_damaged``.
+        suffix: of the output files; '' for folders.
+        settings: stored in the output folder; a later call must have the same.
+    """
     from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize_outcome
     from dsanet.data_tools.video.constant_rate import parse_rate
-    from dsanet.data_tools.video.transcode import transcode
 
     try:
         fps = parse_rate(args.fps) if args.fps else None
-        work = partial(transcode, fps=fps, keep_damaged=args.keep_damaged, **settings)
+        work = partial(convert, fps=fps, keep_damaged=args.keep_damaged, **settings)
         # The old file name, so that folders of earlier versions can be continued.
-        saved = {'tool': 'transcode.py', **settings, 'fps': fps and str(fps)}
-        outcome = process_folder(work, args.videos, args.out, '.mp4', saved, args.list, args.workers, args.time_limit)
+        saved = {'tool': f'{convert.__name__}.py', **settings, 'fps': fps and str(fps)}
+        outcome = process_folder(work, args.videos, args.out, suffix, saved, args.list, args.workers, args.time_limit)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:  # such as a full disk

@@ -18,9 +18,6 @@ def import_modules(names: Any, folders: Iterable[Path] = ()) -> None:
     Args:
         names: a list such as ``['my_lab.blocks']``.
         folders: folders to search besides the working directory.
-
-    Raises:
-        ValueError: invalid names, or a module that is missing or fails.
     """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"imports={names!r} must be a list of module names, such as ['my_lab.blocks']")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.config.arguments import UnknownArgument, check_arguments, nearest
+from dsanet.config.arguments import check_arguments, nearest
 from dsanet.config.imports import import_modules
 from dsanet.config.registry import (
     DATASETS,
@@ -64,39 +64,28 @@ def load_config(
     if isinstance(imports, str):
         raise ValueError(f"imports={imports!r} must be a list of module names, such as ['my_lab.blocks']")
     options = list(options)
-    source = _as_source(config) if isinstance(config, Mapping) else read_source(find_config(config))
+    if isinstance(config, Mapping):
+        source = ConfigSource(None, dict(config), dict(config))
+    else:
+        source = read_source(find_config(config))
     _resolve(source.content)  # report a wrong reference in the file before overrides are applied
     used = _references(source.content)
-    _check_settings(source.own, used, f'{source.files[0]}: ' if source.files else '')
+    _check_settings(source.own, used, f'{source.file}: ' if source.file else '')
     content = copy.deepcopy(source.content)
     for option in options:
         _override(content, option)
-    keys = [parse_option(option)[0] for option in options]
-    _check_settings([key[0] for key in keys], used | _references(content))
+    _check_settings([parse_option(option)[0][0] for option in options], used | _references(content))
     resolved = _resolve(content)
     modules = join_imports(resolved.pop('imports', []), list(imports))
     if modules != []:
         resolved = {'imports': modules, **resolved}
-    try:
-        check_config(resolved, [one.parent for one in source.files[:1]])
-    except UnknownArgument as error:
-        paths = ['.'.join(key) for key in keys]
-        if f'{error.path}.type' not in paths or f'{error.path}.{error.key}' in paths:
-            raise
-        raise KeyError(
-            f'{error.args[0]}. {error.key} belongs to the old {error.path}.type; override the whole dict: '
-            f'"{error.path}={{\'type\': ...}}"'
-        ) from error
+    check_config(resolved, [source.file.parent] if source.file else [])
     return resolved
 
 
 def refers_to(config: str | Path, name: str) -> bool:
     """Return whether a config or one of its bases refers to a setting."""
     return name in _references(read_source(find_config(config)).content)
-
-
-def _as_source(config: Mapping[str, Any]) -> ConfigSource:
-    return ConfigSource((), dict(config), copy.deepcopy(dict(config)))
 
 
 def parse_option(option: str) -> tuple[list[str], Any]:

@@ -106,11 +106,6 @@ def get_class(
         path: full path of ``cfg`` in the config.
         kind: the expected kind, for messages; None for the registry's kind.
         is_allowed: returns whether a registered class is allowed.
-
-    Raises:
-        TypeError: ``cfg`` is not a dict.
-        KeyError: ``type`` is missing or not registered.
-        ValueError: the class is not allowed here.
     """
     kind = kind or registry.kind
     classes = registry.module_dict
@@ -176,10 +171,6 @@ def build(cfg: Mapping[str, Any], registry: Registry, path: str | None = None, *
         registry: the registry of the type.
         path: full path of ``cfg`` in the config, for messages; the registry's kind by default.
         given: further constructor arguments that are not in the config.
-
-    Raises:
-        KeyError, TypeError, ValueError: an invalid key or value.
-        FileNotFoundError: a file or folder that the constructor needs does not exist.
     """
     path = path or registry.kind
     check(cfg, registry, path, given)

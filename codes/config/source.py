@@ -20,12 +20,12 @@ class ConfigSource:
     """The content of a config file.
 
     Args:
-        files: the file, followed by all its bases.
+        file: the file; None for a config that was not read from a file.
         own: the names that the file itself sets, without helpers.
         content: the names of the file and its bases, merged.
     """
 
-    files: tuple[Path, ...]
+    file: Path | None
     own: dict[str, Any]
     content: dict[str, Any]
 
@@ -59,7 +59,7 @@ def read_source(file: Path, derived: tuple[Path, ...] = ()) -> ConfigSource:
             content[name] = join_imports(content.get(name, []), value)
         else:
             content[name] = merge(content.get(name), value)
-    return ConfigSource((file, *(one for base in bases for one in base.files)), own, content)
+    return ConfigSource(file, own, content)
 
 
 def _read_bases(tree: ast.Module, file: Path) -> list[str]:
@@ -109,22 +109,10 @@ def _check_reads(tree: ast.Module, inherited: set[str], file: Path) -> None:
     if not found:
         return
     node = min(found, key=lambda node: (node.lineno, node.col_offset))
-    reference = 'repeat the value' if node.id in SECTIONS else f'write {_as_reference(node, tree, settings)!r} instead'
+    reference = 'repeat the value' if node.id in SECTIONS else f"write '${{{node.id}}}' instead"
     raise ValueError(
         f'{file}:{node.lineno}: {node.id} is used as a Python value, which an override of {node.id} would not change; '
         f'{reference}, or rename it to _{node.id} if only this file uses it'
-    )
-
-
-def _as_reference(node: ast.Name, tree: ast.Module, settings: set[str]) -> str:
-    """Return the reference to a setting, or the whole f-string with references if it contains settings only."""
-    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
-    text = parents.get(parents[node])
-    parts: list[Any] = text.values if isinstance(text, ast.JoinedStr) else []
-    if not parts or {ast.unparse(part.value) for part in parts if not isinstance(part, ast.Constant)} - settings:
-        return f'${{{node.id}}}'
-    return ''.join(
-        str(part.value) if isinstance(part, ast.Constant) else f'${{{ast.unparse(part.value)}}}' for part in parts
     )
 
 
@@ -164,7 +152,7 @@ def _merge_bases(bases: list[ConfigSource], own: Mapping[str, Any], file: Path) 
             elif name in content and content[name] != value and not is_decided:
                 other = next(one for one in bases[:i] if name in one.content)
                 raise ValueError(
-                    f'{file}: the bases {other.files[0]} and {base.files[0]} have different values of {name}. Remove '
+                    f'{file}: the bases {other.file} and {base.file} have different values of {name}. Remove '
                     f'one of them or set {name} here'
                 )
             content[name] = value

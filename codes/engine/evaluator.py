@@ -36,13 +36,7 @@ def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[An
 
 
 def progress_bar(loader: DataLoader[Any], text: str, done: int = 0) -> Any:
-    """Wrap a loader in a progress bar, which is shown on the terminal of rank 0.
-
-    Args:
-        loader: the loader to iterate over.
-        text: label of the bar.
-        done: number of batches at the start.
-    """
+    """Wrap a loader in a progress bar, which is shown on the terminal of rank 0."""
     hidden = distributed.rank() > 0 or not sys.stderr.isatty()
     return tqdm(loader, desc=text, initial=done, leave=False, disable=hidden, dynamic_ncols=True)
 
@@ -153,11 +147,7 @@ def strip_worker_traceback(error: Exception) -> str:
 
 
 def check_metrics(metrics: Sequence[Any], dataset: Any) -> None:
-    """Check that the metrics support the labels of a dataset.
-
-    Raises:
-        ValueError: the dataset is multi-label, and a metric is not.
-    """
+    """Check that the metrics support the labels of a dataset."""
     for i, metric in enumerate(metrics):
         if dataset.multi_hot is not None and not metric.supports_multi_label:
             raise ValueError(

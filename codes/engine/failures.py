@@ -100,17 +100,10 @@ def call_with_timeout(call: Callable[[], T], seconds: float) -> T:
     return value
 
 
-def collect_failures(timeout: float = STORE_TIMEOUT_S) -> Mapping[int, str | None]:
-    """Wait for the other processes to report, and return their reasons by rank.
+def _collect_failures(timeout: float) -> Mapping[int, str | None]:
+    """Return the reasons of the other ranks: '' if a rank only lost contact, too, None if it did not report in time.
 
-    Args:
-        timeout: seconds to wait; less if the launcher sends SIGTERM to this process.
-
-    Returns:
-        The reason of each other rank, '' if it only lost contact, too, None if it did not report.
-
-    Raises:
-        RuntimeError, TimeoutError: the store on the machine of rank 0 is unreachable.
+    Waiting ends early if the launcher sends SIGTERM to this process.
     """
     store = distributed.store()
     assert store is not None, 'only for members of a process group'
@@ -130,19 +123,14 @@ def collect_failures(timeout: float = STORE_TIMEOUT_S) -> Mapping[int, str | Non
 
 
 def explain_comm_error(error: BaseException, timeout: float = STORE_TIMEOUT_S) -> str:
-    """Explain an error of :func:`is_comm_error` in one line, with the ranks that failed or do not respond.
-
-    Args:
-        error: the error of torch.
-        timeout: seconds to wait for the other processes.
-    """
+    """Explain an error of :func:`is_comm_error` in one line, with the ranks that failed or do not respond."""
     reason = re.sub(r'^\[[^]]*\] ', '', str(error)).split('\n')[0]
     reason = re.sub(r'\. This is typically caused by.*', '', reason)
     parts = [f'Rank {distributed.rank()} lost contact with the other processes: {reason}']
     if distributed.store() is not None:
         try:
             _notify_others('')  # because they may wait for a report of this process, too
-            reasons = collect_failures(timeout)
+            reasons = _collect_failures(timeout)
         except (RuntimeError, TimeoutError):
             return f'{parts[0]}; the machine of rank 0 is unreachable'
         parts += [f'rank {other} failed: {text}' for other, text in reasons.items() if text]
@@ -165,16 +153,12 @@ def run_main(main: Callable[[], None]) -> None:
         die_with_parent()
     try:
         main()
-    except Stopped as stop:
-        LOGGER.warning('%s', stop)
+    except (Stopped, KeyboardInterrupt) as stop:
+        LOGGER.warning('%s', str(stop) or 'Stopped by SIGINT')
+        status = stop.exit_status if isinstance(stop, Stopped) else 128 + signal.SIGINT
         if is_launched:
-            _exit_now(stop.exit_status)
-        sys.exit(stop.exit_status)
-    except KeyboardInterrupt:
-        LOGGER.warning('Stopped by SIGINT')
-        if is_launched:
-            _exit_now(128 + signal.SIGINT)
-        sys.exit(128 + signal.SIGINT)
+            _exit_now(status)
+        sys.exit(status)
     except RunError as error:
         if not is_launched:
             LOGGER.error('error: %s', error)

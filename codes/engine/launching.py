@@ -67,11 +67,7 @@ class LaunchCfg:
 
 
 def read_environment(gpus: int, environment: Mapping[str, str]) -> LaunchCfg:
-    """Read the launch options from the environment variables NNODES, NODE_RANK, MASTER_ADDR, PORT, ...
-
-    Raises:
-        ValueError: a value is not an integer in its range, or a variable for several machines is missing.
-    """
+    """Read the launch options from the environment variables NNODES, NODE_RANK, MASTER_ADDR, PORT, ..."""
 
     def read(name: str, default: int, smallest: int = 0, largest: int = 10**9) -> int:
         value = environment.get(name, str(default))
@@ -139,7 +135,6 @@ class Agent(LocalElasticAgent):
         self._failed: set[int] = set()  # ranks that failed on their own
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        """Wait for the other machines."""
         self._machines.set(f'waiting {self._attempt} {self._launch.node_rank}', '')
         join = super()._rendezvous
         try:
@@ -243,11 +238,7 @@ class Agent(LocalElasticAgent):
             self._pcontext.close(death_sig, self._launch.stop_timeout if timeout is None else timeout)  # type: ignore[arg-type]
 
     def disconnect(self, end_run: bool) -> None:
-        """Leave the other machines. Machine 0 waits for a while, so that they can read its store.
-
-        Args:
-            end_run: whether the run is over for the other machines, too.
-        """
+        """Leave the other machines, or end the run on them; machine 0 waits, so that they can read its store."""
 
         def leave() -> None:
             if end_run:
@@ -286,10 +277,6 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
     """Run a program on ``launch.gpus`` processes of this machine.
-
-    Args:
-        launch: addresses and timeouts.
-        command: program and arguments.
 
     Returns:
         Exit status and message, which is empty if there is nothing to say. The status is 0; 128 + n for signal n, sent
@@ -366,12 +353,7 @@ def exit_status(status: int) -> int:
 
 
 def describe_failures(failures: Mapping[int, ProcessFailure], with_traceback: bool = True) -> str:
-    """Return a message about the first failure.
-
-    Args:
-        failures: failed processes by rank.
-        with_traceback: include the traceback, if there is one.
-    """
+    """Return a message about the first failure, with its traceback if there is one."""
     rank, failure = first_failure(failures)
     reported = _reported(failure)
     if failure.exitcode == USAGE_ERROR:

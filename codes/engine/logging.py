@@ -27,29 +27,24 @@ class _BarHandler(logging.Handler):
         sys.stdout.flush()
 
 
-def setup_logging(work_dir: Path | None, is_main: bool, file_name: str = 'run.log') -> None:
-    """Log to the console and, with a work dir, to a file in it.
+def setup_logging(work_dir: Path | None = None) -> None:
+    """Log to the console and, with a work dir, to a file in it: ``run.log`` of rank 0, ``run.rank1.log``, and so on.
 
-    Args:
-        work_dir: an existing folder, or None for the console only.
-        is_main: whether this is rank 0. Other ranks show only warnings on the console.
-        file_name: log file of rank 0; rank 1 uses ``run.rank1.log``, and so on. A resumed run appends to it.
+    Ranks other than 0 show only warnings on the console. A resumed run appends to the files.
     """
+    rank = distributed.rank()
     logger = logging.getLogger('dsanet')
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    console = _BarHandler(logging.INFO if is_main else logging.WARNING)
+    console = _BarHandler(logging.WARNING if rank else logging.INFO)
     # Tracebacks go to the file only. The launcher shows the traceback of the first failure.
     console.addFilter(lambda record: not getattr(record, 'file_only', False))
     handlers: list[logging.Handler] = [console]
     if work_dir is not None:
-        file = work_dir / file_name
-        if not is_main:
-            file = file.with_name(f'{file.stem}.rank{distributed.rank()}{file.suffix}')
-        handlers.append(logging.FileHandler(file))
+        handlers.append(logging.FileHandler(work_dir / (f'run.rank{rank}.log' if rank else 'run.log')))
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', '%Y-%m-%d %H:%M:%S'))
         logger.addHandler(handler)

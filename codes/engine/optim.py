@@ -7,7 +7,6 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,21 +35,6 @@ NORMS = (
 )
 
 
-@dataclass
-class ParameterGroup:
-    """Names of trainable parameters with the same options.
-
-    Args:
-        lr_multiplier: factor of the learning rate.
-        decays: whether weight decay is applied.
-        names: names of the parameters, in the order of the model.
-    """
-
-    lr_multiplier: float
-    decays: bool
-    names: list[str] = field(default_factory=list)
-
-
 def _end_of_match(key: Sequence[str], name: Sequence[str]) -> int:
     """Return the index after the last occurrence of a key in the parts of a name; 0 if it does not occur.
 
@@ -64,7 +48,7 @@ def _end_of_match(key: Sequence[str], name: Sequence[str]) -> int:
     return next((end for end in range(len(name), len(key) - 1, -1) if matches(end)), 0)
 
 
-def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGroup]:
+def group_parameters(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, bool], list[str]]:
     """Split the trainable parameters of a model into groups with the same options.
 
     Args:
@@ -72,10 +56,7 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGrou
         cfg: options by name and type of the parameters.
 
     Returns:
-        The groups, ordered by their first parameter.
-
-    Raises:
-        KeyError: a key of ``lr_multipliers`` does not match any trainable parameter.
+        The names by factor of the learning rate and whether weight decay is applied, in the order of the model.
     """
     names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     of_norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
@@ -86,7 +67,7 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGrou
                 f'parameters.lr_multipliers: {key!r} does not match any trainable parameter.'
                 f'{nearest(".".join(parts), _matching_keys(names))} Parameters: {", ".join(list(names)[:3])}, ...'
             )
-    groups: dict[tuple[float, bool], ParameterGroup] = {}
+    groups: dict[tuple[float, bool], list[str]] = {}
     for name, parameter in names.items():
         ends = [(_end_of_match(parts, name.split('.')), len(parts), value) for parts, (_, value) in keys.items()]
         multiplier, decays = float(max((e for e in ends if e[0]), default=(0, 0, 1.0))[2]), True
@@ -94,8 +75,8 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> list[ParameterGrou
             decays = cfg.decay_norms
         elif name.endswith(('.bias', '_bias', '_bias_table')):  # in_proj_bias of attention, relative positions of Swin
             multiplier, decays = multiplier * cfg.bias_lr_multiplier, cfg.decay_biases
-        groups.setdefault((multiplier, decays), ParameterGroup(multiplier, decays)).names.append(name)
-    return list(groups.values())
+        groups.setdefault((multiplier, decays), []).append(name)
+    return groups
 
 
 def _matching_keys(names: Iterable[str]) -> list[str]:
@@ -106,25 +87,19 @@ def _matching_keys(names: Iterable[str]) -> list[str]:
 
 
 def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: ParametersCfg) -> torch.optim.Optimizer:
-    """Build the optimizer for the trainable parameters of a model.
-
-    Args:
-        cfg: the section ``optimizer`` of the config.
-        model: the model.
-        parameters: the section ``parameters``. If it is not the default, the groups are logged.
-    """
+    """Build the optimizer for the trainable parameters of a model."""
     groups = group_parameters(model, parameters)
     of_name = dict(model.named_parameters())
-    params = [{'params': [of_name[name] for name in group.names]} for group in groups]
+    params = [{'params': [of_name[name] for name in names]} for names in groups.values()]
     optimizer: torch.optim.Optimizer = build(cfg, OPTIMIZERS, 'optimizer', params=params)
     texts = []
-    for options, group in zip(optimizer.param_groups, groups, strict=True):
-        options['lr'] *= group.lr_multiplier
-        if not group.decays:
+    for options, ((multiplier, decays), names) in zip(optimizer.param_groups, groups.items(), strict=True):
+        options['lr'] *= multiplier
+        if not decays:
             options['weight_decay'] = 0.0
         texts.append(
-            f'{len(group.names)} with lr {options["lr"]:.4g} (x{group.lr_multiplier:g}) and '
-            f'weight_decay {options["weight_decay"]:.4g} ({group.names[0]}{", ..." * (len(group.names) > 1)})'
+            f'{len(names)} with lr {options["lr"]:.4g} (x{multiplier:g}) and '
+            f'weight_decay {options["weight_decay"]:.4g} ({names[0]}{", ..." * (len(names) > 1)})'
         )
     if parameters != ParametersCfg():
         LOGGER.info('Trainable parameters in %d groups: %s', len(groups), '; '.join(texts))
@@ -154,11 +129,7 @@ class OptimizerState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, except for groups, learning rates and weight decay.
-
-        Raises:
-            ValueError: the number of parameters differs.
-        """
+        """Restore what :meth:`state_dict` returned, except for groups, learning rates and weight decay."""
         before, now = (
             sum(map(len, groups)) for groups in ([g['params'] for g in state['param_groups']], self._numbers)
         )
@@ -260,8 +231,6 @@ def scale_learning_rate(optimizer: torch.optim.Optimizer, cfg: TrainCfg, videos:
     """Scale the learning rate linearly with the batch size (arXiv 1706.02677, section 2.1), or warn if it does not fit.
 
     Args:
-        optimizer: the optimizer to change.
-        cfg: the section ``train_cfg``, with ``scale_lr`` and ``base_batch_size``.
         videos: batch size of one iteration on all processes together.
     """
     if cfg.base_batch_size is None or cfg.base_batch_size == videos:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
@@ -16,19 +16,8 @@ LOGGER = logging.getLogger(__name__)
 _WAIT, _WARMUP = 2, 1  # iterations before the recording, because the first ones select kernels and fill queues
 
 
-class Profiler(Protocol):
-    """An object whose ``step`` is called after each iteration."""
-
-    def step(self) -> None: ...
-
-
-class _NoProfiler:
-    def step(self) -> None:
-        pass
-
-
 @contextlib.contextmanager
-def profile_iterations(work_dir: Path, count: int) -> Iterator[Profiler]:
+def profile_iterations(work_dir: Path, count: int) -> Iterator[profile | None]:
     """Profile iterations: a trace for ``chrome://tracing`` or Perfetto and a table of the most expensive operators.
 
     The files are ``work_dir/profile/rank_*.json`` and ``rank_*.txt``.
@@ -36,9 +25,12 @@ def profile_iterations(work_dir: Path, count: int) -> Iterator[Profiler]:
     Args:
         work_dir: an existing folder.
         count: number of iterations to record; 0 for none.
+
+    Yields:
+        An object whose ``step`` must be called after each iteration; None if ``count`` is 0.
     """
     if not count:
-        yield _NoProfiler()
+        yield None
         return
     folder = work_dir / 'profile'
     folder.mkdir(exist_ok=True)

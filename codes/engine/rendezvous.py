@@ -19,12 +19,7 @@ STORE_TIMEOUT_S = 60  # for an answer of machine 0
 
 
 def local_address(master_addr: str, port: int) -> str:
-    """Return the address of this machine in the network of machine 0.
-
-    Raises:
-        ValueError: unknown host name.
-        ConnectionError: no route to machine 0.
-    """
+    """Return the address of this machine in the network of machine 0."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(master_addr, port or 1, type=socket.SOCK_DGRAM)[0]
     except socket.gaierror as error:
@@ -55,18 +50,7 @@ def find_interface(address: str) -> str | None:
 
 
 def open_store(host: str, port: int, is_host: bool, join_timeout: int) -> TCPStore:
-    """Open the store on machine 0 through which machines and processes find each other.
-
-    Args:
-        host: address of machine 0 as seen from this machine.
-        port: its port; 0 takes a free one, on machine 0.
-        is_host: whether this is machine 0.
-        join_timeout: seconds to wait for machine 0.
-
-    Raises:
-        ValueError: this is machine 0, and the port is in use.
-        TimeoutError: machine 0 did not answer in time.
-    """
+    """Open the store on machine 0, or wait for it; machines and processes find each other through it."""
     if is_host:
         try:
             socket.create_server((host, port), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()

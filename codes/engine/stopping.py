@@ -65,7 +65,7 @@ class StopRequest:
         """Return the signal that any process has received, 0 for none; waits for all processes."""
         previous, self._pending = self._pending, None
         earlier = previous() if previous is not None else 0
-        return max(earlier, distributed.all_reduce_max([self.number])[0])
+        return max(earlier, distributed.start_all_reduce_max(self.number)())
 
     @contextmanager
     def at_once(self, text: str) -> Iterator[None]:

@@ -34,9 +34,6 @@ class Tracker:
 
     Args:
         package: required package.
-
-    Raises:
-        ValueError: the package is not installed.
     """
 
     def __init__(self, package: str) -> None:
@@ -49,7 +46,7 @@ class Tracker:
         self._retry_at = 0.0
 
     def start(self, config: Mapping[str, Any], work_dir: Path, run_id: str | None) -> str | None:
-        """Start or resume a run of the service.
+        """Start or resume a run of the service; only a failure to start a new run raises.
 
         Args:
             config: the resolved config, shown with the curves.
@@ -58,9 +55,6 @@ class Tracker:
 
         Returns:
             The id for resuming the run, or None if unknown.
-
-        Raises:
-            ValueError: a new run cannot be started. A resumed run continues without the service, with a warning.
         """
         try:
             run_id = self.open(config, work_dir, run_id)
@@ -72,12 +66,7 @@ class Tracker:
         return run_id
 
     def log(self, scalars: Mapping[str, float], iteration: int) -> None:
-        """Send scalars; never raises.
-
-        Args:
-            scalars: values by name, such as ``train/loss``.
-            iteration: number of finished iterations, the x axis.
-        """
+        """Send scalars; never raises."""
         if time.monotonic() >= self._retry_at:
             self._try(lambda: self.send(scalars, iteration))
 
@@ -105,7 +94,7 @@ class Tracker:
         raise NotImplementedError(f'{type(self).__name__} does not implement open')
 
     def send(self, scalars: Mapping[str, float], iteration: int) -> None:
-        """Send scalars."""
+        """Send scalars by name, such as ``train/loss``; ``iteration`` is the number of finished iterations."""
         raise NotImplementedError(f'{type(self).__name__} does not implement send')
 
     def close(self) -> None:
@@ -205,16 +194,7 @@ class MlflowTracker(Tracker):
 
 
 def start_trackers(trackers: Sequence[Tracker], config: Mapping[str, Any], work_dir: Path) -> Sequence[Tracker]:
-    """Start the trackers, or resume their runs.
-
-    Args:
-        trackers: the trackers of the config, in its order.
-        config: the resolved config.
-        work_dir: contains ``trackers.json`` with the run ids of the services.
-
-    Raises:
-        ValueError: a new run cannot be started.
-    """
+    """Start the trackers, or resume their runs by the ids in ``work_dir/trackers.json``."""
     if not trackers:
         return trackers
     file = work_dir / 'trackers.json'

@@ -40,7 +40,7 @@ from dsanet.engine.preparation import (
     check_clip_shape,
     set_determinism,
 )
-from dsanet.engine.profiling import Profiler, profile_iterations
+from dsanet.engine.profiling import profile_iterations
 from dsanet.engine.stopping import Stopped, StopRequest
 from dsanet.engine.trackers import start_trackers
 from dsanet.engine.train_step import Stepper
@@ -192,7 +192,7 @@ class Trainer:
             self.log.end_run()
         return self.state.best
 
-    def _train_epoch(self, profiler: Profiler) -> None:
+    def _train_epoch(self, profiler: torch.profiler.profile | None) -> None:
         """Train the rest of the current epoch. A signal in its last iteration is handled after the epoch is saved."""
         state, stepper, log = self.state, self.stepper, self.log
         batches_done = state.iteration * self.train_cfg.accumulate
@@ -213,7 +213,8 @@ class Trainer:
             result = stepper.update(scalars)
             state.iteration += 1
             log.add_iteration(batches, scalars, result, lr)
-            profiler.step()
+            if profiler is not None:
+                profiler.step()
             if state.iteration < state.iterations_per_epoch:
                 self._save_within_epoch()
         log.end_epoch()

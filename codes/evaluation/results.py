@@ -73,12 +73,7 @@ def write_results(results: Results, file: Path) -> None:
 
 
 def read_results(file: Path) -> Results:
-    """Read a result file, without running code from it.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged or not a result file.
-    """
+    """Read a result file, without running code from it."""
     if not file.is_file():
         raise FileNotFoundError(f'result file {file} not found')
     try:
@@ -90,13 +85,12 @@ def read_results(file: Path) -> Results:
 
 
 def _to_results(entries: Any, file: Path) -> Results:
-    """Convert and check the content of a file."""
     if not isinstance(entries, list) or not entries:
         raise ValueError(f'{file} must contain a list with one entry per video, got {_shorten(entries)}')
     for i, entry in enumerate(entries):
-        is_entry = isinstance(entry, dict) and {'path', 'label', 'scores'} <= entry.keys()
+        is_entry = isinstance(entry, dict) and {'path', 'label', 'scores', 'activation'} <= entry.keys()
         if not is_entry or not isinstance(entry['path'], str):
-            raise ValueError(f'{file}: entry {i} must have path, label and scores, got {_shorten(entry)}')
+            raise ValueError(f'{file}: entry {i} must have path, label, scores and activation, got {_shorten(entry)}')
     paths = [entry['path'] for entry in entries]
     try:
         labels = np.array([entry['label'] for entry in entries])
@@ -114,27 +108,10 @@ def _to_results(entries: Any, file: Path) -> Results:
         if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
             raise ValueError(f'{file}: labels must be one class per video, or {num_classes} values of 0 or 1')
         labels = labels.astype(np.float32)
-    activations = [entry.get('activation') for entry in entries]
-    first = activations[0]
-    if first not in (None, *ACTIVATIONS) or activations.count(first) != len(entries):
-        different = next((value for value in activations if value != first), first)
-        raise ValueError(
-            f'{file}: activation must be one of {", ".join(ACTIVATIONS)} and equal in all entries, got '
-            f'{_shorten(different)}'
-        )
-    return Results(str(file), paths, labels, scores, first or infer_activation(labels, scores))
-
-
-def infer_activation(labels: NDArray[Any], scores: NDArray[np.float32]) -> str:
-    """Infer the activation from labels and scores, for files that do not contain it.
-
-    Scores in [0, 1] are regarded as probabilities; with one label per video they must also sum to 1. Other scores are
-    regarded as logits of a softmax with one label per video, and of a sigmoid with several.
-    """
-    is_in_range = scores.min() >= 0 and scores.max() <= 1 + 1e-5
-    if is_in_range and (labels.ndim > 1 or np.allclose(scores.sum(axis=1), 1, atol=1e-2)):
-        return 'none'
-    return 'softmax' if labels.ndim == 1 else 'sigmoid'
+    activations = [entry['activation'] for entry in entries]
+    if activations[0] not in ACTIVATIONS or activations.count(activations[0]) != len(entries):
+        raise ValueError(f'{file}: activation must be one of {", ".join(ACTIVATIONS)} and equal in all entries')
+    return Results(str(file), paths, labels, scores, activations[0])
 
 
 def _shorten(value: Any) -> str:
@@ -149,9 +126,6 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
         tests: their results; the order of the videos is that of the first.
         weights: one per test, relative to each other.
         average: 'prob' for the mean of the probabilities, 'score' for the mean of the network outputs.
-
-    Raises:
-        ValueError: the tests cannot be combined, or the weights are invalid.
     """
     if average not in FUSIONS:
         raise ValueError(f'average={average!r} must be one of {", ".join(FUSIONS)}')

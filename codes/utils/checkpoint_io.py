@@ -27,10 +27,6 @@ ALLOW_PICKLE = '--allow-pickle'  # option of the commands that allows a file to 
 def save_atomically(content: Mapping[str, Any], file: Path) -> None:
     """Write a checkpoint atomically: ``file`` is always complete, the old one or the new one.
 
-    Args:
-        content: tensors and plain types.
-        file: path in an existing folder.
-
     Raises:
         OSError: the file cannot be written. The old file stays.
     """

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -34,21 +34,13 @@ def is_restart() -> bool:
 
 
 def check_device_count(requested: int, available: int) -> None:
-    """Check that this machine has enough GPUs. Without GPUs, processes share the CPU.
-
-    Raises:
-        ValueError: ``requested`` > ``available`` > 0.
-    """
+    """Check that this machine has enough GPUs. Without GPUs, processes share the CPU."""
     if 0 < available < requested:
         raise ValueError(f'{requested} GPUs requested, but this machine has {available}')
 
 
 def find_device() -> torch.device:
-    """Return the device of this process: its GPU, or the CPU if the machine has no GPU.
-
-    Raises:
-        ValueError: more processes than GPUs.
-    """
+    """Return the device of this process: its GPU, or the CPU if the machine has no GPU."""
     check_device_count(int(os.environ.get('LOCAL_WORLD_SIZE', 1)), torch.cuda.device_count())
     if not torch.cuda.is_available():
         return torch.device('cpu')
@@ -88,13 +80,7 @@ def destroy_process_group() -> None:
 
 
 def wrap_ddp(model: nn.Module, device: torch.device, find_unused_parameters: bool = False) -> nn.Module:
-    """Wrap a model in DistributedDataParallel if there is a process group.
-
-    Args:
-        model: the model.
-        device: device of the model.
-        find_unused_parameters: search for parameters without a gradient in each iteration.
-    """
+    """Wrap a model in DistributedDataParallel if there is a process group."""
     if not dist.is_initialized():
         return model
     warnings.filterwarnings('ignore', SAME_MEMORY)
@@ -123,17 +109,8 @@ def all_reduce_mean(value: Tensor) -> Tensor:
     return value
 
 
-def all_reduce_max(numbers: Sequence[int]) -> list[int]:
-    """Return the elementwise maximum over all processes."""
-    if not dist.is_initialized():
-        return list(numbers)
-    value = torch.tensor(numbers)  # on the CPU, where the result is needed
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return value.tolist()  # (len(numbers),)
-
-
 def start_all_reduce_max(number: int) -> Callable[[], int]:
-    """Start :func:`all_reduce_max` of one number; the returned function waits for the result.
+    """Start to compute the maximum of a number over all processes; the returned function waits for the result.
 
     Meanwhile the process can compute and exchange gradients. All processes start and finish their reductions in the
     same order.

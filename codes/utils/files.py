@@ -1,7 +1,7 @@
 """Atomic writing of files, and checks that a path can be written."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,12 +13,6 @@ def open_atomically(file: Path) -> Iterator[BinaryIO]:
 
     So the file is always complete, the old or the new one, even after a crash or a power failure. After an error the
     old file stays and the new one is removed.
-
-    Args:
-        file: path in an existing folder.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     part = file.with_name(f'{file.name}.part')
     try:
@@ -49,9 +43,6 @@ def check_writable(folder: Path, name: str) -> None:
     Args:
         folder: an existing or new folder; it is not created here.
         name: name of the option, such as '--out'.
-
-    Raises:
-        ValueError: the folder or its nearest existing parent is not a folder or is not writable.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
@@ -61,20 +52,3 @@ def check_writable(folder: Path, name: str) -> None:
     else:
         return
     raise ValueError(f'{name} {folder} must be a writable or new folder: {reason}')
-
-
-def check_result_file(file: Path, suffixes: Sequence[str]) -> Path:
-    """Fail early if a result file cannot be written, and create its folder.
-
-    Raises:
-        ValueError: wrong suffix, or the file cannot be written.
-    """
-    if file.suffix not in suffixes:
-        raise ValueError(f'{str(file)!r} must end in {" or ".join(suffixes)}')
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f'cannot write {str(file)!r}: {error.strerror}') from error
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ValueError(f'cannot write {str(file)!r}: {"it is a folder" if file.is_dir() else "permission denied"}')
-    return file

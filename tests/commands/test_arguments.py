@@ -6,7 +6,7 @@ import pytest
 
 from dsanet import commands
 from dsanet.commands import arguments
-from dsanet.commands.arguments import add_config_arguments, add_job_arguments, int_between, read_config
+from dsanet.commands.arguments import add_config_arguments, add_job_arguments, int_between, output_file, read_config
 from dsanet.config.registry import METRICS
 from dsanet.data_tools.video.batch import TIME_LIMIT
 from tests.commands.conftest import ROOT
@@ -63,6 +63,14 @@ def test_int_between_checks_the_range(text: str) -> None:
     assert (int_between(1, 12)('12'), int_between(1)('13')) == (12, 13)
     with pytest.raises(argparse.ArgumentTypeError, match=f'1 .*12.* {text!r}'):
         int_between(1, 12)(text)
+
+
+def test_output_file_needs_a_known_suffix(tmp_path: Path) -> None:
+    assert output_file('.pkl')(f'{tmp_path}/new/x.pkl') == tmp_path / 'new' / 'x.pkl'
+    assert list((tmp_path / 'new').iterdir()) == []
+    for name in ('x.csv', 'new'):
+        with pytest.raises(argparse.ArgumentTypeError, match=f'{name}.*.pkl or .json'):
+            output_file('.pkl', '.json')(str(tmp_path / name))
 
 
 def test_defaults_match_the_library() -> None:

@@ -133,7 +133,6 @@ def test_keep_damaged_writes_the_decodable_frames(videos, out):
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (['--quality', '0'], '--quality.* 1 .*100.*0'),
         (['--quality', '101'], '--quality.* 1 .*100.*101'),
         (['--short-side', '-1'], '--short-side.* 0.*-1'),
         (['--fps', 'fast'], "'fast'"),

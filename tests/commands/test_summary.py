@@ -14,8 +14,3 @@ def test_summary_as_json_or_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert summary['input_shape'] == [1, 1, 4, 3, 2, 64, 48]
     assert commands.main(command) == 0
     assert f' {summary["params"]:,} ' in capsys.readouterr().out
-
-
-def test_table_option_excludes_other_options() -> None:
-    with pytest.raises(SystemExit, match='^2$'):
-        commands.main(['summary', '--table', '--json'])

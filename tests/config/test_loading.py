@@ -156,53 +156,11 @@ def test_override_without_equals_sign_raises(file: Path) -> None:
         ),
         (
             'metrics = [',
-            "runtime = dict(amp='fp8')\nmetrics = [",
-            ValueError,
-            "runtime: amp='fp8' .*bf16.*fp16",
-        ),
-        ('metrics = [', 'train_cfg = dict(max_epochs=0)\nmetrics = [', ValueError, 'train_cfg: max_epochs=0'),
-        (
-            'metrics = [',
-            'train_cfg = dict(max_epochs=1, ema_decay=1.0)\nmetrics = [',
-            ValueError,
-            'train_cfg: ema_decay=1.0',
-        ),
-        (
-            'metrics = [',
             'parameters = dict(decay_norm=False)\nmetrics = [',
             KeyError,
             'parameters.decay_norm .*decay_norms',
         ),
-        (
-            'metrics = [',
-            'parameters = dict(lr_multipliers=3.0)\nmetrics = [',
-            ValueError,
-            'parameters: lr_multipliers=3.0 .*dict',
-        ),
-        (
-            'metrics = [',
-            "parameters = dict(lr_multipliers={'cls_head': '5'})\nmetrics = [",
-            ValueError,
-            r"parameters: lr_multipliers\['cls_head'\]='5'",
-        ),
-        (
-            'metrics = [',
-            "parameters = dict(lr_multipliers={'a..b': 5})\nmetrics = [",
-            ValueError,
-            r"parameters: lr_multipliers.*'a\.\.b'",
-        ),
-        (
-            'metrics = [',
-            "parameters = dict(lr_multipliers={'dsa': 5, '.dsa.': 2})\nmetrics = [",
-            ValueError,
-            "parameters: lr_multipliers.*'dsa'",
-        ),
-        (
-            'metrics = [',
-            'parameters = dict(bias_lr_multiplier=-1)\nmetrics = [',
-            ValueError,
-            'parameters: bias_lr_multiplier=-1',
-        ),
+        ('metrics = [', 'train_cfg = dict(max_epochs=0)\nmetrics = [', ValueError, 'train_cfg: max_epochs=0'),
         (
             'metrics = [',
             "optimizer = dict(type='SGD', lr=1, params=[])\nmetrics = [",
@@ -226,18 +184,6 @@ def test_invalid_config_names_the_key(file: Path, old: str, new: str, error: typ
             "batch_size='x'",
             "test_dataloader.batch_size='x' .*int",
         ),
-        ('topk=(1,)', 'topk=5', 'metrics.0.topk=5 .*Accuracy'),
-        (
-            'metrics = [',
-            'train_cfg = dict(max_epochs=2.5)\nmetrics = [',
-            'train_cfg.max_epochs=2.5',
-        ),
-        (
-            'metrics = [',
-            'runtime = dict(timeout_minutes=0)\nmetrics = [',
-            'runtime: timeout_minutes=0',
-        ),
-        ('metrics = [', 'runtime = dict(log_interval=2.5)\nmetrics = [', 'runtime.log_interval=2.5'),
         (
             'frames_per_snippet=2',
             "frames_per_snippet=2, random='yes'",
@@ -338,13 +284,10 @@ def test_another_type_replaces_the_base_dict(derive: Callable[[str], Path]) -> N
 
 
 def test_override_of_type_keeps_old_keys(derive: Callable[[str], Path]) -> None:
-    with pytest.raises(KeyError, match=r'optimizer\.momentum .*"optimizer='):
+    with pytest.raises(KeyError, match=r'optimizer\.momentum .*AdamW'):
         load_config(derive(''), ['optimizer.type=AdamW'])
     config = load_config(derive(''), ["optimizer={'type':'AdamW','lr':1e-3}"])
     assert config['optimizer'] == {'type': 'AdamW', 'lr': 1e-3}
-    with pytest.raises(KeyError, match='optimizer.beta ') as error:
-        load_config(derive("optimizer = dict(type='AdamW', lr=1)"), ['optimizer.type=AdamW', 'optimizer.beta=1'])
-    assert '"optimizer=' not in str(error.value)
 
 
 def test_unused_setting_raises_unless_inherited(derive: Callable[[str], Path]) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from dsanet.config.schema import RuntimeCfg, TrainCfg
+from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,12 @@ from dsanet.config.schema import RuntimeCfg, TrainCfg
         (TrainCfg, {'base_batch_size': -8}, 'base_batch_size=-8'),
         (TrainCfg, {'max_nonfinite': -1}, 'max_nonfinite=-1'),
         (TrainCfg, {'scale_lr': True}, 'scale_lr=True.*base_batch_size'),
+        (TrainCfg, {'ema_decay': 1.0}, 'ema_decay=1.0'),
+        (ParametersCfg, {'lr_multipliers': {'cls_head': '5'}}, r"lr_multipliers\['cls_head'\]='5'"),
+        (ParametersCfg, {'lr_multipliers': {'a..b': 5}}, r"lr_multipliers.*'a\.\.b'"),
+        (ParametersCfg, {'lr_multipliers': {'dsa': 5, '.dsa.': 2}}, "lr_multipliers.*'dsa'"),
+        (ParametersCfg, {'bias_lr_multiplier': -1}, 'bias_lr_multiplier=-1'),
+        (RuntimeCfg, {'amp': 'fp8'}, "amp='fp8' .*bf16.*fp16"),
         (RuntimeCfg, {'checkpoint_interval': 0}, 'checkpoint_interval=0'),
         (RuntimeCfg, {'timeout_minutes': 0}, 'timeout_minutes=0.*1440'),
     ],

@@ -96,10 +96,13 @@ def _remove_handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures('_remove_handlers')
-def test_log_goes_to_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    setup_logging(tmp_path, is_main=True)
+def test_log_goes_to_console_and_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_logging(tmp_path)
     logging.getLogger('dsanet.engine').info('hello')
-    setup_logging(None, is_main=False)
+    monkeypatch.setattr(distributed, 'rank', lambda: 1)
+    setup_logging()
     logging.getLogger('dsanet.engine').info('not from rank 1')
     logging.getLogger('dsanet.engine').warning('warning from rank 1')
     assert (tmp_path / 'run.log').read_text().endswith('  hello\n')
@@ -114,7 +117,7 @@ def test_every_rank_has_its_log_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, 'rank', lambda: 3)
-    setup_logging(tmp_path, is_main=False)
+    setup_logging(tmp_path)
     logging.getLogger('dsanet.engine').info('from rank 3')
     logging.getLogger('dsanet.engine').error('a traceback', extra={'file_only': True})
     lines = (tmp_path / 'run.rank3.log').read_text().splitlines()

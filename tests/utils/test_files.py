@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.utils.files import check_result_file, check_writable, open_atomically, write_atomically
+from dsanet.utils.files import check_writable, open_atomically, write_atomically
 
 
 def test_old_file_stays_until_new_is_complete(tmp_path: Path) -> None:
@@ -93,14 +93,3 @@ def test_folder_without_permission_is_rejected(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(ValueError, match=rf'OUT {tmp_path}/new .*{tmp_path} '):
         check_writable(tmp_path / 'new', 'OUT')
-
-
-def test_result_file_needs_a_known_suffix(tmp_path: Path) -> None:
-    assert check_result_file(tmp_path / 'new' / 'x.pkl', ('.pkl',)) == tmp_path / 'new' / 'x.pkl'
-    assert os.listdir(tmp_path / 'new') == []
-    for file, message in (
-        (tmp_path / 'x.csv', r'x.csv.*.pkl or .json'),
-        (tmp_path / 'new', r'new.*.pkl or .json'),
-    ):
-        with pytest.raises(ValueError, match=message):
-            check_result_file(file, ('.pkl', '.json'))
