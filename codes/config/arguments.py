@@ -6,6 +6,32 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeGuard, Union, get_args, get_origin, get_type_hints
 
+# Options of earlier versions by (function or class, key), with the hint for the error.
+RENAMED = {
+    ('build_dataloader', 'sampling'): (
+        "It is now 'class_balance': None (was 'uniform'), 'equal' (was 'balanced') or 'square_root'."
+    ),
+    ('RuntimeCfg', 'on_save_error'): 'It was removed: a run stops if a checkpoint cannot be written.',
+}
+
+
+class UnknownArgument(KeyError):
+    """An unknown key in a config dict.
+
+    Args:
+        path: full path of the dict in the config.
+        key: the unknown key.
+        name: the class or function that the dict configures.
+        allowed: the keys that it accepts.
+    """
+
+    def __init__(self, path: str, key: str, name: str, allowed: Sequence[str]) -> None:
+        renamed = RENAMED.get((name, key))
+        hint = f' {renamed}' if renamed else nearest(key, allowed)
+        super().__init__(f'{path}.{key} is not an argument of {name}.{hint} Allowed: {", ".join(allowed)}')
+        self.path = path
+        self.key = key
+
 
 def nearest(name: Any, allowed: Iterable[Any]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest allowed name, or an empty string if none is close."""
@@ -36,9 +62,7 @@ def check_arguments(
     allowed = [*parameters, *extra]
     for key in keys:
         if key not in allowed:
-            raise KeyError(
-                f'{path}.{key} is not an argument of {name}.{nearest(key, allowed)} Allowed: {", ".join(allowed)}'
-            )
+            raise UnknownArgument(path, key, name, allowed)
     missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in set(keys)]
     if missing:
         raise KeyError(f'{path}.{missing[0]} is required by {name}. Allowed: {", ".join(allowed)}')

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.config.arguments import check_arguments, nearest
+from dsanet.config.arguments import UnknownArgument, check_arguments, nearest
 from dsanet.config.imports import import_modules
 from dsanet.config.registry import (
     DATASETS,
@@ -74,12 +74,22 @@ def load_config(
     content = copy.deepcopy(source.content)
     for option in options:
         _override(content, option)
-    _check_settings([parse_option(option)[0][0] for option in options], used | _references(content))
+    keys = [parse_option(option)[0] for option in options]
+    _check_settings([key[0] for key in keys], used | _references(content))
     resolved = _resolve(content)
     modules = join_imports(resolved.pop('imports', []), list(imports))
     if modules != []:
         resolved = {'imports': modules, **resolved}
-    check_config(resolved, [source.file.parent] if source.file else [])
+    try:
+        check_config(resolved, [source.file.parent] if source.file else [])
+    except UnknownArgument as error:
+        paths = ['.'.join(key) for key in keys]
+        if f'{error.path}.type' not in paths or f'{error.path}.{error.key}' in paths:
+            raise
+        raise KeyError(
+            f'{error.args[0]}. {error.key} belongs to the old {error.path}.type; override the whole dict: '
+            f'"{error.path}={{\'type\': ...}}"'
+        ) from error
     return resolved
 
 

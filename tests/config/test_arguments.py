@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from dsanet.config.arguments import check_arguments, get_slot, nearest
+from dsanet.config.arguments import UnknownArgument, check_arguments, get_slot, nearest
+from dsanet.config.registry import check_function_section
 
 
 def function(
@@ -34,7 +35,7 @@ def test_valid_arguments_pass(cfg: dict) -> None:
     ('cfg', 'error', 'text'),
     [
         ({}, KeyError, 'here.number'),
-        ({'number': 1, 'cout': 2}, KeyError, r'here\.cout .*count.* number, count, name'),
+        ({'number': 1, 'cout': 2}, UnknownArgument, r'here\.cout .*count.* number, count, name'),
         ({'number': '1'}, ValueError, "here.number='1' .*float"),
         ({'number': True}, ValueError, 'here.number=True'),
         ({'number': 1, 'count': 2.0}, ValueError, 'here.count=2.0'),
@@ -51,8 +52,9 @@ def test_invalid_arguments_are_named_by_full_path(cfg: dict, error: type[Excepti
 
 def test_arguments_of_the_caller_are_not_config_keys() -> None:
     check_arguments(function, {}, 'here', given=['number'])
-    with pytest.raises(KeyError, match='here.number '):
+    with pytest.raises(UnknownArgument) as error:
         check_arguments(function, {'number': 1}, 'here', given=['number'])
+    assert (error.value.path, error.value.key) == ('here', 'number')
     check_arguments(function, {'number': 1, 'place': 3}, 'here', extra=['place'])
 
 
@@ -84,3 +86,8 @@ class Part:
 )
 def test_slot_follows_the_annotation(hint: Any, slot: tuple) -> None:
     assert get_slot(hint) == slot
+
+
+def test_renamed_option_names_the_new_one() -> None:
+    with pytest.raises(UnknownArgument, match='class_balance'):
+        check_function_section({'batch_size': 2, 'dataset': {}, 'sampling': 'balanced'}, 'train_dataloader')

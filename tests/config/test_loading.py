@@ -284,10 +284,13 @@ def test_another_type_replaces_the_base_dict(derive: Callable[[str], Path]) -> N
 
 
 def test_override_of_type_keeps_old_keys(derive: Callable[[str], Path]) -> None:
-    with pytest.raises(KeyError, match=r'optimizer\.momentum .*AdamW'):
+    with pytest.raises(KeyError, match=r'optimizer\.momentum .*"optimizer='):
         load_config(derive(''), ['optimizer.type=AdamW'])
     config = load_config(derive(''), ["optimizer={'type':'AdamW','lr':1e-3}"])
     assert config['optimizer'] == {'type': 'AdamW', 'lr': 1e-3}
+    with pytest.raises(KeyError, match='optimizer.beta ') as error:
+        load_config(derive("optimizer = dict(type='AdamW', lr=1)"), ['optimizer.type=AdamW', 'optimizer.beta=1'])
+    assert '"optimizer=' not in str(error.value)
 
 
 def test_unused_setting_raises_unless_inherited(derive: Callable[[str], Path]) -> None:
