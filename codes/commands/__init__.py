@@ -10,9 +10,11 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from dsanet import __version__
 from dsanet.commands.arguments import UsageError
+from dsanet.utils.signals import run_interruptible
 
 COMMANDS = {
     'train': 'train a recognizer',
@@ -57,10 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(argv[1:], argparse.Namespace(argv=argv))
     try:
-        return module.run(args) or 0
-    except KeyboardInterrupt:
-        sys.stderr.write(f'{getattr(module, "INTERRUPTED", "interrupted")}\n')
-        return 130  # 128 + SIGINT, as in shells
+        return run_interruptible(partial(module.run, args), getattr(module, 'INTERRUPTED', 'interrupted'))
     except UsageError as error:
         sys.stderr.write(f'error: {error}\n')
         sys.exit(2)

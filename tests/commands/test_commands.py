@@ -8,8 +8,28 @@ import pytest
 
 import dsanet
 from dsanet import commands
+from tests.utils.test_signals import IMPORTER, INTERRUPT, run
 
 HEAVY = {'av', 'cv2', 'matplotlib', 'numpy', 'torch', 'tqdm'}
+# Arguments that pass the argument parser of each command.
+ARGUMENTS = {
+    'train': ['x.py'],
+    'test': ['x.py', 'x.pth'],
+    'launch': ['2', 'x.py'],
+    'check': ['x.py'],
+    'browse': ['x.py'],
+    'build-list': ['ucf101', 'videos', 'out'],
+    'extract-frames': ['videos', 'out'],
+    'transcode': ['videos', 'out'],
+    'make-demo-videos': ['out'],
+    'demo': [],
+    'summary': ['x.py'],
+    'curves': ['.'],
+    'find-lr': ['x.py'],
+    'score': ['x.pkl'],
+    'convert': ['x.pth', 'y.pth'],
+    'benchmark-decoding': [],
+}
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,12 +79,22 @@ def test_package_runs_as_a_program() -> None:
     assert "'train'" in done.stderr
 
 
-def test_ctrl_c_gives_status_130_and_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize('name', commands.COMMANDS)
+def test_ctrl_c_during_imports_gives_status_130(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'scalars.jsonl').touch()
+    done = run(f'{IMPORTER}\nfrom dsanet.commands import main\nsys.exit(main({[name, *ARGUMENTS[name]]}))')
+    assert done.returncode == 130
+    assert done.stderr.count('\n') == 1, 'one line, no traceback'
 
-    monkeypatch.setattr('dsanet.data_tools.video.batch.process_folder', interrupt)
-    assert commands.main(['transcode', str(tmp_path), str(tmp_path / 'out')]) == 130
-    assert capsys.readouterr().err.count('\n') == 1
+
+def test_ctrl_c_at_work_gives_status_130(tmp_path: Path) -> None:
+    code = f"""
+from dsanet.commands import main
+import dsanet.data_tools.video.batch
+dsanet.data_tools.video.batch.process_folder = lambda *_: {INTERRUPT}
+sys.exit(main(['transcode', {str(tmp_path)!r}, {str(tmp_path / 'out')!r}]))
+"""
+    done = run(code)
+    assert done.returncode == 130
+    assert done.stderr.count('\n') == 1, 'one line, no traceback'

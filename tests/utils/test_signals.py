@@ -1,9 +1,94 @@
+"""Ctrl-C ends a program with one line and status 130 at any moment; other errors keep their traceback."""
+
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from multiprocessing.connection import Connection
 
-from dsanet.utils.signals import block_sigint
+import pytest
+
+from dsanet.utils.signals import block_sigint, run_interruptible
+
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell may ignore it
+from dsanet.utils.signals import run_interruptible
+"""
+INTERRUPT = 'signal.raise_signal(signal.SIGINT)'
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, '-c', START + code], capture_output=True, text=True, check=False)
+
+
+IMPORTER = f"""
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name in ('numpy', 'tqdm', 'cv2', 'av', 'torch'):
+            {INTERRUPT}
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+def test_interrupt_during_import_exits_at_once() -> None:
+    main = """
+def main():
+    try:
+        import torch
+    finally:
+        print('raised')
+sys.exit(run_interruptible(main))
+"""
+    done = run(IMPORTER + main)
+    assert (done.returncode, done.stdout, done.stderr.count('\n')) == (130, '', 1)
+
+
+MAIN = """
+def main():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        {}
+sys.exit(run_interruptible(main, 'interrupted; continue'))
+"""
+
+
+def test_interrupted_program_cleans_up_and_prints_hint() -> None:
+    done = run(MAIN.format('print("cleaned up")'))
+    assert (done.returncode, done.stdout, done.stderr) == (130, 'cleaned up\n', 'interrupted; continue\n')
+
+
+def test_second_interrupt_prints_no_traceback() -> None:
+    done = run(MAIN.format(INTERRUPT))
+    assert (done.returncode, done.stderr) == (130, 'interrupted; continue\n')
+
+
+def test_handler_is_restored() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run_interruptible(lambda: None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_exits_are_unchanged() -> None:
+    assert run_interruptible(lambda: 3) == 3
+    assert run_interruptible(lambda: None) == 0
+    with pytest.raises(ZeroDivisionError):
+        run_interruptible(lambda: 1 // 0)
+    with pytest.raises(SystemExit, match='2'):
+        run_interruptible(lambda: sys.exit(2))
+
+
+def test_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run_interruptible(lambda: signal.raise_signal(signal.SIGINT)) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interrupt_itself(connection: Connection) -> None:
@@ -20,3 +105,8 @@ def test_interrupt_is_blocked_in_new_processes() -> None:
     process.join()
     assert process.exitcode == 0
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_signals_module_imports_nothing_heavy() -> None:
+    done = run('assert not {"torch", "numpy", "av", "cv2"} & set(sys.modules), sorted(sys.modules)')
+    assert (done.returncode, done.stderr) == (0, '')
