@@ -1,14 +1,16 @@
 """The finished batches of a running test, stored on disk so that an interrupted test can be resumed.
 
-Each process appends to its own file, one line of JSON per batch. An incomplete line, which was being written when the
-process was killed, is skipped and its batch is scored again. The first line of each start is the identity of the test,
-so that results of different tests cannot be mixed.
+Each process appends to its own file, one line per batch: a checksum and JSON. A line without a valid checksum, such as
+one that was being written when the process was killed, is skipped and its batch is scored again. The first line of each
+start is the identity of the test, so that results of different tests cannot be mixed.
 """
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ from numpy.typing import NDArray
 
 from dsanet.config.loading import find_differences
 from dsanet.utils import distributed
-from dsanet.utils.json_lines import read_json_lines
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,14 @@ class ResultParts:
             'labels': batch.labels.tolist(),
             'scores': batch.scores.tolist(),
         }
-        lines = f'{json.dumps(content)}\n'
+        lines = _encode(content)
         if not self._has_begun:
             # The newline ends a truncated line.
-            lines = f'\n{json.dumps({"identity": self.identity})}\n{lines}'
+            lines = b'\n' + _encode({'identity': self.identity}) + lines
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with file.open('ab') as stream:
-                stream.write(lines.encode())
+                stream.write(lines)
         except OSError as error:
             raise OSError(f'{file} cannot be written: {error.strerror}') from error
         self._has_begun = True
@@ -111,12 +114,17 @@ class ResultParts:
     def _read(self, file: Path) -> dict[int, ScoredBatch]:
         found = {}
         identity: Any = None
-        for content in read_json_lines(file):
-            if 'identity' in content:
+        num_damaged = 0
+        for content in _decode_lines(file):
+            if content is None:
+                num_damaged += 1
+            elif 'identity' in content:
                 identity = content['identity']
             elif identity is not None:
                 self._check(identity)
                 found[content['batch']] = _to_batch(content)
+        if num_damaged:
+            LOGGER.warning('Skipping %d damaged lines in %s; their batches are scored again', num_damaged, file)
         return found
 
     def _check(self, identity: Mapping[str, Any]) -> None:
@@ -127,6 +135,21 @@ class ResultParts:
                 f'{self.folder} contains results of a different test: {differences[first]}{more}; '
                 'remove the folder or choose another --out'
             )
+
+
+def _encode(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content).encode()
+    return b'%08x %s\n' % (zlib.crc32(text), text)
+
+
+def _decode_lines(file: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield the content of each line; None for a damaged line."""
+    with file.open('rb') as stream:
+        for line in stream:
+            if line == b'\n':
+                continue
+            checksum, _, text = line.rstrip(b'\n').partition(b' ')
+            yield json.loads(text) if checksum == b'%08x' % zlib.crc32(text) else None
 
 
 def _to_batch(content: Mapping[str, Any]) -> ScoredBatch:

@@ -14,7 +14,7 @@ LOGGER = logging.getLogger(__name__)
 def read_json_lines(file: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON lines file, without truncated lines; empty if the file does not exist."""
     lines = []
-    for text in file.read_text(errors='replace').splitlines() if file.is_file() else ():
+    for text in file.read_text().splitlines() if file.is_file() else ():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +67,19 @@ def test_truncated_file_keeps_its_complete_batches(tmp_path: Path) -> None:
         assert_same(read(tmp_path), batches)
 
 
-def test_damaged_line_loses_only_its_batch(tmp_path: Path) -> None:
+def test_damaged_line_loses_only_its_batch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('dsanet.engine.result_parts.LOGGER.propagate', True)
     batches = [make_batch(number) for number in range(3)]
     write(tmp_path, batches)
     file = tmp_path / 'rank_0.jsonl'
     lines = file.read_bytes().split(b'\n')
-    lines[3] = bytes(len(lines[3]))
+    lines[3] = lines[3].replace(b'0.', b'1.', 1)
     file.write_bytes(b'\n'.join(lines))
     assert_same(read(tmp_path), [batches[0], batches[2]])
+    assert len(caplog.messages) == 1
+    assert re.search(r'\b1\b.*rank_0.jsonl', caplog.messages[0])
 
 
 def test_existing_results_require_resume(tmp_path: Path) -> None:
