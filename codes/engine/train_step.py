@@ -181,7 +181,7 @@ class Stepper:
                 self.average.update(self.model)
             return StepResult.UPDATED
         # The gradient is the same in all processes, so all of them get here.
-        (is_loss_bad,) = distributed.all_reduce_max([int(not scalars['loss'].isfinite())])
+        is_loss_bad = any(distributed.all_gather_object(not bool(scalars['loss'].isfinite())))
         if is_loss_bad or self.scaler.get_scale() <= 1:  # always 1 without fp16
             self._skip_step()
             return StepResult.NON_FINITE
