@@ -28,9 +28,7 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
             continue
         text = f'{len(chosen)} of {num_checked:,} videos {what}'
         if kind == 'missing' and len(chosen) == num_checked:
-            text = (
-                f'all {num_checked:,} checked videos are missing or empty; check data_root and the dataset type'
-            )
+            text = f'all {num_checked:,} checked videos are missing or empty; check data_root and the dataset type'
         elif not is_too_much:
             text += '; training will replace them'
         elif split.max_bad_share:

@@ -62,7 +62,7 @@ def full_report(
 
     Args:
         splits: training, validation and test.
-        facts: results of all their files, by ``Split.probe_task``, from ``probe.Inspection``.
+        facts: results of all their files, by ``Split.probe_task``, from ``probe.inspect_videos``.
         identities: identities of the files, from there; None to skip the search for links.
         pipeline_findings: findings of ``pipeline.try_pipelines``.
     """
