@@ -8,7 +8,6 @@ end with their parent process; the next run removes their temporary files.
 
 import errno
 import json
-import logging
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -19,12 +18,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dsanet.data_tools.lists.media_index import index_media
 from dsanet.data_tools.video.targets import atomic_target, prepare_folder, remove_stale_parts
-from dsanet.datasets.annotation import VIDEO_EXTENSIONS, parse_list_file
+from dsanet.datasets.annotation import parse_list_file
 from dsanet.utils.files import check_writable
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
-LOGGER = logging.getLogger(__name__)
 FAILURES_FILE = 'failures.jsonl'
 TIME_LIMIT = 3600.0  # seconds per video; a long film takes minutes
 
@@ -105,43 +104,21 @@ def process_folder(
 
 
 def find_videos(root: Path, list_file: Path | None = None) -> list[str]:
-    """Find video files.
+    """Return the sorted paths of the videos below a folder, relative to it.
 
     Args:
-        root: folder to search recursively; hidden files and folders, and folders linked a second time, are skipped.
+        root: folder to search recursively, see ``index_media``.
         list_file: list file with lines ``path label``; return its videos instead, whether they exist or not.
-
-    Returns:
-        Sorted paths relative to ``root``, without duplicates.
-
-    Raises:
-        FileNotFoundError: the folder or the list does not exist.
-        ValueError: there are no videos, a folder cannot be read, or the list is malformed or has a path outside of
-            ``root``.
     """
     if not root.is_dir():
         raise FileNotFoundError(f'folder of videos not found: {root} ({root.absolute()})')
     if list_file is not None:
         return _read_list(list_file)
-    names = []
-    seen: dict[str, str] = {}  # symbolic links can form a cycle
-
-    def fail(error: OSError) -> None:
-        raise ValueError(f'cannot read folder {error.filename}: {error.strerror}') from error
-
-    for folder, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-        path = os.path.relpath(folder, root)
-        first = seen.setdefault(os.path.realpath(folder), path)
-        if first != path:
-            subfolders[:] = []
-            LOGGER.warning('Skipping %s, a link to %s, which is included already', path, first)
-            continue
-        found = [name for name in files if name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith('.')]
-        names += [os.path.normpath(os.path.join(path, name)) for name in found]
-    if not names:
-        raise ValueError(f'no videos below {root}; searched for {", ".join(VIDEO_EXTENSIONS)}')
-    return sorted(names)
+    media = index_media(str(root))
+    if media.problems:
+        folder, problem = next(iter(media.problems.items()))
+        raise ValueError(f'folder {root / folder} {problem}')
+    return sorted(media.num_frames)
 
 
 def _read_list(list_file: Path) -> list[str]:
