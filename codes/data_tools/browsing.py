@@ -100,9 +100,6 @@ def choose_keys(
         num: maximum number of samples.
         indices: indices of samples in the dataset, instead of the first ``num``.
         classes: names or numbers of classes to show; all by default.
-
-    Raises:
-        ValueError: an index or class does not exist, or no sample matches.
     """
     dataset: Any = loader.dataset
     sampler: Any = loader.sampler

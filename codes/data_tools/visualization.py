@@ -69,11 +69,7 @@ class Sheet:
 
 
 def save_png(image: Image, file: Path) -> None:
-    """Write an RGB image (H, W, 3) as PNG, atomically.
-
-    Raises:
-        OSError: the file cannot be written, or the image is too large for a PNG.
-    """
+    """Write an RGB image (H, W, 3) as PNG, atomically."""
     is_encoded, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not is_encoded:
         raise OSError(f'cannot write {file}: OpenCV cannot encode {image.shape[1]} x {image.shape[0]} pixels as PNG')
@@ -320,9 +316,6 @@ def save_clip(images: Sequence[Image], file: Path, fps: float, loops: int) -> No
         file: output file.
         fps: frames per second.
         loops: number of repetitions.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     from fractions import Fraction
 

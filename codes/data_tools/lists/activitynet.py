@@ -17,9 +17,6 @@ def read_activitynet(files: Files) -> Lists:
     Args:
         files: 'json': ``{database: {id: {subset, annotations: [{label, segment: [start, end]}]}}}``. The labels of the
             test subset are not published, so there is no test list.
-
-    Raises:
-        ValueError: an entry without valid subset or annotations, with file and line.
     """
     (file,) = files['json']
     content = read_json(file, dict, "an object with the key 'database'")

@@ -87,12 +87,7 @@ class DatasetSpec:
 
 
 class ClassFinder:
-    """Find classes by name, ignoring brackets and case.
-
-    Args:
-        class_names: names of all classes.
-        file: file that defines the classes, for error messages.
-    """
+    """Find classes by name, ignoring brackets and case; errors name the ``file`` that defines the classes."""
 
     def __init__(self, class_names: Sequence[str], file: str) -> None:
         self.class_names = list(class_names)
@@ -123,12 +118,10 @@ def sorted_classes(splits: Mapping[str, Sequence[ListedVideo]]) -> list[str]:
 
 
 def has_line_break(text: str) -> bool:
-    """Return whether ``text`` contains a line break."""
     return '\n' in text or '\r' in text
 
 
 def raise_bad_line(file: str, line: int, text: str, expected: str) -> NoReturn:
-    """Raise ValueError with file and line, the text that was found and what was expected."""
     raise ValueError(f'{file}:{line}: found {text!r}, expected {expected}')
 
 
@@ -142,11 +135,7 @@ def numbered_lines(file: str) -> Iterator[tuple[int, str]]:
 
 
 def csv_rows(file: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and fields of all rows that are not blank, including the header.
-
-    Raises:
-        ValueError: invalid quoting, or a field with a line break; with the line where the row starts.
-    """
+    """Yield line number and fields of all rows that are not blank, including the header."""
     with open(file, encoding='utf-8-sig', errors='surrogateescape', newline='') as stream:
         # Strict: an unclosed quote would put the rest of the file into one field.
         rows = csv.reader(stream, delimiter=separator, strict=True)
@@ -166,16 +155,7 @@ def csv_rows(file: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_json(file: str, kind: type, expected: str) -> Any:
-    """Read a JSON file.
-
-    Args:
-        file: the file.
-        kind: required type of the content.
-        expected: description of the content for error messages.
-
-    Raises:
-        ValueError: the file cannot be parsed or has content of another type.
-    """
+    """Read a JSON file whose content must have type ``kind``, which errors describe as ``expected``."""
     with open(file, encoding='utf-8-sig') as stream:
         try:
             content = json.load(stream)

@@ -94,10 +94,6 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
         root: the folder.
         frame_names: names of frames, to find folders of frames; None for video files.
         workers: number of threads, which mostly wait for the disk. The result does not depend on it.
-
-    Raises:
-        FileNotFoundError: ``root`` is not a folder.
-        ValueError: there are no videos, or ``workers`` is less than 1.
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'folder of videos not found: {os.path.abspath(root)!r}')

@@ -24,9 +24,6 @@ def read_something_v1(files: Files) -> Lists:
     Args:
         files: 'labels': one class per line; 'train', 'val': lines ``id;class``; 'test': lines ``id``, from which no
             list is built.
-
-    Raises:
-        ValueError: an invalid line or an unknown class, with file and line.
     """
     (labels,) = files['labels']
     class_names = read_class_names(labels)
@@ -54,9 +51,6 @@ def read_something_v2(files: Files) -> Lists:
     Args:
         files: 'labels': JSON object of class to number; 'train', 'val': JSON list of videos with id and template (the
             class with objects in brackets); 'test': the answers that were published later, lines ``id;class``.
-
-    Raises:
-        ValueError: an invalid entry or an unknown class, with file and line.
     """
     (labels,) = files['labels']
     numbers = read_json(labels, dict, 'an object of class to number')

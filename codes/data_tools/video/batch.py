@@ -132,18 +132,8 @@ def _read_list(list_file: Path) -> list[str]:
 
 
 def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str = '') -> list[VideoJob]:
-    """Return a job for each video; targets have the same folder structure as the videos.
-
-    Args:
-        root, list_file: see :func:`find_videos`.
-        out: folder of the targets.
-        suffix: extension of the targets, instead of that of the video.
-
-    Raises:
-        FileNotFoundError: no folder, list or video was found.
-        ValueError: ``out`` is inside ``root``, where a second run would find the targets; or two targets conflict.
-    """
-    if out.resolve().is_relative_to(root.resolve()):
+    """Return a job for each video of :func:`find_videos`; targets have the same folder structure, and ``suffix``."""
+    if out.resolve().is_relative_to(root.resolve()):  # a second run would find the targets
         raise ValueError(f'{out} is inside {root}, the folder of videos; choose another folder')
     jobs: dict[Path, VideoJob] = {}
     for name in find_videos(root, list_file):
@@ -190,7 +180,6 @@ def run_jobs(
         The outcome, with failures sorted by path.
 
     Raises:
-        ValueError: ``num_workers`` or ``time_limit`` is out of range.
         OSError: the disk is full, or the failures cannot be written; all workers are stopped.
     """
     _check_limits(num_workers, time_limit)

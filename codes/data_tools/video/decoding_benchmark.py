@@ -168,9 +168,6 @@ def prepare(
         work_dir: folder for converted videos.
         num_workers: number of processes that convert.
         isolated: run decoders in a subprocess, as in data workers.
-
-    Raises:
-        ValueError: a video cannot be converted.
     """
     (work_dir / 'lists').mkdir(parents=True, exist_ok=True)
     folder = next(iter(originals.values()))

@@ -16,11 +16,7 @@ SETTINGS_FILE = 'settings.json'
 
 
 def prepare_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Create a folder for targets and store their settings, or check that the stored settings are the same.
-
-    Raises:
-        ValueError: the folder has targets with other or unreadable settings.
-    """
+    """Create a folder for targets and store their settings, or check that the stored settings are the same."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / SETTINGS_FILE
     # As stored in JSON, where tuples become lists.
