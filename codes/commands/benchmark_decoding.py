@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace, work_dir: Path) -> None:
         every = find_videos(args.videos)
         step = max(1, len(every) // args.num_videos)
         names, originals = every[::step][: args.num_videos], {'original': args.videos}
-    candidates = prepare(originals, names, work_dir, args.workers, args.in_worker)
+    candidates = prepare(originals, names, work_dir, args.workers)
     problems = (measure_in_worker if args.in_worker else measure)(candidates, args.rounds)
     print(make_table(candidates))
     print(f'\nMedians of {len(names)} videos and {args.rounds} rounds. Without time: the decoder cannot read a video.')

@@ -152,9 +152,7 @@ class Candidate:
         return sum(file.stat().st_size for file in files), len(files)
 
 
-def prepare(
-    originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int, isolated: bool = False
-) -> list[Candidate]:
+def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int) -> list[Candidate]:
     """Convert the videos and return all candidates; frame folders are last.
 
     Args:
@@ -162,54 +160,45 @@ def prepare(
         names: names of the videos in each folder.
         work_dir: folder for converted videos.
         num_workers: number of processes that convert.
-        isolated: run decoders in a subprocess, as in data workers.
     """
-    (work_dir / 'lists').mkdir(parents=True, exist_ok=True)
+    lists = work_dir / 'lists'
+    lists.mkdir(parents=True, exist_ok=True)
     folder = next(iter(originals.values()))
     candidates = []
     for source, original_folder in originals.items():
-        candidates += _video_candidates(source, original_folder, names, work_dir, isolated)
-    works: dict[str, Any] = {source: partial(transcode, **settings) for source, settings in TRANSCODED.items()}
-    for number, (source, work) in enumerate((works | {FRAMES: extract_frames}).items()):
-        suffix = '' if source == FRAMES else '.mp4'
+        candidates += _video_candidates(source, original_folder, names, lists)
+    for number, (source, settings) in enumerate(TRANSCODED.items()):
         out = work_dir / f'converted{number}'
-        jobs = [VideoJob(name, folder / name, (out / name).with_suffix(suffix)) for name in names]
-        outcome = run_jobs(work, jobs, out / FAILURES_FILE, num_workers, description=source)
-        if outcome.failures:
-            raise ValueError(f'cannot convert {outcome.failures[0].path}: {outcome.failures[0].reason}')
-        targets = [str(job.target.relative_to(out)) for job in jobs]
-        if source != FRAMES:
-            candidates += _video_candidates(source, out, targets, work_dir, isolated)
-            continue
-        lines = [f'{name} {len(os.listdir(out / name))} 0\n' for name in targets]
-        list_file = work_dir / 'lists' / 'frames.txt'
-        list_file.write_text(''.join(lines))
-        pipeline = _build_pipeline([SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT])
-        dataset = RawFramesDataset(pipeline, str(list_file), str(out))
-        candidates.append(Candidate(source, '-', dataset, out, targets))
-    return candidates
+        targets = _convert(source, partial(transcode, **settings), folder, names, out, '.mp4', num_workers)
+        candidates += _video_candidates(source, out, targets, lists)
+    out = work_dir / 'frames'
+    targets = _convert(FRAMES, extract_frames, folder, names, out, '', num_workers)
+    list_file = lists / 'frames.txt'
+    list_file.write_text(''.join(f'{name} {len(os.listdir(out / name))} 0\n' for name in targets))
+    steps = [build(step, TRANSFORMS) for step in (SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT)]
+    return [*candidates, Candidate(FRAMES, '-', RawFramesDataset(steps, str(list_file), str(out)), out, targets)]
 
 
-def _video_candidates(
-    source: str, folder: Path, names: Sequence[str], work_dir: Path, isolated: bool
-) -> list[Candidate]:
-    list_file = work_dir / 'lists' / f'{source}.txt'
+def _convert(
+    source: str, work: Any, folder: Path, names: Sequence[str], out: Path, suffix: str, num_workers: int
+) -> list[str]:
+    """Convert videos and return the paths of the results below ``out``."""
+    jobs = [VideoJob(name, folder / name, (out / name).with_suffix(suffix)) for name in names]
+    outcome = run_jobs(work, jobs, out / FAILURES_FILE, num_workers, description=source)
+    if outcome.failures:
+        raise ValueError(f'cannot convert {outcome.failures[0].path}: {outcome.failures[0].reason}')
+    return [str(job.target.relative_to(out)) for job in jobs]
+
+
+def _video_candidates(source: str, folder: Path, names: Sequence[str], lists: Path) -> list[Candidate]:
+    list_file = lists / f'{source}.txt'
     list_file.write_text(''.join(f'{name} 0\n' for name in names))
     candidates = []
     for decoder in filter(is_installed, READERS):
-        steps = [
-            {'type': 'OpenVideo', 'decoder': decoder, 'time_limit': 60 if isolated else None},
-            SAMPLE,
-            {'type': 'DecodeVideo'},
-            *AUGMENT,
-        ]
-        dataset = VideoDataset(_build_pipeline(steps), str(list_file), str(folder))
+        steps = [{'type': 'OpenVideo', 'decoder': decoder}, SAMPLE, {'type': 'DecodeVideo'}, *AUGMENT]
+        dataset = VideoDataset([build(step, TRANSFORMS) for step in steps], str(list_file), str(folder))
         candidates.append(Candidate(source, decoder, dataset, folder, names))
     return candidates
-
-
-def _build_pipeline(steps: Sequence[Step]) -> list[Any]:
-    return [build(step, TRANSFORMS) for step in steps]
 
 
 def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
