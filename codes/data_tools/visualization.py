@@ -6,7 +6,7 @@ Frames are copied pixel by pixel, so that they look exactly as the network gets 
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ Image = npt.NDArray[np.uint8]
 DPI = 100
 POINTS = 72 / DPI  # points per pixel
 MARGIN = 12  # pixels around a sheet
-MAX_COLUMNS = 32  # frames per row
 
 
 @dataclass
@@ -137,11 +136,6 @@ def draw_classes(
     return sheet.draw()
 
 
-def batched(items: Sequence[Any], length: int) -> Iterable[Sequence[Any]]:
-    """Split a sequence into batches of at most ``length`` items, like itertools.batched of Python 3.12."""
-    return (items[start : start + length] for start in range(0, len(items), length))
-
-
 # -- input of the network ----------------------------------------------------------------------------------------------
 
 
@@ -163,11 +157,15 @@ class NetworkInput:
     num_frames: int
     headings: Sequence[str]
 
+    @property
+    def num_crops(self) -> int:
+        return len(self.inputs) // len(self.frame_indices)
+
     def name_of_view(self, view: int) -> str:
         """Return the name of a view; empty if there is only one."""
         num_groups = len(self.frame_indices)
-        num_crops = len(self.inputs) // num_groups
-        parts = [f'crop {view // num_groups}'] * (num_crops > 1) + [f'group {view % num_groups}'] * (num_groups > 1)
+        crop, group = divmod(view, num_groups)
+        parts = [f'crop {crop}'] * (self.num_crops > 1) + [f'group {group}'] * (num_groups > 1)
         return ', '.join(parts)
 
 
@@ -185,16 +183,10 @@ def _hex(color: tuple[int, int, int]) -> str:
     return '#{:02x}{:02x}{:02x}'.format(*color)
 
 
-def _crop_rows(sample: NetworkInput) -> list[Sequence[int]]:
-    """Return the crops of each row of frames; rows are limited to ``MAX_COLUMNS`` frames."""
-    num_crops = len(sample.inputs) // len(sample.frame_indices)
-    return list(batched(range(num_crops), max(1, MAX_COLUMNS // sample.inputs.shape[2])))
-
-
 def height_of(sample: NetworkInput, cell: int) -> int:
     """Return the height of a sample on a sheet in pixels."""
     num_groups, snippets = sample.frame_indices.shape[:2]
-    rows = num_groups * len(_crop_rows(sample)) * snippets * (cell + _CAPTION + _GAP)
+    rows = num_groups * snippets * (cell + _CAPTION + _GAP)
     return _height_of_heading(sample) + rows + 14
 
 
@@ -216,9 +208,9 @@ def draw_sheet(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
     Returns:
         The sheet, (H, W, 3).
     """
-    crops = [len(_crop_rows(sample)[0]) for sample in samples]
-    columns = 1 + max(n * sample.inputs.shape[2] for n, sample in zip(crops, samples, strict=True))
-    width = 2 * MARGIN + _LABELS + columns * (cell + _GAP) + max(crops) * _CROP_GAP
+    num_crops = max(sample.num_crops for sample in samples)
+    columns = 1 + max(sample.num_crops * sample.inputs.shape[2] for sample in samples)
+    width = 2 * MARGIN + _LABELS + columns * (cell + _GAP) + num_crops * _CROP_GAP
     width = max(width, 2 * MARGIN + 620)  # minimum width for the headings
     sheet = Sheet(width, 2 * MARGIN + 30 + sum(height_of(sample, cell) for sample in samples))
     sheet.write(shorten(title, width // 10), MARGIN, MARGIN, size=18, weight='bold')
@@ -232,8 +224,7 @@ def draw_sheet(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
 def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> None:
     top = _draw_heading(sheet, sample, top)
     num_groups, snippets, frames = sample.frame_indices.shape
-    several = len(sample.inputs) > num_groups
-    for group, crops, snippet in itertools.product(range(num_groups), _crop_rows(sample), range(snippets)):
+    for group, snippet in itertools.product(range(num_groups), range(snippets)):
         sheet.write(f'snippet {snippet}', MARGIN, top + 2, color=_hex(_color(snippet)), weight='bold')
         if num_groups > 1:
             sheet.write(f'group {group}', MARGIN, top + 20, size=12)
@@ -241,12 +232,12 @@ def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> Non
         sheet.paste(fit_into(sample.whole[group, snippet], cell, cell), left, top)
         sheet.write('full frame', left, top + cell + 1, size=10, color='dimgray')
         left += cell + _GAP
-        for crop in crops:
+        for crop in range(sample.num_crops):
             left += _CROP_GAP
             for number in range(frames):
                 frame = sample.inputs[crop * num_groups + group, snippet, number]
                 sheet.paste(fit_into(frame, cell, cell), left, top)
-                name = f'crop {crop}, ' if several and number == 0 else ''
+                name = f'crop {crop}, ' if sample.num_crops > 1 and number == 0 else ''
                 text = f'{name}frame {sample.frame_indices[group, snippet, number]}'
                 sheet.write(shorten(text, cell // 5), left, top + cell + 1, size=10, color='dimgray')
                 left += cell + _GAP
