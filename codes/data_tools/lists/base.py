@@ -102,12 +102,9 @@ class ClassFinder:
     def _key(name: str) -> str:
         return name.replace('[', '').replace(']', '').strip().casefold()
 
-    def __contains__(self, label: str) -> bool:
-        return self._key(label) in self._by_key
-
     def __call__(self, label: str, source: str) -> str:
         """Return the class name as spelled in the class file; ValueError with ``source`` if it is unknown."""
-        if label not in self:
+        if self._key(label) not in self._by_key:
             raise ValueError(f'{source}: {label!r} is not one of the {len(self.class_names)} classes in {self._file}')
         return self._by_key[self._key(label)]
 
@@ -159,16 +156,8 @@ def read_json(file: str, kind: type, expected: str) -> Any:
     with open(file, encoding='utf-8-sig') as stream:
         try:
             content = json.load(stream)
-        except json.JSONDecodeError as error:
-            raise ValueError(f'{file}:{error.lineno}: invalid JSON: {error.msg} (column {error.colno})') from None
-        except (RecursionError, ValueError) as error:  # also invalid UTF-8, and numbers with thousands of digits
+        except ValueError as error:  # also invalid UTF-8
             raise ValueError(f'{file}: invalid JSON, expected {expected}: {error}') from None
     if not isinstance(content, kind):
         raise ValueError(f'{file}: expected {expected}, found a {type(content).__name__}')
     return content
-
-
-def find_line(file: str, text: str) -> int:
-    """Return the number of the first line that contains ``text``, for error messages; 1 if there is none."""
-    with open(file, encoding='utf-8-sig') as lines:
-        return next((line for line, content in enumerate(lines, start=1) if text in content), 1)
