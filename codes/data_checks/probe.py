@@ -8,7 +8,6 @@ or a lack of memory.
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -44,7 +43,6 @@ class ProbeResult:
         num_frames: counted by the decoder; for a folder, the number in the list.
         height, width: frame size after rotation.
         fps: frame rate; None for folders, and if the file does not state it.
-        read_seconds: time to open and decode it.
         digest: hash of the content; None if not requested.
     """
 
@@ -56,7 +54,6 @@ class ProbeResult:
     height: int = 0
     width: int = 0
     fps: float | None = None
-    read_seconds: float = 0.0
     digest: str | None = None
 
 
@@ -131,10 +128,8 @@ def _identity(found: os.stat_result) -> Identity | None:
 
 def inspect_video(job: ProbeTask) -> ProbeResult:
     """Open one video as a dataset does, and decode evenly spaced frames from the first to the last one."""
-    started = time.monotonic()
-    missing = f'{job.path}: no such file or folder'
     if not os.path.exists(job.path):
-        return ProbeResult(job.path, 'missing', missing)
+        return ProbeResult(job.path, 'missing', f'{job.path}: no such file or folder')
     if os.path.isfile(job.path) and not os.path.getsize(job.path):
         return ProbeResult(job.path, 'missing', f'{job.path}: empty file')
     try:
@@ -144,7 +139,7 @@ def inspect_video(job: ProbeTask) -> ProbeResult:
         raise  # not an error of the video
     except Exception as error:
         return ProbeResult(job.path, 'unreadable', str(error))
-    return ProbeResult(job.path, read_seconds=round(time.monotonic() - started, 4), **facts)
+    return ProbeResult(job.path, **facts)
 
 
 def read_frames(job: ProbeTask, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

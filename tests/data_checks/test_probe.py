@@ -39,7 +39,6 @@ def test_video_is_inspected(video: Path, decoder: str) -> None:
     facts = inspect_video(ProbeTask(str(video), decoder))
     assert (facts.kind, facts.num_frames, facts.height, facts.width, facts.fps) == ('ok', 40, 90, 160, 25.0)
     assert facts.error is facts.warning is facts.digest is None
-    assert facts.read_seconds > 0
 
 
 def test_size_is_that_of_rotated_video(video: Path) -> None:
