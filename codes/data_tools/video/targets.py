@@ -22,7 +22,7 @@ def prepare_folder(out: Path, settings: dict[str, Any]) -> None:
     # As stored in JSON, where tuples become lists.
     settings = json.loads(json.dumps(settings))
     if file.exists() and any(other.name != SETTINGS_FILE for other in out.iterdir()):
-        found = _read_settings(file)
+        found = json.loads(file.read_text())
         differences = [
             f'{name} {found.get(name)} instead of {settings.get(name)}'
             for name in sorted(found.keys() | settings.keys())
@@ -36,16 +36,6 @@ def prepare_folder(out: Path, settings: dict[str, Any]) -> None:
         return
     with atomic_target(file) as part:
         part.write_text(json.dumps(settings, indent=2) + '\n')
-
-
-def _read_settings(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding='utf-8'))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f'{file} is damaged, expected a JSON object; choose another folder, or delete this one')
-    return found
 
 
 @contextmanager
