@@ -54,14 +54,7 @@ def splits_of(
 def splits_of_run(
     config: Mapping[str, Any], num_classes: int, train_loader: DataLoader[Any], val_loader: DataLoader[Any] | None
 ) -> list[Split]:
-    """Return the splits of a training.
-
-    Args:
-        config: of the training.
-        num_classes: classes of the model.
-        train_loader: of the training data.
-        val_loader: of the validation data, None without validation.
-    """
+    """Return the splits of a training."""
     class_balance = config['train_dataloader'].get('class_balance')
     splits = splits_of('train', train_loader.dataset, num_classes, class_balance)
     if val_loader is not None:
@@ -76,13 +69,7 @@ def read_splits(config: Mapping[str, Any]) -> list[Split]:
 
 
 def read_split(section_name: str, section: Mapping[str, Any], num_classes: int | None) -> list[Split]:
-    """Build the dataset and the loader of a config section and return its splits, with errors as findings.
-
-    Args:
-        section_name: such as 'train_dataloader'.
-        section: the section of the config.
-        num_classes: number of classes of the model.
-    """
+    """Build the dataset and the loader of a config section and return its splits, with errors as findings."""
     name = section_name.split('_')[0]
     try:
         dataset = build(section['dataset'], DATASETS, f'{section_name}.dataset')

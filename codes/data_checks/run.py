@@ -91,10 +91,6 @@ def log_report(report: Report) -> None:
 def check_before_training(splits: Sequence[Split], pipeline_findings: Sequence[Finding] = ()) -> None:
     """Check the data for half a second on rank 0, so that a long run does not fail because of them.
 
-    Args:
-        splits: training and validation.
-        pipeline_findings: findings of ``pipeline.try_pipelines``.
-
     Raises:
         ValueError: there are errors; in all processes.
     """

@@ -135,13 +135,7 @@ def label_text(label: Any, dataset: Any) -> str:
 
 
 def describe_sample(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
-    """Return lines of text that describe a sample.
-
-    Args:
-        item: item of :class:`WatchedSamples`.
-        dataset: its dataset.
-        draw: description of its random seed, such as 'seed 0, epoch 1'.
-    """
+    """Describe an item of :class:`WatchedSamples`; ``draw`` is its random seed, such as 'seed 0, epoch 1'."""
     record = dataset.records[item['index']]
     listed = dataset.labels[item['index']]
     label = label_text(item['label'], dataset)

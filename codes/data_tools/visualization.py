@@ -27,11 +27,7 @@ MARGIN = 12  # pixels around a sheet
 
 @dataclass
 class Sheet:
-    """A white image to place frames and captions on.
-
-    Args:
-        width, height: size in pixels.
-    """
+    """A white image to place frames and captions on, with a size in pixels."""
 
     width: int
     height: int
@@ -109,7 +105,7 @@ def draw_classes(
 
     Args:
         blocks: heading of each class, and its frames with captions.
-        title: title of the sheet.
+        title: of the sheet.
         columns: frames per class.
         cell: width and height of a frame in pixels.
 
@@ -200,13 +196,7 @@ def draw_sheet(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
 
     Crops of a snippet are side by side. A bar above the rows shows the positions of the frames in the video.
 
-    Args:
-        samples: the samples.
-        title: title of the sheet.
-        cell: size of a frame in pixels.
-
-    Returns:
-        The sheet, (H, W, 3).
+    A frame has ``cell`` x ``cell`` pixels; the sheet is (H, W, 3).
     """
     num_crops = max(sample.num_crops for sample in samples)
     columns = 1 + max(sample.num_crops * sample.inputs.shape[2] for sample in samples)
@@ -268,12 +258,7 @@ def _draw_heading(sheet: Sheet, sample: NetworkInput, top: int) -> int:
 def draw_clip(sample: NetworkInput, cell: int) -> list[Image]:
     """Draw a sample as a clip with one column per snippet and one row per view.
 
-    Args:
-        sample: the sample.
-        cell: size of a frame in pixels.
-
-    Returns:
-        T images (H, W, 3) of even height and width, one for each frame of a snippet.
+    A frame has ``cell`` x ``cell`` pixels; the clip is T images (H, W, 3) of even height and width.
     """
     views, snippets, frames = sample.inputs.shape[:3]
     num_groups = len(sample.frame_indices)
@@ -300,14 +285,7 @@ def draw_clip(sample: NetworkInput, cell: int) -> list[Image]:
 
 
 def save_clip(images: Sequence[Image], file: Path, fps: float, loops: int) -> None:
-    """Write images (H, W, 3) of even height and width as MP4, atomically.
-
-    Args:
-        images: the images.
-        file: output file.
-        fps: frames per second.
-        loops: number of repetitions.
-    """
+    """Write images (H, W, 3) of even height and width as MP4, ``loops`` times, atomically."""
     from fractions import Fraction
 
     import av

@@ -63,10 +63,10 @@ def write_class_sheets(
         split: split whose videos are shown.
         facts: results of the file checks, by ``Split.probe_task``.
         out: output folder.
-        number: number of videos per class.
-        title: title of the sheets.
-        num_workers: number of processes that decode.
-        time_limit: maximum seconds per video.
+        number: of videos per class.
+        title: of the sheets.
+        num_workers: processes that decode.
+        time_limit: seconds per video.
     """
     chosen = choose_samples(split, facts, number)
     videos = dict.fromkeys(split.probe_task(record) for records in chosen.values() for record in records)
