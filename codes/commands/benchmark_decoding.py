@@ -4,9 +4,8 @@ A sample has 4 snippets of 8 frames at interval 2, at random positions, with Ran
 training. All sources read the same frames of the same videos, in turn, in one process. By default the videos are
 generated (340x256, 300 frames, with a key frame every 12 and every 250 frames).
 
-The result is a Markdown table with wall-clock time and CPU time, because some decoders use several threads. PSNR
-compares the pictures with the original; 40 dB is an error of 2.6 gray levels. --in-worker measures in a data worker,
-where each decoder runs in its own process, as in training.
+The result is a Markdown table with times and sizes. --in-worker measures in a data worker, where each decoder runs in
+its own process, as in training.
 
     dsanet benchmark-decoding
     dsanet benchmark-decoding --in-worker
@@ -58,7 +57,6 @@ def run(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace, work_dir: Path) -> None:
     from dsanet.data_tools.video.batch import find_videos
     from dsanet.data_tools.video.decoding_benchmark import (
-        compare,
         generate_originals,
         make_table,
         measure,
@@ -73,11 +71,9 @@ def _run(args: argparse.Namespace, work_dir: Path) -> None:
         every = find_videos(args.videos)
         step = max(1, len(every) // args.num_videos)
         names, originals = every[::step][: args.num_videos], {'original': args.videos}
-    candidates = prepare(originals, names, work_dir, args.workers, args.in_worker)
+    candidates = prepare(originals, names, work_dir, args.workers)
     problems = (measure_in_worker if args.in_worker else measure)(candidates, args.rounds)
     print(make_table(candidates))
-    print('\nTime of the original videos / time of the transcoded videos, each with its fastest decoder:')
-    print('\n'.join(f'- {line}' for line in compare(candidates)))
     print(f'\nMedians of {len(names)} videos and {args.rounds} rounds. Without time: the decoder cannot read a video.')
     for problem in problems:
         print(f'- {problem}')

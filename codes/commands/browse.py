@@ -86,7 +86,7 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
     """Write sheets or clips of samples, print their contents, and return the number of unreadable samples."""
     from tqdm import tqdm
 
-    from dsanet.data_tools.browsing import decoders_of, describe_sample, list_indices, sheets, to_network_input
+    from dsanet.data_tools.browsing import describe_sample, sheets, to_network_input
     from dsanet.data_tools.visualization import draw_clip, draw_sheet, save_clip, save_png
     from dsanet.utils.text import printable
 
@@ -103,7 +103,7 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
             continue
         sample = to_network_input(item, describe_sample(item, dataset, draw))
         tqdm.write('')
-        print(list_indices(sample))
+        print(printable('\n'.join(sample.headings)))
         if args.clips:
             files.append(args.out / f'{prefix}_{item["index"]:05d}.mp4')
             save_clip(draw_clip(sample, args.cell), files[-1], FPS, LOOPS)
@@ -116,8 +116,6 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
     if num_failed:
         sys.stderr.write(f'{num_failed} of {len(keys)} samples cannot be read\n')
     print(f'\nWritten to {args.out}: {" ".join(file.name for file in files) or "no files"}')
-    if decoders := decoders_of(dataset):
-        print(f'Decoder: {", ".join(decoders)}')
     return num_failed
 
 

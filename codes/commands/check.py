@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'--time-limit must be above 0, got {args.time_limit}')
     args.out = args.out or default_folder(args.config) / 'check'
     from dsanet.data_checks.pipeline import try_pipelines
+    from dsanet.data_checks.probe import inspect_videos
     from dsanet.data_checks.reading import read_splits
     from dsanet.data_checks.run import full_report, quick_report
     from dsanet.engine.logging import exit_on_user_error
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         report = quick_report(splits, pipeline_findings=try_pipelines(splits, time_limit=args.time_limit))
     else:
         try:
-            facts, identities = _inspect(splits, args)
+            tasks = [split.probe_task(r, args.every_frame, args.hash) for split in splits for r in split.records]
+            facts, identities = inspect_videos(tasks, args.out / 'files.jsonl', args.workers, args.time_limit)
         except ImportError as error:
             sys.stderr.write(f'error: cannot import the decoder of the config: {error}\n')
             return 2
@@ -95,19 +97,3 @@ def _read_config(args: argparse.Namespace) -> dict[str, Any]:
         return read_config(args, LOADERS)
     except (OSError, ValueError):
         return read_config(args)
-
-
-def _inspect(splits: Any, args: argparse.Namespace) -> tuple[Any, Any]:
-    """Inspect the files of all splits; return the facts and the identity of each file."""
-    from tqdm import tqdm
-
-    from dsanet.data_checks.probe import Inspection
-
-    file = args.out / 'files.jsonl'
-    jobs = [split.probe_task(record, args.every_frame, args.hash) for split in splits for record in split.records]
-    with tqdm(total=len(set(jobs)), desc='finding files', unit='file', disable=None) as bar:
-        inspection = Inspection(jobs, file, args.workers, args.time_limit, bar.update)
-    if inspection.known:
-        print(f'{inspection.known:,} videos are unchanged since the last check ({file})')
-    with tqdm(total=len(inspection.pending_tasks), desc='checking videos', unit='video', disable=None) as bar:
-        return inspection.run(bar.update), inspection.identities

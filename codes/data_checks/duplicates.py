@@ -20,12 +20,7 @@ def check_duplicates(split: Split) -> Iterator[Finding]:
 
 
 def check_copies(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterator[Finding]:
-    """Look for videos of a split with the same content under different names.
-
-    Args:
-        split: the split.
-        facts: results of all its videos, by ``split.probe_task``.
-    """
+    """Look for videos of a split with the same content under different names; ``facts`` by ``split.probe_task``."""
     with_facts = ((record, facts[split.probe_task(record)]) for record in split.records)
     readable = {record.path: (record, one) for record, one in with_facts if one.kind == 'ok'}  # each path once
     by_content: dict[str, list[VideoRecord]] = defaultdict(list)
@@ -66,9 +61,7 @@ def check_overlap(train: Split, other: Split) -> Iterator[Finding]:
 def check_links(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> Iterator[Finding]:
     """Look for training videos in validation or test under another path, through links to files or folders.
 
-    Args:
-        train, other: the splits.
-        identities: of their files, as in :class:`existence.FileScan`, by name of the split.
+    ``identities`` are those of :class:`existence.FileScan`, by name of the split.
     """
     pairs = [(other.records[i], train.records[j]) for i, j in _find_links(train, other, identities)]
     yield from _report_overlap(train, other, pairs, 'links')
@@ -80,13 +73,7 @@ def check_same_content(
     facts: Mapping[ProbeTask, ProbeResult],
     identities: Mapping[str, Mapping[int, Identity]],
 ) -> Iterator[Finding]:
-    """Look for training videos in validation or test, by content.
-
-    Args:
-        train, other: the splits.
-        facts: results of their videos, by ``Split.probe_task``.
-        identities: see :func:`check_links`, whose findings are not repeated.
-    """
+    """Look for training videos in validation or test, by content; findings of :func:`check_links` are not repeated."""
     trained = {facts[train.probe_task(record)].digest or '': record for record in train.records}
     trained.pop('', None)
     paths = set(train.keys)

@@ -42,12 +42,7 @@ def golden_ratio_order(length: int) -> npt.NDArray[np.int64]:
 
 
 def scan_files(split: Split, seconds: float | None) -> FileScan:
-    """Look for the files of a split; for a folder of frames, for the first and the last frame.
-
-    Args:
-        split: the split.
-        seconds: time limit, after at least 20 files; None for all files.
-    """
+    """Look for the files of a split for some ``seconds``, but for at least 20 files; None for all files."""
     bad = []
     identities: dict[int, Identity] = {}
     num_videos = 0
@@ -68,12 +63,7 @@ def scan_files(split: Split, seconds: float | None) -> FileScan:
 def find_file(
     record: VideoRecord, filename_tmpl: str | None = None, start_index: int = 1
 ) -> tuple[Identity | None, str | None]:
-    """Look for the file of a video, or for the first and the last frame of its folder.
-
-    Args:
-        record: the video.
-        filename_tmpl: file names of frames; None for a video file.
-        start_index: number of the first frame.
+    """Look for the file of a video, or for the first and the last frame of its folder (with ``filename_tmpl``).
 
     Returns:
         Device and inode of the (first) file, None if it is missing; and an error message, None if there is no error.

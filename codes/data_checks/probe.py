@@ -8,9 +8,9 @@ or a lack of memory.
 import hashlib
 import json
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from dsanet.datasets.transforms.base import Record
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
@@ -42,7 +43,6 @@ class ProbeResult:
         num_frames: counted by the decoder; for a folder, the number in the list.
         height, width: frame size after rotation.
         fps: frame rate; None for folders, and if the file does not state it.
-        read_seconds: time to open and decode it.
         digest: hash of the content; None if not requested.
     """
 
@@ -54,7 +54,6 @@ class ProbeResult:
     height: int = 0
     width: int = 0
     fps: float | None = None
-    read_seconds: float = 0.0
     digest: str | None = None
 
 
@@ -129,10 +128,8 @@ def _identity(found: os.stat_result) -> Identity | None:
 
 def inspect_video(job: ProbeTask) -> ProbeResult:
     """Open one video as a dataset does, and decode evenly spaced frames from the first to the last one."""
-    started = time.monotonic()
-    missing = f'{job.path}: no such file or folder'
     if not os.path.exists(job.path):
-        return ProbeResult(job.path, 'missing', missing)
+        return ProbeResult(job.path, 'missing', f'{job.path}: no such file or folder')
     if os.path.isfile(job.path) and not os.path.getsize(job.path):
         return ProbeResult(job.path, 'missing', f'{job.path}: empty file')
     try:
@@ -142,16 +139,11 @@ def inspect_video(job: ProbeTask) -> ProbeResult:
         raise  # not an error of the video
     except Exception as error:
         return ProbeResult(job.path, 'unreadable', str(error))
-    return ProbeResult(job.path, read_seconds=round(time.monotonic() - started, 4), **facts)
+    return ProbeResult(job.path, **facts)
 
 
 def read_frames(job: ProbeTask, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Decode frames (len, H, W, 3), RGB, of a video as a dataset does, without augmentation.
-
-    Args:
-        job: the video.
-        indices: (len,), starting at 0.
-    """
+    """Decode frames (len, H, W, 3), RGB, of a video as a dataset does, without augmentation."""
     record: Record = {'path': job.path, 'frame_indices': indices.reshape(1, 1, -1)}  # (1, 1, len)
     if job.decoder is not None:
         record = DecodeVideo()(OpenVideo(job.decoder)(record))
@@ -239,78 +231,49 @@ def read_facts(file: Path) -> dict[str, ProbeResult]:
     return known
 
 
-class Inspection:
-    """Inspect videos in worker processes, and save the results.
+def inspect_videos(
+    tasks: Iterable[ProbeTask], file: Path | None, num_workers: int, time_limit: float
+) -> tuple[dict[ProbeTask, ProbeResult], dict[ProbeTask, Identity]]:
+    """Inspect videos in worker processes with a progress bar, and save the results.
 
     Args:
-        jobs: the videos; equal jobs are inspected once.
+        tasks: the videos; equal tasks are inspected once.
         file: file of saved results, which are reused and extended; None to save none.
         num_workers: number of processes.
         time_limit: seconds per video, after which it is 'hung'.
-        progress: called without arguments after the file state of each video was read, in the constructor.
 
-    Attributes:
-        known: number of videos with a saved result.
-        pending_tasks: videos that are not inspected yet.
-        identities: identities of the videos' files, see :func:`stat_video`, if known.
+    Returns:
+        The results, and the identities of the videos' files, see :func:`stat_video`, if known.
+
+    Raises:
+        ImportError: the decoder's package is missing.
+        RuntimeError: an unexpected error, with the path of the video.
     """
-
-    def __init__(
-        self,
-        jobs: Iterable[ProbeTask],
-        file: Path | None,
-        num_workers: int,
-        time_limit: float,
-        progress: Callable[[], object] | None = None,
-    ) -> None:
-        self._keys: dict[ProbeTask, str] = {}
-        self.identities: dict[ProbeTask, Identity] = {}
-        distinct = list(dict.fromkeys(jobs))
-        with ThreadPoolExecutor(_NUM_STAT_THREADS) as pool:
-            for job, (key, identity) in zip(distinct, pool.map(stat_video, distinct), strict=True):
-                self._keys[job] = key
-                if identity is not None:
-                    self.identities[job] = identity
-                if progress is not None:
-                    progress()
-        saved = read_facts(file) if file is not None else {}
-        usable = {key: facts for key, facts in saved.items() if facts.kind == 'ok'}  # the others are inspected again
-        self._facts = {job: usable[key] for job, key in self._keys.items() if key in usable}
-        self.known = len(self._facts)
-        self.pending_tasks: Sequence[ProbeTask] = [job for job, key in self._keys.items() if key not in usable]
-        self._file = file
-        self._num_workers = num_workers
-        self._time_limit = time_limit
-
-    def run(self, progress: Any = None) -> Mapping[ProbeTask, ProbeResult]:
-        """Inspect the remaining videos, and return the results of all.
-
-        Args:
-            progress: called without arguments after each video.
-
-        Raises:
-            ImportError: the decoder's package is missing.
-            RuntimeError: an unexpected error, with the path of the video.
-        """
-        stream = self._file.open('a', encoding='utf-8') if self._file is not None and self.pending_tasks else None
-        try:
-            if stream is not None and stream.tell():
-                stream.write('\n')  # the last line may be incomplete
-            for number, result in run_in_processes(_inspect, self.pending_tasks, self._num_workers, self._time_limit):
-                job = self.pending_tasks[number]
-                if isinstance(result, WorkerFailure):
-                    if result.kind == 'error':  # not an error of the video; its text is 'type: message'
-                        if result.text.startswith(('ImportError: ', 'ModuleNotFoundError: ')):
-                            raise ImportError(result.text)
-                        raise RuntimeError(f'{job.path}: {result.text}')
-                    result = ProbeResult(job.path, result.kind, f'{job.path}: {result.text}')
-                self._facts[job] = result
-                if stream is not None:
-                    stream.write(json.dumps({'key': self._keys[job], **asdict(result)}) + '\n')
-                    stream.flush()
-                if progress is not None:
-                    progress()
-        finally:
+    distinct = list(dict.fromkeys(tasks))
+    with ThreadPoolExecutor(_NUM_STAT_THREADS) as pool:
+        states = dict(zip(distinct, pool.map(stat_video, distinct), strict=True))
+    saved = read_facts(file) if file is not None else {}
+    # Videos that could not be read are inspected again.
+    facts = {task: saved[key] for task, (key, _) in states.items() if key in saved and saved[key].kind == 'ok'}
+    pending = [task for task in distinct if task not in facts]
+    with ExitStack() as stack:
+        bar = stack.enter_context(
+            tqdm(total=len(distinct), initial=len(facts), desc='checking videos', unit='video', disable=None)
+        )
+        stream = stack.enter_context(file.open('a', encoding='utf-8')) if file is not None and pending else None
+        if stream is not None and stream.tell():
+            stream.write('\n')  # the last line may be incomplete
+        for number, result in run_in_processes(_inspect, pending, num_workers, time_limit):
+            task = pending[number]
+            if isinstance(result, WorkerFailure):
+                if result.kind == 'error':  # not an error of the video; its text is 'type: message'
+                    if result.text.startswith(('ImportError: ', 'ModuleNotFoundError: ')):
+                        raise ImportError(result.text)
+                    raise RuntimeError(f'{task.path}: {result.text}')
+                result = ProbeResult(task.path, result.kind, f'{task.path}: {result.text}')
+            facts[task] = result
             if stream is not None:
-                stream.close()
-        return self._facts
+                stream.write(json.dumps({'key': states[task][0], **asdict(result)}) + '\n')
+                stream.flush()
+            bar.update()
+    return facts, {task: identity for task, (_, identity) in states.items() if identity is not None}

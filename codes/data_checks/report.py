@@ -61,7 +61,6 @@ class Report:
 
     @property
     def is_fit(self) -> bool:
-        """Return True if there are no errors."""
         return not self.of_level('error')
 
     @property

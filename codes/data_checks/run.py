@@ -62,7 +62,7 @@ def full_report(
 
     Args:
         splits: training, validation and test.
-        facts: results of all their files, by ``Split.probe_task``, from ``probe.Inspection``.
+        facts: results of all their files, by ``Split.probe_task``, from ``probe.inspect_videos``.
         identities: identities of the files, from there; None to skip the search for links.
         pipeline_findings: findings of ``pipeline.try_pipelines``.
     """
@@ -90,10 +90,6 @@ def log_report(report: Report) -> None:
 
 def check_before_training(splits: Sequence[Split], pipeline_findings: Sequence[Finding] = ()) -> None:
     """Check the data for half a second on rank 0, so that a long run does not fail because of them.
-
-    Args:
-        splits: training and validation.
-        pipeline_findings: findings of ``pipeline.try_pipelines``.
 
     Raises:
         ValueError: there are errors; in all processes.

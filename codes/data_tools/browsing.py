@@ -11,9 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from dsanet.data_tools.visualization import NetworkInput, fit_into, height_of
 from dsanet.datasets.loader import identity_collate, init_worker
 from dsanet.datasets.transforms.base import Record, Transform
-from dsanet.datasets.transforms.decoding import OpenVideo
 from dsanet.utils.signals import block_sigint
-from dsanet.utils.text import printable
 
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample of any height
 
@@ -23,7 +21,7 @@ class RecordTap(Transform):
 
     Args:
         seen: dict to store them in.
-        cell: size in pixels of the stored frames; 0 for no frames.
+        cell: size in pixels of the stored frames.
     """
 
     def __init__(self, seen: dict[str, Any], cell: int) -> None:
@@ -33,10 +31,9 @@ class RecordTap(Transform):
     def __call__(self, record: Record) -> Record:
         indices = record['frame_indices']
         self.seen |= {'frame_indices': indices.copy(), 'num_frames': record['num_frames']}
-        if self.cell:
-            first = record['frames'][:: indices.shape[-1]]  # of each snippet
-            small = np.stack([fit_into(frame, self.cell, self.cell) for frame in first])
-            self.seen['whole'] = small.reshape(*indices.shape[:2], self.cell, self.cell, 3)  # (G, U, h, w, 3)
+        first = record['frames'][:: indices.shape[-1]]  # of each snippet
+        small = np.stack([fit_into(frame, self.cell, self.cell) for frame in first])
+        self.seen['whole'] = small.reshape(*indices.shape[:2], self.cell, self.cell, 3)  # (G, U, h, w, 3)
         return record
 
 
@@ -100,9 +97,6 @@ def choose_keys(
         num: maximum number of samples.
         indices: indices of samples in the dataset, instead of the first ``num``.
         classes: names or numbers of classes to show; all by default.
-
-    Raises:
-        ValueError: an index or class does not exist, or no sample matches.
     """
     dataset: Any = loader.dataset
     sampler: Any = loader.sampler
@@ -141,13 +135,7 @@ def label_text(label: Any, dataset: Any) -> str:
 
 
 def describe_sample(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
-    """Return lines of text that describe_sample a sample.
-
-    Args:
-        item: item of :class:`WatchedSamples`.
-        dataset: its dataset.
-        draw: description of its random seed, such as 'seed 0, epoch 1'.
-    """
+    """Describe an item of :class:`WatchedSamples`; ``draw`` is its random seed, such as 'seed 0, epoch 1'."""
     record = dataset.records[item['index']]
     listed = dataset.labels[item['index']]
     label = label_text(item['label'], dataset)
@@ -169,17 +157,6 @@ def to_network_input(item: dict[str, Any], headings: Sequence[str]) -> NetworkIn
     return NetworkInput(frames, item['whole'], item['frame_indices'], item['num_frames'], headings)
 
 
-def list_indices(sample: NetworkInput) -> str:
-    """Return the headings of a sample and the frame indices of each snippet as text for the terminal."""
-    lines = [printable('\n'.join(sample.headings))]
-    num_groups = len(sample.frame_indices)
-    for group, snippets in enumerate(sample.frame_indices):
-        for snippet, indices in enumerate(snippets):
-            name = f'group {group} ' if num_groups > 1 else ''
-            lines.append(f'  {name}snippet {snippet}: frames {" ".join(map(str, indices.tolist()))}')
-    return '\n'.join(lines)
-
-
 def sheets(samples: Sequence[NetworkInput], cell: int) -> Iterator[list[NetworkInput]]:
     """Distribute samples over sheets of limited height."""
     sheet: list[NetworkInput] = []
@@ -189,9 +166,3 @@ def sheets(samples: Sequence[NetworkInput], cell: int) -> Iterator[list[NetworkI
             sheet = []
         sheet.append(sample)
     yield sheet
-
-
-def decoders_of(dataset: Any) -> list[str]:
-    """Return the decoders that a dataset uses; none for frame folders."""
-    steps = [step for part in getattr(dataset, 'datasets', [dataset]) for step in part.pipeline.transforms]
-    return list(dict.fromkeys(step.decoder for step in steps if isinstance(step, OpenVideo)))

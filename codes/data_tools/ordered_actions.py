@@ -139,7 +139,7 @@ def _distance_to_edge(shape: str, dy: np.ndarray, dx: np.ndarray, radius: float)
     return np.minimum(vertical_bar, horizontal_bar)
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
+def write_video(path: Path, frames: np.ndarray) -> None:
     """Write RGB frames, uint8 (F, H, W, 3) with even H and W, as an MP4 file.
 
     Each frame is a key frame with a fixed quantizer, so that it decodes independently of the others. With one thread
@@ -147,7 +147,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     """
     options = {'preset': 'veryfast', 'g': '1', 'qp': '18'}
     with av.open(str(path), mode='w') as container:
-        stream = container.add_stream('libx264', rate=fps, options=options)
+        stream = container.add_stream('libx264', rate=FPS, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = 'yuv420p'
         stream.codec_context.thread_count = 1

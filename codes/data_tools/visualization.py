@@ -6,7 +6,7 @@ Frames are copied pixel by pixel, so that they look exactly as the network gets 
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,11 @@ Image = npt.NDArray[np.uint8]
 DPI = 100
 POINTS = 72 / DPI  # points per pixel
 MARGIN = 12  # pixels around a sheet
-MAX_COLUMNS = 32  # frames per row
 
 
 @dataclass
 class Sheet:
-    """A white image to place frames and captions on.
-
-    Args:
-        width, height: size in pixels.
-    """
+    """A white image to place frames and captions on, with a size in pixels."""
 
     width: int
     height: int
@@ -69,11 +64,7 @@ class Sheet:
 
 
 def save_png(image: Image, file: Path) -> None:
-    """Write an RGB image (H, W, 3) as PNG, atomically.
-
-    Raises:
-        OSError: the file cannot be written, or the image is too large for a PNG.
-    """
+    """Write an RGB image (H, W, 3) as PNG, atomically."""
     is_encoded, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not is_encoded:
         raise OSError(f'cannot write {file}: OpenCV cannot encode {image.shape[1]} x {image.shape[0]} pixels as PNG')
@@ -114,7 +105,7 @@ def draw_classes(
 
     Args:
         blocks: heading of each class, and its frames with captions.
-        title: title of the sheet.
+        title: of the sheet.
         columns: frames per class.
         cell: width and height of a frame in pixels.
 
@@ -141,11 +132,6 @@ def draw_classes(
     return sheet.draw()
 
 
-def batched(items: Sequence[Any], length: int) -> Iterable[Sequence[Any]]:
-    """Split a sequence into batches of at most ``length`` items, like itertools.batched of Python 3.12."""
-    return (items[start : start + length] for start in range(0, len(items), length))
-
-
 # -- input of the network ----------------------------------------------------------------------------------------------
 
 
@@ -167,11 +153,15 @@ class NetworkInput:
     num_frames: int
     headings: Sequence[str]
 
+    @property
+    def num_crops(self) -> int:
+        return len(self.inputs) // len(self.frame_indices)
+
     def name_of_view(self, view: int) -> str:
         """Return the name of a view; empty if there is only one."""
         num_groups = len(self.frame_indices)
-        num_crops = len(self.inputs) // num_groups
-        parts = [f'crop {view // num_groups}'] * (num_crops > 1) + [f'group {view % num_groups}'] * (num_groups > 1)
+        crop, group = divmod(view, num_groups)
+        parts = [f'crop {crop}'] * (self.num_crops > 1) + [f'group {group}'] * (num_groups > 1)
         return ', '.join(parts)
 
 
@@ -189,16 +179,10 @@ def _hex(color: tuple[int, int, int]) -> str:
     return '#{:02x}{:02x}{:02x}'.format(*color)
 
 
-def _crop_rows(sample: NetworkInput) -> list[Sequence[int]]:
-    """Return the crops of each row of frames; rows are limited to ``MAX_COLUMNS`` frames."""
-    num_crops = len(sample.inputs) // len(sample.frame_indices)
-    return list(batched(range(num_crops), max(1, MAX_COLUMNS // sample.inputs.shape[2])))
-
-
 def height_of(sample: NetworkInput, cell: int) -> int:
     """Return the height of a sample on a sheet in pixels."""
     num_groups, snippets = sample.frame_indices.shape[:2]
-    rows = num_groups * len(_crop_rows(sample)) * snippets * (cell + _CAPTION + _GAP)
+    rows = num_groups * snippets * (cell + _CAPTION + _GAP)
     return _height_of_heading(sample) + rows + 14
 
 
@@ -212,17 +196,11 @@ def draw_sheet(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
 
     Crops of a snippet are side by side. A bar above the rows shows the positions of the frames in the video.
 
-    Args:
-        samples: the samples.
-        title: title of the sheet.
-        cell: size of a frame in pixels.
-
-    Returns:
-        The sheet, (H, W, 3).
+    A frame has ``cell`` x ``cell`` pixels; the sheet is (H, W, 3).
     """
-    crops = [len(_crop_rows(sample)[0]) for sample in samples]
-    columns = 1 + max(n * sample.inputs.shape[2] for n, sample in zip(crops, samples, strict=True))
-    width = 2 * MARGIN + _LABELS + columns * (cell + _GAP) + max(crops) * _CROP_GAP
+    num_crops = max(sample.num_crops for sample in samples)
+    columns = 1 + max(sample.num_crops * sample.inputs.shape[2] for sample in samples)
+    width = 2 * MARGIN + _LABELS + columns * (cell + _GAP) + num_crops * _CROP_GAP
     width = max(width, 2 * MARGIN + 620)  # minimum width for the headings
     sheet = Sheet(width, 2 * MARGIN + 30 + sum(height_of(sample, cell) for sample in samples))
     sheet.write(shorten(title, width // 10), MARGIN, MARGIN, size=18, weight='bold')
@@ -236,8 +214,7 @@ def draw_sheet(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
 def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> None:
     top = _draw_heading(sheet, sample, top)
     num_groups, snippets, frames = sample.frame_indices.shape
-    several = len(sample.inputs) > num_groups
-    for group, crops, snippet in itertools.product(range(num_groups), _crop_rows(sample), range(snippets)):
+    for group, snippet in itertools.product(range(num_groups), range(snippets)):
         sheet.write(f'snippet {snippet}', MARGIN, top + 2, color=_hex(_color(snippet)), weight='bold')
         if num_groups > 1:
             sheet.write(f'group {group}', MARGIN, top + 20, size=12)
@@ -245,12 +222,12 @@ def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> Non
         sheet.paste(fit_into(sample.whole[group, snippet], cell, cell), left, top)
         sheet.write('full frame', left, top + cell + 1, size=10, color='dimgray')
         left += cell + _GAP
-        for crop in crops:
+        for crop in range(sample.num_crops):
             left += _CROP_GAP
             for number in range(frames):
                 frame = sample.inputs[crop * num_groups + group, snippet, number]
                 sheet.paste(fit_into(frame, cell, cell), left, top)
-                name = f'crop {crop}, ' if several and number == 0 else ''
+                name = f'crop {crop}, ' if sample.num_crops > 1 and number == 0 else ''
                 text = f'{name}frame {sample.frame_indices[group, snippet, number]}'
                 sheet.write(shorten(text, cell // 5), left, top + cell + 1, size=10, color='dimgray')
                 left += cell + _GAP
@@ -281,12 +258,7 @@ def _draw_heading(sheet: Sheet, sample: NetworkInput, top: int) -> int:
 def draw_clip(sample: NetworkInput, cell: int) -> list[Image]:
     """Draw a sample as a clip with one column per snippet and one row per view.
 
-    Args:
-        sample: the sample.
-        cell: size of a frame in pixels.
-
-    Returns:
-        T images (H, W, 3) of even height and width, one for each frame of a snippet.
+    A frame has ``cell`` x ``cell`` pixels; the clip is T images (H, W, 3) of even height and width.
     """
     views, snippets, frames = sample.inputs.shape[:3]
     num_groups = len(sample.frame_indices)
@@ -313,17 +285,7 @@ def draw_clip(sample: NetworkInput, cell: int) -> list[Image]:
 
 
 def save_clip(images: Sequence[Image], file: Path, fps: float, loops: int) -> None:
-    """Write images (H, W, 3) of even height and width as MP4, atomically.
-
-    Args:
-        images: the images.
-        file: output file.
-        fps: frames per second.
-        loops: number of repetitions.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write images (H, W, 3) of even height and width as MP4, ``loops`` times, atomically."""
     from fractions import Fraction
 
     import av

@@ -13,7 +13,7 @@ from dsanet.data_checks.existence import golden_ratio_order
 from dsanet.data_checks.probe import ProbeResult, ProbeTask, read_frames
 from dsanet.data_checks.report import count_noun
 from dsanet.data_checks.splits import Split
-from dsanet.data_tools.visualization import Image, batched, draw_classes, fit_into, save_png
+from dsanet.data_tools.visualization import Image, draw_classes, fit_into, save_png
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
@@ -63,10 +63,10 @@ def write_class_sheets(
         split: split whose videos are shown.
         facts: results of the file checks, by ``Split.probe_task``.
         out: output folder.
-        number: number of videos per class.
-        title: title of the sheets.
-        num_workers: number of processes that decode.
-        time_limit: maximum seconds per video.
+        number: of videos per class.
+        title: of the sheets.
+        num_workers: processes that decode.
+        time_limit: seconds per video.
     """
     chosen = choose_samples(split, facts, number)
     videos = dict.fromkeys(split.probe_task(record) for records in chosen.values() for record in records)
@@ -76,14 +76,14 @@ def write_class_sheets(
     for place, result in tqdm(done, total=len(jobs), desc='samples', unit='video', disable=None):
         if not isinstance(result, WorkerFailure):
             frames[jobs[place][0]] = result
-    files = []
-    for page, labels in enumerate(batched(sorted(chosen), CLASSES_PER_SHEET), start=1):
+    files: list[Path] = []
+    for start in range(0, len(chosen), CLASSES_PER_SHEET):
         blocks = []
-        for label in labels:
+        for label in sorted(chosen)[start : start + CLASSES_PER_SHEET]:
             of_label = [(frames.get(split.probe_task(r)), name_sample(r)) for r in chosen[label]]
             shown = [(frame, source) for frame, source in of_label if frame is not None]
             blocks.append((f'{split.class_name(label)}: {count_noun(split.counts[label], "video")}', shown))
-        file = out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{page}.png'
+        file = out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{len(files) + 1}.png'
         save_png(draw_classes(blocks, title, number, CELL), file)
         files.append(file)
     return files

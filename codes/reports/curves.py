@@ -14,9 +14,6 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, nam
         runs: name of each run and its lines of ``scalars.jsonl``.
         file: output file; its extension sets the format.
         names: scalars, such as 'train/loss' and 'val/top1'.
-
-    Raises:
-        ValueError: no run has a scalar of that name.
     """
     from matplotlib.figure import Figure
 
@@ -66,10 +63,6 @@ def check_picture(file: Path, name: str) -> None:
     Args:
         file: output file.
         name: name of the option for error messages, such as '--out'.
-
-    Raises:
-        FileNotFoundError: the folder does not exist.
-        ValueError: the format is not supported.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -32,10 +32,8 @@ def test_benchmark_of_generated_videos(tmp_path, capsys):
         commands.main(['benchmark-decoding', *argv, '--work-dir', str(tmp_path)])
         rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')][2:]
         assert len(rows) == len(DECODERS) * (2 + len(TRANSCODED)) + 1
-        *_, num_files, psnr = rows[-1].strip(' |').split(' | ')
-        assert num_files == '40'
-        assert 30 < float(psnr) < 50
-        assert not any('| - | - | - | - |' in row for row in rows)
+        assert rows[-1].endswith(' | 40 |')
+        assert not any('| - | - |' in row for row in rows)
 
 
 def test_benchmark_of_a_folder(originals, capsys):
@@ -44,9 +42,7 @@ def test_benchmark_of_a_folder(originals, capsys):
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith('|')][2:]
     assert len(rows) == len(DECODERS) * (1 + len(TRANSCODED)) + 1
-    assert all(row.split(' | ')[4:6] == ['-', '-'] for row in rows), 'CPU times are not measured'
-    assert not any(' | - | - | - | -' in row for row in rows)
-    assert sum(line.startswith('- ') for line in printed.splitlines()) == len(TRANSCODED), 'one ratio per line'
+    assert not any('| - | - |' in row for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dsanet.data_checks import probe
-from dsanet.data_checks.probe import Inspection, ProbeResult, ProbeTask, inspect_video, read_facts, read_frames
+from dsanet.data_checks.probe import ProbeResult, ProbeTask, inspect_video, inspect_videos, read_facts, read_frames
 from tests.data_checks.conftest import numbers
 from tests.make_videos import draw_frame, read_index, rotate_video, write_frames, write_video
 
@@ -39,7 +39,6 @@ def test_video_is_inspected(video: Path, decoder: str) -> None:
     facts = inspect_video(ProbeTask(str(video), decoder))
     assert (facts.kind, facts.num_frames, facts.height, facts.width, facts.fps) == ('ok', 40, 90, 160, 25.0)
     assert facts.error is facts.warning is facts.digest is None
-    assert facts.read_seconds > 0
 
 
 def test_size_is_that_of_rotated_video(video: Path) -> None:
@@ -70,13 +69,13 @@ def test_missing_decoder_package_raises(video: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ImportError, match='decord'):
         inspect_video(ProbeTask(str(video), 'decord'))
     with pytest.raises(ImportError, match='decord'):
-        Inspection([ProbeTask(str(video), 'decord')], None, 1, 60).run()
+        inspect_videos([ProbeTask(str(video), 'decord')], None, 1, 60)
 
 
 def test_unexpected_error_names_the_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, '_inspect', fail)
     with pytest.raises(RuntimeError, match=r'a\.mp4: ZeroDivisionError: division'):
-        Inspection([ProbeTask(str(video), 'pyav')], None, 1, 60).run()
+        inspect_videos([ProbeTask(str(video), 'pyav')], None, 1, 60)
 
 
 def test_dangling_frame_link_makes_video_unreadable(tmp_path: Path) -> None:
@@ -84,7 +83,7 @@ def test_dangling_frame_link_makes_video_unreadable(tmp_path: Path) -> None:
     frame = tmp_path / 'v' / 'img_00034.jpg'  # not one of the decoded frames, so that only the digest opens it
     frame.unlink()
     frame.symlink_to(tmp_path / 'nowhere.jpg')
-    facts = Inspection([job], tmp_path / 'files.jsonl', 1, 60).run()[job]
+    facts = inspect_videos([job], tmp_path / 'files.jsonl', 1, 60)[0][job]
     assert (facts.kind, facts.digest) == ('unreadable', None)
     assert 'img_00034.jpg' in str(facts.error)
 
@@ -153,99 +152,107 @@ def test_digests_depend_on_content(tmp_path: Path, video: Path) -> None:
     assert one == copy != other
 
 
-def test_results_are_saved_and_reused(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def inspected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the videos that are not known yet."""
+    paths: list[str] = []
+    real = probe.run_in_processes
+    monkeypatch.setattr(
+        probe, 'run_in_processes', lambda work, tasks, *a: paths.extend(t.path for t in tasks) or real(work, tasks, *a)
+    )
+    return paths
+
+
+def test_results_are_saved_and_reused(tmp_path: Path, video: Path, inspected: list[str]) -> None:
     kept = tmp_path / 'files.jsonl'
     other = write_video(tmp_path / 'b.mp4', 10)
-    jobs = [
+    tasks = [
         ProbeTask(str(video), 'pyav'),
         ProbeTask(other, 'pyav'),
         ProbeTask(str(video), 'pyav'),
     ]  # the first and the last are equal
-    first = Inspection(jobs, kept, 2, 60)
-    assert (first.known, len(first.pending_tasks)) == (0, 2)
-    ticks: list[int] = []
-    facts = first.run(lambda: ticks.append(1))
-    assert len(ticks) == 2
+    facts, _ = inspect_videos(tasks, kept, 2, 60)
+    assert inspected == [str(video), other]
     assert {f.num_frames for f in facts.values()} == {40, 10}
     kept.write_text(kept.read_text() + '{"key": "cut o')  # an incomplete line
-    again = Inspection(jobs, kept, 2, 60)
-    assert (again.known, list(again.pending_tasks)) == (2, [])
-    assert again.run() == facts
+    inspected.clear()
+    assert inspect_videos(tasks, kept, 2, 60)[0] == facts
+    assert inspected == []
     kept.write_text(''.join(kept.read_text().splitlines(keepends=True)[:1]) + '{"key": "cut o')
-    half = Inspection(jobs, kept, 2, 60)
-    assert (half.known, half.run().keys()) == (1, facts.keys())
-    assert Inspection(jobs, kept, 2, 60).known == 2
+    assert inspect_videos(tasks, kept, 2, 60)[0].keys() == facts.keys()
+    assert len(inspected) == 1
+    inspect_videos(tasks, kept, 2, 60)
+    assert len(inspected) == 1
     # A changed file, and an unchanged file with another option, are inspected again.
     write_video(other, 12)
-    changed = Inspection([ProbeTask(str(video), 'pyav', digest=True), jobs[1]], kept, 1, 60)
-    assert len(changed.pending_tasks) == 2
-    assert changed.run()[jobs[1]].num_frames == 12
+    inspected.clear()
+    changed, _ = inspect_videos([ProbeTask(str(video), 'pyav', digest=True), tasks[1]], kept, 1, 60)
+    assert inspected == [str(video), other]
+    assert changed[tasks[1]].num_frames == 12
 
 
-def test_overwritten_frame_is_inspected_again(tmp_path: Path) -> None:
+def test_overwritten_frame_is_inspected_again(tmp_path: Path, inspected: list[str]) -> None:
     folder = write_frames(tmp_path / 'v', 8)
     frame = tmp_path / 'v' / 'img_00003.jpg'
     good = frame.read_bytes()
-    jobs = [ProbeTask(folder, None, 8, 'img_{:05d}.jpg', 1)]
+    tasks = [ProbeTask(folder, None, 8, 'img_{:05d}.jpg', 1)]
     kinds = []
     # Overwriting a file does not change the modification time of its folder; zeros of the same length keep the size.
     for content in (good, b'no picture', good, bytes(len(good)), good):
         frame.write_bytes(content)
-        found = Inspection(jobs, tmp_path / 'files.jsonl', 1, 60)
-        assert found.known == 0
-        kinds += [facts.kind for facts in found.run().values()]
+        facts, _ = inspect_videos(tasks, tmp_path / 'files.jsonl', 1, 60)
+        kinds += [one.kind for one in facts.values()]
         time.sleep(0.02)  # file systems have a coarse clock
     assert kinds == ['ok', 'unreadable', 'ok', 'unreadable', 'ok']
-    assert Inspection(jobs, tmp_path / 'files.jsonl', 1, 60).known == 1
+    inspect_videos(tasks, tmp_path / 'files.jsonl', 1, 60)
+    assert len(inspected) == 5
 
 
-def test_results_are_separate_per_decoder(tmp_path: Path, video: Path) -> None:
+def test_results_are_separate_per_decoder(tmp_path: Path, video: Path, inspected: list[str]) -> None:
     folder = write_frames(tmp_path / 'v', 8)
-    jobs = [
+    tasks = [
         ProbeTask(str(video), 'pyav'),
         ProbeTask(str(video), 'decord'),
         ProbeTask(folder, None, 8, 'img_{:05d}.jpg', 1),
         ProbeTask(folder, None, 5, 'img_{:05d}.jpg', 1),
     ]
-    for known in (0, 4):
-        found = Inspection(jobs, tmp_path / 'files.jsonl', 2, 60)
-        assert found.known == known
-        facts = found.run()
-        assert [facts[job].path for job in jobs] == [str(video)] * 2 + [folder] * 2
-        assert facts[jobs[0]] is not facts[jobs[1]]
-        assert [facts[job].num_frames for job in jobs[2:]] == [8, 5]
+    for _ in range(2):
+        facts, _ = inspect_videos(tasks, tmp_path / 'files.jsonl', 2, 60)
+        assert len(inspected) == 4
+        assert [facts[task].path for task in tasks] == [str(video)] * 2 + [folder] * 2
+        assert facts[tasks[0]] is not facts[tasks[1]]
+        assert [facts[task].num_frames for task in tasks[2:]] == [8, 5]
     # every_frame and digest are not part of the key.
-    assert facts[replace(jobs[0], digest=True, every_frame=True)] is facts[jobs[0]]
+    assert facts[replace(tasks[0], digest=True, every_frame=True)] is facts[tasks[0]]
 
 
-def test_unreadable_videos_are_inspected_again(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_videos_are_inspected_again(
+    tmp_path: Path, video: Path, inspected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_args: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    jobs, kept = [ProbeTask(str(video), 'pyav')], tmp_path / 'files.jsonl'
+    task, kept = ProbeTask(str(video), 'pyav'), tmp_path / 'files.jsonl'
     with monkeypatch.context() as patch:
         patch.setattr(probe, 'OpenVideo', fail)
-        assert Inspection(jobs, kept, 1, 60).run()[jobs[0]].error == '[Errno 24] Too many open files'
-    again = Inspection(jobs, kept, 1, 60)
-    assert again.known == 0
-    assert again.run()[jobs[0]].kind == 'ok'
-    assert Inspection(jobs, kept, 1, 60).known == 1
+        assert inspect_videos([task], kept, 1, 60)[0][task].error == '[Errno 24] Too many open files'
+    for _ in range(2):
+        assert inspect_videos([task], kept, 1, 60)[0][task].kind == 'ok'
+        assert len(inspected) == 2
 
 
-def test_stat_reports_progress_and_file_identity(tmp_path: Path, video: Path) -> None:
+def test_links_have_the_identity_of_their_file(tmp_path: Path, video: Path) -> None:
     (tmp_path / 'link.mp4').symlink_to(video)
     folder = write_frames(tmp_path / 'v', 3)
     (tmp_path / 'w').mkdir()
     os.link(tmp_path / 'v/img_00001.jpg', tmp_path / 'w/img_00001.jpg')
     paths = [str(video), str(tmp_path / 'link.mp4'), str(tmp_path / 'nowhere.mp4')]
-    jobs = [ProbeTask(path, 'pyav') for path in paths]
-    jobs += [ProbeTask(path, None, 3, 'img_{:05d}.jpg', 1) for path in (folder, str(tmp_path / 'w'))]
-    ticks: list[int] = []
-    found = Inspection([*jobs, jobs[0]], None, 1, 60, lambda: ticks.append(1)).identities
-    assert len(ticks) == 5
-    assert found[jobs[0]] == found[jobs[1]] == (video.stat().st_dev, video.stat().st_ino)
-    assert jobs[2] not in found
-    assert found[jobs[3]] == found[jobs[4]] != found[jobs[0]]
+    tasks = [ProbeTask(path, 'pyav') for path in paths]
+    tasks += [ProbeTask(path, None, 3, 'img_{:05d}.jpg', 1) for path in (folder, str(tmp_path / 'w'))]
+    _, found = inspect_videos(tasks, None, 2, 60)
+    assert found[tasks[0]] == found[tasks[1]] == (video.stat().st_dev, video.stat().st_ino)
+    assert tasks[2] not in found
+    assert found[tasks[3]] == found[tasks[4]] != found[tasks[0]]
 
 
 def test_hanging_and_crashing_decoders_affect_one_video(
@@ -255,11 +262,9 @@ def test_hanging_and_crashing_decoders_affect_one_video(
     names = ('crash.mp4', 'hang.mp4', 'a.mp4')
     kept = tmp_path / 'files.jsonl'
     jobs = [ProbeTask(str(tmp_path / name), 'pyav') for name in names]
-    facts = Inspection(jobs, kept, 1, time_limit=1).run()
+    facts, _ = inspect_videos(jobs, kept, 1, time_limit=1)
     assert [facts[job].kind for job in jobs] == ['crashed', 'hung', 'ok']
     assert numbers(str(facts[jobs[1]].error).split(': ')[-1]) == ['1']
-    # They are tried again.
-    assert [job.path for job in Inspection(jobs, kept, 1, 60).pending_tasks] == [jobs[0].path, jobs[1].path]
 
 
 def test_saved_results_are_read_back(tmp_path: Path) -> None:

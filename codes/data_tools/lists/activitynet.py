@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from dsanet.data_tools.lists.base import SPLITS, Files, ListedVideo, Lists, find_line, read_json, sorted_classes
+from dsanet.data_tools.lists.base import SPLITS, Files, ListedVideo, Lists, read_json, sorted_classes
 
 
 def read_activitynet(files: Files) -> Lists:
@@ -17,9 +17,6 @@ def read_activitynet(files: Files) -> Lists:
     Args:
         files: 'json': ``{database: {id: {subset, annotations: [{label, segment: [start, end]}]}}}``. The labels of the
             test subset are not published, so there is no test list.
-
-    Raises:
-        ValueError: an entry without valid subset or annotations, with file and line.
     """
     (file,) = files['json']
     content = read_json(file, dict, "an object with the key 'database'")
@@ -62,9 +59,8 @@ def _read_segments(file: str, video: str, entry: Any) -> tuple[str, dict[str, fl
         if not all(map(math.isfinite, seconds.values())):
             raise ValueError('segment must be finite')
     except (KeyError, OverflowError, TypeError, ValueError):
-        line = find_line(file, json.dumps(video))
         raise ValueError(
-            f'{file}:{line}: invalid entry of video {video}: {json.dumps(entry)[:200]}; expected a subset (training, '
-            'validation or testing) and annotations, each with a label (a name) and a segment [start, end]'
+            f'{file}, id {video}: invalid entry {json.dumps(entry)[:200]}; expected a subset (training, validation or '
+            'testing) and annotations, each with a label (a name) and a segment [start, end]'
         ) from None
     return split, seconds

@@ -25,20 +25,7 @@ _LIST_NAME = re.compile(r'(train|val|test)(_split\d+)?(_frames)?\.txt')
 
 
 def find_files(roles: Mapping[str, Role], folder: Path, given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Find the official files.
-
-    Args:
-        roles: required and optional files.
-        folder: folder to search.
-        given: files chosen by the user, by role; they may be anywhere.
-
-    Returns:
-        The files by role; optional roles may be missing.
-
-    Raises:
-        FileNotFoundError: a required or given file is missing, or there are no files at all.
-        ValueError: several files match a role for one file, or a role is unknown.
-    """
+    """Return the official files by role: those ``given`` by the user, and others in ``folder``."""
     found: dict[str, list[str]] = {}
     for role in given:
         if role not in roles:
@@ -74,14 +61,9 @@ def check_lists(
     """Check that no list is empty and the classes are complete; return the lists with the final class order.
 
     Args:
-        lists: the lists.
-        data_set: the dataset.
         class_file: file with the class order; None keeps the order of the lists.
         num_classes: expected number of classes; None for that of the dataset. A missing class would shift the labels
             of the others.
-
-    Raises:
-        ValueError: a list is empty, a class name contains a line break, or the number of classes differs.
     """
     empty = [split for split in lists.splits if not lists.splits[split]]
     if empty or not lists.splits:
@@ -106,13 +88,7 @@ def check_lists(
 def check_numbering(out: Path, lists: Lists, suffix: str) -> None:
     """Check that a new ``classes.txt`` does not change the labels of other lists in the same folder.
 
-    Args:
-        out: the folder.
-        lists: lists that will be written.
-        suffix: suffix of their names.
-
-    Raises:
-        ValueError: it would; with the names of the lists.
+    ``lists`` will be written with ``suffix`` in their names.
     """
     file = out / 'classes.txt'
     if not file.is_file():
@@ -130,11 +106,7 @@ def check_numbering(out: Path, lists: Lists, suffix: str) -> None:
 
 
 def write_text(file: Path, text: str) -> str:
-    """Write a file atomically and report the change.
-
-    Returns:
-        'new', 'unchanged', or 'changed' with the number of added and removed lines.
-    """
+    """Write a file atomically; return 'new', 'unchanged', or 'changed' with the number of lines added and removed."""
     # File names need not be valid UTF-8.
     data = text.encode(errors='surrogateescape')
     old = file.read_bytes() if file.exists() else None

@@ -20,10 +20,10 @@ KNOWN_DATASETS = {
         200,
         read_mini_kinetics,
         {
-            'train': Role(('*train*.txt', 'mini*train*.csv', 'train.csv')),
-            'val': Role(('*val*.txt', 'mini*val*.csv', 'val.csv')),
-            'kinetics_train': Role(('kinetics*train*.csv', 'train.csv')),
-            'kinetics_val': Role(('kinetics*val*.csv', 'val.csv', 'validate.csv')),
+            'train': Role(('*train*.txt',)),
+            'val': Role(('*val*.txt',)),
+            'kinetics_train': Role(('kinetics*train*.csv', 'train.csv'), required=True),
+            'kinetics_val': Role(('kinetics*val*.csv', 'val.csv', 'validate.csv'), required=True),
         },
     ),
     'something_v1': DatasetSpec(

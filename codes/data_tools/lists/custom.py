@@ -33,9 +33,6 @@ def read_csv(
         label_separator: separator between several labels of a video; None for one label per video.
         first_label: number of the first class in the files, if labels are numbers; None for 0.
         class_names: classes in label order.
-
-    Raises:
-        ValueError: an invalid line, with file and line; or a missing first label.
     """
     splits: dict[str, list[ListedVideo]] = {}
     for role in ('all', 'train', 'val', 'test'):
@@ -143,9 +140,6 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         val_fraction: fraction of each class to use for validation; required for ``class/video``, 0 for none.
         seed: seed of the random split. The split depends on the paths without extension: folders of frames are split
             like their videos, and adding videos moves few existing ones to the other split.
-
-    Raises:
-        ValueError: an unclear folder structure, or ``val_fraction`` is missing, out of range or not used.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise ValueError(f'val_fraction is {val_fraction}, must be at least 0 and less than 1')

@@ -1,7 +1,7 @@
 """The lists of Kinetics-400, -600, -700 and of Mini-Kinetics-200."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dsanet.data_tools.lists.base import (
@@ -14,7 +14,6 @@ from dsanet.data_tools.lists.base import (
     raise_bad_line,
     sorted_classes,
 )
-from dsanet.datasets.annotation import VIDEO_EXTENSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,6 @@ def read_kinetics(files: Files) -> Lists:
     Args:
         files: 'train', 'val', 'test': CSV with the columns label, youtube_id, time_start, time_end and, optionally,
             split and is_cc. No list is built from a test file without labels.
-
-    Raises:
-        ValueError: an invalid line, or a clip of another split, with file and line.
     """
     notes: list[str] = []
     clips: dict[str, list[_Clip]] = {}
@@ -50,7 +46,9 @@ def read_kinetics(files: Files) -> Lists:
                 notes.append(f'skipped {file}, which has no labels')
             else:
                 clips[split] = read
-    return _lists_of_clips(clips, notes)
+    counts = Counter(clip.youtube_id for split in clips.values() for clip in split)
+    splits = {split: [_listed_clip(clip, counts[clip.youtube_id] == 1) for clip in clips[split]] for split in clips}
+    return Lists(sorted_classes(splits), splits, notes)
 
 
 def _read_clips(file: str, split: str | None) -> list[_Clip] | None:
@@ -84,12 +82,6 @@ def _read_clips(file: str, split: str | None) -> list[_Clip] | None:
     return clips
 
 
-def _lists_of_clips(clips: Mapping[str, Sequence[_Clip]], notes: list[str]) -> Lists:
-    counts = Counter(clip.youtube_id for split in clips.values() for clip in split)
-    splits = {split: [_listed_clip(clip, counts[clip.youtube_id] == 1) for clip in clips[split]] for split in clips}
-    return Lists(sorted_classes(splits), splits, notes)
-
-
 def _listed_clip(clip: _Clip, is_unique: bool) -> ListedVideo:
     """Return the possible file names of a clip; names without times only if it is the only clip of its video."""
     folder = clip.label.replace('/', '_')
@@ -104,43 +96,22 @@ def read_mini_kinetics(files: Files) -> Lists:
     """Read Mini-Kinetics-200, with classes in alphabetical order.
 
     Args:
-        files: 'train', 'val': the authors' lists with one YouTube ID per line; or lines ``class/video.mp4``; or CSV
-            like Kinetics. 'kinetics_train', 'kinetics_val': the CSV files of Kinetics-400, which have class and times
-            of each ID; only lists of IDs need them.
-
-    Raises:
-        ValueError: an invalid line, or an ID that is missing or ambiguous in Kinetics-400, with file and line.
+        files: 'train', 'val': the authors' lists with one YouTube ID per line. 'kinetics_train', 'kinetics_val': the
+            CSV files of Kinetics-400, which have class and times of each ID.
     """
-    clips: dict[str, list[_Clip]] = {}
-    tables: dict[str, list[_Clip]] = {}
+    clips: dict[str, list[_Clip]] = defaultdict(list)
+    for role in ('kinetics_train', 'kinetics_val'):
+        for clip in _read_clips(files[role][0], None) or ():
+            clips[clip.youtube_id].append(clip)
     splits: dict[str, list[ListedVideo]] = {}
     for split in ('train', 'val'):
         for file in files.get(split, ()):
             splits[split] = []
-            if file.lower().endswith('.csv'):
-                tables[split] = _read_clips(file, split) or []
-                continue
             for line, text in numbered_lines(file):
-                if '/' in text:
-                    splits[split].append(_listed_path(file, line, text))
-                    continue
-                if not clips:
-                    clips = _clips_by_id(files, f'{file}:{line}: {text!r}')
                 if text not in clips:
-                    raise_bad_line(file, line, text, 'a YouTube ID of Kinetics-400 or class/video.mp4')
+                    raise_bad_line(file, line, text, 'a YouTube ID of Kinetics-400')
                 splits[split].append(_listed_id(clips[text], f'{file}:{line}'))
-    # Both tables together: an ID that is in both splits has two clips.
-    splits |= _lists_of_clips(tables, []).splits
     return Lists(sorted_classes(splits), splits)
-
-
-def _listed_path(file: str, line: int, text: str) -> ListedVideo:
-    """Read ``class/video.mp4``."""
-    folder, _, name = text.rpartition('/')
-    label = folder.rpartition('/')[2]
-    if not label or not name.lower().endswith(VIDEO_EXTENSIONS):
-        raise_bad_line(file, line, text, 'class/video.mp4')
-    return ListedVideo((f'{label}/{name}', name), (label.replace('_', ' '),), f'{file}:{line}')
 
 
 def _listed_id(clips: Sequence[_Clip], source: str) -> ListedVideo:
@@ -152,17 +123,3 @@ def _listed_id(clips: Sequence[_Clip], source: str) -> ListedVideo:
                 f'{source}: ID {first.youtube_id} is ambiguous: {first} or {clip}; remove the wrong line from the CSV'
             )
     return ListedVideo(_listed_clip(first, is_unique=True).names, (first.label,), source)
-
-
-def _clips_by_id(files: Files, source: str) -> dict[str, list[_Clip]]:
-    tables = [file for role in ('kinetics_train', 'kinetics_val') for file in files.get(role, ())]
-    if not tables:
-        raise ValueError(
-            f'{source} has no class; give the CSV files of Kinetics-400, which have it: '
-            '--file kinetics_train=FILE --file kinetics_val=FILE'
-        )
-    clips: dict[str, list[_Clip]] = defaultdict(list)
-    for file in tables:
-        for clip in _read_clips(file, None) or ():
-            clips[clip.youtube_id].append(clip)
-    return clips

@@ -32,11 +32,7 @@ class BuiltList:
 
 
 def order_classes(lists: Lists, class_file: str) -> Lists:
-    """Use the class order of ``class_file``.
-
-    Raises:
-        ValueError: the class of a video is not in the file.
-    """
+    """Use the class order of ``class_file``."""
     names = read_class_names(class_file)
     known = set(names)
     for videos in lists.splits.values():
@@ -50,7 +46,7 @@ def order_classes(lists: Lists, class_file: str) -> Lists:
 def match(
     name: str, videos: Sequence[ListedVideo], media: MediaIndex, class_names: Sequence[str], prefix: str
 ) -> BuiltList:
-    """Find the files of the videos in a list.
+    """Find the files of the videos in an official list.
 
     Args:
         name: name of the list without '.txt'.
@@ -58,9 +54,6 @@ def match(
         media: videos on disk.
         class_names: classes in label order.
         prefix: prefix of all paths; empty or with a trailing '/'.
-
-    Returns:
-        The list, with the videos that were skipped and the reasons.
     """
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     built = BuiltList(name, len(videos))

@@ -94,10 +94,6 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
         root: the folder.
         frame_names: names of frames, to find folders of frames; None for video files.
         workers: number of threads, which mostly wait for the disk. The result does not depend on it.
-
-    Raises:
-        FileNotFoundError: ``root`` is not a folder.
-        ValueError: there are no videos, or ``workers`` is less than 1.
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'folder of videos not found: {os.path.abspath(root)!r}')
@@ -128,10 +124,10 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
                         seen_links |= {target} if target else set()
             level = below
     if not num_frames:
-        wanted = 'video' if frame_names is None else f'folder of frames named {frame_names.template!r}'
+        kind = f'video ({", ".join(VIDEO_EXTENSIONS)})'
+        wanted = kind if frame_names is None else f'folder of frames named {frame_names.template!r}'
         found = f'; found {other_file}' if other_file else ''
-        hint = '; use --frames for folders of frames' if frame_names is None and other_file else ''
-        raise ValueError(f'no {wanted} in {os.path.abspath(root)!r}{found}{hint}')
+        raise ValueError(f'no {wanted} in {os.path.abspath(root)!r}{found}')
     return MediaIndex(root, num_frames, problems)
 
 

@@ -1,16 +1,13 @@
 """The lists of Something-Something V1 and V2."""
 
 import json
-import re
 from collections.abc import Sequence
-from typing import Any
 
 from dsanet.data_tools.lists.base import (
     ClassFinder,
     Files,
     ListedVideo,
     Lists,
-    find_line,
     numbered_lines,
     raise_bad_line,
     read_json,
@@ -24,9 +21,6 @@ def read_something_v1(files: Files) -> Lists:
     Args:
         files: 'labels': one class per line; 'train', 'val': lines ``id;class``; 'test': lines ``id``, from which no
             list is built.
-
-    Raises:
-        ValueError: an invalid line or an unknown class, with file and line.
     """
     (labels,) = files['labels']
     class_names = read_class_names(labels)
@@ -54,28 +48,17 @@ def read_something_v2(files: Files) -> Lists:
     Args:
         files: 'labels': JSON object of class to number; 'train', 'val': JSON list of videos with id and template (the
             class with objects in brackets); 'test': the answers that were published later, lines ``id;class``.
-
-    Raises:
-        ValueError: an invalid entry or an unknown class, with file and line.
     """
     (labels,) = files['labels']
     numbers = read_json(labels, dict, 'an object of class to number')
-    label_of = {name: _whole_number(numbers[name], f'{labels}: class {name!r}') for name in numbers}
-    order = sorted(label_of, key=label_of.__getitem__)
-    if not order or sorted(label_of.values()) != list(range(len(order))):
+    by_number = {str(number): name for name, number in numbers.items()}
+    if not numbers or any(str(label) not in by_number for label in range(len(numbers))):
         raise ValueError(f'{labels}: the class numbers must be 0, 1, 2, ..., each exactly once')
+    order = [by_number[str(label)] for label in range(len(numbers))]
     splits = {split: _read_templates(files[split][0], order, labels) for split in ('train', 'val') if split in files}
     if 'test' in files:
         splits['test'] = _read_ids(files['test'][0], order, labels)
     return Lists(order, splits)
-
-
-def _whole_number(value: Any, source: str) -> int:
-    """Read 7 or '7', but not 7.5, true or '7_0', which int() would accept."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    if not re.fullmatch('[0-9]{1,9}', text):
-        raise ValueError(f'{source} has number {text[:200]!r}, must be a whole number of at least 0')
-    return int(text)
 
 
 def _read_templates(file: str, class_names: Sequence[str], labels: str) -> list[ListedVideo]:
@@ -84,9 +67,6 @@ def _read_templates(file: str, class_names: Sequence[str], labels: str) -> list[
     for index, entry in enumerate(read_json(file, list, 'a list of videos')):
         if not isinstance(entry, dict) or not entry.get('id') or not entry.get('template'):
             raise ValueError(f'{file}: entry {index} is {json.dumps(entry)}, must have an id and a template')
-        video = str(entry['id'])
-        template, source = str(entry['template']), f'{file}, id {video}'
-        if template not in find_class:
-            source = f'{file}:{find_line(file, json.dumps(video))}, id {video}'
-        videos.append(ListedVideo((video,), (find_class(template, source),), source))
+        video, source = str(entry['id']), f'{file}, id {entry["id"]}'
+        videos.append(ListedVideo((video,), (find_class(str(entry['template']), source),), source))
     return videos

@@ -14,9 +14,6 @@ def read_ucf101(files: Files) -> Lists:
     Args:
         files: 'classes': lines ``number class``, from 1; 'train': trainlist01.txt to trainlist03.txt, lines
             ``class/video.avi number``; 'test': testlist01.txt to testlist03.txt, lines ``class/video.avi``.
-
-    Raises:
-        ValueError: an invalid line, with file and line, or a file name without the number of the split.
     """
     (class_file,) = files['classes']
     class_names: list[str] = []
@@ -56,9 +53,6 @@ def read_hmdb51(files: Files) -> Lists:
     Args:
         files: 'splits': ``<class>_test_split1.txt`` etc., lines ``video.avi mark``; mark 1 is training, 2 is test, 0 is
             unused.
-
-    Raises:
-        ValueError: an invalid line, with file and line; an invalid file name; or a class without file in a split.
     """
     classes_of: dict[str, set[str]] = defaultdict(set)
     splits: dict[str, list[ListedVideo]] = {}

@@ -8,7 +8,6 @@ end with their parent process; the next run removes their temporary files.
 
 import errno
 import json
-import logging
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -19,12 +18,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dsanet.data_tools.lists.media_index import index_media
 from dsanet.data_tools.video.targets import atomic_target, prepare_folder, remove_stale_parts
-from dsanet.datasets.annotation import VIDEO_EXTENSIONS, parse_list_file
+from dsanet.datasets.annotation import parse_list_file
 from dsanet.utils.files import check_writable
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
-LOGGER = logging.getLogger(__name__)
 FAILURES_FILE = 'failures.jsonl'
 TIME_LIMIT = 3600.0  # seconds per video; a long film takes minutes
 
@@ -105,43 +104,21 @@ def process_folder(
 
 
 def find_videos(root: Path, list_file: Path | None = None) -> list[str]:
-    """Find video files.
+    """Return the sorted paths of the videos below a folder, relative to it.
 
     Args:
-        root: folder to search recursively; hidden files and folders, and folders linked a second time, are skipped.
+        root: folder to search recursively, see ``index_media``.
         list_file: list file with lines ``path label``; return its videos instead, whether they exist or not.
-
-    Returns:
-        Sorted paths relative to ``root``, without duplicates.
-
-    Raises:
-        FileNotFoundError: the folder or the list does not exist.
-        ValueError: there are no videos, a folder cannot be read, or the list is malformed or has a path outside of
-            ``root``.
     """
     if not root.is_dir():
         raise FileNotFoundError(f'folder of videos not found: {root} ({root.absolute()})')
     if list_file is not None:
         return _read_list(list_file)
-    names = []
-    seen: dict[str, str] = {}  # symbolic links can form a cycle
-
-    def fail(error: OSError) -> None:
-        raise ValueError(f'cannot read folder {error.filename}: {error.strerror}') from error
-
-    for folder, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-        path = os.path.relpath(folder, root)
-        first = seen.setdefault(os.path.realpath(folder), path)
-        if first != path:
-            subfolders[:] = []
-            LOGGER.warning('Skipping %s, a link to %s, which is included already', path, first)
-            continue
-        found = [name for name in files if name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith('.')]
-        names += [os.path.normpath(os.path.join(path, name)) for name in found]
-    if not names:
-        raise ValueError(f'no videos below {root}; searched for {", ".join(VIDEO_EXTENSIONS)}')
-    return sorted(names)
+    media = index_media(str(root))
+    if media.problems:
+        folder, problem = next(iter(media.problems.items()))
+        raise ValueError(f'folder {root / folder} {problem}')
+    return sorted(media.num_frames)
 
 
 def _read_list(list_file: Path) -> list[str]:
@@ -155,18 +132,8 @@ def _read_list(list_file: Path) -> list[str]:
 
 
 def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str = '') -> list[VideoJob]:
-    """Return a job for each video; targets have the same folder structure as the videos.
-
-    Args:
-        root, list_file: see :func:`find_videos`.
-        out: folder of the targets.
-        suffix: extension of the targets, instead of that of the video.
-
-    Raises:
-        FileNotFoundError: no folder, list or video was found.
-        ValueError: ``out`` is inside ``root``, where a second run would find the targets; or two targets conflict.
-    """
-    if out.resolve().is_relative_to(root.resolve()):
+    """Return a job for each video of :func:`find_videos`; targets have the same folder structure, and ``suffix``."""
+    if out.resolve().is_relative_to(root.resolve()):  # a second run would find the targets
         raise ValueError(f'{out} is inside {root}, the folder of videos; choose another folder')
     jobs: dict[Path, VideoJob] = {}
     for name in find_videos(root, list_file):
@@ -213,7 +180,6 @@ def run_jobs(
         The outcome, with failures sorted by path.
 
     Raises:
-        ValueError: ``num_workers`` or ``time_limit`` is out of range.
         OSError: the disk is full, or the failures cannot be written; all workers are stopped.
     """
     _check_limits(num_workers, time_limit)

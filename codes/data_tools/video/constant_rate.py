@@ -232,11 +232,7 @@ class Resizer:
 
 
 def parse_rate(text: str) -> Fraction:
-    """Parse a frame rate such as '30', '29.97' or '30000/1001'.
-
-    Raises:
-        ValueError: the text is not a number greater than 0.
-    """
+    """Parse a frame rate such as '30', '29.97' or '30000/1001'."""
     try:
         rate = Fraction(text)
     except (ValueError, ZeroDivisionError):

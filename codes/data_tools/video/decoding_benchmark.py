@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -25,7 +24,6 @@ from dsanet.data_tools.video.targets import atomic_target
 from dsanet.data_tools.video.transcode import transcode
 from dsanet.datasets import RawFramesDataset, VideoDataset
 from dsanet.datasets.loader import identity_collate, init_worker
-from dsanet.datasets.transforms.sampling import evenly_spaced_indices
 from dsanet.datasets.video.readers import READERS, is_installed
 
 Step = dict[str, Any]
@@ -134,8 +132,7 @@ class Candidate:
         dataset: dataset that loads the samples.
         folder: folder of the files.
         names: files or frame folders in it.
-        psnr: dB, see :func:`compute_psnr`; None for originals.
-        wall, cpu: wall and CPU time of each sample in seconds, (rounds * videos,).
+        times: seconds for each sample, (rounds * videos,).
     """
 
     source: str
@@ -143,9 +140,7 @@ class Candidate:
     dataset: VideoDataset | RawFramesDataset
     folder: Path
     names: Sequence[str]
-    psnr: float | None = None
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
     def disk_usage(self) -> tuple[int, int]:
         """Return total bytes and number of files."""
@@ -157,9 +152,7 @@ class Candidate:
         return sum(file.stat().st_size for file in files), len(files)
 
 
-def prepare(
-    originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int, isolated: bool = False
-) -> list[Candidate]:
+def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, num_workers: int) -> list[Candidate]:
     """Convert the videos and return all candidates; frame folders are last.
 
     Args:
@@ -167,91 +160,45 @@ def prepare(
         names: names of the videos in each folder.
         work_dir: folder for converted videos.
         num_workers: number of processes that convert.
-        isolated: run decoders in a subprocess, as in data workers.
-
-    Raises:
-        ValueError: a video cannot be converted.
     """
-    (work_dir / 'lists').mkdir(parents=True, exist_ok=True)
+    lists = work_dir / 'lists'
+    lists.mkdir(parents=True, exist_ok=True)
     folder = next(iter(originals.values()))
     candidates = []
     for source, original_folder in originals.items():
-        candidates += _video_candidates(source, original_folder, names, work_dir, isolated)
-    works: dict[str, Any] = {source: partial(transcode, **settings) for source, settings in TRANSCODED.items()}
-    for number, (source, work) in enumerate((works | {FRAMES: extract_frames}).items()):
-        suffix = '' if source == FRAMES else '.mp4'
+        candidates += _video_candidates(source, original_folder, names, lists)
+    for number, (source, settings) in enumerate(TRANSCODED.items()):
         out = work_dir / f'converted{number}'
-        jobs = [VideoJob(name, folder / name, (out / name).with_suffix(suffix)) for name in names]
-        outcome = run_jobs(work, jobs, out / FAILURES_FILE, num_workers, description=source)
-        if outcome.failures:
-            raise ValueError(f'cannot convert {outcome.failures[0].path}: {outcome.failures[0].reason}')
-        targets = [str(job.target.relative_to(out)) for job in jobs]
-        psnr = compute_psnr([job.source for job in jobs], [job.target for job in jobs])
-        if source != FRAMES:
-            candidates += _video_candidates(source, out, targets, work_dir, isolated, psnr)
-            continue
-        lines = [f'{name} {len(os.listdir(out / name))} 0\n' for name in targets]
-        list_file = work_dir / 'lists' / 'frames.txt'
-        list_file.write_text(''.join(lines))
-        pipeline = _build_pipeline([SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT])
-        dataset = RawFramesDataset(pipeline, str(list_file), str(out))
-        candidates.append(Candidate(source, '-', dataset, out, targets, psnr))
-    return candidates
+        targets = _convert(source, partial(transcode, **settings), folder, names, out, '.mp4', num_workers)
+        candidates += _video_candidates(source, out, targets, lists)
+    out = work_dir / 'frames'
+    targets = _convert(FRAMES, extract_frames, folder, names, out, '', num_workers)
+    list_file = lists / 'frames.txt'
+    list_file.write_text(''.join(f'{name} {len(os.listdir(out / name))} 0\n' for name in targets))
+    steps = [build(step, TRANSFORMS) for step in (SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT)]
+    return [*candidates, Candidate(FRAMES, '-', RawFramesDataset(steps, str(list_file), str(out)), out, targets)]
 
 
-def compute_psnr(originals: Sequence[Path], converted: Sequence[Path], frames_per_video: int = 5) -> float | None:
-    """Return the peak signal-to-noise ratio of converted videos or frame folders relative to their originals.
-
-    Args:
-        originals, converted: videos of the same content, or folders of frames.
-        frames_per_video: number of frames to compare, spread over each video.
-
-    Returns:
-        dB, from the mean squared error of all frames; infinite if they are equal, None if size or length of a video
-        differs from the original.
-    """
-    errors = []
-    for original, other in zip(originals, converted, strict=True):
-        wanted, found = (_read_frames(path, frames_per_video) for path in (original, other))
-        if wanted[0] != found[0] or wanted[1].shape != found[1].shape:
-            return None
-        errors.append(np.square(wanted[1] - found[1]).mean())
-    return float(10 * np.log10(255**2 / np.mean(errors))) if np.any(errors) else float('inf')
+def _convert(
+    source: str, work: Any, folder: Path, names: Sequence[str], out: Path, suffix: str, num_workers: int
+) -> list[str]:
+    """Convert videos and return the paths of the results below ``out``."""
+    jobs = [VideoJob(name, folder / name, (out / name).with_suffix(suffix)) for name in names]
+    outcome = run_jobs(work, jobs, out / FAILURES_FILE, num_workers, description=source)
+    if outcome.failures:
+        raise ValueError(f'cannot convert {outcome.failures[0].path}: {outcome.failures[0].reason}')
+    return [str(job.target.relative_to(out)) for job in jobs]
 
 
-def _read_frames(path: Path, num: int) -> tuple[int, npt.NDArray[np.float32]]:
-    """Return the number of frames, and ``num`` of them as float32 RGB (num, H, W, 3)."""
-    if path.is_dir():
-        files = sorted(path.iterdir())
-        images = [np.asarray(cv2.imread(str(files[k]))) for k in evenly_spaced_indices(len(files), num)]
-        return len(files), np.stack(images)[..., ::-1].astype(np.float32)  # BGR to RGB
-    reader = READERS['pyav'](str(path))
-    try:
-        return reader.num_frames, reader.read(evenly_spaced_indices(reader.num_frames, num)).astype(np.float32)
-    finally:
-        reader.close()
-
-
-def _video_candidates(
-    source: str, folder: Path, names: Sequence[str], work_dir: Path, isolated: bool, psnr: float | None = None
-) -> list[Candidate]:
-    list_file = work_dir / 'lists' / f'{source}.txt'
+def _video_candidates(source: str, folder: Path, names: Sequence[str], lists: Path) -> list[Candidate]:
+    list_file = lists / f'{source}.txt'
     list_file.write_text(''.join(f'{name} 0\n' for name in names))
     candidates = []
     for decoder in filter(is_installed, READERS):
-        steps = [
-            {'type': 'OpenVideo', 'decoder': decoder, 'time_limit': 60 if isolated else None},
-            SAMPLE,
-            {'type': 'DecodeVideo'},
-            *AUGMENT,
-        ]
-        dataset = VideoDataset(_build_pipeline(steps), str(list_file), str(folder))
-        candidates.append(Candidate(source, decoder, dataset, folder, names, psnr))
+        steps = [{'type': 'OpenVideo', 'decoder': decoder}, SAMPLE, {'type': 'DecodeVideo'}, *AUGMENT]
+        dataset = VideoDataset([build(step, TRANSFORMS) for step in steps], str(list_file), str(folder))
+        candidates.append(Candidate(source, decoder, dataset, folder, names))
     return candidates
-
-
-def _build_pipeline(steps: Sequence[Step]) -> list[Any]:
-    return [build(step, TRANSFORMS) for step in steps]
 
 
 def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
@@ -269,17 +216,15 @@ def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
             candidate = candidates[number]
             if number in problems:
                 continue
-            wall, cpu = time.perf_counter(), time.process_time()
+            started = time.perf_counter()
             try:
                 candidate.dataset[epoch, index]
             except Exception as error:
                 problems[number] = f'{candidate.source}, {candidate.decoder}: {error}'
-                candidate.wall.clear()
-                candidate.cpu.clear()
+                candidate.times.clear()
                 continue
             if epoch > 0:
-                candidate.wall.append(time.perf_counter() - wall)
-                candidate.cpu.append(time.process_time() - cpu)
+                candidate.times.append(time.perf_counter() - started)
     return [problems[number] for number in sorted(problems)]
 
 
@@ -295,51 +240,29 @@ class _Measurement(Dataset[tuple[list[str], list[list[float]]]]):
 
     def __getitem__(self, _index: int) -> tuple[list[str], list[list[float]]]:
         problems = measure(self._candidates, self._num_rounds)
-        return problems, [candidate.wall for candidate in self._candidates]
+        return problems, [candidate.times for candidate in self._candidates]
 
 
 def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
-    """Run :func:`measure` in a data worker; there are no CPU times, because decoding runs in two processes."""
+    """Run :func:`measure` in a data worker."""
     measurement = _Measurement(candidates, num_rounds)
     loader = DataLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=identity_collate)
-    ((problems, walls),) = loader
-    for candidate, wall in zip(candidates, walls, strict=True):
-        candidate.wall[:] = wall
+    ((problems, all_times),) = loader
+    for candidate, times in zip(candidates, all_times, strict=True):
+        candidate.times[:] = times
     return list(problems)
-
-
-def compare(candidates: Sequence[Candidate]) -> list[str]:
-    """Return lines with the time of originals divided by that of transcoded videos, each with its fastest decoder."""
-    fastest: dict[str, Candidate] = {}
-    for one in candidates:
-        if one.wall and (one.source not in fastest or np.median(one.wall) < np.median(fastest[one.source].wall)):
-            fastest[one.source] = one
-    originals = [one for source, one in fastest.items() if source.startswith('original')]
-    return [
-        f'{a.source} ({a.decoder}) / {b.source} ({b.decoder}): {np.median(np.array(a.wall) / np.array(b.wall)):.2f}'
-        for a in originals
-        for source, b in fastest.items()
-        if source in TRANSCODED
-    ]
 
 
 def make_table(candidates: Sequence[Candidate]) -> str:
     """Return a Markdown table; 'x frames' is the median ratio to the time of the same sample from frame folders."""
-    lines = [
-        '| source | decoder | ms/sample | x frames | CPU ms | x frames | MB | files | PSNR, dB |',
-        '|---|---|---:|---:|---:|---:|---:|---:|---:|',
-    ]
-    frames = candidates[-1]
-    for candidate in candidates:
-        size, num_files = candidate.disk_usage()
-        cells = [candidate.source, candidate.decoder]
-        for times, base in ((candidate.wall, frames.wall), (candidate.cpu, frames.cpu)):
-            if times:
-                cells += [f'{1000 * np.median(times):.1f}', f'{np.median(np.array(times) / np.array(base)):.2f}']
-            else:
-                cells += ['-', '-']
-        psnr = '-' if candidate.psnr is None else f'{candidate.psnr:.1f}'
-        lines.append(f'| {" | ".join([*cells, f"{size / 1e6:.1f}", str(num_files), psnr])} |')
+    lines = ['| source | decoder | ms/sample | x frames | MB | files |', '|---|---|---:|---:|---:|---:|']
+    frames = np.array(candidates[-1].times)
+    for one in candidates:
+        size, num_files = one.disk_usage()
+        ms, ratio = '-', '-'
+        if one.times:
+            ms, ratio = f'{1000 * np.median(one.times):.1f}', f'{np.median(np.array(one.times) / frames):.2f}'
+        lines.append(f'| {one.source} | {one.decoder} | {ms} | {ratio} | {size / 1e6:.1f} | {num_files} |')
     return '\n'.join(lines)
 
 

@@ -30,9 +30,6 @@ def extract_frames(
 
     Returns:
         Description of the damage; None if the video is intact.
-
-    Raises:
-        ValueError: the video is damaged and ``keep_damaged`` is False, or it has no frames.
     """
     resizer = Resizer('bgr24', short_side)
     with ConstantRateReader(str(job.source), fps) as frames, atomic_target(job.target) as folder:

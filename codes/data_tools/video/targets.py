@@ -16,17 +16,13 @@ SETTINGS_FILE = 'settings.json'
 
 
 def prepare_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Create a folder for targets and store their settings, or check that the stored settings are the same.
-
-    Raises:
-        ValueError: the folder has targets with other or unreadable settings.
-    """
+    """Create a folder for targets and store their settings, or check that the stored settings are the same."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / SETTINGS_FILE
     # As stored in JSON, where tuples become lists.
     settings = json.loads(json.dumps(settings))
     if file.exists() and any(other.name != SETTINGS_FILE for other in out.iterdir()):
-        found = _read_settings(file)
+        found = json.loads(file.read_text())
         differences = [
             f'{name} {found.get(name)} instead of {settings.get(name)}'
             for name in sorted(found.keys() | settings.keys())
@@ -40,16 +36,6 @@ def prepare_folder(out: Path, settings: dict[str, Any]) -> None:
         return
     with atomic_target(file) as part:
         part.write_text(json.dumps(settings, indent=2) + '\n')
-
-
-def _read_settings(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding='utf-8'))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f'{file} is damaged, expected a JSON object; choose another folder, or delete this one')
-    return found
 
 
 @contextmanager

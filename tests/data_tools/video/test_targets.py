@@ -31,16 +31,6 @@ def test_empty_output_folder_accepts_new_settings(out):
     assert json.loads((out / SETTINGS_FILE).read_text()) == {'size': 5}
 
 
-@pytest.mark.parametrize('content', [b'{"size"', b'[1]', b'', b'\xff'])
-def test_damaged_settings_file_is_an_error(out, content):
-    out.mkdir()
-    (out / 'a.mp4').touch()
-    (out / SETTINGS_FILE).write_bytes(content)
-    with pytest.raises(ValueError, match=r'out/settings\.json'):
-        prepare_folder(out, {'size': 2})
-    assert (out / SETTINGS_FILE).read_bytes() == content
-
-
 def test_writing_renames_a_complete_target(out):
     with atomic_target(out / 'folder' / 'file') as part:
         part.write_text('new')
