@@ -1,7 +1,9 @@
 """Check the files of a split: readability, length, frame rate and resolution."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding, format_record
@@ -12,7 +14,13 @@ MAX_RATE_RATIO = 1.3  # of a frame rate and the most frequent one
 
 
 def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> Iterator[Finding]:
-    """Report files that cannot be read: ``bad`` of ``num_checked``."""
+    """Report files that cannot be read.
+
+    Args:
+        split: the split.
+        bad: results of the unreadable videos.
+        num_checked: number of videos that were checked.
+    """
     if not bad:
         return
     records = {record.path: record for record in split.records}
@@ -28,7 +36,8 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
             continue
         text = f'{len(chosen)} of {num_checked:,} videos {what}'
         if kind == 'missing' and len(chosen) == num_checked:
-            text = f'all {num_checked:,} checked videos are missing or empty; check data_root and the dataset type'
+            text = f'all {num_checked:,} checked videos are missing or empty; check data_root'
+            text += _missing_files_hint(split, records[chosen[0].path])
         elif not is_too_much:
             text += '; training will replace them'
         elif split.max_bad_share:
@@ -40,8 +49,44 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
         yield Finding(level, f'files_{kind}', split.name, text, examples)
 
 
+def _missing_files_hint(split: Split, record: VideoRecord) -> str:
+    """Return the probable cause if all videos are missing, judging by one of them; '' if unknown."""
+    listed = _listed_path(record)
+    folder = os.path.dirname(record.list_file)
+    beside_list = os.path.join(folder, listed or '')
+    if split.filename_tmpl is None:
+        for path in (record.path, beside_list):
+            fields = path.rsplit(maxsplit=1)
+            if len(fields) == 2 and fields[1].isdigit() and os.path.isdir(fields[0]):
+                return (
+                    '. The lines seem to be `folder num_frames label`; use RawFramesDataset '
+                    '(see configs/custom/small_from_scratch_frames.py)'
+                )
+    if listed is not None and os.path.exists(beside_list):
+        return (
+            f'. They exist relative to the folder of the list: set data_root={folder or "."!r} '
+            '(train_dir, val_dir in configs/custom/), or use dsanet build-list --relative-to DATA_ROOT'
+        )
+    return ''
+
+
+def _listed_path(record: VideoRecord) -> str | None:
+    """Return the path as written in the list file; None without a list file."""
+    if record.line is None or not os.path.isfile(record.list_file):
+        return None
+    with open(record.list_file, encoding='utf-8-sig', errors='surrogateescape') as lines:
+        line = next(islice(lines, record.line - 1, None), '')
+    fields = line.strip().rsplit(maxsplit=1 if record.num_frames is None else 2)
+    return fields[0] if len(fields) > 1 else None
+
+
 def check_facts(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterator[Finding]:
-    """Check what was found in the files of a split, by ``split.probe_task``."""
+    """Check what was found in the files of a split.
+
+    Args:
+        split: the split.
+        facts: results of all its videos, by ``split.probe_task``.
+    """
     found = [facts[split.probe_task(record)] for record in split.records]
     yield from check_files(split, [one for one in found if one.kind != 'ok'], len(found))
     readable = [(record, one) for record, one in zip(split.records, found, strict=True) if one.kind == 'ok']
@@ -56,7 +101,12 @@ def check_facts(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterato
 
 
 def check_lengths(split: Split, lengths: Sequence[tuple[VideoRecord, int]]) -> Iterator[Finding]:
-    """Look for videos with fewer than ``split.needed_frames`` frames, if their length is known."""
+    """Look for videos with fewer than ``split.needed_frames`` frames.
+
+    Args:
+        split: the split.
+        lengths: (video, number of frames), for the videos whose length is known.
+    """
     short = [(record, n) for record, n in lengths if n < split.needed_frames]
     if short:
         text = (

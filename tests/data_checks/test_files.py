@@ -1,14 +1,21 @@
 import re
+from pathlib import Path
 
 from dsanet.data_checks.files import check_files
 from dsanet.data_checks.probe import ProbeResult
+from dsanet.data_checks.reading import splits_of
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.transforms import (
     CenterCrop,
+    DecodeRawFrames,
+    DecodeVideo,
+    OpenVideo,
+    PackInputs,
     Resize,
     SampleSnippets,
 )
+from dsanet.datasets.video_datasets import RawFramesDataset, VideoDataset
 from tests.data_checks.conftest import facts, numbers, records, split
 
 
@@ -25,10 +32,42 @@ def test_bad_files_above_max_bad_share_are_errors() -> None:
     assert found[0].examples == ('train.txt:2: gone',)
 
 
-def test_wrong_data_root_is_suspected() -> None:
+def test_wrong_data_root_is_suspected(tmp_path: Path) -> None:
     report = quick_report([split([0, 1, 2])])
     assert re.search(r'\b3\b.*data_root', report.text())
     assert not report.is_fit
+
+
+def hint_for_missing(dataset: VideoDataset | RawFramesDataset) -> str:
+    """Return the hint of the quick check for a dataset without any existing video; '' for none."""
+    report = quick_report(splits_of('train', dataset, 2))
+    return next(f.text for f in report.findings if f.check == 'files_missing').partition('data_root')[2]
+
+
+def test_frame_list_read_as_videos_is_recognized(tmp_path: Path) -> None:
+    (tmp_path / 'frames' / 'some clip').mkdir(parents=True)
+    (tmp_path / 'list.txt').write_text('some clip 40 0\nsome clip 40 1\n')
+    pipeline = [OpenVideo(), SampleSnippets(1, 1), DecodeVideo(), PackInputs()]
+    arguments = pipeline, str(tmp_path / 'list.txt')
+    assert 'RawFramesDataset' in hint_for_missing(VideoDataset(*arguments, str(tmp_path / 'frames')))
+    # The folders may also be next to the list.
+    (tmp_path / 'frames' / 'some clip').rename(tmp_path / 'some clip')
+    assert 'RawFramesDataset' in hint_for_missing(VideoDataset(*arguments, str(tmp_path / 'frames')))
+    (tmp_path / 'some clip').rename(tmp_path / 'other')
+    assert hint_for_missing(VideoDataset(*arguments)) == ''
+
+
+def test_paths_relative_to_list_are_recognized(tmp_path: Path) -> None:
+    (tmp_path / 'videos').mkdir()
+    for name, end in (('a.mp4', '0'), ('b', '3 0')):
+        (tmp_path / 'list.txt').write_text(f'# mine\nvideos/{name} {end}\n')
+        steps = [OpenVideo(), DecodeVideo()] if name == 'a.mp4' else [DecodeRawFrames()]
+        pipeline = [*steps[:-1], SampleSnippets(1, 1), steps[-1], PackInputs()]
+        cls = VideoDataset if name == 'a.mp4' else RawFramesDataset
+        dataset = cls(pipeline, str(tmp_path / 'list.txt'), str(tmp_path / 'videos'))
+        assert hint_for_missing(dataset) == ''
+        (tmp_path / 'videos' / name).mkdir()
+        assert f"data_root='{tmp_path}'" in hint_for_missing(dataset)
 
 
 def test_unusual_frame_rates_are_reported() -> None:
