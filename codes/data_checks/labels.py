@@ -15,6 +15,11 @@ def check_labels(split: Split) -> Iterator[Finding]:
     """Compare labels, class names and classes of the pipeline with the number of classes of the model."""
     counts = split.counts
     num_classes = split.num_classes
+    if split.multi_hot is None:
+        several = [f'{format_record(record)}: {record.labels}' for record in split.records if len(record.labels) > 1]
+        if several:
+            text = f'{count_noun(len(several), "video")} with several labels; set multi_hot=<number of classes>'
+            yield Finding('error', 'labels', split.name, text, tuple(several))
     if num_classes is None or not counts:
         return
     if split.multi_hot not in (None, num_classes):

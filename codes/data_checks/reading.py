@@ -1,16 +1,27 @@
-"""Make the splits that are checked from datasets, or from the sections of a config."""
+"""Make the splits that are checked from datasets, or from the sections of a config.
 
-from collections.abc import Mapping
+A list file with malformed lines is read as far as possible: the malformed lines become findings, and the other checks
+use the valid records.
+"""
+
+import inspect
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from dsanet.config.loading import LOADERS
-from dsanet.config.registry import DATASETS, build
-from dsanet.data_checks.report import Finding
+from dsanet.config.registry import DATASETS, TRANSFORMS, build, get_class
+from dsanet.data_checks.report import Finding, count_noun
 from dsanet.data_checks.splits import Split
+from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, select_classes
 from dsanet.datasets.loader import build_dataloader
+from dsanet.datasets.video_datasets import RawFramesDataset
+
+MAX_MALFORMED_LINES = 100  # a file with as many is not used as a list of videos
 
 
 def splits_of(
@@ -33,8 +44,10 @@ def splits_of(
         resamples = getattr(dataset, 'on_error', 'raise') == 'resample'
         max_bad_share = dataset.max_bad_share if resamples else 0.0
     if hasattr(dataset, 'datasets'):
-        shared = num_classes, class_balance, max_bad_share
-        return [s for i, part in enumerate(dataset.datasets) for s in splits_of(f'{name}.{i}', part, *shared)]
+        parts = enumerate(dataset.datasets)
+        return [
+            s for i, part in parts for s in splits_of(f'{name}.{i}', part, num_classes, class_balance, max_bad_share)
+        ]
     return [
         Split(
             name,
@@ -54,7 +67,14 @@ def splits_of(
 def splits_of_run(
     config: Mapping[str, Any], num_classes: int, train_loader: DataLoader[Any], val_loader: DataLoader[Any] | None
 ) -> list[Split]:
-    """Return the splits of a training."""
+    """Return the splits of a training.
+
+    Args:
+        config: of the training.
+        num_classes: classes of the model.
+        train_loader: of the training data.
+        val_loader: of the validation data, None without validation.
+    """
     class_balance = config['train_dataloader'].get('class_balance')
     splits = splits_of('train', train_loader.dataset, num_classes, class_balance)
     if val_loader is not None:
@@ -69,16 +89,102 @@ def read_splits(config: Mapping[str, Any]) -> list[Split]:
 
 
 def read_split(section_name: str, section: Mapping[str, Any], num_classes: int | None) -> list[Split]:
-    """Build the dataset and the loader of a config section and return its splits, with errors as findings."""
+    """Build the dataset of a config section and return its splits; with a wrong list, those of its valid records.
+
+    Args:
+        section_name: such as 'train_dataloader'.
+        section: the section of the config.
+        num_classes: number of classes of the model.
+
+    Raises:
+        KeyError, ValueError: an argument other than the list is wrong.
+    """
     name = section_name.split('_')[0]
+    on_error = section.get('on_error') or ('resample' if name == 'train' else 'raise')  # as in build_dataloader
+    default_share = inspect.signature(build_dataloader).parameters['max_bad_share'].default
+    share = section.get('max_bad_share', default_share) if on_error == 'resample' else 0.0
+    class_balance = section.get('class_balance')
+    splits = _read_dataset(name, section['dataset'], f'{section_name}.dataset')
+    if name == 'train':
+        splits[0] = replace(splits[0], findings=(*splits[0].findings, *_check_batch_size(splits, section)))
+    return [
+        replace(split, num_classes=num_classes, max_bad_share=share, class_balance=class_balance) for split in splits
+    ]
+
+
+def _check_batch_size(splits: Sequence[Split], section: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that there are enough training videos for one full batch."""
+    num_videos = sum(len(split.records) for split in splits) * section.get('repeat', 1)
+    batch_size = section.get('batch_size', 1)
+    if 0 < num_videos < batch_size:
+        text = f'{num_videos} videos are fewer than train_dataloader.batch_size={batch_size}; batches must be full'
+        yield Finding('error', 'list', splits[0].name, text)
+
+
+def _read_dataset(name: str, cfg: Mapping[str, Any], path: str) -> list[Split]:
+    """Return the splits of a dataset config at ``path``, without the settings of the model and of the loader."""
     try:
-        dataset = build(section['dataset'], DATASETS, f'{section_name}.dataset')
+        return splits_of(name, build(cfg, DATASETS, path), None)
     except (FileNotFoundError, ValueError) as error:
-        return [Split(name, [], num_classes, findings=(Finding('error', 'dataset', name, str(error)),))]
-    findings = []
+        if 'datasets' not in cfg:
+            return [_read_valid_part(name, cfg, path, str(error))]
+        parts = enumerate(cfg['datasets'])
+        splits = [split for i, part in parts for split in _read_dataset(f'{name}.{i}', part, f'{path}.datasets.{i}')]
+        if not any(split.findings for split in splits):  # the parts are valid, so an argument of the mixture is wrong
+            raise
+        return splits
+
+
+def _read_valid_part(name: str, cfg: Mapping[str, Any], path: str, reason: str) -> Split:
+    """Return the split of a dataset config that cannot be built because of ``reason``."""
+    steps = [build(step, TRANSFORMS, f'{path}.pipeline.{i}') for i, step in enumerate(cfg['pipeline'])]
+    has_frames = get_class(cfg, DATASETS, path) is RawFramesDataset
+    records: list[VideoRecord] = []
+    findings: list[Finding] = []
+    if cfg.get('list_file') is not None and os.path.isfile(cfg['list_file']):
+        records, findings = read_valid_records(name, cfg['list_file'], cfg.get('data_root'), has_frames)
+    class_names = None
+    if cfg.get('class_file') is not None:
+        with suppress(FileNotFoundError, ValueError):  # it is the reason, unless the list is wrong too
+            class_names = read_class_names(cfg['class_file'])
+    if cfg.get('classes') is not None:
+        try:
+            records, class_names = select_classes(records, class_names, cfg['classes']) if records else ([], None)
+        except ValueError as error:  # other checks would report wrong classes
+            records, class_names = [], None
+            findings = [*findings, Finding('error', 'list', name, str(error))]
+    return Split(
+        name,
+        records,
+        class_names=class_names,
+        multi_hot=cfg.get('multi_hot'),
+        steps=steps,
+        filename_tmpl=cfg.get('filename_tmpl', 'img_{:05d}.jpg') if has_frames else None,
+        start_index=cfg.get('start_index', 1),
+        findings=tuple(findings) or (Finding('error', 'list', name, reason),),
+    )
+
+
+def read_valid_records(
+    split: str, list_file: str, data_root: str | None, with_num_frames: bool
+) -> tuple[list[VideoRecord], list[Finding]]:
+    """Read the valid lines of a list file, and report all malformed ones.
+
+    Args:
+        split: name of the split, for the finding.
+        list_file, data_root, with_num_frames: see ``parse_list_file``.
+
+    Returns:
+        The records of the valid lines, none if there are too many malformed ones; and a finding if there are any.
+    """
+    errors: list[str] = []
     try:
-        build_dataloader(dataset, **{k: v for k, v in section.items() if k != 'dataset'}, training=name == 'train')
+        records = parse_list_file(list_file, data_root, with_num_frames, errors)
     except ValueError as error:
-        findings.append(Finding('error', 'dataset', name, str(error)))
-    first, *others = splits_of(name, dataset, num_classes, section.get('class_balance'))
-    return [replace(first, findings=tuple(findings)), *others]
+        return [], [Finding('error', 'list', split, f'{list_file}: not a list of videos', (str(error),))]
+    if not errors:
+        return records, []
+    text = f'{list_file}: {count_noun(len(errors), "malformed line")}'
+    if len(errors) >= MAX_MALFORMED_LINES:
+        records, errors = [], errors[:MAX_MALFORMED_LINES]
+    return records, [Finding('error', 'list', split, text, tuple(errors))]

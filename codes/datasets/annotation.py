@@ -51,13 +51,16 @@ class VideoRecord:
         return self.labels[0]
 
 
-def parse_list_file(list_file: str, data_root: str | None = None, with_num_frames: bool = False) -> list[VideoRecord]:
+def parse_list_file(
+    list_file: str, data_root: str | None = None, with_num_frames: bool = False, errors: list[str] | None = None
+) -> list[VideoRecord]:
     """Read a list file.
 
     Args:
         list_file: text file, UTF-8.
         data_root: folder of relative paths; None for the working directory.
         with_num_frames: lines are ``path num_frames label`` instead of ``path label``.
+        errors: receives a message for each malformed line, which is then skipped; None to raise the first one.
 
     Returns:
         One record per line, in the order of the file.
@@ -74,9 +77,13 @@ def parse_list_file(list_file: str, data_root: str | None = None, with_num_frame
         try:
             path, num_frames, labels = _parse_line(text, expected)
         except ValueError as error:
-            raise ValueError(f'{list_file}:{line}: {text!r} is not {expected!r}: {error}') from None
-        records.append(VideoRecord(os.path.join(data_root or '', path), labels, list_file, line, num_frames))
-    if not records:
+            message = f'{list_file}:{line}: {text!r} is not {expected!r}: {error}'
+            if errors is None:
+                raise ValueError(message) from None
+            errors.append(message)
+        else:
+            records.append(VideoRecord(os.path.join(data_root or '', path), labels, list_file, line, num_frames))
+    if not records and not errors:
         raise ValueError(f'{list_file} has no videos; expected lines of the form {expected!r}')
     return records
 

@@ -35,9 +35,11 @@ def test_too_large_labels_are_counted_and_named() -> None:
     assert finding.examples == ('train.txt:2: train/1.mp4: (7,)', 'train.txt:4: train/3.mp4: (5,)')
 
 
-def test_multi_hot_must_match_the_model() -> None:
+def test_several_labels_need_multi_hot() -> None:
     several = [VideoRecord('a', (0, 2), 'x.txt', 1)]
     assert findings(check_labels(Split('train', several, 3, multi_hot=3))) == []
+    (found,) = check_labels(Split('train', several, 3))
+    assert (found.level, 'multi_hot' in found.text) == ('error', True)
     assert findings(check_labels(Split('train', several, 3, multi_hot=4))) == [('error', 'labels', ['4', '3'])]
 
 
