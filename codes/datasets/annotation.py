@@ -130,12 +130,7 @@ def _read_lines(file: str, kind: str) -> list[str]:
 
 
 def read_class_names(class_file: str) -> list[str]:
-    """Read class names, one per line; the first line is class 0.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: a name is empty or a duplicate, or there are no names.
-    """
+    """Read class names, one per line; the first line is class 0."""
     names = _read_lines(class_file, 'class file')
     while names and not names[-1]:
         names.pop()
@@ -179,9 +174,6 @@ def select_classes(
 
     Returns:
         The videos of these classes, and the names of these classes if known.
-
-    Raises:
-        ValueError: ``classes`` is empty, has a duplicate or an unknown class, or there are no videos of them.
     """
     numbers = [_class_number(name, class_names) for name in classes]
     if not numbers or len(set(numbers)) < len(numbers):
@@ -214,12 +206,7 @@ def _class_number(name: str | int, names: Sequence[str] | None) -> int:
 
 
 def list_class_folders(root: str) -> list[str]:
-    """Return the sorted names of the class folders ``root/class``, without hidden ones.
-
-    Raises:
-        FileNotFoundError: ``root`` is not a folder.
-        ValueError: there are no class folders.
-    """
+    """Return the sorted names of the class folders ``root/class``, without hidden ones."""
     if not os.path.isdir(root):
         raise FileNotFoundError(f'folder {os.path.abspath(root)!r} does not exist; expected class folders in it')
     folders = [name for name in _list_visible(root) if os.path.isdir(os.path.join(root, name))]
@@ -241,10 +228,6 @@ def scan_class_folders(
 
     Returns:
         The records, sorted by class and name, and the class names.
-
-    Raises:
-        FileNotFoundError: ``root`` is not a folder.
-        ValueError: there are no class folders, a folder is not a class or has no videos, or frames are missing.
     """
     folders = list_class_folders(root)
     names = list(folders if class_names is None else class_names)

@@ -85,10 +85,6 @@ def find_num_classes(config: Mapping[str, Any], sections: Iterable[str]) -> Clas
     Returns:
         The number of names in a class file, of class folders or of ``classes``. If there are only list files: the
         largest label + 1.
-
-    Raises:
-        FileNotFoundError: a class file, list file or folder does not exist.
-        ValueError: two sources disagree, or there is no source.
     """
     counts = [
         count

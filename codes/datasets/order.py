@@ -25,9 +25,6 @@ def plan_groups(
 
     Returns:
         The indices of each group's videos and the groups' shares, which sum to 1. None to take every sample once.
-
-    Raises:
-        ValueError: an unknown ``class_balance``, or balanced classes with several labels per video.
     """
     if class_balance not in CLASS_BALANCES:
         raise ValueError(f'class_balance={class_balance!r} must be one of {", ".join(map(repr, CLASS_BALANCES))}')

@@ -91,10 +91,6 @@ class VideoSamples(Dataset[Record]):
             The record after the pipeline; after PackInputs ``inputs``, ``label``, ``path`` and ``index``. A sample that
             replaces bad ones has its own label and path, and a list ``bad`` of dicts with ``path``, ``reason`` and
             ``source`` of each bad sample.
-
-        Raises:
-            Exception: that of the pipeline, with the video and its line in the list file in the message; a RuntimeError
-                instead of an error that is not a built-in one or BadSample.
         """
         epoch, index, repetition = (*map(operator.index, key if isinstance(key, tuple) else (0, key)), 0)[:3]
         index = range(len(self))[index]

@@ -16,10 +16,6 @@ class Compose:
 
     Attributes:
         provides: keys of the final record.
-
-    Raises:
-        TypeError: a step is not a Transform.
-        ValueError: a step requires a key that is not provided, or that an earlier step has removed.
     """
 
     def __init__(self, transforms: Sequence[Transform], provided: Sequence[str], owner: str) -> None:

@@ -51,10 +51,6 @@ class VideoReader(ABC):
 
         Returns:
             uint8 RGB (len, H, W, 3).
-
-        Raises:
-            ValueError: ``indices`` are invalid.
-            Exception: the decoder's own error for a damaged file.
         """
         if not len(indices) or indices[0] < 0 or indices[-1] >= self.num_frames or (np.diff(indices) < 1).any():
             last = self.num_frames - 1

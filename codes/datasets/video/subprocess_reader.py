@@ -53,10 +53,6 @@ class IsolatedReader(VideoReader):
         decoder: one of ``READERS``.
         path: the file.
         time_limit: seconds for opening the file, and again for each read.
-
-    Raises:
-        ValueError: the decoder cannot open the file, exceeds the time limit or crashes.
-        ImportError: the decoder's package is missing.
     """
 
     reuses_memory = True

@@ -108,9 +108,6 @@ class Recognizer3D(nn.Module):
 
         Errors of torch itself, such as a pooling longer than the input, are ignored here and raised by the first
         batch, because some operators do not work on the meta device.
-
-        Raises:
-            ValueError: a module has another U, or a module or the backbone does not accept T.
         """
         self._check_num_snippets(num_snippets)
         height, width = self.backbone.probe_shape[-2:]

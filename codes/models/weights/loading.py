@@ -98,10 +98,6 @@ def read_weights(
         target: keys of the model to load into, for networks with two implementations here.
         allow_pickle: as for :func:`read_checkpoint`.
         content: of the file, if it has been read already.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is not readable, has no weights or is of an unsupported network.
     """
     content = read_checkpoint(file, allow_pickle) if content is None else content
     try:
@@ -163,10 +159,6 @@ def match_state_dict(
 
     Returns:
         The weights to load, and a report.
-
-    Raises:
-        ValueError: a weight outside of the head has another shape, no weight of the backbone matches, or the first
-            filter is missing.
     """
     if not any(key.startswith(BACKBONE) for key in target):
         source = {key.removeprefix(BACKBONE): value for key, value in source.items()}
