@@ -1,6 +1,6 @@
 """Damaged lists, videos and images must end in an error with file and line, or be counted as bad samples.
 
-Annotation files are read by dsanet build-list, videos also by extract-frames and transcode.
+Videos are also read by extract-frames and transcode.
 
 The quick tests use a few files of each kind. ``pytest -m long tests/datasets/test_fuzz.py -s`` uses thousands and
 prints the outcomes.
@@ -28,7 +28,6 @@ from dsanet.datasets.annotation import read_class_names
 from dsanet.datasets.transforms import CenterCrop, DecodeRawFrames, DecodeVideo, OpenVideo, PackInputs, SampleSnippets
 from dsanet.datasets.transforms.base import BadSample
 from dsanet.datasets.video.readers import READERS, is_installed
-from tests.commands import test_build_list as official
 from tests.make_faults import FATAL_FAULTS, FILE_FAULTS, damage_list
 from tests.make_videos import write_frames, write_video
 
@@ -131,116 +130,6 @@ def fuzz_class_files(root, count, seed):
         except ValueError as error:
             must_match(r'classes\.txt(:\d+: .*| .*class)', error)
             outcomes['class file refused, by line'] += 1
-    return outcomes
-
-
-# -- annotation files --------------------------------------------------------------------------------------------------
-
-
-def custom_csv(out, media):
-    splits = list(enumerate(('train', 'train', 'val', 'test')))
-    rows = [f'{name}/{number}.mp4,{name},{split}' for name in ('clap', 'wave') for number, split in splits]
-    official.write(out / 'annotations/all.csv', '\n'.join(['path,label,split', *rows, '']))
-    official.videos(media, *(row.split(',')[0] for row in rows))
-
-
-def csv_with_numbers(out, media):
-    rows = [f'{number}.mp4;{number % 3}' for number in range(9)]
-    official.write(out / 'annotations/train.csv', '\n'.join(['path;label', *rows, '']))
-    official.videos(media, *(row.split(';')[0] for row in rows))
-
-
-TABLES = ['--file=kinetics_train={}/train.csv', '--file=kinetics_val={}/validate.csv']
-# Function that writes the files, name of the dataset, number of classes, and further options of build-list. The lists
-# are short, so that a fault hits every part of them.
-TREES = (
-    (official.kinetics, 'kinetics400', 3, []),
-    (official.mini_kinetics, 'mini_kinetics200', 3, TABLES),
-    (official.something_v1, 'something_v1', 3, ['--frames']),
-    (official.something_v2, 'something_v2', 3, []),
-    (official.activitynet, 'activitynet', 3, []),
-    (official.ucf101, 'ucf101', 3, []),
-    (official.hmdb51, 'hmdb51', 2, ['--frames']),
-    (custom_csv, 'csv', 2, []),
-    (csv_with_numbers, 'csv', 3, []),
-)
-# Errors about several files do not have the path of one, but a number, a name or a split.
-ABOUT_ALL = r"[0-9]|'|\b(train|val|test)\b"
-
-
-def with_lines(text):
-    """Return the text of a JSON file with one line per entry; other files unchanged."""
-    if text[:1] not in (b'{', b'['):
-        return text
-    return re.sub(rb'}, (?={"id"|"[^"]*": {)', b'},\n', text)
-
-
-def read_classes_by_path(out):
-    """Return the class names of each path in the lists that were written."""
-    names = out.joinpath('classes.txt').read_bytes().decode('utf-8', 'surrogateescape').split('\n')
-    found = {}
-    for list_file, lines in official.lines_of(out).items():
-        for line in lines:
-            path, *_, labels = line.rsplit(' ', 2 if list_file.endswith('_frames') else 1)
-            found.setdefault(path, set()).update(names[int(label)] for label in labels.split(','))
-    return found
-
-
-def plain(text):
-    return re.sub(r'[\W_]+', '', text).casefold()
-
-
-def must_be_listed(classes_by_path, truth, texts):
-    """Assert that a wrong class of a video is in the same line as the video, in one of the damaged files."""
-    lines = [plain(line) for text in texts for line in text.decode('utf-8', 'surrogateescape').splitlines()]
-    for path, classes in classes_by_path.items():
-        video = plain(os.path.splitext(os.path.basename(path))[0].removeprefix('v_').split('_0000')[0])
-        for name in classes - truth.get(path, set()):
-            assert any(video in line and plain(name) in line for line in lines), (path, name)
-
-
-def fuzz_annotation_files(root, count, seed, capsys):
-    """Build lists from damaged annotation files; return the number of each outcome, by dataset."""
-    sys.stderr.reconfigure(errors='backslashreplace')  # as outside of pytest
-    rng = random.Random(seed)
-    outcomes = {}
-    for number, (make, name, num_classes, options) in enumerate(TREES):
-        out, media = root / f'{number}', root / f'{number}' / 'videos'
-        folder = out / 'annotations'
-        make(out, media)
-        files = {file: with_lines(file.read_bytes()) for file in sorted(folder.iterdir())}
-        for file, text in files.items():
-            file.write_bytes(text)
-        # The right number of classes: otherwise every missing class would be found by this number.
-        words = [name, str(media), str(out), '--skip-missing', '--num-classes', str(num_classes)]
-        words += [option.format(folder) for option in options]
-        assert commands.main(['build-list', *words]) == 0
-        truth = read_classes_by_path(out)
-        ended = outcomes[make.__name__] = Counter()
-        for _ in range(count):
-            for list_file in out.glob('*.txt'):
-                list_file.unlink()
-            file = rng.choice(list(files))
-            text = damage_list(files[file], rng)
-            file.write_bytes(text)
-            capsys.readouterr()
-            try:
-                status = commands.main(['build-list', *words])
-            except SystemExit as end:
-                status = end.code
-            file.write_bytes(files[file])
-            if status == 2:
-                output = capsys.readouterr().err
-                must_match(r'^error: .*\n$', output)
-                must_match(f'{re.escape(str(folder))}|{ABOUT_ALL}', output)
-                is_located = re.search(re.escape(str(folder)) + '/[^:]*?(:[0-9]+|, id )', output)
-                ended['refused, by line' if is_located else 'refused, by file'] += 1
-            elif status == 1:
-                ended['nothing found'] += 1
-            else:
-                found = read_classes_by_path(out)
-                must_be_listed(found, truth, (files | {file: text}).values())
-                ended['read, all of it' if found == truth else 'read, not all of it'] += 1
     return outcomes
 
 
@@ -461,17 +350,6 @@ def test_damaged_frames_are_counted(good, tmp_path, show, count, seed):
     show('frames', outcomes)
     assert outcomes['bad, counted'] + outcomes['read'] == count
     assert outcomes['bad, counted'] >= count // 2
-
-
-@quick_and_long(20, 600)
-def test_damaged_annotation_files_are_refused_or_read_correctly(tmp_path, capsys, show, count, seed):
-    outcomes = fuzz_annotation_files(tmp_path, count, seed, capsys)
-    for name, ended in outcomes.items():
-        show(name, ended)
-        assert ended.total() == count
-        assert ended['refused, by line'] + ended['refused, by file'] >= 3
-    assert sum(ended['refused, by line'] for ended in outcomes.values()) >= 30
-    assert sum(ended['read, all of it'] + ended['read, not all of it'] for ended in outcomes.values()) >= 30
 
 
 @quick_and_long(28, 700)
