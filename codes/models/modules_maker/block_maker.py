@@ -111,7 +111,9 @@ def check_module_cfg(module_cfg: Any, path: str) -> None:
     for i, cfg in enumerate(module_cfg if is_list else [module_cfg]):
         where = f'{path}.{i}' if is_list else path
         cls = get_class(cfg, MODELS, where, 'module for insertion into a backbone', _is_insertable)
-        _check_placement(cfg, where)
+        after = cfg.get('after', ())
+        if not isinstance(after, str | list | tuple) or not all(isinstance(name, str) for name in after):
+            raise ValueError(f'{where}.after={after!r} must be the name of a submodule or a list of names')
         check_arguments(cls, cfg, where, given=_GIVEN, extra=PLACEMENT_KEYS)
 
 
@@ -120,31 +122,22 @@ def _is_insertable(cls: Any) -> bool:
     return takes_channels and not (isinstance(cls, type) and issubclass(cls, ClsHead))
 
 
-def _check_placement(cfg: Mapping[str, Any], path: str) -> None:
-    """Check the types of ``place``, ``blocks`` and ``after``; ``insert_modules`` checks them against the backbone."""
-    if not isinstance(cfg.get('place', ''), str):
-        raise ValueError(f'{path}.place={cfg["place"]!r} must be a string')
-    after = cfg.get('after', ())
-    if not isinstance(after, str) and not (
-        isinstance(after, list | tuple) and all(isinstance(name, str) for name in after)
-    ):
-        raise ValueError(f'{path}.after={after!r} must be the name of a submodule or a list of names')
-    blocks = cfg.get('blocks', ())
-    if not isinstance(blocks, list | tuple) or not all(isinstance(flags, int | list | tuple) for flags in blocks):
-        raise ValueError(f'{path}.blocks={blocks!r} must have one entry per stage, each 0, 1 or a flag per block')
-
-
-def _module_arguments(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in cfg.items() if k not in PLACEMENT_KEYS}
-
-
 def _names(cfg: Mapping[str, Any]) -> list[str]:
     after = cfg.get('after', [])
     return [after] if isinstance(after, str) else list(after)
 
 
+def _build_module(cfg: Mapping[str, Any], in_channels: int, residual: bool) -> nn.Module:
+    """Build a module; ``residual`` is the default of its option with that name, if it has one."""
+    arguments = {key: value for key, value in cfg.items() if key not in PLACEMENT_KEYS}
+    given: dict[str, Any] = {'in_channels': in_channels}
+    takes_residual = 'residual' in inspect.signature(MODELS.module_dict[cfg['type']]).parameters
+    if residual and takes_residual and 'residual' not in cfg:
+        given['residual'] = True
+    return build(arguments, MODELS, 'module_cfg', **given)
+
+
 def _insert_into_blocks(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
-    arguments = _module_arguments(cfg)
     place = cfg.get('place', 'before_conv2')
     if 'blocks' not in cfg:
         raise KeyError(
@@ -169,11 +162,9 @@ def _insert_into_blocks(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
                     f'module_cfg.place={place!r} is not a place of {type(block).__name__}.{nearest(place, places)} '
                     f'Allowed: {", ".join(places)}'
                 )
-            given = {'in_channels': block.place_channels[place]}
             # As in the 2021 release: the input is added only outside of a residual branch.
-            if place == 'after_block' and 'residual' in _argument_names(arguments['type']) - arguments.keys():
-                given['residual'] = True
-            block.insert(place, build(arguments, MODELS, 'module_cfg', **given))
+            module = _build_module(cfg, block.place_channels[place], residual=place == 'after_block')
+            block.insert(place, module)
             where.append(f'layer{i + 1}.{j}')
     if not where:
         raise ValueError(f'module_cfg.blocks={cfg["blocks"]!r} selects no block; to insert nothing use module_cfg=None')
@@ -187,16 +178,11 @@ def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[
                 f'module_cfg.{key} and module_cfg.after exclude each other. If one of them comes from a base, add '
                 '_delete_=True to module_cfg'
             )
-    arguments = _module_arguments(cfg)
     names = _names(cfg)
     if not names:
         raise ValueError('module_cfg.after is empty; to insert nothing use module_cfg=None')
     for name in names:
-        given: dict[str, Any] = {'in_channels': channels[name]}
-        # Not inside a residual branch, so the input is added, as after a whole block.
-        if 'residual' in _argument_names(arguments['type']) - arguments.keys():
-            given['residual'] = True
-        module = build(arguments, MODELS, 'module_cfg', **given)
+        module = _build_module(cfg, channels[name], residual=True)
         key = f'{type(module).__name__.lower()}_after_{name.replace(".", "_")}'
         if hasattr(backbone, key):
             raise ValueError(f'module_cfg.after: {cfg["type"]} is already inserted after {name!r}')
@@ -273,10 +259,6 @@ def probe_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
     return channels
 
 
-def _argument_names(module_type: str) -> set[str]:
-    return set(inspect.signature(MODELS.module_dict[module_type]).parameters)
-
-
 def expand_flags(pattern: Any, sizes: Sequence[int], name: str) -> list[list[bool]]:
     """Expand a pattern with one entry per stage, each 0, 1 or a flag per block, to a flag for every block.
 
@@ -289,7 +271,7 @@ def expand_flags(pattern: Any, sizes: Sequence[int], name: str) -> list[list[boo
         raise ValueError(f'{name}={pattern!r} must have {len(sizes)} entries, for stages of {list(sizes)} blocks')
     expanded = []
     for i, (flags, size) in enumerate(zip(pattern, sizes, strict=True)):
-        flags = [flags] * size if isinstance(flags, int) else list(flags)
+        flags = list(flags) if isinstance(flags, Sequence) else [flags] * size
         if len(flags) != size or any(flag not in (0, 1) for flag in flags):
             raise ValueError(f'{name}[{i}]={pattern[i]!r} must be 0, 1 or {size} flags, one per block')
         expanded.append([bool(flag) for flag in flags])

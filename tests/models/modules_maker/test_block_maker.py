@@ -403,9 +403,8 @@ def test_blocks_of_torchvision_network_raise() -> None:
 @pytest.mark.parametrize(
     ('cfg', 'text'),
     [
-        ({'place': ['before_conv2']}, r"module_cfg.place=\['before_conv2'\]"),
         ({'blocks': 1}, 'module_cfg.blocks=1'),
-        ({'blocks': (0, 1.0, 1, 0)}, r'module_cfg.blocks=\(0, 1.0, 1, 0\)'),
+        ({'blocks': (0, 1.5, 1, 0)}, r'module_cfg.blocks\[1\]=1.5'),
         ({'after': 3}, 'module_cfg.after=3'),
         ({'after': None}, 'module_cfg.after=None'),
         ({'type': 'FocalLoss'}, "module_cfg.type='FocalLoss' .*DSA"),
