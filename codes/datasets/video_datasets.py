@@ -133,25 +133,35 @@ class VideoSamples(Dataset[Record]):
         ) from error
 
 
-class _ListedVideos(VideoSamples):
-    """Shared part of VideoDataset and RawFramesDataset: records, labels and the pipeline.
+@DATASETS.register_module()
+class VideoDataset(VideoSamples):
+    """Labeled video files.
+
+    Args:
+        pipeline: the transforms, starting with OpenVideo.
+        list_file: list with lines ``path label``; None for one folder per class under ``data_root``.
+        data_root: folder of relative paths; None for the working directory.
+        class_file: class names, one per line; None if they are unknown, or are the names of the class folders.
+        multi_hot: number of classes K, if videos may have several labels, joined by commas; ``label`` is then float32
+            (K,), 1 for the classes of the video and 0 for the others. None for one integer label per video.
+        classes: names or numbers of the classes to use, renumbered from 0 in this order, also for ``multi_hot`` and
+            ``swap_labels``. None for all.
 
     Attributes:
-        pipeline: the checked transforms.
         classes_from: source of the class names, a class file or folder; None if there are none.
     """
 
     provided: tuple[str, ...] = ('path', 'label', 'index', 'rng')
+    frame_names: FrameNames | None = None  # of folders of frames
 
     def __init__(
         self,
         pipeline: Sequence[Transform],
-        list_file: str | None,
-        data_root: str | None,
-        class_file: str | None,
-        frame_names: FrameNames | None,
-        multi_hot: int | None,
-        classes: Sequence[str | int] | None,
+        list_file: str | None = None,
+        data_root: str | None = None,
+        class_file: str | None = None,
+        multi_hot: int | None = None,
+        classes: Sequence[str | int] | None = None,
     ) -> None:
         self.multi_hot = None if multi_hot is None else check_count('multi_hot', multi_hot)
         if data_root is not None and not os.path.isdir(data_root):
@@ -159,9 +169,9 @@ class _ListedVideos(VideoSamples):
         self.class_names = read_class_names(class_file) if class_file else None
         self.classes_from = class_file
         if list_file is not None:
-            self.records = parse_list_file(list_file, data_root, with_num_frames=frame_names is not None)
+            self.records = parse_list_file(list_file, data_root, with_num_frames=self.frame_names is not None)
         elif data_root is not None:
-            self.records, self.class_names = scan_class_folders(data_root, frame_names, self.class_names)
+            self.records, self.class_names = scan_class_folders(data_root, self.frame_names, self.class_names)
             self.classes_from = class_file or data_root
         else:
             raise ValueError('list_file and data_root are both None; set list_file, or data_root for class folders')
@@ -245,34 +255,7 @@ class _ListedVideos(VideoSamples):
 
 
 @DATASETS.register_module()
-class VideoDataset(_ListedVideos):
-    """Labeled video files.
-
-    Args:
-        pipeline: the transforms, starting with OpenVideo.
-        list_file: list with lines ``path label``; None for one folder per class under ``data_root``.
-        data_root: folder of relative paths; None for the working directory.
-        class_file: class names, one per line; None if they are unknown, or are the names of the class folders.
-        multi_hot: number of classes K, if videos may have several labels, joined by commas; ``label`` is then float32
-            (K,), 1 for the classes of the video and 0 for the others. None for one integer label per video.
-        classes: names or numbers of the classes to use, renumbered from 0 in this order, also for ``multi_hot`` and
-            ``swap_labels``. None for all.
-    """
-
-    def __init__(
-        self,
-        pipeline: Sequence[Transform],
-        list_file: str | None = None,
-        data_root: str | None = None,
-        class_file: str | None = None,
-        multi_hot: int | None = None,
-        classes: Sequence[str | int] | None = None,
-    ) -> None:
-        super().__init__(pipeline, list_file, data_root, class_file, None, multi_hot, classes)
-
-
-@DATASETS.register_module()
-class RawFramesDataset(_ListedVideos):
+class RawFramesDataset(VideoDataset):
     """Labeled folders of frames, such as ``img_00001.jpg``, ``img_00002.jpg``, ...
 
     Args:
@@ -283,7 +266,7 @@ class RawFramesDataset(_ListedVideos):
         data_root, class_file, multi_hot, classes: see :class:`VideoDataset`.
     """
 
-    provided = (*_ListedVideos.provided, 'num_frames', 'filename_tmpl', 'start_index')
+    provided = (*VideoDataset.provided, 'num_frames', 'filename_tmpl', 'start_index')
 
     def __init__(
         self,
@@ -296,10 +279,10 @@ class RawFramesDataset(_ListedVideos):
         multi_hot: int | None = None,
         classes: Sequence[str | int] | None = None,
     ) -> None:
-        frame_names = FrameNames(filename_tmpl, start_index)
+        self.frame_names = FrameNames(filename_tmpl, start_index)
         self.filename_tmpl = filename_tmpl
         self.start_index = start_index
-        super().__init__(pipeline, list_file, data_root, class_file, frame_names, multi_hot, classes)
+        super().__init__(pipeline, list_file, data_root, class_file, multi_hot, classes)
 
     def _initial_sample(self, record: VideoRecord) -> Record:
         frames: dict[str, Any] = {
