@@ -74,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         num_failed = _show(loader.dataset, keys, args, runtime.seed)
     except OSError as error:  # such as a full disk
-        sys.stderr.write(f'error: cannot write the pictures: {printable(str(error))}\n')
+        sys.stderr.write(f'error: cannot write the images: {printable(str(error))}\n')
         return 2
     if config['model'].get('batch_augment') is not None:
         kind = config['model']['batch_augment'].get('type')
-        print(f'Not shown: {kind}, because it mixes the samples of a batch in the model')
+        print(f'Not showing {kind}: it mixes the samples of a batch inside the model')
     return 1 if num_failed else 0
 
 

@@ -161,7 +161,9 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if not 0 <= args.skip_missing <= 1:
         raise UsageError(f'--skip-missing must be from 0 to 1, got {args.skip_missing}')
     if args.dataset == 'folders' and (args.file or args.annotations):
-        raise UsageError('--file and --annotations cannot be used with folders, which needs no annotation files')
+        raise UsageError(
+            '--file and --annotations cannot be used with the dataset "folders", which has no annotation files'
+        )
     for condition, names in _ONLY_WITH.items():
         given = [f'--{name.replace("_", "-")}' for name in names if getattr(args, name) is not None]
         if given and not (args.frames if condition == '--frames' else args.dataset == condition):

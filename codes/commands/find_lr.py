@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.start < args.end < math.inf:
-        raise UsageError(f'--start {args.start} and --end {args.end} must be positive, and --start below --end')
+        raise UsageError(f'--start {args.start} and --end {args.end} must satisfy 0 < --start < --end')
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.range_test import MEMORY, format_points, make_trainer, range_test, suggest
     from dsanet.reports.curves import check_picture, plot_range_test
@@ -61,4 +61,4 @@ def run(args: argparse.Namespace) -> None:
     if args.out is None:
         out.parent.mkdir(parents=True, exist_ok=True)
     plot_range_test(points, suggestion, out)
-    print(f'Picture written to {out}')
+    print(f'Plot written to {out}')

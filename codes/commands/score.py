@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         report = _score(args)
     if args.json is not None:
         args.json.write_text(json.dumps(report, indent=2) + '\n')
-        print(f'Numbers written to {args.json}')
+        print(f'Metrics written to {args.json}')
 
 
 def _score(args: argparse.Namespace) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     codec = args.codec or ('mjpeg' if args.gop == 1 else 'h264')
     if codec == 'mjpeg' and args.gop != 1:
-        raise UsageError(f'--gop {args.gop} is not possible with mjpeg; use --codec h264 or --gop 1')
+        raise UsageError(f'--gop {args.gop} is not supported with mjpeg; use --codec h264 or --gop 1')
     quality = {'qscale': args.qscale} if codec == 'mjpeg' else {'crf': args.crf}
     settings: dict[str, Any] = {'short_side': args.short_side or None, 'gop': args.gop, 'codec': codec, **quality}
     from dsanet.data_tools.video.transcode import transcode

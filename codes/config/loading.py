@@ -214,7 +214,7 @@ def check_config(config: Mapping[str, Any], folders: Iterable[Path] = ()) -> Non
             check_function_section(config[name], name)
             check(config[name]['dataset'], DATASETS, f'{name}.dataset')
     if not isinstance(config['metrics'], list | tuple) or not config['metrics']:
-        raise TypeError(f'metrics must be a list of dicts with a type, got {config["metrics"]!r}')
+        raise TypeError(f'metrics must be a list of dicts with the key type, got {config["metrics"]!r}')
     for i, metric in enumerate(config['metrics']):
         check(metric, METRICS, f'metrics.{i}')
     read_section(config, 'parameters', ParametersCfg)

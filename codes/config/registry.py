@@ -118,7 +118,7 @@ def get_class(
     name = cfg['type'] if isinstance(cfg['type'], str) else repr(cfg['type'])
     if name in classes:
         if name not in allowed_names:
-            raise ValueError(f'{path}.type={name!r} is not a {kind}. {allowed}')
+            raise ValueError(f'{path}.type={name!r} is not a registered {kind}. {allowed}')
         return classes[name]
     hint = nearest(name, allowed_names)
     if name in EQUIVALENTS:

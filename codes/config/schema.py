@@ -83,7 +83,9 @@ class ParametersCfg:
             raise TypeError(f'lr_multipliers={self.lr_multipliers!r} must be a dict: part of a name to factor')
         for key, value in self.lr_multipliers.items():
             if not isinstance(key, str) or not all(key.strip('.').split('.')):
-                raise ValueError(f'lr_multipliers: key {key!r} must be part of a parameter name, such as cls_head')
+                raise ValueError(
+                    f'lr_multipliers: key {key!r} must be one or more whole parts of a parameter name, such as cls_head'
+                )
             if not _is_multiplier(value):
                 raise ValueError(f'lr_multipliers[{key!r}]={value!r} must be a number of at least 0')
         bare = [key.strip('.') for key in self.lr_multipliers]

@@ -79,7 +79,10 @@ def _check_imbalance(split: Split) -> Iterator[Finding]:
             yield Finding('warning', 'balance', split.name, f'{text}; {hint} (see configs/custom/imbalanced_videos.py)')
         else:
             yield Finding(
-                'note', 'balance', split.name, f'{text}; class_balance={split.class_balance!r} compensates for it'
+                'note',
+                'balance',
+                split.name,
+                f'{text}; class_balance={split.class_balance!r} compensates for the imbalance',
             )
 
 

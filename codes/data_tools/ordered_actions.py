@@ -235,7 +235,7 @@ def _check_arguments(num_videos: int, seed: int, val_fraction: float, size: int)
     if size < MIN_SIZE or size % 2:
         raise ValueError(f'size is {size}, must be an even number of at least {MIN_SIZE} pixels')
     if not 0 < val_fraction < 1:
-        raise ValueError(f'val_fraction is {val_fraction}, must be greater than 0 and less than 1')
+        raise ValueError(f'val_fraction={val_fraction} must be > 0 and < 1')
     num_val = round(num_videos * val_fraction)
     num_train = num_videos - num_val
     if min(num_train, num_val) < len(CLASSES):

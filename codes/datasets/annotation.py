@@ -104,7 +104,7 @@ def _parse_line(text: str, expected: str) -> tuple[str, int | None, tuple[int, .
         raise ValueError('join several labels with commas, without spaces, such as 3,17')
     labels = tuple(_parse_int(label, 'label') for label in fields[-1].split(','))
     if len(set(labels)) < len(labels):
-        raise ValueError('duplicate label')
+        raise ValueError('each label may occur only once')
     return fields[0], num_frames, labels
 
 
@@ -112,7 +112,7 @@ def _parse_int(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f'{name} must be an integer of at least 0, got {text!r}')
     if len(text) > _MAX_DIGITS:
-        raise ValueError(f'{name} has {len(text)} digits, allowed are {_MAX_DIGITS}')
+        raise ValueError(f'{name} has {len(text)} digits; at most {_MAX_DIGITS} are allowed')
     return int(text)
 
 

@@ -161,8 +161,8 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for sample in samples:
         if sample['inputs'].shape != first['inputs'].shape:
             raise ValueError(
-                f'inputs of one batch differ in shape (V, U, C, T, H, W): {tuple(first["inputs"].shape)} of '
-                f'{first["path"]} and {tuple(sample["inputs"].shape)} of {sample["path"]}; '
+                f'inputs of a batch must have one shape (V, U, C, T, H, W), got {tuple(first["inputs"].shape)} for '
+                f'{first["path"]} and {tuple(sample["inputs"].shape)} for {sample["path"]}; '
                 'end the pipeline with a crop of fixed size, or use batch_size=1'
             )
     # Stacking the permuted views themselves would rewrite the memory channels-first.

@@ -99,7 +99,7 @@ class ResultParts:
             with file.open('ab') as stream:
                 stream.write(lines)
         except OSError as error:
-            raise OSError(f'{file} cannot be written: {error.strerror}') from error
+            raise OSError(f'cannot write {file}: {error.strerror}') from error
         self._has_begun = True
 
     def remove(self) -> None:

@@ -85,7 +85,7 @@ class Tracker:
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
-            text = '%s failed, continuing without it; all scalars are in scalars.jsonl: %s'
+            text = '%s failed: %s. Continuing without it; all scalars are in scalars.jsonl'
             LOGGER.warning(text, type(self).__name__, _first_line(error))
         self._has_warned = True
 

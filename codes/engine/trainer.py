@@ -160,7 +160,7 @@ class Trainer:
             text = describe_mismatch(content, self.model.state_dict(), changes, error)
             raise ValueError(f'{file} does not fit the model or optimizer: {text}') from error
         for change in changes:
-            LOGGER.warning('Config differs from checkpoint: %s; resuming, results will not be bit-identical', change)
+            LOGGER.warning('Config differs from the checkpoint: %s. Results will not be bit-identical', change)
         LOGGER.info('Resumed from %s (%s completed)', file, self.state.resumed_from)
 
     # -- the loop --------------------------------------------------------------------------------------------------

@@ -138,7 +138,10 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
             raise ValueError(f"{results.name} has probabilities, not scores; use average='prob'")
         if average == 'score' and results.activation != first.activation:
             kinds = f'{first.activation} and {results.activation}'
-            raise ValueError(f"{first.name} and {results.name} have scores for {kinds}; use average='prob'")
+            raise ValueError(
+                f'{first.name} and {results.name} were trained for {kinds}, so their scores cannot be averaged; '
+                "use average='prob'"
+            )
         positions = _match(first, results)
         values = results.probabilities() if average == 'prob' else results.scores.astype(np.float64)
         fused += values[positions] * (weight / sum(weights))

@@ -49,9 +49,9 @@ def config_for_checkpoint(
     if trained_with is not None:
         differences = list(find_differences(_test_settings(trained_with), _test_settings(loaded)).values())
         for text in differences[:_MAX_SHOWN]:
-            LOGGER.info('Config differs from the checkpoint: %s', text)
+            LOGGER.info('Config differs from the checkpoint: %s. Using the config', text)
         if len(differences) > _MAX_SHOWN:
-            LOGGER.info('Config differs from the checkpoint in %d more values', len(differences) - _MAX_SHOWN)
+            LOGGER.info('%d more config values differ from the checkpoint', len(differences) - _MAX_SHOWN)
     return loaded
 
 

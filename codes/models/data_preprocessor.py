@@ -29,7 +29,7 @@ class DataPreprocessor(nn.Module):
     ) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f'mean={mean!r}, std={std!r}: both must have three values, std > 0')
+            raise ValueError(f'mean={mean!r}, std={std!r}: both must have three values, and std must be positive')
         # Not in the state dict: they belong to the config, and weights of other projects do not have them.
         self.register_buffer('mean', torch.tensor(mean), persistent=False)
         self.register_buffer('scale', 1 / torch.tensor(std), persistent=False)

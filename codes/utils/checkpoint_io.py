@@ -110,7 +110,7 @@ def _reason(file: Path, error: Exception, foreign: re.Match[str] | None) -> str:
 
 
 def _unpickle(file: Path, foreign: str) -> Any:
-    LOGGER.warning('Unpickling %s (%s), which may run code from %s', foreign, ALLOW_PICKLE, file)
+    LOGGER.warning('Unpickling %s (%s); this can run code from %s', foreign, ALLOW_PICKLE, file)
     try:
         return torch.load(file, map_location='cpu', weights_only=False)
     except Exception as error:  # of that code, such as a missing module

@@ -60,5 +60,5 @@ class RecordFile:
             write()
         except OSError as error:
             if not self._has_warned:
-                LOGGER.warning('Cannot write to %s, entries will be missing: %s', self.file, error)
+                LOGGER.warning('Cannot write to %s: %s. Some entries will be missing', self.file, error)
             self._has_warned = True

@@ -109,7 +109,7 @@ def _name_numbers(
     numbers = [int(label) for videos in splits.values() for video in videos for label in video.classes]
     if min(numbers) > first_label and class_names is None:
         raise ValueError(
-            f'no video has label {first_label}, the smallest label is {min(numbers)}; use --first-label {min(numbers)} '
+            f'no video has label {first_label}; the smallest label is {min(numbers)}; use --first-label {min(numbers)} '
             'if labels start there, or --class-file if the first classes have no videos'
         )
     if class_names is None and max(numbers) - first_label >= MAX_CLASSES:
@@ -142,7 +142,7 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
             like their videos, and adding videos moves few existing ones to the other split.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
-        raise ValueError(f'val_fraction is {val_fraction}, must be at least 0 and less than 1')
+        raise ValueError(f'val_fraction={val_fraction} must be >= 0 and < 1')
     tops = {path.split('/')[0] for path in paths}
     others = sorted(top for top in tops if top.casefold() not in SPLITS)
     has_splits = not others

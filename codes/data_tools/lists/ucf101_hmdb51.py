@@ -28,7 +28,7 @@ def read_ucf101(files: Files) -> Lists:
         for file in sorted(files.get(role, ())):
             found = re.search(r'0*(\d+)\.txt$', os.path.basename(file))
             if found is None:
-                raise ValueError(f'{file}: expected a file name with the number of the split, such as {role}list01.txt')
+                raise ValueError(f'{file}: expected a file name with a split number, such as {role}list01.txt')
             splits[f'{split}_split{found[1]}'] = [
                 _read_ucf_line(file, line, text, find_class, needs_number=role == 'train')
                 for line, text in numbered_lines(file)

@@ -134,7 +134,7 @@ def _read_list(list_file: Path) -> list[str]:
 def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str = '') -> list[VideoJob]:
     """Return a job for each video of :func:`find_videos`; targets have the same folder structure, and ``suffix``."""
     if out.resolve().is_relative_to(root.resolve()):  # a second run would find the targets
-        raise ValueError(f'{out} is inside {root}, the folder of videos; choose another folder')
+        raise ValueError(f'{out} is inside {root}, the input folder; choose an output folder outside of it')
     jobs: dict[Path, VideoJob] = {}
     for name in find_videos(root, list_file):
         target = (out / name).with_suffix(suffix)

@@ -93,7 +93,7 @@ class DecodeVideo(Transform):
         try:
             frames = reader.read(distinct)
             if len(frames) != len(distinct):
-                raise ValueError(f'it returned {len(frames)} frames')
+                raise ValueError(f'the decoder returned {len(frames)} of {len(distinct)} frames')
             record['frames'] = _arrange(frames, positions, reader.reuses_memory)
         except Exception as error:
             decoder = getattr(reader, 'decoder', type(reader).__name__)

@@ -25,7 +25,7 @@ class ColorJitter(Transform):
             if value < 0:
                 raise ValueError(f'{name} must be at least 0, got {value}')
         if hue > 0.5:
-            raise ValueError(f'hue must be at most 0.5, got {hue}')
+            raise ValueError(f'hue must be between 0 and 0.5, got {hue}')
         if not any(strengths.values()):
             raise ValueError('brightness, contrast, saturation and hue are all 0; set at least one of them')
         self.strengths = {name: value for name, value in strengths.items() if value > 0}

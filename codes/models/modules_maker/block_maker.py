@@ -167,7 +167,9 @@ def _insert_into_blocks(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
             block.insert(place, module)
             where.append(f'layer{i + 1}.{j}')
     if not where:
-        raise ValueError(f'module_cfg.blocks={cfg["blocks"]!r} selects no block; to insert nothing use module_cfg=None')
+        raise ValueError(
+            f'module_cfg.blocks={cfg["blocks"]!r} selects no block; to insert no module, set module_cfg=None'
+        )
     LOGGER.info('Inserted %s %s in %d blocks: %s', cfg['type'], place, len(where), ', '.join(where))
 
 
@@ -180,7 +182,7 @@ def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[
             )
     names = _names(cfg)
     if not names:
-        raise ValueError('module_cfg.after is empty; to insert nothing use module_cfg=None')
+        raise ValueError('module_cfg.after is empty; to insert no module, set module_cfg=None')
     for name in names:
         module = _build_module(cfg, channels[name], residual=True)
         key = f'{type(module).__name__.lower()}_after_{name.replace(".", "_")}'

@@ -242,10 +242,15 @@ def load_weights(
     LOGGER.info('Loaded weights of %s: %s (%s)', file, report, weights.origin)
     random = [key for key in report.missing if not key.startswith(HEAD) and not _is_of_inserted_module(key)]
     if random:
-        LOGGER.warning('%d backbone weights not in %s, randomly initialized (e.g. %s)', len(random), file, random[0])
+        LOGGER.warning(
+            '%d backbone weights are missing from %s and are randomly initialized (e.g. %s)',
+            len(random),
+            file,
+            random[0],
+        )
     module = weights.layout.module
     if module and not any(type(part).__name__ == module for part in model.modules()):
-        LOGGER.warning('%s is of a network with %s, which this model does not have', file, module)
+        LOGGER.warning('%s is from a network with %s; this model has none', file, module)
     for text in check_input_assumptions(model, weights):
         LOGGER.warning('%s: %s', file, text)
     return report
