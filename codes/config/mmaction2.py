@@ -1,4 +1,4 @@
-"""Our equivalents of mmaction2's types and common model names; docs/configs.md shows the table."""
+"""Our equivalents of mmaction2's types and common model names; docs/from_mmaction2.md shows the table."""
 
 _OPEN = "dict(type='OpenVideo', decoder='{}')"
 _DECODE = "dict(type='DecodeVideo')"
