@@ -38,6 +38,7 @@ def test_only_3d_filters_are_channels_last(mode: str) -> None:
         expected = before[name].to(memory_format=torch.channels_last_3d) if is_filter else before[name]
         assert value.stride() == expected.stride(), name
     assert module.g[0].conv.weight.stride() == (6, 1, 6, 6, 6)
+    assert mode != 'concatenation' or module.concat_project.conv.weight.dim() == 4  # of a 2D convolution
 
 
 # -- loaders -----------------------------------------------------------------------------------------------------------

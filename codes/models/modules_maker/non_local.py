@@ -3,11 +3,13 @@
 Non-local Neural Networks, Wang et al., CVPR 2018, arXiv 1711.07971; the implementation is mmcv's.
 """
 
+import torch
 from mmcv.cnn.bricks.non_local import NonLocal3d as MmcvNonLocal3d
+from torch import Tensor
 
 from dsanet.config.registry import MODELS
 
-MODES = ('embedded_gaussian', 'dot_product', 'gaussian')
+MODES = ('embedded_gaussian', 'dot_product', 'gaussian', 'concatenation')
 
 
 @MODELS.register_module()
@@ -20,7 +22,8 @@ class NonLocal3d(MmcvNonLocal3d):
     Args:
         in_channels: C, channels of the input.
         reduction: factor by which the channels are reduced inside the block.
-        mode: similarity of two positions: 'embedded_gaussian', 'dot_product' or 'gaussian' (section 3.2).
+        mode: similarity of two positions: 'embedded_gaussian', 'dot_product', 'gaussian' or 'concatenation'
+            (section 3.2).
         sub_sample: pool keys and values 2 x 2, which reduces the cost by about four (section 3.3).
     """
 
@@ -39,3 +42,18 @@ class NonLocal3d(MmcvNonLocal3d):
             use_scale=False,
             norm_cfg={'type': 'BN3d'},
         )
+
+    def concatenation(self, theta_x: Tensor, phi_x: Tensor) -> Tensor:
+        """Compare two positions by a linear layer; replaces mmcv's in-place division, which autograd does not support.
+
+        Args:
+            theta_x: (N*V*U, C', T*H*W, 1).
+            phi_x: (N*V*U, C', 1, P), of the P keys.
+
+        Returns:
+            Weights (N*V*U, T*H*W, P).
+        """
+        positions, keys = theta_x.shape[2], phi_x.shape[3]
+        thetas, phis = theta_x.expand(-1, -1, -1, keys), phi_x.expand(-1, -1, positions, -1)
+        pairs = torch.cat([thetas, phis], dim=1)  # (N*V*U, 2*C', T*H*W, P)
+        return self.concat_project(pairs).squeeze(1) / keys  # (N*V*U, T*H*W, P)

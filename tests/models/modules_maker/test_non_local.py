@@ -34,7 +34,11 @@ def slow_non_local(module: NonLocal3d, x: Tensor) -> Tensor:
         for i in range(theta.shape[1]):
             pairs = []
             for j in range(phi.shape[1]):
-                pairs.append(theta[:, i] @ phi[:, j])
+                if module.mode == 'concatenation':
+                    weight = parts['concat_project.conv.weight'].flatten()
+                    pairs.append((weight @ torch.cat([theta[:, i], phi[:, j]])).clamp(min=0))
+                else:
+                    pairs.append(theta[:, i] @ phi[:, j])
             f = torch.stack(pairs)
             f = f.softmax(0) if 'gaussian' in module.mode else f / len(f)
             answers.append(sum(f[j] * g[:, j] for j in range(len(f))))
@@ -100,10 +104,13 @@ def test_non_local_works_with_channels_last(mode: str) -> None:
     torch.testing.assert_close(module(last), module(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(('mode', 'projections'), [('embedded_gaussian', 3), ('dot_product', 3), ('gaussian', 1)])
-def test_non_local_parameters_by_hand(mode: str, projections: int) -> None:
+@pytest.mark.parametrize(
+    ('mode', 'projections', 'extra'),
+    [('embedded_gaussian', 3, 0), ('dot_product', 3, 0), ('gaussian', 1, 0), ('concatenation', 3, 2 * 32)],
+)
+def test_non_local_parameters_by_hand(mode: str, projections: int, extra: int) -> None:
     module = NonLocal3d(64, mode=mode)
-    assert sum(p.numel() for p in module.parameters()) == projections * (64 * 32 + 32) + 32 * 64 + 2 * 64
+    assert sum(p.numel() for p in module.parameters()) == projections * (64 * 32 + 32) + 32 * 64 + 2 * 64 + extra
 
 
 def test_non_local_sub_sampling_quarters_the_cost() -> None:
@@ -118,7 +125,7 @@ def test_non_local_sub_sampling_quarters_the_cost() -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'mode': 'gauss'}, "mode='gauss' .*embedded_gaussian, dot_product, gaussian"),
+        ({'mode': 'gauss'}, "mode='gauss' .*embedded_gaussian, dot_product, gaussian, concatenation"),
         ({'reduction': 0}, 'reduction=0 .*in_channels=6'),
         ({'reduction': 7}, 'reduction=7 .*in_channels=6'),
     ],
