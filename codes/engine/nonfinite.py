@@ -55,7 +55,7 @@ class NonFiniteLog:
                 f'{text}, videos: {videos}. Skipped {count} iterations, train_cfg.max_nonfinite={self.max_count}; '
                 f'see {self.file}. Try a lower learning rate or train_cfg.clip_grad_norm'
             )
-        LOGGER.warning('Skipped an iteration (%d of at most %d). %s; videos: %s', count, self.max_count, text, videos)
+        LOGGER.warning('Skipped an iteration (%d/%d). %s; videos: %s', count, self.max_count, text, videos)
 
 
 def _find_cause(every: Sequence[Mapping[str, Any]]) -> tuple[str, str, list[str]]:

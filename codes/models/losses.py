@@ -17,7 +17,7 @@ def check_targets(scores: Tensor, label: Tensor) -> None:
     is_soft = label.shape == scores.shape and label.is_floating_point()
     if not (is_class or is_soft):
         raise ValueError(
-            f'labels must be int64 (N,) or float (N, K), got {label.dtype} {tuple(label.shape)} for scores '
+            f'labels must be int64 (N,) or float (N, K), got {tuple(label.shape)} {label.dtype} for scores '
             f'{tuple(scores.shape)}'
         )
 
