@@ -18,7 +18,7 @@ import torch
 
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, TRANSFORMS, build
-from dsanet.config.shipped import list_configs as list_models
+from dsanet.config.shipped import list_configs
 from dsanet.datasets.loader import collate
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.engine.preparation import check_clip_shape, place_model
@@ -36,6 +36,15 @@ __all__ = [
     'load_config',
     'load_weights',
 ]
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Return the sorted names of the configs of DSANet.
+
+    Args:
+        pattern: shell pattern of the names, such as ``'*tsm*'``.
+    """
+    return list_configs(pattern)
 
 
 def build_model(
