@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -24,16 +24,6 @@ LOGGER = logging.getLogger(__name__)
 
 RUN_FILE = re.compile(r'epoch_(\d+)(?:_iter_(\d+))?\.pth')
 CONFIG_HEADER = '# The resolved config of this run, written by DSANet.\n'
-
-
-class Stateful(Protocol):
-    """A part of a run that checkpoints hold, as ``torch.distributed.checkpoint.stateful.Stateful``."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state: tensors and plain types only."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
 
 
 class Position(NamedTuple):

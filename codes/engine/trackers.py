@@ -193,17 +193,16 @@ class MlflowTracker(Tracker):
         self._client.set_terminated(self._run_id)
 
 
-def start_trackers(trackers: Sequence[Tracker], config: Mapping[str, Any], work_dir: Path) -> Sequence[Tracker]:
+def start_trackers(trackers: Sequence[Tracker], config: Mapping[str, Any], work_dir: Path) -> None:
     """Start the trackers, or resume their runs by the ids in ``work_dir/trackers.json``."""
     if not trackers:
-        return trackers
+        return
     file = work_dir / 'trackers.json'
     run_ids: dict[str, str | None] = next(iter(read_json_lines(file)), {})
     for i, tracker in enumerate(trackers):
         name = f'{i} {type(tracker).__name__}'
         run_ids[name] = tracker.start(config, work_dir, run_ids.get(name))
     write_atomically(json.dumps(run_ids).encode(), file)
-    return trackers
 
 
 def _first_line(error: Exception) -> str:

@@ -26,8 +26,8 @@ class ConstantRateReader:
     so that the speed of motion stays the same.
 
     A damaged video yields the frames that can be decoded, and the previous frame in gaps; ``damage`` is set afterwards.
-    A video is also damaged if it is shorter than its header says by more than half a second and 5 % of its length (one
-    second at most), or by more than one second if only the file has a length, which may be that of the audio.
+    A video is also damaged if its header claims a longer duration: by more than half a second and 5% of the duration
+    (at most one second), or by more than one second if the duration is of the file, which may be that of the audio.
 
     Args:
         path: the video.
