@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _score(args: argparse.Namespace) -> dict[str, Any]:
     """Print the requested tables, and return their numbers for the JSON file."""
-    from dsanet.config.registry import METRICS, build
     from dsanet.datasets.annotation import read_class_names
+    from dsanet.evaluation.metrics import build_metrics, compute_metrics
     from dsanet.evaluation.results import (
         class_table,
         confident_mistakes,
@@ -86,7 +86,7 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
     if len(every) > 1:
         final = fuse(every, args.weights or [1.0] * len(every), args.average)
         every.append(final)
-    metrics = [build(config, METRICS, f'metrics.{i}') for i, config in enumerate(configs or default_metrics(final))]
+    metrics = build_metrics(configs or default_metrics(final))
     num_classes = final.scores.shape[1]
     names = read_class_names(args.class_file) if args.class_file else [str(k) for k in range(num_classes)]
     if len(names) != num_classes:
@@ -94,7 +94,7 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
 
     rows = []
     for results in every:
-        numbers = {k: v for metric in metrics for k, v in metric(results.scores, results.labels).items()}
+        numbers = compute_metrics(metrics, results.scores, results.labels)
         rows.append({'result': 'average' if results is final and len(every) > 1 else results.name, **numbers})
     print()
     _print_table(rows)

@@ -62,14 +62,14 @@ def run(args: argparse.Namespace) -> int | None:
 
 def _test(args: argparse.Namespace) -> None:
     from dsanet.config.loading import read_section
-    from dsanet.config.registry import METRICS, MODELS, build
+    from dsanet.config.registry import MODELS, build
     from dsanet.config.schema import RuntimeCfg
     from dsanet.datasets.classes import check_same_class_names
     from dsanet.datasets.loader import start_workers
-    from dsanet.engine.evaluator import check_metrics, compute_metrics
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.preparation import build_loader, check_clip_shape, place_model
     from dsanet.engine.result_parts import ResultParts, describe_test
+    from dsanet.evaluation.metrics import build_metrics, check_metrics, compute_metrics
     from dsanet.evaluation.results import Results
     from dsanet.inference.loading import config_for_checkpoint
     from dsanet.models.weights.loading import get_class_names, load_weights
@@ -96,7 +96,7 @@ def _test(args: argparse.Namespace) -> None:
         distributed.init_process_group(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, content=content)
         del content  # free its memory: with the optimizer state it is larger than the model
-        metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+        metrics = build_metrics(config['metrics'])
         check_metrics(metrics, dataset)
         parts: ResultParts | None = None
         if args.out is not None:
@@ -115,7 +115,7 @@ def _test(args: argparse.Namespace) -> None:
     started = time.monotonic()
     predictions = _predict(args, model, loader, device, amp, parts)
     seconds = max(time.monotonic() - started, 1e-3)
-    numbers = compute_metrics(metrics, predictions)
+    numbers = compute_metrics(metrics, predictions.scores, predictions.labels)
     LOGGER.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
     num_scored = len(dataset) - num_restored
     LOGGER.info(

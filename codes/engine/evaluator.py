@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -144,18 +144,3 @@ def strip_worker_traceback(error: Exception) -> str:
     name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
     # The last line of the traceback starts with the name of the error.
     return str(error).rpartition(f'\n{name}: ')[2].strip()
-
-
-def check_metrics(metrics: Sequence[Any], dataset: Any) -> None:
-    """Check that the metrics support the labels of a dataset."""
-    for i, metric in enumerate(metrics):
-        if dataset.multi_hot is not None and not metric.supports_multi_label:
-            raise ValueError(
-                f'metrics.{i} ({type(metric).__name__}) requires one label per video, but the dataset has multi_hot='
-                f"{dataset.multi_hot}; use metrics=[dict(type='MeanAveragePrecision')] and runtime.save_best='mAP'"
-            )
-
-
-def compute_metrics(metrics: Sequence[Callable[..., dict[str, float]]], predictions: Predictions) -> dict[str, float]:
-    """Return the values of all metrics by name."""
-    return {k: v for metric in metrics for k, v in metric(predictions.scores, predictions.labels).items()}

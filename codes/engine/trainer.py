@@ -16,7 +16,7 @@ import torch
 from dsanet.config.formatting import format_config
 from dsanet.config.loading import read_section
 from dsanet.config.registry import TRACKERS, build
-from dsanet.config.schema import LOADERS, RuntimeCfg, TrainCfg
+from dsanet.config.schema import LOADERS, RuntimeCfg
 from dsanet.data_checks.pipeline import try_pipelines
 from dsanet.data_checks.reading import splits_of_run
 from dsanet.data_checks.run import check_before_training
@@ -45,7 +45,7 @@ from dsanet.engine.stopping import Stopped, StopRequest
 from dsanet.engine.trackers import start_trackers
 from dsanet.engine.train_step import Stepper
 from dsanet.engine.training_log import TrainingLog
-from dsanet.engine.validation import build_metrics, validate
+from dsanet.engine.validation import build_val_metrics, validate
 from dsanet.utils import distributed
 
 LOGGER = logging.getLogger(__name__)
@@ -76,7 +76,6 @@ class Trainer:
         self.work_dir = work_dir
         self.device = device
         self.is_main = distributed.rank() == 0
-        self.train_cfg: TrainCfg = read_section(config, 'train_cfg', TrainCfg)
         self.runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
         set_determinism(self.runtime.deterministic)
         avoid_broken_kernels(device, self.runtime.amp)
@@ -84,10 +83,11 @@ class Trainer:
         self.trackers = [build(cfg, TRACKERS, f'runtime.trackers.{i}') for i, cfg in enumerate(self.runtime.trackers)]
         self.stepper = Stepper(config, device)
         self.model = self.stepper.model
+        self.train_cfg = self.stepper.train_cfg
         check_clip_shape(self.model, config, LOADERS)
         self.train_loader = build_train_loader(config, self.model, self.runtime, self.train_cfg.accumulate)
         self.val_loader = build_val_loader(config, self.model, self.runtime, self.train_loader)
-        self.metrics = build_metrics(config, self.runtime.save_best, self.val_loader)
+        self.metrics = build_val_metrics(config, self.runtime.save_best, self.val_loader)
         self.saver = Saver(work_dir, self.runtime.keep_checkpoints)
         self.state = TrainState(iterations_per_epoch=len(self.train_loader) // self.train_cfg.accumulate)
         self._log_state: dict[str, Any] = {}  # of this process, within an epoch that is resumed

@@ -6,18 +6,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from dsanet.config.registry import METRICS, build
-from dsanet.engine.evaluator import (
-    EXPECTED_ERRORS,
-    check_metrics,
-    compute_metrics,
-    predict,
-    strip_worker_traceback,
-)
+from dsanet.engine.evaluator import EXPECTED_ERRORS, predict, strip_worker_traceback
 from dsanet.engine.stopping import RunError
+from dsanet.evaluation.metrics import Metric, build_metrics, check_metrics, compute_metrics
 
 
-def build_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoader[Any] | None) -> list[Any]:
+def build_val_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoader[Any] | None) -> list[Metric]:
     """Build the metrics of a config, and check them against the validation data.
 
     Args:
@@ -28,7 +22,7 @@ def build_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoader[
     Raises:
         ValueError: no metric has the name ``save_best``, or one does not fit the labels.
     """
-    metrics = [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(config['metrics'])]
+    metrics = build_metrics(config['metrics'])
     if loader is not None:
         check_metrics(metrics, loader.dataset)
     names = [name for metric in metrics for name in metric.names]
@@ -40,7 +34,7 @@ def build_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoader[
 def validate(
     model: Any,
     loader: DataLoader[Any],
-    metrics: Sequence[Any],
+    metrics: Sequence[Metric],
     device: torch.device,
     amp: str | None,
     epoch: int,
@@ -50,7 +44,7 @@ def validate(
     Args:
         model: a recognizer, not wrapped.
         loader: of the validation data; each process has its share.
-        metrics: from :func:`build_metrics`.
+        metrics: from :func:`build_val_metrics`.
         device: where the model is.
         amp: None, 'bf16' or 'fp16'.
         epoch: for the text of errors.
@@ -64,7 +58,7 @@ def validate(
         raise RunError(f'validation of epoch {epoch}: {error}; the training has diverged') from error
     except EXPECTED_ERRORS as error:
         raise RunError(f'validation of epoch {epoch}: {strip_worker_traceback(error)}') from error
-    numbers = compute_metrics(metrics, predictions)
+    numbers = compute_metrics(metrics, predictions.scores, predictions.labels)
     # With several labels per video, the sum of single-label losses is not the loss that is trained.
     has_loss = predictions.labels.ndim == 1 or model.cls_head.criterion.supports_multi_label
     if model.average_views == 'score' and has_loss:

@@ -1,13 +1,13 @@
 """Metrics of all scores of a dataset, in percent."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsanet.config.registry import METRICS
+from dsanet.config.registry import METRICS, build
 
 
 class Metric(ABC):
@@ -127,3 +127,23 @@ def _require_one_label(metric: object, labels: NDArray[Any]) -> None:
             f'{type(metric).__name__} requires one label per video, but the labels are multi-hot {labels.shape}; '
             "use metrics=[dict(type='MeanAveragePrecision')] and runtime.save_best='mAP'"
         )
+
+
+def build_metrics(configs: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """Build the section ``metrics`` of a config."""
+    return [build(cfg, METRICS, f'metrics.{i}') for i, cfg in enumerate(configs)]
+
+
+def check_metrics(metrics: Sequence[Metric], dataset: Any) -> None:
+    """Check that the metrics support the labels of a dataset."""
+    for i, metric in enumerate(metrics):
+        if dataset.multi_hot is not None and not metric.supports_multi_label:
+            raise ValueError(
+                f'metrics.{i} ({type(metric).__name__}) requires one label per video, but the dataset has multi_hot='
+                f"{dataset.multi_hot}; use metrics=[dict(type='MeanAveragePrecision')] and runtime.save_best='mAP'"
+            )
+
+
+def compute_metrics(metrics: Sequence[Metric], scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+    """Return the values of all metrics by name."""
+    return {name: value for metric in metrics for name, value in metric(scores, labels).items()}

@@ -13,10 +13,9 @@ from dsanet.config.loading import read_section
 from dsanet.config.schema import RuntimeCfg
 from dsanet.datasets.transforms.base import BadSample, MissingSample
 from dsanet.engine import evaluator
-from dsanet.engine.evaluator import Predictions, check_metrics, compute_metrics, predict, strip_worker_traceback
+from dsanet.engine.evaluator import Predictions, predict, strip_worker_traceback
 from dsanet.engine.preparation import build_loader
 from dsanet.engine.result_parts import ResultParts
-from dsanet.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
 from tests.as_processes import as_processes
 from tests.engine.conftest import make_config
 
@@ -187,17 +186,3 @@ def test_worker_traceback_is_stripped(kind: type[Exception]) -> None:
     with pytest.raises(kind, match='Caught .* in DataLoader worker process 0') as caught:
         wrapper.reraise()
     assert strip_worker_traceback(caught.value) == text
-
-
-def test_metrics_are_merged() -> None:
-    predictions = Predictions(np.float32([[2, 1], [3, 4], [1, 0]]), np.array([0, 0, 1]))
-    numbers = compute_metrics([Accuracy(topk=(1,)), MeanClassAccuracy()], predictions)
-    assert numbers == pytest.approx({'top1': 100 / 3, 'mean_class_accuracy': 25})
-
-
-@pytest.mark.parametrize('metric', [Accuracy(), MeanClassAccuracy()])
-def test_single_label_metrics_reject_multi_hot(metric: object) -> None:
-    check_metrics([metric], SimpleNamespace(multi_hot=None))
-    check_metrics([MeanAveragePrecision()], SimpleNamespace(multi_hot=3))
-    with pytest.raises(ValueError, match=r'metrics.1 \(\w+\).*multi_hot=3.*MeanAveragePrecision.*mAP'):
-        check_metrics([MeanAveragePrecision(), metric], SimpleNamespace(multi_hot=3))

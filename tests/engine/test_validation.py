@@ -9,7 +9,7 @@ import torch
 from dsanet.engine.evaluator import predict
 from dsanet.engine.stopping import RunError
 from dsanet.engine.trainer import Trainer
-from dsanet.engine.validation import build_metrics, validate
+from dsanet.engine.validation import build_val_metrics, validate
 from dsanet.evaluation.metrics import MeanAveragePrecision
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.json_lines import read_json_lines
@@ -80,9 +80,9 @@ def test_single_label_loss_refuses_several_in_training(data: Path, tmp_path: Pat
 
 def test_save_best_must_be_a_metric(data: Path) -> None:
     config = make_config(data)
-    assert len(build_metrics(config, 'top5', None)) == 1
+    assert len(build_val_metrics(config, 'top5', None)) == 1
     with pytest.raises(ValueError, match=r"save_best='top2'.*top1, top5"):
-        build_metrics(config, 'top2', None)
+        build_val_metrics(config, 'top2', None)
 
 
 def test_unreadable_video_ends_the_run(data: Path, tmp_path: Path) -> None:

@@ -1,9 +1,17 @@
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dsanet.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy, average_precision
+from dsanet.evaluation.metrics import (
+    Accuracy,
+    MeanAveragePrecision,
+    MeanClassAccuracy,
+    average_precision,
+    check_metrics,
+    compute_metrics,
+)
 
 SCORES = np.array([[5, 3, 1], [1, 5, 3], [5, 3, 1], [1, 3, 5]], dtype=np.float32)
 LABELS = np.array([0, 2, 2, 2])
@@ -97,3 +105,17 @@ def test_accuracy_of_multi_hot_labels_suggests_map(metric) -> None:
     message = rf'{type(metric).__name__} .*\(4, 3\).*MeanAveragePrecision'
     with pytest.raises(ValueError, match=message):
         metric(SCORES, np.ones((4, 3), dtype=np.float32))
+
+
+def test_metrics_are_merged() -> None:
+    scores, labels = np.float32([[2, 1], [3, 4], [1, 0]]), np.array([0, 0, 1])
+    numbers = compute_metrics([Accuracy(topk=(1,)), MeanClassAccuracy()], scores, labels)
+    assert numbers == pytest.approx({'top1': 100 / 3, 'mean_class_accuracy': 25})
+
+
+@pytest.mark.parametrize('metric', [Accuracy(), MeanClassAccuracy()])
+def test_single_label_metrics_reject_multi_hot(metric: object) -> None:
+    check_metrics([metric], SimpleNamespace(multi_hot=None))
+    check_metrics([MeanAveragePrecision()], SimpleNamespace(multi_hot=3))
+    with pytest.raises(ValueError, match=r'metrics.1 \(\w+\).*multi_hot=3.*MeanAveragePrecision.*mAP'):
+        check_metrics([MeanAveragePrecision(), metric], SimpleNamespace(multi_hot=3))
