@@ -1,6 +1,7 @@
 """Ends of a run that are not defects: someone stopped it, or it cannot continue for a stated reason."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -9,6 +10,8 @@ from typing import Any
 from dsanet.utils import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+POLL_SECONDS = 0.5  # between exchanges of signals: schedulers wait 30 s and more before they kill
+MAX_POLL_INTERVAL = 20  # calls, in case iterations suddenly become slower
 
 
 class RunError(RuntimeError):
@@ -48,24 +51,45 @@ class StopRequest:
         self.number = 0
         self._before: dict[int, Any] = {}
         self._text: str | None = None
-        self._pending: Callable[[], int] | None = None
+        self._pending: Callable[[], list[float]] | None = None
+        self._calls = self._interval = 0  # calls of poll since the last exchange, and until the next
+        self._last_exchange = time.monotonic()
 
     def poll(self) -> int:
-        """Return the signal that any process had received at the previous call, 0 for none; the same in all processes.
+        """Return the signal that any process has received, 0 for none; the same in all processes.
 
-        The processes exchange their signals while they compute the next iteration, so polling does not wait. A single
-        process has no delay.
+        For loops that call it once per iteration in every process. The processes exchange their signals about every
+        :data:`POLL_SECONDS`, at least every :data:`MAX_POLL_INTERVAL` calls, and read the result at the next call: the
+        exchange happens while they compute. A single process has no delay.
         """
         if distributed.world_size() == 1:
             return self.number
-        previous, self._pending = self._pending, distributed.start_all_reduce_max(self.number)
-        return previous() if previous is not None else 0
+        self._calls += 1
+        number = self._finish_exchange()
+        if not number and self._calls >= self._interval:
+            self._start_exchange()
+        return number
 
     def poll_now(self) -> int:
         """Return the signal that any process has received, 0 for none; waits for all processes."""
-        previous, self._pending = self._pending, None
-        earlier = previous() if previous is not None else 0
-        return max(earlier, distributed.start_all_reduce_max(self.number)())
+        earlier = self._finish_exchange()
+        self._start_exchange()
+        return max(earlier, self._finish_exchange())
+
+    def _start_exchange(self) -> None:
+        now = time.monotonic()
+        seconds = (now - self._last_exchange) / max(self._calls, 1)
+        self._last_exchange, self._calls = now, 0
+        self._pending = distributed.start_all_reduce_max([self.number, seconds])
+
+    def _finish_exchange(self) -> int:
+        if self._pending is None:
+            return 0
+        number, seconds = self._pending()
+        self._pending = None
+        # From the slowest process, so that all of them exchange at the same call.
+        self._interval = min(int(POLL_SECONDS / max(seconds, 1e-9)), MAX_POLL_INTERVAL)
+        return int(number)
 
     @contextmanager
     def at_once(self, text: str) -> Iterator[None]:

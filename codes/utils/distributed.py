@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -109,20 +109,20 @@ def all_reduce_mean(value: Tensor) -> Tensor:
     return value
 
 
-def start_all_reduce_max(number: int) -> Callable[[], int]:
-    """Start to compute the maximum of a number over all processes; the returned function waits for the result.
+def start_all_reduce_max(values: Sequence[float]) -> Callable[[], list[float]]:
+    """Start to compute the maximum of each value over all processes; the returned function waits for the result.
 
     Meanwhile the process can compute and exchange gradients. All processes start and finish their reductions in the
     same order.
     """
     if not dist.is_initialized():
-        return lambda: number
-    value = torch.tensor([number])  # on the CPU, so that the GPU is not waited for
-    work = dist.all_reduce(value, op=dist.ReduceOp.MAX, async_op=True)
+        return lambda: list(values)
+    result = torch.tensor(values, dtype=torch.float64)  # on the CPU, so that the GPU is not waited for
+    work = dist.all_reduce(result, op=dist.ReduceOp.MAX, async_op=True)
 
-    def finish() -> int:
+    def finish() -> list[float]:
         work.wait()
-        return int(value)
+        return result.tolist()
 
     return finish
 

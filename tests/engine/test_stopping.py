@@ -1,6 +1,8 @@
 import os
 import signal
 import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,20 +26,30 @@ def test_signal_is_noted_and_handler_restored(number: int) -> None:
     assert signal.getsignal(number) == before
 
 
-def poll_in_one_of_two() -> list[int]:
-    """Send SIGTERM to process 1 only; return what calls of ``poll`` and ``poll_now`` return."""
+def poll_until_signal(seconds: float) -> list[int]:
+    """Poll until a signal is found, with pauses in process 1, which receives SIGTERM before its third call."""
+    found: list[int] = []
     with StopRequest() as stop:
-        found = [stop.poll(), stop.poll()]
-        if distributed.rank() == 1:
-            send(signal.SIGTERM)
-        return [*found, stop.poll(), stop.poll(), stop.poll_now()]
+        while not any(found):
+            if len(found) == 2 and distributed.rank() == 1:
+                send(signal.SIGTERM)
+            time.sleep(seconds * distributed.rank())
+            found.append(stop.poll())
+        return [*found, stop.poll_now()]
 
 
 @pytest.mark.sweep
-def test_two_processes_poll_the_same_signal(tmp_path: Path) -> None:
-    # The call after the signal exchanges it; the next one returns it.
-    expected = [0, 0, 0, signal.SIGTERM, signal.SIGTERM]
-    assert run_processes(2, tmp_path / 'run', poll_in_one_of_two) == [expected, expected]
+@pytest.mark.parametrize(
+    ('seconds', 'num_calls'),
+    [
+        (0, 22),  # the first call exchanges and the second one reads; then the same after MAX_POLL_INTERVAL calls
+        (0.11, 6),  # POLL_SECONDS are four calls
+        (0.6, 4),  # each call exchanges: the third one the signal
+    ],
+)
+def test_two_processes_poll_the_same_signal(tmp_path: Path, seconds: float, num_calls: int) -> None:
+    expected = [0] * (num_calls - 1) + [signal.SIGTERM, signal.SIGTERM]
+    assert run_processes(2, tmp_path / 'run', partial(poll_until_signal, seconds)) == [expected, expected]
 
 
 def test_second_ctrl_c_ends_at_once() -> None:
