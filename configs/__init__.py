@@ -1,1 +1,1 @@
-"""The configs that come with DSANet: one file an experiment, made of the fragments in _base_/."""
+"""The built-in configs: one file per experiment, which combines files of _base_/."""

@@ -1,4 +1,4 @@
-"""Ablation: the share of aggregated channels (beta).
+"""Ablation: the fraction of the channels that DSA mixes (beta).
 
 What       DSANet-R50 on Mini-Kinetics-200, 4 frames per snippet. 32.04 M parameters, 83.48 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ablations/channel_ratio.py 8
@@ -8,8 +8,8 @@ Vary       --cfg-options channel_ratio=0.125
            --cfg-options channel_ratio=0.5
            --cfg-options channel_ratio=1.0
 Batch      8 GPUs x 6 videos
-Expected   not measured here. The values that the paper compares are not known to us.
-Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4.py; the values are ours
+Expected   not measured here. The values compared in the paper are unknown to us.
+Source     arXiv 2105.12085; data, sampling and schedule as in minik_dsanet_r50_4x4.py; the values are ours
 """
 
 _base_ = [

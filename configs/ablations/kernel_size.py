@@ -8,8 +8,8 @@ Vary       --cfg-options kernel_size=1
            --cfg-options kernel_size=5
            --cfg-options kernel_size=7
 Batch      8 GPUs x 6 videos
-Expected   not measured here. The values that the paper compares are not known to us.
-Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4.py; the values are ours
+Expected   not measured here. The values compared in the paper are unknown to us.
+Source     arXiv 2105.12085; data, sampling and schedule as in minik_dsanet_r50_4x4.py; the values are ours
 """
 
 _base_ = [

@@ -1,4 +1,4 @@
-"""Ablation: the stage with DSA, in its last block.
+"""Ablation: the stage whose last block has DSA.
 
 What       DSANet-R50 on Mini-Kinetics-200, 4 frames per snippet. 32.04 M parameters, 83.48 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ablations/stages.py 8
@@ -8,8 +8,8 @@ Vary       --cfg-options 'blocks=((0,0,1),0,0,0)'
            --cfg-options 'blocks=(0,0,(0,0,0,0,0,1),0)'
            --cfg-options 'blocks=(0,0,0,(0,0,1))'
 Batch      8 GPUs x 6 videos
-Expected   not measured here. The values that the paper compares are not known to us.
-Source     arXiv 2105.12085; data, sampling and schedule as minik_dsanet_r50_4x4.py; the values are ours
+Expected   not measured here. The values compared in the paper are unknown to us.
+Source     arXiv 2105.12085; data, sampling and schedule as in minik_dsanet_r50_4x4.py; the values are ours
 """
 
 _base_ = [

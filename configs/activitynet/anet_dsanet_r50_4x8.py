@@ -1,13 +1,13 @@
 r"""DSANet-R50 on ActivityNet v1.3, whole untrimmed videos, mean average precision.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 8 frames apart. 32.04 M parameters,
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, frame interval 8. 32.04 M parameters,
            166.97 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/activitynet/anet_dsanet_r50_4x8.py 8 \
                --load-from work_dirs/r50_e100_s1_8/best.pth
 Test       bash dist_test_recognizer.sh configs/activitynet/anet_dsanet_r50_4x8.py \
                work_dirs/anet_dsanet_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The paper's best mAP is cited as 90.5% with a 3D ResNet-50.
+Expected   not measured here. Secondary sources give 90.5% as the paper's best mAP, with a 3D ResNet-50.
 Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours
 """
 
@@ -36,7 +36,7 @@ model = dict(
         blocks=(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0),
     ),
 )
-# Validation videos can have several labels, all used by mean average precision; training videos have one.
+# Validation videos can have multiple labels, which mean average precision uses; training videos have one.
 val_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 test_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 metrics = [dict(type='MeanAveragePrecision')]

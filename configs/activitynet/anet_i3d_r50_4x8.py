@@ -1,6 +1,6 @@
-r"""I3D-R50 on ActivityNet v1.3, whole untrimmed videos, mean average precision: the control, no DSA.
+r"""I3D-R50 on ActivityNet v1.3, whole untrimmed videos, mean average precision: the baseline without DSA.
 
-What       I3D ResNet-50 without DSA; 4 snippets x 8 frames x 224 x 224, 8 frames apart. 32.04 M parameters, 166.96
+What       I3D ResNet-50 without DSA; 4 snippets x 8 frames x 224 x 224, frame interval 8. 32.04 M parameters, 166.96
            GMACs per view.
 Train      bash dist_train_recognizer.sh configs/activitynet/anet_i3d_r50_4x8.py 8 \
                --load-from work_dirs/i3d_r50_e100_s1_8/best.pth
@@ -27,7 +27,7 @@ model = dict(
     average_views='prob',  # mean average precision ranks videos, which needs probabilities
     module_cfg=None,
 )
-# Validation videos can have several labels, all used by mean average precision; training videos have one.
+# Validation videos can have multiple labels, which mean average precision uses; training videos have one.
 val_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 test_dataloader = dict(dataset=dict(multi_hot='${num_classes}'))
 metrics = [dict(type='MeanAveragePrecision')]

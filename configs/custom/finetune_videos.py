@@ -1,6 +1,6 @@
 """DSANet-R50 on your own videos, from ImageNet weights or from a checkpoint of a larger dataset.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, frame interval 4. 31.64 M parameters,
            166.96 GMACs per view.
 Data       data/my_videos/videos/...           the video files
            data/my_videos/train.txt, val.txt   one line per video: path below videos/, space, label from 0

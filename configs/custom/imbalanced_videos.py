@@ -1,6 +1,6 @@
 r"""DSANet-R50 on your own videos with rare classes: focal loss with class weights.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, frame interval 4. 31.64 M parameters,
            166.96 GMACs per view.
 Data       as in finetune_videos.py
 Train      bash dist_train_recognizer.sh configs/custom/imbalanced_videos.py 1 \
@@ -8,7 +8,7 @@ Train      bash dist_train_recognizer.sh configs/custom/imbalanced_videos.py 1 \
 Test       bash dist_test_recognizer.sh configs/custom/imbalanced_videos.py work_dirs/imbalanced_videos/best.pth 1 \
                --cfg-options 'class_weights=(0.58,1.17,2.33)'
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
-Expected   depends on the videos; the best epoch has the highest mean class accuracy
+Expected   depends on the videos; best.pth has the highest mean class accuracy
 Source     arXiv 1708.02002 for the loss; the settings are ours
 """
 

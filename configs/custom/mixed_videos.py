@@ -1,8 +1,8 @@
 r"""DSANet-R50 on your own videos together with some classes of a public dataset.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.64 M parameters,
-           166.96 GMACs per view. Three of four training samples are your own, independent of the sizes of the datasets;
-           validation and test use your own videos only.
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, frame interval 4. 31.64 M parameters,
+           166.96 GMACs per view. Three quarters of the training samples are your own, regardless of the sizes of the
+           datasets; validation and test use your own videos only.
 Data       as in finetune_videos.py, and
            data/kinetics400/train_frames.txt   one line per folder of frames: folder, number of frames, label
            data/kinetics400/classes.txt        one class name per line

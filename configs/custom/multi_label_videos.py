@@ -1,7 +1,7 @@
-r"""DSANet-R50 on your own videos with several labels each.
+r"""DSANet-R50 on your own videos with multiple labels each.
 
 What       I3D ResNet-50 with five DSA modules and a binary cross entropy for each class; 4 snippets x 8 frames x 224 x
-           224, 4 frames apart. 31.64 M parameters, 166.96 GMACs per view.
+           224, frame interval 4. 31.64 M parameters, 166.96 GMACs per view.
 Data       as in finetune_videos.py, with lines of the form `path 3,17`: labels from 0, joined by commas
 Train      bash dist_train_recognizer.sh configs/custom/multi_label_videos.py 1
 Test       bash dist_test_recognizer.sh configs/custom/multi_label_videos.py work_dirs/multi_label_videos/best.pth 1

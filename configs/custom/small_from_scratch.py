@@ -1,13 +1,13 @@
 """A small DSANet for your own videos, from scratch, on a computer without a GPU.
 
-What       I3D-ResNet-18 of width 16 with DSA in the last three stages; 4 snippets x 4 frames x 112 x 112, 4 apart.
-           1.993 M parameters, 1.040 GMACs per view.
+What       I3D-ResNet-18 of width 16 with DSA in the last three stages; 4 snippets x 4 frames x 112 x 112, frame
+           interval 4. 1.993 M parameters, 1.040 GMACs per view.
 Data       as in finetune_videos.py
 Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch.py 1
 Test       bash dist_test_recognizer.sh configs/custom/small_from_scratch.py work_dirs/small_from_scratch/best.pth 1
 Batch      1 process x 8 videos
-Expected   depends on the videos; with a few hundred videos, better than the majority class and far below a pretrained
-           network
+Expected   depends on the videos; with a few hundred videos, better than predicting the majority class and far below a
+           pretrained network
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 r"""small_from_scratch.py on folders of frames instead of video files.
 
-What       I3D-ResNet-18 of width 16 with DSA in the last three stages; 4 snippets x 4 frames x 112 x 112, 4 apart.
-           1.993 M parameters, 1.040 GMACs per view.
+What       I3D-ResNet-18 of width 16 with DSA in the last three stages; 4 snippets x 4 frames x 112 x 112, frame
+           interval 4. 1.993 M parameters, 1.040 GMACs per view.
 Data       data/my_videos/frames/...                   one folder per video: img_00001.jpg, img_00002.jpg, ...
            data/my_videos/train_frames.txt, val_...    one line per video: folder below frames/, number of frames, label
            data/my_videos/classes.txt                  one class name per line
@@ -13,7 +13,7 @@ Train      bash dist_train_recognizer.sh configs/custom/small_from_scratch_frame
 Test       bash dist_test_recognizer.sh configs/custom/small_from_scratch_frames.py \
                work_dirs/small_from_scratch_frames/best.pth 1
 Batch      1 process x 8 videos
-Expected   as small_from_scratch.py
+Expected   as in small_from_scratch.py
 """
 
 _base_ = [

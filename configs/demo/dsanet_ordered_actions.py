@@ -1,4 +1,4 @@
-"""DSANet on ordered actions: 4 directions of motion x 2 orders of events. The order is visible between snippets only.
+"""DSANet on ordered actions: 4 directions of motion x 2 orders of events. The order is visible only across snippets.
 
 What       I3D-ResNet-10 of width 16 with DSA on all channels of the last three stages; 4 snippets x 4 frames x 40 x 40.
            0.348 M parameters, 0.077 GMACs per view.

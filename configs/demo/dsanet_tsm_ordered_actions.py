@@ -7,7 +7,7 @@ Test       bash dist_test_recognizer.sh configs/demo/dsanet_tsm_ordered_actions.
                work_dirs/dsanet_tsm_ordered_actions/best.pth 1
 Batch      1 process x 8 videos
 Expected   top-1 100% with seed 0 (measured, last epoch, 160 videos)
-Source     generated data; settings as dsanet_ordered_actions.py
+Source     generated data; settings as in dsanet_ordered_actions.py
 """
 
 _base_ = [

@@ -1,4 +1,4 @@
-"""Multi-scale TRN on ordered actions: the head relates the snippets, the backbone does not.
+"""Multi-scale TRN on ordered actions: only the head relates the snippets.
 
 What       I3D-ResNet-10 of width 16 with relations of 2 to 4 snippets; 4 snippets x 4 frames x 40 x 40. 0.393 M
            parameters, 0.077 GMACs per view.
@@ -6,7 +6,7 @@ Train      bash dist_train_recognizer.sh configs/demo/trn_ordered_actions.py 1
 Test       bash dist_test_recognizer.sh configs/demo/trn_ordered_actions.py work_dirs/trn_ordered_actions/best.pth 1
 Batch      1 process x 8 videos
 Expected   top-1 100% with seed 0 (measured, last epoch, 160 videos)
-Source     generated data; settings as dsanet_ordered_actions.py
+Source     generated data; settings as in dsanet_ordered_actions.py
 """
 
 _base_ = [

@@ -6,7 +6,7 @@ Train      bash dist_train_recognizer.sh configs/demo/v4d_ordered_actions.py 1
 Test       bash dist_test_recognizer.sh configs/demo/v4d_ordered_actions.py work_dirs/v4d_ordered_actions/best.pth 1
 Batch      1 process x 8 videos
 Expected   top-1 100% with seed 0 (measured, last epoch, 160 videos)
-Source     generated data; settings as dsanet_ordered_actions.py
+Source     generated data; settings as in dsanet_ordered_actions.py
 """
 
 _base_ = [

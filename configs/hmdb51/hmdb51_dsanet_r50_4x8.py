@@ -1,6 +1,6 @@
-r"""DSANet-R50 on HMDB51, fine-tuned from Kinetics-400; split 1 of 3.
+r"""DSANet-R50 on HMDB51, finetuned from Kinetics-400; split 1 of 3.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. The stem and the
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, frame interval 4. The stem and the
            first stage are frozen, and all batch norms keep the statistics from Kinetics. 31.74 M parameters, 166.96
            GMACs per view.
 Train      bash dist_train_recognizer.sh configs/hmdb51/hmdb51_dsanet_r50_4x8.py 8 \
@@ -9,7 +9,7 @@ Train      bash dist_train_recognizer.sh configs/hmdb51/hmdb51_dsanet_r50_4x8.py
 Test       bash dist_test_recognizer.sh configs/hmdb51/hmdb51_dsanet_r50_4x8.py \
                work_dirs/hmdb51_dsanet_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The usual number is the mean over the three splits.
+Expected   not measured here. Results are usually reported as the mean over the three splits.
 Source     arXiv 2105.12085 for the model; the settings are ours
 """
 
@@ -31,7 +31,7 @@ frames_per_snippet = 8
 frame_interval = 4
 
 model = dict(
-    # Start from weights that include DSA: with norm_eval, the norms of a new DSA would keep their initial statistics.
+    # Start from weights that include DSA: with norm_eval, batch norms of a new DSA keep their initial statistics.
     backbone=dict(frozen_stages=1, norm_eval=True),
     cls_head=dict(dropout=0.8),
     module_cfg=dict(

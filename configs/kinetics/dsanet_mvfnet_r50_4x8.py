@@ -1,7 +1,7 @@
 r"""DSANet on MVFNet-R50, Kinetics-400: MVF inside the snippets and DSA between them.
 
-What       ResNet-50 with a multi-view fusion in each block of the last two stages and five DSA modules; 4 snippets x 8
-           frames x 224 x 224, 8 frames apart. 24.34 M parameters, 130.86 GMACs per view.
+What       ResNet-50 with a multi-view fusion (MVF) module in each block of the last two stages and five DSA modules; 4
+           snippets x 8 frames x 224 x 224, frame interval 8. 24.34 M parameters, 130.86 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_mvfnet_r50_4x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_mvfnet_r50_4x8.py \
                work_dirs/dsanet_mvfnet_r50_4x8/best.pth 8

@@ -1,14 +1,14 @@
 """DSANet-R101 on Kinetics-400.
 
-What       I3D ResNet-101 with thirteen DSA modules, in every second block of the second and third stage; 4 snippets x 8
-           frames x 224 x 224, 8 frames apart. Activation checkpointing saves memory. 60.36 M parameters, 341.67 GMACs
-           per view.
+What       I3D ResNet-101 with thirteen DSA modules, in every second block of the second and third stages; 4 snippets x
+           8 frames x 224 x 224, frame interval 8. Activation checkpointing saves memory. 60.36 M parameters, 341.67
+           GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_r101_4x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_r101_4x8.py work_dirs/dsanet_r101_4x8/best.pth 8
 Batch      8 GPUs x 6 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; depth 101 is ours, the release has 18 and 50 layers; schedule as released, with the
-           learning rate for half the batch size
+Source     arXiv 2105.12085; depth 101 is ours (the release has 18 and 50 layers); schedule as in the authors' release,
+           with the learning rate for half the batch size
 """
 
 _base_ = [

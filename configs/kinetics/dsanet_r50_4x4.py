@@ -1,7 +1,7 @@
 """DSANet-R50 on Kinetics-400 with 4 frames per snippet: half the cost of the main experiment.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 4 frames x 224 x 224, 16 frames apart. 32.45 M parameters,
-           83.49 GMACs per view.
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 4 frames x 224 x 224, frame interval 16. 32.45 M
+           parameters, 83.49 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_r50_4x4.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_r50_4x4.py work_dirs/dsanet_r50_4x4/best.pth 8
 Batch      8 GPUs x 12 videos

@@ -1,14 +1,14 @@
 r"""DSANet-R50 on Kinetics-400 on a single GPU: the main experiment with eight batches per step.
 
-What       Network and schedule of r50_e100_s1_8.py. An optimizer step also uses 96 videos, in eight batches, and batch
-           norms also use 12 videos. Mixed precision and activation checkpointing save memory; the long epochs have
-           checkpoints inside. 32.45 M parameters, 166.97 GMACs per view.
+What       Network and schedule of r50_e100_s1_8.py. As on 8 GPUs, an optimizer step uses 96 videos (here in eight
+           batches), and batch norms see 12 at a time. Mixed precision and activation checkpointing save memory;
+           checkpoints are also written within the long epochs. 32.45 M parameters, 166.97 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_r50_4x8_one_gpu.py 1
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_r50_4x8_one_gpu.py \
                work_dirs/dsanet_r50_4x8_one_gpu/best.pth 1
 Batch      1 GPU x 12 videos x 8 batches
 Expected   not measured here.
-Source     as r50_e100_s1_8.py; the changes for one GPU are ours
+Source     as in r50_e100_s1_8.py; the changes for one GPU are ours
 """
 
 _base_ = [

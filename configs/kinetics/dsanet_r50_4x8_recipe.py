@@ -1,8 +1,8 @@
 r"""DSANet-R50 on Kinetics-400 with the training recipe of recent image and video networks.
 
 What       The network of the main experiment, r50_e100_s1_8.py, trained with RandAugment, mixup and CutMix, label
-           smoothing, stochastic depth and averaged weights, weight decay on filters only, classifier and DSA at twice
-           the learning rate. 32.45 M parameters, 166.97 GMACs per view.
+           smoothing, stochastic depth, EMA weights, weight decay on filters only, and twice the learning rate for the
+           classifier and DSA. 32.45 M parameters, 166.97 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_r50_4x8_recipe.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_r50_4x8_recipe.py \
                work_dirs/dsanet_r50_4x8_recipe/best.pth 8

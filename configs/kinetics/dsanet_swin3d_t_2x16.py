@@ -1,7 +1,7 @@
-r"""DSA after three stages of Video Swin-T on Kinetics-400: an example of a network without our residual blocks.
+r"""DSA after three stages of Video Swin-T on Kinetics-400: an example of a backbone without our residual blocks.
 
-What       torchvision's swin3d_t with DSA after its first three stages; 2 snippets x 16 frames x 224 x 224, 4 frames
-           apart. 28.16 M parameters, 87.77 GMACs per view.
+What       torchvision's swin3d_t with DSA after its first three stages; 2 snippets x 16 frames x 224 x 224, frame
+           interval 4. 28.16 M parameters, 87.77 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/dsanet_swin3d_t_2x16.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/dsanet_swin3d_t_2x16.py \
                work_dirs/dsanet_swin3d_t_2x16/best.pth 8

@@ -1,11 +1,11 @@
-"""Non-local I3D-R50 on Kinetics-400, 32 frames 2 apart.
+"""Non-local I3D-R50 on Kinetics-400, 32 frames, frame interval 2.
 
-What       i3d_r50_32x2.py with five non-local blocks, after every second block of the second and third stage. 35.40 M
+What       i3d_r50_32x2.py with five non-local blocks, after every second block of the second and third stages. 35.40 M
            parameters, 44.34 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/i3d_nl_r50_32x2.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/i3d_nl_r50_32x2.py work_dirs/i3d_nl_r50_32x2/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. 76.5% top-1 is cited for non-local R50.
+Expected   not measured here. The literature reports 76.5% top-1 for non-local R50.
 Source     arXiv 1711.07971; architecture and schedule as in mmaction2, scaled to the batch size
 """
 

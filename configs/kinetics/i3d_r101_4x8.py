@@ -1,12 +1,12 @@
-"""I3D-R101 on Kinetics-400: the control of dsanet_r101_4x8.py, no DSA.
+"""I3D-R101 on Kinetics-400: the baseline for dsanet_r101_4x8.py, without DSA.
 
-What       I3D ResNet-101, the scores of 4 snippets averaged; 4 snippets x 8 frames x 224 x 224, 8 frames apart. 60.36 M
-           parameters, 341.66 GMACs per view.
+What       I3D ResNet-101, the scores of 4 snippets averaged; 4 snippets x 8 frames x 224 x 224, frame interval 8. 60.36
+           M parameters, 341.66 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/i3d_r101_4x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/i3d_r101_4x8.py work_dirs/i3d_r101_4x8/best.pth 8
 Batch      8 GPUs x 6 videos
 Expected   not measured here.
-Source     as dsanet_r101_4x8.py
+Source     as in dsanet_r101_4x8.py
 """
 
 _base_ = [

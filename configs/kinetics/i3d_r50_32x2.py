@@ -1,7 +1,7 @@
-"""I3D-R50 on Kinetics-400, 32 frames 2 apart: with a stem and pools in time.
+"""I3D-R50 on Kinetics-400, 32 frames, frame interval 2, with temporal stride in the stem and temporal pooling.
 
-What       I3D ResNet-50, time halved by the stem, by its pooling and after the first stage; one clip of 32 frames x 224
-           x 224, 2 frames apart. 28.04 M parameters, 33.13 GMACs per view.
+What       I3D ResNet-50, temporal resolution halved by the stem, by its pooling and after the first stage; one clip of
+           32 frames x 224 x 224, frame interval 2. 28.04 M parameters, 33.13 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/i3d_r50_32x2.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/i3d_r50_32x2.py work_dirs/i3d_r50_32x2/best.pth 8
 Batch      8 GPUs x 12 videos

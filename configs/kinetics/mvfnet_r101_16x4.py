@@ -1,7 +1,7 @@
-"""MVFNet-R101 on Kinetics-400, 16 frames 4 apart.
+"""MVFNet-R101 on Kinetics-400, 16 frames, frame interval 4.
 
-What       ResNet-101 with a multi-view fusion in each block of the last two stages; one clip of 16 frames x 224 x 224,
-           4 frames apart. 43.36 M parameters, 124.88 GMACs per view.
+What       ResNet-101 with a multi-view fusion (MVF) module in each block of the last two stages; one clip of 16 frames
+           x 224 x 224, frame interval 4. 43.36 M parameters, 124.88 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/mvfnet_r101_16x4.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/mvfnet_r101_16x4.py work_dirs/mvfnet_r101_16x4/best.pth 8
 Batch      8 GPUs x 12 videos

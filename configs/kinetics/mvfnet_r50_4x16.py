@@ -1,7 +1,7 @@
-"""MVFNet-R50 on Kinetics-400, 4 frames 16 apart.
+"""MVFNet-R50 on Kinetics-400, 4 frames, frame interval 16.
 
-What       ResNet-50 with a multi-view fusion in each block of the last two stages; one clip of 4 frames x 224 x 224, 16
-           frames apart. 24.34 M parameters, 16.36 GMACs per view.
+What       ResNet-50 with a multi-view fusion (MVF) module in each block of the last two stages; one clip of 4 frames x
+           224 x 224, frame interval 16. 24.34 M parameters, 16.36 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/mvfnet_r50_4x16.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/mvfnet_r50_4x16.py work_dirs/mvfnet_r50_4x16/best.pth 8
 Batch      8 GPUs x 12 videos

@@ -1,7 +1,7 @@
-"""R(2+1)D-34 on Kinetics-400, 8 frames 8 apart, from scratch.
+"""R(2+1)D-34 on Kinetics-400, 8 frames, frame interval 8, from scratch.
 
-What       R(2+1)D with 34 layers; one clip of 8 frames x 224 x 224, 8 frames apart. 63.76 M parameters, 40.56 GMACs per
-           view.
+What       R(2+1)D with 34 layers; one clip of 8 frames x 224 x 224, frame interval 8. 63.76 M parameters, 40.56 GMACs
+           per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/r2plus1d_r34_8x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/r2plus1d_r34_8x8.py work_dirs/r2plus1d_r34_8x8/best.pth 8
 Batch      8 GPUs x 12 videos

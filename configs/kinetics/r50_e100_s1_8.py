@@ -1,7 +1,7 @@
 """DSANet-R50 on Kinetics-400: the paper's main experiment.
 
-What       I3D ResNet-50 with five DSA modules, in every second block of the second and third stage; 4 snippets x 8
-           frames x 224 x 224, 8 frames apart. 32.45 M parameters, 166.97 GMACs per view.
+What       I3D ResNet-50 with five DSA modules, in every second block of the second and third stages; 4 snippets x 8
+           frames x 224 x 224, frame interval 8. 32.45 M parameters, 166.97 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/r50_e100_s1_8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/r50_e100_s1_8.py work_dirs/r50_e100_s1_8/best.pth 8
 Batch      8 GPUs x 12 videos

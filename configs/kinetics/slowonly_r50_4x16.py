@@ -1,11 +1,12 @@
-"""SlowOnly-R50 on Kinetics-400, 4 frames 16 apart: I3D with late inflation, trained on single clips.
+"""SlowOnly-R50 on Kinetics-400, 4 frames, frame interval 16: I3D with late inflation, trained on single clips.
 
-What       I3D ResNet-50; one clip of 4 frames x 224 x 224, 16 frames apart. 32.45 M parameters, 20.87 GMACs per view.
+What       I3D ResNet-50; one clip of 4 frames x 224 x 224, frame interval 16. 32.45 M parameters, 20.87 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/slowonly_r50_4x16.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/slowonly_r50_4x16.py work_dirs/slowonly_r50_4x16/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here.
-Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet; mmaction2 steps at the same epochs
+Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet; mmaction2 lowers the learning rate at
+           the same epochs
 """
 
 _base_ = [

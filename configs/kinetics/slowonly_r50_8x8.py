@@ -1,11 +1,12 @@
-"""SlowOnly-R50 on Kinetics-400, 8 frames 8 apart: I3D with late inflation, trained on single clips.
+"""SlowOnly-R50 on Kinetics-400, 8 frames, frame interval 8: I3D with late inflation, trained on single clips.
 
-What       I3D ResNet-50; one clip of 8 frames x 224 x 224, 8 frames apart. 32.45 M parameters, 41.74 GMACs per view.
+What       I3D ResNet-50; one clip of 8 frames x 224 x 224, frame interval 8. 32.45 M parameters, 41.74 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/slowonly_r50_8x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/slowonly_r50_8x8.py work_dirs/slowonly_r50_8x8/best.pth 8
 Batch      8 GPUs x 12 videos
 Expected   not measured here. The SlowFast model zoo reports 74.8% top-1 with 10 clips x 3 crops.
-Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet; mmaction2 steps at the same epochs
+Source     arXiv 1812.03982; from ImageNet weights with the schedule of MVFNet; mmaction2 lowers the learning rate at
+           the same epochs
 """
 
 _base_ = [

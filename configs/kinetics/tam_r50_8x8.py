@@ -1,6 +1,6 @@
-"""TAM-R50 (TANet) on Kinetics-400, 8 frames 8 apart.
+"""TAM-R50 (TANet) on Kinetics-400, 8 frames, frame interval 8.
 
-What       ResNet-50 with a temporal adaptive module in each block; one clip of 8 frames x 224 x 224, 8 frames apart.
+What       ResNet-50 with a temporal adaptive module in each block; one clip of 8 frames x 224 x 224, frame interval 8.
            25.59 M parameters, 32.77 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/tam_r50_8x8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/tam_r50_8x8.py work_dirs/tam_r50_8x8/best.pth 8

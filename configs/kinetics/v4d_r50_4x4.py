@@ -1,13 +1,13 @@
-"""V4D-R50 on Kinetics-400: 4D residual blocks after the blocks where DSANet has DSA.
+"""V4D-R50 on Kinetics-400: a 4D residual block after each block where DSANet has DSA.
 
-What       I3D ResNet-50 with five 4D blocks; 4 snippets x 4 frames x 224 x 224, 16 frames apart. 65.48 M parameters,
+What       I3D ResNet-50 with five 4D blocks; 4 snippets x 4 frames x 224 x 224, frame interval 16. 65.48 M parameters,
            231.46 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/kinetics/v4d_r50_4x4.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/v4d_r50_4x4.py work_dirs/v4d_r50_4x4/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The paper reports 77.4% top-1 for V4D ResNet-50 with 8 frames per snippet, and an
-           inference that combines snippets in all ways; here a view has 4 snippets.
-Source     arXiv 2002.07442; sampling and schedule as dsanet_r50_4x4.py, for comparison
+Expected   not measured here. The paper reports 77.4% top-1 for V4D ResNet-50 with 8 frames per snippet and inference
+           over all combinations of snippets; here a view has 4 snippets.
+Source     arXiv 2002.07442; sampling and schedule as in dsanet_r50_4x4.py, for comparison
 """
 
 _base_ = [

@@ -1,14 +1,14 @@
 r"""DSANet-R18 on Mini-Kinetics-200.
 
-What       I3D ResNet-18 with two DSA modules; 4 snippets x 4 frames x 224 x 224, 8 frames apart. 31.92 M parameters,
+What       I3D ResNet-18 with two DSA modules; 4 snippets x 4 frames x 224 x 224, frame interval 8. 31.92 M parameters,
            54.91 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/mini_kinetics/minik_dsanet_r18_4x4.py 8
 Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_dsanet_r18_4x4.py \
                work_dirs/minik_dsanet_r18_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; snippets and learning rates as in V4D's paper, arXiv 2002.07442; the places of DSA in 18
-           layers are ours
+Source     arXiv 2105.12085; snippets and learning rates as in V4D's paper, arXiv 2002.07442; the placement of DSA in 18
+           layers is ours
 """
 
 _base_ = [

@@ -1,12 +1,13 @@
 r"""DSANet-R50 on Mini-Kinetics-200.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 4 frames x 224 x 224, 8 frames apart. 32.04 M parameters,
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 4 frames x 224 x 224, frame interval 8. 32.04 M parameters,
            83.48 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/mini_kinetics/minik_dsanet_r50_4x4.py 8
 Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_dsanet_r50_4x4.py \
                work_dirs/minik_dsanet_r50_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
-Expected   not measured here. 81.8% is cited as the paper's best top-1 on this dataset, without the name of the model.
+Expected   not measured here. Secondary sources give 81.8% as the paper's best top-1 on this dataset, without naming the
+           model.
 Source     arXiv 2105.12085; snippets and learning rates as in V4D's paper, arXiv 2002.07442
 """
 

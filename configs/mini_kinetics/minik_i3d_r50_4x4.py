@@ -1,7 +1,7 @@
-r"""I3D-R50 on Mini-Kinetics-200: the control of the two others, no exchange between snippets.
+r"""I3D-R50 on Mini-Kinetics-200: the baseline for the other two, without exchange between snippets.
 
-What       I3D ResNet-50, the scores of 4 snippets averaged; 4 snippets x 4 frames x 224 x 224, 8 frames apart. 32.04 M
-           parameters, 83.48 GMACs per view.
+What       I3D ResNet-50, the scores of 4 snippets averaged; 4 snippets x 4 frames x 224 x 224, frame interval 8. 32.04
+           M parameters, 83.48 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/mini_kinetics/minik_i3d_r50_4x4.py 8
 Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_i3d_r50_4x4.py \
                work_dirs/minik_i3d_r50_4x4/best.pth 8

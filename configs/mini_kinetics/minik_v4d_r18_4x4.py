@@ -1,13 +1,13 @@
-r"""V4D-R18 on Mini-Kinetics-200: 4D residual blocks where DSANet has DSA.
+r"""V4D-R18 on Mini-Kinetics-200: a 4D residual block after each block where DSANet has DSA.
 
-What       I3D ResNet-18 with two 4D blocks; 4 snippets x 4 frames x 224 x 224, 8 frames apart. 32.66 M parameters,
+What       I3D ResNet-18 with two 4D blocks; 4 snippets x 4 frames x 224 x 224, frame interval 8. 32.66 M parameters,
            58.61 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/mini_kinetics/minik_v4d_r18_4x4.py 8
 Test       bash dist_test_recognizer.sh configs/mini_kinetics/minik_v4d_r18_4x4.py \
                work_dirs/minik_v4d_r18_4x4/best.pth 8
 Batch      8 GPUs x 6 videos
 Expected   not measured here. The V4D paper reports 75.6% top-1 with 10 snippets x 3 crops.
-Source     arXiv 2002.07442; its inference, which combines snippets in all ways, is not implemented
+Source     arXiv 2002.07442; its inference over all combinations of snippets is not implemented
 """
 
 _base_ = [

@@ -1,14 +1,15 @@
 r"""DSANet on TSM-R50, Something-Something V1, 16 frames.
 
 What       ResNet-50 with temporal shifts inside snippets and five DSA modules between them; 4 snippets x 4 frames x 224
-           x 224, spread over the video. No flips: some classes are directions. 23.86 M parameters, 65.40 GMACs per
-           view.
+           x 224, spread over the video. No flips: some classes differ only in direction. 23.86 M parameters, 65.40
+           GMACs per view.
 Train      bash dist_train_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_16.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_16.py \
                work_dirs/sthv1_dsanet_tsm_r50_16/best.pth 8
 Batch      8 GPUs x 8 videos
-Expected   not measured here. 51.8% is cited as the paper's best top-1 on this dataset, without the name of the model.
-Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours, schedule as for TSM
+Expected   not measured here. Secondary sources give 51.8% as the paper's best top-1 on this dataset, without naming the
+           model.
+Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours; schedule as for TSM
 """
 
 _base_ = [

@@ -1,14 +1,14 @@
 r"""DSANet on TSM-R50, Something-Something V1, 8 frames.
 
 What       ResNet-50 with temporal shifts inside snippets and five DSA modules between them; 2 snippets x 4 frames x 224
-           x 224, spread over the video. No flips: some classes are directions. 23.86 M parameters, 32.70 GMACs per
-           view.
+           x 224, spread over the video. No flips: some classes differ only in direction. 23.86 M parameters, 32.70
+           GMACs per view.
 Train      bash dist_train_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_dsanet_tsm_r50_8.py \
                work_dirs/sthv1_dsanet_tsm_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours, schedule as for TSM
+Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours; schedule as for TSM
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """TAM-R50 (TANet) on Something-Something V1, 8 frames.
 
 What       ResNet-50 with a temporal adaptive module in each block; 8 frames x 224 x 224, spread over the video. No
-           flips: some classes are directions. 25.13 M parameters, 32.77 GMACs per view.
+           flips: some classes differ only in direction. 25.13 M parameters, 32.77 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/something/sthv1_tam_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_tam_r50_8.py work_dirs/sthv1_tam_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos

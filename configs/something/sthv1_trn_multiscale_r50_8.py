@@ -1,14 +1,14 @@
 r"""Multi-scale TRN (ResNet-50) on Something-Something V1, 8 frames.
 
 What       ResNet-50 on 8 snippets of one frame x 224 x 224, spread over the video; relations of 2 to 8 snippets. No
-           flips: some classes are directions. 26.64 M parameters, 32.78 GMACs per view.
+           flips: some classes differ only in direction. 26.64 M parameters, 32.78 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/something/sthv1_trn_multiscale_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_trn_multiscale_r50_8.py \
                work_dirs/sthv1_trn_multiscale_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos
 Expected   not measured here.
-Source     arXiv 1711.08496; the paper has another backbone and draws relations in tests, where we average all of them;
-           schedule as for TSM
+Source     arXiv 1711.08496; the paper uses another backbone and samples relations in testing, where we average all of
+           them; schedule as for TSM
 """
 
 _base_ = [

@@ -1,12 +1,12 @@
 """TRN (ResNet-50) on Something-Something V1, 8 frames.
 
 What       ResNet-50 on 8 snippets of one frame x 224 x 224, spread over the video; one relation of all 8 snippets. No
-           flips: some classes are directions. 25.17 M parameters, 32.70 GMACs per view.
+           flips: some classes differ only in direction. 25.17 M parameters, 32.70 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/something/sthv1_trn_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_trn_r50_8.py work_dirs/sthv1_trn_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos
 Expected   not measured here.
-Source     arXiv 1711.08496; the paper has another backbone; schedule as for TSM
+Source     arXiv 1711.08496; the paper uses another backbone; schedule as for TSM
 """
 
 _base_ = [

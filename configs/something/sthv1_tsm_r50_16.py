@@ -1,7 +1,7 @@
 """TSM-R50 on Something-Something V1, 16 frames.
 
-What       ResNet-50 with temporal shifts; 16 frames x 224 x 224, spread over the video. No flips: some classes are
-           directions. 23.86 M parameters, 65.39 GMACs per view.
+What       ResNet-50 with temporal shifts; 16 frames x 224 x 224, spread over the video. No flips: some classes differ
+           only in direction. 23.86 M parameters, 65.39 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/something/sthv1_tsm_r50_16.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv1_tsm_r50_16.py work_dirs/sthv1_tsm_r50_16/best.pth 8
 Batch      8 GPUs x 8 videos

@@ -1,14 +1,14 @@
 r"""DSANet on TSM-R50, Something-Something V2, 8 frames.
 
 What       ResNet-50 with temporal shifts inside snippets and five DSA modules between them; 2 snippets x 4 frames x 224
-           x 224, spread over the video. Flips swap the labels of left and right. 23.86 M parameters, 32.70 GMACs per
+           x 224, spread over the video. Flips swap the labels of left-right pairs. 23.86 M parameters, 32.70 GMACs per
            view.
 Train      bash dist_train_recognizer.sh configs/something/sthv2_dsanet_tsm_r50_8.py 8
 Test       bash dist_test_recognizer.sh configs/something/sthv2_dsanet_tsm_r50_8.py \
                work_dirs/sthv2_dsanet_tsm_r50_8/best.pth 8
 Batch      8 GPUs x 8 videos
 Expected   not measured here.
-Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours, schedule as for TSM
+Source     arXiv 2105.12085; the paper's settings for this dataset are not public: these are ours; schedule as for TSM
 """
 
 _base_ = [
@@ -20,7 +20,7 @@ _base_ = [
 
 data_root = 'data/something_something_v2'
 num_classes = 174
-filename_tmpl = '{:06d}.jpg'  # as TSM's tools name frames; dsanet extract-frames writes 'img_{:05d}.jpg'
+filename_tmpl = '{:06d}.jpg'  # as written by TSM's tools; dsanet extract-frames writes 'img_{:05d}.jpg'
 train_pipeline = '${pipeline_with_flips}'
 num_snippets = 2
 frames_per_snippet = 4

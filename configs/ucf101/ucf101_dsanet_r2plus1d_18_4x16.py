@@ -1,7 +1,7 @@
-r"""DSA in torchvision's R(2+1)D-18, whose Kinetics-400 weights are public, fine-tuned on UCF101; split 1 of 3.
+r"""DSA in torchvision's R(2+1)D-18, whose Kinetics-400 weights are public, finetuned on UCF101; split 1 of 3.
 
-What       torchvision's r2plus1d_18 with DSA after its second and third stage; 4 snippets x 16 frames x 112 x 112, 2
-           frames apart. 31.35 M parameters, 162.08 GMACs per view.
+What       torchvision's r2plus1d_18 with DSA after its second and third stages; 4 snippets x 16 frames x 112 x 112,
+           frame interval 2. 31.35 M parameters, 162.08 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ucf101/ucf101_dsanet_r2plus1d_18_4x16.py 8
            split 2: --cfg-options split=2 --work-dir work_dirs/ucf101_dsanet_r2plus1d_18_4x16_split2; split 3 likewise
 Test       bash dist_test_recognizer.sh configs/ucf101/ucf101_dsanet_r2plus1d_18_4x16.py \

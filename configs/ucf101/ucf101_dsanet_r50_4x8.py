@@ -1,6 +1,6 @@
-r"""DSANet-R50 on UCF101, fine-tuned from Kinetics-400; split 1 of 3.
+r"""DSANet-R50 on UCF101, finetuned from Kinetics-400; split 1 of 3.
 
-What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, 4 frames apart. 31.84 M parameters,
+What       I3D ResNet-50 with five DSA modules; 4 snippets x 8 frames x 224 x 224, frame interval 4. 31.84 M parameters,
            166.97 GMACs per view.
 Train      bash dist_train_recognizer.sh configs/ucf101/ucf101_dsanet_r50_4x8.py 8 \
                --load-from work_dirs/r50_e100_s1_8/best.pth
@@ -8,7 +8,7 @@ Train      bash dist_train_recognizer.sh configs/ucf101/ucf101_dsanet_r50_4x8.py
 Test       bash dist_test_recognizer.sh configs/ucf101/ucf101_dsanet_r50_4x8.py \
                work_dirs/ucf101_dsanet_r50_4x8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The usual number is the mean over the three splits.
+Expected   not measured here. Results are usually reported as the mean over the three splits.
 Source     arXiv 2105.12085 for the model; the settings are ours
 """
 

@@ -1,7 +1,7 @@
 """Folders of JPEG frames (img_00001.jpg, ...), U snippets per video, Kinetics-400 by default.
 
-Lines of the lists: `<folder> <number of frames> <label>`, folders relative to data_root. Models without snippets train
-on single clips: num_snippets = 1, and num_groups = 10 for the usual 30 test views.
+The lists have lines `<folder> <number of frames> <label>`, with folders relative to data_root. For models without
+snippets, set num_snippets = 1, and num_groups = 10 for the usual 30 test views.
 """
 
 data_root = 'data/kinetics400'

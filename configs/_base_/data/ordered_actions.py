@@ -1,6 +1,6 @@
 """The generated dataset of ordered actions (dsanet make-demo-videos), 40 x 40 pixels.
 
-No flips: the classes are directions.
+No flips: the classes differ in direction.
 """
 
 data_root = 'data/ordered_actions'

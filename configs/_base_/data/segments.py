@@ -1,6 +1,6 @@
 """Folders of JPEG frames, sampled from equal segments of the video as in TSN, TSM and TAM; Kinetics-400 by default.
 
-Lists as in frames.py. Models without snippets have num_snippets = 1.
+Lists as in frames.py. The default num_snippets = 1 is for models without snippets.
 """
 
 data_root = 'data/kinetics400'

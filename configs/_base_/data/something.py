@@ -1,8 +1,9 @@
 """Something-Something as JPEG frames, V1 by default.
 
-V1 has no flips, because some classes differ in direction only. In V2 these classes come in pairs, so a flip can swap
-their labels: train_pipeline = '${pipeline_with_flips}'. Labels of V2 are those of something-something-v2-labels.json.
-Frame numbers start at 1. filename_tmpl is '{:05}.jpg' for V1, and '{:06d}.jpg' for V2 as TSM's tools name frames.
+V1 is trained without flips, because some classes differ only in direction. In V2, such classes come in left-right
+pairs, so a flip can swap their labels: train_pipeline = '${pipeline_with_flips}'. The labels of V2 are those of
+something-something-v2-labels.json. Frame numbers start at 1. filename_tmpl is '{:05}.jpg' for V1, and '{:06d}.jpg' for
+V2 frames extracted by TSM's tools.
 """
 
 data_root = 'data/something_something_v1'

@@ -1,7 +1,7 @@
 """Your own video files, U snippets per video.
 
-Lines of the lists: `<file> <label>`, files relative to train_dir or val_dir, labels from 0. With None instead of lists,
-these folders have one subfolder per class.
+The lists have lines `<file> <label>`, with files relative to train_dir or val_dir and labels from 0. If the lists are
+None, these folders must contain one subfolder per class.
 """
 
 dataset_type = 'VideoDataset'

@@ -1,4 +1,4 @@
-"""ResNet-50 on each frame alone, scores averaged: TSN, and the base of MVF and TAM."""
+"""ResNet-50 on single frames, features averaged: TSN, and the base of MVFNet, TAM and TRN."""
 
 num_classes = None  # counted in the data unless a config sets it
 model = dict(

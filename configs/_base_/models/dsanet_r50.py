@@ -1,4 +1,4 @@
-"""DSANet-R50 with every choice about DSA as a setting, for ablations."""
+"""DSANet-R50 with all DSA options as settings, for ablations."""
 
 num_classes = None  # counted in the data unless a config sets it
 num_snippets = 4

@@ -1,4 +1,4 @@
-"""SGD for 30 epochs of fine-tuning, batch size 96: two epochs of warmup, then cosine decay."""
+"""SGD for 30 epochs of finetuning, batch size 96: two epochs of warmup, then cosine decay."""
 
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)

@@ -1,4 +1,4 @@
-"""For Mini-Kinetics, batch size 48: SGD as in the V4D paper, lr x 0.1 at 35, 60 and 80; the clipping is ours."""
+"""For Mini-Kinetics, batch size 48: SGD as in the V4D paper, lr x 0.1 at 35, 60 and 80; gradient clipping is ours."""
 
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-5)
 schedule = dict(type='StepSchedule', milestones=(35, 60, 80), gamma=0.1)
