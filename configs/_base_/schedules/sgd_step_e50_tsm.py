@@ -1,4 +1,4 @@
-"""TSM's recipe: SGD, batch size 64, 50 epochs, lr x 0.1 at 25 and 45, classifier lr x 5, no decay of biases and norms."""
+"""TSM's recipe: SGD, batch size 64, 50 epochs, lr x 0.1 at 25 and 45, head lr x 5, weight decay on filters only."""
 
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)
 parameters = dict(lr_multipliers={'cls_head': 5}, bias_lr_multiplier=2, decay_norms=False, decay_biases=False)
