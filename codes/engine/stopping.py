@@ -59,7 +59,7 @@ class StopRequest:
         """Return the signal that any process has received, 0 for none; the same in all processes.
 
         For loops that call it once per iteration in every process. The processes exchange their signals about every
-        :data:`POLL_SECONDS`, at least every :data:`MAX_POLL_INTERVAL` calls, and read the result at the next call: the
+        ``POLL_SECONDS``, at least every ``MAX_POLL_INTERVAL`` calls, and read the result at the next call: the
         exchange happens while they compute. A single process has no delay.
         """
         if distributed.world_size() == 1:
