@@ -1,4 +1,4 @@
-# make setup         .venv, the environment to use the project
+# make setup         the virtual environment .venv
 # make demo          DSANet and its baseline on generated videos: about four minutes on two CPU cores
 # make demo-models   five models on the same videos: under 15 minutes
 # make test          linter, type checker and tests: a few minutes

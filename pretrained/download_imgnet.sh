@@ -15,7 +15,7 @@ MODEL is one of
   18 34 50 101 152         torchvision's ResNets, first weights (IMAGENET1K_V1), used by the configs
   50-v2 101-v2 152-v2      the same networks, trained longer (IMAGENET1K_V2)
   mvfnet50 mvfnet101       MVFNet's release: resnet50.pth and resnet101.pth
-  NAME-XXXXXXXX.pth        any file of torchvision, such as r2plus1d_18-91a641e6.pth
+  NAME-XXXXXXXX.pth        any torchvision file, such as r2plus1d_18-91a641e6.pth
 
 Environment
   TORCHVISION_URL, MVFNET_URL   mirror: the URL without the file name

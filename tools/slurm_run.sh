@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Run a script as a Slurm job, with one launcher per machine: slurm_run.sh PARTITION JOB SCRIPT [arguments]
+# Run a script as a Slurm job, with one launcher per node: slurm_run.sh PARTITION JOB SCRIPT [arguments]
 # Environment variables and their defaults:
 #   GPUS=8            total number of processes
-#   GPUS_PER_NODE=8   processes per machine; at most GPUS
+#   GPUS_PER_NODE=8   processes per node; at most GPUS
 #   CPUS_PER_TASK=5   cores per process
-#   STOP_TIMEOUT=150  seconds to wait for the processes to exit; SIGTERM comes STOP_TIMEOUT + 30 s before the time limit
-#   SRUN_ARGS=        more arguments of srun, such as "--time=2-0 --account=vision"
-# Also those of dsanet launch, except NNODES, NODE_RANK and MASTER_ADDR. The default of PORT depends on the job ID.
+#   STOP_TIMEOUT=150  seconds to wait for the processes to exit; SIGTERM is sent STOP_TIMEOUT + 30 s before the limit
+#   SRUN_ARGS=        additional srun arguments, such as "--time=2-0 --account=vision"
+# Those of dsanet launch apply, too, except NNODES, NODE_RANK and MASTER_ADDR. By default, PORT depends on the job ID.
 set -euo pipefail
-if [[ ${1-} == --on-node ]]; then # srun starts this once per machine
+if [[ ${1-} == --on-node ]]; then # srun starts this once per node
     shift
     nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
     export NNODES=$SLURM_NNODES NODE_RANK=$SLURM_NODEID MASTER_ADDR=${nodes%%$'\n'*}

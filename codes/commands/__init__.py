@@ -1,4 +1,4 @@
-"""The command line, ``dsanet COMMAND ...``; each file of this folder is a command.
+"""The command line, ``dsanet COMMAND ...``; each file in this folder is a command.
 
 The module of a command has ``add_arguments(parser)`` and ``run(args)``, which returns the exit status, or None for 0.
 Its docstring is the help text. ``INTERRUPTED``, if it exists, is the message after Ctrl-C. Slow imports, such as torch,
@@ -21,7 +21,7 @@ COMMANDS = {
     'test': 'test a trained recognizer',
     'launch': 'run a program in several processes',
     'check': 'check the dataset of a config before training',
-    'browse': 'show samples after augmentation, as the network gets them',
+    'browse': 'show samples after augmentation, as the network sees them',
     'build-list': 'write the list files of a dataset',
     'extract-frames': 'extract the frames of videos as JPEG files',
     'transcode': 'convert videos to MP4 files that are fast to read in training',
@@ -31,7 +31,7 @@ COMMANDS = {
     'curves': 'plot the training curves of one or more runs',
     'find-lr': 'run a learning-rate range test',
     'score': 'compute metrics of saved test results, or average several results',
-    'convert': 'convert a checkpoint of another project',
+    'convert': 'convert a checkpoint from another project',
     'benchmark-decoding': 'compare the reading speed of videos and frame folders',
 }
 

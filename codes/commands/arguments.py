@@ -15,7 +15,7 @@ class UsageError(Exception):
 
 
 def int_between(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    """Return a ``type`` for argparse that accepts integers in a range without signs; None means no maximum."""
+    """Return a ``type`` for argparse that accepts unsigned integers in a range; None means no maximum."""
     allowed = f'of at least {minimum}' if maximum is None else f'from {minimum} to {maximum}'
 
     def convert(text: str) -> int:
@@ -118,8 +118,8 @@ def add_gpus(parser: argparse.ArgumentParser) -> None:
         '--gpus',
         type=int_between(1),
         metavar='N',
-        help='start N processes, one per GPU, or on the CPU without GPUs (default: run in this process); dsanet launch '
-        '--help lists the environment variables',
+        help='start N processes, one per GPU, or on the CPU if there are no GPUs (default: run in this process); '
+        'dsanet launch --help lists the environment variables',
     )
 
 

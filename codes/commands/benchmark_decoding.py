@@ -1,8 +1,8 @@
 """Measure the time to read a training sample from videos, transcoded videos and frame folders.
 
 A sample has 4 snippets of 8 frames at interval 2, at random positions, with RandomResizedCrop to 224 and Flip, as in
-training. All sources read the same frames of the same videos, in turn, in one process. By default the videos are
-generated (340x256, 300 frames, with a key frame every 12 and every 250 frames).
+training. The same frames of the same videos are read from all sources in turn, in one process. By default the videos
+are generated (340x256, 300 frames, once with GOP 12 and once with GOP 250).
 
 The result is a Markdown table with times and sizes. --in-worker measures in a data worker, where each decoder runs in
 its own process, as in training.
@@ -74,6 +74,6 @@ def _run(args: argparse.Namespace, work_dir: Path) -> None:
     candidates = prepare(originals, names, work_dir, args.workers)
     problems = (measure_in_worker if args.in_worker else measure)(candidates, args.rounds)
     print(make_table(candidates))
-    print(f'\nMedians over {len(names)} videos and {args.rounds} rounds. No time: the decoder failed on a video.')
+    print(f'\nMedians over {len(names)} videos and {args.rounds} rounds. A time of "-": the decoder failed on a video.')
     for problem in problems:
         print(f'- {problem}')

@@ -1,8 +1,8 @@
-"""Show samples of a config's dataset after augmentation, as the network gets them.
+"""Show samples of a config's dataset after augmentation, as the network sees them.
 
 Crops, flips and colors are the same as in training with the same seed and epoch. Each row of a sheet shows a snippet:
-the first frame before augmentation, then the frames for the network with their numbers. The colored bar shows their
-positions in the video. Validation and test samples show all their views: each crop and each group of snippets. --clips
+the first frame before augmentation, then the frames that the network sees, with their numbers. The colored bar shows
+their positions in the video. Validation and test samples show all views: each crop and each group of snippets. --clips
 writes videos instead of sheets. A sample that cannot be read is reported and skipped; the exit status is then 1.
 """
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add = parser.add_argument
     add('--split', choices=('train', 'val', 'test'), default='train', help='dataloader of the config (default: train)')
-    add('--num', type=int_between(1), metavar='N', help='number of samples, the first of the epoch (default: 6)')
+    add('--num', type=int_between(1), metavar='N', help='number of samples, from the start of the epoch (default: 6)')
     add(
         '--index',
         type=int_between(0),

@@ -14,7 +14,7 @@ OUT:
   build_list.json      a summary
 
 docs/datasets.md has the commands for each dataset.
-Exit status: 0 lists written; 1 too many videos missing, no list written; 2 wrong arguments or files.
+Exit status: 0 lists written; 1 too many videos missing, no list written; 2 invalid arguments or files.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=1.0,
         default=0.0,
         metavar='SHARE',
-        help='write the lists even if videos are missing; SHARE is the largest allowed share (default: no limit)',
+        help='write the lists even if videos are missing; SHARE is the fraction that may be missing (default: all)',
     )
     add('--num-classes', type=int_between(1), help='expected number of classes (default: that of the dataset)')
     add('--class-file', help='class names in the order of their labels, one per line (default: see docs/datasets.md)')
@@ -151,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
         share = max(len(one.skipped) / one.num_listed for one in incomplete)
         print(
             f'No lists written, existing lists are unchanged: up to {share:.1%} of the videos in '
-            f'{", ".join(one.name for one in incomplete)} are missing, allowed are {args.skip_missing:.1%}. '
+            f'{", ".join(one.name for one in incomplete)} are missing (limit: {args.skip_missing:.1%}). '
             f'See {incomplete[0].name}.missing.txt, or use --skip-missing [SHARE]'
         )
     return 1 if incomplete else 0

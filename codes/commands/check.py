@@ -6,8 +6,8 @@ video. Writes report.txt, report.json and classes_*.png (training samples of eac
 files.jsonl keeps the results per file, so that an interrupted check continues, and a later check opens only files that
 are new, changed or unreadable.
 
-Exit status: 0 the dataset has no errors; 1 it has errors; 2 the check failed, for example because of wrong arguments;
-130 interrupted.
+Exit status: 0 the dataset has no errors; 1 it has errors; 2 the check could not be completed, for example because of
+invalid arguments; 130 interrupted.
 """
 
 import argparse

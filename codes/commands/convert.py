@@ -1,4 +1,4 @@
-"""Convert a checkpoint of another project to our parameter names, without pickled objects.
+"""Convert a checkpoint from another project to DSANet's parameter names, without pickled objects.
 
 Training and testing read all known layouts directly. Convert a file to remove its pickled objects, or to share it.
 """
@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--config',
         metavar='CONFIG',
-        help='config of the model: report the number of matching weights, and select the implementation of R(2+1)D '
-        '(without --config: TorchvisionVideo)',
+        help='config of the model, to report the number of matching weights and to choose the implementation of '
+        'R(2+1)D (without --config: TorchvisionVideo)',
     )
     add_config_options(parser)
     add_allow_pickle(parser, 'SOURCE')
@@ -43,7 +43,7 @@ def _convert(args: argparse.Namespace) -> None:
     if args.target.exists():
         raise ValueError(f'{args.target} already exists')
     if not args.target.absolute().parent.is_dir():
-        raise FileNotFoundError(f'no folder {args.target.absolute().parent}')
+        raise FileNotFoundError(f'folder not found: {args.target.absolute().parent}')
     source = read_checkpoint(args.source, args.allow_pickle)
     model = None
     if args.config is not None:

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     for work_dir in args.work_dirs:
         if not (work_dir / 'scalars.jsonl').is_file():
-            raise UsageError(f'no scalars.jsonl in {work_dir}; give a work dir of dsanet train')
+            raise UsageError(f'no scalars.jsonl in {work_dir}; expected a work dir of dsanet train')
     from dsanet.reports.curves import plot_curves
     from dsanet.utils.json_lines import read_json_lines
 

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     curves = {f'{r.name}, seed {r.seed}': read_json_lines(r.work_dir / 'scalars.jsonl') for r in results}
     picture = args.out / 'curves.png'
     plot_curves(curves, picture, ['train/loss', 'val/top1'])
-    print('\nOrdered actions: 4 motion directions x 2 orders of events; a model that ignores the order gets 50 %.')
+    print('\nOrdered actions: 4 motion directions x 2 orders of events; a model that ignores the order gets 50%.')
     print(table(results))
     print(f'\nCurves:      {picture}\nTensorBoard: tensorboard --logdir {args.out}')
     print(f'Total time:  {time.monotonic() - started:.0f} s')

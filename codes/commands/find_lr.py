@@ -1,7 +1,7 @@
-"""Find a learning rate: train briefly with an increasing one, and see where the loss falls fastest and diverges.
+"""Find a learning rate: train briefly while it increases, and report where the loss falls fastest.
 
 A learning-rate range test (Smith, arXiv 1506.01186, section 3.3). The learning rate grows from --start to --end by a
-constant factor per iteration; everything else is as in the config. Only the picture is saved.
+constant factor per iteration; everything else is as in the config. Only the plot is saved.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from dsanet.commands.arguments import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add = parser.add_argument
-    add('--out', type=Path, metavar='FILE', help='picture to write (default: work_dirs/<config name>/lr.png)')
+    add('--out', type=Path, metavar='FILE', help='plot to write (default: work_dirs/<config name>/lr.png)')
     add('--start', type=float, default=1e-5, help='first learning rate (default: 1e-5)')
     add('--end', type=float, default=1.0, help='last learning rate (default: 1)')
     add('--iterations', type=int, default=100, help='number of iterations (default: 100)')
     add('--load-from', metavar='FILE', help='start from the weights of a checkpoint')
-    add_allow_pickle(parser, 'that file')
+    add_allow_pickle(parser, 'the --load-from file')
     add_amp(parser)
 
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from dsanet.reports.curves import check_picture, plot_range_test
 
     if args.iterations <= 2 * MEMORY:
-        raise UsageError(f'--iterations {args.iterations} must be above {2 * MEMORY}, which the average loss needs')
+        raise UsageError(f'--iterations {args.iterations} must be above {2 * MEMORY} for the average of the loss')
     with tempfile.TemporaryDirectory() as folder:
         with exit_on_user_error():
             out = args.out or default_folder(args.config) / 'lr.png'

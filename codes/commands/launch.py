@@ -3,14 +3,14 @@
 On a machine without GPUs, GPUS is the number of CPU processes. Environment variables:
 
   MAX_RESTARTS  how often to restart all processes after a failure (default: 0)
-  NNODES        number of machines (default: 1); for more than 1, run this command on each machine, and set:
-  NODE_RANK     number of this machine, from 0
-  MASTER_ADDR   host name or address of machine 0
-  PORT          port on machine 0 (default: 29500; a free port if NNODES is 1)
-  JOIN_TIMEOUT  seconds to wait for the other machines (default: 600)
+  NNODES        number of nodes (default: 1); for more than 1, run this command on each node, and set:
+  NODE_RANK     number of this node, from 0
+  MASTER_ADDR   host name or address of node 0
+  PORT          port on node 0 (default: 29500; a free port if NNODES is 1)
+  JOIN_TIMEOUT  seconds to wait for the other nodes (default: 600)
   STOP_TIMEOUT  seconds to wait for the processes to exit after SIGTERM or SIGINT (default: 150)
 
-Exit status: 0 success; 2 wrong arguments, config or data; 143 after SIGTERM; 130 after SIGINT; 1 other failures.
+Exit status: 0 success; 2 invalid arguments, config or data; 143 after SIGTERM; 130 after SIGINT; 1 other failures.
 """
 
 import argparse
@@ -50,8 +50,8 @@ def launch(gpus: int, program: Sequence[str]) -> int:
     except ValueError as error:
         sys.stderr.write(f'error: {error}\n')
         return launching.USAGE_ERROR
-    # Divide the cores among the processes, minus one each for data workers. By default, each process would start a
-    # thread per core.
+    # Divide the cores among the processes, and leave one core per process to data workers. By default, each process
+    # would start a thread per core.
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads() // gpus - 1)))
     setup_logging()
     status, text = launching.run(cfg, [sys.executable, '-u', *program])

@@ -1,7 +1,7 @@
 """Generate a small video dataset with 8 classes: 4 motion directions times 2 orders of two events.
 
-A single snippet shows the direction, but not the order. Averaging the scores of single snippets reaches only 50 %
-top-1; a network that relates the snippets, such as DSANet, can reach 100 %.
+A single snippet shows the direction, but not the order. Averaging the scores of single snippets reaches only 50%
+top-1; a network that relates the snippets, such as DSANet, can reach 100%.
 
 Each video has 63 frames at 25 fps, enough for 4 snippets of 4 frames at interval 1 or 2. Train without Flip, because
 the mirrored motion is another class.
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--seed', type=int, default=0, help='random seed (default: 0)')
     add('--val-fraction', type=float, default=0.25, help='share of validation videos (default: 0.25)')
     add('--size', type=int, default=40, help='height and width in pixels, even (default: 40)')
-    add('--overwrite', action='store_true', help='replace an existing dataset of this command')
+    add('--overwrite', action='store_true', help='replace an existing dataset made by this command')
 
 
 def run(args: argparse.Namespace) -> None:

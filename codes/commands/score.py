@@ -1,4 +1,4 @@
-"""Compute metrics of the results that dsanet test --out saved, or average several results (late fusion).
+"""Compute metrics of results saved by dsanet test --out, or average several results (late fusion).
 
 Examples:
     dsanet score rgb.pkl --per-class --mistakes 20

@@ -1,4 +1,4 @@
-"""Print the parameters, GMACs and output shapes of a config's model, without data and weights.
+"""Print the parameters, GMACs and output shapes of a config's model, without data or weights.
 
 GMACs are 10^9 multiply-adds for one view of one video. They include convolutions, matrix products and the weighted sums
 of DSA, but not normalization, activations and pooling.

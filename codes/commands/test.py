@@ -1,4 +1,4 @@
-"""Test a trained recognizer: in this process, in several with --gpus N, or started by a launcher."""
+"""Test a trained recognizer in this process, in several processes with --gpus N, or under a launcher."""
 
 import argparse
 import json
@@ -40,8 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--resume-test', action='store_true', help='continue an interrupted test with the same --out, if there is one'
     )
     parser.add_argument('--metrics-out', type=output_file('.json'), metavar='FILE', help='write the metrics as JSON')
-    parser.add_argument('--average-views', choices=('score', 'prob'), help='average scores or probabilities of views')
-    parser.add_argument('--max-views-per-forward', type=int, metavar='N', help='limit the memory of many views')
+    parser.add_argument(
+        '--average-views', choices=('score', 'prob'), help='average the scores or probabilities of the views'
+    )
+    parser.add_argument(
+        '--max-views-per-forward', type=int, metavar='N', help='maximum number of views per forward pass; saves memory'
+    )
     add_amp(parser)
 
 

@@ -1,4 +1,4 @@
-"""Train a recognizer: in this process, in several with --gpus N, or started by a launcher."""
+"""Train a recognizer in this process, in several processes with --gpus N, or under a launcher."""
 
 import argparse
 import logging
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='continue from a checkpoint; auto (default): the latest one in the work dir, if any',
     )
     parser.add_argument('--load-from', metavar='FILE', help='start from the weights of a checkpoint')
-    add_allow_pickle(parser, 'that file')
+    add_allow_pickle(parser, 'the --load-from file')
     parser.add_argument('--seed', type=int, help='override runtime.seed')
     parser.add_argument('--deterministic', action='store_true', help='use reproducible algorithms on the GPU; slower')
     add_amp(parser)

@@ -1,17 +1,17 @@
 """Convert videos to small MP4 files with a constant frame rate and fast random access.
 
 VIDEO_DIR/walk/a.avi becomes OUT_DIR/walk/a.mp4, with rotation metadata applied, without audio, and with the same
-duration to within one frame. No ffmpeg program is needed.
+duration to within one frame. The ffmpeg program is not needed.
 
 With --gop 1, the default, every frame is a key frame (MJPEG). Set decoder='pyav' in the config to read these files
-about as fast as folders of frames; decord takes more than twice as long (docs/decoding_speed.md). With --gop 4 or more,
-the codec is H.264, which needs less disk space and more time. dsanet benchmark-decoding measures the speed-up for your
-videos; short videos may not become faster.
+about as fast as folders of frames; decord takes more than twice as long (docs/decoding_speed.md). With a larger --gop,
+the codec is H.264, which needs less disk space but more time. dsanet benchmark-decoding measures the speedup for your
+videos; short videos may not be faster to read.
 
 An interrupted run continues with the same command. Failed videos are listed in OUT_DIR/failures.jsonl with the reason.
-A video that ends more than 0.5 s (long videos: 1 s) before the duration in its header is damaged, and is written only
-with --keep-damaged.
-Exit status: 0 all videos written; 1 a video failed; 2 wrong arguments or disk full.
+A video that ends more than 0.5 s (long videos: 1 s) before the duration in its header counts as damaged, and is
+written only with --keep-damaged.
+Exit status: 0 all videos written; 1 a video failed; 2 invalid arguments or disk full.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job_arguments(parser)
     add = parser.add_argument
     add('--fps', metavar='RATE', help='frame rate, such as 30 or 30000/1001 (default: average rate of each video)')
-    add('--gop', type=int_between(1), default=1, metavar='N', help='frames per key frame (default: 1)')
+    add('--gop', type=int_between(1), default=1, metavar='N', help='key frame interval in frames (default: 1)')
     add(
         '--codec',
         choices=('h264', 'mjpeg'),
@@ -63,7 +63,7 @@ def convert_videos(
     Args:
         args: the arguments of :func:`add_job_arguments` and ``fps``.
         convert: called for each video with ``settings``, ``fps`` and ``keep_damaged``.
-        suffix: of the output files; '' for folders.
+        suffix: suffix of the output files; '' for folders.
         settings: stored in the output folder; a later call must have the same.
     """
     from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize_outcome

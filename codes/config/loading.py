@@ -6,8 +6,8 @@ override ``num_snippets=8`` changes it everywhere. A string that consists of one
 with its type; in a longer string, such as ``'${data_root}/train.txt'``, the value is inserted as text. Names with a
 leading underscore are helpers of their file. ``imports`` names modules of the user that register classes.
 
-Everything is checked before data are read. An unknown key is an error with its full path, the allowed names and the
-closest one. So is a setting without a reference, in the file itself or in an override.
+Everything is checked before data are read. The error for an unknown key has its full path, the allowed names and the
+closest one. A setting without a reference, in the file itself or in an override, is an error, too.
 """
 
 import ast
@@ -204,7 +204,7 @@ def check_config(config: Mapping[str, Any], folders: Iterable[Path] = ()) -> Non
     import_modules(config.get('imports', []), folders)
     for name in ('model', 'test_dataloader', 'metrics'):
         if name not in config:
-            raise KeyError(f'section {name} is missing in the config. Sections: {", ".join(SECTIONS)}')
+            raise KeyError(f'section {name} is missing from the config. Sections: {", ".join(SECTIONS)}')
     get_class(config['model'], MODELS, 'model', 'recognizer', lambda cls: getattr(cls, 'section', None) == 'model')
     for name, (registry, given) in TYPED.items():
         if name in config:
@@ -214,7 +214,7 @@ def check_config(config: Mapping[str, Any], folders: Iterable[Path] = ()) -> Non
             check_function_section(config[name], name)
             check(config[name]['dataset'], DATASETS, f'{name}.dataset')
     if not isinstance(config['metrics'], list | tuple) or not config['metrics']:
-        raise TypeError(f'metrics must be a list of dicts with the key type, got {config["metrics"]!r}')
+        raise TypeError(f"metrics must be a non-empty list of dicts with a 'type', got {config['metrics']!r}")
     for i, metric in enumerate(config['metrics']):
         check(metric, METRICS, f'metrics.{i}')
     read_section(config, 'parameters', ParametersCfg)
@@ -244,7 +244,7 @@ def find_differences(was: Any, now: Any, path: str = '') -> dict[str, str]:
     Args:
         was: the earlier one.
         now: the later one, which gives the order of the result.
-        path: of the values, such as ``model.backbone``.
+        path: path of the values, such as ``model.backbone``.
 
     Returns:
         Texts such as ``optimizer.lr was 0.1 and is 0.2``, by path.

@@ -4,9 +4,9 @@ The ``type`` of a dict is the name of a class that is registered with ``@MODELS.
 its constructor arguments. Nested dicts with a ``type`` are built first and passed as objects. Everything is checked
 against signatures and annotations before anything is built. The config is never changed.
 
-A class can have two attributes: ``registry``, the registry of its subclasses if it is not that of the class that takes
-them; and ``raw_arguments``, arguments that are passed without building, a dict of name to function(value, path) that
-checks the value.
+A class can have two attributes: ``registry``, the registry of its subclasses, if classes of another registry take them
+as arguments; and ``raw_arguments``, arguments that are passed without building, a dict of name to function(value, path)
+that checks the value.
 """
 
 import importlib
@@ -124,9 +124,9 @@ def get_class(
     if name in EQUIVALENTS:
         hint = f' For {name} of mmaction2 use {EQUIVALENTS[name]}.'
     elif others := [other.kind for other in REGISTRIES if name in other.module_dict]:
-        hint = f' It is a {others[0]}; an argument of this kind needs the base class as its annotation.'
+        hint = f' It is a {others[0]}; to accept it here, annotate the argument with its base class.'
     elif not hint:
-        hint = ' For a class of your own, add its module to imports.'
+        hint = ' For your own class, add its module to imports.'
     raise KeyError(f'{path}.type={name!r} is not a registered {kind}.{hint} {allowed}')
 
 

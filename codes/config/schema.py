@@ -25,8 +25,8 @@ class TrainCfg:
         base_batch_size: videos per iteration, over all processes, that ``optimizer.lr`` is tuned for; None if unknown.
         scale_lr: multiply the learning rate by videos per iteration / ``base_batch_size``.
         patience: stop after this number of validations in a row without a new best; None for no early stopping.
-        max_nonfinite: number of iterations with a non-finite loss or gradient that are skipped in the whole training;
-            one more is an error.
+        max_nonfinite: maximum number of iterations skipped in the whole training because of a non-finite loss or
+            gradient; one more is an error.
     """
 
     max_epochs: int
@@ -102,10 +102,10 @@ def _is_multiplier(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class RuntimeCfg:
-    """Settings of a run that do not concern the model's quality.
+    """Settings of a run that are not part of the training recipe.
 
     Args:
-        seed: of initialization, order, augmentation and dropout.
+        seed: random seed of initialization, order, augmentation and dropout.
         deterministic: use deterministic algorithms on the GPU; slower.
         amp: 'bf16' or 'fp16' for automatic mixed precision, None for float32.
         log_interval: iterations between two log lines.

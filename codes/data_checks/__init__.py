@@ -1,6 +1,6 @@
-"""Check whether a dataset is fit to train on.
+"""Check whether a dataset is ready for training.
 
-``run`` has the quick check, with which a training starts, and the full check of ``dsanet check``. Both return a
+``run`` has the quick check, which runs at the start of training, and the full check of ``dsanet check``. Both return a
 :class:`report.Report` of findings.
 
 The input is a list of :class:`splits.Split`, which ``reading`` makes from a dataset or a config. The checks in

@@ -104,7 +104,7 @@ def _report_overlap(
         share = 100 * len(pairs) / len(other.records)
         how = {'same_content': ' (same content)', 'links': ' under another path (a link)'}.get(check, '')
         text = (
-            f'{len(pairs)} of {len(other.records)} videos ({share:.3g} %) are also training videos{how}, '
+            f'{len(pairs)} of {len(other.records)} videos ({share:.3g}%) are also training videos{how}, '
             'so the accuracy will be too high'
         )
         examples = tuple(

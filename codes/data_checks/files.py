@@ -43,7 +43,7 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
         elif split.max_bad_share:
             text += f', more than max_bad_share={split.max_bad_share:g} allows'
         else:
-            text += '; the run would stop there'
+            text += '; a run would stop at the first of them'
         level = 'error' if is_too_much else 'warning'
         examples = tuple(f'{records[facts.path].source}: {facts.error}' for facts in chosen)
         yield Finding(level, f'files_{kind}', split.name, text, examples)
@@ -110,8 +110,8 @@ def check_lengths(split: Split, lengths: Sequence[tuple[VideoRecord, int]]) -> I
     short = [(record, n) for record, n in lengths if n < split.needed_frames]
     if short:
         text = (
-            f'{len(short)} of {len(lengths)} videos have fewer than {split.needed_frames} frames, so that snippets or '
-            'frames repeat; set a smaller frame_interval'
+            f'{len(short)} of {len(lengths)} videos have fewer than {split.needed_frames} frames, so snippets or '
+            'frames repeat; consider a smaller frame_interval or frames_per_snippet'
         )
         examples = tuple(
             f'{format_record(record)}: {n} frames' for record, n in sorted(short, key=lambda pair: pair[1])
@@ -126,7 +126,7 @@ def _check_rates(split: Split, rates: Sequence[tuple[VideoRecord, float]]) -> It
     others = [(record, fps) for record, fps in rates if max(fps / usual, usual / fps) > MAX_RATE_RATIO]
     if others:
         text = (
-            f'{len(others)} of {len(rates)} videos have another frame rate than the most frequent one, {usual} fps; '
+            f'{len(others)} of {len(rates)} videos have a different frame rate than the most common one, {usual} fps; '
             'frame_interval counts frames, so their actions look slower or faster; '
             f'dsanet transcode --fps {usual} converts all videos to the same rate'
         )

@@ -8,7 +8,7 @@ from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import label_hint
 from dsanet.datasets.classes import check_same_class_names
 
-IMBALANCE_RATIO = 10  # of the largest and the smallest class, from which there is a finding
+IMBALANCE_RATIO = 10  # of the largest to the smallest class; from here on, the imbalance is reported
 
 
 def check_labels(split: Split) -> Iterator[Finding]:
@@ -87,7 +87,7 @@ def _check_imbalance(split: Split) -> Iterator[Finding]:
 
 
 def check_class_names(train: Sequence[Split], other: Split) -> Iterator[Finding]:
-    """Look for labels with other class names than in training."""
+    """Look for labels whose class names differ from those in training."""
     try:
         for split in train:
             check_same_class_names(split.class_names, split.name, other.class_names, other.name)

@@ -15,7 +15,7 @@ import torch
 
 from dsanet.data_checks.existence import golden_ratio_order
 from dsanet.data_checks.probe import ProbeResult, ProbeTask
-from dsanet.data_checks.report import Finding, format_record
+from dsanet.data_checks.report import Finding, count_noun, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record
@@ -41,7 +41,7 @@ def try_pipelines(
         time_limit: seconds per video.
 
     Returns:
-        An error for each split whose pipeline fails for another reason than an unreadable video; a warning for each
+        An error for each split whose pipeline fails for a reason other than an unreadable video; a warning for each
         without a readable video among those tried, unless all are missing, which another check reports.
     """
     waiting = {n: _choose_videos(split, facts) for n, split in enumerate(splits) if not split.findings}
@@ -64,7 +64,7 @@ def try_pipelines(
                 findings.append(Finding('error', 'pipeline', splits[n].name, text, (format_record(record),)))
     for n in waiting:
         if bad[n]:
-            text = f'the pipeline was not tried: none of {len(bad[n])} videos can be read'
+            text = f'the pipeline was not tested: {count_noun(len(bad[n]), "video")} tried, none can be read'
             examples = tuple(f'{record.source}: {reason}' for record, reason in bad[n])
             findings.append(Finding('warning', 'pipeline', splits[n].name, text, examples))
     return findings

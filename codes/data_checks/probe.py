@@ -175,7 +175,7 @@ def _inspect_folder(job: ProbeTask) -> dict[str, Any]:
     if len(shapes) > 1:
         raise ValueError(f'{job.path} has frames of different sizes (height, width): {sorted(shapes)}')
     is_longer = names[-1] in existing
-    warning = f'{job.path} has {names[-1]}, but the list states {num_frames} frames' if is_longer else None
+    warning = f'{job.path} has {names[-1]}, but the list says {num_frames} frames' if is_longer else None
     height, width = shapes.pop()
     return {'num_frames': num_frames, 'height': height, 'width': width, 'warning': warning}
 

@@ -1,4 +1,4 @@
-"""Make the splits that are checked from datasets, or from the sections of a config.
+"""Make the splits to check, from datasets or from the sections of a config.
 
 A list file with malformed lines is read as far as possible: the malformed lines become findings, and the other checks
 use the valid records.
@@ -21,7 +21,7 @@ from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_
 from dsanet.datasets.loader import build_dataloader
 from dsanet.datasets.video_datasets import RawFramesDataset
 
-MAX_MALFORMED_LINES = 100  # a file with as many is not used as a list of videos
+MAX_MALFORMED_LINES = 100  # a file with this many or more is not used as a list of videos
 
 
 def splits_of(
@@ -67,13 +67,13 @@ def splits_of(
 def splits_of_run(
     config: Mapping[str, Any], num_classes: int, train_loader: DataLoader[Any], val_loader: DataLoader[Any] | None
 ) -> list[Split]:
-    """Return the splits of a training.
+    """Return the splits of a training run.
 
     Args:
-        config: of the training.
-        num_classes: classes of the model.
-        train_loader: of the training data.
-        val_loader: of the validation data, None without validation.
+        config: config of the run.
+        num_classes: number of classes of the model.
+        train_loader: loader of the training data.
+        val_loader: loader of the validation data; None without validation.
     """
     class_balance = config['train_dataloader'].get('class_balance')
     splits = splits_of('train', train_loader.dataset, num_classes, class_balance)
@@ -89,7 +89,7 @@ def read_splits(config: Mapping[str, Any]) -> list[Split]:
 
 
 def read_split(section_name: str, section: Mapping[str, Any], num_classes: int | None) -> list[Split]:
-    """Build the dataset of a config section and return its splits; with a wrong list, those of its valid records.
+    """Build the dataset of a config section and return its splits; if the list has errors, those of its valid records.
 
     Args:
         section_name: such as 'train_dataloader'.
@@ -117,7 +117,7 @@ def _check_batch_size(splits: Sequence[Split], section: Mapping[str, Any]) -> It
     num_videos = sum(len(split.records) for split in splits) * section.get('repeat', 1)
     batch_size = section.get('batch_size', 1)
     if 0 < num_videos < batch_size:
-        text = f'{num_videos} videos are fewer than train_dataloader.batch_size={batch_size}; batches must be full'
+        text = f'fewer videos ({num_videos}) than train_dataloader.batch_size={batch_size}; batches must be full'
         yield Finding('error', 'list', splits[0].name, text)
 
 

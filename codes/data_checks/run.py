@@ -1,8 +1,8 @@
 """Run all checks, as a quick or a full check.
 
-The quick check opens only one video of each split, to try its pipeline. It checks until its time limit whether files
-exist, in an order that is spread over the whole list, and reports the number of checked files. It finds links only
-among these; the full check finds them among all files.
+The quick check opens only one video of each split, to try its pipeline. Until its time limit, it checks whether
+files exist, in an order that is spread over the whole list, and reports the number of checked files. It finds links
+only among these; the full check finds them among all files.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Load the samples of a config as the network gets them, together with the frames before augmentation."""
+"""Load the samples of a config as the network sees them, together with the frames before augmentation."""
 
 import itertools
 import os
@@ -123,8 +123,9 @@ def parse_class(name: str, dataset: Any) -> int:
         return int(dataset.class_names.index(name))
     if name.isascii() and name.isdigit():
         return int(name)
-    allowed = ', '.join(dataset.class_names) if dataset.class_names else 'a number (the dataset has no class names)'
-    raise ValueError(f'--classes {name!r} is not a class, must be one of {allowed}')
+    names = dataset.class_names
+    expected = f'one of {", ".join(names)}' if names else 'a number, because the dataset has no class names'
+    raise ValueError(f'--classes {name!r} is not a class; expected {expected}')
 
 
 def label_text(label: Any, dataset: Any) -> str:

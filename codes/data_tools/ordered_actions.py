@@ -1,9 +1,9 @@
-"""Make a small video dataset whose label is a direction of motion and the order of two events.
+"""Make a small video dataset whose classes combine a direction of motion and the order of two events.
 
 A disc and a cross move over a textured background, one after the other. The eight classes are four directions times two
 orders, 'disc then cross' and 'cross then disc'. The motion is short-range: a few consecutive frames show it. The order
 is long-range: no snippet contains both events. A recognizer that averages the scores of its snippets therefore reaches
-50 % top-1 accuracy (right direction, guessed order); one that relates snippets, like DSA, can reach 100 %.
+50% top-1 accuracy (right direction, guessed order); one that relates snippets, like DSA, can reach 100%.
 
     dsanet make-demo-videos data/ordered_actions --num-videos 640 --seed 0
 
@@ -27,8 +27,8 @@ Time in frames::
 3. *The sampler treats both halves alike.* At interval 2 there are 63 - 4 * 2 + 1 = 56 starts, 14 in each of the four
    segments, and the last two segments are exactly 28 frames after the first two, like the events. At interval 1 (60
    starts, segments of 15) this holds approximately: each view of an event has the same probability in both halves, only
-   the combinations of two views differ slightly. The best score of a single snippet predicts the order of 50.4 % of the
-   videos instead of 50 %. In evaluation, all four snippets are inside the events at both intervals.
+   the combinations of two views differ slightly. The best score of a single snippet predicts the order of 50.4% of the
+   videos instead of 50%. In evaluation, all four snippets are inside the events at both intervals.
 4. *The codec does not depend on time.* Each frame is encoded independently with a fixed quantizer: H.264 with key
    frames only. Frames encoded in another order decode to the same pictures in that order.
 
@@ -37,7 +37,7 @@ second, and so have those of the cross; given direction and background, the two 
 snippets of a video therefore has the same distribution for both orders, so that an average, sum or maximum over
 snippets cannot predict the order.
 
-Train without flips: a mirrored 'moving left' is a 'moving right'.
+Train without flips: a mirrored 'moving left' is 'moving right'.
 """
 
 import json
@@ -92,7 +92,7 @@ def draw_video(label: int, rng: np.random.Generator, size: int = 40) -> np.ndarr
         RGB frames, uint8 (NUM_FRAMES, size, size, 3).
     """
     if label not in range(len(CLASSES)):
-        raise ValueError(f'label is {label}, must be in the range 0 to {len(CLASSES) - 1}')
+        raise ValueError(f'label must be from 0 to {len(CLASSES) - 1}, got {label}')
     direction_index, swapped = divmod(label, 2)
     direction = list(DIRECTIONS.values())[direction_index]
     shapes = SHAPES[::-1] if swapped else SHAPES
@@ -184,7 +184,7 @@ def make_dataset(
         seed: random seed; equal seeds give equal files.
         val_fraction: fraction of the videos for validation.
         size: height and width in pixels.
-        overwrite: replace an existing dataset of this tool with other arguments.
+        overwrite: replace an existing dataset, even if its arguments are different.
 
     Returns:
         Whether the dataset was written.
@@ -231,9 +231,9 @@ def make_dataset(
 
 def _check_arguments(num_videos: int, seed: int, val_fraction: float, size: int) -> None:
     if seed < 0:
-        raise ValueError(f'seed is {seed}, must be at least 0')
+        raise ValueError(f'seed must be at least 0, got {seed}')
     if size < MIN_SIZE or size % 2:
-        raise ValueError(f'size is {size}, must be an even number of at least {MIN_SIZE} pixels')
+        raise ValueError(f'size must be an even number of at least {MIN_SIZE} pixels, got {size}')
     if not 0 < val_fraction < 1:
         raise ValueError(f'val_fraction={val_fraction} must be > 0 and < 1')
     num_val = round(num_videos * val_fraction)
@@ -252,7 +252,7 @@ def _read_arguments(out: Path) -> dict | None:
     if not out.exists() or not any(out.iterdir()):
         return None
     if not (out / ARGUMENTS_FILE).exists():
-        raise FileExistsError(f'{out} has files that are not from this tool; choose another folder')
+        raise FileExistsError(f'{out} has files that this command did not write; choose another folder')
     return json.loads((out / ARGUMENTS_FILE).read_text())
 
 
@@ -262,7 +262,8 @@ def _check_equal(found: dict, arguments: dict, out: Path) -> None:
     ]
     if differences:
         raise FileExistsError(
-            f'{out} has a dataset with other arguments ({", ".join(differences)}); choose another folder or --overwrite'
+            f'{out} has a dataset with other arguments ({", ".join(differences)}); choose another folder '
+            'or use --overwrite'
         )
 
 

@@ -1,6 +1,6 @@
 """Draw sheets of frames with captions, and clips.
 
-Frames are copied pixel by pixel, so that they look exactly as the network gets them; matplotlib only draws the text.
+Frames are copied pixel by pixel, so that they look exactly as the network sees them; matplotlib only draws the text.
 """
 
 import itertools
@@ -105,7 +105,7 @@ def draw_classes(
 
     Args:
         blocks: heading of each class, and its frames with captions.
-        title: of the sheet.
+        title: title of the sheet.
         columns: frames per class.
         cell: width and height of a frame in pixels.
 
@@ -137,7 +137,7 @@ def draw_classes(
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """A sample as the network gets it. Shape letters as in ``dsanet``; G is the number of groups of views.
+    """A sample as the network sees it. Shape letters as in ``dsanet``; G is the number of groups of views.
 
     Args:
         inputs: uint8 (V, U, T, H, W, 3); crop-major: the G groups of crop 0, then those of crop 1, ...
@@ -192,7 +192,7 @@ def _height_of_heading(sample: NetworkInput) -> int:
 
 
 def draw_sheet(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
-    """Draw a row for each snippet of each sample: the full first frame, then all frames as the network gets them.
+    """Draw a row for each snippet of each sample: the full first frame, then all frames as the network sees them.
 
     Crops of a snippet are side by side. A bar above the rows shows the positions of the frames in the video.
 

@@ -46,7 +46,7 @@ def load_config_with_classes(
         return loaded
     if num_classes is None:
         num_classes, origin, _ = find_num_classes(loaded, sections)
-        LOGGER.info('num_classes=%d (%s)', num_classes, origin)
+        LOGGER.info('num_classes=%d (from %s)', num_classes, origin)
     if refers_to(config, 'num_classes'):
         loaded = load_config(config, [*options, f'num_classes={num_classes}'], imports)
     if _needs_num_classes(loaded):  # the head does not refer to the setting

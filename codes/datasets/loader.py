@@ -78,7 +78,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         """Choose the samples of the next iteration over the sampler.
 
         Args:
-            epoch: from 0 on.
+            epoch: number of the epoch, from 0.
             first: number of samples of this process to skip, because the run that is resumed has used them.
         """
         self.epoch = epoch
@@ -193,7 +193,7 @@ def in_groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def init_worker(worker_id: int) -> None:
-    """Set up a worker process: one thread, Ctrl-C left to the main process, no life without it.
+    """Set up a worker process: use one thread, ignore Ctrl-C, and exit with the main process.
 
     There is one worker per core, so more threads would compete. Ctrl-C in a terminal reaches all processes of a job;
     the main process reacts at the end of an iteration, for which it needs its workers.
@@ -207,10 +207,10 @@ def init_worker(worker_id: int) -> None:
 def start_workers(loader: DataLoader[Any]) -> None:
     """Start a loader's worker processes before they are needed, and before this process has threads.
 
-    Workers are forked, which copies no threads, but the locks that other threads hold at that moment. The threads of a
-    process group take such locks at any time, and workers forked beside them sometimes wait forever. Forking is kept
-    because forkserver is slower and larger: with a list of 1,000,000 videos its workers take minutes to start, against
-    0.2 s, and twice the memory.
+    Workers are forked. Forking copies no threads, but copies the locks that other threads hold at that moment. The
+    threads of a process group take such locks at any time, and workers forked next to them sometimes hang. Forking is
+    kept because forkserver is slower and larger: with a list of 1,000,000 videos its workers take minutes to start
+    instead of 0.2 s, and twice the memory.
 
     The workers block SIGTERM, which a scheduler sends to all processes of a job; the main process reacts to it as to
     Ctrl-C (see :func:`init_worker`), and kills its workers when it ends.

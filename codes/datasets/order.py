@@ -18,7 +18,7 @@ def plan_groups(
     """Divide a dataset into groups that have fixed shares of an epoch.
 
     Args:
-        dataset: of the training; a mixture may have ``weights``, the shares of its datasets.
+        dataset: the training dataset; a mixture may have ``weights``, the shares of its datasets.
         class_balance: None, every video equally often; 'equal', every class equally often; 'square_root', a class of n
             videos in proportion to the square root of n. Classes without videos do not count. In a mixture with
             weights, each dataset is divided separately.

@@ -63,8 +63,8 @@ def write_class_sheets(
         split: split whose videos are shown.
         facts: results of the file checks, by ``Split.probe_task``.
         out: output folder.
-        number: of videos per class.
-        title: of the sheets.
+        number: number of videos per class.
+        title: title of the sheets.
         num_workers: processes that decode.
         time_limit: seconds per video.
     """

@@ -14,7 +14,7 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
 
     Args:
         matrix: (K, K) numbers of videos, labels in rows and predictions in columns.
-        names: names of the K classes; the axes have names up to 100 classes, otherwise numbers.
+        names: names of the K classes; the axes show names for up to 100 classes, otherwise numbers.
         file: output file; its extension sets the format.
     """
     from matplotlib.colors import PowerNorm
@@ -28,7 +28,7 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
     figure = Figure(figsize=(size + 1, size))
     panel = figure.subplots()
     panel.set_facecolor('lightgrey')
-    # With the square root, a confusion of a few percent is visible next to a diagonal of 90 %.
+    # With the square root, a confusion of a few percent is visible next to a diagonal of 90%.
     image = panel.imshow(shares, cmap='Blues', norm=PowerNorm(0.5, 0, 1), interpolation='nearest')
     if num_classes <= 100:
         font = 9 if num_classes <= 30 else 7

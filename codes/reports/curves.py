@@ -58,7 +58,7 @@ def plot_range_test(points: Sequence[Point], suggestion: tuple[float, float] | N
 
 
 def check_picture(file: Path, name: str) -> None:
-    """Check early that a picture can be written.
+    """Check early that a plot can be written.
 
     Args:
         file: output file.

@@ -94,8 +94,9 @@ class ClassFinder:
         self._file = file
         self._by_key: dict[str, str] = {}
         for name in class_names:
-            if self._key(name) in self._by_key:
-                raise ValueError(f'{file}: classes {name!r} and {self._by_key[self._key(name)]!r} differ only in case')
+            other = self._by_key.get(self._key(name))
+            if other is not None:
+                raise ValueError(f'{file}: classes {name!r} and {other!r} differ only in case or brackets')
             self._by_key[self._key(name)] = name
 
     @staticmethod

@@ -168,7 +168,7 @@ def summary_text(summary: Mapping[str, Any], built: Sequence[BuiltList], media: 
             for name, _, details, source in examples:
                 lines.append(f'    {source}: {details or name}')
         if one.skipped and not one.lines:
-            lines.append(f'  no listed video was found; names on disk are like {min(media.num_frames)}')
+            lines.append(f'  no listed video was found; names on disk look like {min(media.num_frames)}')
     names = list(next(iter(summary['lists'].values()))['videos_per_class'])
     more = len(names) - NUM_NAMES
     lines.append(f'classes: {", ".join(names[:NUM_NAMES])}{f" and {more} more" if more > 0 else ""}')

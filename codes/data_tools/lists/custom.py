@@ -159,7 +159,8 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
             raise ValueError(f'{path} is not in a class folder; expected {"split/" * has_splits}class/video')
         by_class[SPLITS[parts[0].casefold()] if has_splits else '', parts[depth]].append(path)
     if has_splits and val_fraction is not None:
-        raise ValueError(f'val_fraction={val_fraction} has no effect: {", ".join(sorted(tops))} are the splits already')
+        names = ', '.join(sorted(tops))
+        raise ValueError(f'val_fraction={val_fraction} has no effect: the folders {names} define the splits')
     if not has_splits and val_fraction is None:
         raise ValueError('no folders train and val; set the validation fraction, for example --val-fraction 0.2')
     splits: dict[str, list[ListedVideo]] = {'train': [], 'val': [], 'test': []}

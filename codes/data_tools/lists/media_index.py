@@ -98,7 +98,7 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
     if not os.path.isdir(root):
         raise FileNotFoundError(f'folder of videos not found: {os.path.abspath(root)!r}')
     if workers < 1:
-        raise ValueError(f'workers is {workers}, must be at least 1')
+        raise ValueError(f'workers must be at least 1, got {workers}')
     num_frames: dict[str, int | None] = {}
     problems: dict[str, str] = {}
     other_file: str | None = None

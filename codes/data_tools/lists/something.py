@@ -66,7 +66,7 @@ def _read_templates(file: str, class_names: Sequence[str], labels: str) -> list[
     videos = []
     for index, entry in enumerate(read_json(file, list, 'a list of videos')):
         if not isinstance(entry, dict) or not entry.get('id') or not entry.get('template'):
-            raise ValueError(f'{file}: entry {index} is {json.dumps(entry)}, must have an id and a template')
+            raise ValueError(f'{file}: entry {index} must have an id and a template, got {json.dumps(entry)}')
         video, source = str(entry['id']), f'{file}, id {entry["id"]}'
         videos.append(ListedVideo((video,), (find_class(str(entry['template']), source),), source))
     return videos

@@ -144,12 +144,12 @@ def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str 
     for target, job in jobs.items():
         parent = next((jobs[folder] for folder in target.parents if folder in jobs), None)
         if parent is not None:
-            raise ValueError(f'{parent.name} would become {parent.target}, the folder for {job.name}; rename one')
+            raise ValueError(f'{parent.name} would become {parent.target}, also the folder for {job.name}; rename one')
     if list_file is not None and jobs and not any(job.source.is_file() for job in jobs.values()):
         first = next(iter(jobs.values())).source
         raise FileNotFoundError(
             f'none of the {len(jobs)} videos in {list_file} exists, for example {first}; lines must be "path label", '
-            f'without number of frames, with paths relative to {root}'
+            f'without the number of frames, with paths relative to {root}'
         )
     return list(jobs.values())
 
@@ -216,9 +216,9 @@ def run_jobs(
 
 def _check_limits(num_workers: int, time_limit: float) -> None:
     if num_workers < 0:
-        raise ValueError(f'num_workers is {num_workers}, must be at least 0')
+        raise ValueError(f'num_workers must be at least 0, got {num_workers}')
     if not time_limit > 0:
-        raise ValueError(f'time_limit is {time_limit:g}, must be greater than 0')
+        raise ValueError(f'time_limit must be above 0, got {time_limit:g}')
 
 
 def read_failures(failures_file: Path) -> list[VideoFailure]:

@@ -11,7 +11,7 @@ from dsanet.datasets.video.readers import one_thread
 
 # A longer gap between timestamps is an error, not a still image.
 MAX_GAP_SECONDS = 60
-# The header of a cut video is often too long. Tolerated: this many seconds, or 5 % of the length up to the maximum.
+# The header of a cut video is often too long. Tolerated: this many seconds, or 5% of the length up to the maximum.
 LENGTH_TOLERANCE_SECONDS = 0.5
 MAX_LENGTH_TOLERANCE_SECONDS = 1.0
 # A higher frame rate in the header is the resolution of its timestamps.
@@ -25,7 +25,7 @@ class ConstantRateReader:
     rate already yields every frame once, even if its timestamps are rounded; otherwise frames are repeated or skipped,
     so that the speed of motion stays the same.
 
-    A damaged video yields the frames that can be decoded, and the previous frame in gaps; ``damage`` is set afterwards.
+    A damaged video yields the frames that can be decoded, and the previous frame in gaps; ``damage`` is set afterward.
     A video is also damaged if its header claims a longer duration: by more than half a second and 5% of the duration
     (at most one second), or by more than one second if the duration is of the file, which may be that of the audio.
 
@@ -46,7 +46,7 @@ class ConstantRateReader:
     """
 
     def __init__(self, path: str, fps: Fraction | None = None, average_rate: bool = False) -> None:
-        assert fps is None or not average_rate, 'fps and average_rate exclude each other'
+        assert fps is None or not average_rate, 'fps and average_rate are mutually exclusive'
         import av
 
         if os.path.isfile(path) and not os.path.getsize(path):

@@ -1,7 +1,7 @@
 """Benchmark loading of training samples from videos, transcoded videos and frame folders.
 
 A sample has 4 snippets of 8 frames with interval 2 at random positions, RandomResizedCrop to 224 and random flips, as
-in training. In one process, all candidates alternately read the same frames of the same video.
+in training. In one process, all candidates in turn read the same frames of the same video.
 """
 
 import os
@@ -110,7 +110,7 @@ def draw_video(seed: int, num_frames: int = 300, height: int = 256, width: int =
 
 
 def write_original(path: Path, seed: int, gop: int, num_frames: int, height: int, width: int) -> None:
-    """Write a generated video like cameras and websites: H.264 with B-frames, at medium quality."""
+    """Write a generated video, encoded like those of cameras and websites: H.264 with B-frames, at medium quality."""
     import av
 
     with atomic_target(path) as part, av.open(str(part), 'w', format='mp4') as container:
@@ -202,7 +202,7 @@ def _video_candidates(source: str, folder: Path, names: Sequence[str], lists: Pa
 
 
 def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
-    """Measure all candidates alternately, video by video, after one round of warm-up.
+    """Measure all candidates in turn, video by video, after one round of warm-up.
 
     Returns:
         An error message for each candidate that cannot read a video; it has no times.

@@ -24,9 +24,9 @@ class OpenVideo(Transform):
 
     Args:
         decoder: 'decord', 'pyav', 'opencv', 'torchcodec', or 'auto' for the first one that is installed.
-        time_limit: seconds for opening a video, and again for decoding; a slower one is a bad sample. Data workers on
-            Linux enforce it: they decode in a subprocess, so a crash of the decoder is a bad sample, too. None for no
-            limit and no subprocess. Other processes decode without a limit.
+        time_limit: seconds for opening a video, and again for decoding it; a video that takes longer is a bad sample.
+            Data workers on Linux enforce it: they decode in a subprocess, so a crash of the decoder is a bad sample,
+            too. None for no limit and no subprocess. Other processes decode without a limit.
 
     Raises:
         BadSample: when called, the file is not a video, has no frames or exceeds the time limit.
@@ -99,7 +99,7 @@ class DecodeVideo(Transform):
             decoder = getattr(reader, 'decoder', type(reader).__name__)
             reason = (
                 f'{decoder} cannot decode {len(distinct)} frames from {distinct[0]} to {distinct[-1]} of '
-                f'{reader.num_frames}: {shorten_error(error)}. The file may be damaged; or try another decoder'
+                f'{reader.num_frames}: {shorten_error(error)}. The file may be damaged; try another decoder'
             )
             raise BadSample(f'{reader.path}: {reason}', reader.path, reason) from error
         finally:

@@ -11,7 +11,7 @@ _META_KEYS = ('label', 'path', 'index')
 
 @TRANSFORMS.register_module()
 class PackInputs(Transform):
-    """Convert ``frames`` to ``inputs``, uint8 (V, U, C, T, H, W); keep only label, path and index besides.
+    """Convert ``frames`` to ``inputs``, uint8 (V, U, C, T, H, W); of the other keys, keep label, path and index.
 
     V is the number of groups in ``frame_indices`` times the number of crops, crop-major: first the groups of crop 0,
     then those of crop 1, ... The tensor is a permuted view of channels-last memory: nothing is copied here, and

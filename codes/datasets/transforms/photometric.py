@@ -9,7 +9,7 @@ from dsanet.datasets.transforms.base import Record, Transform, check_count
 
 @TRANSFORMS.register_module()
 class ColorJitter(Transform):
-    """Change brightness, contrast, saturation and hue in random order, equally in all frames of a video.
+    """Change brightness, contrast, saturation and hue in random order, identically in all frames of a video.
 
     Args:
         brightness, contrast, saturation: scaled by a factor from [max(0, 1 - value), 1 + value]; 0 for no change.
@@ -46,14 +46,14 @@ class ColorJitter(Transform):
 
 @TRANSFORMS.register_module()
 class RandAugment(Transform):
-    """Apply a few of 14 operations, drawn once per video, equally to all frames (RandAugment, arXiv 1909.13719).
+    """Apply a few of 14 operations, drawn once per video, to all its frames (RandAugment, arXiv 1909.13719).
 
     Besides changes of color, the operations are shears, shifts and rotations, which leave black corners; one of them is
     the identity. Uses torchvision's implementation. It may harm classes that differ in direction or place.
 
     Args:
         num_ops: number of operations in a row; the same one may be drawn twice.
-        magnitude: strength, 0 to 30. At 30, frames are rotated by 30 degrees, shifted by 45 % of their side or 90 %
+        magnitude: strength, 0 to 30. At 30, frames are rotated by 30 degrees, shifted by 45% of their side or 90%
             brighter, and proportionally less below. The sign is random.
     """
 

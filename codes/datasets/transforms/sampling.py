@@ -2,8 +2,8 @@
 
 Legend: V views, U snippets of a view, T frames of a snippet, F frames of the video.
 
-SampleSegments spreads the frames of a snippet over one U-th of the video, see there. SampleSnippets uses T frames
-that are ``frame_interval`` apart, so a snippet spans ``span = T * frame_interval`` frames::
+SampleSegments spreads the frames of a snippet over one U-th of the video (see its docstring). SampleSnippets uses T
+frames that are ``frame_interval`` apart, so a snippet spans ``span = T * frame_interval`` frames::
 
     frames_per_snippet=3, frame_interval=2 (span 6), num_snippets=2, a video of F=16 frames:
     there are F - span + 1 = 11 possible starts, 0 to 10

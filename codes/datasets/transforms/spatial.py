@@ -132,7 +132,7 @@ class MultiScaleCrop(_RandomFramesTransform):
     Args:
         size: side, or (height, width), of the output.
         scales: sides of the box relative to the shorter side of the frame, in descending order.
-        max_distort: maximum distance of height and width in ``scales``; 0 for squares.
+        max_distort: maximum distance between the positions of height and width in ``scales``; 0 for squares.
     """
 
     def __init__(
@@ -161,8 +161,8 @@ class Flip(_RandomFramesTransform):
 
     Args:
         prob: probability.
-        swap_labels: pairs of classes that a flip exchanges, such as "pushing something from left to right" and "...
-            from right to left": ``((93, 94), ...)``. The label of a flipped video is exchanged, too. Do not use Flip
+        swap_labels: pairs of classes that a flip swaps, such as "pushing something from left to right" and "...
+            from right to left": ``((93, 94), ...)``. The label of a flipped video is swapped, too. Do not use Flip
             for a dataset with a class that depends on the direction and has no opposite class.
     """
 

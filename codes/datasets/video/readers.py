@@ -199,7 +199,7 @@ class PyAVReader(VideoReader):
         from av.video.reformatter import VideoReformatter
 
         frames = self._decode_all(indices) if self._times is None else self._decode_with_seek(indices, self._times)
-        # One reformatter for all frames: the setup of a swscale context takes longer than to convert a small frame.
+        # One reformatter for all frames: the setup of a swscale context takes longer than converting a small frame.
         # One thread, because a data worker has one core.
         reformatter, options = VideoReformatter(), one_thread()
         rgb: Frames | None = None
@@ -287,7 +287,7 @@ class OpenCVReader(VideoReader):
 class TorchCodecReader(VideoReader):
     """torchcodec, with the FFmpeg libraries of the system. Each of its versions needs a certain version of torch.
 
-    It applies rotation metadata. In containers without frame times it returns wrong frames, so these are refused.
+    It applies rotation metadata. In containers without frame times it returns wrong frames, so these are rejected.
     """
 
     package = 'torchcodec.decoders'
@@ -328,7 +328,7 @@ def first_installed() -> str:
             LOGGER.info("Using decoder %r (decoder='auto')", name)
             return name
     packages = ', '.join(reader.package for reader in READERS.values())
-    raise ImportError(f"decoder='auto' needs one of the packages {packages}, none can be imported")
+    raise ImportError(f"decoder='auto' needs one of the packages {packages}; none of them can be imported")
 
 
 def _read_header(path: str) -> bytes:

@@ -308,6 +308,6 @@ LAYOUTS = (
         from_torchvision_video('head'),
     ),
     Layout("torchvision's or timm's image ResNet", is_image_resnet, IDENTITY),
-    Layout('ours', is_ours, IDENTITY),
+    Layout('DSANet', is_ours, IDENTITY),
 )
 UNKNOWN = Layout('unknown', lambda state: True, IDENTITY)

@@ -378,17 +378,17 @@ def test_image_resnets_fill_the_backbone_only(depth: int) -> None:
 )
 def test_our_weights_keep_their_keys(backbone: dict[str, Any], channels: int) -> None:
     model = our_model(backbone, channels=channels)
-    assert_all_fits(model, model, 'ours')
+    assert_all_fits(model, model, 'DSANet')
     alone = {key.removeprefix('backbone.'): value for key, value in model.items() if key.startswith('backbone.')}
     layout = find_layout(alone)
-    assert layout.name == 'ours'
+    assert layout.name == 'DSANet'
     assert layout.translate(alone, set()).keys() == {key for key in model if key.startswith('backbone.')}
 
 
 def test_converted_2d_network_is_ours() -> None:
     state = resnet(50, tsm_names) | FC_CLS
     converted = find_layout(state).translate(state, set())
-    assert_all_fits(converted, our_model(RESNET), 'ours')
+    assert_all_fits(converted, our_model(RESNET), 'DSANet')
 
 
 def test_release_blocks_are_unwrapped() -> None:
