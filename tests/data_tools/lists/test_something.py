@@ -91,7 +91,7 @@ def test_v2_errors_name_file_and_id(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train.json, id 2: .*'Eating \[something\]'.*\b1\b.*labels.json"):
         read_something_v2(files)
     files['train'] = write(tmp_path, 'train.json', [{'id': '1'}])
-    with pytest.raises(ValueError, match=r'train.json: .*\b0\b.*\{"id": "1"\}.*template'):
+    with pytest.raises(ValueError, match=r'train.json: entry 0\b.*template.*\{"id": "1"\}'):
         read_something_v2(files)
     files['train'] = write(tmp_path, 'train.json', {'id': '1'})
     with pytest.raises(ValueError, match=r'train.json: .*\blist\b.*\bdict\b'):
