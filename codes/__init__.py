@@ -15,7 +15,7 @@ letter  name in code and config  meaning
 N       batch size               videos in a batch
 V       ``num_views``            test views of a video: temporal groups x spatial crops;
                                  1 in training
-U       ``num_snippets``         snippets of one view, which DSA relates to each other
+U       ``num_snippets``         snippets of one view, which DSA aggregates
 T       ``frames_per_snippet``   frames of one snippet, ``frame_interval`` apart
 C, H, W channels, height, width
 K       ``num_classes``

@@ -1,4 +1,4 @@
-"""The Python API: models of configs, and predictions with a trained one. Import these names from ``dsanet``.
+"""The Python API: build models from configs, and predict with trained ones. Import these names from ``dsanet``.
 
 >>> from dsanet import build_model, inference_recognizer, init_recognizer
 >>> build_model('kinetics/r50_e100_s1_8')(frames).shape  # (N, V, U, C, T, H, W) -> (N, K)
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def list_models(pattern: str = '*') -> list[str]:
-    """Return the sorted names of the configs of DSANet.
+    """Return the sorted names of DSANet's configs.
 
     Args:
         pattern: shell pattern of the names, such as ``'*tsm*'``.
@@ -90,17 +90,17 @@ def init_recognizer(
     device: str = 'cpu',
     options: Iterable[str] = (),
 ) -> LoadedRecognizer:
-    """Load a trained recognizer from a checkpoint of ours, or from a config and weights.
+    """Load a trained recognizer from a DSANet checkpoint, or from a config and weights.
 
     Args:
-        config: the config of the weights, as for :func:`build_model`; or a checkpoint of ours, which includes its
+        config: the config of the weights, as for :func:`build_model`; or a DSANet checkpoint, which includes its
             config.
         checkpoint: weights for all parameters of the config's model.
         device: such as 'cpu' or 'cuda:0'.
         options: overrides as for ``--cfg-options``, such as ``['model.average_views=prob']``.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: an error in the config or the weights, or a checkpoint without config.
+        FileNotFoundError, KeyError, ValueError: an error in the config or weights, or a checkpoint without a config.
     """
     given: str | Path | Mapping[str, Any] | None = config
     if checkpoint is None:

@@ -53,7 +53,7 @@ class BadSampleLog:
         for case in (case for cases in bad for case in cases):
             self._first = self._first or f'{case["source"]}: {case["path"]!r}: {case["reason"]}'
             if case['path'] not in self._known:
-                LOGGER.warning('Bad sample %s: %r: %s', case['source'], case['path'], case['reason'])
+                LOGGER.warning('Bad sample replaced: %s: %r: %s', case['source'], case['path'], case['reason'])
                 self._found.append({**case, 'epoch': self.epoch})
                 self._write(self._found[-1])
         if self._count > self.max_share * self.num_samples:

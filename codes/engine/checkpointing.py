@@ -75,7 +75,7 @@ class TrainState:
 
     @property
     def num_iterations(self) -> int:
-        """Completed iterations since the start of the training."""
+        """Completed iterations since the start of training."""
         return self.epoch * self.iterations_per_epoch + self.iteration
 
     def is_done(self, cfg: TrainCfg) -> bool:
@@ -97,7 +97,7 @@ class TrainState:
         return {name: value for name, value in asdict(self).items() if name not in ('num_logged', 'resumed_from')}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the attributes from a checkpoint; those that older ones lack keep their values.
+        """Take the attributes from a checkpoint. Attributes missing from an older one keep their values.
 
         If the number of iterations per epoch has changed, the position within an epoch is scaled, and rounded down:
         some videos may be seen twice in this epoch, but none is missed.
@@ -179,7 +179,7 @@ class Saver:
 
     def describe(self, position: Position) -> str:
         """Return where a stopped run is and how to continue it."""
-        return f'after {position}; resume from {self.work_dir / position.file_name}'
+        return f'after {position}; continue with --resume {self.work_dir / position.file_name}'
 
     def _write(self, content: Mapping[str, Any], file: Path) -> None:
         started = time.monotonic()
@@ -219,7 +219,7 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     'config': Mapping,
 }
 
-# Config sections that affect the result of a training.
+# Config sections that affect the result of training.
 _SECTIONS = ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime')
 
 
@@ -243,7 +243,7 @@ def find_checkpoint(source: str, work_dir: Path) -> tuple[Path, dict[str, Any]] 
     positions = distributed.all_gather_object(None if found is None else tuple(position_of(found[1])))
     if len(set(positions)) > 1:
         raise ValueError(
-            f'the processes would resume at different (epoch, iteration): {positions}; all need the same files'
+            f'the processes found different checkpoints (epoch, iteration): {positions}; all nodes need the same files'
         )
     return found
 
@@ -266,7 +266,7 @@ def check_resumable(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def remove_leftovers(work_dir: Path, position: Position, resume: str | None) -> None:
-    """Make room for a run: remove incomplete files, and set checkpoints aside that are later than its start.
+    """Make room for a run: remove incomplete files, and set aside checkpoints later than its start.
 
     All processes call it together; the first one changes files.
 
@@ -281,8 +281,9 @@ def remove_leftovers(work_dir: Path, position: Position, resume: str | None) -> 
     later = [file for place, file in list_checkpoints(work_dir) if place > position]
     if later and resume != 'auto':
         raise ValueError(
-            f'{work_dir} already has later checkpoints: {", ".join(file.name for file in later)}. Continue with '
-            '--resume, choose another --work-dir, or remove them'
+            f'{work_dir} already has checkpoints later than the start of this run: '
+            f'{", ".join(file.name for file in later)}. '
+            'Continue with --resume, choose another --work-dir, or remove them'
         )
     distributed.barrier()  # every process has looked before files are renamed
     if distributed.rank() == 0:
@@ -295,7 +296,7 @@ def remove_leftovers(work_dir: Path, position: Position, resume: str | None) -> 
 def find_changes(
     content: Mapping[str, Any], config: Mapping[str, Any], iterations_per_epoch: int, world_size: int
 ) -> list[str]:
-    """Return all differences because of which a resumed run is not bit-identical to the uninterrupted one.
+    """Return all differences that keep a resumed run from being bit-identical to the uninterrupted one.
 
     Args:
         content: the checkpoint.
@@ -315,7 +316,7 @@ def find_changes(
 def describe_mismatch(
     content: Mapping[str, Any], target: Mapping[str, Tensor], changes: Sequence[str], error: Exception
 ) -> str:
-    """Return why a checkpoint does not fit a run, shorter than torch: differences of weights, then of configs.
+    """Return why a checkpoint does not fit a run, in one line: differences of weights, then of configs.
 
     Args:
         content: the checkpoint.

@@ -1,4 +1,4 @@
-"""Exponential moving average of a model's weights, validated and saved instead of the weights themselves."""
+"""Exponential moving average of a model's weights: validated instead of them, and saved with them."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -13,12 +13,13 @@ class WeightAverage:
     """Exponential moving average (EMA) of a model's weights.
 
     The first update copies the weights. Update n + 1 moves the average by 1 - d toward the weights, with
-    d = min(decay, (1 + n) / (10 + n)): a short average at first, which forgets the start. Batch norm statistics are
-    averaged in the same way, so that they fit the averaged weights; integers, such as batch counts, are copied.
+    d = min(decay, (1 + n) / (10 + n)): a short average at first, which soon forgets the initial weights. Batch norm
+    statistics are averaged in the same way, so that they fit the averaged weights; integers, such as batch counts, are
+    copied.
 
     Args:
         model: the model; its current weights are the average until the first update.
-        decay: share of the old average kept per step in the long run; 0.999 averages over about 1000 steps.
+        decay: share of the old average kept per step after many updates; 0.999 averages over about 1000 steps.
 
     Attributes:
         model: a copy of the model with the averaged weights.
@@ -28,7 +29,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False)
-        # A plain number: torch's AveragedModel keeps a tensor and copies it to the GPU in each update, which waits.
+        # A plain number: torch's AveragedModel keeps a tensor and copies it to the GPU in each update, which blocks.
         self.num_updates = 0
 
     @torch.no_grad()

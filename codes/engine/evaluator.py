@@ -72,8 +72,8 @@ def predict(
         device: device of the model.
         amp: None, 'bf16' or 'fp16'.
         text: label of the progress bar.
-        parts: stores finished batches and restores those of an interrupted test; call ``start`` on it before. None
-            for neither.
+        parts: stores finished batches and restores those of an interrupted test; its ``start`` must have been called.
+            None stores nothing.
 
     Returns:
         The predictions of all ranks, on each rank.
@@ -132,7 +132,9 @@ def _score(
         scores = model(batch['inputs'])
     if not scores.isfinite().all():
         bad = [path for path, row in zip(batch['path'], scores, strict=True) if not row.isfinite().all()]
-        raise FloatingPointError(f'non-finite scores for {bad[0]} and {len(bad) - 1} other videos of the batch')
+        raise FloatingPointError(
+            f'non-finite scores for {len(bad)} of {len(scores)} videos in a batch, such as {bad[0]}'
+        )
     index = batch['index'].numpy()
     number = int(index[0]) // batch_size
     return ScoredBatch(number, index, scores.float().cpu().numpy(), batch['label'].numpy())

@@ -1,4 +1,4 @@
-"""The end of a process that fails: its reason reaches the log file, the launcher and the other processes."""
+"""Report to the log file, the launcher and the other processes why a process failed."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ STORE_TIMEOUT_S = 5.0  # for the store, and for the other processes to report th
 
 
 def is_comm_error(error: BaseException) -> bool:
-    """Return whether an error is about the communication with other processes, and so probably caused by them."""
+    """Return whether an error occurred in communication with other processes, and so is probably caused by them."""
     network = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
     # Most errors of gloo contain the path of their source file; the error of an aborted wait does not.
     is_of_gloo = isinstance(error, RuntimeError) and re.search(r'/gloo/|\bGloo\b|pair closure', str(error)) is not None
@@ -77,7 +77,7 @@ def log_to_file(text: str) -> None:
 
 
 def call_with_timeout(call: Callable[[], T], seconds: float) -> T:
-    """Return the result of a call to a store. torch itself waits up to 15 minutes for a machine without network.
+    """Return the result of a call to a store. torch itself waits up to 15 minutes for an unreachable node.
 
     Raises:
         TimeoutError: no result in time. The call continues in a daemon thread.
@@ -101,7 +101,7 @@ def call_with_timeout(call: Callable[[], T], seconds: float) -> T:
 
 
 def _collect_failures(timeout: float) -> Mapping[int, str | None]:
-    """Return the reasons of the other ranks: '' if a rank only lost contact, too, None if it did not report in time.
+    """Return the reason by rank: '' for a rank that only lost contact, too; None for one that did not report in time.
 
     Waiting ends early if the launcher sends SIGTERM to this process.
     """
@@ -123,7 +123,7 @@ def _collect_failures(timeout: float) -> Mapping[int, str | None]:
 
 
 def explain_comm_error(error: BaseException, timeout: float = STORE_TIMEOUT_S) -> str:
-    """Explain an error of :func:`is_comm_error` in one line, with the ranks that failed or do not respond."""
+    """Explain a communication error in one line, with the ranks that failed or do not respond."""
     reason = re.sub(r'^\[[^]]*\] ', '', str(error)).split('\n')[0]
     reason = re.sub(r'\. This is typically caused by.*', '', reason)
     parts = [f'Rank {distributed.rank()} lost contact with the other processes: {reason}']
@@ -132,7 +132,7 @@ def explain_comm_error(error: BaseException, timeout: float = STORE_TIMEOUT_S) -
             _notify_others('')  # because they may wait for a report of this process, too
             reasons = _collect_failures(timeout)
         except (RuntimeError, TimeoutError):
-            return f'{parts[0]}; the machine of rank 0 is unreachable'
+            return f'{parts[0]}; the node of rank 0 is unreachable'
         parts += [f'rank {other} failed: {text}' for other, text in reasons.items() if text]
         silent = [str(other) for other, text in reasons.items() if text is None]
         if silent:

@@ -1,7 +1,7 @@
 """Starting and supervising the processes of a run on this machine, for ``dsanet launch``.
 
-Based on torch's elastic agent. This file adds: ranks that follow NODE_RANK, restarts only where they can help, limits
-on how long anything may take, and the choice of the one failure to show.
+Based on torch's elastic agent. This file adds: ranks that follow NODE_RANK, restarts only where they can help,
+timeouts, and the selection of the failure to show.
 """
 
 import logging
@@ -36,7 +36,7 @@ LOGGER = logging.getLogger(__name__)
 RUN_ID = 'dsanet'  # each run has a store on its own port
 USAGE_ERROR = 2  # exit status after a usage error, which a restart cannot fix
 STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT}
-DISCONNECT_TIMEOUT_S = 10  # machine 0 stays for this time after its end, unless all others have left before
+DISCONNECT_TIMEOUT_S = 10  # node 0 waits at most this long at the end for the others to leave
 FAILED_GROUP_TIMEOUT_S = 30  # for processes to exit after another one has failed
 REPORTED_EXIT_TIMEOUT_S = 10  # for a process to exit after it has reported its failure
 
@@ -46,13 +46,13 @@ class LaunchCfg:
     """Where the processes of a run start, and the timeouts. :func:`read_environment` reads it from the environment.
 
     Args:
-        gpus: number of processes on this machine.
-        num_nodes: number of machines.
-        node_rank: number of this machine, from 0.
-        master_addr: name or address of machine 0.
-        port: port of the store on machine 0; 0 takes a free one, on a single machine only.
-        max_restarts: how often all processes are restarted after one of them failed.
-        join_timeout: seconds to wait for the other machines.
+        gpus: number of processes on this node.
+        num_nodes: number of nodes.
+        node_rank: rank of this node, from 0.
+        master_addr: host name or address of node 0.
+        port: port of the store on node 0; 0 takes a free one, on a single node only.
+        max_restarts: maximum number of restarts of all processes after a failure.
+        join_timeout: seconds to wait for the other nodes.
         stop_timeout: seconds for processes to exit after SIGTERM or SIGINT.
     """
 
@@ -78,7 +78,7 @@ def read_environment(gpus: int, environment: Mapping[str, str]) -> LaunchCfg:
     num_nodes = read('NNODES', 1, smallest=1)
     if num_nodes > 1 and not {'MASTER_ADDR', 'NODE_RANK'} <= environment.keys():
         raise ValueError(
-            f'NNODES={num_nodes} requires NODE_RANK, from 0 to {num_nodes - 1}, and MASTER_ADDR, the host of machine 0'
+            f'NNODES={num_nodes} requires NODE_RANK, from 0 to {num_nodes - 1}, and MASTER_ADDR, the host of node 0'
         )
     node_rank = read('NODE_RANK', 0)
     if node_rank >= num_nodes:
@@ -99,7 +99,7 @@ class Agent(LocalElasticAgent):
     """torch's elastic agent, which starts and restarts processes, with these rules:
 
     - Ranks follow NODE_RANK and stay the same after a restart.
-    - Every restart is counted on all machines.
+    - Every restart is counted on all nodes.
     - There is no restart after SIGTERM, SIGINT or a usage error.
     - A process that does not exit after the others have exited ends the run.
     """
@@ -130,8 +130,8 @@ class Agent(LocalElasticAgent):
         self._shutdown_timeout = launch.stop_timeout
         self._machines = store
         store.set(f'here {launch.node_rank}', '')
-        self._attempt = 0  # the same on all machines
-        self._first_exit: float | None = None  # time of the first successful exit on this machine
+        self._attempt = 0  # the same on all nodes
+        self._first_exit: float | None = None  # time of the first successful exit on this node
         self._failed: set[int] = set()  # ranks that failed on their own
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
@@ -148,8 +148,8 @@ class Agent(LocalElasticAgent):
                 DISCONNECT_TIMEOUT_S,
             )
             raise TimeoutError(
-                f'machine {", ".join(missing)} of {num_nodes} (NNODES) did not join within '
-                f'JOIN_TIMEOUT={self._launch.join_timeout} seconds'
+                f'nodes missing after JOIN_TIMEOUT={self._launch.join_timeout} seconds: '
+                f'NODE_RANK {", ".join(missing)} (NNODES={num_nodes})'
             ) from error
         self._first_exit = None
         self._failed = set()
@@ -157,9 +157,9 @@ class Agent(LocalElasticAgent):
     def _assign_worker_ranks(
         self, store: Store, group_rank: int, group_world_size: int, spec: WorkerSpec
     ) -> list[Worker]:
-        """Assign ranks by NODE_RANK, and agree with the other machines on the number of the attempt.
+        """Assign ranks by NODE_RANK, and agree with the other nodes on the number of the attempt.
 
-        torch counts a restart only where a process failed. All machines must count it, because the addresses of the
+        torch counts a restart only where a process failed. All nodes must count it, because the addresses of the
         processes are stored by attempt (``distributed.init_process_group``).
         """
         store.set(f'machine {group_rank}', f'{self._launch.node_rank} {self._attempt}')
@@ -167,7 +167,7 @@ class Agent(LocalElasticAgent):
         numbers, attempts = (list(map(int, column)) for column in zip(*values, strict=True))
         if sorted(numbers) != list(range(group_world_size)):
             raise ValueError(
-                f'NODE_RANK of the machines is {numbers}; each of 0 to {group_world_size - 1} must occur once'
+                f'NODE_RANK of the nodes is {numbers}; each value from 0 to {group_world_size - 1} must occur once'
             )
         attempt = max(attempts)
         self._remaining_restarts = max(0, spec.max_restarts - attempt)
@@ -199,8 +199,8 @@ class Agent(LocalElasticAgent):
     def _wait_for_reported_exits(self) -> dict[int, int]:
         """Wait until the processes that reported a failure have exited; return the failed exit statuses by rank.
 
-        They failed before they were asked to exit, and may be the reason why others failed. A signal would hide their
-        exit status.
+        They failed on their own, and may be the reason why others failed. A signal sent too early would replace
+        their exit status.
         """
         assert self._pcontext is not None, 'the processes have been started'
         files = {w.global_rank: self._pcontext.error_files[w.local_rank] for w in self._worker_group.workers}
@@ -238,7 +238,7 @@ class Agent(LocalElasticAgent):
             self._pcontext.close(death_sig, self._launch.stop_timeout if timeout is None else timeout)  # type: ignore[arg-type]
 
     def disconnect(self, end_run: bool) -> None:
-        """Leave the other machines, or end the run on them; machine 0 waits, so that they can read its store."""
+        """Leave the other nodes, or end the run on them. Node 0 waits, because they still read its store."""
 
         def leave() -> None:
             if end_run:
@@ -251,12 +251,12 @@ class Agent(LocalElasticAgent):
             while time.monotonic() < deadline and not all(self._machines.check([f'left {n}']) for n in others):
                 time.sleep(0.1)
 
-        with suppress(RuntimeError, TimeoutError):  # machine 0 has left before
+        with suppress(RuntimeError, TimeoutError):  # node 0 has already left
             call_with_timeout(leave, 2 * DISCONNECT_TIMEOUT_S)
 
 
 def handle_signals() -> None:
-    """Let the signals that end a run raise SignalException, here and in torch's agent.
+    """Make the signals that end a run raise SignalException, here and in torch's agent.
 
     Ignored signals stay ignored: SIGHUP under nohup, SIGINT and SIGQUIT in background jobs of scripts.
     """
@@ -283,7 +283,7 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
         to the launcher or to the program; 2 for a usage error; 1 for any other failure.
     """
     handle_signals()
-    # The launcher itself reports exited processes, once and with the reason.
+    # Silence torch's reports: the launcher reports each failure once, with its reason.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     agent: Agent | None = None
     is_stopped = False
@@ -292,17 +292,17 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
         interface = find_interface(address)
         if interface is not None:  # by default gloo uses the address of the host name, which may be a different one
             os.environ.setdefault('GLOO_SOCKET_IFNAME', interface)
-        # MASTER_ADDR may be a service in front of machine 0, so that machine 0 itself must use its own address.
+        # MASTER_ADDR may be a service in front of node 0, so node 0 itself must use its own address.
         host = launch.master_addr if launch.node_rank else address
         store = open_store(host, launch.port, launch.node_rank == 0, launch.join_timeout)
         agent = Agent(launch, store, host, address, command)
         result = agent.run()
         if result is None:
-            return 1, 'error: the run was ended by another machine; see its console for the reason'
+            return 1, 'error: the run was ended by another node; see its console for the reason'
         if result.state == WorkerState.SUCCEEDED:
             return 0, ''
         if not result.failures:
-            return 1, 'a worker process could not be killed'
+            return 1, 'error: a worker process could not be killed'
         failures = agent.own_failures(result)
         _, first = first_failure(failures)
         return exit_status(first.exitcode), describe_failures(failures)
@@ -314,10 +314,10 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
     except OSError as error:  # includes TimeoutError
         return 1, f'error: {error}'
     except RendezvousClosedError:
-        return 1, 'error: the run was ended by another machine; see its console for the reason'
+        return 1, 'error: the run was ended by another node; see its console for the reason'
     except (RendezvousConnectionError, DistError) as error:
         reason = str(error.__cause__ or error).split('\n')[0]
-        return 1, f'error: machine 0 is unreachable at MASTER_ADDR={launch.master_addr}: {reason}'
+        return 1, f'error: node 0 is unreachable at MASTER_ADDR={launch.master_addr}: {reason}'
     finally:
         _set_handlers(signal.SIG_IGN)
         if agent is not None:

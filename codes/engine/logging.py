@@ -126,12 +126,12 @@ def exit_on_user_error() -> Iterator[None]:
     """Print an error in one line, without a traceback, and exit with status 2.
 
     For the setup of a run, where errors are about configs, files and arguments. In a launched process the launcher
-    prints the line, once per machine.
+    prints the line, once per node.
     """
     try:
         yield
     except (OSError, KeyError, TypeError, ValueError) as error:
-        # Probably a mistake of the user, but the log file keeps the traceback in case it is a bug.
+        # Probably a user error, but the log file keeps the traceback in case it is a bug.
         failures.log_to_file(traceback.format_exc())
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         rank = int(os.environ.get('RANK', 0))

@@ -35,7 +35,7 @@ class NonFiniteLog:
 
         Args:
             count: skipped iterations so far, with this one.
-            epoch, iteration: current ones, 1-based; iterations count from the start of the training.
+            epoch, iteration: current ones, 1-based; iterations count from the start of training.
             scalars: loss and gradient norm of this process.
             paths: videos of this process.
             lr: the learning rate.
@@ -52,10 +52,11 @@ class NonFiniteLog:
         text = f'Non-finite {values}{process} at iteration {iteration} (epoch {epoch}, lr {lr:.4g})'
         if count > self.max_count:
             raise RunError(
-                f'{text}, videos: {videos}. Skipped {count} iterations, train_cfg.max_nonfinite={self.max_count}; '
-                f'see {self.file}. Try a lower learning rate or train_cfg.clip_grad_norm'
+                f'{text}, videos: {videos}. Skipped {count} iterations, more than '
+                f'train_cfg.max_nonfinite={self.max_count} allows; see {self.file}. '
+                'Try a lower learning rate or train_cfg.clip_grad_norm'
             )
-        LOGGER.warning('Skipped an iteration (%d/%d). %s; videos: %s', count, self.max_count, text, videos)
+        LOGGER.warning('%s, videos: %s. Skipped (%d of at most %d)', text, videos, count, self.max_count)
 
 
 def _find_cause(every: Sequence[Mapping[str, Any]]) -> tuple[str, str, list[str]]:

@@ -56,7 +56,7 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, 
         cfg: options by name and type of the parameters.
 
     Returns:
-        The names by factor of the learning rate and whether weight decay is applied, in the order of the model.
+        The names by (learning-rate multiplier, whether weight decay applies), in the order of the model.
     """
     names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     of_norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
@@ -164,11 +164,11 @@ class Schedule:
     def factor(self, epoch: float, max_epochs: int) -> float:
         """Return the factor of the base learning rate.
 
-        During the warm-up, the factor of the decay is multiplied with a linear ramp that ends at 1.
+        During the warm-up, the factor of the decay is multiplied by a linear ramp that ends at 1.
 
         Args:
             epoch: position in epochs, iteration / iterations per epoch, 0-based.
-            max_epochs: length of the training in epochs.
+            max_epochs: length of training in epochs.
         """
         factor = self.decay(epoch, max_epochs)
         if epoch < self.warmup_epochs:
@@ -231,7 +231,7 @@ def scale_learning_rate(optimizer: torch.optim.Optimizer, cfg: TrainCfg, videos:
     """Scale the learning rate linearly with the batch size (arXiv 1706.02677, section 2.1), or warn if it does not fit.
 
     Args:
-        videos: batch size of one iteration on all processes together.
+        videos: batch size of one iteration, summed over all processes.
     """
     if cfg.base_batch_size is None or cfg.base_batch_size == videos:
         return

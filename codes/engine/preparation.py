@@ -1,4 +1,4 @@
-"""Building blocks of a run and checks that they fit together, before any video is decoded."""
+"""Build the parts of a run and check that they fit together, before any video is decoded."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -58,7 +58,7 @@ def build_train_loader(config: Mapping[str, Any], model: Any, runtime: RuntimeCf
     loss: Loss = model.cls_head.criterion
     if dataset.multi_hot is not None and not loss.supports_multi_label:
         raise ValueError(
-            f'model.cls_head.loss ({type(loss).__name__}) takes one label per video, but the training data have '
+            f'model.cls_head.loss ({type(loss).__name__}) takes one label per video, but the training data has '
             f"multi_hot={dataset.multi_hot}: use model.cls_head.loss=dict(type='BinaryCrossEntropyLoss')"
         )
     return loader
@@ -67,10 +67,10 @@ def build_train_loader(config: Mapping[str, Any], model: Any, runtime: RuntimeCf
 def build_val_loader(
     config: Mapping[str, Any], model: Any, runtime: RuntimeCfg, train_loader: DataLoader[Any]
 ) -> DataLoader[Any] | None:
-    """Build the loader of the validation data, if the config has any, and check that it has the training's classes.
+    """Build the loader of the validation data, if any, and check that its classes are those of the training data.
 
     Raises:
-        ValueError: labels do not fit the model, or class names differ; names the first one.
+        ValueError: labels do not fit the model, or class names differ; the error names the first one.
     """
     if 'val_dataloader' not in config:
         return None
@@ -100,7 +100,7 @@ def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, acc
 
 
 def check_clip_shape(model: nn.Module, config: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Check that a model takes the snippets U and frames T of the samples in a config, without building datasets.
+    """Check that a model accepts the snippets U and frames T of the samples in a config, without building datasets.
 
     Args:
         model: a recognizer.
@@ -108,7 +108,7 @@ def check_clip_shape(model: nn.Module, config: Mapping[str, Any], names: Iterabl
         names: loader sections to check; those that the config does not have are skipped.
 
     Raises:
-        ValueError: they do not fit; names the section and both numbers.
+        ValueError: they do not fit; the error names the section and both numbers.
     """
     recognizer: Any = model
     fitting: set[tuple[int, int]] = set()

@@ -19,7 +19,7 @@ from dsanet.engine.train_step import StepResult
 from dsanet.engine.trainer import Trainer
 from dsanet.utils import distributed
 
-MEMORY = 10  # iterations that the average of the loss covers; slopes are used only after as many
+MEMORY = 10  # iterations that the average of the loss covers; suggestions ignore as many at the start
 DIVERGED = 4  # times the lowest average
 
 
@@ -39,7 +39,7 @@ class Point:
 
 
 def make_trainer(config: dict[str, Any], work_dir: Path) -> Trainer:
-    """Build the training of a config without validation, averaging, scaling of the learning rate, and trackers.
+    """Build the trainer of a config without validation, weight averaging, learning-rate scaling and trackers.
 
     Raises:
         KeyError, ValueError: as ``Trainer``, or a learning rate of 0.
@@ -52,7 +52,7 @@ def make_trainer(config: dict[str, Any], work_dir: Path) -> Trainer:
     trainer = Trainer(config, work_dir, distributed.find_device())
     base = trainer.stepper.optimizer.defaults['lr']
     if base <= 0:
-        raise ValueError(f'optimizer.lr={base} must be above 0: the rates of all parameters are multiples of it')
+        raise ValueError(f'optimizer.lr={base} must be positive: the rates of all parameters are multiples of it')
     return trainer
 
 
@@ -122,11 +122,14 @@ def format_points(points: Sequence[Point], suggestion: tuple[float, float] | Non
     lines = ['     rate      loss   average']
     lines += [f'{p.rate:9.3g} {p.loss:9.4g} {p.average:9.4g}' for p in points[:: max(1, len(points) // 20)]]
     if len(points) < iterations:
-        lines.append(f'Stopped after {len(points)} of {iterations} iterations: the loss diverged')
+        lines.append(
+            f'Stopped after {len(points)} of {iterations} iterations: the loss diverged or the gradient was not finite'
+        )
     if suggestion is None:
-        lines.append('No suggestion: the average loss does not fall. Try other --start and --end, or more --iterations')
+        lines.append(f'No suggestion: the average loss does not fall after the first {MEMORY} iterations')
+        lines.append('Try other --start and --end, or more --iterations')
     else:
         lines.append(f'Steepest descent of the average loss at learning rate {suggestion[0]:.2g}')
         lines.append(f'A tenth of the learning rate with the lowest average loss: {suggestion[1]:.2g}')
-        lines.append('Both are starting points for this batch size; only full trainings show the best learning rate.')
+        lines.append('Both are starting points for this batch size; only full runs show the best learning rate.')
     return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""How the machines of a run find each other: addresses, the store on machine 0, and torch's rendezvous on top of it."""
+"""How the nodes of a run find each other: addresses, the store on node 0, and torch's rendezvous on top of it."""
 
 import errno
 import logging
@@ -15,11 +15,11 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRende
 
 LOGGER = logging.getLogger(__name__)
 
-STORE_TIMEOUT_S = 60  # for an answer of machine 0
+STORE_TIMEOUT_S = 60  # for an answer from node 0
 
 
 def local_address(master_addr: str, port: int) -> str:
-    """Return the address of this machine in the network of machine 0."""
+    """Return the address of this node in the network of node 0."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(master_addr, port or 1, type=socket.SOCK_DGRAM)[0]
     except socket.gaierror as error:
@@ -50,7 +50,7 @@ def find_interface(address: str) -> str | None:
 
 
 def open_store(host: str, port: int, is_host: bool, join_timeout: int) -> TCPStore:
-    """Open the store on machine 0, or wait for it; machines and processes find each other through it."""
+    """Open the store on node 0, or wait for it; nodes and processes find each other through it."""
     if is_host:
         try:
             socket.create_server((host, port), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()
@@ -75,22 +75,22 @@ def _wait_for_machine_0(host: str, port: int, join_timeout: int) -> None:
         except OSError as error:
             if str(error.strerror or error) != reason:
                 reason = str(error.strerror or error)
-                LOGGER.warning('Waiting up to %.0f s for machine 0 at %s: %s', left, address, reason)
+                LOGGER.warning('Waiting up to %.0f s for node 0 at %s: %s', left, address, reason)
         time.sleep(min(1, max(0, deadline - time.monotonic())))
-    raise TimeoutError(f'machine 0 did not answer at {address} within JOIN_TIMEOUT={join_timeout} seconds: {reason}')
+    raise TimeoutError(f'node 0 did not answer at {address} within JOIN_TIMEOUT={join_timeout} seconds: {reason}')
 
 
 class Rendezvous(DynamicRendezvousHandler):
-    """torch's rendezvous of the machines, which also detects that machine 0 is unreachable."""
+    """torch's rendezvous of the nodes, which also detects that node 0 is unreachable."""
 
     _answers: list[int]
     _asked_at: float | None = None
 
     def num_nodes_waiting(self) -> int:
-        """Return the number of machines that wait for a restart; 0 until the answer comes, so that it never blocks.
+        """Return the number of nodes waiting for a restart. Never blocks: returns 0 until the answer arrives.
 
         Raises:
-            torch.distributed.elastic.rendezvous.RendezvousConnectionError: machine 0 does not answer.
+            torch.distributed.elastic.rendezvous.RendezvousConnectionError: node 0 does not answer.
         """
         if self._asked_at is None:
             self._asked_at, self._answers = time.monotonic(), []
@@ -98,7 +98,7 @@ class Rendezvous(DynamicRendezvousHandler):
         elif self._answers:
             self._asked_at = None
             if self._answers[0] < 0:
-                raise RendezvousConnectionError('its store has closed')
+                raise RendezvousConnectionError('its store is closed')
             return self._answers[0]
         elif time.monotonic() - self._asked_at > STORE_TIMEOUT_S:
             raise RendezvousConnectionError(f'no answer within {STORE_TIMEOUT_S} seconds')

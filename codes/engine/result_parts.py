@@ -43,7 +43,7 @@ class ScoredBatch:
 
 
 class ResultParts:
-    """The part files of a test, in a folder that is shared by all processes of one machine.
+    """The part files of a test, in a folder that is shared by all processes of one node.
 
     Args:
         folder: folder of the files, created when the first batch is written.
@@ -75,7 +75,7 @@ class ResultParts:
                 f'{self.folder} contains {len(found)} finished batches of an interrupted test; continue it with '
                 '--resume-test, or remove the folder to start again'
             )
-        # Machines may have separate disks. A batch that several ranks found is restored on the first of them.
+        # Nodes may have separate disks. A batch that several ranks found is restored on the first of them.
         numbers = distributed.all_gather_object(sorted(found))
         lower_ranks = {number for of_rank in numbers[: distributed.rank()] for number in of_rank}
         self.restored = [batch for number, batch in sorted(found.items()) if number not in lower_ranks]
@@ -105,10 +105,10 @@ class ResultParts:
     def remove(self) -> None:
         """Remove the files, after the results have been saved. Call this on all ranks."""
         distributed.all_gather_object(None)  # wait until rank 0 has written the results
-        if os.environ.get('LOCAL_RANK', '0') == '0':  # once per machine
+        if os.environ.get('LOCAL_RANK', '0') == '0':  # once per node
             for file in self.folder.glob('rank_*.jsonl'):
                 file.unlink(missing_ok=True)
-            with suppress(OSError):  # it contains other files, or another machine has removed it
+            with suppress(OSError):  # it contains other files, or another node has removed it
                 self.folder.rmdir()
 
     def _read(self, file: Path) -> dict[int, ScoredBatch]:

@@ -1,4 +1,4 @@
-"""Ends of a run that are not defects: someone stopped it, or it cannot continue for a stated reason."""
+"""Ends of a run that are not bugs: it was stopped by a signal, or cannot continue for a known reason."""
 
 import signal
 import time
@@ -15,7 +15,7 @@ MAX_POLL_INTERVAL = 20  # calls, in case iterations suddenly become slower
 
 
 class RunError(RuntimeError):
-    """A run cannot continue, for the reason in its text; not a defect of the program."""
+    """A run cannot continue; the message states the reason, which is not a bug."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -37,11 +37,11 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
 
 class StopRequest:
-    """Context in which SIGTERM and SIGINT are noted instead of ending the process at once.
+    """Context in which SIGTERM and SIGINT are recorded instead of ending the process at once.
 
     A second Ctrl-C ends the process at once. SIGTERM may come from both scheduler and launcher, so a second one changes
     nothing. Ignored signals stay ignored, such as Ctrl-C in background jobs of a script. Outside the main thread, where
-    Python does not allow handlers, nothing is noted.
+    Python does not allow handlers, nothing is recorded.
 
     Attributes:
         number: the received signal, 0 for none.

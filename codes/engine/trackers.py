@@ -1,6 +1,6 @@
 """Experiment trackers, which send the curves of a run to a service. ``runtime.trackers`` lists them.
 
-All numbers are in ``scalars.jsonl`` and TensorBoard, too, so a failing service never ends a training.
+All numbers are in ``scalars.jsonl`` and TensorBoard, too, so a failing service never ends a run.
 """
 
 import importlib
@@ -18,8 +18,8 @@ from dsanet.utils.json_lines import read_json_lines
 
 LOGGER = logging.getLogger(__name__)
 
-RETRY_INTERVAL_S = 600.0  # after a failure, because each attempt may block the training until a timeout
-# MLflow's defaults would block the training for minutes while the server is down.
+RETRY_INTERVAL_S = 600.0  # after a failure, because each attempt may block training until a timeout
+# MLflow's defaults would block training for minutes while the server is down.
 MLFLOW_REQUEST_LIMITS = {'MLFLOW_HTTP_REQUEST_MAX_RETRIES': '1', 'MLFLOW_HTTP_REQUEST_TIMEOUT': '30'}
 MLFLOW_BATCH_SIZE = 100  # parameters in one call of log_batch
 MLFLOW_PARAM_LENGTH = 500  # characters that every version accepts
@@ -46,7 +46,7 @@ class Tracker:
         self._retry_at = 0.0
 
     def start(self, config: Mapping[str, Any], work_dir: Path, run_id: str | None) -> str | None:
-        """Start or resume a run of the service; only a failure to start a new run raises.
+        """Start or resume a run on the service; only a failure to start a new run raises.
 
         Args:
             config: the resolved config, shown with the curves.
@@ -71,7 +71,7 @@ class Tracker:
             self._try(lambda: self.send(scalars, iteration))
 
     def finish(self) -> None:
-        """End the run of the service; never raises."""
+        """End the run on the service; never raises."""
         self._try(self.close)
 
     def _try(self, action: Callable[[], None]) -> None:
@@ -149,7 +149,7 @@ class WandbTracker(Tracker):
 class MlflowTracker(Tracker):
     """MLflow. The values of the config become parameters of the run, named by their path, such as ``optimizer.lr``.
 
-    A request gets one retry of 30 seconds, unless ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and
+    A request times out after 30 seconds and is retried once, unless ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and
     ``MLFLOW_HTTP_REQUEST_TIMEOUT`` are set.
 
     Args:

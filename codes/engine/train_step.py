@@ -1,4 +1,4 @@
-"""Model, optimizer and schedule of a training, and the steps that update them."""
+"""Model, optimizer and schedule of a training run, and the steps that update them."""
 
 import contextlib
 import math
@@ -24,17 +24,17 @@ from dsanet.utils import distributed
 
 def seed_iteration(seed: int, iteration: int, rank: int, index: int = 0) -> None:
     """Seed torch for one batch: by iteration, process, and index of the batch in the iteration."""
-    # A zero at the end would not always give another generator, so the first batch has three numbers.
+    # SeedSequence may ignore a zero at the end, so the first batch has three numbers.
     entropy = (seed, iteration, rank, index) if index else (seed, iteration, rank)
     state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-    # As torch.manual_seed, which takes a millisecond on a machine without a GPU.
+    # The same as torch.manual_seed, which takes a millisecond without a GPU.
     torch.default_generator.manual_seed(state)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(state)
 
 
 class StepResult(Enum):
-    """What became of a step."""
+    """The outcome of a step."""
 
     UPDATED = 'updated'
     OVERFLOW = 'overflow'  # fp16 gradients overflowed: skipped, and the scaler lowers its scale
@@ -94,7 +94,7 @@ class Stepper:
     # -- before the first step -------------------------------------------------------------------------------------
 
     def load_initial_weights(self, load_from: str | None, allow_pickle: bool = False) -> None:
-        """Load the weights of a new training.
+        """Load the initial weights of a new run.
 
         Args:
             load_from: a checkpoint; None for the backbone's ``pretrained``, if any.
@@ -119,7 +119,7 @@ class Stepper:
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def set_learning_rate(self, epoch: float) -> float:
-        """Set and return the learning rate of a position in the training, in epochs."""
+        """Set and return the learning rate at a position in training, in epochs."""
         return set_learning_rate(self.optimizer, self.schedule.factor(epoch, self.train_cfg.max_epochs))
 
     def backward(self, batches: Sequence[Mapping[str, Any]], iteration: int) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ class Stepper:
 
         Args:
             batches: from the loader, all of one size.
-            iteration: number of the iteration in the training, from 0 on; decides the dropout.
+            iteration: number of the iteration since the start of training, 0-based; seeds dropout.
 
         Returns:
             ``loss`` and other scalars of the model, as means over the batches, and ``grad_norm``, the L2 norm of the
@@ -169,7 +169,7 @@ class Stepper:
     def update(self, scalars: Mapping[str, Tensor]) -> StepResult:
         """Update the weights and their average, or skip the step if the gradient is not finite.
 
-        A skipped step leaves no trace in weights, optimizer and running statistics. Waits for the device.
+        A skipped step does not change weights, optimizer or running statistics. Waits for the device.
 
         Args:
             scalars: from :meth:`backward`.

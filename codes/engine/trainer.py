@@ -1,8 +1,8 @@
 """The training loop.
 
 Runs are exact: everything random is a function of the seed and of the position in the run (``EpochSampler`` and the
-datasets for order and augmentation, ``seed_iteration`` for dropout). A run that was killed and resumed therefore ends
-in the same bits as an uninterrupted one on the same number of processes.
+datasets for order and augmentation, ``seed_iteration`` for dropout). A run that was killed and resumed is
+therefore bit-identical to an uninterrupted one on the same number of processes.
 
 An *iteration* is one optimizer step: ``train_cfg.accumulate`` batches in each process.
 """
@@ -113,7 +113,7 @@ class Trainer:
         allow_pickle: bool = False,
         check_data: bool = True,
     ) -> None:
-        """Start data workers, join the other processes, check the data, and load what the training starts from.
+        """Start data workers, join the other processes, check the data, and load the initial weights or a checkpoint.
 
         Args:
             resume: 'auto' to continue from the latest checkpoint of the work dir, if any; or a checkpoint file.
@@ -126,8 +126,8 @@ class Trainer:
                 dir has later checkpoints of another run.
         """
         splits = splits_of_run(self.config, self.model.num_classes, self.train_loader, self.val_loader)
-        # Forking is safe only before the process has threads, and a process group starts some: so first the trial of
-        # the pipelines and the data workers, which are forked, then the process group.
+        # Forking is safe only before the process has threads, and a process group starts some. So the pipelines are
+        # tried and the data workers started, both in forked processes, before the process group.
         findings = try_pipelines(splits) if check_data and self.is_main else []
         for loader in (self.train_loader, self.val_loader):
             if loader is not None:
@@ -160,7 +160,7 @@ class Trainer:
             text = describe_mismatch(content, self.model.state_dict(), changes, error)
             raise ValueError(f'{file} does not fit the model or optimizer: {text}') from error
         for change in changes:
-            LOGGER.warning('Config differs from the checkpoint: %s. Results will not be bit-identical', change)
+            LOGGER.warning('Run differs from the checkpoint: %s. Results will not be bit-identical', change)
         LOGGER.info('Resumed from %s (%s completed)', file, self.state.resumed_from)
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ class Trainer:
             self.saver.save({**self.state_dict(), 'progress': progress}, self.state.position)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the content of a checkpoint, without what differs between processes."""
+        """Return the content of a checkpoint, except for the parts that differ between processes."""
         dataset: Any = self.train_loader.dataset
         return {
             **self.stepper.state_dict(),

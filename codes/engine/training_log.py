@@ -1,4 +1,4 @@
-"""What a training reports: console lines, curves, speed and the time left."""
+"""What a training run reports: console lines, curves, speed and the time left."""
 
 import logging
 import resource
@@ -26,7 +26,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Meter:
-    """Means of scalars since the last log line, summed on the device so that the GPU is not waited for."""
+    """Means of scalars since the last log line, summed on the device to avoid waiting for the GPU."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class Meter:
 
 
 class TrainingLog:
-    """Measures a training, and writes its log lines, curves, and records of bad samples and non-finite iterations.
+    """Measures a training run; writes log lines, curves, and records of bad samples and non-finite iterations.
 
     A context manager, which closes the curves.
 
@@ -193,7 +193,7 @@ class TrainingLog:
             LOGGER.info(text, num_bad, self.bad_samples.num_files, self.bad_samples.file)
 
     def end_epoch(self) -> None:
-        """Log the speed of the epoch; before its number is increased."""
+        """Log the speed of the epoch. Call this before the epoch number is increased."""
         seconds = time.perf_counter() - self._epoch_start
         LOGGER.info(
             '%s done in %s: %.1f videos/s, data wait %.0f%%%s',
@@ -212,7 +212,7 @@ class TrainingLog:
         LOGGER.info('Epoch %d  %s%s%s', self.state.epoch, _format(metrics, 'val/'), average, best)
 
     def end_run(self) -> None:
-        """Log why a training ended before its last epoch."""
+        """Log why training ended before its last epoch."""
         if self.state.epoch < self.max_epochs:
             text = 'Early stopping after epoch %d: %s did not improve for %d validations'
             LOGGER.info(text, self.state.epoch, self.stepper.runtime.save_best, self.state.num_worse)

@@ -1,4 +1,4 @@
-"""The validation of a training: metrics and loss on the validation data."""
+"""Validation during training: metrics and loss on the validation data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def validate(
         metrics: from :func:`build_val_metrics`.
         device: where the model is.
         amp: None, 'bf16' or 'fp16'.
-        epoch: for the text of errors.
+        epoch: for error messages.
 
     Raises:
         RunError: a video cannot be read, or a score is not finite.
@@ -55,7 +55,7 @@ def validate(
     try:
         predictions = predict(model, loader, device, amp, 'validation')
     except FloatingPointError as error:
-        raise RunError(f'validation of epoch {epoch}: {error}; the training has diverged') from error
+        raise RunError(f'validation of epoch {epoch}: {error}; training has diverged') from error
     except EXPECTED_ERRORS as error:
         raise RunError(f'validation of epoch {epoch}: {strip_worker_traceback(error)}') from error
     numbers = compute_metrics(metrics, predictions.scores, predictions.labels)

@@ -139,8 +139,7 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
         if average == 'score' and results.activation != first.activation:
             kinds = f'{first.activation} and {results.activation}'
             raise ValueError(
-                f'{first.name} and {results.name} were trained for {kinds}, so their scores cannot be averaged; '
-                "use average='prob'"
+                f"{first.name} and {results.name} have scores for {kinds}, which cannot be averaged; use average='prob'"
             )
         positions = _match(first, results)
         values = results.probabilities() if average == 'prob' else results.scores.astype(np.float64)

@@ -39,7 +39,7 @@ def config_for_checkpoint(
         trained_with = None
     if config is None:
         if trained_with is None:
-            raise ValueError(f'{file} has no config; pass the config of its weights')
+            raise ValueError(f'{file} has no config; pass the config that it was trained with')
         return _load_stored_config(file, trained_with, options, imports)
     if isinstance(config, Mapping):
         loaded = load_config(config, options, imports)
@@ -49,7 +49,7 @@ def config_for_checkpoint(
     if trained_with is not None:
         differences = list(find_differences(_test_settings(trained_with), _test_settings(loaded)).values())
         for text in differences[:_MAX_SHOWN]:
-            LOGGER.info('Config differs from the checkpoint: %s. Using the config', text)
+            LOGGER.info('Config differs from the checkpoint: %s. Using the given config', text)
         if len(differences) > _MAX_SHOWN:
             LOGGER.info('%d more config values differ from the checkpoint', len(differences) - _MAX_SHOWN)
     return loaded
@@ -63,13 +63,13 @@ def _load_stored_config(
     try:
         import_modules([*config.get('imports', []), *imports])
     except ValueError as error:
-        raise ValueError(f'{file} was trained with classes of other modules: {error}') from error
+        raise ValueError(f'{file} was trained with custom modules: {error}') from error
     for option in options:
         key = parse_option(option)[0]
         if len(key) == 1 and key[0] not in SECTIONS:
             raise KeyError(
-                f'override {key[0]}: the stored config of {file} has no settings; override the values themselves, such '
-                'as test_dataloader.dataset.data_root, or pass the config file with the checkpoint'
+                f'override {key[0]}: the settings in the stored config of {file} are already resolved; use full '
+                'key paths, such as test_dataloader.dataset.data_root, or pass the config file with the checkpoint'
             )
     return load_config(config, options, imports)
 

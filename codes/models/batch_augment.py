@@ -24,7 +24,7 @@ class BatchAugment(nn.Module):
     min_batch_size: int = 1
 
     def forward(self, frames: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError(f'{type(self).__name__} has no forward')
+        raise NotImplementedError(f'{type(self).__name__} does not implement forward')
 
 
 @MODELS.register_module()
@@ -34,7 +34,7 @@ class MixupCutmix(BatchAugment):
     Mixup blends whole clips; CutMix replaces a box, the same in all frames. With both, one of them is drawn.
 
     Args:
-        mixup_alpha: parameter of the Beta distribution of the share; 0 for no mixup.
+        mixup_alpha: parameter of the Beta distribution of the mixing ratio; 0 for no mixup.
         cutmix_alpha: the same for CutMix; 0 for no CutMix.
         prob: share of the batches that are mixed.
     """
@@ -44,7 +44,9 @@ class MixupCutmix(BatchAugment):
     def __init__(self, mixup_alpha: float = 0.8, cutmix_alpha: float = 1.0, prob: float = 1.0) -> None:
         super().__init__()
         if min(mixup_alpha, cutmix_alpha) < 0 or max(mixup_alpha, cutmix_alpha) == 0:
-            raise ValueError(f'mixup_alpha={mixup_alpha}, cutmix_alpha={cutmix_alpha}: both must be >= 0, one > 0')
+            raise ValueError(
+                f'mixup_alpha={mixup_alpha}, cutmix_alpha={cutmix_alpha}: both must be >= 0, at least one > 0'
+            )
         if not 0 < prob <= 1:
             raise ValueError(f'prob={prob!r} must be in (0, 1]')
         from torchvision.transforms import v2  # imported here because it takes seconds

@@ -44,7 +44,7 @@ class DataPreprocessor(nn.Module):
             float32 of the same shape on the module's device, in channels-last memory format.
         """
         if inputs.dtype != torch.uint8:
-            raise ValueError(f'frames must be uint8, got {inputs.dtype}; normalization is done here only')
+            raise ValueError(f'frames must be uint8, got {inputs.dtype}; the model itself normalizes them')
         frames = inputs.to(self.mean.device, non_blocking=True).movedim(-4, -1)  # (..., T, H, W, C)
         frames = (frames.contiguous().float() - self.mean) * self.scale
         return frames.movedim(-1, -4)  # (..., C, T, H, W)

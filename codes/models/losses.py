@@ -75,8 +75,8 @@ class CrossEntropyLoss(_WeightedLoss):
         label_smoothing: share of a label that is distributed evenly over all classes (arXiv 1512.00567, section 7).
         class_weights: K factors, for datasets with rare classes; None for 1. The sum is divided by the number of
             videos, not by the sum of their weights as with torch's ``weight``, so losses of batch parts add up.
-            Weights with mean 1 over the training videos keep the scale of the loss, such as all videos /
-            (K * videos of the class).
+            Weights with mean 1 over the training videos keep the scale of the loss, such as
+            number of videos / (K * number of videos of the class).
     """
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
@@ -95,7 +95,7 @@ class CrossEntropyLoss(_WeightedLoss):
 
 @MODELS.register_module()
 class FocalLoss(_WeightedLoss):
-    """Cross entropy with a low weight for well classified videos (arXiv 1708.02002, section 3, with softmax)::
+    """Cross entropy with a low weight for well-classified videos (arXiv 1708.02002, section 3, with softmax)::
 
         loss = -(1 - p)^gamma log p        with p the probability of the label
 

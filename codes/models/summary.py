@@ -1,7 +1,7 @@
 """Costs of a model: parameters, multiply-adds and output shapes of the stages. Needs no data and no weights.
 
-GMACs include convolutions, matrix products and DSA's weighted sums of one view of one video; norms, activations and
-pooling are not counted.
+GMACs count convolutions, matrix products and DSA's weighted sums for one view of one video, but not norms, activations
+and pooling.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Batch norm with the statistics of all processes, on GPUs and CPUs.
 
-An ordinary batch norm uses the videos of its own process only, so a run on more processes with smaller batches has
-other results. With the statistics of all processes the results are equal, up to rounding. On GPUs this is torch's
+An ordinary batch norm uses the videos of its own process only, so a run on more processes with smaller batches gives
+different results. With the statistics of all processes the results are equal, up to rounding. On GPUs this is torch's
 ``nn.SyncBatchNorm``, which does not support CPUs (torch 2.14); this module does.
 """
 
@@ -21,8 +21,8 @@ class _SyncOnCpu(_BatchNorm):
     """Mixin for a batch norm with the statistics of all processes; comes before the batch norm class.
 
     In eval mode or with one process it is bit-identical to the ordinary batch norm. Batches of the processes can have
-    different sizes, and are weighted by size. Weight and bias have the gradients of the own batch, which
-    DistributedDataParallel averages.
+    different sizes, and are weighted by size. Weight and bias have the gradients of this process's batch,
+    which DistributedDataParallel averages.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class _SyncOnCpu(_BatchNorm):
         self._check_input_dim(input)
         count, mean, var = global_statistics(input)
         if count < 2:
-            raise ValueError(f'batch norm needs at least two values per channel in all processes, got {count}')
+            raise ValueError(f'batch norm needs at least two values per channel in all processes together, got {count}')
         if self.track_running_stats:
             self._update_running_statistics(mean, var * (count / (count - 1)))
         input = _StatisticsGradient.apply(input, mean, (var + self.eps).rsqrt(), count)
@@ -66,7 +66,7 @@ class SyncBatchNorm3d(_SyncOnCpu, nn.BatchNorm3d):
 def global_statistics(x: Tensor) -> tuple[int, Tensor, Tensor]:
     """Return count per channel, mean (C,) and biased variance (C,) of the values in all processes.
 
-    The statistics of the processes are combined as in Chan et al. (1983), so that a mean far from zero costs no
+    The statistics of the processes are combined as in Chan et al. (1983), so that a mean far from zero loses no
     precision. The result is bit-identical in all processes.
 
     Args:

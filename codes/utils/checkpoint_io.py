@@ -61,7 +61,7 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
 
     Args:
         file: the checkpoint.
-        allow_pickle: unpickle a file that contains other objects than tensors and plain types. This may run code from
+        allow_pickle: unpickle a file that contains objects other than tensors and plain types. This may run code from
             the file, so use it only for files that you trust.
 
     Raises:
@@ -104,7 +104,7 @@ def _reason(file: Path, error: Exception, foreign: re.Match[str] | None) -> str:
             f'it with `dsanet convert {file} NEW.pth {ALLOW_PICKLE}`'
         )
     if not zipfile.is_zipfile(file) and isinstance(error, pickle.UnpicklingError | EOFError):
-        return 'it was not written by torch.save'  # the text of torch recommends to run code from the file
+        return 'it was not written by torch.save'  # torch's text recommends running code from the file
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 _STORE: dist.Store | None = None  # shared by the processes of this attempt
 
 
-# The memory of filters with one position or one input channel is the same for several strides. Some kernels return
-# gradients with other strides than the weights, for example in mixed precision, and DDP warns that it may be slow.
+# Filters with one position or one input channel have the same memory layout for different strides. Some kernels return
+# gradients with other strides than the weights, for example in mixed precision, and DDP warns that this may be slow.
 SAME_MEMORY = r'Grad strides do not match[^[]*\ngrad\.sizes\(\) = \[\d+, (\d+(, 1)+|1(, \d+)+)\]'
 
 
@@ -50,9 +50,9 @@ def find_device() -> torch.device:
 
 
 def init_process_group(timeout_minutes: float = 10) -> None:
-    """Join the process group that the launcher sets in the environment, if there is one.
+    """Join the process group that the launcher's environment variables describe, if any.
 
-    This starts threads, so data workers must be forked before.
+    This starts threads, so data workers must be forked first.
 
     Args:
         timeout_minutes: how long a collective operation waits for the other processes.
@@ -116,9 +116,15 @@ def start_all_reduce_max(values: Sequence[float]) -> Callable[[], list[float]]:
     same order.
     """
     if not dist.is_initialized():
+<<<<<<< HEAD
         return lambda: list(values)
     result = torch.tensor(values, dtype=torch.float64)  # on the CPU, so that the GPU is not waited for
     work = dist.all_reduce(result, op=dist.ReduceOp.MAX, async_op=True)
+=======
+        return lambda: number
+    value = torch.tensor([number])  # on the CPU, to avoid waiting for the GPU
+    work = dist.all_reduce(value, op=dist.ReduceOp.MAX, async_op=True)
+>>>>>>> 22f7d02 (Texts of engine, models and utils: node, standard terms, clearer errors)
 
     def finish() -> list[float]:
         work.wait()
@@ -130,7 +136,7 @@ def start_all_reduce_max(values: Sequence[float]) -> Callable[[], list[float]]:
 def all_gather_object(value: Any) -> list[Any]:
     """Return the values of all processes, ordered by rank. The value must be picklable.
 
-    Processes that may be apart for longer than the timeout of the group need a :func:`barrier` in between.
+    If processes may get out of step by more than the timeout of the group, call :func:`barrier` more often.
     """
     if not dist.is_initialized():
         return [value]

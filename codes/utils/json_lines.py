@@ -1,4 +1,4 @@
-"""JSON lines files to which a run appends. Errors of the disk lose lines but never end the run or damage the file."""
+"""JSON lines files to which a run appends. Disk errors lose lines but never end the run or damage the file."""
 
 import json
 import logging

@@ -7,7 +7,7 @@ import sys
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Let the kernel kill this process when its parent ends, even if the parent is killed. Linux only.
+    """Have the kernel kill this process when its parent ends, even if the parent is killed. Linux only.
 
     An orphan would continue to run and write to the files of a restarted run. The kernel watches the thread that
     started this process, so that thread must live as long as the parent.

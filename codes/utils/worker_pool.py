@@ -97,7 +97,7 @@ def run_in_processes(
     """Run jobs in several processes.
 
     Args:
-        function: called with each job. It must be a function of a module, so that it can be pickled.
+        function: called with each job. It must be a module-level function, so that it can be pickled.
         jobs: the arguments.
         num_workers: number of processes.
         time_limit: seconds for one job.

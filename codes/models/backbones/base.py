@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """A network from snippets (N*V*U, 3, T, H, W) to features (N*V*U, C, T', H', W').
+    """A network that maps snippets (N*V*U, 3, T, H, W) to features (N*V*U, C, T', H', W').
 
     Attributes:
         out_channels: C of the features.
@@ -28,4 +28,4 @@ class Backbone(nn.Module):
         return False
 
     def forward(self, x: Tensor) -> Tensor:
-        raise NotImplementedError(f'{type(self).__name__} has no forward')
+        raise NotImplementedError(f'{type(self).__name__} does not implement forward')

@@ -1,4 +1,4 @@
-"""R(2+1)D: each 3D convolution is a spatial and a temporal one, with a norm and a ReLU between them.
+"""R(2+1)D: each 3D convolution is split into a spatial and a temporal one, with a norm and a ReLU between them.
 
 A Closer Look at Spatiotemporal Convolutions for Action Recognition, Tran et al., CVPR 2018, arXiv 1711.11248.
 """
@@ -36,7 +36,7 @@ class Conv2Plus1d(nn.Module):
 
 
 def compute_mid_channels(in_channels: int, out_channels: int, pixels: int = 9) -> int:
-    """Return the mid channels for which both convolutions have the parameters of one 3D convolution (section 3.5).
+    """Return the mid channels for which both convolutions together have as many parameters as a 3D one (section 3.5).
 
     Args:
         in_channels: channels of the input.

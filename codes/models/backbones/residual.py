@@ -57,7 +57,7 @@ class ResidualBlock(InsertableBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         """Compute the residual branch, without the addition."""
-        raise NotImplementedError(f'{type(self).__name__} has no residual branch')
+        raise NotImplementedError(f'{type(self).__name__} does not implement branch')
 
     def _forward(self, x: Tensor) -> Tensor:
         x = self.apply_inserted('before_block', x)
@@ -123,7 +123,7 @@ class ResidualBackbone(Backbone):
     @property
     def stem(self) -> list[nn.Module]:
         """The modules before the stages that have weights."""
-        raise NotImplementedError(f'{type(self).__name__} has no stem')
+        raise NotImplementedError(f'{type(self).__name__} does not implement stem')
 
     @property
     def stages(self) -> list[nn.Sequential]:

@@ -136,7 +136,7 @@ class ResNet_I3D(ResidualBackbone):
             linearly toward the first block (arXiv 1603.09382).
         activation_checkpointing: recompute a block's activations in the backward pass instead of storing them; results
             are bit-identical. Measured on a CPU with depth 101 and 8 snippets of 8 x 112 x 112: 1.3 instead of 2.2 GB
-            beyond weights and gradients, 20 % more processor time (with 4 snippets 50 %).
+            beyond weights and gradients, 20% more CPU time (50% with 4 snippets).
         pretrained: file with initial weights, such as torchvision's image ResNet, which is inflated. Loaded by
             ``Recognizer3D.init_weights``.
     """

@@ -6,7 +6,7 @@ from dsanet.models.losses import CrossEntropyLoss, Loss
 
 
 class ClsHead(nn.Module):
-    """A network from features of snippets to scores of views, with a loss.
+    """A network that maps features of snippets to scores of views, with a loss.
 
     Args:
         num_classes: K. None in a config is replaced by the number of classes in the data before building.
@@ -18,7 +18,7 @@ class ClsHead(nn.Module):
     def __init__(self, num_classes: int | None, in_channels: int, dropout: float, loss: Loss | None) -> None:
         super().__init__()
         if num_classes is None:
-            raise ValueError('num_classes=None: set it, as in num_classes=12; it could not be counted in the data')
+            raise ValueError('num_classes=None: the classes were not counted in the data; set it, as in num_classes=12')
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f'num_classes={num_classes!r} must be an integer of at least 1')
         if not 0 <= dropout < 1:
@@ -44,7 +44,7 @@ class ClsHead(nn.Module):
         Returns:
             Logits (N*V, K), float32.
         """
-        raise NotImplementedError(f'{type(self).__name__} has no forward')
+        raise NotImplementedError(f'{type(self).__name__} does not implement forward')
 
     def loss(self, scores: Tensor, label: Tensor) -> Tensor:
         """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
@@ -56,6 +56,6 @@ class ClsHead(nn.Module):
 
 
 def init_linear(layer: nn.Linear, std: float) -> None:
-    """Initialize weights from a normal distribution and the bias with zero."""
+    """Initialize weights from a normal distribution and the bias to zero."""
     nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)

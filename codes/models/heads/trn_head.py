@@ -6,7 +6,7 @@ of snippet u, a relation of d snippets is a small network over them in time orde
     R[d]   = mean over u1 < u2 < ... < ud of g_d(f[u1], f[u2], ..., f[ud])
     single scale: R[U]          multi-scale: R[2] + R[3] + ... + R[U]
 
-The paper sums over the tuples of a scale; its code sums over a few random ones, also in tests. The mean over all tuples
+The paper sums over the tuples of a scale; its code sums over a few random ones, even in tests. The mean over all tuples
 gives each scale the same weight and makes tests deterministic.
 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes.
@@ -55,7 +55,9 @@ class TRNHead(ClsHead):
         if num_snippets < 2:
             raise ValueError(f'num_snippets={num_snippets!r} must be at least 2')
         if num_relations < 1 or hidden_channels < 1:
-            raise ValueError(f'num_relations={num_relations}, hidden_channels={hidden_channels}: must be at least 1')
+            raise ValueError(
+                f'num_relations={num_relations}, hidden_channels={hidden_channels}: both must be at least 1'
+            )
         self.num_snippets = num_snippets
         self.num_relations = num_relations
         self.reduce = nn.Linear(in_channels, hidden_channels)

@@ -4,7 +4,7 @@ DSANet: Dynamic Segment Aggregation Network for Video-Level Representation Learn
 arXiv 2105.12085, abstract and figure 2. Details that are not given there are as in the authors' release of 2021.
 
 A video is divided into U snippets, and one 3D network with shared weights processes each snippet separately. DSA adds
-information of the neighboring snippets. For each video and channel, a small network generates a kernel of length L
+information from the neighboring snippets. For each video and channel, a small network generates a kernel of length L
 from the U pooled values of the channel; the snippets are then convolved with that kernel::
 
     p[c]    = mean of x[., c, ., ., .] over frames and pixels          U values, one per snippet

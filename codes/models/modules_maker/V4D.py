@@ -25,7 +25,7 @@ class V4D(nn.Module):
         num_snippets: U, snippets of one view, which are consecutive in the batch dimension.
         kernel_size: lengths along U, T, H and W; odd. The paper uses (3, 3, 1, 1).
 
-    The ``C * C * product(kernel_size)`` parameters are initialized with zero, so the block starts as the identity and
+    The ``C * C * product(kernel_size)`` parameters are initialized to zero, so the block starts as the identity and
     can be inserted into pretrained networks. The initialization of the paper is not known to us; its parameter counts
     show that the block has no further layers.
     """

@@ -146,8 +146,8 @@ def _insert_into_blocks(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
         )
     if not backbone.stages:
         raise ValueError(
-            f'{type(backbone).__name__} has no blocks with places; replace place and blocks by module_cfg.after, the '
-            f'name of the submodule before {cfg["type"]}'
+            f'{type(backbone).__name__} has no blocks with places for insertion; instead of place and blocks, set '
+            f'module_cfg.after to the name of the submodule before {cfg["type"]}'
         )
     stages: list[Any] = backbone.stages
     chosen = expand_flags(cfg['blocks'], [len(stage) for stage in stages], 'module_cfg.blocks')
@@ -177,7 +177,7 @@ def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[
     for key in ('place', 'blocks'):
         if key in cfg:
             raise ValueError(
-                f'module_cfg.{key} and module_cfg.after exclude each other. If one of them comes from a base, add '
+                f'module_cfg.{key} and module_cfg.after are mutually exclusive. If one comes from a base config, add '
                 '_delete_=True to module_cfg'
             )
     names = _names(cfg)

@@ -16,7 +16,7 @@ MODES = ('embedded_gaussian', 'dot_product', 'gaussian', 'concatenation')
 class NonLocal3d(MmcvNonLocal3d):
     """Attention over all T * H * W positions of a snippet, added to the input (N*V*U, C, T, H, W).
 
-    Its last norm is initialized with zero, so the block starts as the identity and can be inserted into pretrained
+    Its last norm is initialized to zero, so the block starts as the identity and can be inserted into pretrained
     networks.
 
     Args:
@@ -44,7 +44,7 @@ class NonLocal3d(MmcvNonLocal3d):
         )
 
     def concatenation(self, theta_x: Tensor, phi_x: Tensor) -> Tensor:
-        """Compare two positions by a linear layer; replaces mmcv's in-place division, which autograd does not support.
+        """Compare two positions with a linear layer; without mmcv's in-place division, which autograd does not support.
 
         Args:
             theta_x: (N*V*U, C', T*H*W, 1).

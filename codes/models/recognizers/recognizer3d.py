@@ -166,7 +166,7 @@ class Recognizer3D(nn.Module):
 
     @torch.compiler.disable
     def _augment(self, frames: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix a batch; not compiled, because each random draw would break the graph of ``torch.compile``."""
+        """Mix a batch; not compiled, because each random draw would cause a graph break in ``torch.compile``."""
         assert self.batch_augment is not None, 'only called with a batch_augment'
         return self.batch_augment(frames, label, self.num_classes)
 
@@ -176,6 +176,6 @@ class Recognizer3D(nn.Module):
             expected = getattr(module, 'num_snippets', num_snippets)
             if expected != num_snippets:
                 raise ValueError(
-                    f'the data have num_snippets={num_snippets} per view, but {type(module).__name__} in {name} has '
+                    f'the data has num_snippets={num_snippets} per view, but {type(module).__name__} in {name} has '
                     f'num_snippets={expected}'
                 )

@@ -1,4 +1,4 @@
-"""Layouts of checkpoints: the names that other projects use for the weights of the networks we have.
+"""Layouts of checkpoints: the names that other projects use for the weights of our networks.
 
 Each entry of ``LAYOUTS`` recognizes a layout by its keys and translates them to ours:
 
@@ -48,7 +48,7 @@ class Layout:
         expects: normalization that the networks were trained with, if it differs from our default.
         find_strides: infers the temporal strides of the networks, by name of our option. Weights of networks with
             other strides have the same shapes. None if the strides cannot be inferred.
-        module: class name of a module without weights in the networks. No missing key would show its absence.
+        module: class name of a module without weights in the networks. If it is absent, no key is missing.
     """
 
     name: str

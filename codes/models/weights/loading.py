@@ -118,7 +118,7 @@ def get_class_names(content: Mapping[str, Any]) -> list[str] | None:
 
 
 def inflate(weight: Tensor, length: int) -> Tensor:
-    """Make a 3D filter of a 2D one: repeat in time and divide by the length (arXiv 1705.07750, section 2.1).
+    """Make a 3D filter from a 2D one: repeat in time and divide by the length (arXiv 1705.07750, section 2.1).
 
     Args:
         weight: (out, in, height, width).
@@ -234,12 +234,12 @@ def load_weights(
     if strict and (report.missing or report.unexpected or report.reinitialized):
         sizes = ''.join(
             f'; {key} has shape {tuple(weights.state[key].shape)}, but the model has {tuple(target[key].shape)}; '
-            'set num_classes as in the training'
+            'set num_classes as in training'
             for key in report.reinitialized[:1]
         )
         raise ValueError(f'{file} does not match the model: {report}{sizes} ({weights.origin})')
     model.load_state_dict(loaded, strict=False)
-    LOGGER.info('Loaded weights of %s: %s (%s)', file, report, weights.origin)
+    LOGGER.info('Loaded weights from %s: %s (%s)', file, report, weights.origin)
     random = [key for key in report.missing if not key.startswith(HEAD) and not _is_of_inserted_module(key)]
     if random:
         LOGGER.warning(
