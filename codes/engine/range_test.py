@@ -19,7 +19,7 @@ from dsanet.engine.train_step import StepResult
 from dsanet.engine.trainer import Trainer
 from dsanet.utils import distributed
 
-MEMORY = 10  # iterations that the average of the loss covers; suggestions ignore as many at the start
+MEMORY = 10  # iterations that the average of the loss covers; suggestions ignore this many at the start
 DIVERGED = 4  # times the lowest average
 
 

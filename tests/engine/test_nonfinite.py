@@ -31,7 +31,15 @@ def test_record_has_values_of_every_process(
         'processes': [{'scalars': {'loss': 'nan', 'grad_norm': 'inf'}, 'paths': ['a', 'b']}, GOOD],
     }
     (message,) = caplog.messages
-    for token in ('iteration 7 ', 'epoch 2', 'lr 0.1', 'process 0', 'loss nan, grad_norm inf', '2/3', ': a, b'):
+    for token in (
+        'iteration 7 ',
+        'epoch 2',
+        'lr 0.1',
+        'process 0',
+        'loss nan, grad_norm inf',
+        '2 of at most 3',
+        ': a, b',
+    ):
         assert token in message
 
 
