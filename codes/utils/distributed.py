@@ -116,15 +116,9 @@ def start_all_reduce_max(values: Sequence[float]) -> Callable[[], list[float]]:
     same order.
     """
     if not dist.is_initialized():
-<<<<<<< HEAD
         return lambda: list(values)
     result = torch.tensor(values, dtype=torch.float64)  # on the CPU, so that the GPU is not waited for
     work = dist.all_reduce(result, op=dist.ReduceOp.MAX, async_op=True)
-=======
-        return lambda: number
-    value = torch.tensor([number])  # on the CPU, to avoid waiting for the GPU
-    work = dist.all_reduce(value, op=dist.ReduceOp.MAX, async_op=True)
->>>>>>> 22f7d02 (Texts of engine, models and utils: node, standard terms, clearer errors)
 
     def finish() -> list[float]:
         work.wait()
