@@ -74,6 +74,6 @@ def _run(args: argparse.Namespace, work_dir: Path) -> None:
     candidates = prepare(originals, names, work_dir, args.workers)
     problems = (measure_in_worker if args.in_worker else measure)(candidates, args.rounds)
     print(make_table(candidates))
-    print(f'\nMedians over {len(names)} videos and {args.rounds} rounds. A time of "-": the decoder failed on a video.')
+    print(f'\nMedians over {len(names)} videos and {args.rounds} rounds. "-" means that the decoder failed on a video.')
     for problem in problems:
         print(f'- {problem}')

@@ -67,4 +67,4 @@ def _convert(args: argparse.Namespace) -> None:
     if weights.class_names is not None:
         content['class_names'] = weights.class_names
     save_atomically(content, args.target)
-    print(f'{args.target}: {len(state)} weights{"; skipped: " + ", ".join(skipped) if skipped else ""}')
+    print(f'{args.target}: {len(state)} tensors{"; skipped: " + ", ".join(skipped) if skipped else ""}')

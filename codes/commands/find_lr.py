@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> None:
     from dsanet.reports.curves import check_picture, plot_range_test
 
     if args.iterations <= 2 * MEMORY:
-        raise UsageError(f'--iterations {args.iterations} must be above {2 * MEMORY} for the average of the loss')
+        raise UsageError(
+            f'--iterations {args.iterations} must be above {2 * MEMORY}: the loss is averaged over {MEMORY} iterations'
+        )
     with tempfile.TemporaryDirectory() as folder:
         with exit_on_user_error():
             out = args.out or default_folder(args.config) / 'lr.png'

@@ -73,5 +73,5 @@ def launch_command(args: argparse.Namespace) -> int | None:
     if world_size is None:
         return launch(args.gpus, ['-m', 'dsanet', *args.argv])
     if int(world_size) != args.gpus:
-        raise UsageError(f'--gpus {args.gpus} differs from the {world_size} processes of the launcher; remove --gpus')
+        raise UsageError(f'--gpus {args.gpus} conflicts with the launcher, which started {world_size}; remove --gpus')
     return None

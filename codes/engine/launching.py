@@ -167,7 +167,7 @@ class Agent(LocalElasticAgent):
         numbers, attempts = (list(map(int, column)) for column in zip(*values, strict=True))
         if sorted(numbers) != list(range(group_world_size)):
             raise ValueError(
-                f'NODE_RANK of the nodes is {numbers}; each value from 0 to {group_world_size - 1} must occur once'
+                f'the nodes have NODE_RANK {numbers}; each value from 0 to {group_world_size - 1} must occur once'
             )
         attempt = max(attempts)
         self._remaining_restarts = max(0, spec.max_restarts - attempt)

@@ -141,5 +141,5 @@ def _check_batch_size(model: Any, batch_size: int) -> None:
     if augment is not None and batch_size < augment.min_batch_size:
         raise ValueError(
             f'train_dataloader.batch_size={batch_size} is too small for model.batch_augment={type(augment).__name__}, '
-            f'which needs at least {augment.min_batch_size} videos per batch and process'
+            f'which needs at least {augment.min_batch_size} per process'
         )

@@ -306,7 +306,7 @@ def test_missing_videos_are_reported_and_optionally_skipped(tmp_path: Path, caps
     missing = [line.split('\t') for line in (tmp_path / 'train.missing.txt').read_text().splitlines()]
     assert [[name, reason, source] for name, reason, _, source in missing] == [
         ['riding a bike/-aaaaaaaaaa_000005_000015', 'ambiguous', f'{csv}:2'],
-        ['air drumming/_bbbbbbbbbb_000000_000010', 'missing', f'{csv}:3'],
+        ['air drumming/_bbbbbbbbbb_000000_000010', 'not found', f'{csv}:3'],
     ]
     for token in ('-aaaaaaaaaa_000005_000015.mp4', ' x/-aaaaaaaaaa_000005_000015.mp4'):
         assert token in missing[0][2]
@@ -318,7 +318,7 @@ def test_missing_videos_are_reported_and_optionally_skipped(tmp_path: Path, caps
     assert summary['lists']['train.txt'] == {
         'listed': 3,
         'num_listed': 1,
-        'skipped': {'ambiguous': 1, 'missing': 1},
+        'skipped': {'ambiguous': 1, 'not found': 1},
         'classes_without_video': ['air drumming', 'riding a bike'],
         'videos_per_class': {'air drumming': 0, 'clapping': 1, 'riding a bike': 0},
     }
@@ -326,7 +326,7 @@ def test_missing_videos_are_reported_and_optionally_skipped(tmp_path: Path, caps
     (note,) = summary['notes']
     assert str(tmp_path / 'annotations/test.csv') in note
     shown = capsys.readouterr().out
-    for token in ('train.txt: 1 of 3 ', 'air drumming, riding a bike', f'{csv}:3: ', 'missing: 1\n', '4 of 6 ', note):
+    for token in ('train.txt: 1 of 3 ', 'air drumming, riding a bike', f'{csv}:3: ', 'not found: 1\n', '4 of 6 ', note):
         assert token in shown
     for token in ('train', '66.7%', '--skip-missing', 'train.missing.txt'):
         assert token in shown.splitlines()[-1]

@@ -91,7 +91,7 @@ def test_options_reach_the_training(
     [
         (['--start', '1', '--end', '0.1'], ['--start 1.0', '--end 0.1']),
         (['--start', '0'], ['--start 0.0', '--end 1.0']),
-        (['--iterations', '20'], ['--iterations 20', 'above 20 ']),
+        (['--iterations', '20'], ['--iterations 20', 'above 20']),
         (['--out', 'lr.docx'], ['--out', 'lr.docx', '.png']),
         (['--out', 'nowhere/lr.png'], ['--out', 'nowhere']),
         (['--load-from', 'nowhere.pth'], ['nowhere.pth']),

@@ -54,7 +54,7 @@ def _read_segments(file: str, video: str, entry: Any) -> tuple[str, dict[str, fl
             start, end = annotation['segment']
             label = annotation['label']
             if not isinstance(label, str) or not label.strip():
-                raise TypeError('label must be a name')
+                raise TypeError('label must be a non-empty string')
             seconds[label] += float(end) - float(start)
         if not all(map(math.isfinite, seconds.values())):
             raise ValueError('segment must be finite')

@@ -69,7 +69,7 @@ def match(
         if not video.classes:
             reason = 'no label'
         elif not found:
-            reason, details = 'missing', f'not found: {" or ".join(wanted)}'
+            reason, details = 'not found', f'expected {" or ".join(wanted)}'
         elif len(found) > 1:
             reason, details = 'ambiguous', f'{len(found)} matches: {", ".join(found)}'
         elif found[0] in media.problems:

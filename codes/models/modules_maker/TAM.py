@@ -40,7 +40,7 @@ class TAM(nn.Module):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f'kernel_size={kernel_size!r} must be an odd integer: 1, 3, 5, ...')
         if in_channels < self.reduction:
-            raise ValueError(f'in_channels={in_channels} must be at least {self.reduction}, the reduction of the gate')
+            raise ValueError(f'in_channels={in_channels} must be at least {self.reduction}, the reduction ratio')
         self.frames_per_snippet = frames_per_snippet
         self.kernel_size = kernel_size
         hidden = frames_per_snippet * self.expansion

@@ -52,7 +52,7 @@ def test_skipped_videos_have_a_reason_and_source() -> None:
     built = build(media, *videos)
     assert built.lines == ['1 12 1']
     expected = [  # name, reason, texts of the details, source
-        ('c/gone', 'missing', 'c/gone|gone', 'train.csv:2'),
+        ('c/gone', 'not found', 'c/gone|gone', 'train.csv:2'),
         ('2', 'ambiguous', '2|a/2|b/2', 'train.csv:3'),
         ('3', 'incomplete', '3|some frames are missing', 'train.csv:4'),
         ('1', 'listed twice', 'train.csv:1', 'train.csv:5'),
