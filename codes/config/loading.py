@@ -174,7 +174,7 @@ def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
                 f'{path}: ${{{name}}} is not a setting.{nearest(name, settings)} Settings: {", ".join(settings)}'
             )
         if name in trail:
-            raise ValueError(f'{path}: circular reference of settings {" -> ".join([*trail, name])}')
+            raise ValueError(f'{path}: circular reference between settings: {" -> ".join([*trail, name])}')
         return substitute(settings[name], name, (*trail, name))
 
     def substitute(value: Any, path: str, trail: tuple[str, ...] = ()) -> Any:

@@ -203,7 +203,8 @@ class VideoDataset(VideoSamples):
                 hint = label_hint(name, num_classes, min(every), max(every), names_from)
                 raise ValueError(
                     f'{record.source}: label {max(record.labels)} of {record.path!r} is out of range: '
-                    f'{name}={num_classes} allows 0 to {num_classes - 1}, the largest label is {max(every)}{hint}'
+                    f'{name}={num_classes} allows 0 to {num_classes - 1}; '
+                    f'the largest label in the list is {max(every)}{hint}'
                 )
         for number, step in enumerate(self.pipeline.transforms):
             if max(step.classes, default=0) >= num_classes:

@@ -56,7 +56,7 @@ class NonFiniteLog:
                 f'train_cfg.max_nonfinite={self.max_count} allows; see {self.file}. '
                 'Try a lower learning rate or train_cfg.clip_grad_norm'
             )
-        LOGGER.warning('%s, videos: %s. Skipped (%d of at most %d)', text, videos, count, self.max_count)
+        LOGGER.warning('%s, videos: %s. Skipped this iteration (%d of at most %d)', text, videos, count, self.max_count)
 
 
 def _find_cause(every: Sequence[Mapping[str, Any]]) -> tuple[str, str, list[str]]:

@@ -158,7 +158,7 @@ class Trainer:
             self.load_state_dict(content)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             text = describe_mismatch(content, self.model.state_dict(), changes, error)
-            raise ValueError(f'{file} does not fit the model or optimizer: {text}') from error
+            raise ValueError(f'{file} does not match the model or optimizer: {text}') from error
         for change in changes:
             LOGGER.warning('Run differs from the checkpoint: %s. Results will not be bit-identical', change)
         LOGGER.info('Resumed from %s (%s completed)', file, self.state.resumed_from)
