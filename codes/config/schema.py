@@ -87,12 +87,12 @@ class ParametersCfg:
                     f'lr_multipliers: key {key!r} must be one or more whole parts of a parameter name, such as cls_head'
                 )
             if not _is_multiplier(value):
-                raise ValueError(f'lr_multipliers[{key!r}]={value!r} must be a number of at least 0')
+                raise ValueError(f'lr_multipliers[{key!r}]={value!r} must be a number >= 0')
         bare = [key.strip('.') for key in self.lr_multipliers]
         if duplicates := [key for key in bare if bare.count(key) > 1]:
             raise ValueError(f'lr_multipliers: duplicate key {duplicates[0]!r}; dots around a key are ignored')
         if not _is_multiplier(self.bias_lr_multiplier):
-            raise ValueError(f'bias_lr_multiplier={self.bias_lr_multiplier!r} must be a number of at least 0')
+            raise ValueError(f'bias_lr_multiplier={self.bias_lr_multiplier!r} must be a number >= 0')
 
 
 def _is_multiplier(value: Any) -> bool:

@@ -233,7 +233,7 @@ def _check_arguments(num_videos: int, seed: int, val_fraction: float, size: int)
     if seed < 0:
         raise ValueError(f'seed must be at least 0, got {seed}')
     if size < MIN_SIZE or size % 2:
-        raise ValueError(f'size must be an even number of at least {MIN_SIZE} pixels, got {size}')
+        raise ValueError(f'size must be even and at least {MIN_SIZE} pixels, got {size}')
     if not 0 < val_fraction < 1:
         raise ValueError(f'val_fraction={val_fraction} must be > 0 and < 1')
     num_val = round(num_videos * val_fraction)
@@ -262,7 +262,7 @@ def _check_equal(found: dict, arguments: dict, out: Path) -> None:
     ]
     if differences:
         raise FileExistsError(
-            f'{out} has a dataset with other arguments ({", ".join(differences)}); choose another folder '
+            f'{out} contains a dataset made with different arguments ({", ".join(differences)}); choose another folder '
             'or use --overwrite'
         )
 

@@ -110,7 +110,7 @@ def _parse_line(text: str, expected: str) -> tuple[str, int | None, tuple[int, .
 
 def _parse_int(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f'{name} must be an integer of at least 0, got {text!r}')
+        raise ValueError(f'{name} must be an integer >= 0, got {text!r}')
     if len(text) > _MAX_DIGITS:
         raise ValueError(f'{name} has {len(text)} digits; at most {_MAX_DIGITS} are allowed')
     return int(text)

@@ -281,9 +281,9 @@ def remove_leftovers(work_dir: Path, position: Position, resume: str | None) -> 
     later = [file for place, file in list_checkpoints(work_dir) if place > position]
     if later and resume != 'auto':
         raise ValueError(
-            f'{work_dir} already has checkpoints later than the start of this run: '
+            f'{work_dir} already has checkpoints of later iterations than this run starts at: '
             f'{", ".join(file.name for file in later)}. '
-            'Continue with --resume, choose another --work-dir, or remove them'
+            'Continue with --resume, choose another --work-dir, or remove these checkpoints'
         )
     distributed.barrier()  # every process has looked before files are renamed
     if distributed.rank() == 0:

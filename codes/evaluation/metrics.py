@@ -47,7 +47,7 @@ class Accuracy(Metric):
 
     def __init__(self, topk: Sequence[int] = (1, 5)) -> None:
         if not topk or min(topk) < 1:
-            raise ValueError(f'topk={topk!r} must be integers of at least 1')
+            raise ValueError(f'topk={topk!r} must be integers >= 1')
         self.topk = tuple(topk)
         self.names = [f'top{k}' for k in self.topk]
 

@@ -130,7 +130,7 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
     if average not in FUSIONS:
         raise ValueError(f'average={average!r} must be one of {", ".join(FUSIONS)}')
     if len(weights) != len(tests) or min(weights) < 0 or not 0 < sum(weights) < float('inf'):
-        raise ValueError(f'weights={list(weights)} must be {len(tests)} numbers of at least 0, not all 0')
+        raise ValueError(f'weights={list(weights)} must be {len(tests)} numbers >= 0, not all 0')
     first = tests[0]
     fused = np.zeros(first.scores.shape, dtype=np.float64)
     for results, weight in zip(tests, weights, strict=True):

@@ -68,6 +68,6 @@ def check_picture(file: Path, name: str) -> None:
 
     formats = FigureCanvasAgg.filetypes
     if file.suffix.lstrip('.').lower() not in formats:
-        raise ValueError(f'{name} {file} has an unsupported extension, must be one of .{", .".join(sorted(formats))}')
+        raise ValueError(f'{name} {file} has an unsupported extension; use one of .{", .".join(sorted(formats))}')
     if not file.absolute().parent.is_dir():
         raise FileNotFoundError(f'{name} {file}: folder not found: {file.absolute().parent}')

@@ -76,5 +76,5 @@ class MissingSample(BadSample, FileNotFoundError):
 def check_count(name: str, value: int, low: int = 1) -> int:
     """Return ``value`` if it is an integer of at least ``low``; otherwise raise a ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f'{name} must be an integer of at least {low}, got {value!r}')
+        raise ValueError(f'{name} must be an integer >= {low}, got {value!r}')
     return value

@@ -20,7 +20,7 @@ class ClsHead(nn.Module):
         if num_classes is None:
             raise ValueError('num_classes=None: the classes were not counted in the data; set it, as in num_classes=12')
         if not isinstance(num_classes, int) or num_classes < 1:
-            raise ValueError(f'num_classes={num_classes!r} must be an integer of at least 1')
+            raise ValueError(f'num_classes={num_classes!r} must be an integer >= 1')
         if not 0 <= dropout < 1:
             raise ValueError(f'dropout={dropout!r} must be in [0, 1)')
         self.num_classes = num_classes

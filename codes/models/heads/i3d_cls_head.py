@@ -43,7 +43,7 @@ class I3DClsHead(ClsHead):
     ) -> None:
         super().__init__(num_classes, in_channels, dropout, loss)
         if test_window is not None and (len(test_window) != 2 or min(test_window) < 1):
-            raise ValueError(f'test_window={test_window!r} must be (height, width) of at least 1, or None')
+            raise ValueError(f'test_window={test_window!r} must be (height, width) >= 1, or None')
         if test_window is not None and self.activation != 'softmax':
             raise ValueError(f'test_window requires a softmax loss, but the loss is {type(self.criterion).__name__}')
         self.test_window = test_window

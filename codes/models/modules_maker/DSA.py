@@ -50,7 +50,7 @@ class DSA(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(num_snippets, int) or num_snippets < 1:
-            raise ValueError(f'num_snippets={num_snippets!r} must be an integer of at least 1')
+            raise ValueError(f'num_snippets={num_snippets!r} must be an integer >= 1')
         if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f'kernel_size={kernel_size!r} must be an odd integer: 1, 3, 5, ...')
         if kernel_size > 2 * num_snippets - 1:
@@ -58,7 +58,7 @@ class DSA(nn.Module):
                 f'kernel_size={kernel_size} must be at most {2 * num_snippets - 1} for num_snippets={num_snippets}'
             )
         if not isinstance(expansion, int) or expansion < 1:
-            raise ValueError(f'expansion={expansion!r} must be an integer of at least 1')
+            raise ValueError(f'expansion={expansion!r} must be an integer >= 1')
         if not 0 < channel_ratio <= 1:
             raise ValueError(f'channel_ratio={channel_ratio!r} must be in (0, 1]')
         if int(in_channels * channel_ratio) < 1:
