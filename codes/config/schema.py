@@ -84,7 +84,8 @@ class ParametersCfg:
         for key, value in self.lr_multipliers.items():
             if not isinstance(key, str) or not all(key.strip('.').split('.')):
                 raise ValueError(
-                    f'lr_multipliers: key {key!r} must be one or more whole parts of a parameter name, such as cls_head'
+                    f'lr_multipliers: key {key!r} must be one or more whole components of a parameter name, such as '
+                    'cls_head or backbone.layer1'
                 )
             if not _is_multiplier(value):
                 raise ValueError(f'lr_multipliers[{key!r}]={value!r} must be a number >= 0')

@@ -98,7 +98,7 @@ def _to_results(entries: Any, file: Path) -> Results:
     except (TypeError, ValueError) as error:
         raise ValueError(f'{file}: labels or scores of the entries differ in shape or type: {error}') from error
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
-        raise ValueError(f'{file}: scores must be a list of finite numbers per video, of equal length')
+        raise ValueError(f'{file}: each video needs a list of finite scores, all of the same length')
     num_classes = scores.shape[1]
     if labels.ndim == 1:
         if labels.dtype.kind != 'i' or labels.min() < 0 or labels.max() >= num_classes:
