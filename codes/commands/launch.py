@@ -73,5 +73,7 @@ def launch_command(args: argparse.Namespace) -> int | None:
     if world_size is None:
         return launch(args.gpus, ['-m', 'dsanet', *args.argv])
     if int(world_size) != args.gpus:
-        raise UsageError(f'--gpus {args.gpus} conflicts with the launcher, which started {world_size}; remove --gpus')
+        raise UsageError(
+            f'--gpus {args.gpus} conflicts with the LOCAL_WORLD_SIZE={world_size} of the launcher; remove --gpus'
+        )
     return None

@@ -80,7 +80,7 @@ class ParametersCfg:
 
     def __post_init__(self) -> None:
         if not isinstance(self.lr_multipliers, Mapping):
-            raise TypeError(f'lr_multipliers={self.lr_multipliers!r} must be a dict: part of a name to factor')
+            raise TypeError(f'lr_multipliers={self.lr_multipliers!r} must map parts of parameter names to factors')
         for key, value in self.lr_multipliers.items():
             if not isinstance(key, str) or not all(key.strip('.').split('.')):
                 raise ValueError(

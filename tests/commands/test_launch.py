@@ -49,7 +49,7 @@ def test_gpus_option_starts_the_command_in_processes(
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '3')
     with pytest.raises(SystemExit, match='^2$'):
         commands.main(argv)
-    assert re.search('\nerror: .*--gpus 2.* 3 ', capsys.readouterr().err)
+    assert re.search('\nerror: .*--gpus 2.*=3 ', capsys.readouterr().err)
 
 
 def test_help_lists_all_environment_variables(capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ GOOD = {'path': 'a', 'label': 0, 'scores': [0.5, 1], 'activation': 'softmax'}
         ([{**GOOD, 'scores': 'high'}], 'scores.*high'),
         ([{**GOOD, 'scores': []}], 'scores'),
         ([{**GOOD, 'scores': [[1, 2]]}], 'scores'),
-        ([{**GOOD, 'scores': [1, float('nan')]}], 'scores.*finite'),
+        ([{**GOOD, 'scores': [1, float('nan')]}], 'finite scores'),
         ([{**GOOD, 'label': 2}], 'labels.* 0 to 1'),
         ([{**GOOD, 'label': -1}], 'labels.* 0 to 1'),
         ([{**GOOD, 'label': 0.5}], 'labels.* 0 to 1'),
