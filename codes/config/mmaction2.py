@@ -5,7 +5,7 @@ _DECODE = "dict(type='DecodeVideo')"
 _PACK = "dict(type='PackInputs')"
 _MIX = "dict(type='MixupCutmix', mixup_alpha=0.8, cutmix_alpha=1.0)"
 _SLOWONLY = "dict(type='ResNet_I3D', depth=50, inflate=(0, 0, 1, 1))"
-_TAM = "dict(type='ResNet', depth=50) with model.module_cfg=dict(type='TAM', place='before_conv2', blocks=(1, 1, 1, 1))"
+_TAM = "dict(type='ResNet', depth=50), model.module_cfg=dict(type='TAM', place='before_conv2', blocks=(1, 1, 1, 1))"
 
 # By mmaction2's name; types with the same name here are not listed.
 EQUIVALENTS = {

@@ -32,7 +32,8 @@ def find_config(path: str | Path, name: str | Path | None = None) -> Path:
         file = _folder() / (name if name.endswith('.py') else f'{name}.py')
     if not file.is_file():
         raise FileNotFoundError(
-            f'config {name} not found: no file {Path(path).absolute()}, and no config of DSANet{_similar(name)}'
+            f'config {name} not found: no file {Path(path).absolute()}, '
+            f'and DSANet has none of this name{_similar(name)}'
         )
     if file.suffix != '.py':
         raise ValueError(f'{file} is not a config: a config is a Python file (.py)')

@@ -315,7 +315,7 @@ class MixedDataset(VideoSamples):
         self.weights = None if weights is None else [float(weight) for weight in weights]
         multi_hots = [dataset.multi_hot for dataset in datasets]
         if len(set(multi_hots)) > 1:
-            raise ValueError(f'the datasets have different multi_hot: {multi_hots}')
+            raise ValueError(f'the datasets have different values of multi_hot: {multi_hots}')
         self.multi_hot = multi_hots[0]
         all_names = [dataset.class_names for dataset in datasets if dataset.class_names is not None]
         self.class_names = all_names[0] if all_names else None

@@ -29,7 +29,8 @@ class MVF(nn.Module):
         super().__init__()
         if not 0 < channel_ratio <= 1 or int(in_channels * channel_ratio) < 1:
             raise ValueError(
-                f'channel_ratio={channel_ratio!r} must be in (0, 1] and select a channel of in_channels={in_channels}'
+                f'channel_ratio={channel_ratio!r} must be in (0, 1] and select at least 1 channel '
+                f'of in_channels={in_channels}'
             )
         self.channels = channels = int(in_channels * channel_ratio)
         self.conv_t = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), groups=channels, bias=False)
