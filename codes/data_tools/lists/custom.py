@@ -162,7 +162,7 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         names = ', '.join(sorted(tops))
         raise ValueError(f'val_fraction={val_fraction} has no effect: the folders {names} define the splits')
     if not has_splits and val_fraction is None:
-        raise ValueError('no folders train and val; set the validation fraction, for example --val-fraction 0.2')
+        raise ValueError('no train and val folders; set the validation fraction, for example --val-fraction 0.2')
     splits: dict[str, list[ListedVideo]] = {'train': [], 'val': [], 'test': []}
     for (split, label), members in sorted(by_class.items()):
         chosen = set() if has_splits else _choose_val(members, val_fraction or 0, seed)

@@ -144,7 +144,9 @@ def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str 
     for target, job in jobs.items():
         parent = next((jobs[folder] for folder in target.parents if folder in jobs), None)
         if parent is not None:
-            raise ValueError(f'{parent.name} would become {parent.target}, also the folder for {job.name}; rename one')
+            raise ValueError(
+                f'{parent.name} would be written to {parent.target}, also the output folder of {job.name}; rename one'
+            )
     if list_file is not None and jobs and not any(job.source.is_file() for job in jobs.values()):
         first = next(iter(jobs.values())).source
         raise FileNotFoundError(
