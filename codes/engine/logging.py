@@ -81,7 +81,7 @@ class ScalarWriter:
                 again = not validated and line['iteration'] == iteration and any(k.startswith('val/') for k in line)
                 return line['iteration'] <= iteration and not again
 
-            self._record = RecordFile(work_dir / 'scalars.jsonl', is_done)
+            self._record = RecordFile(work_dir / 'scalars.jsonl', is_done, {'iteration': int})
             self._board: Any = None
 
             def open_board() -> None:
@@ -94,7 +94,7 @@ class ScalarWriter:
 
         Args:
             prefix: 'train' or 'val', put before each name.
-            scalars: values by name.
+            scalars: values by name; one that is not finite is null in ``scalars.jsonl``.
             epoch: current epoch, 1-based.
             iteration: number of finished iterations, the x axis.
         """
