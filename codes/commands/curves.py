@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> None:
 
     out = args.out or args.work_dirs[0] / 'curves.png'
     try:
-        plot_curves({str(d): read_json_lines(d / 'scalars.jsonl') for d in args.work_dirs}, out, args.scalars)
+        runs = {str(d): read_json_lines(d / 'scalars.jsonl', {'iteration': int}) for d in args.work_dirs}
+        plot_curves(runs, out, args.scalars)
     except ValueError as error:
         raise UsageError(str(error)) from error
     print(f'Curves written to {out}')

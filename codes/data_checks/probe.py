@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from dsanet.datasets.transforms.base import Record
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 from dsanet.datasets.transforms.sampling import evenly_spaced_indices
+from dsanet.utils.json_lines import read_json_lines
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 NUM_DECODED = 8  # frames of a video that are decoded, unless all are
@@ -219,16 +220,10 @@ def _inspect(job: ProbeTask) -> ProbeResult:
 
 
 def read_facts(file: Path) -> dict[str, ProbeResult]:
-    """Return saved results by key; incomplete lines are skipped."""
-    known = {}
-    for line in file.read_text(encoding='utf-8').splitlines() if file.is_file() else ():
-        try:
-            entry = json.loads(line)
-            key = entry.pop('key')
-            known[key] = ProbeResult(**entry)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            continue
-    return known
+    """Return saved results by key; damaged lines are skipped with a warning."""
+    types = get_type_hints(ProbeResult)
+    lines = read_json_lines(file, {'key': str, **types})
+    return {line['key']: ProbeResult(**{name: line[name] for name in types}) for line in lines}
 
 
 def inspect_videos(

@@ -49,6 +49,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from dsanet.utils.json_lines import read_json
+
 SHAPES = ('disc', 'cross')
 DIRECTIONS = {'right': (0, 1), 'left': (0, -1), 'down': (1, 0), 'up': (-1, 0)}  # (dy, dx)
 CLASSES = tuple(
@@ -253,7 +255,7 @@ def _read_arguments(out: Path) -> dict | None:
         return None
     if not (out / ARGUMENTS_FILE).exists():
         raise FileExistsError(f'{out} has files that this command did not write; choose another folder')
-    return json.loads((out / ARGUMENTS_FILE).read_text())
+    return read_json(out / ARGUMENTS_FILE)
 
 
 def _check_equal(found: dict, arguments: dict, out: Path) -> None:

@@ -33,7 +33,7 @@ class BadSampleLog:
         self._count = 0
         self._first = ''
         self._found: list[dict[str, Any]] = []  # in this epoch, by this process
-        lines = [line for line in read_json_lines(self.file) if line['epoch'] <= epoch]
+        lines = [line for line in read_json_lines(self.file, {'path': str, 'epoch': int}) if line['epoch'] <= epoch]
         self._known = {line['path'] for line in lines}
         self._record = RecordFile(self.file) if distributed.rank() == 0 else None
         if self._record is not None and self.file.is_file():

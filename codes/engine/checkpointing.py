@@ -54,6 +54,7 @@ class TrainState:
         best: metrics of the best epoch, with its number; None before the first validation.
         num_worse: validations since the best one.
         num_nonfinite: iterations skipped because the loss or gradient was not finite.
+        num_steps: optimizer steps in the current epoch.
         num_logged: iterations in the curves that a resumed run continues; not saved.
         resumed_from: position of the checkpoint that the run continues; not saved.
     """
@@ -65,6 +66,7 @@ class TrainState:
     best: dict[str, float] | None = None
     num_worse: int = 0
     num_nonfinite: int = 0
+    num_steps: int = 0
     num_logged: int = field(default=0, init=False)
     resumed_from: Position | None = field(default=None, init=False)
 

@@ -17,6 +17,7 @@ from dsanet.engine import failures
 from dsanet.engine.trackers import Tracker
 from dsanet.utils import distributed
 from dsanet.utils.json_lines import RecordFile
+from dsanet.utils.machine_faults import is_machine_fault
 
 
 class _BarHandler(logging.Handler):
@@ -80,7 +81,7 @@ class ScalarWriter:
                 again = not validated and line['iteration'] == iteration and any(k.startswith('val/') for k in line)
                 return line['iteration'] <= iteration and not again
 
-            self._record = RecordFile(work_dir / 'scalars.jsonl', is_done)
+            self._record = RecordFile(work_dir / 'scalars.jsonl', is_done, {'iteration': int})
             self._board: Any = None
 
             def open_board() -> None:
@@ -93,7 +94,7 @@ class ScalarWriter:
 
         Args:
             prefix: 'train' or 'val', put before each name.
-            scalars: values by name.
+            scalars: values by name; one that is not finite is null in ``scalars.jsonl``.
             epoch: current epoch, 1-based.
             iteration: number of finished iterations, the x axis.
         """
@@ -123,21 +124,21 @@ class ScalarWriter:
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Print an error in one line, without a traceback, and exit with status 2.
+    """Print an error in one line, without a traceback, and exit with status 2, or 1 for a fault of the machine.
 
     For the setup of a run, where errors are about configs, files and arguments. In a launched process the launcher
     prints the line, once per node.
     """
     try:
         yield
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, MemoryError, TypeError, ValueError) as error:
         # Probably a user error, but the log file keeps the traceback in case it is a bug.
         failures.log_to_file(traceback.format_exc())
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        text = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or 'not enough memory'
         rank = int(os.environ.get('RANK', 0))
         is_first_machine = rank < int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         line = f'error: {text}' if is_first_machine else f'error on rank {rank} ({platform.node()}): {text}'
         failures.report_failure(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
             sys.stderr.write(f'{line}\n')
-        sys.exit(2)
+        sys.exit(1 if is_machine_fault(error) and not isinstance(error, PermissionError) else 2)

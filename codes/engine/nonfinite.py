@@ -26,7 +26,9 @@ class NonFiniteLog:
         self.file = work_dir / 'nonfinite.jsonl'
         self.max_count = max_count
         is_main = distributed.rank() == 0
-        self._record = RecordFile(self.file, lambda line: line['iteration'] <= iteration) if is_main else None
+        self._record: RecordFile | None = None
+        if is_main:
+            self._record = RecordFile(self.file, lambda line: line['iteration'] <= iteration, {'iteration': int})
 
     def add(
         self, count: int, epoch: int, iteration: int, scalars: Mapping[str, float], paths: Sequence[str], lr: float

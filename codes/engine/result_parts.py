@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dsanet.config.loading import find_differences
 from dsanet.utils import distributed
+from dsanet.utils.json_lines import warn_of_damaged_lines
 
 LOGGER = logging.getLogger(__name__)
 
@@ -114,17 +115,16 @@ class ResultParts:
     def _read(self, file: Path) -> dict[int, ScoredBatch]:
         found = {}
         identity: Any = None
-        num_damaged = 0
-        for content in _decode_lines(file):
+        damaged: list[int] = []
+        for number, content in _decode_lines(file):
             if content is None:
-                num_damaged += 1
+                damaged.append(number)
             elif 'identity' in content:
                 identity = content['identity']
             elif identity is not None:
                 self._check(identity)
                 found[content['batch']] = _to_batch(content)
-        if num_damaged:
-            LOGGER.warning('Skipping %d damaged lines in %s; their batches are scored again', num_damaged, file)
+        warn_of_damaged_lines(file, damaged)  # their batches are scored again
         return found
 
     def _check(self, identity: Mapping[str, Any]) -> None:
@@ -142,14 +142,14 @@ def _encode(content: Mapping[str, Any]) -> bytes:
     return b'%08x %s\n' % (zlib.crc32(text), text)
 
 
-def _decode_lines(file: Path) -> Iterator[dict[str, Any] | None]:
-    """Yield the content of each line; None for a damaged line."""
+def _decode_lines(file: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield the number and the content of each line; None for a damaged line."""
     with file.open('rb') as stream:
-        for line in stream:
+        for number, line in enumerate(stream, 1):
             if line == b'\n':
                 continue
             checksum, _, text = line.rstrip(b'\n').partition(b' ')
-            yield json.loads(text) if checksum == b'%08x' % zlib.crc32(text) else None
+            yield number, json.loads(text) if checksum == b'%08x' % zlib.crc32(text) else None
 
 
 def _to_batch(content: Mapping[str, Any]) -> ScoredBatch:

@@ -18,6 +18,7 @@ from dsanet.engine.bad_samples import BadSampleLog
 from dsanet.engine.checkpointing import TrainState
 from dsanet.engine.logging import ScalarWriter
 from dsanet.engine.nonfinite import NonFiniteLog
+from dsanet.engine.stopping import RunError
 from dsanet.engine.trackers import Tracker
 from dsanet.engine.train_step import Stepper, StepResult
 from dsanet.utils import distributed
@@ -157,6 +158,7 @@ class TrainingLog:
         self._epoch_wait += self._wait
         self._wait, self._iteration_start = 0.0, now
         if result is StepResult.UPDATED:
+            self.state.num_steps += 1
             self.meter.add({**scalars, **times})
         elif result is StepResult.OVERFLOW:
             self._num_overflows += 1
@@ -193,7 +195,21 @@ class TrainingLog:
             LOGGER.info(text, num_bad, self.bad_samples.num_files, self.bad_samples.file)
 
     def end_epoch(self) -> None:
-        """Log the speed of the epoch. Call this before the epoch number is increased."""
+        """Log the speed of the epoch. Call this before the epoch number is increased.
+
+        Raises:
+            RunError: no iteration of the epoch has updated the weights.
+        """
+        # With fp16, the scaler may need some epochs of a small dataset to find its scale.
+        is_last = self.state.epoch + 1 == self.max_epochs
+        if not self.state.num_steps and (is_last or not self._num_overflows):
+            cause = f'fp16 overflow in {self._num_overflows}; ' if self._num_overflows else ''
+            raise RunError(
+                f'{self.epoch_name}: none of {self.state.iteration} iterations updated the weights ({cause}non-finite '
+                f'loss or gradient in {self.state.num_nonfinite} of the run); see {self.nonfinite.file}. '
+                'Try a lower learning rate, train_cfg.clip_grad_norm or runtime.amp=None'
+            )
+        self.state.num_steps = 0
         seconds = time.perf_counter() - self._epoch_start
         LOGGER.info(
             '%s done in %s: %.1f videos/s, data wait %.0f%%%s',

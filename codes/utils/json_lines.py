@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,69 @@ from dsanet.utils.files import write_atomically
 LOGGER = logging.getLogger(__name__)
 
 
-def read_json_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON lines file, without truncated lines; empty if the file does not exist."""
-    lines = []
-    for text in file.read_text().splitlines() if file.is_file() else ():
+def read_json_lines(file: Path, types: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return the objects of a JSON lines file; empty if the file does not exist.
+
+    Damaged lines are skipped, with a warning that has their numbers.
+
+    Args:
+        file: the file.
+        types: keys that each line must have, with the types of their values.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines: list[dict[str, Any]] = []
+    damaged: list[int] = []
+    for number, data in enumerate(file.read_bytes().split(b'\n') if file.is_file() else (), 1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
+            line = json.loads(data.decode())
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict) and all(
+            key in line and isinstance(line[key], kind) for key, kind in (types or {}).items()
+        ):
+            lines.append(line)
+        elif data.strip():
+            damaged.append(number)
+    warn_of_damaged_lines(file, damaged)
     return lines
+
+
+def warn_of_damaged_lines(file: Path, numbers: Sequence[int]) -> None:
+    """Log the numbers of lines that are skipped, if any."""
+    if numbers:
+        shown = ', '.join(map(str, numbers[:5])) + (', ...' if len(numbers) > 5 else '')
+        LOGGER.warning('Skipping %d damaged line(s) of %s: %s', len(numbers), file, shown)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object of a JSON file.
+
+    Raises:
+        ValueError: the file is damaged.
+        OSError: the file cannot be read.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{file} is damaged: {error}; restore or remove it') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{file} is damaged: no dict; restore or remove it')
+    return content
+
+
+def dump_json_line(content: Mapping[str, Any]) -> str:
+    """Return a dict as a line of valid JSON, in which NaN and infinity are null."""
+    return json.dumps(_finite(content), allow_nan=False) + '\n'
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class RecordFile:
@@ -27,24 +82,35 @@ class RecordFile:
 
     Args:
         file: path in an existing folder.
-        keep: returns whether a line of an earlier run stays; None keeps the file as it is.
+        keep: returns whether a line of an earlier run stays; None keeps the file as it is. Damaged lines are removed.
+        types: as for :func:`read_json_lines`, for ``keep``.
     """
 
-    def __init__(self, file: Path, keep: Callable[[Mapping[str, Any]], bool] | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        keep: Callable[[Mapping[str, Any]], bool] | None = None,
+        types: Mapping[str, Any] | None = None,
+    ) -> None:
         self.file = file
         self._has_warned = False
-        self._is_truncated = False  # whether the last line may be incomplete
+        self._is_truncated = file.is_file()  # whether the last line may be incomplete
         if keep is not None and file.is_file():
-            self.rewrite(line for line in read_json_lines(file) if keep(line))
+            self.rewrite(line for line in read_json_lines(file, types) if keep(line))
 
     def rewrite(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Replace all lines."""
-        text = ''.join(json.dumps(line) + '\n' for line in lines)
-        self.try_write(lambda: write_atomically(text.encode(), self.file))
+        data = ''.join(map(dump_json_line, lines)).encode()
+
+        def write() -> None:
+            write_atomically(data, self.file)
+            self._is_truncated = False
+
+        self.try_write(write)
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Append a line."""
-        data = f'{chr(10) * self._is_truncated}{json.dumps(line)}\n'.encode()
+        data = f'{chr(10) * self._is_truncated}{dump_json_line(line)}'.encode()
 
         def write() -> None:
             self._is_truncated = True

@@ -177,15 +177,25 @@ def test_newest_checkpoint_is_none_or_an_error(tmp_path: Path) -> None:
         newest_checkpoint(tmp_path)
 
 
-def test_read_error_of_disk_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ('fault', 'kind'),
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO)), OSError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), MemoryError),
+    ],
+)
+def test_machine_fault_is_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, kind: type
+) -> None:
     def fail(*_args: object, **_options: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise fault
 
-    save_atomically({'epoch': 1}, tmp_path / 'epoch_1.pth')
+    for epoch in (1, 2):
+        save_atomically({'epoch': epoch}, tmp_path / f'epoch_{epoch}.pth')
     monkeypatch.setattr(torch, 'load', fail)
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+    with pytest.raises(kind, match=r'epoch_2\.pth'):
         newest_checkpoint(tmp_path)
-    assert names(tmp_path) == ['epoch_1.pth']
+    assert names(tmp_path) == ['epoch_1.pth', 'epoch_2.pth']
 
 
 def test_processes_need_the_same_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

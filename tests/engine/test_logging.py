@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import re
@@ -65,6 +66,18 @@ def test_usage_errors_are_one_line(
         raise KeyError("it's x")
     error = capsys.readouterr().err
     assert re.match(text, error)
+
+
+@pytest.mark.parametrize(
+    ('error', 'status'),
+    [(MemoryError(), 1), (OSError(errno.ENOSPC, 'disk full', 'x'), 1), (PermissionError(errno.EACCES, 'no', 'x'), 2)],
+)
+def test_machine_fault_is_one_line_with_status_1(
+    error: Exception, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=f'^{status}$'), exit_on_user_error():
+        raise error
+    assert re.fullmatch(r'error: .+\n', capsys.readouterr().err)
 
 
 def test_launched_process_reports_usage_error_to_launcher(

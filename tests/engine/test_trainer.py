@@ -527,6 +527,47 @@ def test_too_many_nonfinite_iterations_end_run(data: Path, tmp_path: Path, monke
     assert [r['iteration'] for r in read_json_lines(tmp_path / 'nonfinite.jsonl')] == [2, 5]
 
 
+def test_run_without_a_step_ends_with_an_error(data: Path, tmp_path: Path) -> None:
+    loss = {'type': 'CrossEntropyLoss', 'class_weights': [3e38] * 8}  # finite, but the loss overflows
+    config = make_config(data, train_cfg={'max_epochs': 1})
+    config['model']['cls_head']['loss'] = loss
+    for resume in (None, 'auto'):
+        with pytest.raises(RunError, match=r'nonfinite\.jsonl'):
+            train(config, tmp_path, resume=resume)
+    assert list_checkpoints(tmp_path) == []
+
+
+def test_steps_of_an_epoch_are_counted_across_resume(
+    data: Path, in_small_steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_steps(data)
+    train({**config, 'train_cfg': {'max_epochs': 1}}, tmp_path)
+    content = read_checkpoint(tmp_path / 'epoch_1.pth')
+    save_atomically({**content, 'epoch': 0, 'iteration': 3, 'num_steps': 3}, tmp_path / 'epoch_0_iter_3.pth')
+    (tmp_path / 'epoch_1.pth').unlink()
+    add_to_loss(monkeypatch, {3}, float('nan'))
+    assert train({**config, 'train_cfg': {'max_epochs': 1}}, tmp_path, resume='auto').state.epoch == 1
+
+
+def test_damaged_side_files_do_not_block_resume(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_to_loss(monkeypatch, {1}, float('nan'))
+    config = make_config(data, train_cfg={'max_epochs': 1})
+    train(config, tmp_path)
+    (tmp_path / 'bad_samples.jsonl').write_text('{"path": "x", "epoch": 1}\n')
+    files = [tmp_path / f'{name}.jsonl' for name in ('scalars', 'nonfinite', 'bad_samples')]
+    for file in files:
+        first, rest = file.read_bytes()[:3], file.read_bytes()[3:]
+        file.write_bytes(first + bytes([rest[0] ^ 0x80]) + rest[1:] + bytes(9) + b'\n{"iteration": ')
+    config['train_cfg']['max_epochs'] = 2
+    with caplog.at_level(logging.WARNING, 'dsanet'):
+        train(config, tmp_path, resume='auto')
+    for file in files:
+        assert sum(f'{file}: 1, ' in message for message in caplog.messages) == 1
+    assert [line['iteration'] for line in read_json_lines(files[0]) if 'train/time' in line] == [2, 3, 4]
+
+
 def test_exploding_weights_end_the_run(data: Path, tmp_path: Path) -> None:
     train_cfg = {'clip_grad_norm': None, 'max_nonfinite': 0}
     config = make_config(data, optimizer={'lr': 1e30}, schedule={'warmup_epochs': 0}, train_cfg=train_cfg)

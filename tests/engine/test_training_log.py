@@ -2,6 +2,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from dsanet.engine import training_log
+from dsanet.engine.stopping import RunError
 from dsanet.engine.train_step import StepResult
 from dsanet.engine.trainer import Trainer
 from dsanet.engine.training_log import Meter, TrainingLog
@@ -97,6 +99,25 @@ def test_overflows_do_not_enter_gradient_norm(
         log.end_epoch()
     assert '1 steps' in caplog.text
     assert 'fp16' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('results', 'epoch', 'fails'),
+    [
+        ([StepResult.NON_FINITE], 0, True),
+        ([StepResult.NON_FINITE, StepResult.UPDATED], 0, False),
+        ([StepResult.OVERFLOW, StepResult.OVERFLOW], 0, False),  # the scaler is looking for its scale
+        ([StepResult.OVERFLOW, StepResult.OVERFLOW], 3, True),
+    ],
+)
+def test_epoch_without_a_step_is_an_error(
+    log: TrainingLog, tmp_path: Path, results: list[StepResult], epoch: int, fails: bool
+) -> None:
+    log.state.epoch = epoch
+    for result in results:
+        add(log, result)
+    with pytest.raises(RunError, match=f'Epoch {epoch + 1}/4') if fails else nullcontext():
+        log.end_epoch()
 
 
 def test_bad_samples_are_in_last_line_of_epoch(

@@ -20,6 +20,12 @@ def test_each_scalar_has_a_panel(tmp_path: Path) -> None:
     assert sizes[1] == 2 * sizes[0]
 
 
+def test_null_is_a_gap_of_the_curve(tmp_path: Path) -> None:
+    lines = [{'iteration': 4, 'train/loss': None}, {'iteration': 5, 'train/loss': 1}]
+    plot_curves({'a': [*LINES, *lines], 'b': lines[:1]}, tmp_path / 'x.png', ['train/loss'])
+    assert (tmp_path / 'x.png').exists()
+
+
 def test_unknown_scalar_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='val/top5.*epoch, iteration, train/loss, val/top1'):
         plot_curves({'a': LINES}, tmp_path / 'x.png', ['val/top5'])

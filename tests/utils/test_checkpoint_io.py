@@ -1,8 +1,10 @@
 import argparse
+import errno
 import logging
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,70 @@ def test_text_file_error_hides_torchs_advice(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'x\.txt') as caught:
         read_checkpoint(tmp_path / 'x.txt')
     assert 'weights_only' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('fault', 'kind'),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), MemoryError),
+        (MemoryError(), MemoryError),
+        (RuntimeError('Open file failed with strerror: Too many open files'), OSError),
+        (OSError(errno.EIO, 'Input/output error'), OSError),
+        (PermissionError(errno.EACCES, 'Permission denied'), PermissionError),
+    ],
+)
+def test_machine_fault_is_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, kind: type
+) -> None:
+    file = save({'a': torch.rand(2)}, tmp_path / 'x.pth')
+
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    for place, name in ((torch, 'load'), (zipfile.ZipFile, 'open')):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            with pytest.raises(kind, match='x.pth'):
+                read_checkpoint(file)
+
+
+@pytest.mark.parametrize('file', ['https://x.org/a.pth', Path('https://x.org/a.pth'), 's3://x/a.pth'])
+def test_url_is_refused_as_such(file: str | Path) -> None:
+    with pytest.raises(ValueError, match='URL'):
+        read_checkpoint(file)
+
+
+def test_zip_without_weights_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / 'x.pth', 'w') as archive:
+        archive.writestr('weights/model.bin', b'x')
+    with pytest.raises(ValueError, match=r'zip archive.*weights/model\.bin'):
+        read_checkpoint(tmp_path / 'x.pth')
+    with zipfile.ZipFile(tmp_path / 'y.pth', 'w') as archive:
+        archive.writestr('y/data.pkl', b'x')
+        archive.writestr('y/constants.pkl', b'x')
+    with pytest.raises(ValueError, match='TorchScript'):
+        read_checkpoint(tmp_path / 'y.pth')
+
+
+def test_formats_of_old_torch_versions_load(tmp_path: Path) -> None:
+    torch.save({'a': torch.arange(9)}, tmp_path / 'x.pth', _use_new_zipfile_serialization=False)
+    assert torch.equal(read_checkpoint(tmp_path / 'x.pth')['a'], torch.arange(9))
+    for zipped in (True, False):
+        options = {'pickle_protocol': 4, '_use_new_zipfile_serialization': zipped}
+        torch.save({'a': torch.arange(9)}, tmp_path / 'x.pth', **options)
+        with pytest.raises(ValueError, match='--allow-pickle') as caught:
+            read_checkpoint(tmp_path / 'x.pth')
+        assert 'weights_only' not in str(caught.value)
+        assert torch.equal(read_checkpoint(tmp_path / 'x.pth', allow_pickle=True)['a'], torch.arange(9))
+
+
+def test_pickled_module_gives_its_weights(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    for content in (model, {'model': model, 'epoch': 1}):
+        file = save(content, tmp_path / 'x.pth')
+        with pytest.raises(ValueError, match='torch.nn.modules.linear.Linear.*--allow-pickle'):
+            read_checkpoint(file)
+        found = read_checkpoint(file, allow_pickle=True)
+        state = found['state_dict' if content is model else 'model']
+        assert state.keys() == {'weight', 'bias'}
+        assert torch.equal(state['weight'], model.weight)

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from tqdm import tqdm
 
@@ -22,6 +22,7 @@ from dsanet.data_tools.lists.media_index import index_media
 from dsanet.data_tools.video.targets import atomic_target, prepare_folder, remove_stale_parts
 from dsanet.datasets.annotation import parse_list_file
 from dsanet.utils.files import check_writable
+from dsanet.utils.json_lines import read_json_lines
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 FAILURES_FILE = 'failures.jsonl'
@@ -224,14 +225,9 @@ def _check_limits(num_workers: int, time_limit: float) -> None:
 
 
 def read_failures(failures_file: Path) -> list[VideoFailure]:
-    """Read a file of failures; it may be missing, and incomplete lines are ignored."""
-    failures = []
-    for line in failures_file.read_text().splitlines() if failures_file.exists() else ():
-        try:
-            failures.append(VideoFailure(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return failures
+    """Read a file of failures; it may be missing. Damaged lines are skipped with a warning."""
+    types = get_type_hints(VideoFailure)
+    return [VideoFailure(**{name: line[name] for name in types}) for line in read_json_lines(failures_file, types)]
 
 
 def summarize_outcome(outcome: Outcome, failures_file: Path) -> str:

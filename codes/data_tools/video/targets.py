@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dsanet.utils.json_lines import read_json
 from dsanet.utils.processes import is_alive
 
 SETTINGS_FILE = 'settings.json'
@@ -22,7 +23,7 @@ def prepare_folder(out: Path, settings: dict[str, Any]) -> None:
     # As stored in JSON, where tuples become lists.
     settings = json.loads(json.dumps(settings))
     if file.exists() and any(other.name != SETTINGS_FILE for other in out.iterdir()):
-        found = json.loads(file.read_text())
+        found = read_json(file)
         differences = [
             f'{name} {found.get(name)} instead of {settings.get(name)}'
             for name in sorted(found.keys() | settings.keys())
