@@ -21,6 +21,7 @@ from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.video.subprocess_reader import shorten_error
+from dsanet.utils.machine_faults import explain_shortage
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 MAX_ATTEMPTS = 3  # videos of a split that are tried until one can be read
@@ -96,6 +97,8 @@ def _make_sample(splits: Sequence[Split], tasks: Sequence[tuple[int, VideoRecord
     except MissingSample:
         return 'missing', ''
     except BadSample as error:
+        if (shortage := explain_shortage(error)) is not None:
+            return 'error', shortage
         return 'bad', shorten_error(error)
     except Exception as error:
         name = '' if isinstance(error, (ImportError, ValueError)) else f' [{type(error).__name__}]'

@@ -17,6 +17,7 @@ from dsanet.engine import failures
 from dsanet.engine.trackers import Tracker
 from dsanet.utils import distributed
 from dsanet.utils.json_lines import RecordFile
+from dsanet.utils.machine_faults import is_machine_fault
 
 
 class _BarHandler(logging.Handler):
@@ -123,7 +124,7 @@ class ScalarWriter:
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Print an error in one line, without a traceback, and exit with status 2.
+    """Print an error in one line, without a traceback, and exit with status 2, or 1 for a fault of the machine.
 
     For the setup of a run, where errors are about configs, files and arguments. In a launched process the launcher
     prints the line, once per node.
@@ -140,4 +141,4 @@ def exit_on_user_error() -> Iterator[None]:
         failures.report_failure(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
             sys.stderr.write(f'{line}\n')
-        sys.exit(2)
+        sys.exit(1 if is_machine_fault(error) and not isinstance(error, PermissionError) else 2)
