@@ -82,9 +82,7 @@ def load_samples(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int)
     """
     watched = WatchedSamples(dataset, keys, cell)
     workers = min(num_workers, len(keys))
-    items = WatchedLoader(
-        watched, batch_size=None, num_workers=workers, worker_init_fn=init_worker, collate_fn=identity_collate
-    )
+    items = WatchedLoader(watched, None, num_workers=workers, worker_init_fn=init_worker, collate_fn=identity_collate)
     with block_sigint():
         loaded = iter(items)
     yield from loaded

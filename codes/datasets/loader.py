@@ -274,9 +274,8 @@ def build_dataloader(
         sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, repeat, plan, accumulate)
     else:
         sampler = ShardSampler(len(dataset), batch_size, rank, world_size)
-    return WatchedLoader(
+    loader = WatchedLoader(
         dataset,
-        time_limit,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
@@ -289,3 +288,5 @@ def build_dataloader(
         # Without a generator of its own, the loader would use the global one at the start of every epoch.
         generator=torch.Generator().manual_seed(seed),
     )
+    loader.time_limit = time_limit
+    return loader

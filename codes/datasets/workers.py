@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import Any
@@ -22,9 +23,9 @@ import cv2
 import torch
 from torch._utils import ExceptionWrapper
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
-from dsanet.utils.machine_faults import MachineError, explain_shared_memory, explain_shortage
+from dsanet.utils.machine_faults import MachineError, explain_dead_worker, explain_shared_memory, explain_shortage
 from dsanet.utils.processes import die_with_parent, process_state
 from dsanet.utils.signals import call_every
 
@@ -59,25 +60,24 @@ def _send_error(queue: Any, error: Exception, item: Any) -> None:
     queue.put((number, ExceptionWrapper((MachineError, MachineError(text), None), where)))
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class WatchedLoader(DataLoader[Any]):
     """A DataLoader that raises an error if a batch does not arrive in time.
 
-    Args:
-        dataset: the dataset.
+    Attributes:
         time_limit: seconds to wait for a batch, if there are workers. The time during which this process itself is
             suspended does not count.
-        options: arguments of DataLoader.
-
-    Attributes:
         while_waiting: called about twice a second during a wait, in the main thread; an exception ends the wait.
+        workers: the processes, if they have been started.
     """
 
-    def __init__(self, dataset: Dataset[Any], time_limit: float = TIME_LIMIT_S, **options: Any) -> None:
-        self.workers: Sequence[BaseProcess] = ()
-        self._owner = os.getpid()
-        super().__init__(dataset, **options)
-        self.time_limit = time_limit
-        self.while_waiting: Callable[[], None] = _do_nothing
+    time_limit: float = TIME_LIMIT_S
+    while_waiting: Callable[[], None] = staticmethod(_do_nothing)
+    workers: Sequence[BaseProcess] = ()
+    _owner = 0  # process that started them
 
     def __iter__(self) -> Any:
         """Yield batches.
@@ -89,7 +89,7 @@ class WatchedLoader(DataLoader[Any]):
             iterator: Any = super().__iter__()
         workers = getattr(iterator, '_workers', ())
         if workers is not self.workers:
-            self.workers = workers
+            self.workers, self._owner = workers, os.getpid()
             # Registered after torch's function for the end of the program, and so called before it: torch would wait
             # for each worker, and not kill one that is frozen. This also comes before multiprocessing sends SIGTERM.
             _STARTED.add(self)
@@ -99,11 +99,24 @@ class WatchedLoader(DataLoader[Any]):
     def _batches(self, iterator: Iterator[Any]) -> Iterator[Any]:
         done = object()
         while True:
-            with self._limited():
-                batch = next(iterator, done)
+            try:
+                with self._limited():
+                    batch = next(iterator, done)
+            except (EOFError, OSError, RuntimeError) as error:
+                self._check_alive(isinstance(error, EOFError | ConnectionError))
+                raise
             if batch is done:
                 return
             yield batch
+
+    def _check_alive(self, is_connection_lost: bool) -> None:
+        """Raise a MachineError if a worker has ended, as errors of communication with it do not tell."""
+        if is_connection_lost:
+            wait([worker.sentinel for worker in self.workers], timeout=1)
+        for worker in self.workers:
+            if worker.exitcode is not None:
+                name = signal.strsignal(-worker.exitcode) if worker.exitcode < 0 else None
+                raise MachineError(explain_dead_worker(worker.pid or 0, name))
 
     def _limited(self) -> AbstractContextManager[None]:
         return call_every(TICK_S, _Wait(self).check)
@@ -128,10 +141,6 @@ class WatchedLoader(DataLoader[Any]):
 
 
 _STARTED: 'weakref.WeakSet[WatchedLoader]' = weakref.WeakSet()
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def _kill_all() -> None:

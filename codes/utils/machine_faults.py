@@ -130,6 +130,14 @@ def format_size(num_bytes: float) -> str:
     return f'{num_bytes:.3g} GB'
 
 
+def explain_dead_worker(process: int | str, signal_name: str | None) -> str:
+    """Explain that a data worker has ended: its process, and the signal that killed it as text, if any."""
+    if signal_name == signal.strsignal(signal.SIGBUS):
+        return explain_shared_memory()
+    how = f'was killed by a signal ({signal_name})' if signal_name else 'ended unexpectedly'
+    return f'data worker process {process} {how}; the system kills processes when it is out of memory'
+
+
 def check_spare_files(count: int) -> None:
     """Raise a MachineError unless this process can open ``count`` more files."""
     if not _can_open_files(count):
@@ -188,11 +196,7 @@ def _explain_dead_worker(text: str) -> str | None:
     found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (.*?)\.|exited)', text)
     if found is None:
         return None
-    process, name = found.groups()
-    if name == signal.strsignal(signal.SIGBUS):
-        return explain_shared_memory()
-    how = f'was killed by a signal ({name})' if name else 'ended unexpectedly'
-    return f'data worker process {process} {how}; the system kills processes when it is out of memory'
+    return explain_dead_worker(*found.groups())
 
 
 def _one_line(error: BaseException) -> str:

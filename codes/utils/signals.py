@@ -32,7 +32,7 @@ class _Interrupt:
         if self.is_raised or caller is not None:
             self._exit()
         self.is_raised = True
-        raise KeyboardInterrupt
+        signal.default_int_handler(number, frame)
 
     def hook(self, unraisable: 'sys.UnraisableHookArgs') -> None:
         """Replace ``sys.unraisablehook``."""
@@ -65,6 +65,20 @@ def block_sigint() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def default_sigint() -> Iterator[None]:
+    """Let Ctrl-C end the process at once in this context, in which no Python code runs that could handle it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted') -> int:

@@ -143,9 +143,8 @@ class Unsendable:
 
 
 def load(action, time_limit=60.0):
-    loader = WatchedLoader(
-        Numbers(action), time_limit, batch_size=None, num_workers=1, worker_init_fn=init_worker, persistent_workers=True
-    )
+    loader = WatchedLoader(Numbers(action), None, num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
+    loader.time_limit = time_limit
     return loader, iter(loader)
 
 
@@ -194,7 +193,7 @@ def test_killed_worker_is_explained(number, part):
     assert seconds < 10
 
 
-def test_function_is_called_during_a_wait_and_may_end_it():
+def test_function_called_while_waiting_may_end_it():
     loader, batches = load(lambda: time.sleep(60))
     calls = []
 

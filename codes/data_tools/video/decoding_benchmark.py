@@ -248,9 +248,8 @@ class _Measurement(Dataset[tuple[list[str], list[list[float]]]]):
 def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
     """Run :func:`measure` in a data worker."""
     measurement = _Measurement(candidates, num_rounds)
-    loader = WatchedLoader(
-        measurement, math.inf, batch_size=None, num_workers=1, worker_init_fn=init_worker, collate_fn=identity_collate
-    )
+    loader = WatchedLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=identity_collate)
+    loader.time_limit = math.inf  # the measurement is one batch
     ((problems, all_times),) = loader
     for candidate, times in zip(candidates, all_times, strict=True):
         candidate.times[:] = times
