@@ -26,7 +26,6 @@ Every view, reshape and permute has a comment with its resulting shape, such as 
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 __version__ = '0.1.0'
 
@@ -40,6 +39,7 @@ __all__ = [
     'load_weights',
 ]
 
+TYPE_CHECKING = False  # True for type checkers; not imported, because a command should start fast
 if TYPE_CHECKING:
     from dsanet.apis import (
         build_model,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     )
 else:
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         # Imported on first use, because torch is slow to import: `import dsanet` and the command line start fast.
         if name not in __all__:
             raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

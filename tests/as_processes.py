@@ -1,4 +1,4 @@
-"""Threads that act as the processes of a group: a fast way to test distributed code."""
+"""Threads that act as the processes of a group, or the variables of a launcher: fast ways to test distributed code."""
 
 import threading
 from collections.abc import Callable
@@ -9,6 +9,12 @@ import pytest
 from dsanet.utils import distributed
 
 T = TypeVar('T')
+
+
+def set_variables(monkeypatch: pytest.MonkeyPatch, **variables: object) -> None:
+    """Set the environment variables of a launched process."""
+    for name, value in {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': 0, **variables}.items():
+        monkeypatch.setenv(name, str(value))
 
 
 def as_processes(monkeypatch: pytest.MonkeyPatch, world_size: int, work: Callable[[int], T]) -> list[T]:

@@ -120,14 +120,15 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
 
 
 def _load(dataset: Any, keys: Sequence[Any], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield samples with a progress bar; exit with status 2 if a worker process dies."""
+    """Yield samples with a progress bar; exit with status 1 if the machine fails, such as a killed worker process."""
     from tqdm import tqdm
 
     from dsanet.data_tools.browsing import load_samples
+    from dsanet.utils.machine_faults import MachineError, explain_shortage
 
     items = load_samples(dataset, keys, args.cell, args.workers)
     try:
         yield from tqdm(items, desc='samples', total=len(keys), unit='sample', disable=None)
-    except RuntimeError as error:
-        sys.stderr.write(f'error: {error}\n')
-        raise SystemExit(2) from error
+    except (MachineError, RuntimeError) as error:
+        sys.stderr.write(f'error: {explain_shortage(error) or error}\n')
+        raise SystemExit(1) from error

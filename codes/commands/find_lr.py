@@ -36,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.start < args.end < math.inf:
         raise UsageError(f'--start {args.start} and --end {args.end} must satisfy 0 < --start < --end')
+    from dsanet.engine import failures
     from dsanet.engine.logging import exit_on_user_error, setup_logging
-    from dsanet.engine.range_test import MEMORY, format_points, make_trainer, range_test, suggest
+    from dsanet.engine.range_test import MEMORY, Point, format_points, make_trainer, range_test, suggest
     from dsanet.reports.curves import check_picture, plot_range_test
 
     if args.iterations <= 2 * MEMORY:
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
                 config['runtime'] = {**config.get('runtime', {}), 'amp': args.amp}
             trainer = make_trainer(config, Path(folder))
             trainer.prepare(load_from=args.load_from, allow_pickle=args.allow_pickle)
-        points = range_test(trainer, args.start, args.end, args.iterations)
+        points: list[Point] = []
+        failures.run_main(lambda: points.extend(range_test(trainer, args.start, args.end, args.iterations)))
     if not points:
         sys.exit(f'error: the loss is not finite at learning rate {args.start}')
     suggestion = suggest(points)

@@ -50,6 +50,8 @@ def launch(gpus: int, program: Sequence[str]) -> int:
     except ValueError as error:
         sys.stderr.write(f'error: {error}\n')
         return launching.USAGE_ERROR
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE'):
+        os.environ.pop(name, None)  # of another program; each process gets its own
     # Divide the cores among the processes, and leave one core per process to data workers. By default, each process
     # would start a thread per core.
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads() // gpus - 1)))
@@ -69,10 +71,15 @@ def launch_command(args: argparse.Namespace) -> int | None:
     """
     if args.gpus is None:
         return None
-    world_size = os.environ.get('LOCAL_WORLD_SIZE')
+    from dsanet.utils import distributed
+
+    try:
+        world_size = distributed.local_world_size() if distributed.is_launched() else None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if world_size is None:
         return launch(args.gpus, ['-m', 'dsanet', *args.argv])
-    if int(world_size) != args.gpus:
+    if world_size != args.gpus:
         raise UsageError(
             f'--gpus {args.gpus} conflicts with the LOCAL_WORLD_SIZE={world_size} of the launcher; remove --gpus'
         )

@@ -69,7 +69,7 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.config.registry import MODELS, build
     from dsanet.config.schema import RuntimeCfg
     from dsanet.datasets.classes import check_same_class_names
-    from dsanet.datasets.loader import start_workers
+    from dsanet.datasets.workers import start_workers
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.preparation import build_loader, check_clip_shape, place_model
     from dsanet.engine.result_parts import ResultParts, describe_test

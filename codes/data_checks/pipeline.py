@@ -5,7 +5,7 @@ frames or a decoder that is not installed. The check runs in a subprocess: decod
 that has used some of them, or has threads, must not fork data workers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,11 @@ from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.video.subprocess_reader import shorten_error
+from dsanet.utils.machine_faults import SHARED_MEMORY_ADVICE, explain_shortage, format_size, free_shared_memory
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
+PREFETCHED = 2  # batches that each data worker prepares, torch's default
+IN_USE = 2  # batches that the main process holds: the current and the next one
 MAX_ATTEMPTS = 3  # videos of a split that are tried until one can be read
 
 
@@ -41,24 +44,27 @@ def try_pipelines(
         time_limit: seconds per video.
 
     Returns:
-        An error for each split whose pipeline fails for a reason other than an unreadable video; a warning for each
+        An error for each split whose pipeline fails for a reason other than an unreadable video, or whose batches do
+        not fit into shared memory, a warning if those that are queued may not; a warning for each
         without a readable video among those tried, unless all are missing, which another check reports.
     """
     waiting = {n: _choose_videos(split, facts) for n, split in enumerate(splits) if not split.findings}
     bad: dict[int, list[tuple[VideoRecord, str]]] = {n: [] for n in waiting}
-    findings = []
+    findings: list[Finding] = []
     for attempt in range(MAX_ATTEMPTS):
         tasks = [(n, chosen[attempt]) for n, chosen in waiting.items() if attempt < len(chosen)]
         # A forked process has the pipelines in the function, without pickling, like data workers.
         function = partial(_make_sample, splits, tasks)
         for task, result in run_in_processes(function, range(len(tasks)), 1, time_limit):
             n, record = tasks[task]
-            kind, text = ('bad', f'{record.path}: {result.text}') if isinstance(result, WorkerFailure) else result
+            failed = isinstance(result, WorkerFailure)
+            kind, text, num_bytes = ('bad', f'{record.path}: {result.text}', 0) if failed else result
             if kind == 'bad':
                 bad[n].append((record, text))
             if kind in ('missing', 'bad'):
                 continue
             del waiting[n]
+            findings += check_shared_memory(splits[n], num_bytes)
             if kind == 'error':
                 text = f'the pipeline fails: {text}'
                 findings.append(Finding('error', 'pipeline', splits[n].name, text, (format_record(record),)))
@@ -68,6 +74,26 @@ def try_pipelines(
             examples = tuple(f'{record.source}: {reason}' for record, reason in bad[n])
             findings.append(Finding('warning', 'pipeline', splits[n].name, text, examples))
     return findings
+
+
+def check_shared_memory(split: Split, num_bytes: int) -> Iterator[Finding]:
+    """Check that the batches of the data workers fit into shared memory.
+
+    Args:
+        split: the split.
+        num_bytes: size of a sample.
+    """
+    free = free_shared_memory()
+    batch = num_bytes * split.batch_size
+    total = batch * (split.num_workers * PREFETCHED + IN_USE)
+    if not split.num_workers or free is None or total <= free:
+        return
+    level = 'error' if batch > free else 'warning'
+    text = (
+        f'shared memory (/dev/shm) has {format_size(free)} free, and {split.num_workers} data workers with '
+        f'batch_size={split.batch_size} queue up to {format_size(total)}; {SHARED_MEMORY_ADVICE}'
+    )
+    yield Finding(level, 'shared_memory', split.name, text)
 
 
 def _choose_videos(split: Split, facts: Mapping[ProbeTask, ProbeResult] | None) -> list[VideoRecord]:
@@ -80,11 +106,12 @@ def _choose_videos(split: Split, facts: Mapping[ProbeTask, ProbeResult] | None) 
     return [record for record, _ in by_size[:MAX_ATTEMPTS]]
 
 
-def _make_sample(splits: Sequence[Split], tasks: Sequence[tuple[int, VideoRecord]], task: int) -> tuple[str, str]:
+def _make_sample(splits: Sequence[Split], tasks: Sequence[tuple[int, VideoRecord]], task: int) -> tuple[str, str, int]:
     """Make one sample, in the subprocess.
 
     Returns:
-        'ok', 'missing', 'bad' (cannot be read), or 'error' for any other error; and the error message.
+        'ok', 'missing', 'bad' (cannot be read), or 'error' for any other error; the error message; and the size of the
+        sample in bytes.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -92,15 +119,17 @@ def _make_sample(splits: Sequence[Split], tasks: Sequence[tuple[int, VideoRecord
     split = splits[number]
     sample = _initial_sample(split, record)
     try:
-        Compose(split.steps, tuple(sample), owner='the dataset')(sample)
+        made = Compose(split.steps, tuple(sample), owner='the dataset')(sample)
     except MissingSample:
-        return 'missing', ''
+        return 'missing', '', 0
     except BadSample as error:
-        return 'bad', shorten_error(error)
+        if (shortage := explain_shortage(error)) is not None:
+            return 'error', shortage, 0
+        return 'bad', shorten_error(error), 0
     except Exception as error:
         name = '' if isinstance(error, (ImportError, ValueError)) else f' [{type(error).__name__}]'
-        return 'error', f'{shorten_error(error)}{name}'
-    return 'ok', ''
+        return 'error', f'{shorten_error(error)}{name}', 0
+    return 'ok', '', getattr(made.get('inputs'), 'nbytes', 0)
 
 
 def _initial_sample(split: Split, record: VideoRecord) -> Record:

@@ -24,6 +24,7 @@ from dsanet.datasets.transforms.base import Record
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 from dsanet.datasets.transforms.sampling import evenly_spaced_indices
 from dsanet.utils.json_lines import read_json_lines
+from dsanet.utils.machine_faults import MachineError, explain_shortage
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 NUM_DECODED = 8  # frames of a video that are decoded, unless all are
@@ -139,6 +140,8 @@ def inspect_video(job: ProbeTask) -> ProbeResult:
     except ImportError:
         raise  # not an error of the video
     except Exception as error:
+        if (shortage := explain_shortage(error)) is not None:
+            raise MachineError(shortage) from error
         return ProbeResult(job.path, 'unreadable', str(error))
     return ProbeResult(job.path, **facts)
 

@@ -20,6 +20,7 @@ from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, select_classes
 from dsanet.datasets.loader import build_dataloader
 from dsanet.datasets.video_datasets import RawFramesDataset
+from dsanet.utils import distributed
 
 MAX_MALFORMED_LINES = 100  # a file with this many or more is not used as a list of videos
 
@@ -76,10 +77,15 @@ def splits_of_run(
         val_loader: loader of the validation data; None without validation.
     """
     class_balance = config['train_dataloader'].get('class_balance')
-    splits = splits_of('train', train_loader.dataset, num_classes, class_balance)
+    splits = _with_loader(splits_of('train', train_loader.dataset, num_classes, class_balance), train_loader)
     if val_loader is not None:
-        splits += splits_of('val', val_loader.dataset, num_classes)
+        splits += _with_loader(splits_of('val', val_loader.dataset, num_classes), val_loader)
     return splits
+
+
+def _with_loader(splits: Sequence[Split], loader: DataLoader[Any]) -> list[Split]:
+    num_workers = loader.num_workers * distributed.local_world_size()
+    return [replace(split, batch_size=loader.batch_size or 0, num_workers=num_workers) for split in splits]
 
 
 def read_splits(config: Mapping[str, Any]) -> list[Split]:
@@ -101,15 +107,20 @@ def read_split(section_name: str, section: Mapping[str, Any], num_classes: int |
     """
     name = section_name.split('_')[0]
     on_error = section.get('on_error') or ('resample' if name == 'train' else 'raise')  # as in build_dataloader
-    default_share = inspect.signature(build_dataloader).parameters['max_bad_share'].default
-    share = section.get('max_bad_share', default_share) if on_error == 'resample' else 0.0
+    defaults = inspect.signature(build_dataloader).parameters
+    share = section.get('max_bad_share', defaults['max_bad_share'].default) if on_error == 'resample' else 0.0
     class_balance = section.get('class_balance')
     splits = _read_dataset(name, section['dataset'], f'{section_name}.dataset')
     if name == 'train':
         splits[0] = replace(splits[0], findings=(*splits[0].findings, *_check_batch_size(splits, section)))
-    return [
-        replace(split, num_classes=num_classes, max_bad_share=share, class_balance=class_balance) for split in splits
-    ]
+    changes = {
+        'num_classes': num_classes,
+        'max_bad_share': share,
+        'class_balance': class_balance,
+        'batch_size': section.get('batch_size', 0),
+        'num_workers': section.get('num_workers', defaults['num_workers'].default),
+    }
+    return [replace(split, **changes) for split in splits]
 
 
 def _check_batch_size(splits: Sequence[Split], section: Mapping[str, Any]) -> Iterator[Finding]:

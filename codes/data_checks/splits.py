@@ -29,6 +29,8 @@ class Split:
         start_index: number of the first frame.
         max_bad_share: share of unreadable videos that a run accepts; 0 if the first one ends it.
         class_balance: see ``build_dataloader``.
+        batch_size: videos in a batch; 0 if unknown.
+        num_workers: data workers on this machine.
         findings: errors of the list file.
     """
 
@@ -42,6 +44,8 @@ class Split:
     start_index: int = 1
     max_bad_share: float = 0.0
     class_balance: str | None = None
+    batch_size: int = 0
+    num_workers: int = 0
     findings: tuple[Finding, ...] = ()
 
     @property

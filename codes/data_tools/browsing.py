@@ -9,8 +9,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from dsanet.data_tools.visualization import NetworkInput, fit_into, height_of
-from dsanet.datasets.loader import identity_collate, init_worker
+from dsanet.datasets.loader import identity_collate
 from dsanet.datasets.transforms.base import Record, Transform
+from dsanet.datasets.workers import WatchedLoader, init_worker
+from dsanet.utils.machine_faults import MachineError
 from dsanet.utils.signals import block_sigint
 
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample of any height
@@ -61,6 +63,8 @@ class WatchedSamples(Dataset[dict[str, Any]]):
     def __getitem__(self, number: int) -> dict[str, Any]:
         try:
             sample = self.dataset[self.keys[number]]
+        except MachineError:
+            raise
         except Exception as error:  # show the other samples
             return {'error': str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)}
         return {**sample, **self.seen}
@@ -74,13 +78,11 @@ def load_samples(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int)
         num_workers: number of processes that load samples.
 
     Raises:
-        RuntimeError: a worker process ended unexpectedly, for example out of memory.
+        MachineError: a worker process ended unexpectedly, for example out of memory, or does not respond.
     """
     watched = WatchedSamples(dataset, keys, cell)
     workers = min(num_workers, len(keys))
-    items: DataLoader[Any] = DataLoader(
-        watched, None, num_workers=workers, worker_init_fn=init_worker, collate_fn=identity_collate
-    )
+    items = WatchedLoader(watched, None, num_workers=workers, worker_init_fn=init_worker, collate_fn=identity_collate)
     with block_sigint():
         loaded = iter(items)
     yield from loaded

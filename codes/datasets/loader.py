@@ -3,25 +3,22 @@
 Legend: N videos in a batch, V views, U snippets, T frames per snippet, C channels, H and W pixels.
 """
 
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from multiprocessing.process import BaseProcess
-from multiprocessing.util import Finalize
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler, get_worker_info
 
 from dsanet.config.registry import configured_by
 from dsanet.datasets.order import Places, count_repetitions, draw_epoch, plan_groups
 from dsanet.datasets.transforms.base import check_count
 from dsanet.datasets.video_datasets import VideoSamples
-from dsanet.utils.processes import die_with_parent
+from dsanet.datasets.workers import TIME_LIMIT_S, WatchedLoader, init_worker
+from dsanet.utils.machine_faults import check_spare_files
 
 
 class EpochSampler(Sampler[tuple[int, ...]]):
@@ -156,7 +153,10 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Raises:
         ValueError: the samples differ in shape; names two of them.
+        MachineError: in a data worker, there are too many open files to send the batch.
     """
+    if get_worker_info() is not None:  # sending a tensor takes two descriptors; errors there would only be printed
+        check_spare_files(10)
     first = samples[0]
     for sample in samples:
         if sample['inputs'].shape != first['inputs'].shape:
@@ -192,62 +192,11 @@ def in_groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
     assert not group, 'the sampler yields whole steps'
 
 
-def init_worker(worker_id: int) -> None:
-    """Set up a worker process: use one thread, ignore Ctrl-C, and exit with the main process.
-
-    There is one worker per core, so more threads would compete. Ctrl-C in a terminal reaches all processes of a job;
-    the main process reacts at the end of an iteration, for which it needs its workers.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-
-
-def start_workers(loader: DataLoader[Any]) -> None:
-    """Start a loader's worker processes before they are needed, and before this process has threads.
-
-    Workers are forked. Forking copies no threads, but copies the locks that other threads hold at that moment. The
-    threads of a process group take such locks at any time, and workers forked next to them sometimes hang. Forking is
-    kept because forkserver is slower and larger: with a list of 1,000,000 videos its workers take minutes to start
-    instead of 0.2 s, and twice the memory.
-
-    The workers block SIGTERM, which a scheduler sends to all processes of a job; the main process reacts to it as to
-    Ctrl-C (see :func:`init_worker`), and kills its workers when it ends.
-
-    Args:
-        loader: from :func:`build_dataloader`.
-    """
-    if not loader.num_workers:
-        return
-    sampler: Any = loader.sampler
-    sampler.is_paused = True
-    # Blocked while forking, so that all threads of a worker inherit it: libraries start some in the middle of a fork.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        iterator: Any = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    sampler.is_paused = False
-    # Runs before multiprocessing would send SIGTERM to its children and wait for them. Other children of the program
-    # are left alone.
-    Finalize(None, _kill_workers, (iterator._workers,), exitpriority=0)
-
-
-def _kill_workers(workers: Sequence[BaseProcess]) -> None:
-    # torch's handler of SIGCHLD would report an error. It is restored for other children of the program.
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for worker in workers:
-        worker.kill()
-        worker.join()
-    signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)  # None if C code installed it
-
-
 @configured_by(
     'train_dataloader',
     'val_dataloader',
     'test_dataloader',
-    given=('training', 'seed', 'rank', 'world_size', 'accumulate'),
+    given=('training', 'seed', 'rank', 'world_size', 'accumulate', 'time_limit'),
 )
 def build_dataloader(
     dataset: VideoSamples,
@@ -263,7 +212,8 @@ def build_dataloader(
     rank: int = 0,
     world_size: int = 1,
     accumulate: int = 1,
-) -> DataLoader[dict[str, Any]]:
+    time_limit: float = TIME_LIMIT_S,
+) -> WatchedLoader:
     """Build the loader of one process.
 
     The batches do not depend on ``num_workers``, and the global random generators are not used.
@@ -283,6 +233,7 @@ def build_dataloader(
         seed: with epoch and index, decides order and augmentation.
         rank, world_size: this process and the number of processes.
         accumulate: batches per optimizer step; a training epoch has whole steps only.
+        time_limit: seconds to wait for a batch of data workers.
 
     Raises:
         ValueError: a number is out of range, the pipeline does not provide ``inputs``, there are too few training
@@ -323,7 +274,7 @@ def build_dataloader(
         sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, repeat, plan, accumulate)
     else:
         sampler = ShardSampler(len(dataset), batch_size, rank, world_size)
-    return DataLoader(
+    loader = WatchedLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
@@ -337,3 +288,5 @@ def build_dataloader(
         # Without a generator of its own, the loader would use the global one at the start of every epoch.
         generator=torch.Generator().manual_seed(seed),
     )
+    loader.time_limit = time_limit
+    return loader

@@ -30,6 +30,7 @@ from dsanet.datasets.annotation import (
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.transforms.base import BadSample, Record, Transform, check_count
 from dsanet.datasets.transforms.compose import Compose
+from dsanet.utils.machine_faults import MachineError, explain_shortage
 
 # These errors are raised again with the same type and a longer text; others become a RuntimeError.
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
@@ -241,12 +242,14 @@ class VideoDataset(VideoSamples):
         return {'path': record.path}
 
     def _with_source(self, error: Exception, record: VideoRecord) -> Exception:
-        """Return ``error`` with the video's path and source in its message."""
+        """Return ``error`` with the video's path and source in its message, or a MachineError that explains it."""
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         if record.path not in text:
             text = f'{record.path}: {text}'
         if isinstance(error, FileNotFoundError):
             text = f'{text} ({self._relative_to})'
+        if (shortage := explain_shortage(error)) is not None:
+            return MachineError(f'{record.source}: {record.path}: {shortage}')
         if isinstance(error, BadSample):
             return type(error)(f'{record.source}: {text}', record.path, error.reason or text, record.source)
         if type(error) in _KEPT_ERRORS:

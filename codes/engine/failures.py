@@ -20,6 +20,7 @@ import torch.distributed as dist
 from dsanet.engine.stopping import RunError, Stopped
 from dsanet.utils import distributed
 from dsanet.utils.files import write_atomically
+from dsanet.utils.machine_faults import explain_shortage
 from dsanet.utils.processes import die_with_parent
 
 T = TypeVar('T')
@@ -145,8 +146,8 @@ def run_main(main: Callable[[], None]) -> None:
     """Run the main function of a command, and report why it failed.
 
     A single process ends with Python's traceback. A launched process reports the failure and then exits without
-    destructors, because those of a broken process group may wait forever. :class:`RunError` (exit status 1),
-    :class:`Stopped` and Ctrl-C (exit status of the signal) are reported in one line.
+    destructors, because those of a broken process group may wait forever. :class:`RunError`, a fault of the machine
+    (exit status 1), :class:`Stopped` and Ctrl-C (exit status of the signal) are reported in one line.
     """
     is_launched = 'TORCHELASTIC_ERROR_FILE' in os.environ
     if is_launched:
@@ -154,27 +155,39 @@ def run_main(main: Callable[[], None]) -> None:
     try:
         main()
     except (Stopped, KeyboardInterrupt) as stop:
-        LOGGER.warning('%s', str(stop) or 'Stopped by SIGINT')
+        text = str(stop) or 'Stopped by SIGINT'
+        if is_launched and distributed.rank():  # rank 0 and the launcher print it
+            log_to_file(text)
+        else:
+            LOGGER.warning('%s', text)
         status = stop.exit_status if isinstance(stop, Stopped) else 128 + signal.SIGINT
         if is_launched:
             _exit_now(status)
         sys.exit(status)
     except RunError as error:
-        if not is_launched:
-            LOGGER.error('error: %s', error)
-            sys.exit(1)
-        report_failure(str(error))
-        _exit_now()
+        _end_failed_run(str(error), is_launched)
     except Exception as error:
+        is_comm = is_launched and is_comm_error(error)
+        shortage = None if is_comm else explain_shortage(error)
+        if shortage is not None or is_comm or not is_launched:
+            log_to_file(traceback.format_exc())
+        if shortage is not None:
+            _end_failed_run(shortage, is_launched)
         if not is_launched:
-            log_to_file(traceback.format_exc())
             raise
-        if is_comm_error(error):
-            log_to_file(traceback.format_exc())
+        if is_comm:
             report_failure(explain_comm_error(error), lost_contact=True)
         else:
             report_failure(f'{type(error).__name__}: {error}', traceback.format_exc())
         _exit_now()
+
+
+def _end_failed_run(text: str, is_launched: bool) -> NoReturn:
+    if not is_launched:
+        LOGGER.error('error: %s', text)
+        sys.exit(1)
+    report_failure(text)
+    _exit_now()
 
 
 def _exit_now(status: int = 1) -> NoReturn:

@@ -71,12 +71,12 @@ def read_environment(gpus: int, environment: Mapping[str, str]) -> LaunchCfg:
 
     def read(name: str, default: int, smallest: int = 0, largest: int = 10**9) -> int:
         value = environment.get(name, str(default))
-        if not value.isdecimal() or not smallest <= int(value) <= largest:
+        if not (value.isascii() and value.isdecimal()) or not smallest <= int(value) <= largest:
             raise ValueError(f'{name}={value} must be an integer from {smallest} to {largest}')
         return int(value)
 
     num_nodes = read('NNODES', 1, smallest=1)
-    if num_nodes > 1 and not {'MASTER_ADDR', 'NODE_RANK'} <= environment.keys():
+    if num_nodes > 1 and not (environment.get('MASTER_ADDR') and environment.get('NODE_RANK')):
         raise ValueError(
             f'NNODES={num_nodes} requires NODE_RANK, from 0 to {num_nodes - 1}, and MASTER_ADDR, the host of node 0'
         )
@@ -88,7 +88,8 @@ def read_environment(gpus: int, environment: Mapping[str, str]) -> LaunchCfg:
         num_nodes=num_nodes,
         node_rank=node_rank,
         master_addr=environment['MASTER_ADDR'] if num_nodes > 1 else LaunchCfg.master_addr,
-        port=read('PORT', 29500 if num_nodes > 1 else 0, largest=65535),
+        # A free port, chosen by node 0, would not be known to the other nodes.
+        port=read('PORT', 29500, 1, 65535) if num_nodes > 1 else read('PORT', 0, largest=65535),
         max_restarts=read('MAX_RESTARTS', LaunchCfg.max_restarts),
         join_timeout=read('JOIN_TIMEOUT', LaunchCfg.join_timeout, smallest=1),
         stop_timeout=read('STOP_TIMEOUT', LaunchCfg.stop_timeout, smallest=1),

@@ -135,8 +135,10 @@ def exit_on_user_error() -> Iterator[None]:
         # Probably a user error, but the log file keeps the traceback in case it is a bug.
         failures.log_to_file(traceback.format_exc())
         text = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or 'not enough memory'
-        rank = int(os.environ.get('RANK', 0))
-        is_first_machine = rank < int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        try:
+            rank, is_first_machine = distributed.rank(), distributed.rank() < distributed.local_world_size()
+        except ValueError:  # the error that is reported
+            rank, is_first_machine = 0, True
         line = f'error: {text}' if is_first_machine else f'error on rank {rank} ({platform.node()}): {text}'
         failures.report_failure(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:

@@ -12,6 +12,7 @@ from dsanet.config.registry import DATASETS, build
 from dsanet.config.schema import RuntimeCfg
 from dsanet.datasets.classes import check_same_class_names
 from dsanet.datasets.loader import build_dataloader
+from dsanet.datasets.workers import WatchedLoader
 from dsanet.models.losses import Loss
 from dsanet.utils import distributed
 
@@ -45,7 +46,7 @@ def place_model(model: nn.Module, device: torch.device) -> None:
             parameter.data = parameter.data.to(memory_format=torch.channels_last_3d)
 
 
-def build_train_loader(config: Mapping[str, Any], model: Any, runtime: RuntimeCfg, accumulate: int) -> DataLoader[Any]:
+def build_train_loader(config: Mapping[str, Any], model: Any, runtime: RuntimeCfg, accumulate: int) -> WatchedLoader:
     """Build the loader of the training data and check it against the model.
 
     Raises:
@@ -66,7 +67,7 @@ def build_train_loader(config: Mapping[str, Any], model: Any, runtime: RuntimeCf
 
 def build_val_loader(
     config: Mapping[str, Any], model: Any, runtime: RuntimeCfg, train_loader: DataLoader[Any]
-) -> DataLoader[Any] | None:
+) -> WatchedLoader | None:
     """Build the loader of the validation data, if any, and check that its classes are those of the training data.
 
     Raises:
@@ -84,7 +85,7 @@ def build_val_loader(
     return loader
 
 
-def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> DataLoader[Any]:
+def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> WatchedLoader:
     """Build the dataset and the loader of a config section for this process."""
     dataset = build(section['dataset'], DATASETS, f'{name}.dataset')
     options = {k: v for k, v in section.items() if k != 'dataset'}
@@ -96,6 +97,7 @@ def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, acc
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         accumulate=accumulate,
+        time_limit=60 * runtime.timeout_minutes,
     )
 
 

@@ -8,7 +8,6 @@ start is the identity of the test, so that results of different tests cannot be 
 import hashlib
 import json
 import logging
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -106,7 +105,7 @@ class ResultParts:
     def remove(self) -> None:
         """Remove the files, after the results have been saved. Call this on all ranks."""
         distributed.all_gather_object(None)  # wait until rank 0 has written the results
-        if os.environ.get('LOCAL_RANK', '0') == '0':  # once per node
+        if distributed.local_rank() == 0:  # once per node
             for file in self.folder.glob('rank_*.jsonl'):
                 file.unlink(missing_ok=True)
             with suppress(OSError):  # it contains other files, or another node has removed it

@@ -11,6 +11,8 @@ from dsanet.utils import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 POLL_SECONDS = 0.5  # between exchanges of signals: schedulers wait 30 s and more before they kill
+WAIT_SECONDS = 3  # for a batch after a signal; then the run stops with the iterations it has
+GROUP_WAIT_SECONDS = 20  # the same with several processes, where it loses the iterations since the last checkpoint
 MAX_POLL_INTERVAL = 20  # calls, in case iterations suddenly become slower
 
 
@@ -18,8 +20,8 @@ class RunError(RuntimeError):
     """A run cannot continue; the message states the reason, which is not a bug."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
-    """A signal stopped the run after its state was saved.
+class Stopped(BaseException):
+    """A signal stopped the run. Not an Exception, so that loading a video in this process does not take it for damage.
 
     Args:
         number: the signal.
@@ -49,6 +51,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number = 0
+        self._received_at = 0.0
         self._before: dict[int, Any] = {}
         self._text: str | None = None
         self._pending: Callable[[], list[float]] | None = None
@@ -91,6 +94,12 @@ class StopRequest:
         self._interval = min(int(POLL_SECONDS / max(seconds, 1e-9)), MAX_POLL_INTERVAL)
         return int(number)
 
+    def end_wait(self) -> None:
+        """Raise :class:`Stopped` if a signal was received some time ago; called while the run waits for data."""
+        limit = WAIT_SECONDS if distributed.world_size() == 1 else GROUP_WAIT_SECONDS
+        if self.number and time.monotonic() - self._received_at > limit:
+            raise Stopped(self.number, 'while waiting for data; continue with --resume')
+
     @contextmanager
     def at_once(self, text: str) -> Iterator[None]:
         """Raise :class:`Stopped` as soon as a signal arrives, in work that can be interrupted.
@@ -121,6 +130,7 @@ class StopRequest:
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received_at = self._received_at or time.monotonic()
         self.number = number
         if number == signal.SIGINT:
             signal.signal(number, self._before[number])

@@ -8,6 +8,7 @@ An *iteration* is one optimizer step: ``train_cfg.accumulate`` batches in each p
 """
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from dsanet.config.schema import LOADERS, RuntimeCfg
 from dsanet.data_checks.pipeline import try_pipelines
 from dsanet.data_checks.reading import splits_of_run
 from dsanet.data_checks.run import check_before_training
-from dsanet.datasets.loader import in_groups, start_workers
+from dsanet.datasets.loader import in_groups
+from dsanet.datasets.workers import start_workers
 from dsanet.engine.checkpointing import (
     Position,
     Saver,
@@ -184,6 +186,7 @@ class Trainer:
             profile_iterations(self.work_dir, profile) as profiler,
         ):
             self.log.load_state_dict(self._log_state)
+            self.train_loader.while_waiting = self.stop.end_wait
             if not self.state.validated and self.val_loader is not None:
                 self._validate()
             while not self.state.is_done(self.train_cfg):
@@ -201,15 +204,15 @@ class Trainer:
         self.model.train()
         log.start_epoch()
         loader = in_groups(progress_bar(self.train_loader, log.epoch_name, batches_done), self.train_cfg.accumulate)
-        with log.waiting_for_data():
-            upcoming = next(loader, None)
+        upcoming = self._next(loader)
+        if upcoming is None:
+            self._save_within_epoch()
         while upcoming is not None:
             batches = upcoming
             log.add_bad_samples(batches)
             lr = stepper.set_learning_rate(state.num_iterations / state.iterations_per_epoch)
             scalars = stepper.backward(batches, state.num_iterations)
-            with log.waiting_for_data():  # while the GPU computes
-                upcoming = next(loader, None)
+            upcoming = self._next(loader)  # while the GPU computes
             result = stepper.update(scalars)
             state.iteration += 1
             log.add_iteration(batches, scalars, result, lr)
@@ -218,6 +221,16 @@ class Trainer:
             if state.iteration < state.iterations_per_epoch:
                 self._save_within_epoch()
         log.end_epoch()
+
+    def _next(self, loader: Iterator[list[Any]]) -> list[Any] | None:
+        """Return the next batches; None at the end of the epoch, or if a signal ended the wait for them."""
+        with self.log.waiting_for_data():
+            try:
+                return next(loader, None)
+            except Stopped:
+                if distributed.world_size() > 1:  # the others wait for this process, which cannot save on its own
+                    raise
+                return None
 
     def _save_within_epoch(self) -> None:
         """Write a checkpoint if one is due or a signal was received, which stops the run."""

@@ -1,5 +1,6 @@
 """Rank, device and collective operations, which also work in a single process without a process group."""
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dsanet.utils.signals import default_sigint
+
+LOGGER = logging.getLogger(__name__)
 _STORE: dist.Store | None = None  # shared by the processes of this attempt
 
 
@@ -18,19 +22,61 @@ _STORE: dist.Store | None = None  # shared by the processes of this attempt
 SAME_MEMORY = r'Grad strides do not match[^[]*\ngrad\.sizes\(\) = \[\d+, (\d+(, 1)+|1(, \d+)+)\]'
 
 
+def _read_variable(name: str, default: int, smallest: int, largest: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not (value.isascii() and value.isdecimal()) or not smallest <= int(value) <= largest:
+        raise ValueError(
+            f'environment variable {name}={value!r} must be an integer from {smallest} to {largest}; launchers set it, '
+            f'for a single process unset it'
+        )
+    return int(value)
+
+
+def is_launched() -> bool:
+    """Return whether environment variables describe a process group, such as those that a launcher sets.
+
+    Raises:
+        ValueError: the description is incomplete, such as the rest of another program's.
+    """
+    given = [name for name in ('RANK', 'WORLD_SIZE') if name in os.environ]
+    if not given:
+        return False
+    if missing := [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if not os.environ.get(name)]:
+        values = ' and '.join(f'{name}={os.environ[name]}' for name in given)
+        raise ValueError(
+            f'environment variables {values} are set, but not {", ".join(missing)}: for a single process, '
+            f'unset {" ".join(given)}; for several, use dsanet launch or torchrun'
+        )
+    return True
+
+
 def rank() -> int:
     """Return the rank of this process, 0 in a single process; works before :func:`init_process_group`."""
-    return dist.get_rank() if dist.is_initialized() else int(os.environ.get('RANK', 0))
+    if dist.is_initialized():
+        return dist.get_rank()
+    return _read_variable('RANK', 0, 0, world_size() - 1) if is_launched() else 0
 
 
 def world_size() -> int:
     """Return the number of processes; works before :func:`init_process_group`."""
-    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get('WORLD_SIZE', 1))
+    if dist.is_initialized():
+        return dist.get_world_size()
+    return _read_variable('WORLD_SIZE', 1, 1, 10**6) if is_launched() else 1
+
+
+def local_rank() -> int:
+    """Return the rank of this process among those of this machine."""
+    return _read_variable('LOCAL_RANK', 0, 0, local_world_size() - 1) if is_launched() else 0
+
+
+def local_world_size() -> int:
+    """Return the number of processes on this machine."""
+    return _read_variable('LOCAL_WORLD_SIZE', 1, 1, world_size()) if is_launched() else 1
 
 
 def is_restart() -> bool:
     """Return whether the launcher has restarted this run after a failure."""
-    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0
+    return _read_variable('TORCHELASTIC_RESTART_COUNT', 0, 0, 10**9) > 0
 
 
 def check_device_count(requested: int, available: int) -> None:
@@ -41,10 +87,10 @@ def check_device_count(requested: int, available: int) -> None:
 
 def find_device() -> torch.device:
     """Return the device of this process: its GPU, or the CPU if the machine has no GPU."""
-    check_device_count(int(os.environ.get('LOCAL_WORLD_SIZE', 1)), torch.cuda.device_count())
+    check_device_count(local_world_size(), torch.cuda.device_count())
     if not torch.cuda.is_available():
         return torch.device('cpu')
-    device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
+    device = torch.device('cuda', local_rank())
     torch.cuda.set_device(device)
     return device
 
@@ -55,14 +101,29 @@ def init_process_group(timeout_minutes: float = 10) -> None:
     This starts threads, so data workers must be forked first.
 
     Args:
-        timeout_minutes: how long a collective operation waits for the other processes.
+        timeout_minutes: how long to wait for the other processes, here and in each collective operation.
+
+    Raises:
+        ConnectionError: they cannot be reached, and no launcher reports why.
     """
     global _STORE
-    if 'WORLD_SIZE' not in os.environ or dist.is_initialized():
+    if dist.is_initialized() or not is_launched():
         return
     timeout = timedelta(minutes=timeout_minutes)
-    store, number, processes = next(dist.rendezvous('env://', timeout=timeout))
-    store.set_timeout(timeout)
+    has_launcher = 'TORCHELASTIC_RUN_ID' in os.environ
+    others = f'the processes of WORLD_SIZE={world_size()} at {os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+    hint = 'for a single process, unset RANK and WORLD_SIZE'
+    if not has_launcher and world_size() > 1:
+        LOGGER.info('Waiting up to %g minutes for %s; %s', timeout_minutes, others, hint)
+    try:
+        with default_sigint():  # torch waits in C++, where Python cannot handle Ctrl-C
+            store, number, processes = next(dist.rendezvous('env://', timeout=timeout))
+            store.set_timeout(timeout)
+    except (dist.DistError, ValueError) as error:
+        if has_launcher:
+            raise
+        reason = str(error).splitlines()[0]
+        raise ConnectionError(f'cannot join {others}: {reason}; {hint}') from error
     # The store of the launcher keeps the addresses of the processes of failed attempts.
     _STORE = dist.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
     # The CPU part of the group is for objects such as file names.

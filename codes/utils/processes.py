@@ -31,8 +31,13 @@ def is_alive(process: int) -> bool:
         return False
     except PermissionError:  # of another user
         return True
+    return process_state(process) not in ('Z', 'X')
+
+
+def process_state(process: int) -> str:
+    """Return the state of a process as Linux names it, such as 'T' for stopped; '' if it has ended or is unknown."""
     try:
         with open(f'/proc/{process}/stat', 'rb') as file:
-            return file.read().rpartition(b')')[2].split()[0] not in (b'Z', b'X')
-    except FileNotFoundError:  # not Linux, or it has just ended, which the next call detects
-        return True
+            return file.read().rpartition(b')')[2].split()[0].decode()
+    except OSError:  # not Linux, or it has just ended
+        return ''

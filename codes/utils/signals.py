@@ -1,4 +1,4 @@
-"""Ctrl-C ends a program with one line and exit status 130, without a traceback.
+"""Ctrl-C ends a program with one line and exit status 130, without a traceback; and functions for other signals.
 
 This module imports only the standard library, so that :func:`run_interruptible` is active before slow imports.
 """
@@ -6,6 +6,7 @@ This module imports only the standard library, so that :func:`run_interruptible`
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,15 +14,41 @@ from types import FrameType
 STATUS = 130  # 128 + SIGINT, as in shells
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; during an import exit at once, because some imports crash on an exception."""
-    caller = frame
-    while caller is not None:
-        if caller.f_code.co_filename == '<frozen importlib._bootstrap>':
-            os.write(2, b'interrupted\n')
-            os._exit(STATUS)
-        caller = caller.f_back
-    signal.default_int_handler(number, frame)
+class _Interrupt:
+    """Handler of SIGINT: raises KeyboardInterrupt, or exits at once where that would not end the program quietly.
+
+    These are a second Ctrl-C, imports, some of which crash on an exception, and functions whose exceptions Python
+    prints and ignores, such as ``__del__``.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.is_raised = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        caller = frame
+        while caller is not None and caller.f_code.co_filename != '<frozen importlib._bootstrap>':
+            caller = caller.f_back
+        if self.is_raised or caller is not None:
+            self._exit()
+        self.is_raised = True
+        signal.default_int_handler(number, frame)
+
+    def hook(self, unraisable: 'sys.UnraisableHookArgs') -> None:
+        """Replace ``sys.unraisablehook``."""
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._exit()
+        sys.__unraisablehook__(unraisable)
+
+    def _exit(self) -> None:
+        if not _is_launched():
+            os.write(2, f'{self.text}\n'.encode())
+        os._exit(STATUS)
+
+
+def _is_launched() -> bool:
+    """Return whether a launcher has started this process; the launcher then reports the signal."""
+    return 'TORCHELASTIC_ERROR_FILE' in os.environ
 
 
 @contextmanager
@@ -40,6 +67,20 @@ def block_sigint() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+@contextmanager
+def default_sigint() -> Iterator[None]:
+    """Let Ctrl-C end the process at once in this context, in which no Python code runs that could handle it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted') -> int:
     """Run a program in which Ctrl-C raises KeyboardInterrupt, or exits at once during an import.
 
@@ -52,14 +93,67 @@ def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted')
     Returns:
         The exit status.
     """
-    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_default:
-        signal.signal(signal.SIGINT, _interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    hook = sys.unraisablehook
+    if before is signal.default_int_handler or isinstance(before, _Interrupt):
+        interrupt = _Interrupt(text)
+        signal.signal(signal.SIGINT, interrupt)
+        sys.unraisablehook = interrupt.hook
     try:
         return main() or 0
     except KeyboardInterrupt:
-        sys.stderr.write(f'{text}\n')
+        if not _is_launched():
+            sys.stderr.write(f'{text}\n')
         return STATUS
     finally:
-        if is_default:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = hook
+
+
+def run_program(main: Callable[[], int | None]) -> int:
+    """Run the main function of a process like :func:`run_interruptible`; afterward, Ctrl-C ends the process at once.
+
+    Otherwise Python would print a traceback if it is interrupted while it shuts down. SIGTERM keeps its default action,
+    which also ends a process that waits for a drive; the first process of a container has none.
+    """
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    try:
+        return run_interruptible(main)
+    finally:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(STATUS))
+
+
+_called_by_alarm: Callable[[], None] | None = None
+
+
+def _call(number: int, frame: FrameType | None) -> None:
+    if _called_by_alarm is not None:
+        _called_by_alarm()
+
+
+@contextmanager
+def call_every(seconds: float, function: Callable[[], None]) -> Iterator[None]:
+    """Call a function again and again in this context, also while the main thread waits for something.
+
+    If the function raises an exception, the wait ends with it. The function is called only in the main thread, between
+    two steps of Python code, and only if the program does not use alarms itself.
+    """
+    global _called_by_alarm
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, 'setitimer'):
+        yield
+        return
+    if (handler := signal.getsignal(signal.SIGALRM)) is not _call:
+        if handler is not signal.SIG_DFL:
+            yield
+            return
+        # Stays installed: a late alarm would end the process otherwise.
+        signal.signal(signal.SIGALRM, _call)
+    _called_by_alarm = function
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    try:
+        yield
+    finally:
+        _called_by_alarm = None
+        signal.setitimer(signal.ITIMER_REAL, 0)

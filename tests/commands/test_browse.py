@@ -117,7 +117,7 @@ def test_a_killed_worker_is_one_error_line(
     config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(browsing.RecordTap, '__call__', lambda *_: os._exit(3))
-    with pytest.raises(SystemExit, match='2'):
+    with pytest.raises(SystemExit, match='1'):
         browse(config, '--num', '2', '--workers', '1')
     assert 'DataLoader worker' in capsys.readouterr().err
 

@@ -9,6 +9,7 @@ import torch
 from dsanet import commands
 from dsanet.commands.launch import launch_command
 from dsanet.engine import launching
+from tests.as_processes import set_variables
 from tests.commands.conftest import ROOT
 
 
@@ -43,7 +44,7 @@ def test_gpus_option_starts_the_command_in_processes(
     assert commands.main(argv) == 143
     assert calls == [(launching.LaunchCfg(2), [sys.executable, '-u', '-m', 'dsanet', *argv])]
     # In the started processes, the command runs without another launch.
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
+    set_variables(monkeypatch, RANK=0, WORLD_SIZE=4, LOCAL_WORLD_SIZE=2)
     assert launch_command(argparse.Namespace(gpus=2, argv=argv)) is None
     assert len(calls) == 1
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '3')

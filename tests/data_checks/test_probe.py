@@ -230,15 +230,26 @@ def test_unreadable_videos_are_inspected_again(
     tmp_path: Path, video: Path, inspected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: object) -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     task, kept = ProbeTask(str(video), 'pyav'), tmp_path / 'files.jsonl'
     with monkeypatch.context() as patch:
         patch.setattr(probe, 'OpenVideo', fail)
-        assert inspect_videos([task], kept, 1, 60)[0][task].error == '[Errno 24] Too many open files'
+        assert inspect_videos([task], kept, 1, 60)[0][task].error == '[Errno 5] Input/output error'
     for _ in range(2):
         assert inspect_videos([task], kept, 1, 60)[0][task].kind == 'ok'
         assert len(inspected) == 2
+
+
+def test_shortage_of_the_machine_ends_the_inspection(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(probe, 'OpenVideo', fail)
+    with pytest.raises(RuntimeError, match='ulimit -n'):
+        inspect_videos([ProbeTask(str(video), 'pyav')], tmp_path / 'files.jsonl', 1, 60)
 
 
 def test_links_have_the_identity_of_their_file(tmp_path: Path, video: Path) -> None:

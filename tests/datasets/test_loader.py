@@ -1,18 +1,10 @@
-import os
-import signal
-import subprocess
-import sys
-
-import cv2
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from dsanet.datasets import MixedDataset, VideoDataset, build_dataloader
-from dsanet.datasets.loader import EpochSampler, ShardSampler, collate, init_worker, start_workers
+from dsanet.datasets.loader import EpochSampler, ShardSampler, collate
 from dsanet.datasets.transforms import DecodeVideo, Flip, OpenVideo, PackInputs, RandomResizedCrop, SampleSnippets
-from dsanet.utils.processes import is_alive
 from tests.make_videos import write_video
 
 NUM_VIDEOS = 7
@@ -218,33 +210,6 @@ def test_rank_out_of_range_is_refused(dataset):
         build_dataloader(dataset, 1, 0, training=False, rank=2, world_size=2)
 
 
-class InsideOfWorkers(torch.utils.data.Dataset):
-    """Samples are facts about the process that loads them."""
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
-        return os.getpid(), torch.get_num_threads(), cv2.getNumThreads()
-
-
-def test_workers_have_one_thread_and_ignore_signals(dataset):
-    assert build_dataloader(dataset, 1, 1, training=False).persistent_workers
-    assert not build_dataloader(dataset, 1, 0, training=False).persistent_workers
-    loader = DataLoader(
-        InsideOfWorkers(), batch_size=None, num_workers=1, worker_init_fn=init_worker, persistent_workers=True
-    )
-    start_workers(loader)
-    seen = [tuple(sample) for sample in [*loader, *loader]]
-    assert len(set(seen)) == 1
-    worker, *threads = seen[0]
-    assert threads == [1, 1]
-    assert worker != os.getpid()
-    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-
 @pytest.mark.sweep
 @pytest.mark.parametrize('method', ['forkserver', 'spawn'])
 def test_other_start_methods_give_the_same_batches(dataset, method):
@@ -252,82 +217,6 @@ def test_other_start_methods_give_the_same_batches(dataset, method):
     loaders[1].multiprocessing_context = method
     one, two = ([batch['inputs'] for batch in loader] for loader in loaders)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
-HOST = """
-import multiprocessing, signal, sys, time
-from pathlib import Path
-
-folder = Path(sys.argv[1])
-
-def clean_up(number, frame):
-    (folder / 'child').write_text('cleaned up')
-    sys.exit()
-
-def work():
-    signal.signal(signal.SIGTERM, clean_up)
-    (folder / 'child').write_text('running')
-    time.sleep(60)
-
-def wait_for(name):
-    while not (folder / name).exists():
-        time.sleep(0.01)
-
-multiprocessing.Process(target=work, daemon=True).start()
-wait_for('child')
-
-import ctypes, torch
-import dsanet.apis
-from dsanet.datasets.loader import ShardSampler, init_worker, start_workers
-
-class Stuck(torch.utils.data.Dataset):
-    def __getitem__(self, index):
-        if index:
-            wait_for('first sample')
-            (folder / f'stuck {index}').touch()
-            ctypes.PyDLL(None).sleep(100)  # keeps the GIL, so that no thread of the worker can answer a signal
-        return index
-
-loader = torch.utils.data.DataLoader(
-    Stuck(), sampler=ShardSampler(9, 1, 0, 1), num_workers=2, worker_init_fn=init_worker, persistent_workers=True
-)
-start_workers(loader)
-next(iter(loader))
-(folder / 'first sample').touch()
-wait_for('stuck 1')
-wait_for('stuck 2')
-print(*(worker.pid for worker in loader._iterator._workers))
-ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))  # keeps the loader alive, so that nothing shuts its workers down
-"""
-
-
-@pytest.mark.sweep
-def test_exit_kills_our_workers_and_no_others(tmp_path):
-    command = [sys.executable, '-c', HOST, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert (tmp_path / 'child').read_text() == 'cleaned up'
-    workers = [int(pid) for pid in done.stdout.split()]
-    assert len(workers) == 2
-    assert not any(is_alive(pid) for pid in workers)
-    assert not done.stderr
-
-
-@pytest.mark.parametrize('training', [True, False])
-def test_workers_started_early_wait_for_work(dataset, training):
-    loaders = [build_dataloader(dataset, 2, 1, training=training) for _ in range(2)]
-    start_workers(loaders[1])
-    workers = list(loaders[1]._iterator._workers)
-    assert all(worker.is_alive() for worker in workers)
-    assert not loaders[1]._iterator._tasks_outstanding
-    for epoch in range(2):
-        if training:
-            for loader in loaders:
-                loader.sampler.set_epoch(epoch)
-        one, two = ([batch['inputs'] for batch in loader] for loader in loaders)
-        assert len(one) == len(two) > 1
-        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-    assert loaders[1]._iterator._workers == workers
-    start_workers(build_dataloader(dataset, 2, 0, training=training))  # none to start
 
 
 @pytest.mark.parametrize('first', [0, 2, 4])

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from dsanet.engine import failures
 from dsanet.utils import distributed
+from tests.as_processes import set_variables
 
 GLOO = (
     '[/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.2]:60632. This is typically caused by'
@@ -38,8 +39,7 @@ def member(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
     """The store of process 1 of 4."""
     store = dist.HashStore()
     monkeypatch.setattr(distributed, '_STORE', store)
-    monkeypatch.setenv('RANK', '1')
-    monkeypatch.setenv('WORLD_SIZE', '4')
+    set_variables(monkeypatch, RANK=1, WORLD_SIZE=4)
     monkeypatch.setattr(failures.signal, 'signal', lambda *_: None)  # the handler would outlive the test
     return store
 

@@ -104,6 +104,7 @@ def test_several_machines_require_rank_and_master_address() -> None:
         ({'PORT': 'http'}, 'PORT=http .*0 to 65535'),
         ({'MAX_RESTARTS': '-1'}, 'MAX_RESTARTS=-1 .*0'),
         ({'PORT': '65536'}, 'PORT=65536 .*65535'),
+        ({'NNODES': '2', 'NODE_RANK': '0', 'MASTER_ADDR': 'x', 'PORT': '0'}, 'PORT=0 .*1 to 65535'),
         ({'NNODES': '0', 'NODE_RANK': '0', 'MASTER_ADDR': 'a'}, 'NNODES=0 .*1'),
         ({'JOIN_TIMEOUT': '0'}, 'JOIN_TIMEOUT=0 .*1'),
         ({'NODE_RANK': '1'}, 'NODE_RANK=1 .*NNODES=1'),

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dsanet.engine.logging import ScalarWriter, exit_on_user_error, setup_logging
 from dsanet.utils import distributed
 from dsanet.utils.json_lines import read_json_lines
+from tests.as_processes import set_variables
 
 
 def test_scalars_reach_tensorboard_and_json_lines(tmp_path: Path) -> None:
@@ -60,8 +61,7 @@ def test_repeated_validation_is_written_once(tmp_path: Path) -> None:
 def test_usage_errors_are_one_line(
     rank: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv('RANK', rank)
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
+    set_variables(monkeypatch, RANK=rank, WORLD_SIZE=4, LOCAL_WORLD_SIZE=2)
     with pytest.raises(SystemExit, match='^2$'), exit_on_user_error():
         raise KeyError("it's x")
     error = capsys.readouterr().err
@@ -78,6 +78,15 @@ def test_machine_fault_is_one_line_with_status_1(
     with pytest.raises(SystemExit, match=f'^{status}$'), exit_on_user_error():
         raise error
     assert re.fullmatch(r'error: .+\n', capsys.readouterr().err)
+
+
+def test_wrong_rank_is_reported_as_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('RANK', 'x')
+    with pytest.raises(SystemExit, match='^2$'), exit_on_user_error():
+        distributed.rank()
+    assert capsys.readouterr().err.startswith('error: ')
 
 
 def test_launched_process_reports_usage_error_to_launcher(

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from dsanet.engine.preparation import place_model
 from dsanet.utils import distributed
+from tests.as_processes import set_variables
+
+GROUP = {'RANK': '0', 'WORLD_SIZE': '4', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '1'}
 
 
 @pytest.mark.parametrize(('requested', 'available'), [(2, 2), (1, 8), (4, 0)])
@@ -16,16 +19,52 @@ def test_enough_gpus_or_none_are_accepted(requested: int, available: int) -> Non
 
 
 def test_more_processes_than_gpus_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
+    set_variables(monkeypatch, RANK=0, WORLD_SIZE=4, LOCAL_WORLD_SIZE=4)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
     with pytest.raises(ValueError, match=r'\b4 GPUs.*\b1\b'):
         distributed.find_device()
 
 
 def test_rank_is_known_before_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {'WORLD_SIZE': '4', 'RANK': '3'}.items():
-        monkeypatch.setenv(name, value)
+    set_variables(monkeypatch, RANK=3, WORLD_SIZE=4, LOCAL_RANK=1, LOCAL_WORLD_SIZE=2)
     assert (distributed.rank(), distributed.world_size()) == (3, 4)
+    assert (distributed.local_rank(), distributed.local_world_size()) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ('variables', 'parts'),
+    [
+        ({'RANK': '0'}, ('RANK=0', 'WORLD_SIZE')),
+        ({'RANK': '0', 'WORLD_SIZE': '4'}, ('WORLD_SIZE=4', 'MASTER_ADDR', 'MASTER_PORT')),
+        ({'RANK': '0', 'WORLD_SIZE': '4', 'MASTER_ADDR': '', 'MASTER_PORT': '1'}, ('MASTER_ADDR',)),
+        ({**GROUP, 'RANK': 'x'}, ("RANK='x'", ' 3;')),
+        ({**GROUP, 'RANK': '4'}, ("RANK='4'", ' 3;')),
+        ({**GROUP, 'RANK': '-1'}, ("RANK='-1'", ' 3;')),
+        ({**GROUP, 'WORLD_SIZE': 'four'}, ("WORLD_SIZE='four'",)),
+        ({**GROUP, 'LOCAL_RANK': '2', 'LOCAL_WORLD_SIZE': '2'}, ("LOCAL_RANK='2'",)),
+        ({**GROUP, 'TORCHELASTIC_RESTART_COUNT': 'x'}, ('TORCHELASTIC_RESTART_COUNT',)),
+    ],
+)
+def test_leftover_variables_are_refused(
+    variables: dict, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match='unset') as error:
+        _ = distributed.rank(), distributed.local_rank(), distributed.is_restart()
+    assert all(part in str(error.value) for part in parts)
+
+
+def test_local_variables_alone_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_PORT'):
+        monkeypatch.setenv(name, 'x')
+    assert (distributed.rank(), distributed.local_rank(), distributed.local_world_size()) == (0, 0, 1)
+
+
+def test_missing_processes_are_an_error_without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, RANK=0, WORLD_SIZE=2)
+    with pytest.raises(ConnectionError, match='WORLD_SIZE=2.*unset RANK'):
+        distributed.init_process_group(timeout_minutes=0.001)
 
 
 def test_single_process_needs_no_group() -> None:
@@ -44,8 +83,7 @@ def test_single_process_needs_no_group() -> None:
 @pytest.fixture
 def group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> object:
     """A process group with one member, so that distributed code runs in this process."""
-    for name, value in {'WORLD_SIZE': '1', 'RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}.items():
-        monkeypatch.setenv(name, value)
+    set_variables(monkeypatch, RANK=0, WORLD_SIZE=1)
     distributed.init_process_group(timeout_minutes=1)
     yield distributed.find_device()
     distributed.destroy_process_group()

@@ -2,7 +2,7 @@
 
 import sys
 
-from dsanet.commands import main
+from dsanet.__main__ import main
 
 if __name__ == '__main__':
     sys.exit(main(['summary', *sys.argv[1:]]))

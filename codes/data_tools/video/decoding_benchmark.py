@@ -4,6 +4,7 @@ A sample has 4 snippets of 8 frames with interval 2 at random positions, RandomR
 in training. In one process, all candidates in turn read the same frames of the same video.
 """
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dsanet.config.registry import TRANSFORMS, build
@@ -23,8 +24,9 @@ from dsanet.data_tools.video.extract import extract_frames
 from dsanet.data_tools.video.targets import atomic_target
 from dsanet.data_tools.video.transcode import transcode
 from dsanet.datasets import RawFramesDataset, VideoDataset
-from dsanet.datasets.loader import identity_collate, init_worker
+from dsanet.datasets.loader import identity_collate
 from dsanet.datasets.video.readers import READERS, is_installed
+from dsanet.datasets.workers import WatchedLoader, init_worker
 
 Step = dict[str, Any]
 SAMPLE: Step = {
@@ -246,7 +248,8 @@ class _Measurement(Dataset[tuple[list[str], list[list[float]]]]):
 def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
     """Run :func:`measure` in a data worker."""
     measurement = _Measurement(candidates, num_rounds)
-    loader = DataLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=identity_collate)
+    loader = WatchedLoader(measurement, None, num_workers=1, worker_init_fn=init_worker, collate_fn=identity_collate)
+    loader.time_limit = math.inf  # the measurement is one batch
     ((problems, all_times),) = loader
     for candidate, times in zip(candidates, all_times, strict=True):
         candidate.times[:] = times

@@ -7,6 +7,7 @@ An unreadable file raises :class:`BadSample`; an error of the config or the envi
 """
 
 import os
+import stat
 
 import cv2
 import numpy as np
@@ -50,9 +51,14 @@ class OpenVideo(Transform):
         path = record['path']
         if os.path.isdir(path):
             raise _bad_sample(path, 'is a folder; RawFramesDataset reads folders of frames')
-        if not os.path.isfile(path):
+        try:
+            is_file = stat.S_ISREG(os.stat(path).st_mode)
+            error = None
+        except (OSError, ValueError) as failure:  # such as a network drive that is disconnected, or a null character
+            is_file, error = False, failure
+        if not is_file:
             reason = 'is not a file' if os.path.lexists(path) else 'does not exist'
-            raise MissingSample(f'{os.path.abspath(path)} {reason}', path, reason)
+            raise MissingSample(f'{os.path.abspath(path)} {reason}', path, reason) from error
         if not os.path.getsize(path):  # decoders report it in various ways
             raise _bad_sample(path, 'is empty')
         try:

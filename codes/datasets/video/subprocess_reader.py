@@ -23,6 +23,7 @@ import numpy as np
 from torch.utils.data import get_worker_info
 
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
+from dsanet.utils.machine_faults import MachineError, explain_shortage
 
 _KILL_TIMEOUT_S = 5.0  # time after the time limit in which the alarm signal must end the process
 # A process with more shared memory or more videos than this is replaced: decoders leak a little memory.
@@ -128,9 +129,13 @@ class _DecodingProcess:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.num_videos = 0
-        self.memory = _SharedMemory()
-        self._connection, other = multiprocessing.Pipe()
-        self._pid = os.fork()
+        try:
+            self.memory = _SharedMemory()
+            self._connection, other = multiprocessing.Pipe()
+            self._pid = os.fork()
+        except OSError as error:
+            text = explain_shortage(error) or f'{error}; is the number of processes limited (`ulimit -u`)?'
+            raise MachineError(f'cannot start a process to decode videos: {text}') from error
         if self._pid == 0:
             self._connection.close()
             _serve(other, self.memory)
@@ -217,10 +222,11 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                 elif reader is not None:
                     reader.close()
                     reader = None
-                error = None
+                error: type[Exception] | None = None
             except Exception as failure:
-                error = ImportError if isinstance(failure, ImportError) else ValueError
-                answer = shorten_error(failure)
+                shortage = explain_shortage(failure)
+                error = ImportError if isinstance(failure, ImportError) else MachineError if shortage else ValueError
+                answer = shortage or shorten_error(failure)
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send((error, answer))
     finally:

@@ -1,0 +1,224 @@
+"""The processes that load data: how they start, how a run waits for their batches, and how they end.
+
+torch waits for a batch without a time limit, and does not notice an error in the thread of a worker that sends
+batches. So a lack of shared memory or a frozen worker would stop a run forever; :class:`WatchedLoader` ends it with an
+error.
+"""
+
+import atexit
+import errno
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
+from typing import Any
+
+import cv2
+import torch
+from torch._utils import ExceptionWrapper
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader, get_worker_info
+
+from dsanet.utils.machine_faults import MachineError, explain_dead_worker, explain_shared_memory, explain_shortage
+from dsanet.utils.processes import die_with_parent, process_state
+from dsanet.utils.signals import call_every
+
+TIME_LIMIT_S = 600.0  # to wait for a batch, unless a run has set runtime.timeout_minutes
+TICK_S = 0.5
+STOPPED_LIMIT_S = 15.0  # to wait while a worker is stopped by SIGSTOP; suspended jobs are continued all at once
+KILL_TIMEOUT_S = 5.0  # for a killed process to end; it may hang in the kernel
+
+
+def init_worker(worker_id: int) -> None:
+    """Set up a worker process: use one thread, ignore Ctrl-C, and exit with the main process.
+
+    There is one worker per core, so more threads would compete. Ctrl-C in a terminal reaches all processes of a job;
+    the main process reacts at the end of an iteration, for which it needs its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    # By default a batch that cannot be sent is lost, and the main process waits for it.
+    Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+
+
+def _send_error(queue: Any, error: Exception, item: Any) -> None:
+    """Send the error to the main process instead of the batch; runs in the thread of the queue."""
+    number, batch = item
+    text = explain_shortage(error) or f'a batch cannot be sent: {error}'
+    if 'allocate shared memory' in str(error):
+        text = explain_shared_memory(sum(leaf.nbytes for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)))
+    info = get_worker_info()
+    where = f'in DataLoader worker process {info.id if info is not None else ""}'
+    queue.put((number, ExceptionWrapper((MachineError, MachineError(text), None), where)))
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class WatchedLoader(DataLoader[Any]):
+    """A DataLoader that raises an error if a batch does not arrive in time.
+
+    Attributes:
+        time_limit: seconds to wait for a batch, if there are workers. The time during which this process itself is
+            suspended does not count.
+        while_waiting: called about twice a second during a wait, in the main thread; an exception ends the wait.
+        workers: the processes, if they have been started.
+    """
+
+    time_limit: float = TIME_LIMIT_S
+    while_waiting: Callable[[], None] = staticmethod(_do_nothing)
+    workers: Sequence[BaseProcess] = ()
+    _owner = 0  # process that started them
+
+    def __iter__(self) -> Any:
+        """Yield batches.
+
+        Raises:
+            MachineError: a worker was killed or stopped, or a batch did not arrive in time or cannot be sent.
+        """
+        with self._limited():
+            iterator: Any = super().__iter__()
+        workers = getattr(iterator, '_workers', ())
+        if workers is not self.workers:
+            self.workers, self._owner = workers, os.getpid()
+            # Registered after torch's function for the end of the program, and so called before it: torch would wait
+            # for each worker, and not kill one that is frozen. This also comes before multiprocessing sends SIGTERM.
+            _STARTED.add(self)
+            atexit.register(_kill_all)
+        return self._batches(iterator)
+
+    def _batches(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        done = object()
+        while True:
+            try:
+                with self._limited():
+                    batch = next(iterator, done)
+            except (EOFError, OSError, RuntimeError) as error:
+                self._check_alive(isinstance(error, EOFError | ConnectionError))
+                raise
+            if batch is done:
+                return
+            yield batch
+
+    def _check_alive(self, is_connection_lost: bool) -> None:
+        """Raise a MachineError if a worker has ended, as errors of communication with it do not tell."""
+        if is_connection_lost:
+            wait([worker.sentinel for worker in self.workers], timeout=1)
+        for worker in self.workers:
+            if worker.exitcode is not None:
+                name = signal.strsignal(-worker.exitcode) if worker.exitcode < 0 else None
+                raise MachineError(explain_dead_worker(worker.pid or 0, name))
+
+    def _limited(self) -> AbstractContextManager[None]:
+        return call_every(TICK_S, _Wait(self).check)
+
+    def kill_workers(self) -> None:
+        """Kill the workers, if this process has started them."""
+        if self._owner != os.getpid():
+            return  # a forked copy
+        workers = [worker for worker in self.workers if worker.is_alive()]
+        if not workers:
+            return
+        # torch's handler of SIGCHLD would report an error. It is restored for other children of the program.
+        with _default_sigchld():
+            for worker in workers:
+                worker.kill()
+            deadline = time.monotonic() + KILL_TIMEOUT_S
+            for worker in workers:
+                worker.join(max(0.0, deadline - time.monotonic()))
+
+    def __del__(self) -> None:
+        self.kill_workers()
+
+
+_STARTED: 'weakref.WeakSet[WatchedLoader]' = weakref.WeakSet()
+
+
+def _kill_all() -> None:
+    for loader in list(_STARTED):
+        loader.kill_workers()
+
+
+@contextmanager
+def _default_sigchld() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # cannot change handlers, and torch's does not run here
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)  # None if C code installed it
+
+
+class _Wait:
+    """One wait for a batch; counts the seconds by its calls, and so only those in which the process runs."""
+
+    def __init__(self, loader: WatchedLoader) -> None:
+        self.loader = loader
+        self.seconds = self.stopped_seconds = 0.0
+
+    def check(self) -> None:
+        """Raise a MachineError if there is no point in waiting any longer."""
+        self.loader.while_waiting()
+        pids = [worker.pid for worker in self.loader.workers if worker.pid is not None]
+        states = {pid: process_state(pid) for pid in pids}
+        stopped = [pid for pid, state in states.items() if state == 'T']
+        self.seconds += TICK_S
+        self.stopped_seconds = self.stopped_seconds + TICK_S if stopped else 0.0
+        if self.stopped_seconds >= min(STOPPED_LIMIT_S, self.loader.time_limit):
+            raise MachineError(
+                f'no batch arrives, because data worker process {", ".join(map(str, stopped))} is stopped (SIGSTOP)'
+            )
+        if pids and self.seconds >= self.loader.time_limit:
+            doing = ', '.join(f'{pid} {_STATES.get(state, "")}'.rstrip() for pid, state in states.items())
+            raise MachineError(
+                f'no batch from the data workers for {self.loader.time_limit:g} s (runtime.timeout_minutes): the '
+                f'storage does not respond, or loading a batch takes longer. Worker processes: {doing}'
+            )
+
+
+_STATES = {'D': '(waits for a disk or network drive)', 'T': '(stopped)', 'Z': '(dead)', 'R': '(running)'}
+
+
+def start_workers(loader: WatchedLoader) -> None:
+    """Start a loader's worker processes before they are needed, and before this process has threads.
+
+    Workers are forked. Forking copies no threads, but copies the locks that other threads hold at that moment. The
+    threads of a process group take such locks at any time, and workers forked next to them sometimes hang. Forking is
+    kept because forkserver is slower and larger: with a list of 1,000,000 videos its workers take minutes to start
+    instead of 0.2 s, and twice the memory.
+
+    The workers block SIGTERM, which a scheduler sends to all processes of a job; the main process reacts to it as to
+    Ctrl-C (see :func:`init_worker`), and kills its workers when it ends.
+
+    Args:
+        loader: from ``build_dataloader``.
+
+    Raises:
+        MachineError: there is too little shared memory, or there are too many open files or processes.
+    """
+    if not loader.num_workers:
+        return
+    sampler: Any = loader.sampler
+    sampler.is_paused = True
+    # Blocked while forking, so that all threads of a worker inherit it: libraries start some in the middle of a fork.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        iter(loader)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise MachineError(explain_shared_memory()) from error
+        raise MachineError(f'cannot start the data workers: {explain_shortage(error) or error}') from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    sampler.is_paused = False
