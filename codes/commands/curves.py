@@ -3,13 +3,16 @@
 import argparse
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError
+from dsanet.commands.arguments import UsageError, output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
     parser.add_argument(
-        '--out', type=Path, metavar='FILE', help='output file (default: curves.png in the first WORK_DIR)'
+        '--out',
+        type=output_file('.png', '.pdf', '.svg'),
+        metavar='FILE',
+        help='output file (default: curves.png in WORK_DIR, or in the current folder for several runs)',
     )
     parser.add_argument(
         '--scalars',
@@ -27,7 +30,8 @@ def run(args: argparse.Namespace) -> None:
     from dsanet.reports.curves import plot_curves
     from dsanet.utils.json_lines import read_json_lines
 
-    out = args.out or args.work_dirs[0] / 'curves.png'
+    folder = args.work_dirs[0] if len(args.work_dirs) == 1 else Path()
+    out = args.out or folder / 'curves.png'
     try:
         plot_curves({str(d): read_json_lines(d / 'scalars.jsonl') for d in args.work_dirs}, out, args.scalars)
     except ValueError as error:
