@@ -18,6 +18,7 @@ from dsanet.engine.stopping import RunError
 from dsanet.models.weights.loading import describe_difference
 from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
+from dsanet.utils.file_lock import FileLock
 from dsanet.utils.files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
@@ -149,11 +150,13 @@ class Saver:
     Args:
         work_dir: an existing folder.
         keep: number of checkpoints kept at the ends of epochs, and of those within an epoch.
+        lock: of the work dir; None for none.
     """
 
-    def __init__(self, work_dir: Path, keep: int) -> None:
+    def __init__(self, work_dir: Path, keep: int, lock: FileLock | None = None) -> None:
         self.work_dir = work_dir
         self.keep = keep
+        self.lock = lock
 
     def save(self, content: Mapping[str, Any], position: Position) -> None:
         """Write a checkpoint, then remove old ones. The end of an epoch removes all within it.
@@ -182,6 +185,8 @@ class Saver:
         return f'after {position}; continue with --resume {self.work_dir / position.file_name}'
 
     def _write(self, content: Mapping[str, Any], file: Path) -> None:
+        if self.lock is not None and (other := self.lock.taken_by()):
+            raise RunError(f'{self.work_dir} was taken over by {other}, because this run was not responding')
         started = time.monotonic()
         try:
             save_atomically(content, file)
@@ -290,7 +295,8 @@ def remove_leftovers(work_dir: Path, position: Position, resume: str | None) -> 
         for file in later:
             os.replace(file, file.with_name(f'{file.name}.damaged'))
         for file in work_dir.glob('*.pth.part'):
-            file.unlink()
+            if RUN_FILE.fullmatch(file.stem) or file.stem == 'best.pth':
+                file.unlink()
 
 
 def find_changes(
