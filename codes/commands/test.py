@@ -15,6 +15,7 @@ from dsanet.commands.arguments import (
     add_amp,
     add_config_options,
     add_gpus,
+    files_of_config,
     output_file,
 )
 from dsanet.commands.launch import launch_command
@@ -91,10 +92,13 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     from dsanet.models.weights.loading import get_class_names, load_weights
     from dsanet.utils import distributed
     from dsanet.utils.checkpoint_io import read_checkpoint
+    from dsanet.utils.files import check_outputs
 
     with exit_on_user_error():
         content = read_checkpoint(args.checkpoint, args.allow_pickle)
         config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
+        outputs = {'--out': args.out, '--metrics-out': args.metrics_out}
+        check_outputs(outputs, [args.checkpoint, args.config, *files_of_config(config)])
         for key in ('average_views', 'max_views_per_forward'):
             if (value := getattr(args, key)) is not None:
                 config['model'][key] = value

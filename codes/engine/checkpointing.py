@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -24,7 +25,7 @@ from dsanet.utils.files import write_atomically
 LOGGER = logging.getLogger(__name__)
 
 RUN_FILE = re.compile(r'epoch_(\d+)(?:_iter_(\d+))?\.pth')
-CONFIG_HEADER = '# The resolved config of this run, written by DSANet.\n'
+CONFIG_HEADER = '# The resolved config of this run, written by DSANet. Checksum: '
 
 
 class Position(NamedTuple):
@@ -198,19 +199,24 @@ class Saver:
 
 
 def write_config(text: str, work_dir: Path) -> None:
-    """Write the resolved config to ``config.py``, or to ``config_resolved.py`` if the user has a file of that name.
+    """Write the resolved config to ``config.py``, or to ``config_resolved.py`` if the user wrote or edited that file.
 
     A full disk must not keep a run from continuing, so this only logs a warning.
     """
     try:
         for name in ('config.py', 'config_resolved.py'):
             file = work_dir / name
-            if not file.exists() or file.read_text(errors='replace').startswith(CONFIG_HEADER):
-                write_atomically(f'{CONFIG_HEADER}{text}'.encode(), file)
+            old = file.read_text(errors='replace') if file.exists() else None
+            if old is None or old == _with_header(old.partition('\n')[2]):
+                write_atomically(_with_header(text).encode(), file)
                 return
-            LOGGER.info('%s was not written by DSANet; leaving it unchanged', file)
+            LOGGER.info('%s was written or edited by you; leaving it unchanged', file)
     except OSError as error:
         LOGGER.warning('Cannot write the resolved config: %s', error)
+
+
+def _with_header(text: str) -> str:
+    return f'{CONFIG_HEADER}{zlib.crc32(text.encode()):08x}\n{text}'
 
 
 _REQUIRED: dict[str, type | tuple[type, ...]] = {

@@ -27,3 +27,13 @@ def test_curves_of_work_dirs(tmp_path: Path, capsys: pytest.CaptureFixture, monk
         with pytest.raises(SystemExit, match='^2$'):
             commands.main(['curves', *map(str, argv)])
         assert text in capsys.readouterr().err
+
+
+def test_plot_does_not_replace_the_curves(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'scalars.jsonl').write_text('\n'.join(json.dumps(line) for line in LINES))
+    (tmp_path / 'x.png').symlink_to('scalars.jsonl')
+    for name in ('x.png', 'scalars.jsonl', 'x'):
+        with pytest.raises(SystemExit, match='^2$'):
+            commands.main(['curves', str(tmp_path), '--out', str(tmp_path / name)])
+        assert f'{tmp_path}/{name}' in capsys.readouterr().err
+    assert len((tmp_path / 'scalars.jsonl').read_text().splitlines()) == 2
