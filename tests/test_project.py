@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from itertools import chain
@@ -165,3 +166,12 @@ def test_test_names_have_at_most_eight_words() -> None:
             if isinstance(node, ast.FunctionDef) and re.fullmatch(r'test(_[^_]+){9,}', node.name):
                 long.append(f'{file.relative_to(ROOT)}:{node.lineno} {node.name}')
     assert not long, '\n'.join(long)
+
+
+@pytest.mark.parametrize('name', ['.venv', 'data', 'work_dirs'])
+def test_linked_folders_are_ignored_by_git(name: str, tmp_path: Path) -> None:
+    shutil.copy(ROOT / '.gitignore', tmp_path)
+    (tmp_path / name).symlink_to('/large_disk')
+    subprocess.run(['git', 'init', '--quiet', tmp_path], check=True)
+    shown = subprocess.run(['git', '-C', tmp_path, 'status', '--short'], check=True, capture_output=True, text=True)
+    assert shown.stdout == '?? .gitignore\n'

@@ -14,6 +14,7 @@ from functools import partial
 
 from dsanet import __version__
 from dsanet.commands.arguments import UsageError
+from dsanet.utils.console import quiet_if_closed
 from dsanet.utils.signals import run_interruptible
 
 COMMANDS = {
@@ -36,6 +37,7 @@ COMMANDS = {
 }
 
 
+@quiet_if_closed()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)

@@ -93,6 +93,14 @@ def check_config_is_given(args: argparse.Namespace) -> None:
             raise UsageError(f'{option} has no effect without --config')
 
 
+def files_of_config(config: Any) -> list[str]:
+    """Return the existing files that a loaded config names, such as lists, class files and weights."""
+    if isinstance(config, str):
+        return [config] if os.path.isfile(config) else []
+    values = config.values() if isinstance(config, dict) else config if isinstance(config, list | tuple) else ()
+    return [file for value in values for file in files_of_config(value)]
+
+
 def default_folder(config: str) -> Path:
     """Return ``work_dirs/<config name>``."""
     return Path('work_dirs') / Path(config).stem

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
     cv2.setNumThreads(0)
     try:
         if args.work_dir is not None:
+            if args.videos is not None and args.work_dir.resolve().is_relative_to(args.videos.resolve()):
+                raise UsageError(f'--work-dir {args.work_dir} is inside --videos {args.videos}; choose another folder')
             _run(args, args.work_dir)
         else:
             with tempfile.TemporaryDirectory() as folder:

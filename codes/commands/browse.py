@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         # The batch size does not matter here, and may exceed the number of videos.
         loader = build_loader({**config[name], 'num_workers': 0, 'batch_size': 1}, name, runtime)
         keys = choose_keys(loader, args.epoch, args.num, args.index, args.classes)
+        _check_has_no_videos(args.out, loader.dataset)
         args.out.mkdir(parents=True, exist_ok=True)
     try:
         num_failed = _show(loader.dataset, keys, args, runtime.seed)
@@ -80,6 +81,13 @@ def run(args: argparse.Namespace) -> int:
         kind = config['model']['batch_augment'].get('type')
         print(f'Not showing {kind}: it mixes the samples of a batch inside the model')
     return 1 if num_failed else 0
+
+
+def _check_has_no_videos(out: Path, dataset: Any) -> None:
+    """Check that no clip can replace a video of the dataset."""
+    folders = {os.path.dirname(record.path) for record in dataset.records}
+    if any(os.path.realpath(folder) == os.path.realpath(out) for folder in folders):
+        raise ValueError(f'--out {out} contains videos of the dataset; choose another folder')
 
 
 def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int) -> int:

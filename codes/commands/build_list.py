@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_tools.lists.media_index import index_media
     from dsanet.datasets.frame_names import FrameNames
     from dsanet.engine.logging import exit_on_user_error
-    from dsanet.utils.files import check_writable
+    from dsanet.utils.files import check_outputs, check_writable
 
     with exit_on_user_error():
         dataset = (KNOWN_DATASETS | CUSTOM)[args.dataset]
@@ -127,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
         prefix = path_prefix(args.media, args.relative_to or str(args.out))
         suffix = '_frames' if args.frames else ''
         check_numbering(args.out, lists, suffix)
+        read = [text.partition('=')[2] for text in args.file] + [args.class_file]
+        check_outputs({f'OUT {split}': args.out / f'{split}{suffix}.txt' for split in lists.splits}, read)
     built = [
         match(f'{split}{suffix}', videos, media, lists.class_names, prefix) for split, videos in lists.splits.items()
     ]

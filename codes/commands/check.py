@@ -17,7 +17,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_config_arguments, default_folder, int_between, read_config
+from dsanet.commands.arguments import (
+    UsageError,
+    add_config_arguments,
+    default_folder,
+    files_of_config,
+    int_between,
+    read_config,
+)
 
 INTERRUPTED = 'interrupted; run the same command again to continue'
 
@@ -46,13 +53,15 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_checks.run import full_report, quick_report
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.reports.class_sheets import remove_old_sheets, write_class_sheets
-    from dsanet.utils.files import check_writable, write_atomically
+    from dsanet.utils.files import check_outputs, check_writable, write_atomically
     from dsanet.utils.text import printable
 
     facts: Any = {}
     with exit_on_user_error():
         config = _read_config(args)
         check_writable(args.out, '--out')
+        written = {f'--out {name}': args.out / name for name in ('report.txt', 'report.json', 'files.jsonl')}
+        check_outputs(written, [args.config, *files_of_config(config)])
         splits = read_splits(config)
         args.out.mkdir(parents=True, exist_ok=True)
     title = Path(args.config).stem

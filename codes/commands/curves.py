@@ -3,13 +3,16 @@
 import argparse
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError
+from dsanet.commands.arguments import UsageError, output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
     parser.add_argument(
-        '--out', type=Path, metavar='FILE', help='output file (default: curves.png in the first WORK_DIR)'
+        '--out',
+        type=output_file('.png', '.pdf', '.svg'),
+        metavar='FILE',
+        help='output file (default: curves.png in WORK_DIR, or in the current folder for several runs)',
     )
     parser.add_argument(
         '--scalars',
@@ -25,10 +28,13 @@ def run(args: argparse.Namespace) -> None:
         if not (work_dir / 'scalars.jsonl').is_file():
             raise UsageError(f'no scalars.jsonl in {work_dir}; expected a work dir of dsanet train')
     from dsanet.reports.curves import plot_curves
+    from dsanet.utils.files import check_outputs
     from dsanet.utils.json_lines import read_json_lines
 
-    out = args.out or args.work_dirs[0] / 'curves.png'
+    folder = args.work_dirs[0] if len(args.work_dirs) == 1 else Path()
+    out = args.out or folder / 'curves.png'
     try:
+        check_outputs({'--out': out}, [d / 'scalars.jsonl' for d in args.work_dirs])
         runs = {str(d): read_json_lines(d / 'scalars.jsonl', {'iteration': int}) for d in args.work_dirs}
         plot_curves(runs, out, args.scalars)
     except ValueError as error:

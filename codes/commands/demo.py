@@ -7,7 +7,6 @@ work_dirs/demo. --all compares five models.
 import argparse
 import json
 import shlex
-import shutil
 import statistics
 import subprocess
 import sys
@@ -85,12 +84,15 @@ def run_command(*arguments: object) -> float:
 def train_and_test(name: str, seed: int, out: Path) -> Result:
     """Train and test one model through the commands."""
     from dsanet.config.loading import load_config
+    from dsanet.engine.work_dir import hold_lock, remove_run
     from dsanet.models.summary import find_input_shape, summarize_model
     from dsanet.utils.json_lines import read_json_lines
 
     config = f'demo/{MODELS[name]}'
     work_dir = out / f'{MODELS[name]}_seed{seed}'
-    shutil.rmtree(work_dir, ignore_errors=True)  # from an earlier demo
+    if work_dir.is_dir():
+        with hold_lock(work_dir, 'choose another --out'):
+            remove_run(work_dir)  # an earlier demo
     seconds = run_command('train', config, '--gpus', 1, '--work-dir', work_dir, '--seed', seed)
     # The last epoch, because best.pth is selected on the test videos.
     checkpoint = max(work_dir.glob('epoch_*.pth'), key=lambda file: int(file.stem.split('_')[1]))

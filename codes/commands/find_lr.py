@@ -17,6 +17,7 @@ from dsanet.commands.arguments import (
     add_amp,
     add_config_arguments,
     default_folder,
+    files_of_config,
     read_config,
 )
 
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.range_test import MEMORY, Point, format_points, make_trainer, range_test, suggest
     from dsanet.reports.curves import check_picture, plot_range_test
+    from dsanet.utils.files import check_outputs
 
     if args.iterations <= 2 * MEMORY:
         raise UsageError(
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
                 check_picture(out, '--out')
             setup_logging()
             config = read_config(args, TRAINING_SECTIONS)
+            check_outputs({'--out': out}, [args.config, args.load_from, *files_of_config(config)])
             if args.amp is not None:
                 config['runtime'] = {**config.get('runtime', {}), 'amp': args.amp}
             trainer = make_trainer(config, Path(folder))

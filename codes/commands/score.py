@@ -74,7 +74,10 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
         write_results,
     )
     from dsanet.reports.confusion import draw_confusion
+    from dsanet.utils.files import check_outputs
 
+    outputs = {'--confusion': args.confusion, '--json': args.json, '--out': args.out}
+    check_outputs(outputs, [*args.results, args.class_file, args.config])
     configs: Any = [{'type': name} for name in args.metrics] if args.metrics else None
     if args.config is not None:
         configs = read_config(args)['metrics']

@@ -15,6 +15,7 @@ from dsanet.commands.arguments import (
     add_amp,
     add_config_options,
     add_gpus,
+    files_of_config,
     output_file,
 )
 from dsanet.commands.launch import launch_command
@@ -65,12 +66,24 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def _test(args: argparse.Namespace) -> None:
+    from dsanet.engine.logging import setup_logging
+    from dsanet.engine.work_dir import hold_lock
+
+    setup_logging()
+    if args.out is None:
+        _run_test(args, None)
+        return
+    with hold_lock(args.out, 'choose another --out') as lock:
+        _run_test(args, lock)
+
+
+def _run_test(args: argparse.Namespace, lock: Any) -> None:
     from dsanet.config.loading import read_section
     from dsanet.config.registry import MODELS, build
     from dsanet.config.schema import RuntimeCfg
     from dsanet.datasets.classes import check_same_class_names
     from dsanet.datasets.workers import start_workers
-    from dsanet.engine.logging import exit_on_user_error, setup_logging
+    from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.preparation import build_loader, check_clip_shape, place_model
     from dsanet.engine.result_parts import ResultParts, describe_test
     from dsanet.evaluation.metrics import build_metrics, check_metrics, compute_metrics
@@ -79,11 +92,13 @@ def _test(args: argparse.Namespace) -> None:
     from dsanet.models.weights.loading import get_class_names, load_weights
     from dsanet.utils import distributed
     from dsanet.utils.checkpoint_io import read_checkpoint
+    from dsanet.utils.files import check_outputs
 
     with exit_on_user_error():
-        setup_logging()
         content = read_checkpoint(args.checkpoint, args.allow_pickle)
         config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
+        outputs = {'--out': args.out, '--metrics-out': args.metrics_out}
+        check_outputs(outputs, [args.checkpoint, args.config, *files_of_config(config)])
         for key in ('average_views', 'max_views_per_forward'):
             if (value := getattr(args, key)) is not None:
                 config['model'][key] = value
@@ -97,6 +112,8 @@ def _test(args: argparse.Namespace) -> None:
         dataset.check_labels(model.num_classes)
         check_same_class_names(get_class_names(content), args.checkpoint, dataset.class_names, 'the test data')
         start_workers(loader)
+        if lock is not None:
+            lock.start_heartbeat()
         distributed.init_process_group(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, content=content)
         del content  # free its memory: with the optimizer state it is larger than the model

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int | None:
 def _train(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.trainer import Trainer
+    from dsanet.engine.work_dir import hold_lock
     from dsanet.utils import distributed
 
     work_dir = Path(args.work_dir or default_folder(args.config))
@@ -75,11 +76,14 @@ def _train(args: argparse.Namespace) -> None:
             config.pop('val_dataloader', None)
         device = distributed.find_device()
         work_dir.mkdir(parents=True, exist_ok=True)
-        setup_logging(work_dir)
-        trainer = Trainer(config, work_dir, device)
-        trainer.prepare(args.resume, args.load_from, args.allow_pickle, check_data=not args.no_check)
-    best = trainer.train(args.profile)
-    if best is not None:
-        numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
-        logging.getLogger('dsanet').info('Best epoch %d: %s', best['epoch'], numbers)
-    distributed.destroy_process_group()
+        setup_logging()
+    with hold_lock(work_dir, 'choose another --work-dir') as lock:
+        with exit_on_user_error():
+            setup_logging(work_dir)
+            trainer = Trainer(config, work_dir, device, lock)
+            trainer.prepare(args.resume, args.load_from, args.allow_pickle, check_data=not args.no_check)
+        best = trainer.train(args.profile)
+        if best is not None:
+            numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')
+            logging.getLogger('dsanet').info('Best epoch %d: %s', best['epoch'], numbers)
+        distributed.destroy_process_group()

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -18,12 +19,13 @@ from dsanet.engine.stopping import RunError
 from dsanet.models.weights.loading import describe_difference
 from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
+from dsanet.utils.file_lock import FileLock
 from dsanet.utils.files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
 
 RUN_FILE = re.compile(r'epoch_(\d+)(?:_iter_(\d+))?\.pth')
-CONFIG_HEADER = '# The resolved config of this run, written by DSANet.\n'
+CONFIG_HEADER = '# The resolved config of this run, written by DSANet. Checksum: '
 
 
 class Position(NamedTuple):
@@ -151,11 +153,13 @@ class Saver:
     Args:
         work_dir: an existing folder.
         keep: number of checkpoints kept at the ends of epochs, and of those within an epoch.
+        lock: of the work dir; None for none.
     """
 
-    def __init__(self, work_dir: Path, keep: int) -> None:
+    def __init__(self, work_dir: Path, keep: int, lock: FileLock | None = None) -> None:
         self.work_dir = work_dir
         self.keep = keep
+        self.lock = lock
 
     def save(self, content: Mapping[str, Any], position: Position) -> None:
         """Write a checkpoint, then remove old ones. The end of an epoch removes all within it.
@@ -184,6 +188,8 @@ class Saver:
         return f'after {position}; continue with --resume {self.work_dir / position.file_name}'
 
     def _write(self, content: Mapping[str, Any], file: Path) -> None:
+        if self.lock is not None and (other := self.lock.taken_by()):
+            raise RunError(f'{self.work_dir} was taken over by {other}, because this run was not responding')
         started = time.monotonic()
         try:
             save_atomically(content, file)
@@ -195,19 +201,24 @@ class Saver:
 
 
 def write_config(text: str, work_dir: Path) -> None:
-    """Write the resolved config to ``config.py``, or to ``config_resolved.py`` if the user has a file of that name.
+    """Write the resolved config to ``config.py``, or to ``config_resolved.py`` if the user wrote or edited that file.
 
     A full disk must not keep a run from continuing, so this only logs a warning.
     """
     try:
         for name in ('config.py', 'config_resolved.py'):
             file = work_dir / name
-            if not file.exists() or file.read_text(errors='replace').startswith(CONFIG_HEADER):
-                write_atomically(f'{CONFIG_HEADER}{text}'.encode(), file)
+            old = file.read_text(errors='replace') if file.exists() else None
+            if old is None or old == _with_header(old.partition('\n')[2]):
+                write_atomically(_with_header(text).encode(), file)
                 return
-            LOGGER.info('%s was not written by DSANet; leaving it unchanged', file)
+            LOGGER.info('%s was written or edited by you; leaving it unchanged', file)
     except OSError as error:
         LOGGER.warning('Cannot write the resolved config: %s', error)
+
+
+def _with_header(text: str) -> str:
+    return f'{CONFIG_HEADER}{zlib.crc32(text.encode()):08x}\n{text}'
 
 
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
@@ -292,7 +303,8 @@ def remove_leftovers(work_dir: Path, position: Position, resume: str | None) -> 
         for file in later:
             os.replace(file, file.with_name(f'{file.name}.damaged'))
         for file in work_dir.glob('*.pth.part'):
-            file.unlink()
+            if RUN_FILE.fullmatch(file.stem) or file.stem == 'best.pth':
+                file.unlink()
 
 
 def find_changes(

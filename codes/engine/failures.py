@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import torch.distributed as dist
 
 from dsanet.engine.stopping import RunError, Stopped
-from dsanet.utils import distributed
+from dsanet.utils import console, distributed
 from dsanet.utils.files import write_atomically
 from dsanet.utils.machine_faults import explain_shortage
 from dsanet.utils.processes import die_with_parent
@@ -164,6 +164,10 @@ def run_main(main: Callable[[], None]) -> None:
         if is_launched:
             _exit_now(status)
         sys.exit(status)
+    except console.ConsoleClosed:
+        if not is_launched:
+            raise
+        _exit_now(console.STATUS)
     except RunError as error:
         _end_failed_run(str(error), is_launched)
     except Exception as error:
@@ -192,7 +196,8 @@ def _end_failed_run(text: str, is_launched: bool) -> NoReturn:
 
 def _exit_now(status: int = 1) -> NoReturn:
     """Exit without destructors, which may wait for other processes."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(console.ConsoleClosed):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)

@@ -35,7 +35,8 @@ LOGGER = logging.getLogger(__name__)
 
 RUN_ID = 'dsanet'  # each run has a store on its own port
 USAGE_ERROR = 2  # exit status after a usage error, which a restart cannot fix
-STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT}
+CONSOLE_CLOSED = 128 + signal.SIGPIPE  # the output is no longer read, as with "| head"
+STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT, CONSOLE_CLOSED}
 DISCONNECT_TIMEOUT_S = 10  # node 0 waits at most this long at the end for the others to leave
 FAILED_GROUP_TIMEOUT_S = 30  # for processes to exit after another one has failed
 REPORTED_EXIT_TIMEOUT_S = 10  # for a process to exit after it has reported its failure
@@ -285,7 +286,9 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
     """
     handle_signals()
     # Silence torch's reports: the launcher reports each failure once, with its reason.
-    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):  # each has a level of its own
+        if name.startswith('torch.distributed.elastic'):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     agent: Agent | None = None
     is_stopped = False
     try:
@@ -364,6 +367,8 @@ def describe_failures(failures: Mapping[int, ProcessFailure], with_traceback: bo
     start = f'Rank {rank} failed first'
     if reported:
         return f'{start}:\n{reported["py_callstack"].rstrip()}' if with_traceback else f'{start}: {reported["message"]}'
+    if failure.exitcode == CONSOLE_CLOSED:
+        return ''
     if failure.exitcode in STOPPED:
         return f'Stopped by {signal.Signals(abs(failure.exitcode) % 128).name}'
     if failure.exitcode < 0:

@@ -48,7 +48,9 @@ from dsanet.engine.trackers import start_trackers
 from dsanet.engine.train_step import Stepper
 from dsanet.engine.training_log import TrainingLog
 from dsanet.engine.validation import build_val_metrics, validate
+from dsanet.engine.work_dir import check_no_other_run
 from dsanet.utils import distributed
+from dsanet.utils.file_lock import FileLock
 
 LOGGER = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Trainer:
         config: a checked config with ``train_dataloader``, ``optimizer``, ``schedule`` and ``train_cfg``.
         work_dir: an existing folder for checkpoints, logs and curves.
         device: from ``distributed.find_device``.
+        lock: of the work dir; None for none.
 
     Raises:
         KeyError, ValueError: the config lacks a section, or data and model do not fit together.
@@ -70,7 +73,9 @@ class Trainer:
     log: TrainingLog
     stop: StopRequest
 
-    def __init__(self, config: dict[str, Any], work_dir: Path, device: torch.device) -> None:
+    def __init__(
+        self, config: dict[str, Any], work_dir: Path, device: torch.device, lock: FileLock | None = None
+    ) -> None:
         for name in ('train_dataloader', 'optimizer', 'schedule', 'train_cfg'):
             if name not in config:
                 raise KeyError(f'the config has no {name}, which training requires')
@@ -90,7 +95,7 @@ class Trainer:
         self.train_loader = build_train_loader(config, self.model, self.runtime, self.train_cfg.accumulate)
         self.val_loader = build_val_loader(config, self.model, self.runtime, self.train_loader)
         self.metrics = build_val_metrics(config, self.runtime.save_best, self.val_loader)
-        self.saver = Saver(work_dir, self.runtime.keep_checkpoints)
+        self.saver = Saver(work_dir, self.runtime.keep_checkpoints, lock)
         self.state = TrainState(iterations_per_epoch=len(self.train_loader) // self.train_cfg.accumulate)
         self._log_state: dict[str, Any] = {}  # of this process, within an epoch that is resumed
 
@@ -125,7 +130,7 @@ class Trainer:
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or does not fit, the data cannot be trained on, or the work
-                dir has later checkpoints of another run.
+                dir has files of another run.
         """
         splits = splits_of_run(self.config, self.model.num_classes, self.train_loader, self.val_loader)
         # Forking is safe only before the process has threads, and a process group starts some. So the pipelines are
@@ -134,15 +139,18 @@ class Trainer:
         for loader in (self.train_loader, self.val_loader):
             if loader is not None:
                 start_workers(loader)
+        if self.saver.lock is not None:
+            self.saver.lock.start_heartbeat()
         distributed.init_process_group(self.runtime.timeout_minutes)
         if check_data:
             check_before_training(splits, findings)
-        if self.is_main:
-            write_config(format_config(self.config), self.work_dir)
         resume = what_to_resume(resume, self.work_dir)
         if resume is not None:
             self._resume(resume)
+        check_no_other_run(self.work_dir, resume, self.state.resumed_from)
         remove_leftovers(self.work_dir, self.state.resumed_from or Position(0), resume)
+        if self.is_main:
+            write_config(format_config(self.config), self.work_dir)
         if self.state.resumed_from is None:
             self.stepper.load_initial_weights(load_from, allow_pickle)
         self.stepper.start()

@@ -1,8 +1,9 @@
 """Atomic writing of files, and checks that a path can be written."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,3 +53,32 @@ def check_writable(folder: Path, name: str) -> None:
     else:
         return
     raise ValueError(f'{name} {folder} must be a writable or new folder: {reason}')
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Path | None]) -> None:
+    """Check that no output file is an input or another output, whatever its name: a link, another path, another case.
+
+    Args:
+        outputs: the files, by the names of their options; None if an option is not given.
+        inputs: the files that are read, or None.
+
+    Raises:
+        ValueError: a file would be overwritten.
+    """
+    given = {name: file for name, file in outputs.items() if file is not None}
+    sources = [Path(file) for file in inputs if file is not None]
+    for name, file in given.items():
+        for source in sources:
+            if _is_same(file, source):
+                raise ValueError(f'{name} {file} would overwrite the input {source}; choose another file')
+    for (one, file), (two, other) in combinations(given.items(), 2):
+        if _is_same(file, other):
+            raise ValueError(f'{one} {file} and {two} {other} are the same file; choose another file for one of them')
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    num_existing = one.exists() + other.exists()
+    if num_existing:
+        return num_existing == 2 and one.samefile(other)
+    # The file system may ignore the case of names.
+    return os.path.realpath(one).casefold() == os.path.realpath(other).casefold()

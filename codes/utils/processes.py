@@ -41,3 +41,15 @@ def process_state(process: int) -> str:
             return file.read().rpartition(b')')[2].split()[0].decode()
     except OSError:  # not Linux, or it has just ended
         return ''
+
+
+def start_time(process: int) -> int | None:
+    """Return when a process started, in ticks since the start of the machine; None if unknown.
+
+    Process ids are reused; id and start time together are unique.
+    """
+    try:
+        with open(f'/proc/{process}/stat', 'rb') as file:
+            return int(file.read().rpartition(b')')[2].split()[19])
+    except OSError:  # not Linux, or it has ended
+        return None

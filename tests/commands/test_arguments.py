@@ -6,7 +6,14 @@ import pytest
 
 from dsanet import commands
 from dsanet.commands import arguments
-from dsanet.commands.arguments import add_config_arguments, add_job_arguments, int_between, output_file, read_config
+from dsanet.commands.arguments import (
+    add_config_arguments,
+    add_job_arguments,
+    files_of_config,
+    int_between,
+    output_file,
+    read_config,
+)
 from dsanet.config.registry import METRICS
 from dsanet.data_tools.video.batch import TIME_LIMIT
 from tests.commands.conftest import ROOT
@@ -78,3 +85,11 @@ def test_defaults_match_the_library() -> None:
     add_job_arguments(parser)
     assert parser.get_default('time_limit') == TIME_LIMIT
     assert arguments.default_folder('configs/demo/x.py') == Path('work_dirs/x')
+
+
+def test_files_of_config_are_found(tmp_path: Path) -> None:
+    for name in ('train.txt', 'weights.pth'):
+        (tmp_path / name).touch()
+    dataset = {'list_file': f'{tmp_path}/train.txt', 'data_root': str(tmp_path), 'class_file': f'{tmp_path}/absent'}
+    config = {'datasets': [dataset, ({'pretrained': f'{tmp_path}/weights.pth'},)], 'lr': 0.1, 'name': None}
+    assert files_of_config(config) == [f'{tmp_path}/train.txt', f'{tmp_path}/weights.pth']

@@ -56,3 +56,10 @@ def test_invalid_options_are_reported(argv, message, capsys):
     with pytest.raises(SystemExit):
         commands.main(['benchmark-decoding', *argv])
     assert message in capsys.readouterr().err
+
+
+def test_converted_videos_stay_out_of_the_originals(originals, capsys):
+    with pytest.raises(SystemExit, match='^2$'):
+        commands.main(['benchmark-decoding', '--videos', str(originals), '--work-dir', f'{originals}/b'])
+    assert f'--work-dir {originals}/b' in capsys.readouterr().err
+    assert sorted(file.name for file in originals.rglob('*')) == ['a.mp4', 'b', 'c.avi']

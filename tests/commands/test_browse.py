@@ -238,3 +238,9 @@ def test_batch_augment_is_reported_as_not_shown(config: str, capsys: pytest.Capt
     Path(config).write_text(format_config(content))
     browse(config, '--num', '1')
     assert 'MixupCutmix' in capsys.readouterr().out
+
+
+def test_clips_do_not_replace_videos(data: Path, config: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match='^2$'):
+        commands.main(['browse', config, '--clips', '--out', f'{data}/../{data.name}'])
+    assert f'--out {data}' in capsys.readouterr().err

@@ -480,3 +480,12 @@ def test_commands_in_the_docs_can_be_parsed() -> None:
 
 def test_names_match_the_catalog() -> None:
     assert build_list.NAMES == (*KNOWN_DATASETS, *CUSTOM)
+
+
+def test_list_does_not_replace_its_annotations(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    videos(tmp_path / 'videos', 'a.mp4')
+    write(tmp_path / 'out' / 'train.txt', 'path,label\na.mp4,run\n')
+    with pytest.raises(SystemExit, match='^2$'):
+        main(['csv', f'{tmp_path}/videos', f'{tmp_path}/out', '--file', f'train={tmp_path}/out/train.txt'])
+    assert f'{tmp_path}/out/train.txt' in capsys.readouterr().err
+    assert (tmp_path / 'out' / 'train.txt').read_text().startswith('path,label')

@@ -257,3 +257,13 @@ def test_failure_to_write_results_is_reported(config: str, data: Path, capsys: p
     (data / 'out' / 'files.jsonl').mkdir(parents=True)
     assert main([config, '--out', str(data / 'out'), '--workers', '1']) == 2
     assert re.match('error: .*files.jsonl', capsys.readouterr().err.splitlines()[-1])
+
+
+def test_report_does_not_replace_the_list(data: Path, config: str, capsys: pytest.CaptureFixture) -> None:
+    (data / 'train.txt').rename(data / 'report.txt')
+    option = f'train_dataloader.dataset.list_file={data / "report.txt"}'
+    before = (data / 'report.txt').read_bytes()
+    with pytest.raises(SystemExit, match='^2$'):
+        main([config, '--out', str(data), '--cfg-options', option])
+    assert f'{data}/report.txt' in capsys.readouterr().err
+    assert (data / 'report.txt').read_bytes() == before

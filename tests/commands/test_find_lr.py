@@ -116,3 +116,12 @@ def test_config_without_training_data_is_refused(config: Path, tmp_path: Path, c
     with pytest.raises(SystemExit):
         commands.main(['find-lr', str(tmp_path / 'test_only.py')])
     assert re.fullmatch(r'error: .*train_dataloader.*\n', capsys.readouterr().err)
+
+
+def test_plot_does_not_replace_an_input(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / 'weights.png'
+    file.write_text('weights')
+    with pytest.raises(SystemExit, match='^2$'):
+        commands.main(['find-lr', str(config), '--load-from', str(file), '--out', str(file)])
+    assert f'--out {file}' in capsys.readouterr().err
+    assert file.read_text() == 'weights'

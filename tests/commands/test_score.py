@@ -173,3 +173,24 @@ def test_errors_are_one_line(command: Command, folder: Path, text: str, message:
     assert status == 2
     assert re.search(f'error: .*{message}', errors), errors
     assert 'Traceback' not in errors
+
+
+@pytest.mark.parametrize(
+    ('options', 'names'),
+    [
+        ('--out one.pkl', '--out one.pkl'),
+        ('--out link.pkl', '--out link.pkl'),
+        ('--json two.json', '--json two.json'),
+        ('--json x.json --out x.json', '--json x.json and --out'),
+        ('--confusion x.png --json y.json --out ./y.json', '--json y.json and --out'),
+        ('--class-file classes.json --json classes.json', '--json classes.json'),
+    ],
+)
+def test_outputs_that_replace_files_are_refused(command: Command, folder: Path, options: str, names: str) -> None:
+    (folder / 'link.pkl').symlink_to('one.pkl')
+    (folder / 'classes.json').write_text('run\nwalk\njump\nsit\n')
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    output, errors, status = command(f'one.pkl two.json {options}')
+    assert (output, status) == ('', 2)
+    assert names in errors
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before

@@ -18,6 +18,7 @@ from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
+from dsanet.utils.file_lock import FileLock
 from tests.commands.conftest import ROOT, Run
 from tests.engine.conftest import make_config
 
@@ -330,3 +331,31 @@ def test_options_take_effect(run: Run, config: Path, straight: Path, tmp_path: P
     run('dist_test_recognizer.sh', config, straight / 'best.pth', 1, '--out', tmp_path / 'x.json', *options)
     scores = np.array([r['scores'] for r in json.loads((tmp_path / 'x.json').read_text())])
     np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-4)
+
+
+def test_outputs_that_replace_files_are_refused(test_here: Test, config: Path, tmp_path: Path) -> None:
+    scores = tmp_path / 'x.json'
+    lists = tmp_path / 'val.json'
+    lists.write_text(Path(load_config(config)['test_dataloader']['dataset']['list_file']).read_text())
+    (tmp_path / 'link.json').symlink_to(lists)
+    for arguments, names in (
+        (('--out', scores, '--metrics-out', f'{tmp_path}/./x.json'), f'--out {scores} and --metrics-out'),
+        (('--out', lists), f'--out {lists}'),
+        (('--metrics-out', tmp_path / 'link.json'), '--metrics-out'),
+    ):
+        errors = test_here(*arguments, options=(f'test_dataloader.dataset.list_file={lists}',))
+        assert errors.startswith('exit status 2\n')
+        assert names in errors
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['link.json', 'val.json']
+
+
+def test_second_test_with_same_out_is_refused(test_here: Test, tmp_path: Path) -> None:
+    out = tmp_path / 'x.json'
+    lock = FileLock(tmp_path / 'x.json.running.json', out)
+    lock.acquire()
+    for options in ((), ('--resume-test',)):
+        errors = test_here('--out', out, *options)
+        assert errors.startswith(f'exit status 2\nerror: {out} is in use by process {os.getpid()} ')
+    lock.release()
+    test_here('--out', out)
+    assert [file.name for file in tmp_path.iterdir()] == ['x.json']

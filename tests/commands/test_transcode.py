@@ -233,3 +233,12 @@ def test_other_settings_require_another_folder(videos, out, capsys):
         run(videos, out, '--gop', '4', '--fps', '30')
     error = capsys.readouterr().err
     assert re.search('codec .*mjpeg.* h264.* crf .*18.* fps .*30.* gop .*1.* 4', error), error
+
+
+def test_list_is_not_replaced_by_failures(videos: Path, out: Path, capsys: pytest.CaptureFixture) -> None:
+    out.mkdir()
+    (out / 'failures.jsonl').write_text('walk/a.mp4 0\n')
+    with pytest.raises(SystemExit, match='^2$'):
+        run(videos, out, '--list', out / 'failures.jsonl')
+    assert f'{out}/failures.jsonl' in capsys.readouterr().err
+    assert (out / 'failures.jsonl').read_text() == 'walk/a.mp4 0\n'

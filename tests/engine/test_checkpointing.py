@@ -146,12 +146,17 @@ def test_checkpoints_are_sorted_by_position(tmp_path: Path) -> None:
 def test_resolved_config_replaces_only_our_own(tmp_path: Path) -> None:
     write_config('a = 1\n', tmp_path)
     write_config('a = 2\n', tmp_path)
-    assert (tmp_path / 'config.py').read_text() == f'{CONFIG_HEADER}a = 2\n'
+    header, text = (tmp_path / 'config.py').read_text().split('\n', 1)
+    assert (header[: len(CONFIG_HEADER)], text) == (CONFIG_HEADER, 'a = 2\n')
+    (tmp_path / 'config.py').write_text(f'{header}\n# my notes\n{text}')
+    write_config('a = 3\n', tmp_path)
+    assert '# my notes' in (tmp_path / 'config.py').read_text(), 'edited'
+    (tmp_path / 'config_resolved.py').unlink()
     (tmp_path / 'config.py').write_text('mine\n')
     write_config('a = 3\n', tmp_path)
     write_config('a = 4\n', tmp_path)
     assert (tmp_path / 'config.py').read_text() == 'mine\n'
-    assert (tmp_path / 'config_resolved.py').read_text() == f'{CONFIG_HEADER}a = 4\n'
+    assert (tmp_path / 'config_resolved.py').read_text().endswith('\na = 4\n')
 
 
 # -- resuming ----------------------------------------------------------------------------------------------------------

@@ -196,7 +196,8 @@ def test_prepare_starts_workers_first_resumes_last(data: Path, tmp_path: Path, m
         original = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *args: (calls.append(name), original(*args))[1])
 
-    for name in ('try_pipelines', 'start_workers', 'check_before_training', 'write_config', 'remove_leftovers'):
+    before_files = ('try_pipelines', 'start_workers', 'check_before_training')
+    for name in (*before_files, 'check_no_other_run', 'remove_leftovers', 'write_config'):
         record(trainer_module, name)
     record(distributed, 'init_process_group')
     record(Trainer, '_resume')
@@ -209,9 +210,10 @@ def test_prepare_starts_workers_first_resumes_last(data: Path, tmp_path: Path, m
         *['start_workers'] * 2,  # training and validation
         'init_process_group',
         'check_before_training',
-        'write_config',
         '_resume',
+        'check_no_other_run',
         'remove_leftovers',
+        'write_config',
         'load_initial_weights',
         'start',
     ]

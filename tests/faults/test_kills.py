@@ -218,6 +218,7 @@ def test_signal_to_all_processes_saves_and_stops(
     wait_for_training(job, work_dir, 1, 2)
     os.killpg(job.process.pid, number)  # as terminals and schedulers do: data workers get it too
     assert job.wait() == status, job.lines()[-30:]
+    assert 'death signal' not in job.output.read_text(), 'the launcher says it once, torch does not repeat it'
     log = (work_dir / 'run.log').read_text()
     assert signal.Signals(number).name in log
     assert 'bad sample' not in log.lower()

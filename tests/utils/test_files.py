@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.utils.files import check_writable, open_atomically, write_atomically
+from dsanet.utils.files import check_outputs, check_writable, open_atomically, write_atomically
 
 
 def test_old_file_stays_until_new_is_complete(tmp_path: Path) -> None:
@@ -93,3 +93,43 @@ def test_folder_without_permission_is_rejected(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(ValueError, match=rf'OUT {tmp_path}/new .*{tmp_path} '):
         check_writable(tmp_path / 'new', 'OUT')
+
+
+@pytest.mark.parametrize(
+    ('output', 'source'),
+    [
+        ('in.json', 'in.json'),
+        ('sub/../in.json', 'in.json'),
+        ('link.json', 'in.json'),
+        ('hard.json', 'in.json'),
+        ('folder/in.json', 'in.json'),
+        ('in.json', 'link.json'),
+    ],
+)
+def test_output_that_is_an_input_is_refused(
+    tmp_path: Path, output: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'sub').mkdir()
+    (tmp_path / 'in.json').write_text('scores')
+    (tmp_path / 'link.json').symlink_to('in.json')
+    (tmp_path / 'hard.json').hardlink_to('in.json')
+    (tmp_path / 'folder').symlink_to('.')
+    for one, other in ((Path(output), tmp_path / source), (tmp_path / output, Path(source))):
+        with pytest.raises(ValueError, match=rf'^--out .*{output} .*{source}; '):
+            check_outputs({'--json': None, '--out': one}, [None, tmp_path / 'absent', str(other)])
+
+
+@pytest.mark.parametrize('other', ['x.json', './x.json', 'here/x.json', 'X.JSON', 'link.json'])
+def test_two_outputs_in_one_file_are_refused(tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'here').symlink_to('.')
+    (tmp_path / 'link.json').symlink_to('x.json')  # which does not exist
+    with pytest.raises(ValueError, match=r'^--out x\.json and --metrics-out '):
+        check_outputs({'--out': Path('x.json'), '--metrics-out': Path(other)}, [])
+
+
+def test_existing_and_different_outputs_are_allowed(tmp_path: Path) -> None:
+    for name in ('a.json', 'b.json'):
+        (tmp_path / name).write_text('of an earlier run')
+    check_outputs({'--out': tmp_path / 'a.json', '--metrics-out': tmp_path / 'b.json'}, [tmp_path / 'c.pth'])

@@ -19,9 +19,9 @@ from typing import Any, get_type_hints
 from tqdm import tqdm
 
 from dsanet.data_tools.lists.media_index import index_media
-from dsanet.data_tools.video.targets import atomic_target, prepare_folder, remove_stale_parts
+from dsanet.data_tools.video.targets import SETTINGS_FILE, atomic_target, prepare_folder, remove_stale_parts
 from dsanet.datasets.annotation import parse_list_file
-from dsanet.utils.files import check_writable
+from dsanet.utils.files import check_outputs, check_writable
 from dsanet.utils.json_lines import read_json_lines
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
@@ -99,6 +99,7 @@ def process_folder(
     # Before the settings are written: an invalid call must not leave them there.
     _check_limits(num_workers, time_limit)
     check_writable(out, 'OUT_DIR')
+    check_outputs({f'OUT_DIR {name}': out / name for name in (FAILURES_FILE, SETTINGS_FILE)}, [list_file])
     jobs = plan_jobs(root, out, list_file, suffix)
     prepare_folder(out, settings)
     return run_jobs(work, jobs, out / FAILURES_FILE, num_workers, time_limit, is_subset=list_file is not None)

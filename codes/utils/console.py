@@ -1,0 +1,67 @@
+"""A command whose output is no longer read, as in ``dsanet summary CONFIG | head``, ends without a message."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
+
+STATUS = 141  # 128 + SIGPIPE, as in shells
+
+
+class ConsoleClosed(BaseException):  # noqa: N818 - not an error
+    """Nobody reads the output any more. Code that handles errors of files and of other processes does not catch it."""
+
+
+class _Console(io.TextIOWrapper):
+    """Standard output or standard error that raises :class:`ConsoleClosed` instead of BrokenPipeError.
+
+    SIGPIPE is no alternative: it would also end a process that writes to a data worker that has died.
+    """
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._discard()
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> NoReturn:
+        """Discard all further output, so that Python does not complain about it at exit."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
+        raise ConsoleClosed
+
+
+@contextmanager
+def quiet_if_closed() -> Iterator[None]:
+    """Context, or decorator of a main function, that exits with status 141 when standard output or error is closed."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_wrap, before)
+    try:
+        try:
+            yield
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    except ConsoleClosed:
+        raise SystemExit(STATUS) from None
+    finally:
+        for stream in {sys.stdout, sys.stderr} - {*before}:
+            if isinstance(stream, _Console):
+                stream.detach()  # otherwise it closes the file
+        sys.stdout, sys.stderr = before
+
+
+def _wrap(stream: TextIO) -> TextIO:
+    if type(stream) is not io.TextIOWrapper:  # replaced by a test or a notebook, or there is no console
+        return stream
+    return _Console(stream.buffer, stream.encoding, stream.errors, None, stream.line_buffering, stream.write_through)

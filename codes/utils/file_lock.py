@@ -1,0 +1,207 @@
+"""A lock file that names the process that holds it. A lock whose process has ended blocks nobody.
+
+It works on network file systems and between machines, which do not know each other's processes: the holder renews the
+file's time every few seconds, and a lock that is not renewed has been left behind. Times are compared with those of
+other files in the folder, so that the clocks of the machines need not agree.
+"""
+
+import json
+import logging
+import os
+import platform
+import threading
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dsanet.utils.processes import is_alive, start_time
+from dsanet.utils.text import printable
+
+LOGGER = logging.getLogger(__name__)
+
+HEARTBEAT_S = 5.0
+STALE_S = 30.0  # without a heartbeat
+POLL_S = 0.2
+_KEYS = {'id', 'host', 'pid', 'started', 'place', 'since', 'job'}
+
+
+class LockHeldError(ValueError):
+    """The lock is held by a running process, which the message names."""
+
+
+class FileLock:
+    """A lock file, held by this process between :meth:`acquire` and :meth:`release`.
+
+    Args:
+        file: the lock file, in an existing folder.
+        protects: the file or folder that only the holder may write, for messages.
+    """
+
+    def __init__(self, file: Path, protects: Path) -> None:
+        self.file = file
+        self.protects = protects
+        pid = os.getpid()
+        self._owner = {
+            'id': uuid.uuid4().hex,
+            'host': platform.node(),
+            'pid': pid,
+            'started': start_time(pid),
+            'place': _place(),
+            'since': time.strftime('%Y-%m-%d %H:%M:%S'),
+            'job': _slurm_job(),
+        }
+        self._is_released = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    def acquire(self) -> None:
+        """Take the lock. If another machine has renewed it recently, wait up to ``STALE_S`` for its next heartbeat.
+
+        Raises:
+            LockHeldError: it is held by a running process.
+            ValueError: the file exists, but is not a lock.
+            OSError: the file cannot be written.
+        """
+        seen: tuple[bytes, int] | None = None
+        while not self._create():
+            try:
+                data, mtime = _read(self.file)
+            except FileNotFoundError:
+                continue
+            owner = self._parse(data)
+            is_stale = self._now() - mtime > STALE_S * 1e9
+            if is_stale or (owner and _is_gone(owner)):
+                self._remove_stale(data)
+            elif owner and (owner['place'] == self._owner['place'] or (seen and seen != (data, mtime))):
+                raise LockHeldError(f'{self.protects} is in use by {_describe(owner)}')
+            else:
+                if seen is None and owner:
+                    LOGGER.info('Waiting up to %g s for a sign of life of %s', STALE_S, _describe(owner))
+                seen = data, mtime
+                time.sleep(POLL_S)
+
+    def start_heartbeat(self) -> None:
+        """Renew the lock in a thread from now on. Call this after processes have been forked.
+
+        Raises:
+            LockHeldError: another process has taken the lock.
+        """
+        if other := self.taken_by():
+            raise LockHeldError(f'{self.protects} is in use by {other}')
+        self._beat()
+        self._heart = threading.Thread(target=self._keep_beating, name='heartbeat', daemon=True)
+        self._heart.start()
+
+    def taken_by(self) -> str | None:
+        """Return who has taken the lock since, because this machine was not responding; None if nobody has."""
+        with suppress(OSError, ValueError):
+            owner = self._parse(_read(self.file)[0])
+            if owner and owner['id'] != self._owner['id']:
+                return _describe(owner)
+        return None
+
+    def release(self) -> None:
+        """Remove the file, unless it has been removed or taken meanwhile."""
+        self._is_released.set()
+        if self._heart is not None:
+            self._heart.join(POLL_S)  # not longer: the disk may not respond
+        with suppress(OSError, ValueError):
+            if self._parse(_read(self.file)[0]).get('id') == self._owner['id']:
+                self.file.unlink()
+
+    def _keep_beating(self) -> None:
+        while not self._is_released.wait(HEARTBEAT_S):
+            if self.taken_by() is None:
+                self._beat()
+
+    def _beat(self) -> None:
+        """Renew the file; write it again if it was removed. The run does not depend on it."""
+        with suppress(OSError):
+            try:
+                os.utime(self.file)
+            except FileNotFoundError:
+                self._create()
+
+    def _create(self) -> bool:
+        """Write the file; return False if it exists. ``O_EXCL`` lets only one process succeed, also over NFS."""
+        try:
+            handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return False
+        try:
+            with open(handle, 'wb') as stream:
+                stream.write(json.dumps(self._owner).encode())
+        except OSError:  # a full disk
+            with suppress(OSError):
+                self.file.unlink()
+            raise
+        return True
+
+    def _parse(self, data: bytes) -> dict[str, Any]:
+        """Return the owner; empty if the file is being written."""
+        try:
+            owner = json.loads(data)
+        except ValueError:
+            return {}
+        if not isinstance(owner, dict) or not owner.keys() >= _KEYS or not isinstance(owner['pid'], int):
+            raise ValueError(f'{self.file} exists, but is not a lock file of DSANet; move it away')
+        return owner
+
+    def _now(self) -> int:
+        """Return the time in nanoseconds by the clock that sets the times of files in the folder."""
+        probe = self._aside()
+        probe.touch()
+        try:
+            return probe.stat().st_mtime_ns
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _remove_stale(self, data: bytes) -> None:
+        """Remove the lock with this content, but not one that another process has put in its place."""
+        aside = self._aside()
+        try:
+            os.rename(self.file, aside)  # of several processes, one succeeds
+        except FileNotFoundError:
+            return
+        if _read(aside)[0] != data and not self.file.exists():
+            os.rename(aside, self.file)
+            return
+        aside.unlink()
+        LOGGER.info('Removed %s of a process that has ended', self.file)
+
+    def _aside(self) -> Path:
+        return self.file.with_name(f'.{self.file.name}.{self._owner["id"]}')
+
+
+def _read(file: Path) -> tuple[bytes, int]:
+    """Return content and time of a file. Opening it also updates the attributes that NFS caches."""
+    with file.open('rb') as stream:
+        return stream.read(), os.fstat(stream.fileno()).st_mtime_ns
+
+
+def _place() -> str:
+    """Return a name for where process ids mean the same: a machine since its last start, and the container in it."""
+    try:
+        boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+        return f'{boot} {os.readlink("/proc/self/ns/pid")}'
+    except OSError:  # not Linux
+        return platform.node()
+
+
+def _slurm_job() -> list[str]:
+    """Return the Slurm job and how often it was requeued."""
+    return [os.environ.get(name, '') for name in ('SLURM_JOB_ID', 'SLURM_RESTART_COUNT')]
+
+
+def _is_gone(owner: dict[str, Any]) -> bool:
+    """Return whether the owner has certainly ended."""
+    if owner['place'] == _place():
+        return not is_alive(owner['pid']) or start_time(owner['pid']) not in (None, owner['started'])
+    job, restarts = _slurm_job()
+    # Slurm requeues a job only after all its processes have ended.
+    return job != '' and owner['job'] != [job, restarts] and owner['job'][:1] == [job]
+
+
+def _describe(owner: dict[str, Any]) -> str:
+    return printable(f'process {owner["pid"]} on {owner["host"]}, running since {owner["since"]}')

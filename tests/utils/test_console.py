@@ -1,0 +1,69 @@
+import subprocess
+import sys
+
+import pytest
+
+from dsanet.utils.console import STATUS
+
+SUMMARY = ['summary', 'demo/dsanet_ordered_actions']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'lines'),
+    [(['--help'], 0), (['score', '--help'], 1), pytest.param(SUMMARY, 0, marks=pytest.mark.sweep)],
+    ids=['program', 'command', 'printed at work'],
+)
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_closed_output_ends_quietly(arguments: list[str], lines: int, unbuffered: str) -> None:
+    command = [sys.executable, *['-u'] * bool(unbuffered), '-m', 'dsanet', *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(lines):
+        process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert errors == ''
+    assert process.wait() in ((STATUS, 0) if lines else (STATUS,))  # all may be written before the pipe is closed
+    process.stderr.close()
+
+
+def test_closed_output_passes_handlers_of_errors() -> None:
+    code = """
+import os
+import sys
+from dsanet.utils.console import quiet_if_closed
+
+@quiet_if_closed()
+def main():
+    try:
+        while True:
+            print('x' * 100_000)
+    except OSError as error:  # as the commands report a full disk
+        sys.exit(2)
+
+main()
+"""
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b''
+    assert process.wait() == STATUS
+    process.stderr.close()
+
+
+def test_broken_pipe_of_another_process_is_an_error() -> None:
+    code = """
+import os
+from dsanet.utils.console import quiet_if_closed
+
+@quiet_if_closed()
+def main():
+    print('before')
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.write(writer, b'x')
+
+main()
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, 'before\n')
+    assert 'BrokenPipeError' in done.stderr

@@ -1,0 +1,201 @@
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dsanet.utils import file_lock
+from dsanet.utils.file_lock import FileLock, LockHeldError
+
+AT_ONCE = 10  # seconds on a busy machine; a lock that must become stale takes 30
+ELSEWHERE = {'id': 'x', 'host': 'node7', 'pid': 4242, 'started': 5, 'place': 'node7', 'since': 'noon', 'job': ['', '']}
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lock file to be; heartbeats are fast."""
+    for name, seconds in (('HEARTBEAT_S', 0.05), ('POLL_S', 0.02)):
+        monkeypatch.setattr(file_lock, name, seconds)
+    return tmp_path / 'running.json'
+
+
+@pytest.fixture
+def soon_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_lock, 'STALE_S', 0.4)
+
+
+def acquire(file: Path) -> FileLock:
+    lock = FileLock(file, file.parent)
+    lock.acquire()
+    return lock
+
+
+def test_second_lock_names_the_first(file: Path) -> None:
+    lock = acquire(file)
+    owner = json.loads(file.read_text())
+    assert owner['pid'] == os.getpid()
+    with pytest.raises(LockHeldError) as refused:
+        acquire(file)
+    for token in (file.parent, owner['host'], os.getpid(), owner['since']):
+        assert str(token) in str(refused.value)
+    lock.release()
+    assert not list(file.parent.iterdir())
+    acquire(file).release()
+
+
+def test_lock_of_killed_process_is_taken_at_once(file: Path) -> None:
+    code = f"""
+import os, pathlib, signal
+from dsanet.utils.file_lock import FileLock
+FileLock(pathlib.Path({str(file)!r}), pathlib.Path('x')).acquire()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode < 0
+    assert file.is_file()
+    started = time.monotonic()
+    acquire(file)
+    assert time.monotonic() - started < AT_ONCE
+
+
+def test_reused_process_id_holds_nothing(file: Path) -> None:
+    acquire(file)
+    owner = json.loads(file.read_text())
+    file.write_text(json.dumps({**owner, 'started': owner['started'] - 1}))
+    assert json.loads(acquire(file).file.read_text())['id'] != owner['id']
+
+
+def test_lock_of_other_machine_is_taken_when_stale(file: Path, soon_stale: None) -> None:
+    file.write_text(json.dumps(ELSEWHERE))
+    started = time.monotonic()
+    acquire(file)
+    assert time.monotonic() - started > 0.3
+
+
+def test_old_lock_of_other_machine_is_taken_at_once(file: Path) -> None:
+    file.write_text(json.dumps(ELSEWHERE))
+    os.utime(file, (1, 1))
+    started = time.monotonic()
+    acquire(file)
+    assert time.monotonic() - started < AT_ONCE
+    assert [one.name for one in file.parent.iterdir()] == [file.name]
+
+
+def test_lock_of_other_machine_holds_while_it_beats(file: Path) -> None:
+    file.write_text(json.dumps(ELSEWHERE))
+    has_ended = threading.Event()
+
+    def beat() -> None:
+        while not has_ended.wait(0.05):
+            os.utime(file)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(LockHeldError, match=r'\b4242\b.*\bnode7\b.*\bnoon\b'):
+            acquire(file)
+    finally:
+        has_ended.set()
+        thread.join()
+
+
+def test_requeued_job_takes_its_own_lock(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(json.dumps({**ELSEWHERE, 'job': ['77', '']}))
+    monkeypatch.setenv('SLURM_JOB_ID', '77')
+    monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+    started = time.monotonic()
+    acquire(file)
+    assert time.monotonic() - started < AT_ONCE
+
+
+def test_step_of_the_same_job_waits(file: Path, soon_stale: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(json.dumps({**ELSEWHERE, 'job': ['77', '']}))
+    monkeypatch.setenv('SLURM_JOB_ID', '77')
+    monkeypatch.delenv('SLURM_RESTART_COUNT', raising=False)
+    started = time.monotonic()
+    acquire(file)
+    assert time.monotonic() - started > 0.3
+
+
+@pytest.mark.parametrize('content', ['', '{"id": "x", "ho'])
+def test_incomplete_lock_blocks_only_until_stale(file: Path, soon_stale: None, content: str) -> None:
+    file.write_text(content)
+    acquire(file)
+    assert json.loads(file.read_text())['pid'] == os.getpid()
+
+
+@pytest.mark.parametrize('content', ['{"gpu": 3}', '[1, 2]', '7'])
+def test_file_of_the_user_is_kept(file: Path, content: str) -> None:
+    file.write_text(content)
+    os.utime(file, (1, 1))
+    with pytest.raises(ValueError, match='running.json'):
+        acquire(file)
+    assert file.read_text() == content
+
+
+def test_heartbeat_renews_and_rewrites_the_file(file: Path) -> None:
+    lock = acquire(file)
+    os.utime(file, (1, 1))
+    lock.start_heartbeat()
+    assert file.stat().st_mtime > 1
+    file.unlink()
+    deadline = time.monotonic() + 5
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert lock.taken_by() is None
+    lock.release()
+    assert not file.exists()
+
+
+def test_holder_notices_that_another_took_over(file: Path) -> None:
+    lock = acquire(file)
+    lock.start_heartbeat()
+    file.write_text(json.dumps(ELSEWHERE))
+    os.utime(file, (1, 1))
+    time.sleep(0.2)
+    assert '4242' in lock.taken_by()
+    assert file.stat().st_mtime == 1, 'the lock of another is not renewed'
+    with pytest.raises(LockHeldError, match='4242'):
+        lock.start_heartbeat()
+    lock.release()
+    assert json.loads(file.read_text()) == ELSEWHERE
+
+
+def test_vanished_folder_does_not_end_the_holder(file: Path) -> None:
+    lock = acquire(file)
+    lock.start_heartbeat()
+    file.parent.rename(file.parent.with_name('moved'))
+    time.sleep(0.2)
+    assert lock.taken_by() is None
+    lock.release()
+
+
+def _try(file: Path, barrier: multiprocessing.Barrier, results: multiprocessing.Queue) -> None:
+    barrier.wait()
+    try:
+        acquire(file)
+        results.put(True)
+    except LockHeldError:
+        results.put(False)
+    barrier.wait()  # the holder stays alive until all have tried
+
+
+@pytest.mark.parametrize('stale', [None, ELSEWHERE])
+def test_of_many_processes_one_gets_the_lock(file: Path, stale: dict | None) -> None:
+    for _ in range(3):
+        if stale is not None:
+            file.write_text(json.dumps(stale))
+            os.utime(file, (1, 1))
+        context = multiprocessing.get_context('fork')
+        barrier, results = context.Barrier(6), context.Queue()
+        processes = [context.Process(target=_try, args=(file, barrier, results)) for _ in range(6)]
+        for process in processes:
+            process.start()
+        assert sum(results.get(timeout=30) for _ in processes) == 1
+        for process in processes:
+            process.join(30)
+        file.unlink()
