@@ -30,6 +30,7 @@ class Split:
         max_bad_share: share of unreadable videos that a run accepts; 0 if the first one ends it.
         class_balance: see ``build_dataloader``.
         findings: errors of the list file.
+        classes_from: source of the class names.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Split:
     max_bad_share: float = 0.0
     class_balance: str | None = None
     findings: tuple[Finding, ...] = ()
+    classes_from: str | None = None
 
     @property
     def is_training(self) -> bool:

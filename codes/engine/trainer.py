@@ -38,6 +38,7 @@ from dsanet.engine.preparation import (
     build_train_loader,
     build_val_loader,
     check_clip_shape,
+    class_names_of_run,
     set_determinism,
 )
 from dsanet.engine.profiling import profile_iterations
@@ -46,7 +47,9 @@ from dsanet.engine.trackers import start_trackers
 from dsanet.engine.train_step import Stepper
 from dsanet.engine.training_log import TrainingLog
 from dsanet.engine.validation import build_val_metrics, validate
+from dsanet.models.weights.loading import get_class_names
 from dsanet.utils import distributed
+from dsanet.utils.class_names import ClassNames, check_same_class_names
 
 LOGGER = logging.getLogger(__name__)
 
@@ -87,6 +90,7 @@ class Trainer:
         check_clip_shape(self.model, config, LOADERS)
         self.train_loader = build_train_loader(config, self.model, self.runtime, self.train_cfg.accumulate)
         self.val_loader = build_val_loader(config, self.model, self.runtime, self.train_loader)
+        self.class_names = class_names_of_run(self.train_loader, self.val_loader)
         self.metrics = build_val_metrics(config, self.runtime.save_best, self.val_loader)
         self.saver = Saver(work_dir, self.runtime.keep_checkpoints)
         self.state = TrainState(iterations_per_epoch=len(self.train_loader) // self.train_cfg.accumulate)
@@ -142,7 +146,7 @@ class Trainer:
             self._resume(resume)
         remove_leftovers(self.work_dir, self.state.resumed_from or Position(0), resume)
         if self.state.resumed_from is None:
-            self.stepper.load_initial_weights(load_from, allow_pickle)
+            self.stepper.load_initial_weights(load_from, allow_pickle, self.class_names)
         self.stepper.start()
         if self.is_main:
             start_trackers(self.trackers, self.config, self.work_dir)
@@ -153,6 +157,7 @@ class Trainer:
             LOGGER.info('No checkpoint in %s; starting from the beginning', self.work_dir)
             return
         file, content = found
+        check_same_class_names(ClassNames(get_class_names(content), str(file)), self.class_names)
         changes = find_changes(content, self.config, self.state.iterations_per_epoch, distributed.world_size())
         try:
             self.load_state_dict(content)
@@ -269,13 +274,12 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the content of a checkpoint, except for the parts that differ between processes."""
-        dataset: Any = self.train_loader.dataset
         return {
             **self.stepper.state_dict(),
             **self.state.state_dict(),
             'world_size': distributed.world_size(),
             'seed': self.runtime.seed,
-            'class_names': dataset.class_names,
+            'class_names': None if self.class_names.names is None else list(self.class_names.names),
             'config': self.config,
         }
 
