@@ -166,6 +166,7 @@ class VideoDataset(VideoSamples):
         self.multi_hot = None if multi_hot is None else check_count('multi_hot', multi_hot)
         if data_root is not None and not os.path.isdir(data_root):
             raise FileNotFoundError(f'data_root={data_root!r} is not a folder ({os.path.abspath(data_root)!r})')
+        self.data_root = data_root
         self.class_names = read_class_names(class_file) if class_file else None
         self.classes_from = class_file
         if list_file is not None:
