@@ -19,13 +19,15 @@ import torch
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, TRANSFORMS, build
 from dsanet.config.shipped import list_configs
+from dsanet.datasets.classes import find_class_names
 from dsanet.datasets.loader import collate
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.engine.preparation import check_clip_shape, place_model
-from dsanet.inference.loading import config_for_checkpoint
+from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
-from dsanet.models.weights.loading import get_class_names, load_weights
+from dsanet.models.weights.loading import load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint
+from dsanet.utils.class_names import ClassNames
 
 __all__ = [
     'LoadedRecognizer',
@@ -74,7 +76,7 @@ class LoadedRecognizer:
     Args:
         model: the recognizer.
         pipeline: the pipeline of the config's test dataset, so that a file is processed as in a test.
-        class_names: names by class number; the numbers as text if the checkpoint has no names.
+        class_names: names by class number, of the checkpoint or else the config; the numbers as text if both have none.
         device: device of the model.
     """
 
@@ -100,7 +102,8 @@ def init_recognizer(
         options: overrides as for ``--cfg-options``, such as ``['model.average_views=prob']``.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: an error in the config or weights, or a checkpoint without a config.
+        FileNotFoundError, KeyError, ValueError: an error in the config or weights, a checkpoint without a config, or
+            a config with other class names.
     """
     given: str | Path | Mapping[str, Any] | None = config
     if checkpoint is None:
@@ -112,7 +115,10 @@ def init_recognizer(
     model = build(loaded['model'], MODELS, 'model')
     check_clip_shape(model, loaded, ['test_dataloader'])
     load_weights(model, checkpoint, strict=True, content=content)
-    names = get_class_names(content) or [str(k) for k in range(model.num_classes)]
+    # The data of a stored config may have changed since, and are not used here.
+    path = 'test_dataloader.dataset'
+    data = find_class_names(loaded['test_dataloader']['dataset'], path) if given is not None else ClassNames(None, path)
+    names = class_names_for_checkpoint(checkpoint, content, model.num_classes, data)
     steps = [
         build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}')
         for i, step in enumerate(loaded['test_dataloader']['dataset']['pipeline'])
@@ -121,7 +127,7 @@ def init_recognizer(
     target = torch.device(device)
     place_model(model, target)
     model.eval()
-    return LoadedRecognizer(model, pipeline, names, target)
+    return LoadedRecognizer(model, pipeline, names or [str(k) for k in range(model.num_classes)], target)
 
 
 @torch.no_grad()

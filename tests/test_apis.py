@@ -96,6 +96,21 @@ def test_checkpoint_alone_is_enough(data: Path, tmp_path: Path) -> None:
     assert alone.model.average_views == 'prob'
 
 
+def test_config_with_other_class_names_raises(data: Path, tmp_path: Path) -> None:
+    config = make_config(data)
+    names = (data / 'classes.txt').read_text().splitlines()
+    config['test_dataloader']['dataset']['class_file'] = str(data / 'classes.txt')
+    assert init_recognizer(config, save_model(config, tmp_path / 'bare.pth')).class_names == names
+    file = save_model(config, tmp_path / 'x.pth', class_names=names[::-1], config=config)
+    with pytest.raises(ValueError, match=rf"class 0 .*'{names[-1]}'.*x\.pth.*'{names[0]}'.*classes\.txt"):
+        init_recognizer(config, file)
+    assert init_recognizer(file).class_names == names[::-1]  # without the data of its config
+    config['test_dataloader']['dataset']['class_file'] = 'nowhere.txt'
+    assert init_recognizer(config, file).class_names == names[::-1]
+    with pytest.raises(ValueError, match=r'short\.pth .* 2 .* 8 '):
+        init_recognizer(config, save_model(config, tmp_path / 'short.pth', class_names=['a', 'b']))
+
+
 def test_weights_without_config_raise(data: Path, tmp_path: Path) -> None:
     file = save_model(make_config(data), tmp_path / 'x.pth')
     with pytest.raises(ValueError, match=str(file)):

@@ -8,6 +8,7 @@ Examples:
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from dsanet.commands.arguments import (
     output_file,
     read_config,
 )
+from dsanet.utils.text import printable
+
+AVERAGE = 'average'  # name of the fused result of several files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +78,7 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
         write_results,
     )
     from dsanet.reports.confusion import draw_confusion
+    from dsanet.utils.class_names import ClassNames, check_same_class_names
     from dsanet.utils.files import check_outputs
 
     outputs = {'--confusion': args.confusion, '--json': args.json, '--out': args.out}
@@ -88,38 +93,43 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
     final = every[0]
     if len(every) > 1:
         final = fuse(every, args.weights or [1.0] * len(every), args.average)
-        every.append(final)
     metrics = build_metrics(configs or default_metrics(final))
     num_classes = final.scores.shape[1]
-    names = read_class_names(args.class_file) if args.class_file else [str(k) for k in range(num_classes)]
-    if len(names) != num_classes:
-        raise ValueError(f'{args.class_file} has {len(names)} classes, the results have {num_classes}')
+    names = final.class_names
+    if args.class_file:
+        names = read_class_names(args.class_file)
+        check_same_class_names(ClassNames(names, args.class_file), final.classes)
+        if len(names) != num_classes:
+            raise ValueError(f'{args.class_file} has {len(names)} classes, the results have {num_classes}')
+        final = replace(final, class_names=names)
+    names = names or [str(k) for k in range(num_classes)]
 
     rows = []
     for results in every:
         numbers = compute_metrics(metrics, results.scores, results.labels)
-        rows.append({'result': 'average' if results is final and len(every) > 1 else results.name, **numbers})
+        rows.append({'result': results.name, **numbers})
+    if len(every) > 1:
+        rows.append({'result': AVERAGE, **compute_metrics(metrics, final.scores, final.labels)})
     print()
     _print_table(rows)
     table = class_table(final, names)
-    report: dict[str, Any] = {'results': rows, 'num_videos': len(final.paths), 'classes': table}
+    of = str(rows[-1]['result'])  # the tables below are of the average, if there are several results
+    report: dict[str, Any] = {'results': rows, 'num_videos': len(final.paths), 'classes_of': of, 'classes': table}
     if args.per_class:
-        print()
+        print(f'\nPer class ({of}):')
         key = 'average_precision' if final.is_multi_hot else 'accuracy'
         _print_table(sorted(table, key=lambda row: (row[key], -row['videos'])))
     if args.mistakes:
         report['mistakes'] = confident_mistakes(final, names, args.mistakes)
-        print()
+        print(f'\nMost confident mistakes ({of}):' if report['mistakes'] else f'\nNo mistakes ({of})')
         if report['mistakes']:
             _print_table(report['mistakes'])
-        else:
-            print('No mistakes')
     if args.confusion is not None:
-        draw_confusion(confusion_matrix(final), names, args.confusion)
-        print(f'Confusion matrix written to {args.confusion}')
+        draw_confusion(confusion_matrix(final), names, args.confusion, title=of)
+        print(f'Confusion matrix ({of}) written to {args.confusion}')
     if args.out is not None:
         write_results(final, args.out)
-        print(f'Results written to {args.out}')
+        print(f'Results ({of}) written to {args.out}')
     return report
 
 
@@ -132,7 +142,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
             text.ljust(width) if left else text.rjust(width)
             for text, width, left in zip(line, widths, is_text, strict=True)
         ]
-        print('  '.join(aligned).rstrip())
+        print(printable('  '.join(aligned).rstrip()))
 
 
 def _cell(value: Any) -> str:

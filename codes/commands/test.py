@@ -81,15 +81,15 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     from dsanet.config.loading import read_section
     from dsanet.config.registry import MODELS, build
     from dsanet.config.schema import RuntimeCfg
-    from dsanet.datasets.classes import check_same_class_names
+    from dsanet.datasets.classes import class_names_of
     from dsanet.datasets.workers import start_workers
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.preparation import build_loader, check_clip_shape, place_model
     from dsanet.engine.result_parts import ResultParts, describe_test
     from dsanet.evaluation.metrics import build_metrics, check_metrics, compute_metrics
-    from dsanet.evaluation.results import Results
-    from dsanet.inference.loading import config_for_checkpoint
-    from dsanet.models.weights.loading import get_class_names, load_weights
+    from dsanet.evaluation.results import Results, check_no_duplicates
+    from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
+    from dsanet.models.weights.loading import load_weights
     from dsanet.utils import distributed
     from dsanet.utils.checkpoint_io import read_checkpoint
     from dsanet.utils.files import check_outputs
@@ -109,8 +109,11 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
         check_clip_shape(model, config, ['test_dataloader'])
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
+        data_names = class_names_of(dataset, 'test')
+        class_names = class_names_for_checkpoint(args.checkpoint, content, model.num_classes, data_names)
         dataset.check_labels(model.num_classes)
-        check_same_class_names(get_class_names(content), args.checkpoint, dataset.class_names, 'the test data')
+        if args.out is not None:
+            check_no_duplicates([record.path for record in dataset.records], 'the test data')
         start_workers(loader)
         if lock is not None:
             lock.start_heartbeat()
@@ -144,7 +147,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     )
     if distributed.rank() == 0:
         paths = [record.path for record in dataset.records]
-        results = Results(str(args.out), paths, predictions.labels, predictions.scores, model.activation)
+        results = Results(str(args.out), paths, predictions.labels, predictions.scores, model.activation, class_names)
         _write(args, results, numbers)
     if parts is not None:
         parts.remove()

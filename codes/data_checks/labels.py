@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dsanet.data_checks.report import Finding, count_noun, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import label_hint
-from dsanet.datasets.classes import check_same_class_names
+from dsanet.utils.class_names import ClassNames, check_same_class_names
 
 IMBALANCE_RATIO = 10  # of the largest to the smallest class; from here on, the imbalance is reported
 
@@ -90,7 +90,10 @@ def check_class_names(train: Sequence[Split], other: Split) -> Iterator[Finding]
     """Look for labels whose class names differ from those in training."""
     try:
         for split in train:
-            check_same_class_names(split.class_names, split.name, other.class_names, other.name)
+            sources = [
+                ClassNames(s.class_names, f'{s.name} ({s.classes_from or "class names"})') for s in (split, other)
+            ]
+            check_same_class_names(*sources)
     except ValueError as error:
         yield Finding('error', 'labels', other.name, str(error))
 

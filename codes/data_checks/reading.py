@@ -61,6 +61,7 @@ def splits_of(
             getattr(dataset, 'start_index', 1),
             max_bad_share,
             class_balance,
+            classes_from=getattr(dataset, 'classes_from', None),
         )
     ]
 
@@ -172,6 +173,7 @@ def _read_valid_part(name: str, cfg: Mapping[str, Any], path: str, reason: str) 
         steps=steps,
         filename_tmpl=cfg.get('filename_tmpl', 'img_{:05d}.jpg') if has_frames else None,
         start_index=cfg.get('start_index', 1),
+        classes_from=cfg.get('class_file'),
         findings=tuple(findings) or (Finding('error', 'list', name, reason),),
     )
 

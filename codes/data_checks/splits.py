@@ -32,6 +32,7 @@ class Split:
         batch_size: videos in a batch; 0 if unknown.
         num_workers: data workers on this machine.
         findings: errors of the list file.
+        classes_from: source of the class names.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Split:
     batch_size: int = 0
     num_workers: int = 0
     findings: tuple[Finding, ...] = ()
+    classes_from: str | None = None
 
     @property
     def is_training(self) -> bool:

@@ -192,6 +192,11 @@ def select_classes(
     return kept, None if class_names is None else [class_names[number] for number in numbers]
 
 
+def choose_class_names(class_names: Sequence[str], classes: Sequence[str | int]) -> list[str]:
+    """Return the names of some classes, given by name or number, in their order."""
+    return [class_names[_class_number(name, class_names)] for name in classes]
+
+
 def _class_number(name: str | int, names: Sequence[str] | None) -> int:
     if isinstance(name, int):
         if name < 0 or (names is not None and name >= len(names)):

@@ -1,13 +1,15 @@
-"""Find the number of classes of a dataset, for configs with ``num_classes=None``."""
+"""Find the class names of a dataset, and their number for configs with ``num_classes=None``."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dsanet.config.loading import load_config, refers_to
 from dsanet.config.schema import LOADERS
-from dsanet.datasets.annotation import list_class_folders, parse_list_file, read_class_names
+from dsanet.datasets.annotation import choose_class_names, list_class_folders, parse_list_file, read_class_names
+from dsanet.utils.class_names import ClassNames, check_same_class_names
 
 LOGGER = logging.getLogger(__name__)
 
@@ -58,21 +60,34 @@ def _needs_num_classes(config: Mapping[str, Any]) -> bool:
     return config['model'].get('cls_head', {}).get('num_classes', 0) is None
 
 
-def check_same_class_names(
-    names: Sequence[str] | None, origin: object, others: Sequence[str] | None, other_origin: object
-) -> None:
-    """Raise a ValueError if two datasets, or a dataset and a checkpoint, have different class names.
+def class_names_of(dataset: Any, name: str) -> ClassNames:
+    """Return the class names of a dataset; ``name``, such as 'training', describes it if their source is unknown."""
+    return ClassNames(dataset.class_names, getattr(dataset, 'classes_from', None) or f'the {name} data')
+
+
+def find_class_names(dataset: Mapping[str, Any], path: str) -> ClassNames:
+    """Return the class names of a dataset in a config, without reading its list and without requiring its files.
 
     Args:
-        names, others: names in the order of the labels; None if unknown, which matches everything.
-        origin, other_origin: their sources, for the message.
+        dataset: the config of the dataset.
+        path: its path in the config, such as ``test_dataloader.dataset``.
     """
-    if names is None or others is None or list(names) == list(others):
-        return
-    if len(names) != len(others):
-        raise ValueError(f'{origin} has {len(names)} classes, but {other_origin} has {len(others)}')
-    label = next(k for k, (name, other) in enumerate(zip(names, others, strict=True)) if name != other)
-    raise ValueError(f'class {label} is {names[label]!r} in {origin}, but {others[label]!r} in {other_origin}')
+    if 'datasets' in dataset:
+        parts = [find_class_names(part, f'{path}.datasets.{i}') for i, part in enumerate(dataset['datasets'])]
+        return next((part for part in parts if part.names is not None), ClassNames(None, path))
+    names: list[str] | None = None
+    origin = path
+    has_class_folders = dataset['type'] in ('VideoDataset', 'RawFramesDataset') and dataset.get('list_file') is None
+    with suppress(FileNotFoundError):  # the data may be on another machine
+        if dataset.get('class_file') is not None:
+            origin = dataset['class_file']
+            names = read_class_names(origin)
+        elif has_class_folders and dataset.get('data_root') is not None:
+            origin = dataset['data_root']
+            names = list_class_folders(origin)
+    if names is not None and dataset.get('classes') is not None:
+        names = choose_class_names(names, dataset['classes'])
+    return ClassNames(names, origin)
 
 
 def find_num_classes(config: Mapping[str, Any], sections: Iterable[str]) -> ClassCount:
@@ -86,12 +101,11 @@ def find_num_classes(config: Mapping[str, Any], sections: Iterable[str]) -> Clas
         The number of names in a class file, of class folders or of ``classes``. If there are only list files: the
         largest label + 1.
     """
-    counts = [
-        count
-        for section in sections
-        if section in config
-        for count in _count_classes(config[section]['dataset'], f'{section}.dataset')
-    ]
+    datasets = {f'{section}.dataset': config[section]['dataset'] for section in sections if section in config}
+    named = [names for path, one in datasets.items() if (names := find_class_names(one, path)).names is not None]
+    for other in named[1:]:
+        check_same_class_names(named[0], other)
+    counts = [count for path, one in datasets.items() for count in _count_classes(one, path)]
     complete = [count for count in counts if count.is_complete]
     for count in complete:
         if count.number != complete[0].number:

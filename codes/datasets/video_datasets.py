@@ -30,6 +30,7 @@ from dsanet.datasets.annotation import (
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.transforms.base import BadSample, Record, Transform, check_count
 from dsanet.datasets.transforms.compose import Compose
+from dsanet.utils.class_names import ClassNames, check_same_class_names
 from dsanet.utils.machine_faults import MachineError, explain_shortage
 
 # These errors are raised again with the same type and a longer text; others become a RuntimeError.
@@ -46,6 +47,7 @@ class VideoSamples(Dataset[Record]):
         records: one :class:`VideoRecord` per video.
         labels: (len,) int64; with ``multi_hot`` (len, K) bool.
         class_names: names in the order of the labels; None if unknown.
+        classes_from: source of the class names, a class file or folder; None if there are none.
         multi_hot: number of classes K of a multi-label dataset; None for one label per video.
         provides: keys that every sample has.
         seed: seed of the samples; ``build_dataloader`` sets it, and the next two.
@@ -56,6 +58,7 @@ class VideoSamples(Dataset[Record]):
     records: list[VideoRecord]
     labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
     class_names: list[str] | None
+    classes_from: str | None = None
     multi_hot: int | None
     provides: frozenset[str]
     seed: int = 0
@@ -147,9 +150,6 @@ class VideoDataset(VideoSamples):
             (K,), 1 for the classes of the video and 0 for the others. None for one integer label per video.
         classes: names or numbers of the classes to use, renumbered from 0 in this order, also for ``multi_hot`` and
             ``swap_labels``. None for all.
-
-    Attributes:
-        classes_from: source of the class names, a class file or folder; None if there are none.
     """
 
     provided: tuple[str, ...] = ('path', 'label', 'index', 'rng')
@@ -167,6 +167,7 @@ class VideoDataset(VideoSamples):
         self.multi_hot = None if multi_hot is None else check_count('multi_hot', multi_hot)
         if data_root is not None and not os.path.isdir(data_root):
             raise FileNotFoundError(f'data_root={data_root!r} is not a folder ({os.path.abspath(data_root)!r})')
+        self.data_root = data_root
         self.class_names = read_class_names(class_file) if class_file else None
         self.classes_from = class_file
         if list_file is not None:
@@ -178,7 +179,7 @@ class VideoDataset(VideoSamples):
             raise ValueError('list_file and data_root are both None; set list_file, or data_root for class folders')
         if classes is not None:
             self.records, self.class_names = select_classes(self.records, self.class_names, classes)
-            self.classes_from = f'classes={list(classes)!r}'
+            self.classes_from = f'{self.classes_from} with classes={list(classes)!r}'
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
         self.provides = self.pipeline.provides
         self.labels = self._read_labels()
@@ -320,11 +321,11 @@ class MixedDataset(VideoSamples):
         if len(set(multi_hots)) > 1:
             raise ValueError(f'the datasets have different values of multi_hot: {multi_hots}')
         self.multi_hot = multi_hots[0]
-        all_names = [dataset.class_names for dataset in datasets if dataset.class_names is not None]
-        self.class_names = all_names[0] if all_names else None
-        for names in all_names:
-            if names != self.class_names:
-                raise ValueError(f'the datasets have different class names: {all_names[0]} and {names}')
+        named = [dataset for dataset in datasets if dataset.class_names is not None]
+        self.class_names, self.classes_from = (named[0].class_names, named[0].classes_from) if named else (None, None)
+        every = [ClassNames(dataset.class_names, f'{dataset.classes_from}') for dataset in named]
+        for other in every[1:]:
+            check_same_class_names(every[0], other)
         self.records = [record for dataset in datasets for record in dataset.records]
         self.labels = np.concatenate([dataset.labels for dataset in datasets])
         self.provides = frozenset.intersection(*(dataset.provides for dataset in datasets))

@@ -50,6 +50,7 @@ class TrainState:
 
     Attributes:
         iterations_per_epoch: of this run.
+        batch_size: videos in an iteration of this run, of all processes.
         epoch: completed epochs.
         iteration: completed iterations of the current epoch.
         validated: whether the last completed epoch has been validated, if that was due.
@@ -57,11 +58,13 @@ class TrainState:
         num_worse: validations since the best one.
         num_nonfinite: iterations skipped because the loss or gradient was not finite.
         num_steps: optimizer steps in the current epoch.
-        num_logged: iterations in the curves that a resumed run continues; not saved.
+        curve_offset: iterations in the curves minus those of this run, which differ if ``iterations_per_epoch`` has
+            changed.
         resumed_from: position of the checkpoint that the run continues; not saved.
     """
 
     iterations_per_epoch: int
+    batch_size: int
     epoch: int = 0
     iteration: int = 0
     validated: bool = True
@@ -69,7 +72,7 @@ class TrainState:
     num_worse: int = 0
     num_nonfinite: int = 0
     num_steps: int = 0
-    num_logged: int = field(default=0, init=False)
+    curve_offset: int = 0
     resumed_from: Position | None = field(default=None, init=False)
 
     @property
@@ -81,6 +84,11 @@ class TrainState:
     def num_iterations(self) -> int:
         """Completed iterations since the start of training."""
         return self.epoch * self.iterations_per_epoch + self.iteration
+
+    @property
+    def num_logged(self) -> int:
+        """Iterations in the curves, the x axis, which always increases."""
+        return self.num_iterations + self.curve_offset
 
     def is_done(self, cfg: TrainCfg) -> bool:
         """Return whether the last epoch is completed, or the metric has not improved for ``patience`` validations."""
@@ -98,20 +106,22 @@ class TrainState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the saved attributes."""
-        return {name: value for name, value in asdict(self).items() if name not in ('num_logged', 'resumed_from')}
+        return {name: value for name, value in asdict(self).items() if name != 'resumed_from'}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the attributes from a checkpoint. Attributes missing from an older one keep their values.
 
-        If the number of iterations per epoch has changed, the position within an epoch is scaled, and rounded down:
-        some videos may be seen twice in this epoch, but none is missed.
+        If the batch size has changed, the run continues after as many videos of the epoch, rounded down to whole
+        iterations: some may be used twice in this epoch, but none is missed. At least one iteration is left.
         """
         for one in fields(self):
-            if one.name in state and one.name != 'iterations_per_epoch':
+            if one.name in state and one.name not in ('iterations_per_epoch', 'batch_size'):
                 setattr(self, one.name, state[one.name])
         self.resumed_from = self.position
-        self.num_logged = self.epoch * state['iterations_per_epoch'] + self.iteration
-        self.iteration = self.iteration * self.iterations_per_epoch // state['iterations_per_epoch']
+        num_logged = self.epoch * state['iterations_per_epoch'] + self.iteration + self.curve_offset
+        num_videos = self.iteration * state.get('batch_size', self.batch_size)
+        self.iteration = min(num_videos // self.batch_size, self.iterations_per_epoch - 1)
+        self.curve_offset = num_logged - self.num_iterations
 
 
 def position_of(content: Mapping[str, Any]) -> Position:
@@ -164,14 +174,17 @@ class Saver:
     def save(self, content: Mapping[str, Any], position: Position) -> None:
         """Write a checkpoint, then remove old ones. The end of an epoch removes all within it.
 
+        Later ones are of the run before it was resumed with a larger batch size, and counted smaller iterations.
+
         Raises:
             RunError: it cannot be written.
         """
         self._write(content, self.work_dir / position.file_name)
         files = list_checkpoints(self.work_dir)
-        ends = [file for place, file in files if not place.iteration]
-        within = [file for place, file in files if place.iteration]
-        for file in ends[self.keep :] + within[self.keep if position.iteration else 0 :]:
+        later = [file for place, file in files if place > position]
+        ends = [file for place, file in files if not place.iteration and place <= position]
+        within = [file for place, file in files if place.iteration and place <= position]
+        for file in later + ends[self.keep :] + within[self.keep if position.iteration else 0 :]:
             with suppress(OSError):  # they stay on a disk that has become read-only
                 file.unlink()
 

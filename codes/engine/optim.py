@@ -124,12 +124,17 @@ class OptimizerState:
         pairs = zip(state['param_groups'], self._numbers, strict=True)
         flat = [number for group in self._numbers for number in group]
         return {
+            'type': type(self.optimizer).__name__,
             'state': {flat[i]: value for i, value in state['state'].items()},
             'param_groups': [{**group, 'params': numbers} for group, numbers in pairs],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, except for groups, learning rates and weight decay."""
+        """Restore what :meth:`state_dict` returned, except for groups, learning rates and weight decay.
+
+        The state of another optimizer, or of one with another switch such as ``amsgrad``, has other content: then the
+        optimizer starts without state, and a warning is logged.
+        """
         before, now = (
             sum(map(len, groups)) for groups in ([g['params'] for g in state['param_groups']], self._numbers)
         )
@@ -137,7 +142,21 @@ class OptimizerState:
             raise ValueError(f'the optimizer had {before} parameters and now has {now}')
         pairs = zip(self.optimizer.param_groups, self._numbers, strict=True)
         groups = [{**group, 'params': numbers} for group, numbers in pairs]
+        if change := self._find_change(state):
+            LOGGER.warning('Optimizer: %s; its state (such as momentum) starts anew', change)
+            return
         self.optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
+
+    def _find_change(self, state: Mapping[str, Any]) -> str:
+        """Return a change of the type or of a switch, empty if there is none."""
+        was, now = state.get('type'), type(self.optimizer).__name__
+        if was not in (None, now):
+            return f'type was {was} and is {now}'
+        before, after = state['param_groups'][0], self.optimizer.param_groups[0]
+        for name, value in after.items():
+            if isinstance(value, bool) and isinstance(before.get(name), bool) and before[name] != value:
+                return f'{name} was {before[name]} and is {value}'
+        return ''
 
 
 class Schedule:

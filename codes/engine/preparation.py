@@ -10,11 +10,12 @@ from torch.utils.data import DataLoader
 
 from dsanet.config.registry import DATASETS, build
 from dsanet.config.schema import RuntimeCfg
-from dsanet.datasets.classes import check_same_class_names
+from dsanet.datasets.classes import class_names_of
 from dsanet.datasets.loader import build_dataloader
 from dsanet.datasets.workers import WatchedLoader
 from dsanet.models.losses import Loss
 from dsanet.utils import distributed
+from dsanet.utils.class_names import ClassNames, check_same_class_names
 
 
 def set_determinism(deterministic: bool) -> None:
@@ -77,12 +78,16 @@ def build_val_loader(
         return None
     loader = build_loader(config['val_dataloader'], 'val_dataloader', runtime)
     train, val = (cast(Any, one.dataset) for one in (train_loader, loader))
+    # Before check_labels, which says less about missing classes.
+    check_same_class_names(class_names_of(train, 'training'), class_names_of(val, 'validation'))
     val.check_labels(model.num_classes)
-    origin, other = (getattr(data, 'classes_from', None) for data in (train, val))
-    check_same_class_names(
-        train.class_names, origin or 'the training data', val.class_names, other or 'the validation data'
-    )
     return loader
+
+
+def class_names_of_run(train_loader: DataLoader[Any], val_loader: DataLoader[Any] | None) -> ClassNames:
+    """Return the class names of the training data; if unknown, of the validation data, whose labels are the same."""
+    names = class_names_of(train_loader.dataset, 'training')
+    return names if names.names is not None or val_loader is None else class_names_of(val_loader.dataset, 'validation')
 
 
 def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, accumulate: int = 1) -> WatchedLoader:

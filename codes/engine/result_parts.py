@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dsanet.config.loading import find_differences
 from dsanet.utils import distributed
+from dsanet.utils.files import hash_file
 from dsanet.utils.json_lines import warn_of_damaged_lines
 
 LOGGER = logging.getLogger(__name__)
@@ -160,10 +161,6 @@ def _to_batch(content: Mapping[str, Any]) -> ScoredBatch:
 
 def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, dataset: Any) -> dict[str, Any]:
     """Return the identity of a test: everything that the scores depend on, by name."""
-    with open(checkpoint, 'rb') as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(2**20):
-            digest.update(block)
     records = [(record.path, record.labels, record.num_frames) for record in dataset.records]
     loader = {key: value for key, value in config['test_dataloader'].items() if key != 'num_workers'}
     return {
@@ -171,6 +168,6 @@ def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, d
         'test_dataloader': loader,
         'amp': amp,
         'runtime.seed': config.get('runtime', {}).get('seed', 0),
-        'the SHA-256 of the checkpoint': digest.hexdigest()[:16],
+        'the SHA-256 of the checkpoint': hash_file(Path(checkpoint))[:16],
         'the SHA-256 of the list of videos': hashlib.sha256(json.dumps(records).encode()).hexdigest()[:16],
     }

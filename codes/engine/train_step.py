@@ -20,6 +20,7 @@ from dsanet.engine.preparation import place_model
 from dsanet.models.sync_batch_norm import convert_sync_batch_norm
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils import distributed
+from dsanet.utils.class_names import ClassNames
 
 
 def seed_iteration(seed: int, iteration: int, rank: int, index: int = 0) -> None:
@@ -93,18 +94,21 @@ class Stepper:
 
     # -- before the first step -------------------------------------------------------------------------------------
 
-    def load_initial_weights(self, load_from: str | None, allow_pickle: bool = False) -> None:
+    def load_initial_weights(
+        self, load_from: str | None, allow_pickle: bool = False, classes: ClassNames | None = None
+    ) -> None:
         """Load the initial weights of a new run.
 
         Args:
             load_from: a checkpoint; None for the backbone's ``pretrained``, if any.
             allow_pickle: let the file run code while it is read.
+            classes: classes of the data, as for ``load_weights``.
 
         Raises:
             FileNotFoundError, ValueError: as ``load_weights``.
         """
         if load_from is not None:
-            load_weights(self.model, load_from, allow_pickle=allow_pickle)
+            load_weights(self.model, load_from, allow_pickle=allow_pickle, classes=classes)
         else:
             self.model.init_weights()
         if self.average is not None:

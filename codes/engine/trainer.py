@@ -28,7 +28,6 @@ from dsanet.engine.checkpointing import (
     Saver,
     TrainState,
     describe_mismatch,
-    find_changes,
     find_checkpoint,
     remove_leftovers,
     what_to_resume,
@@ -40,9 +39,11 @@ from dsanet.engine.preparation import (
     build_train_loader,
     build_val_loader,
     check_clip_shape,
+    class_names_of_run,
     set_determinism,
 )
 from dsanet.engine.profiling import profile_iterations
+from dsanet.engine.resuming import adapt_progress, compare_run, hash_inputs, is_validation_due
 from dsanet.engine.stopping import Stopped, StopRequest
 from dsanet.engine.trackers import start_trackers
 from dsanet.engine.train_step import Stepper
@@ -94,9 +95,12 @@ class Trainer:
         check_clip_shape(self.model, config, LOADERS)
         self.train_loader = build_train_loader(config, self.model, self.runtime, self.train_cfg.accumulate)
         self.val_loader = build_val_loader(config, self.model, self.runtime, self.train_loader)
+        self.class_names = class_names_of_run(self.train_loader, self.val_loader)
         self.metrics = build_val_metrics(config, self.runtime.save_best, self.val_loader)
         self.saver = Saver(work_dir, self.runtime.keep_checkpoints, lock)
-        self.state = TrainState(iterations_per_epoch=len(self.train_loader) // self.train_cfg.accumulate)
+        iterations_per_epoch = len(self.train_loader) // self.train_cfg.accumulate
+        self.state = TrainState(iterations_per_epoch, self.stepper.batch_size)
+        self.inputs: dict[str, str] = {}
         self._log_state: dict[str, Any] = {}  # of this process, within an epoch that is resumed
 
     def fit(
@@ -144,6 +148,7 @@ class Trainer:
         distributed.init_process_group(self.runtime.timeout_minutes)
         if check_data:
             check_before_training(splits, findings)
+        self.inputs = hash_inputs(self.config, self.train_loader, self.val_loader, load_from)
         resume = what_to_resume(resume, self.work_dir)
         if resume is not None:
             self._resume(resume)
@@ -152,7 +157,7 @@ class Trainer:
         if self.is_main:
             write_config(format_config(self.config), self.work_dir)
         if self.state.resumed_from is None:
-            self.stepper.load_initial_weights(load_from, allow_pickle)
+            self.stepper.load_initial_weights(load_from, allow_pickle, self.class_names)
         self.stepper.start()
         if self.is_main:
             start_trackers(self.trackers, self.config, self.work_dir)
@@ -163,7 +168,8 @@ class Trainer:
             LOGGER.info('No checkpoint in %s; starting from the beginning', self.work_dir)
             return
         file, content = found
-        changes = find_changes(content, self.config, self.state.iterations_per_epoch, distributed.world_size())
+        iterations = self.state.iterations_per_epoch
+        changes = compare_run(file, content, self.config, iterations, self.class_names, self.inputs)
         try:
             self.load_state_dict(content)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -171,6 +177,9 @@ class Trainer:
             raise ValueError(f'{file} does not match the model or optimizer: {text}') from error
         for change in changes:
             LOGGER.warning('Run differs from the checkpoint: %s. Results will not be bit-identical', change)
+        for text in adapt_progress(self.state, content, self.config, self.inputs):
+            LOGGER.warning('%s', text)
+        self.inputs = {**content.get('inputs', {}), **self.inputs}
         LOGGER.info('Resumed from %s (%s completed)', file, self.state.resumed_from)
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -256,8 +265,7 @@ class Trainer:
         self.stepper.sync_buffers()
         state.epoch += 1
         state.iteration = 0
-        is_due = state.epoch % self.train_cfg.val_interval == 0 or state.epoch == self.train_cfg.max_epochs
-        state.validated = self.val_loader is None or not is_due
+        state.validated = not is_validation_due(state.epoch, self.config)
         self.save()
         if request := self.stop.poll_now():  # also waits until rank 0 has written
             raise Stopped(request, self.saver.describe(state.position))
@@ -290,13 +298,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the content of a checkpoint, except for the parts that differ between processes."""
-        dataset: Any = self.train_loader.dataset
         return {
             **self.stepper.state_dict(),
             **self.state.state_dict(),
             'world_size': distributed.world_size(),
             'seed': self.runtime.seed,
-            'class_names': dataset.class_names,
+            'class_names': None if self.class_names.names is None else list(self.class_names.names),
+            'inputs': self.inputs,
             'config': self.config,
         }
 
@@ -311,6 +319,6 @@ class Trainer:
         if self.state.num_iterations:  # the optimizer holds the learning rate of its last step
             self.stepper.set_learning_rate((self.state.num_iterations - 1) / self.state.iterations_per_epoch)
         progress = content.get('progress', [])
-        is_same = content['iterations_per_epoch'] == self.state.iterations_per_epoch
+        is_same = all(content.get(k) == getattr(self.state, k) for k in ('iterations_per_epoch', 'batch_size'))
         if self.state.iteration and is_same and len(progress) == distributed.world_size():
             self._log_state = progress[distributed.rank()]

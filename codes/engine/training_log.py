@@ -174,7 +174,7 @@ class TrainingLog:
         self.state.num_nonfinite += 1
         values = {name: float(scalars[name]) for name in ('loss', 'grad_norm')}
         paths = [path for batch in batches for path in batch['path']]
-        epoch, iteration = self.state.epoch + 1, self.state.num_iterations
+        epoch, iteration = self.state.epoch + 1, self.state.num_logged
         self.nonfinite.add(self.state.num_nonfinite, epoch, iteration, values, paths, lr)
 
     def _write_train(self, lr: float, is_last: bool) -> None:
@@ -185,7 +185,7 @@ class TrainingLog:
         if num_bad:
             means['bad_samples'] = num_bad
         state = self.state
-        self._writer.write('train', means, state.epoch + 1, state.num_iterations)
+        self._writer.write('train', means, state.epoch + 1, state.num_logged)
         seconds = (time.monotonic() - self._run_start) / (state.num_iterations - self._first_iteration)
         eta = timedelta(seconds=round(seconds * (self.max_epochs * state.iterations_per_epoch - state.num_iterations)))
         progress = f'{self.epoch_name} [{state.iteration}/{state.iterations_per_epoch}]'
@@ -222,7 +222,7 @@ class TrainingLog:
 
     def add_validation(self, metrics: Mapping[str, float], is_best: bool) -> None:
         """Write the metrics of a validation."""
-        self._writer.write('val', metrics, self.state.epoch, self.state.num_iterations)
+        self._writer.write('val', metrics, self.state.epoch, self.state.num_logged)
         average = '' if self.stepper.average is None else '  (averaged weights)'
         best = f'  (best {self.stepper.runtime.save_best} so far)' if is_best else ''
         LOGGER.info('Epoch %d  %s%s%s', self.state.epoch, _format(metrics, 'val/'), average, best)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsanet.evaluation.metrics import average_precision
+from dsanet.utils.class_names import ClassNames, check_same_class_names
 from dsanet.utils.files import write_atomically
 
 # Ways to combine the results of several tests: the mean of probabilities or of scores.
@@ -19,6 +20,8 @@ FUSIONS = ('prob', 'score')
 
 # Functions from scores to probabilities (a model's ``activation``); 'none' for probabilities.
 ACTIVATIONS = ('softmax', 'sigmoid', 'none')
+
+_MAX_SCORE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Results:
         labels: classes (n,) int64; or multi-hot (n, K) float32, if videos can have several labels.
         scores: (n, K) float32, outputs of the network or probabilities.
         activation: function from scores to probabilities, one of ``ACTIVATIONS``.
+        class_names: names of the K classes; None if unknown.
     """
 
     name: str
@@ -38,6 +42,12 @@ class Results:
     labels: NDArray[np.int64] | NDArray[np.float32]
     scores: NDArray[np.float32]
     activation: str
+    class_names: list[str] | None = None
+
+    @property
+    def classes(self) -> ClassNames:
+        """The class names with their source."""
+        return ClassNames(self.class_names, self.name)
 
     @property
     def is_multi_hot(self) -> bool:
@@ -63,12 +73,17 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def write_results(results: Results, file: Path) -> None:
-    """Write one dict per video with ``path``, ``label``, ``scores`` and ``activation``; atomic."""
+    """Write one dict per video with ``path``, ``label``, ``scores`` and ``activation``; atomic.
+
+    The first one also has ``class_names``, if they are known.
+    """
     rows = zip(results.paths, results.labels, results.scores, strict=True)
-    entries = [
+    entries: list[dict[str, Any]] = [
         {'path': path, 'label': label.tolist(), 'scores': scores.tolist(), 'activation': results.activation}
         for path, label, scores in rows
     ]
+    if results.class_names is not None:
+        entries[0]['class_names'] = results.class_names
     write_atomically(json.dumps(entries).encode() if file.suffix == '.json' else pickle.dumps(entries), file)
 
 
@@ -79,6 +94,8 @@ def read_results(file: Path) -> Results:
     try:
         with file.open('rb') as stream:
             entries = json.load(stream) if file.suffix == '.json' else _PlainUnpickler(stream).load()
+    except OSError:
+        raise
     except Exception as error:  # damaged pickles raise almost any type
         raise ValueError(f'{file} is not a readable result file: {error}') from error
     return _to_results(entries, file)
@@ -92,26 +109,73 @@ def _to_results(entries: Any, file: Path) -> Results:
         if not is_entry or not isinstance(entry['path'], str):
             raise ValueError(f'{file}: entry {i} must have path, label, scores and activation, got {_shorten(entry)}')
     paths = [entry['path'] for entry in entries]
-    try:
-        labels = np.array([entry['label'] for entry in entries])
-        scores = np.array([entry['scores'] for entry in entries], dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f'{file}: labels or scores of the entries differ in shape or type: {error}') from error
-    if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
-        raise ValueError(f'{file}: each video needs a list of finite scores, all of the same length')
-    num_classes = scores.shape[1]
-    if labels.ndim == 1:
-        if labels.dtype.kind != 'i' or labels.min() < 0 or labels.max() >= num_classes:
-            raise ValueError(f'{file}: labels must be integers from 0 to {num_classes - 1} for {num_classes} scores')
-        labels = labels.astype(np.int64)
-    else:
-        if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
-            raise ValueError(f'{file}: labels must be one class per video, or {num_classes} values of 0 or 1')
-        labels = labels.astype(np.float32)
+    check_no_duplicates(paths, str(file))
+    scores = _read_scores(entries, file)
+    labels = _read_labels(entries, scores.shape[1], file)
     activations = [entry['activation'] for entry in entries]
     if activations[0] not in ACTIVATIONS or activations.count(activations[0]) != len(entries):
         raise ValueError(f'{file}: activation must be one of {", ".join(ACTIVATIONS)} and equal in all entries')
-    return Results(str(file), paths, labels, scores, activations[0])
+    return Results(str(file), paths, labels, scores, activations[0], _read_class_names(entries, scores.shape[1], file))
+
+
+def _read_scores(entries: Sequence[Mapping[str, Any]], file: Path) -> NDArray[np.float32]:
+    """Return the scores (n, K). Types are checked, because NumPy would turn true and '1.5' into numbers."""
+    length = len(entries[0]['scores']) if isinstance(entries[0]['scores'], list) else 0
+    for i, entry in enumerate(entries):
+        row = entry['scores']
+        is_row = isinstance(row, list) and len(row) == length > 0 and set(map(type, row)) <= {int, float}
+        if not is_row or not all(-_MAX_SCORE <= value <= _MAX_SCORE for value in row):  # NaN is in no range
+            raise ValueError(
+                f'{file}: entry {i}: scores must be {length or "at least 1"} finite numbers, the same number in all '
+                f'entries, got {_shorten(row)}'
+            )
+    return np.array([entry['scores'] for entry in entries], dtype=np.float32)
+
+
+def _read_labels(
+    entries: Sequence[Mapping[str, Any]], num_classes: int, file: Path
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Return the labels, (n,) int64 or multi-hot (n, K) float32."""
+    is_multi_hot = isinstance(entries[0]['label'], list)
+    for i, entry in enumerate(entries):
+        label = entry['label']
+        if is_multi_hot:
+            is_valid = isinstance(label, list) and len(label) == num_classes and set(map(type, label)) <= {int, float}
+            is_valid = is_valid and set(label) <= {0, 1}
+        else:
+            is_valid = type(label) is int and 0 <= label < num_classes
+        if not is_valid:
+            expected = f'{num_classes} values of 0 or 1' if is_multi_hot else f'an integer from 0 to {num_classes - 1}'
+            raise ValueError(
+                f'{file}: entry {i}: label must be {expected} for {num_classes} scores, and of the same kind in all '
+                f'entries, got {_shorten(label)}'
+            )
+    labels = [entry['label'] for entry in entries]
+    return np.array(labels, dtype=np.float32) if is_multi_hot else np.array(labels, dtype=np.int64)
+
+
+def _read_class_names(entries: Sequence[Mapping[str, Any]], num_classes: int, file: Path) -> list[str] | None:
+    """Return the class names, None if no entry has any."""
+    found = [entry['class_names'] for entry in entries if 'class_names' in entry]
+    for names in found:
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not is_list or len(names) != num_classes or names != found[0]:
+            raise ValueError(f'{file}: class_names must be {num_classes} names, got {_shorten(names)}')
+    return found[0] if found else None
+
+
+def check_no_duplicates(paths: Sequence[str], name: str) -> None:
+    """Raise a ValueError if a path occurs twice: it would count twice, and results are matched by path.
+
+    Args:
+        paths: of the videos.
+        name: their source, for the message.
+    """
+    if len(set(paths)) < len(paths):
+        duplicates = sorted(path for path, number in Counter(paths).items() if number > 1)
+        raise ValueError(
+            f'{name} has {len(duplicates)} videos more than once: {_few(duplicates)}; keep one entry of each'
+        )
 
 
 def _shorten(value: Any) -> str:
@@ -131,6 +195,9 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
         raise ValueError(f'average={average!r} must be one of {", ".join(FUSIONS)}')
     if len(weights) != len(tests) or min(weights) < 0 or not 0 < sum(weights) < float('inf'):
         raise ValueError(f'weights={list(weights)} must be {len(tests)} numbers >= 0, not all 0')
+    named = [results for results in tests if results.class_names is not None]
+    for results in named[1:]:
+        check_same_class_names(named[0].classes, results.classes)
     first = tests[0]
     fused = np.zeros(first.scores.shape, dtype=np.float64)
     for results, weight in zip(tests, weights, strict=True):
@@ -145,7 +212,14 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
         values = results.probabilities() if average == 'prob' else results.scores.astype(np.float64)
         fused += values[positions] * (weight / sum(weights))
     activation = 'none' if average == 'prob' else first.activation
-    return Results(' + '.join(r.name for r in tests), first.paths, first.labels, fused.astype(np.float32), activation)
+    return Results(
+        ' + '.join(results.name for results in tests),
+        first.paths,
+        first.labels,
+        fused.astype(np.float32),
+        activation,
+        named[0].class_names if named else None,
+    )
 
 
 def _match(first: Results, other: Results) -> list[int]:
@@ -157,8 +231,7 @@ def _match(first: Results, other: Results) -> list[int]:
         raise ValueError(f'{both} cannot be combined: one has one label per video, the other multi-hot labels')
     position_of = {path: position for position, path in enumerate(other.paths)}
     for results in (first, other):
-        if duplicates := sorted(path for path, number in Counter(results.paths).items() if number > 1):
-            raise ValueError(f'{results.name} has duplicate videos: {_few(duplicates)}')
+        check_no_duplicates(results.paths, results.name)
     for has, lacks in ((first, other), (other, first)):
         if missing := sorted(set(has.paths) - set(lacks.paths)):
             raise ValueError(f'{len(missing)} videos are in {has.name} but not in {lacks.name}: {_few(missing)}')

@@ -10,6 +10,7 @@ from dsanet.config.loading import find_differences, load_config, parse_option
 from dsanet.config.schema import SECTIONS
 from dsanet.datasets.classes import load_config_with_classes
 from dsanet.models.weights.loading import get_class_names
+from dsanet.utils.class_names import ClassNames, check_same_class_names
 
 LOGGER = logging.getLogger(__name__)
 
@@ -53,6 +54,30 @@ def config_for_checkpoint(
         if len(differences) > _MAX_SHOWN:
             LOGGER.info('%d more config values differ from the checkpoint', len(differences) - _MAX_SHOWN)
     return loaded
+
+
+def class_names_for_checkpoint(
+    file: str | Path, content: Mapping[str, Any], num_classes: int, data: ClassNames
+) -> list[str] | None:
+    """Return the class names of a checkpoint, or of the data that it is used with; None if both are unknown.
+
+    Args:
+        file: the checkpoint, for messages.
+        content: from ``read_checkpoint``.
+        num_classes: K of the model.
+        data: class names of the data or of its config.
+
+    Raises:
+        ValueError: their names differ, or are not ``num_classes`` names.
+    """
+    trained = ClassNames(get_class_names(content), str(file))
+    check_same_class_names(trained, data)
+    known = data if trained.names is None else trained
+    if known.names is None:
+        return None
+    if len(known.names) != num_classes:
+        raise ValueError(f'{known.origin} has {len(known.names)} class names, but the model has {num_classes} classes')
+    return list(known.names)
 
 
 def _load_stored_config(

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from dsanet.data_tools.visualization import escape_math
 
 
-def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
+def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path, title: str) -> None:
     """Draw a confusion matrix; each row shows the fractions of a class by predicted class.
 
     Args:
         matrix: (K, K) numbers of videos, labels in rows and predictions in columns.
         names: names of the K classes; the axes show names for up to 100 classes, otherwise numbers.
         file: output file; its extension sets the format.
+        title: source of the results.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
@@ -38,6 +39,7 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path) 
         for row, column in np.argwhere(matrix).tolist():
             color = 'white' if shares[row, column] > 0.3 else 'black'
             panel.text(column, row, str(matrix[row, column]), ha='center', va='center', fontsize=8, color=color)
+    panel.set_title(escape_math(title))
     panel.set_xlabel('predicted')
     panel.set_ylabel('label')
     figure.colorbar(image, ax=panel, fraction=0.046, pad=0.02, label='fraction of the videos of a class')

@@ -129,6 +129,30 @@ def test_classes_and_mistakes_are_sorted(command: Command) -> None:
         assert (names[LABELS[i]], names[ONE[i].argmax()]) == (label, predicted)
 
 
+def test_tables_of_several_results_name_the_average(command: Command, folder: Path) -> None:
+    options = '--per-class --mistakes 1 --confusion cm.png --out both.json --json all.json'
+    for files, of in (('one.pkl', 'one.pkl'), ('one.pkl two.json', 'average')):
+        output, _, status = command(f'{files} {options}')
+        assert (status, output.count(f'({of})')) == (0, 4)
+        assert json.loads((folder / 'all.json').read_text())['classes_of'] == of
+
+
+def test_results_know_their_class_names(command: Command, folder: Path) -> None:
+    names = ['run', 'walk', 'jump', 'sit']
+    write_results(Results('named', PATHS, LABELS, ONE, 'softmax', names), folder / 'named.json')
+    write_results(Results('other', PATHS, LABELS, ONE, 'softmax', sorted(names)), folder / 'other.json')
+    output, _, status = command('named.json two.json --per-class --class-file classes.txt --out both.json')
+    assert status == 0
+    assert sorted(line.split()[1] for line in output.splitlines()[-5:-1]) == sorted(names)
+    assert read_results(folder / 'both.json').class_names == names
+    for files in ('named.json other.json', 'other.json --class-file classes.txt'):
+        _, errors, status = command(files)
+        assert status == 2
+        assert re.search(r"class 0 .*'run'.*'jump'.* other\.json", errors)
+    assert command('one.pkl --class-file classes.txt --out with_names.pkl')[2] == 0
+    assert read_results(folder / 'with_names.pkl').class_names == names
+
+
 def test_perfect_result_has_no_mistakes(command: Command, folder: Path) -> None:
     write_results(Results('x', PATHS, LABELS, np.eye(4, dtype=np.float32)[LABELS], 'none'), folder / 'perfect.json')
     output, _, status = command('perfect.json --mistakes 3 --json x.json')

@@ -17,6 +17,7 @@ from dsanet import commands
 from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
+from dsanet.evaluation.results import read_results
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.utils.file_lock import FileLock
 from tests.commands.conftest import ROOT, Run
@@ -117,7 +118,30 @@ def test_checkpoint_of_other_classes_is_an_error(test_here: Test, data: Path, we
     file = data / 'classes.txt'
     output = test_here(checkpoint=tmp_path / 'x.pth', options=(f'test_dataloader.dataset.class_file={file}',))
     assert output.startswith('exit status 2')
-    assert re.search(f' 2 .*{names[2]!r}', output)
+    assert re.search(rf' 2 .*{names[2]!r}.*x\.pth.*classes\.txt', output)
+
+
+def test_results_have_class_names(test_here: Test, data: Path, weights: Path, tmp_path: Path) -> None:
+    names = (data / 'classes.txt').read_text().splitlines()
+    out = tmp_path / 'x.json'
+    test_here('--out', out, options=(f'test_dataloader.dataset.class_file={data / "classes.txt"}',))
+    assert read_results(out).class_names == names  # of the data
+    torch.save({**torch.load(weights, weights_only=True), 'class_names': names[::-1]}, tmp_path / 'x.pth')
+    test_here('--out', out, checkpoint=tmp_path / 'x.pth')
+    assert read_results(out).class_names == names[::-1]  # of the checkpoint
+    test_here('--out', out)
+    assert read_results(out).class_names is None
+
+
+def test_duplicate_videos_are_refused_with_out(test_here: Test, data: Path, tmp_path: Path) -> None:
+    lines = (data / 'val.txt').read_text().splitlines()
+    (tmp_path / 'twice.txt').write_text('\n'.join([*lines, lines[1]]))
+    options = (f'test_dataloader.dataset.list_file={tmp_path / "twice.txt"}',)
+    output = test_here('--out', tmp_path / 'x.json', options=options)
+    assert output.startswith('exit status 2')
+    assert lines[1].split()[0] in output
+    assert not (tmp_path / 'x.json').exists()
+    assert 'top1' in test_here(options=options)
 
 
 @pytest.mark.usefixtures('test_here')

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dsanet.datasets.classes import ClassCount, check_same_class_names, find_num_classes, load_config_with_classes
+from dsanet.datasets.classes import ClassCount, find_class_names, find_num_classes, load_config_with_classes
 
 SECTIONS = ('train_dataloader', 'val_dataloader')
 
@@ -81,19 +81,24 @@ def test_num_classes_of_head_is_replaced(data: Path, tmp_path: Path) -> None:
     assert loaded['model']['cls_head']['num_classes'] == 3
 
 
-@pytest.mark.parametrize(
-    ('names', 'others', 'tokens'),
-    [
-        (['a', 'b', 'c'], ['a', 'c', 'b'], r"\b1\b.*'b'.*train.*'c'.*test"),
-        (['a', 'b'], ['a'], 'train .*2.*test .*1'),
-    ],
-)
-def test_different_class_names_are_refused(names: list[str], others: list[str], tokens: str) -> None:
-    with pytest.raises(ValueError, match=tokens):
-        check_same_class_names(names, 'train', others, 'test')
+def test_class_names_in_another_order_are_refused(data: Path) -> None:
+    (data / 'other.txt').write_text('clap\nwalk\nwave\n')
+    train, val = ({'class_file': str(data / name), 'list_file': 'x'} for name in ('classes.txt', 'other.txt'))
+    with pytest.raises(ValueError, match=r"class 1 .*'wave'.*classes\.txt.*'walk'.*other\.txt"):
+        find_num_classes(config(train, val), SECTIONS)
 
 
-def test_equal_or_unknown_class_names_match() -> None:
-    check_same_class_names(['a', 'b'], 'x', ('a', 'b'), 'y')
-    check_same_class_names(None, 'x', ['a'], 'y')
-    check_same_class_names(['a'], 'x', None, 'y')
+def test_class_names_are_found_without_lists(data: Path) -> None:
+    file, folders = str(data / 'classes.txt'), str(data / 'folders')
+    own = {'type': 'VideoDataset'}
+    for dataset, expected in (
+        ({**own, 'class_file': file, 'list_file': 'nowhere.txt'}, (['clap', 'wave', 'walk'], file)),
+        ({**own, 'class_file': file, 'classes': ['walk', 0]}, (['walk', 'clap'], file)),
+        ({**own, 'data_root': folders}, (['clap', 'wave'], folders)),
+        ({'type': 'X', 'data_root': folders}, (None, 'test')),  # not known to be class folders
+        ({**own, 'data_root': folders, 'list_file': 'x'}, (None, 'test')),
+        ({**own, 'class_file': 'nowhere.txt'}, (None, 'nowhere.txt')),
+        ({'type': 'MixedDataset', 'datasets': [own, {**own, 'class_file': file}]}, (['clap', 'wave', 'walk'], file)),
+        ({'type': 'MixedDataset', 'datasets': [own]}, (None, 'test')),
+    ):
+        assert find_class_names(dataset, 'test') == expected

@@ -78,7 +78,7 @@ def train(config: dict, work_dir: Path, **options: Any) -> Trainer:
     return trainer
 
 
-def train_until(config: dict, work_dir: Path, iteration: int) -> None:
+def train_until(config: dict, work_dir: Path, iteration: int, **options: Any) -> None:
     """Train, and die in an iteration, counted from 0."""
     original = Stepper.backward
 
@@ -90,7 +90,7 @@ def train_until(config: dict, work_dir: Path, iteration: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stepper, 'backward', die)
         with pytest.raises(KeyboardInterrupt):
-            train(config, work_dir)
+            train(config, work_dir, **options)
     torch.manual_seed(12345)  # the resumed run must not depend on the global generator
 
 

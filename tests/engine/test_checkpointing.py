@@ -44,32 +44,48 @@ def names(folder: Path) -> list[str]:
 
 
 def test_train_state_round_trip() -> None:
-    state = TrainState(5, epoch=2, iteration=3, validated=False, best={'epoch': 1, 'top1': 0.5}, num_worse=1)
+    state = TrainState(5, 4, epoch=2, iteration=3, validated=False, best={'epoch': 1, 'top1': 0.5}, num_worse=1)
     state.num_nonfinite = 4
-    other = TrainState(5)
+    other = TrainState(5, 4)
     other.load_state_dict(state.state_dict())
     assert other.state_dict() == state.state_dict()
     assert (other.position, other.num_iterations, other.num_logged) == (Position(2, 3), 13, 13)
 
 
-@pytest.mark.parametrize(('now', 'iteration'), [(10, 6), (4, 2), (1, 0), (5, 3)])
-def test_train_state_scales_the_iteration(now: int, iteration: int) -> None:
-    state = TrainState(now)
-    state.load_state_dict(TrainState(5, epoch=2, iteration=3).state_dict())
-    assert state.position == Position(2, iteration)
-    assert state.iterations_per_epoch == now
-    assert state.num_iterations == 2 * now + iteration
+@pytest.mark.parametrize(
+    ('iterations', 'batch_size', 'iteration'),
+    [
+        (10, 2, 6),
+        (4, 5, 2),
+        (1, 20, 0),
+        (5, 4, 3),
+        (5, 3, 4),  # as many iterations, but 3 of them have used the videos of 4
+        (3, 4, 2),  # of a shorter list: at least one iteration is left
+        (2, 4, 1),
+        (9, 4, 3),  # of a longer list
+    ],
+)
+def test_train_state_continues_after_the_same_videos(iterations: int, batch_size: int, iteration: int) -> None:
+    state = TrainState(iterations, batch_size)
+    state.load_state_dict(TrainState(5, 4, epoch=2, iteration=3).state_dict())
+    assert (state.position, state.resumed_from) == (Position(2, iteration), Position(2, 3))
+    assert (state.iterations_per_epoch, state.batch_size) == (iterations, batch_size)
+    assert state.num_iterations == 2 * iterations + iteration
     assert state.num_logged == 13  # iterations in the curves
+    state.iteration += 1
+    again = TrainState(iterations, batch_size)
+    again.load_state_dict(state.state_dict())
+    assert again.num_logged == 14
 
 
 def test_train_state_of_older_checkpoint_has_defaults() -> None:
-    state = TrainState(5)
+    state = TrainState(5, 4)
     state.load_state_dict({'iterations_per_epoch': 5, 'epoch': 3, 'weights': 'ignored'})
-    assert state.state_dict() == TrainState(5, epoch=3).state_dict()
+    assert state.state_dict() == TrainState(5, 4, epoch=3).state_dict()
 
 
 def test_best_epoch_and_patience() -> None:
-    state, cfg = TrainState(5), TrainCfg(max_epochs=9, patience=2)
+    state, cfg = TrainState(5, 4), TrainCfg(max_epochs=9, patience=2)
     found = []
     for state.epoch, top1 in enumerate([0.2, 0.5, 0.5, 0.4], 1):
         found.append((state.add_validation({'top1': top1}, 'top1'), state.num_worse, state.is_done(cfg)))

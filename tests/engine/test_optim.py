@@ -192,7 +192,7 @@ def test_state_loads_under_other_groups(cfg: dict) -> None:
     one.step()
     # One group has the indices of the model, so a plain state_dict of torch can be loaded.
     state = OptimizerState(one, model).state_dict()
-    assert state == one.state_dict()
+    assert state == {'type': cfg['type'], **one.state_dict()}
     other = build_optimizer(cfg, model, TSM)
     OptimizerState(other, model).load_state_dict(state)
     for p in model.parameters():
@@ -216,6 +216,30 @@ def test_loading_keeps_current_rates_and_decay() -> None:
     assert set_learning_rate(other, 0.1) == pytest.approx(0.003)
     assert [group['lr'] for group in other.param_groups] == pytest.approx([0.003, 0.003, 0.006, 0.015, 0.03])
     assert [group['weight_decay'] for group in other.param_groups] == [0, 5e-4, 0, 5e-4, 0]
+
+
+@pytest.mark.parametrize(
+    ('was', 'now', 'token'),
+    [
+        (SGD, {'type': 'AdamW', 'lr': 0.01}, 'SGD.*AdamW'),
+        ({'type': 'AdamW', 'lr': 0.01}, {'type': 'AdamW', 'lr': 0.01, 'amsgrad': True}, 'amsgrad.*False.*True'),
+        ({'type': 'AdamW', 'lr': 0.01}, SGD, 'AdamW.*SGD'),
+        ({**SGD, 'momentum': 0.0}, SGD, None),
+    ],
+)
+def test_state_of_other_optimizer_is_dropped(
+    was: dict, now: dict, token: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    one, other = (build_optimizer(cfg, model, ParametersCfg()) for cfg in (was, now))
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    one.step()
+    with caplog.at_level('WARNING', 'dsanet'):
+        OptimizerState(other, model).load_state_dict(OptimizerState(one, model).state_dict())
+    other.step()  # a KeyError with the state of the other one
+    assert len(caplog.messages) == (token is not None)
+    assert token is None or re.search(token, caplog.text)
 
 
 def test_state_with_other_parameter_count_is_rejected() -> None:

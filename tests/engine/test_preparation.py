@@ -11,6 +11,7 @@ from dsanet.engine.preparation import (
     build_train_loader,
     build_val_loader,
     check_clip_shape,
+    class_names_of_run,
     place_model,
     set_determinism,
 )
@@ -86,6 +87,10 @@ def test_validation_classes_must_equal_training_classes(loader: SimpleNamespace,
     loader.dataset.class_names = ['b', 'a']
     with pytest.raises(ValueError, match=r"0.*'a'.*train/classes\.txt.*'b'"):
         build_val_loader(config, model, RuntimeCfg(), train)
+    assert class_names_of_run(train, loader) == (['a', 'b'], 'train/classes.txt')
+    train.dataset.class_names = None
+    assert class_names_of_run(train, loader) == (['b', 'a'], 'the validation data')
+    assert class_names_of_run(train, None).names is None
     config.pop('val_dataloader')
     assert build_val_loader(config, model, RuntimeCfg(), train) is None
 

@@ -230,6 +230,74 @@ def test_load_from_starts_new_run_from_weights(data: Path, straight: Path, tmp_p
     assert not trainer.stepper.optimizer.state
 
 
+@pytest.fixture(scope='module')
+def named(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of an interrupted run on data with class names."""
+    work_dir = tmp_path_factory.mktemp('named')
+    config = with_classes(data, data / 'classes.txt')
+    config['runtime']['checkpoint_interval'] = 1
+    train_until(config, work_dir, iteration=1)
+    return work_dir / 'epoch_0_iter_1.pth'
+
+
+def with_classes(data: Path, file: Path, **changes: dict) -> dict:
+    config = make_config(data, **changes)
+    for section in ('train_dataloader', 'val_dataloader'):
+        config[section]['dataset']['class_file'] = str(file)
+    return config
+
+
+@pytest.fixture
+def swapped(data: Path, tmp_path: Path) -> Path:
+    """A class file in another order."""
+    names = (data / 'classes.txt').read_text().splitlines()
+    names[2], names[3] = names[3], names[2]
+    (tmp_path / 'swapped.txt').write_text('\n'.join(names))
+    return tmp_path / 'swapped.txt'
+
+
+@pytest.mark.parametrize('option', ['resume', 'load_from'])
+def test_classes_in_another_order_are_refused(
+    data: Path, named: Path, swapped: Path, tmp_path: Path, option: str
+) -> None:
+    trainer = Trainer(with_classes(data, swapped), tmp_path, DEVICE)
+    names = (data / 'classes.txt').read_text().splitlines()
+    text = rf"class 2 .*'{names[2]}'.*{named.name}.*'{names[3]}'.*{swapped.name}"
+    with pytest.raises(ValueError, match=text) as refused:
+        trainer.prepare(**{option: str(named)}, check_data=False)
+    assert (f'model.backbone.pretrained={named}' in str(refused.value)) == (option == 'load_from')
+
+
+@pytest.mark.parametrize('option', ['resume', 'load_from'])
+def test_unknown_class_names_are_no_error(data: Path, named: Path, tmp_path: Path, option: str) -> None:
+    trainer = Trainer(make_config(data), tmp_path, DEVICE)
+    trainer.prepare(**{option: str(named)}, check_data=False)
+    weights = read_checkpoint(named)['state_dict']
+    assert torch.equal(trainer.model.cls_head.fc_cls.weight, weights['cls_head.fc_cls.weight'])
+
+
+def test_pretrained_backbone_ignores_the_other_classes(data: Path, named: Path, swapped: Path, tmp_path: Path) -> None:
+    config = with_classes(data, swapped)
+    config['model']['backbone'] = {**config['model']['backbone'], 'pretrained': str(named)}
+    trainer = Trainer(config, tmp_path, DEVICE)
+    trainer.prepare(check_data=False)
+    weights = read_checkpoint(named)['state_dict']
+    for name, value in trainer.model.state_dict().items():
+        is_of_head = name.startswith('cls_head')
+        assert torch.equal(value, weights[name]) != is_of_head or not value.any(), name
+
+
+def test_other_number_of_classes_is_no_error(data: Path, named: Path, tmp_path: Path) -> None:
+    (tmp_path / 'nine.txt').write_text('\n'.join('abcdefghi'))
+    config = with_classes(data, tmp_path / 'nine.txt')
+    config['model']['cls_head'] = {**config['model']['cls_head'], 'num_classes': 9}
+    trainer = Trainer(config, tmp_path, DEVICE)
+    trainer.prepare(load_from=str(named), check_data=False)
+    weights = read_checkpoint(named)['state_dict']
+    assert torch.equal(trainer.model.backbone.conv1.weight, weights['backbone.conv1.weight'])
+    assert trainer.state_dict()['class_names'] == list('abcdefghi')
+
+
 def test_pickled_weights_need_allow_pickle(data: Path, straight: Path, tmp_path: Path) -> None:
     state = read_checkpoint(straight / 'epoch_4.pth')['state_dict']
     torch.save({'state_dict': state, 'options': argparse.Namespace(lr=0.1)}, tmp_path / 'old.pth')

@@ -2,6 +2,7 @@ import collections
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,17 @@ def test_file_has_one_dict_per_video(tmp_path: Path) -> None:
     entries = json.loads((tmp_path / 'x.json').read_text())
     assert entries[1] == {'path': 'b.mp4', 'label': 1, 'scores': [0, 2, 1], 'activation': 'softmax'}
     assert pickle.loads((tmp_path / 'x.pkl').read_bytes()) == entries
+    assert 'class_names' not in entries[0]
+
+
+@pytest.mark.parametrize('suffix', ['.pkl', '.json'])
+def test_first_entry_has_class_names(tmp_path: Path, suffix: str) -> None:
+    results = replace(make(), class_names=['run', 'walk', 'j\xf6mp'])
+    write_results(results, tmp_path / f'x{suffix}')
+    assert read_results(tmp_path / f'x{suffix}').class_names == results.class_names
+    if suffix == '.json':
+        entries = json.loads((tmp_path / 'x.json').read_text())
+        assert ['class_names' in entry for entry in entries] == [True, False, False, False]
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +98,7 @@ def test_pickle_with_code_raises_before_running_it(
 
 
 GOOD = {'path': 'a', 'label': 0, 'scores': [0.5, 1], 'activation': 'softmax'}
+OTHER = {**GOOD, 'path': 'b'}
 
 
 @pytest.mark.parametrize(
@@ -96,20 +109,36 @@ GOOD = {'path': 'a', 'label': 0, 'scores': [0.5, 1], 'activation': 'softmax'}
         ([GOOD, 3], r'entry 1\b.*path.*3'),
         ([{'path': 'a', 'label': 0}], r'entry 0\b.*scores'),
         ([{**GOOD, 'path': 7}], r'entry 0\b.*path.*7'),
-        ([GOOD, {**GOOD, 'scores': [1]}], 'scores'),
-        ([GOOD, {**GOOD, 'label': [0, 1]}], 'labels'),
+        ([GOOD, GOOD], ' 1 .*more than once.* a;'),
+        ([GOOD, {**OTHER, 'scores': [1]}], r'entry 1\b.*scores.* 2 '),
+        ([GOOD, {**OTHER, 'label': [0, 1]}], r'entry 1\b.*label.*\[0, 1\]'),
+        ([{**OTHER, 'label': [0, 1]}, GOOD], r'entry 1\b.*label.* 0$'),
         ([{**GOOD, 'scores': 'high'}], 'scores.*high'),
         ([{**GOOD, 'scores': []}], 'scores'),
         ([{**GOOD, 'scores': [[1, 2]]}], 'scores'),
-        ([{**GOOD, 'scores': [1, float('nan')]}], 'finite scores'),
-        ([{**GOOD, 'label': 2}], 'labels.* 0 to 1'),
-        ([{**GOOD, 'label': -1}], 'labels.* 0 to 1'),
-        ([{**GOOD, 'label': 0.5}], 'labels.* 0 to 1'),
-        ([{**GOOD, 'label': 'jump'}], 'labels.* 0 to 1'),
-        ([{**GOOD, 'label': [1, 0, 1]}], 'labels.* 2 '),
-        ([{**GOOD, 'label': [2, 0]}], 'labels.* 2 '),
+        ([{**GOOD, 'scores': [1, float('nan')]}], 'scores.*finite'),
+        ([{**GOOD, 'scores': [1, float('-inf')]}], 'scores.*finite'),
+        ([{**GOOD, 'scores': [1, 10**400]}], 'scores.*finite'),
+        ([{**GOOD, 'scores': [1, 1e39]}], 'scores.*finite'),  # infinite in float32
+        ([{**GOOD, 'scores': [1, True]}], 'scores.*True'),
+        ([{**GOOD, 'scores': ['1.5', 1]}], "scores.*'1.5'"),
+        ([{**GOOD, 'scores': [None, 1]}], 'scores.*None'),
+        ([{**GOOD, 'scores': {'0': 1}}], "scores.*{'0': 1}"),
+        ([{**GOOD, 'label': 2}], 'label .* 0 to 1'),
+        ([{**GOOD, 'label': -1}], 'label .* 0 to 1'),
+        ([{**GOOD, 'label': 0.5}], 'label .* 0 to 1'),
+        ([{**GOOD, 'label': True}], 'label .*True'),
+        ([{**GOOD, 'label': '1'}], "label .*'1'"),
+        ([{**GOOD, 'label': None}], 'label .*None'),
+        ([{**GOOD, 'label': 10**400}], 'label .* 0 to 1'),
+        ([{**GOOD, 'label': [1, 0, 1]}], 'label .* 2 '),
+        ([{**GOOD, 'label': [2, 0]}], 'label .* 2 '),
+        ([{**GOOD, 'label': [True, 0]}], 'label .*True'),
         ([{**GOOD, 'activation': 'relu'}], 'activation.*softmax, sigmoid, none'),
-        ([GOOD, {**GOOD, 'activation': 'none'}], 'activation'),
+        ([GOOD, {**OTHER, 'activation': 'none'}], 'activation'),
+        ([{**GOOD, 'class_names': ['run']}], 'class_names.* 2 '),
+        ([{**GOOD, 'class_names': 'ab'}], 'class_names.* 2 '),
+        ([{**GOOD, 'class_names': ['a', 'b']}, {**OTHER, 'class_names': ['b', 'a']}], 'class_names'),
     ],
 )
 @pytest.mark.parametrize('suffix', ['.pkl', '.json'])
@@ -180,6 +209,20 @@ def test_fusion_is_the_weighted_mean_matched_by_path() -> None:
 def test_fusing_different_tests_raises(other: Results, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fuse([make(), other], [1, 1], 'prob')
+
+
+def test_fusing_results_of_other_classes_raises() -> None:
+    one, two, three = (
+        replace(make(name=name), class_names=list(names))
+        for name, names in zip('xyz', ('abc', 'acb', 'abc'), strict=True)
+    )
+    unknown = make(name='u')
+    for tests in ([one, two], [unknown, one, two], [one, unknown, three, two]):
+        with pytest.raises(ValueError, match=r"class 1 .*'b'.* x, .*'c'.* y"):
+            fuse(tests, [1] * len(tests), 'prob')
+    for tests in ([one, unknown], [unknown, one, three]):
+        assert fuse(tests, [1] * len(tests), 'prob').class_names == ['a', 'b', 'c']
+    assert fuse([unknown, unknown], [1, 1], 'prob').class_names is None
 
 
 def test_fusion_compares_multi_hot_labels() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dsanet.config.registry import MODELS
 from dsanet.models.weights.layouts import BACKBONE, HEAD, Layout, find_layout, strip_wrappers
 from dsanet.utils.checkpoint_io import read_checkpoint
+from dsanet.utils.class_names import ClassNames, check_same_class_names
 
 LOGGER = logging.getLogger(__name__)
 
@@ -206,6 +207,7 @@ def load_weights(
     strict: bool = False,
     allow_pickle: bool = False,
     content: Mapping[str, Any] | None = None,
+    classes: ClassNames | None = None,
 ) -> LoadReport:
     """Load weights of any known layout into a model.
 
@@ -217,13 +219,14 @@ def load_weights(
         strict: raise on missing, unexpected or reinitialized weights, as testing needs all of them.
         allow_pickle: as for :func:`read_checkpoint`.
         content: of the file, if it has been read already.
+        classes: classes of the model's data; a classifier for other ones is an error. None to compare no names.
 
     Returns:
         The report, which is also logged.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not readable or does not match the model.
+        ValueError: the file is not readable or does not match the model or its classes.
     """
     target = model.state_dict()
     weights = read_weights(file, target.keys(), allow_pickle, content)
@@ -238,6 +241,8 @@ def load_weights(
             for key in report.reinitialized[:1]
         )
         raise ValueError(f'{file} does not match the model: {report}{sizes} ({weights.origin})')
+    if classes is not None and any(key.startswith(HEAD) for key in report.matched):
+        _check_classes(ClassNames(weights.class_names, str(file)), classes)
     model.load_state_dict(loaded, strict=False)
     LOGGER.info('Loaded weights from %s: %s (%s)', file, report, weights.origin)
     random = [key for key in report.missing if not key.startswith(HEAD) and not _is_of_inserted_module(key)]
@@ -254,6 +259,17 @@ def load_weights(
     for text in check_input_assumptions(model, weights):
         LOGGER.warning('%s: %s', file, text)
     return report
+
+
+def _check_classes(trained: ClassNames, classes: ClassNames) -> None:
+    """Raise a ValueError if a classifier was trained for other classes of the same number."""
+    try:
+        check_same_class_names(trained, classes)
+    except ValueError as error:
+        raise ValueError(
+            f'{error}. Number the classes as in {trained.origin}, or load it without its classifier: '
+            f'--cfg-options model.backbone.pretrained={trained.origin}'
+        ) from error
 
 
 def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:

@@ -1,0 +1,154 @@
+"""Compare a run with the checkpoint that it resumes, and adapt progress that no longer fits the config."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from dsanet.engine.checkpointing import TrainState, find_changes
+from dsanet.models.weights.loading import get_class_names
+from dsanet.utils import distributed
+from dsanet.utils.class_names import ClassNames, check_same_class_names
+from dsanet.utils.files import hash_file
+
+TRAIN_DATA = 'the videos, labels or order of train_dataloader'
+VAL_DATA = 'the videos or labels of val_dataloader'
+
+
+def hash_inputs(
+    config: Mapping[str, Any],
+    train_loader: DataLoader[Any],
+    val_loader: DataLoader[Any] | None,
+    load_from: str | None,
+) -> dict[str, str]:
+    """Return hashes of what a run depends on but its config only names: lists and weights.
+
+    Args:
+        config: of the run.
+        train_loader, val_loader: their datasets have ``records``.
+        load_from: weights that the run starts from.
+
+    Returns:
+        The first digits of the hashes, by name; files that do not exist are left out.
+    """
+    hashes = {TRAIN_DATA: hash_records(train_loader.dataset)}
+    if val_loader is not None:
+        hashes[VAL_DATA] = hash_records(val_loader.dataset, ordered=False)
+    pretrained = _section(_section(config, 'model'), 'backbone').get('pretrained')
+    for name, file in (('model.backbone.pretrained', pretrained), ('--load-from', load_from)):
+        if file is not None and Path(file).is_file():
+            hashes[f'the content of the {name} file'] = hash_file(Path(file))
+    return {name: value[:16] for name, value in hashes.items()}
+
+
+def hash_records(dataset: Any, ordered: bool = True) -> str:
+    """Return the SHA-256 of the paths, labels and lengths of a dataset's videos, without ``data_root``.
+
+    Args:
+        dataset: with ``records``, or a mixture of datasets.
+        ordered: whether the order of the videos matters.
+    """
+    parts = getattr(dataset, 'datasets', [dataset])
+    digest = hashlib.sha256()
+    for part in parts:
+        root = getattr(part, 'data_root', None) or ''
+        prefix = f'{root.rstrip("/")}/' if root else ''
+        lines = [f'{r.path.removeprefix(prefix)}\t{r.labels}\t{r.num_frames}\n' for r in part.records]
+        digest.update(''.join([*(lines if ordered else sorted(lines)), '\n']).encode('utf-8', 'surrogateescape'))
+    return digest.hexdigest()
+
+
+def compare_run(
+    file: Path,
+    content: Mapping[str, Any],
+    config: Mapping[str, Any],
+    iterations_per_epoch: int,
+    class_names: ClassNames,
+    inputs: Mapping[str, str],
+) -> list[str]:
+    """Return all differences between a run and its checkpoint that keep it from being bit-identical.
+
+    Args:
+        file: the checkpoint.
+        content: of the checkpoint.
+        config, iterations_per_epoch, class_names: of the run.
+        inputs: of the run, from :func:`hash_inputs`.
+
+    Returns:
+        Texts such as ``optimizer.lr was 0.1 and is 0.2``.
+
+    Raises:
+        ValueError: the classes have other names or another order.
+    """
+    check_same_class_names(ClassNames(get_class_names(content), str(file)), class_names)
+    changes = find_changes(content, config, iterations_per_epoch, distributed.world_size())
+    return [*changes, *_find_changed_inputs(content, inputs).values()]
+
+
+def _find_changed_inputs(content: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return a text for each input of checkpoint and run that differs, by name."""
+    earlier = _section(content, 'inputs')
+    changed = {name: earlier[name] for name in inputs if earlier.get(name, inputs[name]) != inputs[name]}
+    return {name: f'{name} changed (SHA-256 was {was} and is {inputs[name]})' for name, was in changed.items()}
+
+
+def is_validation_due(epoch: int, config: Mapping[str, Any]) -> bool:
+    """Return whether a config has the validation of an epoch, given by the number of completed epochs."""
+    cfg = _section(config, 'train_cfg')
+    is_last = epoch == cfg.get('max_epochs')
+    return 'val_dataloader' in config and epoch > 0 and (is_last or epoch % cfg.get('val_interval', 1) == 0)
+
+
+def adapt_progress(
+    state: TrainState, content: Mapping[str, Any], config: Mapping[str, Any], inputs: Mapping[str, str]
+) -> list[str]:
+    """Adapt the progress of a resumed run to a changed config.
+
+    Args:
+        state: has been loaded from the checkpoint.
+        content: of the checkpoint.
+        config: of the run.
+        inputs: of the run, from :func:`hash_inputs`.
+
+    Returns:
+        Texts for the log, one per change.
+    """
+    assert state.resumed_from is not None, 'the state is loaded first'
+    texts = []
+    if state.position != state.resumed_from:
+        texts.append(
+            f'The batch size or the list has changed: continuing epoch {state.epoch + 1} after iteration '
+            f'{state.iteration} of {state.iterations_per_epoch}; some videos may be used twice in this epoch'
+        )
+    is_due = is_validation_due(state.epoch, config) and not is_validation_due(state.epoch, content['config'])
+    if is_due and not state.resumed_from.iteration:
+        state.validated = False
+        texts.append(f'Epoch {state.epoch} was not validated and is now due; validating it')
+    return texts + _adapt_best(state, content, config, VAL_DATA in _find_changed_inputs(content, inputs))
+
+
+def _adapt_best(
+    state: TrainState, content: Mapping[str, Any], config: Mapping[str, Any], has_other_data: bool
+) -> list[str]:
+    if state.best is None:
+        return []
+    was, now = (_section(one, 'runtime').get('save_best', 'top1') for one in (content['config'], config))
+    value = state.best.get(now)
+    is_known = isinstance(value, int | float)
+    if is_known and not has_other_data:
+        if now == was:
+            return []
+        state.num_worse = 0
+        return [f'The best epoch is now chosen by {now}; so far it is epoch {state.best.get("epoch")} with {value:.4g}']
+    reason = 'the validation data has changed' if is_known else f'the checkpoint has no {now} of its best epoch'
+    shown = ', '.join(f'{name} {number:.4g}' for name, number in state.best.items() if isinstance(number, int | float))
+    state.best, state.num_worse = None, 0
+    return [f'Choosing the best epoch anew: {reason}. The next validation replaces best.pth ({shown})']
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a dict in a config or checkpoint, which may be missing or of another type."""
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
