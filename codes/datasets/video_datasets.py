@@ -148,6 +148,7 @@ class VideoDataset(VideoSamples):
             ``swap_labels``. None for all.
 
     Attributes:
+        data_root: the argument.
         classes_from: source of the class names, a class file or folder; None if there are none.
     """
 
@@ -167,6 +168,7 @@ class VideoDataset(VideoSamples):
         if data_root is not None and not os.path.isdir(data_root):
             raise FileNotFoundError(f'data_root={data_root!r} is not a folder ({os.path.abspath(data_root)!r})')
         self.class_names = read_class_names(class_file) if class_file else None
+        self.data_root = data_root
         self.classes_from = class_file
         if list_file is not None:
             self.records = parse_list_file(list_file, data_root, with_num_frames=self.frame_names is not None)

@@ -146,6 +146,7 @@ def summarize_lists(
             for one in built
         },
         'videos_found': len(media.num_frames),
+        'files_not_used': dict(sorted(media.skipped.counts.items())),
         'videos_in_no_list': len(media.num_frames.keys() - used),
         'notes': [*lists.notes, *notes],
     }
@@ -174,5 +175,7 @@ def summary_text(summary: Mapping[str, Any], built: Sequence[BuiltList], media: 
     lines.append(f'classes: {", ".join(names[:NUM_NAMES])}{f" and {more} more" if more > 0 else ""}')
     if summary['videos_in_no_list']:
         lines.append(f'{summary["videos_in_no_list"]} of {summary["videos_found"]} videos on disk are not listed')
+    if media.skipped:
+        lines.append(f'not used in {media.root}: {media.skipped}')
     lines += [f'note: {note}' for note in summary['notes']]
     return '\n'.join(lines)
