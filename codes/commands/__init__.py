@@ -15,6 +15,7 @@ from functools import partial
 from dsanet import __version__
 from dsanet.commands.arguments import UsageError
 from dsanet.utils.signals import run_interruptible
+from dsanet.utils.text import error_line, escape_output
 
 COMMANDS = {
     'train': 'train a recognizer',
@@ -36,6 +37,7 @@ COMMANDS = {
 }
 
 
+@escape_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         match = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'Did you mean {match[0]!r}? ' if match else ''
         problem = f'unknown command {name!r}' if name else 'no command given'
-        sys.stderr.write(f'error: {problem}. {hint}See dsanet --help for all commands\n')
+        sys.stderr.write(error_line(f'{problem}. {hint}See dsanet --help for all commands'))
         return 2
     module = importlib.import_module(f'dsanet.commands.{name.replace("-", "_")}')
     parser = argparse.ArgumentParser(
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run_interruptible(partial(module.run, args), getattr(module, 'INTERRUPTED', 'interrupted'))
     except UsageError as error:
-        sys.stderr.write(f'error: {error}\n')
+        sys.stderr.write(error_line(error))
         sys.exit(2)
 
 

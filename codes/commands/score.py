@@ -19,6 +19,7 @@ from dsanet.commands.arguments import (
     output_file,
     read_config,
 )
+from dsanet.utils.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,4 +136,4 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return '-'
-    return f'{value:.2f}' if isinstance(value, float) else str(value)
+    return f'{value:.2f}' if isinstance(value, float) else printable(str(value))

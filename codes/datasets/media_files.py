@@ -3,6 +3,8 @@
 import os
 from collections import Counter
 
+from dsanet.utils.text import printable
+
 # What FFmpeg reads and cameras, phones, recorders and discs write.
 VIDEO_EXTENSIONS = (
     *('.264', '.265', '.3g2', '.3gp', '.3gpp', '.amv', '.asf', '.avi', '.dav', '.dif', '.divx', '.dv', '.evo', '.f4v'),
@@ -50,6 +52,6 @@ class SkippedFiles:
     def __str__(self) -> str:
         """Return such as ``'extension .txt: 2 (walk/notes.txt, ...), hidden: 1 (.cache)'``, empty if there are none."""
         return ', '.join(
-            f'{reason}: {number} ({self._examples[reason]}{", ..." if number > 1 else ""})'
+            f'{printable(reason)}: {number} ({printable(self._examples[reason])}{", ..." if number > 1 else ""})'
             for reason, number in sorted(self.counts.items())
         )

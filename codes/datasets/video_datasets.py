@@ -30,6 +30,7 @@ from dsanet.datasets.annotation import (
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.transforms.base import BadSample, Record, Transform, check_count
 from dsanet.datasets.transforms.compose import Compose
+from dsanet.utils.text import printable
 
 # These errors are raised again with the same type and a longer text; others become a RuntimeError.
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
@@ -246,6 +247,7 @@ class VideoDataset(VideoSamples):
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         if record.path not in text:
             text = f'{record.path}: {text}'
+        text = printable(text)
         if isinstance(error, FileNotFoundError):
             text = f'{text} ({self._relative_to})'
         if isinstance(error, BadSample):

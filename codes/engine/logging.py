@@ -17,6 +17,7 @@ from dsanet.engine import failures
 from dsanet.engine.trackers import Tracker
 from dsanet.utils import distributed
 from dsanet.utils.json_lines import RecordFile
+from dsanet.utils.text import EscapingFormatter, printable_lines
 
 
 class _BarHandler(logging.Handler):
@@ -44,9 +45,11 @@ def setup_logging(work_dir: Path | None = None) -> None:
     console.addFilter(lambda record: not getattr(record, 'file_only', False))
     handlers: list[logging.Handler] = [console]
     if work_dir is not None:
-        handlers.append(logging.FileHandler(work_dir / (f'run.rank{rank}.log' if rank else 'run.log')))
+        handlers.append(
+            logging.FileHandler(work_dir / (f'run.rank{rank}.log' if rank else 'run.log'), encoding='utf-8')
+        )
     for handler in handlers:
-        handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', '%Y-%m-%d %H:%M:%S'))
+        handler.setFormatter(EscapingFormatter('%(asctime)s  %(message)s', '%Y-%m-%d %H:%M:%S'))
         logger.addHandler(handler)
 
 
@@ -136,6 +139,7 @@ def exit_on_user_error() -> Iterator[None]:
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         rank = int(os.environ.get('RANK', 0))
         is_first_machine = rank < int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        text = printable_lines(str(text), '    ')
         line = f'error: {text}' if is_first_machine else f'error on rank {rank} ({platform.node()}): {text}'
         failures.report_failure(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:

@@ -24,6 +24,7 @@ from dsanet.datasets.annotation import parse_list_file
 from dsanet.datasets.list_hints import explain_missing
 from dsanet.datasets.media_files import SkippedFiles
 from dsanet.utils.files import check_writable
+from dsanet.utils.text import printable
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 FAILURES_FILE = 'failures.jsonl'
@@ -253,7 +254,7 @@ def summarize_outcome(outcome: Outcome, failures_file: Path) -> str:
     if outcome.not_used:
         lines.append(f'not videos: {outcome.not_used}')
     if outcome.failures:
-        lines += [f'  {failure.path}: {failure.reason}' for failure in outcome.failures[:10]]
+        lines += [f'  {printable(f"{failure.path}: {failure.reason}")}' for failure in outcome.failures[:10]]
         lines.append(f'{"  ..., all" if len(outcome.failures) > 10 else "Listed"} in {failures_file}')
     return '\n'.join(lines)
 
