@@ -16,6 +16,7 @@ from dsanet import __version__
 from dsanet.commands.arguments import UsageError
 from dsanet.utils.console import quiet_if_closed
 from dsanet.utils.signals import run_interruptible
+from dsanet.utils.text import error_line, escape_output
 
 COMMANDS = {
     'train': 'train a recognizer',
@@ -38,6 +39,7 @@ COMMANDS = {
 
 
 @quiet_if_closed()
+@escape_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         match = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'Did you mean {match[0]!r}? ' if match else ''
         problem = f'unknown command {name!r}' if name else 'no command given'
-        sys.stderr.write(f'error: {problem}. {hint}See dsanet --help for all commands\n')
+        sys.stderr.write(error_line(f'{problem}. {hint}See dsanet --help for all commands'))
         return 2
     module = importlib.import_module(f'dsanet.commands.{name.replace("-", "_")}')
     parser = argparse.ArgumentParser(
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run_interruptible(partial(module.run, args), getattr(module, 'INTERRUPTED', 'interrupted'))
     except UsageError as error:
-        sys.stderr.write(f'error: {error}\n')
+        sys.stderr.write(error_line(error))
         sys.exit(2)
 
 

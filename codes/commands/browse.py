@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.preparation import build_loader
     from dsanet.utils.files import check_writable
-    from dsanet.utils.text import printable
+    from dsanet.utils.text import error_line
 
     with exit_on_user_error():
         name = f'{args.split}_dataloader'
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         num_failed = _show(loader.dataset, keys, args, runtime.seed)
     except OSError as error:  # such as a full disk
-        sys.stderr.write(f'error: cannot write the images: {printable(str(error))}\n')
+        sys.stderr.write(error_line(f'cannot write the images: {error}'))
         return 2
     if config['model'].get('batch_augment') is not None:
         kind = config['model']['batch_augment'].get('type')
@@ -96,7 +96,7 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
 
     from dsanet.data_tools.browsing import describe_sample, sheets, to_network_input
     from dsanet.data_tools.visualization import draw_clip, draw_sheet, save_clip, save_png
-    from dsanet.utils.text import printable
+    from dsanet.utils.text import error_line, printable
 
     samples = []
     files = []
@@ -107,11 +107,11 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
     for item in _load(dataset, keys, args):
         if 'error' in item:
             num_failed += 1
-            tqdm.write(printable(f'error: {item["error"]}'), file=sys.stderr)
+            tqdm.write(error_line(item['error']), file=sys.stderr, end='')
             continue
         sample = to_network_input(item, describe_sample(item, dataset, draw))
         tqdm.write('')
-        print(printable('\n'.join(sample.headings)))
+        print('\n'.join(map(printable, sample.headings)))
         if args.clips:
             files.append(args.out / f'{prefix}_{item["index"]:05d}.mp4')
             save_clip(draw_clip(sample, args.cell), files[-1], FPS, LOOPS)
@@ -133,10 +133,11 @@ def _load(dataset: Any, keys: Sequence[Any], args: argparse.Namespace) -> Iterat
 
     from dsanet.data_tools.browsing import load_samples
     from dsanet.utils.machine_faults import MachineError, explain_shortage
+    from dsanet.utils.text import error_line
 
     items = load_samples(dataset, keys, args.cell, args.workers)
     try:
         yield from tqdm(items, desc='samples', total=len(keys), unit='sample', disable=None)
     except (MachineError, RuntimeError) as error:
-        sys.stderr.write(f'error: {explain_shortage(error) or error}\n')
+        sys.stderr.write(error_line(explain_shortage(error) or error))
         raise SystemExit(1) from error

@@ -18,7 +18,6 @@ Exit status: 0 lists written; 1 too many videos missing, no list written; 2 inva
 """
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Mapping
@@ -109,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.datasets.frame_names import FrameNames
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.utils.files import check_outputs, check_writable
+    from dsanet.utils.text import error_line
 
     with exit_on_user_error():
         dataset = (KNOWN_DATASETS | CUSTOM)[args.dataset]
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         # Annotation files are checked first, because reading the folders may take minutes.
         if args.dataset == 'folders':
             media = index_media(args.media, frame_names, args.workers)
-            lists = read_class_tree(list(media.num_frames), args.val_fraction, args.seed or 0)
+            lists = read_class_tree(list(media.num_frames), args.val_fraction, args.seed or 0, media.empty_folders)
             lists = check_lists(lists, dataset, args.class_file, args.num_classes)
         else:
             lists = check_lists(_read_lists(args, dataset), dataset, args.class_file, args.num_classes)
@@ -134,8 +134,6 @@ def run(args: argparse.Namespace) -> int:
     ]
     incomplete = [one for one in built if not one.lines or len(one.skipped) > args.skip_missing * one.num_listed]
     summary = summarize_lists(dataset.title, lists, built, media, written=not incomplete)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors='backslashreplace')  # file names need not be valid text
     print(summary_text(summary, built, media))
 
     texts: dict[str, str] = {}
@@ -147,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         _write(args.out, texts)
     except OSError as error:  # such as a full disk
-        sys.stderr.write(f'error: {error}\n')
+        sys.stderr.write(error_line(error))
         return 2
     if incomplete:
         share = max(len(one.skipped) / one.num_listed for one in incomplete)

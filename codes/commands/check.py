@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.reports.class_sheets import remove_old_sheets, write_class_sheets
     from dsanet.utils.files import check_outputs, check_writable, write_atomically
-    from dsanet.utils.text import printable
+    from dsanet.utils.text import error_line
 
     facts: Any = {}
     with exit_on_user_error():
@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
             tasks = [split.probe_task(r, args.every_frame, args.hash) for split in splits for r in split.records]
             facts, identities = inspect_videos(tasks, args.out / 'files.jsonl', args.workers, args.time_limit)
         except ImportError as error:
-            sys.stderr.write(f'error: cannot import the decoder of the config: {error}\n')
+            sys.stderr.write(error_line(f'cannot import the decoder of the config: {error}'))
             return 2
         except (OSError, RuntimeError) as error:  # such as a full disk, or too little memory for a worker
-            sys.stderr.write(f'error: cannot check the videos: {printable(str(error))}\n')
+            sys.stderr.write(error_line(f'cannot check the videos: {error}'))
             return 2
         report = full_report(splits, facts, identities, try_pipelines(splits, facts, args.time_limit))
     text, content = report.text() + '\n', json.dumps(report.to_dict(), indent=1)
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
                 )
         remove_old_sheets(args.out, files)
     except OSError as error:  # such as a full disk
-        sys.stderr.write(f'error: cannot write the report: {printable(str(error))}\n')
+        sys.stderr.write(error_line(f'cannot write the report: {error}'))
         return 2
     print(report.text())
     print(f'\nWritten to {args.out}: {" ".join(["report.txt", "report.json", *(file.name for file in files)])}')

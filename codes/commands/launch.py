@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 from dsanet.commands.arguments import UsageError, int_between
+from dsanet.utils.text import error_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def launch(gpus: int, program: Sequence[str]) -> int:
         check_device_count(gpus, torch.cuda.device_count())
         cfg = launching.read_environment(gpus, os.environ)
     except ValueError as error:
-        sys.stderr.write(f'error: {error}\n')
+        sys.stderr.write(error_line(error))
         return launching.USAGE_ERROR
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE'):
         os.environ.pop(name, None)  # of another program; each process gets its own

@@ -148,4 +148,4 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return '-'
-    return f'{value:.2f}' if isinstance(value, float) else str(value)
+    return f'{value:.2f}' if isinstance(value, float) else printable(str(value))

@@ -68,6 +68,7 @@ def convert_videos(
     """
     from dsanet.data_tools.video.batch import FAILURES_FILE, process_folder, summarize_outcome
     from dsanet.data_tools.video.constant_rate import parse_rate
+    from dsanet.utils.text import error_line
 
     try:
         fps = parse_rate(args.fps) if args.fps else None
@@ -78,7 +79,7 @@ def convert_videos(
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:  # such as a full disk
-        sys.stderr.write(f'error: {error}\n')
+        sys.stderr.write(error_line(error))
         return 2
     print(summarize_outcome(outcome, args.out / FAILURES_FILE))
     return 1 if outcome.num_failed else 0

@@ -9,6 +9,8 @@ from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.frame_names import FrameNames
+from dsanet.datasets.list_hints import explain_missing
 
 MAX_RATE_RATIO = 1.3  # of a frame rate and the most frequent one
 
@@ -37,37 +39,27 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
         text = f'{len(chosen)} of {num_checked:,} videos {what}'
         if kind == 'missing' and len(chosen) == num_checked:
             text = f'all {num_checked:,} checked videos are missing or empty; check data_root'
-            text += _missing_files_hint(split, records[chosen[0].path])
         elif not is_too_much:
             text += '; training will replace them'
         elif split.max_bad_share:
             text += f', more than max_bad_share={split.max_bad_share:g} allows'
         else:
             text += '; a run would stop at the first of them'
+        if kind == 'missing':
+            text += _missing_files_hint(split, records[chosen[0].path])
         level = 'error' if is_too_much else 'warning'
         examples = tuple(f'{records[facts.path].source}: {facts.error}' for facts in chosen)
         yield Finding(level, f'files_{kind}', split.name, text, examples)
 
 
 def _missing_files_hint(split: Split, record: VideoRecord) -> str:
-    """Return the probable cause if all videos are missing, judging by one of them; '' if unknown."""
+    """Return the likely cause why a video is missing; '' if unknown."""
     listed = _listed_path(record)
-    folder = os.path.dirname(record.list_file)
-    beside_list = os.path.join(folder, listed or '')
-    if split.filename_tmpl is None:
-        for path in (record.path, beside_list):
-            fields = path.rsplit(maxsplit=1)
-            if len(fields) == 2 and fields[1].isdigit() and os.path.isdir(fields[0]):
-                return (
-                    '. The lines seem to be `folder num_frames label`; use RawFramesDataset '
-                    '(see configs/custom/small_from_scratch_frames.py)'
-                )
-    if listed is not None and os.path.exists(beside_list):
-        return (
-            f'. They exist relative to the folder of the list: set data_root={folder or "."!r} '
-            '(train_dir, val_dir in configs/custom/), or use dsanet build-list --relative-to DATA_ROOT'
-        )
-    return ''
+    if listed is None or (split.filename_tmpl is None and os.path.isfile(record.path)):  # an empty file
+        return ''
+    frame_names = None if split.filename_tmpl is None else FrameNames(split.filename_tmpl, split.start_index)
+    roots = [split.data_root or '', os.path.dirname(record.list_file), '']
+    return explain_missing(listed, roots, frame_names)
 
 
 def _listed_path(record: VideoRecord) -> str | None:

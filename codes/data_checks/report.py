@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dsanet.datasets.annotation import VideoRecord
-from dsanet.utils.text import printable
+from dsanet.utils.text import printable, printable_lines
 
 LEVELS = ('error', 'warning', 'note')
 
@@ -36,7 +36,10 @@ class Finding:
 
     def __str__(self) -> str:
         more = len(self.examples) - MAX_EXAMPLES
-        lines = [f'{self.split}: {self.text}', *(f'    {example}' for example in self.examples[:MAX_EXAMPLES])]
+        lines = [
+            f'{self.split}: {printable(self.text)}',
+            *(f'    {printable(example)}' for example in self.examples[:MAX_EXAMPLES]),
+        ]
         return '\n'.join([*lines, *([f'    and {more} more'] if more > 0 else [])])
 
 
@@ -91,7 +94,7 @@ class Report:
             if found:
                 lines += ['', f'{level}s']
                 lines += [f'  {line}' for finding in found for line in f'{finding}'.splitlines()]
-        return printable('\n'.join(lines))
+        return printable_lines('\n'.join(lines))
 
 
 def format_statistics(numbers: Mapping[str, Any]) -> str:

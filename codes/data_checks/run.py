@@ -84,7 +84,7 @@ def log_report(report: Report) -> None:
         LOGGER.warning('%s: %s', finding.split, printable(finding.text + example))
     errors = report.of_level('error')
     if errors:
-        text = printable('\n'.join(str(finding) for finding in errors))
+        text = '\n'.join(str(finding) for finding in errors)
         raise ValueError(f'data check failed; use --no-check to train anyway\n{text}')
 
 

@@ -25,6 +25,7 @@ class Split:
         class_names: names in the order of the labels; None if unknown.
         multi_hot: see the dataset.
         steps: the transforms of its pipeline.
+        data_root: see the dataset.
         filename_tmpl: file names of frames; None for video files.
         start_index: number of the first frame.
         max_bad_share: share of unreadable videos that a run accepts; 0 if the first one ends it.
@@ -41,6 +42,7 @@ class Split:
     class_names: Sequence[str] | None = None
     multi_hot: int | None = None
     steps: Sequence[Transform] = ()
+    data_root: str | None = None
     filename_tmpl: str | None = None
     start_index: int = 1
     max_bad_share: float = 0.0

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsanet.utils.files import open_atomically, write_atomically
-from dsanet.utils.text import printable
+from dsanet.utils.text import printable_lines
 
 Image = npt.NDArray[np.uint8]
 
@@ -73,7 +73,7 @@ def save_png(image: Image, file: Path) -> None:
 
 def escape_math(text: str) -> str:
     """Escape text for matplotlib, where $ starts a formula."""
-    return printable(text).replace('$', r'\$')
+    return printable_lines(text).replace('$', r'\$')
 
 
 def fit_into(image: Image, width: int, height: int, background: int = 235) -> Image:

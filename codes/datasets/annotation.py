@@ -2,18 +2,24 @@
 
 A list file has one video per line: ``path label``, or ``path num_frames label`` for folders of frames. Lines are split
 from the right, so paths may contain spaces. Labels of a multi-label video are joined by commas: ``path 3,17``. Blank
-lines and lines that start with ``#`` are skipped.
+lines and lines that start with ``#`` are skipped; a ``#`` line that looks like an entry is an error, because its video
+would be lost. The path of a file whose name starts with ``#`` is written as ``./#name``.
 """
 
+import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dsanet.config.arguments import nearest
 from dsanet.datasets.frame_names import FrameNames
+from dsanet.datasets.list_hints import explain_line
+from dsanet.datasets.media_files import SkippedFiles, is_video
 
-VIDEO_EXTENSIONS = ('.3gp', '.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.ts', '.webm', '.wmv')
+LOGGER = logging.getLogger(__name__)
 
+_MAX_SHOWN = 300  # characters of a malformed line
 _MAX_DIGITS = 9  # of labels and frame numbers; a longer number is another column, such as an ID
 
 
@@ -72,12 +78,16 @@ def parse_list_file(
     expected = 'path num_frames label' if with_num_frames else 'path label'
     records = []
     for line, text in enumerate(_read_lines(list_file, 'list file'), start=1):
-        if not text or text.startswith('#'):
+        if not text:
             continue
         try:
+            if text.startswith('#'):
+                _check_comment(text, expected, data_root)
+                continue
             path, num_frames, labels = _parse_line(text, expected)
         except ValueError as error:
-            message = f'{list_file}:{line}: {text!r} is not {expected!r}: {error}'
+            hint = '' if text.startswith('#') else explain_line(text, line, expected.count(' '))
+            message = f'{list_file}:{line}: {text[:_MAX_SHOWN]!r} is not {expected!r}: {error}{hint}'
             if errors is None:
                 raise ValueError(message) from None
             errors.append(message)
@@ -88,19 +98,39 @@ def parse_list_file(
     return records
 
 
+def list_path(path: str) -> str:
+    """Return a path as it is written in a list file: a leading ``#``, space or byte order mark needs ``./``."""
+    return f'./{path}' if path[:1] in ('#', '\ufeff') or path[:1].isspace() else path
+
+
+def _check_comment(text: str, expected: str, data_root: str | None) -> None:
+    """Raise a ValueError for a comment that names a file or looks like an entry, whose video would be lost."""
+    try:
+        path = _parse_line(text, expected)[0]
+    except ValueError:
+        path = text
+        is_entry = False
+    else:
+        is_entry = path[1:2] not in ('#', ' ', '\t') or is_video(path)  # others, such as '# split 1', are text
+    if is_entry or os.path.exists(os.path.join(data_root or '', path)):
+        raise ValueError(
+            f'lines that start with # are skipped. If it is an entry, write {list_path(text)!r}; otherwise delete the '
+            'line, or start it with "# " and do not end it with a number'
+        )
+
+
 def _parse_line(text: str, expected: str) -> tuple[str, int | None, tuple[int, ...]]:
     """Return path, number of frames (None if not expected) and labels."""
     num_separators = expected.count(' ')
     fields = text.rsplit(maxsplit=num_separators)
     if len(fields) <= num_separators:
-        hint = '; separate fields with spaces or tabs, not commas' if ',' in text else ''
-        raise ValueError(f'found {len(fields)} field(s){hint}')
+        raise ValueError(f'found {len(fields)} field(s)')
     num_frames = None
     if 'num_frames' in expected:
         num_frames = _parse_int(fields[1], 'num_frames')
         if num_frames == 0:
             raise ValueError('num_frames must be at least 1')
-    if fields[0].endswith(','):
+    if re.search(r'\s[\d,]+,$', fields[0]):
         raise ValueError('join several labels with commas, without spaces, such as 3,17')
     labels = tuple(_parse_int(label, 'label') for label in fields[-1].split(','))
     if len(set(labels)) < len(labels):
@@ -119,13 +149,14 @@ def _parse_int(text: str, name: str) -> int:
 def _read_lines(file: str, kind: str) -> list[str]:
     """Return the stripped lines of a text file, without a byte order mark."""
     if not os.path.isfile(file):
-        raise FileNotFoundError(f'{kind} {os.path.abspath(file)!r} does not exist')
+        problem = 'is not a file' if os.path.exists(file) else 'does not exist'
+        raise FileNotFoundError(f'{kind} {os.path.abspath(file)!r} {problem}')
     # File names need not be UTF-8: surrogateescape keeps their bytes for the file system.
     with open(file, encoding='utf-8-sig', errors='surrogateescape') as stream:
         lines = [line.strip() for line in stream]
     for number, line in enumerate(lines, start=1):
         if '\0' in line:
-            raise ValueError(f'{file}:{number}: {line!r} has null bytes; save the {kind} as UTF-8 (is it UTF-16?)')
+            raise ValueError(f'{file}:{number}: null bytes; save the {kind} as UTF-8 text (is it UTF-16?)')
     return lines
 
 
@@ -210,11 +241,19 @@ def _class_number(name: str | int, names: Sequence[str] | None) -> int:
     return names.index(name)
 
 
-def list_class_folders(root: str) -> list[str]:
-    """Return the sorted names of the class folders ``root/class``, without hidden ones."""
+def list_class_folders(root: str, skipped: SkippedFiles | None = None) -> list[str]:
+    """Return the sorted names of the class folders ``root/class``, without hidden ones.
+
+    Args:
+        root: the folder of the class folders.
+        skipped: counts the other files and folders.
+    """
     if not os.path.isdir(root):
         raise FileNotFoundError(f'folder {os.path.abspath(root)!r} does not exist; expected class folders in it')
-    folders = [name for name in _list_visible(root) if os.path.isdir(os.path.join(root, name))]
+    folders, files = _list_visible(root, SkippedFiles() if skipped is None else skipped)
+    if skipped is not None:
+        for name in files:
+            skipped.add('outside of the class folders', name)
     if not folders:
         raise ValueError(f'{os.path.abspath(root)!r} has no class folders; expected root/class/video')
     return folders
@@ -225,6 +264,8 @@ def scan_class_folders(
 ) -> tuple[list[VideoRecord], list[str]]:
     """Find the videos of a dataset without a list file, stored as ``root/class/video``.
 
+    The log names the files and folders that are not used, by kind.
+
     Args:
         root: folder of the class folders. Hidden files and folders are skipped.
         frame_names: file names of frames if videos are folders of frames; None for video files.
@@ -233,8 +274,12 @@ def scan_class_folders(
 
     Returns:
         The records, sorted by class and name, and the class names.
+
+    Raises:
+        FileNotFoundError, ValueError: ``root`` does not exist, a class folder has no videos or is not a known class.
     """
-    folders = list_class_folders(root)
+    skipped = SkippedFiles()
+    folders = list_class_folders(root, skipped)
     names = list(folders if class_names is None else class_names)
     label_of = {name: label for label, name in enumerate(names)}
     records = []
@@ -242,37 +287,62 @@ def scan_class_folders(
         folder = os.path.join(root, name)
         if name not in label_of:
             raise ValueError(f'folder {folder!r} is not one of the {len(names)} classes: {", ".join(names)}')
+        own_skipped = SkippedFiles()
         if frame_names is None:
-            expected = f'videos ending in {", ".join(VIDEO_EXTENSIONS)}'
-            found = _find_videos(folder)
+            expected = 'videos'
+            found = _find_videos(root, name, own_skipped)
         else:
             expected = f'folders of frames named {frame_names.template!r}'
-            found = _find_frame_folders(folder, frame_names)
+            found = _find_frame_folders(root, name, frame_names, own_skipped)
         if not found:
-            raise ValueError(f'class folder {folder!r} has no {expected}')
+            raise ValueError(f'class folder {folder!r} has no {expected}; found {own_skipped or "no files"}')
+        skipped.merge(own_skipped)
         labels = (label_of[name],)
         records += [VideoRecord(os.path.join(folder, video), labels, folder, None, n) for video, n in found]
+    if skipped:
+        LOGGER.info('Not used in %s: %s', root, skipped)
     return records, names
 
 
-def _list_visible(folder: str) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if not name.startswith('.'))
+def _list_visible(folder: str, skipped: SkippedFiles, prefix: str = '') -> tuple[list[str], list[str]]:
+    """Return the sorted names of the subfolders and of the files in a folder; hidden ones are skipped."""
+    folders: list[str] = []
+    files: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith('.'):
+                skipped.add('hidden', os.path.join(prefix, entry.name))
+            else:
+                (folders if entry.is_dir() else files).append(entry.name)
+    return sorted(folders), sorted(files)
 
 
-def _find_videos(folder: str) -> list[tuple[str, int | None]]:
-    """Return (name, None) for each video file: its frames are counted when it is opened."""
-    return [(name, None) for name in _list_visible(folder) if name.lower().endswith(VIDEO_EXTENSIONS)]
+def _find_videos(root: str, name: str, skipped: SkippedFiles) -> list[tuple[str, int | None]]:
+    """Return (name, None) for each video file in a class folder: its frames are counted when it is opened."""
+    folders, files = _list_visible(os.path.join(root, name), skipped, name)
+    for folder in folders:
+        skipped.add('subfolder of a class folder', os.path.join(name, folder))
+    for file in files:
+        if not is_video(file):
+            skipped.add_file(os.path.join(name, file))
+    return [(file, None) for file in files if is_video(file)]
 
 
-def _find_frame_folders(folder: str, frame_names: FrameNames) -> list[tuple[str, int | None]]:
-    """Return (name, number of frames) for each folder of frames."""
+def _find_frame_folders(
+    root: str, name: str, frame_names: FrameNames, skipped: SkippedFiles
+) -> list[tuple[str, int | None]]:
+    """Return (name, number of frames) for each folder of frames in a class folder."""
     found: list[tuple[str, int | None]] = []
-    for name in _list_visible(folder):
-        path = os.path.join(folder, name)
-        if os.path.isdir(path):
-            num_frames, problem = frame_names.count(os.listdir(path))
-            if problem is not None:
-                raise ValueError(f'{path!r}: {problem} (frames named {frame_names.template!r})')
-            if num_frames:
-                found.append((name, num_frames))
+    folders, files = _list_visible(os.path.join(root, name), skipped, name)
+    for file in files:
+        skipped.add_file(os.path.join(name, file))
+    for folder in folders:
+        path = os.path.join(root, name, folder)
+        num_frames, problem = frame_names.count(os.listdir(path))
+        if problem is not None:
+            raise ValueError(f'{path!r}: {problem} (frames named {frame_names.template!r})')
+        if num_frames:
+            found.append((folder, num_frames))
+        else:
+            skipped.add(f'folder without frames named {frame_names.template!r}', os.path.join(name, folder))
     return found

@@ -32,6 +32,7 @@ from dsanet.datasets.transforms.base import BadSample, Record, Transform, check_
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.utils.class_names import ClassNames, check_same_class_names
 from dsanet.utils.machine_faults import MachineError, explain_shortage
+from dsanet.utils.text import printable
 
 # These errors are raised again with the same type and a longer text; others become a RuntimeError.
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
@@ -150,6 +151,10 @@ class VideoDataset(VideoSamples):
             (K,), 1 for the classes of the video and 0 for the others. None for one integer label per video.
         classes: names or numbers of the classes to use, renumbered from 0 in this order, also for ``multi_hot`` and
             ``swap_labels``. None for all.
+
+    Attributes:
+        data_root: the argument.
+        classes_from: source of the class names, a class file or folder; None if there are none.
     """
 
     provided: tuple[str, ...] = ('path', 'label', 'index', 'rng')
@@ -247,6 +252,7 @@ class VideoDataset(VideoSamples):
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         if record.path not in text:
             text = f'{record.path}: {text}'
+        text = printable(text)
         if isinstance(error, FileNotFoundError):
             text = f'{text} ({self._relative_to})'
         if (shortage := explain_shortage(error)) is not None:

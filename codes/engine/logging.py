@@ -18,6 +18,7 @@ from dsanet.engine.trackers import Tracker
 from dsanet.utils import distributed
 from dsanet.utils.json_lines import RecordFile
 from dsanet.utils.machine_faults import is_machine_fault
+from dsanet.utils.text import EscapingFormatter, printable_lines
 
 
 class _BarHandler(logging.Handler):
@@ -45,9 +46,11 @@ def setup_logging(work_dir: Path | None = None) -> None:
     console.addFilter(lambda record: not getattr(record, 'file_only', False))
     handlers: list[logging.Handler] = [console]
     if work_dir is not None:
-        handlers.append(logging.FileHandler(work_dir / (f'run.rank{rank}.log' if rank else 'run.log')))
+        handlers.append(
+            logging.FileHandler(work_dir / (f'run.rank{rank}.log' if rank else 'run.log'), encoding='utf-8')
+        )
     for handler in handlers:
-        handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', '%Y-%m-%d %H:%M:%S'))
+        handler.setFormatter(EscapingFormatter('%(asctime)s  %(message)s', '%Y-%m-%d %H:%M:%S'))
         logger.addHandler(handler)
 
 
@@ -136,10 +139,11 @@ def exit_on_user_error() -> Iterator[None]:
         failures.log_to_file(traceback.format_exc())
         text = error.args[0] if isinstance(error, KeyError) and error.args else str(error) or 'not enough memory'
         try:
-            rank, is_first_machine = distributed.rank(), distributed.rank() < distributed.local_world_size()
+            rank, is_first_node = distributed.rank(), distributed.rank() < distributed.local_world_size()
         except ValueError:  # the error that is reported
-            rank, is_first_machine = 0, True
-        line = f'error: {text}' if is_first_machine else f'error on rank {rank} ({platform.node()}): {text}'
+            rank, is_first_node = 0, True
+        text = printable_lines(str(text), '    ')
+        line = f'error: {text}' if is_first_node else f'error on rank {rank} ({platform.node()}): {text}'
         failures.report_failure(line)
         if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
             sys.stderr.write(f'{line}\n')

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsanet.data_tools.visualization import escape_math
 from dsanet.engine.range_test import MEMORY, Point
 
 
@@ -26,7 +27,7 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, nam
         for run, lines in runs.items():
             points = [(line['iteration'], line[name]) for line in lines if name in line]
             if points:
-                panel.plot(*zip(*points, strict=True), label=run)
+                panel.plot(*zip(*points, strict=True), label=escape_math(f' {run}' if run.startswith('_') else run))
         panel.set_xlabel('iteration')
         panel.set_title(name)
         panel.grid(alpha=0.3)

@@ -124,7 +124,7 @@ class RecordFile:
         """Call a function that writes; log a warning if it fails for the first time."""
         try:
             write()
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:  # TensorBoard requires paths in UTF-8
             if not self._has_warned:
                 LOGGER.warning('Cannot write to %s: %s. Some entries will be missing', self.file, error)
             self._has_warned = True

@@ -243,6 +243,23 @@ def test_class_folders_are_split_by_seed(tmp_path: Path) -> None:
     assert lines_of(tmp_path) == lines
 
 
+@pytest.mark.parametrize('root', ['', 'train/', 'val/'])
+def test_class_folder_without_videos_is_an_error(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos(tmp_path / 'media', f'{root}clap/1.mp4', f'{root}wave/sub/2.MTS')
+    (tmp_path / 'media' / f'{root}jump').mkdir()
+    (tmp_path / 'media' / f'{root}jump/3.xyz').touch()
+    arguments = ['folders', str(tmp_path / 'media'), str(tmp_path / 'out')]
+    arguments += [] if root else ['--val-fraction', '0']
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert f'error: class folder {root}jump ' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+    (tmp_path / 'media' / f'{root}jump').rename(tmp_path / 'media' / '.jump')
+    assert main(arguments) == 0
+    assert 'hidden: 1 (.jump)' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'out/build_list.json').read_text())['files_not_used'] == {'hidden': 1}
+
+
 def test_class_names_with_line_breaks_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     videos(tmp_path / 'videos', 'clap\nhands/1.mp4', 'wave/1.mp4')
     with pytest.raises(SystemExit) as stop:
@@ -393,7 +410,7 @@ def test_names_need_not_be_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (['kinetics400', 'videos', '.', '--file', 'val=no.csv'], r'--file val=no.csv'),
         (['kinetics400', 'videos', '.', '--skip-missing', '2'], r'--skip-missing .*0 .*1.* 2.0'),
         (['kinetics400', 'nowhere', '.', '--num-classes', '3'], r"'.*/nowhere'"),
-        (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations'.* test.csv"),
+        (['kinetics400', 'annotations', '.', '--num-classes', '3'], r"annotations'.*test.csv"),
         (['kinetics400', 'videos', '.', '--num-classes', '3', '--frames'], r"'img_\{:05d\}"),
         (['kinetics400', 'videos', '.', '--file', 'val=empty.csv'], r'\bval\b'),
         (['kinetics400', 'videos', '.', '--annotations', 'empty', '--file', 'test=annotations/test.csv'], r'test.csv'),

@@ -66,7 +66,8 @@ def test_paths_relative_to_list_are_recognized(tmp_path: Path) -> None:
         cls = VideoDataset if name == 'a.mp4' else RawFramesDataset
         dataset = cls(pipeline, str(tmp_path / 'list.txt'), str(tmp_path / 'videos'))
         assert hint_for_missing(dataset) == ''
-        (tmp_path / 'videos' / name).mkdir()
+        path = tmp_path / 'videos' / name
+        path.touch() if name == 'a.mp4' else path.mkdir()
         assert f"data_root='{tmp_path}'" in hint_for_missing(dataset)
 
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, scan_class_folders
+from dsanet.datasets.annotation import VideoRecord, list_path, parse_list_file, read_class_names, scan_class_folders
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.video_datasets import VideoDataset
 from tests.make_videos import write_frames
@@ -61,10 +61,32 @@ def test_frame_list_lines_contain_num_frames(tmp_path):
 
 
 def test_blank_lines_and_comments_are_skipped(tmp_path):
-    list_file = write(tmp_path, '# made by hand\n\na.mp4 0\n   \n  # b.mp4 7\nc.mp4 1\n')
+    list_file = write(tmp_path, '# made by hand\n\na.mp4 0\n   \n  # split 1\nc.mp4 1\n')
     records = parse_list_file(list_file)
     assert [(r.path, r.line) for r in records] == [('a.mp4', 3), ('c.mp4', 6)]
     assert records[1].source == f'{list_file}:6'
+
+
+@pytest.mark.parametrize('line', ['#1.mp4 0', '#clip 0', '# b.mp4 7', '#c.MTS 3,17', '# here', '#here 2', '# here 2'])
+def test_comments_that_look_like_entries_are_refused(tmp_path, line):
+    touch(tmp_path / '# here')
+    list_file = write(tmp_path, f'a.mp4 0\n{line}\n')
+    with pytest.raises(ValueError, match=rf"train.txt:2: .*'\./{re.escape(line)}'"):
+        parse_list_file(list_file, str(tmp_path))
+    escaped = f'./{line}' if line[-1].isdigit() else f'./{line} 0'
+    records = parse_list_file(write(tmp_path, f'{escaped}\n'), 'root')
+    assert records[0].path == f'root/./{line.rsplit(" ", 1)[0] if line[-1].isdigit() else line}'
+
+
+@pytest.mark.parametrize('line', ['#', '# text', '#text', '# split 1', '### list of 2024', '#!/usr/bin/env x'])
+def test_other_comments_are_skipped(tmp_path, line):
+    assert len(parse_list_file(write(tmp_path, f'{line}\na.mp4 0\n'), str(tmp_path))) == 1
+
+
+@pytest.mark.parametrize('path', ['#1.mp4', ' a.mp4', '\ufeffa.mp4', '\u3000a.mp4', 'a.mp4', 'b/#1.mp4'])
+def test_list_path_survives_reading(tmp_path, path):
+    (record,) = parse_list_file(write(tmp_path, f'{list_path(path)} 0\n'))
+    assert os.path.normpath(record.path) == path
 
 
 def test_crlf_and_byte_order_mark_are_accepted(tmp_path):
@@ -158,6 +180,17 @@ def test_class_folders_are_labeled_in_alphabetical_order(tmp_path):
     assert records[0].source == str(tmp_path / 'sit')
 
 
+def test_files_outside_of_class_folders_are_logged(tmp_path, caplog):
+    for name in ('walk/1.mp4', 'walk/more/2.mp4', 'walk/a.txt', 'walk/b.TXT', '.x/y', '3.mp4', 'walk/._1.mp4'):
+        touch(tmp_path / name)
+    caplog.set_level('INFO', logger='dsanet')
+    assert len(scan_class_folders(str(tmp_path))[0]) == 1
+    assert caplog.messages == [
+        f'Not used in {tmp_path}: extension .txt: 2 (walk/a.txt, ...), hidden: 2 (.x, ...), '
+        'outside of the class folders: 1 (3.mp4), subfolder of a class folder: 1 (walk/more)'
+    ]
+
+
 def test_class_names_determine_labels_of_class_folders(tmp_path):
     touch(tmp_path / 'walk/1.mp4')
     records, names = scan_class_folders(str(tmp_path), class_names=['walk', 'fall', 'sit'])
@@ -189,7 +222,7 @@ def test_class_folders_without_videos_are_refused(tmp_path):
     with pytest.raises(ValueError, match=rf'{tmp_path}.* root/class/video'):
         scan_class_folders(str(tmp_path))
     touch(tmp_path / 'walk/1.txt')
-    with pytest.raises(ValueError, match=r"walk' .*\.avi"):
+    with pytest.raises(ValueError, match=r"walk' .*\.txt: 1 \(walk/1\.txt"):
         scan_class_folders(str(tmp_path))
     with pytest.raises(ValueError, match="walk' .*'f_{:d}.png'"):
         scan_class_folders(str(tmp_path), FrameNames('f_{:d}.png'))

@@ -1,6 +1,49 @@
-from dsanet.utils.text import printable
+import io
+import logging
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+
+from dsanet.utils.text import EscapingFormatter, error_line, escape_output, printable, printable_lines
+
+NOT_UTF8 = b'caf\xe9.mp4'.decode('utf-8', 'surrogateescape')
+HOSTILE = ['\x1b[31m', '\x1b]0;title\x07', '\r', '\n', '\t', '\x7f', '\x9b2J', '\u202e', '\u2066', '\u2028', '\u200b']
 
 
 def test_non_utf8_text_is_escaped() -> None:
-    assert printable(b'caf\xe9.mp4'.decode('utf-8', 'surrogateescape')) == 'caf\\udce9.mp4'
-    assert printable('日本 é') == '日本 é'
+    assert printable(NOT_UTF8) == 'caf\\udce9.mp4'
+
+
+@pytest.mark.parametrize('text', ['日本 é', 'a b\u00a0c', '👩\u200d🚀', 'क्\u200cष', 'שלום', '\\x1b'])
+def test_ordinary_text_is_kept(text: str) -> None:
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize('text', HOSTILE)
+def test_controls_are_escaped(text: str) -> None:
+    shown = printable(f'a{text}b')
+    assert shown.isprintable()
+    assert shown.startswith('a\\')
+    assert printable(shown) == shown
+    assert printable_lines(f'1\na{text}b').split('\n')[0] == '1'
+
+
+def test_further_lines_are_indented() -> None:
+    assert error_line('no video\nerror: forged\x1b[2K') == 'error: no video\n    error: forged\\x1b[2K\n'
+    record = logging.LogRecord('dsanet', logging.INFO, '', 0, 'read %s', ('x\n2024 top1 99\u202e',), None)
+    assert EscapingFormatter('%(message)s').format(record) == 'read x\n    2024 top1 99\\u202e'
+
+
+def test_output_of_commands_is_escaped() -> None:
+    out, err = io.TextIOWrapper(io.BytesIO(), encoding='ascii'), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        with escape_output():
+            print('\x1b[31m', NOT_UTF8, 'é', '\ta\r')  # noqa: T201
+            sys.stderr.write('\rbar')
+            sys.stderr.write('\n\x1b[A')
+            sys.stderr.writelines(['\x1b[Ax', '\n'])
+        assert sys.stdout is out
+    out.flush()
+    assert out.buffer.getvalue() == b'\\x1b[31m caf\\udce9.mp4 \\xe9 \ta\\r\n'
+    assert err.getvalue() == '\rbar\n\x1b[A\\x1b[Ax\n'

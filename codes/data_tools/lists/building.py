@@ -13,6 +13,7 @@ from dsanet.data_tools.lists.custom import read_csv
 from dsanet.data_tools.lists.matching import BuiltList, order_classes
 from dsanet.data_tools.lists.media_index import MediaIndex
 from dsanet.utils.files import write_atomically
+from dsanet.utils.text import printable
 
 _CSV_ROLES = {split: Role((f'{split}.csv',)) for split in ('train', 'val', 'test')} | {'all': Role(('all.csv',))}
 CUSTOM = {
@@ -146,6 +147,7 @@ def summarize_lists(
             for one in built
         },
         'videos_found': len(media.num_frames),
+        'files_not_used': dict(sorted(media.skipped.counts.items())),
         'videos_in_no_list': len(media.num_frames.keys() - used),
         'notes': [*lists.notes, *notes],
     }
@@ -166,13 +168,15 @@ def summary_text(summary: Mapping[str, Any], built: Sequence[BuiltList], media: 
             lines.append(f'  {reason}: {number}')
             examples = [entry for entry in one.skipped if entry[1] == reason][:NUM_EXAMPLES]
             for name, _, details, source in examples:
-                lines.append(f'    {source}: {details or name}')
+                lines.append(f'    {printable(f"{source}: {details or name}")}')
         if one.skipped and not one.lines:
-            lines.append(f'  no listed video was found; names on disk look like {min(media.num_frames)}')
+            lines.append(f'  no listed video was found; names on disk look like {printable(min(media.num_frames))}')
     names = list(next(iter(summary['lists'].values()))['videos_per_class'])
     more = len(names) - NUM_NAMES
     lines.append(f'classes: {", ".join(names[:NUM_NAMES])}{f" and {more} more" if more > 0 else ""}')
     if summary['videos_in_no_list']:
         lines.append(f'{summary["videos_in_no_list"]} of {summary["videos_found"]} videos on disk are not listed')
+    if media.skipped:
+        lines.append(f'not used in {media.root}: {media.skipped}')
     lines += [f'note: {note}' for note in summary['notes']]
     return '\n'.join(lines)

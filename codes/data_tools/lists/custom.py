@@ -132,7 +132,9 @@ def _name_numbers(
     return Lists(names, named)
 
 
-def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, seed: int = 0) -> Lists:
+def read_class_tree(
+    paths: Sequence[str], val_fraction: float | None = None, seed: int = 0, empty_folders: Sequence[str] = ()
+) -> Lists:
     """Read folders ``train/class/video`` and ``val/class/video``, or ``class/video``.
 
     Args:
@@ -140,6 +142,7 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         val_fraction: fraction of each class to use for validation; required for ``class/video``, 0 for none.
         seed: seed of the random split. The split depends on the paths without extension: folders of frames are split
             like their videos, and adding videos moves few existing ones to the other split.
+        empty_folders: folders without videos, relative to the root folder; a class folder among them is an error.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise ValueError(f'val_fraction={val_fraction} must be >= 0 and < 1')
@@ -158,6 +161,10 @@ def read_class_tree(paths: Sequence[str], val_fraction: float | None = None, see
         if len(parts) < depth + 2:
             raise ValueError(f'{path} is not in a class folder; expected {"split/" * has_splits}class/video')
         by_class[SPLITS[parts[0].casefold()] if has_splits else '', parts[depth]].append(path)
+    for folder in empty_folders:
+        parts = folder.split('/')
+        if len(parts) == depth + 1 and (not has_splits or parts[0].casefold() in SPLITS):
+            raise ValueError(f'class folder {folder} has no videos; add videos, or delete or move the folder')
     if has_splits and val_fraction is not None:
         names = ', '.join(sorted(tops))
         raise ValueError(f'val_fraction={val_fraction} has no effect: the folders {names} define the splits')

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dsanet.data_tools.lists.base import ListedVideo, Lists, has_line_break
 from dsanet.data_tools.lists.media_index import MediaIndex
-from dsanet.datasets.annotation import read_class_names
+from dsanet.datasets.annotation import list_path, read_class_names
 
 
 @dataclass(slots=True)
@@ -60,9 +60,7 @@ def match(
     for video in videos:
         wanted = [_relative_path(path, media.root) for path in video.names]
         found = next(filter(None, map(media.find, wanted)), [])
-        line = prefix + (found[0] if found else '')
-        if line[:1] in ('#', '\ufeff') or line[:1].isspace():
-            line = f'./{line}'  # otherwise a comment, or stripped when the list is read
+        line = list_path(prefix + (found[0] if found else ''))
         num_frames = media.num_frames[found[0]] if found else None
         middle = '' if num_frames is None else f' {num_frames}'
         reason, details = '', ''

@@ -10,8 +10,8 @@ from functools import partial
 
 from tqdm import tqdm
 
-from dsanet.datasets.annotation import VIDEO_EXTENSIONS
 from dsanet.datasets.frame_names import FrameNames
+from dsanet.datasets.media_files import VIDEO_EXTENSIONS, SkippedFiles, is_video
 
 
 def stem(name: str) -> str:
@@ -33,11 +33,15 @@ class MediaIndex:
         root: the folder.
         num_frames: path below ``root``, with '/', to number of frames; None for a video file.
         problems: path to problem, such as missing frames or an unreadable folder.
+        skipped: files and folders that are not used.
+        empty_folders: folders without a video in them or below.
     """
 
     root: str
     num_frames: dict[str, int | None]
     problems: dict[str, str]
+    skipped: SkippedFiles = field(default_factory=SkippedFiles)
+    empty_folders: list[str] = field(default_factory=list)
     _by_stem: dict[str, list[str]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,17 +82,19 @@ def _is_similar(actual: str, folder: str) -> bool:
 
 @dataclass(slots=True)
 class _Folder:
-    """File names of a folder, and its subfolders with a flag for symbolic links."""
+    """File names of a folder, its subfolders with a flag for symbolic links, and the rest by the reason to skip it."""
 
     files: list[str] = field(default_factory=list)
     subfolders: list[tuple[str, bool]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
     problem: str | None = None
 
 
 def index_media(root: str, frame_names: FrameNames | None = None, workers: int = 8) -> MediaIndex:
     """Find all videos below a folder, with a progress bar.
 
-    Links to folders are followed, each target once. Hidden files and folders are skipped.
+    Links to folders are followed, each target once. Hidden files and folders are skipped, and counted like all other
+    files that are not used.
 
     Args:
         root: the folder.
@@ -101,7 +107,8 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
         raise ValueError(f'workers must be at least 1, got {workers}')
     num_frames: dict[str, int | None] = {}
     problems: dict[str, str] = {}
-    other_file: str | None = None
+    skipped = SkippedFiles()
+    folders: list[str] = []
     seen_links = {os.path.realpath(root)}
     level = ['']
     with ThreadPoolExecutor(workers) as pool, tqdm(desc='folders', unit='folder', disable=None, total=0) as bar:
@@ -112,23 +119,25 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
                 bar.update()
                 if folder.problem is not None:
                     problems[path] = folder.problem
-                videos, incomplete = _videos_of(path, folder.files, frame_names)
+                folders.append(path)
+                for name, reason in folder.others:
+                    skipped.add(reason, _join(path, name))
+                videos, incomplete = _videos_of(path, folder.files, frame_names, skipped)
                 num_frames |= videos
                 problems |= incomplete
-                if not videos and folder.files and other_file is None:
-                    other_file = _join(path, min(folder.files))
                 for name, is_link in folder.subfolders:
                     target = os.path.realpath(os.path.join(root, path, name)) if is_link else None
                     if target is None or target not in seen_links:
                         below.append(_join(path, name))
                         seen_links |= {target} if target else set()
+                    else:
+                        skipped.add('link to a folder that is already used', _join(path, name))
             level = below
     if not num_frames:
-        kind = f'video ({", ".join(VIDEO_EXTENSIONS)})'
-        wanted = kind if frame_names is None else f'folder of frames named {frame_names.template!r}'
-        found = f'; found {other_file}' if other_file else ''
-        raise ValueError(f'no {wanted} in {os.path.abspath(root)!r}{found}')
-    return MediaIndex(root, num_frames, problems)
+        wanted = 'video' if frame_names is None else f'folder of frames named {frame_names.template!r}'
+        raise ValueError(f'no {wanted} in {os.path.abspath(root)!r}; found {skipped or "no files"}')
+    used = {'/'.join(parts[:n]) for parts in (path.split('/') for path in num_frames) for n in range(1, len(parts) + 1)}
+    return MediaIndex(root, num_frames, problems, skipped, [path for path in folders if path and path not in used])
 
 
 def _join(path: str, name: str) -> str:
@@ -141,24 +150,38 @@ def _read_folder(root: str, path: str) -> _Folder:
         with os.scandir(os.path.join(root, path)) as entries:
             for entry in entries:
                 if entry.name.startswith('.'):
-                    continue
-                if entry.is_dir():
+                    folder.others.append((entry.name, 'hidden'))
+                elif entry.is_dir():
                     folder.subfolders.append((entry.name, entry.is_symlink()))
                 elif entry.is_file():
                     folder.files.append(entry.name)
+                else:
+                    kind = 'broken link' if entry.is_symlink() else 'neither file nor folder'
+                    folder.others.append((entry.name, kind))
     except OSError as error:
         folder.problem = f'cannot be read: {error.strerror}'
     folder.subfolders.sort()
+    folder.files.sort()
+    folder.others.sort()
     return folder
 
 
 def _videos_of(
-    path: str, files: Sequence[str], frame_names: FrameNames | None
+    path: str, files: Sequence[str], frame_names: FrameNames | None, skipped: SkippedFiles
 ) -> tuple[dict[str, int | None], dict[str, str]]:
     """Return the videos in a folder, or the folder itself if it is a video, and the problems."""
     if frame_names is None:
-        return {_join(path, name): None for name in files if name.lower().endswith(VIDEO_EXTENSIONS)}, {}
+        videos = [name for name in files if is_video(name)]
+        for name in files if len(videos) < len(files) else ():
+            if not is_video(name):
+                skipped.add_file(_join(path, name))
+        return {_join(path, name): None for name in videos}, {}
     count, problem = frame_names.count(files)
+    if count < len(files):
+        first = next(name for name in files if frame_names.number(name) is None)
+        skipped.add(f'not named {frame_names.template!r}', _join(path, first), len(files) - count)
     if not count or not path:
+        if count:
+            skipped.add('frame outside of a folder', min(files), count)
         return {}, {}
     return {path: count}, {} if problem is None else {path: problem}

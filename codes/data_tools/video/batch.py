@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -21,8 +21,11 @@ from tqdm import tqdm
 from dsanet.data_tools.lists.media_index import index_media
 from dsanet.data_tools.video.targets import SETTINGS_FILE, atomic_target, prepare_folder, remove_stale_parts
 from dsanet.datasets.annotation import parse_list_file
+from dsanet.datasets.list_hints import explain_missing
+from dsanet.datasets.media_files import SkippedFiles
 from dsanet.utils.files import check_outputs, check_writable
 from dsanet.utils.json_lines import read_json_lines
+from dsanet.utils.text import printable
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 FAILURES_FILE = 'failures.jsonl'
@@ -67,11 +70,13 @@ class Outcome:
         num_done: number of targets that were written.
         num_skipped: number of targets that existed already.
         failures: failures of this run, and earlier ones with ``kept``.
+        not_used: what was found in the folder besides videos, by kind.
     """
 
     num_done: int = 0
     num_skipped: int = 0
     failures: list[VideoFailure] = field(default_factory=list)
+    not_used: SkippedFiles = field(default_factory=SkippedFiles)
 
     @property
     def num_failed(self) -> int:
@@ -100,17 +105,20 @@ def process_folder(
     _check_limits(num_workers, time_limit)
     check_writable(out, 'OUT_DIR')
     check_outputs({f'OUT_DIR {name}': out / name for name in (FAILURES_FILE, SETTINGS_FILE)}, [list_file])
-    jobs = plan_jobs(root, out, list_file, suffix)
+    not_used = SkippedFiles()
+    jobs = plan_jobs(root, out, list_file, suffix, not_used)
     prepare_folder(out, settings)
-    return run_jobs(work, jobs, out / FAILURES_FILE, num_workers, time_limit, is_subset=list_file is not None)
+    outcome = run_jobs(work, jobs, out / FAILURES_FILE, num_workers, time_limit, is_subset=list_file is not None)
+    return replace(outcome, not_used=not_used)
 
 
-def find_videos(root: Path, list_file: Path | None = None) -> list[str]:
+def find_videos(root: Path, list_file: Path | None = None, not_used: SkippedFiles | None = None) -> list[str]:
     """Return the sorted paths of the videos below a folder, relative to it.
 
     Args:
         root: folder to search recursively, see ``index_media``.
         list_file: list file with lines ``path label``; return its videos instead, whether they exist or not.
+        not_used: counts the other files in the folder.
     """
     if not root.is_dir():
         raise FileNotFoundError(f'folder of videos not found: {root} ({root.absolute()})')
@@ -120,6 +128,8 @@ def find_videos(root: Path, list_file: Path | None = None) -> list[str]:
     if media.problems:
         folder, problem = next(iter(media.problems.items()))
         raise ValueError(f'folder {root / folder} {problem}')
+    if not_used is not None:
+        not_used.merge(media.skipped)
     return sorted(media.num_frames)
 
 
@@ -133,12 +143,14 @@ def _read_list(list_file: Path) -> list[str]:
     return sorted(names)
 
 
-def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str = '') -> list[VideoJob]:
+def plan_jobs(
+    root: Path, out: Path, list_file: Path | None = None, suffix: str = '', not_used: SkippedFiles | None = None
+) -> list[VideoJob]:
     """Return a job for each video of :func:`find_videos`; targets have the same folder structure, and ``suffix``."""
     if out.resolve().is_relative_to(root.resolve()):  # a second run would find the targets
         raise ValueError(f'{out} is inside {root}, the input folder; choose an output folder outside of it')
     jobs: dict[Path, VideoJob] = {}
-    for name in find_videos(root, list_file):
+    for name in find_videos(root, list_file, not_used):
         target = (out / name).with_suffix(suffix)
         if target in jobs:
             raise ValueError(f'{jobs[target].name} and {name} have the same target {target}; rename one')
@@ -153,7 +165,7 @@ def plan_jobs(root: Path, out: Path, list_file: Path | None = None, suffix: str 
         first = next(iter(jobs.values())).source
         raise FileNotFoundError(
             f'none of the {len(jobs)} videos in {list_file} exists, for example {first}; lines must be "path label", '
-            f'without the number of frames, with paths relative to {root}'
+            f'with paths relative to {root}{explain_missing(next(iter(jobs.values())).name, [str(root)])}'
         )
     return list(jobs.values())
 
@@ -238,8 +250,10 @@ def summarize_outcome(outcome: Outcome, failures_file: Path) -> str:
         f'{outcome.num_done} written, {outcome.num_skipped} already exist, {outcome.num_failed} failed'
         + (f', {kept} damaged but kept' if kept else '')
     ]
+    if outcome.not_used:
+        lines.append(f'not videos: {outcome.not_used}')
     if outcome.failures:
-        lines += [f'  {failure.path}: {failure.reason}' for failure in outcome.failures[:10]]
+        lines += [f'  {printable(f"{failure.path}: {failure.reason}")}' for failure in outcome.failures[:10]]
         lines.append(f'{"  ..., all" if len(outcome.failures) > 10 else "Listed"} in {failures_file}')
     return '\n'.join(lines)
 

@@ -19,11 +19,13 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dsanet.config.registry import TRANSFORMS, build
+from dsanet.data_tools.lists.building import write_text
 from dsanet.data_tools.video.batch import FAILURES_FILE, VideoJob, run_jobs
 from dsanet.data_tools.video.extract import extract_frames
 from dsanet.data_tools.video.targets import atomic_target
 from dsanet.data_tools.video.transcode import transcode
 from dsanet.datasets import RawFramesDataset, VideoDataset
+from dsanet.datasets.annotation import list_path
 from dsanet.datasets.loader import identity_collate
 from dsanet.datasets.video.readers import READERS, is_installed
 from dsanet.datasets.workers import WatchedLoader, init_worker
@@ -176,7 +178,7 @@ def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, nu
     out = work_dir / 'frames'
     targets = _convert(FRAMES, extract_frames, folder, names, out, '', num_workers)
     list_file = lists / 'frames.txt'
-    list_file.write_text(''.join(f'{name} {len(os.listdir(out / name))} 0\n' for name in targets))
+    write_text(list_file, ''.join(f'{list_path(name)} {len(os.listdir(out / name))} 0\n' for name in targets))
     steps = [build(step, TRANSFORMS) for step in (SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT)]
     return [*candidates, Candidate(FRAMES, '-', RawFramesDataset(steps, str(list_file), str(out)), out, targets)]
 
@@ -194,7 +196,7 @@ def _convert(
 
 def _video_candidates(source: str, folder: Path, names: Sequence[str], lists: Path) -> list[Candidate]:
     list_file = lists / f'{source}.txt'
-    list_file.write_text(''.join(f'{name} 0\n' for name in names))
+    write_text(list_file, ''.join(f'{list_path(name)} 0\n' for name in names))
     candidates = []
     for decoder in filter(is_installed, READERS):
         steps = [{'type': 'OpenVideo', 'decoder': decoder}, SAMPLE, {'type': 'DecodeVideo'}, *AUGMENT]

@@ -32,6 +32,7 @@ def test_index_finds_videos_at_any_depth(tmp_path: Path) -> None:
     media = index_media(str(tmp_path))
     assert media.num_frames == {'a.mp4': None, 'x y/b.MKV': None, 'x y/z/c.webm': None}
     assert media.problems == {}
+    assert media.skipped.counts == {'hidden': 2, 'extension .txt': 1, 'extension .jpg': 1}
 
 
 def test_frames_are_counted_and_gaps_reported(tmp_path: Path) -> None:
@@ -41,6 +42,8 @@ def test_frames_are_counted_and_gaps_reported(tmp_path: Path) -> None:
     touch(tmp_path, *[f'zero/img_{n:05d}.jpg' for n in range(3)], 'other/00001.jpg', 'img_00001.jpg')
     media = index_media(str(tmp_path), FrameNames('img_{:05d}.jpg'))
     assert media.num_frames == {'clap/good': 12, 'clap/gap': 4, 'gap': 2, 'zero': 3}
+    assert media.skipped.counts == {"not named 'img_{:05d}.jpg'": 4, 'frame outside of a folder': 1}
+    assert media.empty_folders == ['other']
     numbers = {path: [int(number) for number in re.findall(r'\d+', text)] for path, text in media.problems.items()}
     assert numbers == {'clap/gap': [1, 7, 3, 2], 'gap': [1, 3, 2], 'zero': [0, 1]}
     assert 'zero' not in index_media(str(tmp_path), FrameNames('img_{:05d}.jpg', start_index=0)).problems
@@ -53,7 +56,9 @@ def test_each_linked_folder_is_read_once(tmp_path: Path) -> None:
     (elsewhere / 'b' / 'back').symlink_to(root)
     (elsewhere / 'again').symlink_to(elsewhere / 'b')
     (root / 'broken.mp4').symlink_to(tmp_path / 'nowhere')
-    assert set(index_media(str(root)).num_frames) == {'a/1.mp4', 'linked/b/2.mp4', 'linked/again/2.mp4'}
+    media = index_media(str(root))
+    assert set(media.num_frames) == {'a/1.mp4', 'linked/b/2.mp4', 'linked/again/2.mp4'}
+    assert media.skipped.counts == {'broken link': 1, 'link to a folder that is already used': 2}
 
 
 def test_index_does_not_depend_on_thread_count(tmp_path: Path) -> None:

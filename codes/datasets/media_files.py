@@ -1,0 +1,57 @@
+"""Which files of a folder are videos, and an account of those that are not used."""
+
+import os
+from collections import Counter
+
+from dsanet.utils.text import printable
+
+# What FFmpeg reads and cameras, phones, recorders and discs write.
+VIDEO_EXTENSIONS = (
+    *('.264', '.265', '.3g2', '.3gp', '.3gpp', '.amv', '.asf', '.avi', '.dav', '.dif', '.divx', '.dv', '.evo', '.f4v'),
+    *('.flv', '.gif', '.h264', '.h265', '.hevc', '.insv', '.ivf', '.m1v', '.m2t', '.m2ts', '.m2v', '.m4v', '.mj2'),
+    *('.mjpeg', '.mjpg', '.mkv', '.mod', '.mov', '.mp2v', '.mp4', '.mp4v', '.mpe', '.mpeg', '.mpg', '.mpv'),
+    *('.mts', '.mxf', '.nut', '.ogg', '.ogm', '.ogv', '.qt', '.rm', '.rmvb', '.tod', '.tp', '.trp', '.ts', '.vob'),
+    *('.vro', '.webm', '.wmv', '.wtv', '.y4m'),
+)
+
+
+def is_video(name: str) -> bool:
+    """Return whether a file name has the extension of a video, in any case."""
+    return name.lower().endswith(VIDEO_EXTENSIONS)
+
+
+class SkippedFiles:
+    """Counts the files and folders of a dataset that are not used, by the reason, with an example of each.
+
+    Attributes:
+        counts: number by reason, such as ``{'extension .txt': 2, 'hidden': 1}``.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, reason: str, path: str, number: int = 1) -> None:
+        """Count a path, relative to the folder of the dataset."""
+        self.counts[reason] += number
+        self._examples.setdefault(reason, path)
+
+    def add_file(self, path: str) -> None:
+        """Count a file whose name is not that of a video."""
+        extension = os.path.splitext(path)[1].lower()
+        self.add(f'extension {extension}' if extension else 'no extension', path)
+
+    def merge(self, other: 'SkippedFiles') -> None:
+        """Add the files of another account."""
+        for reason, number in other.counts.items():
+            self.add(reason, other._examples[reason], number)
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+    def __str__(self) -> str:
+        """Return such as ``'extension .txt: 2 (walk/notes.txt, ...), hidden: 1 (.cache)'``, empty if there are none."""
+        return ', '.join(
+            f'{printable(reason)}: {number} ({printable(self._examples[reason])}{", ..." if number > 1 else ""})'
+            for reason, number in sorted(self.counts.items())
+        )
