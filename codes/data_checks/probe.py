@@ -23,6 +23,7 @@ from tqdm import tqdm
 from dsanet.datasets.transforms.base import Record
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 from dsanet.datasets.transforms.sampling import evenly_spaced_indices
+from dsanet.datasets.video.opening import open_video
 from dsanet.utils.json_lines import read_json_lines
 from dsanet.utils.machine_faults import MachineError, explain_shortage
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
@@ -186,12 +187,10 @@ def _inspect_folder(job: ProbeTask) -> dict[str, Any]:
 
 def _probe_with_ffmpeg(path: str, every_frame: bool) -> tuple[float | None, str | None]:
     """Return the frame rate, and with ``every_frame`` the first error that FFmpeg finds in strict mode."""
-    import av
-
     fps, decoded = None, 0
     try:
-        with av.open(path) as container:
-            stream = container.streams.video[0]
+        container, stream = open_video(path)
+        with container:
             fps = float(stream.average_rate) if stream.average_rate else None
             if every_frame:
                 stream.codec_context.options = {'err_detect': 'explode'}

@@ -10,7 +10,7 @@ import pytest
 
 from dsanet import commands
 from dsanet.data_tools.video.batch import FAILURES_FILE
-from dsanet.datasets.video.readers import PyAVReader
+from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video_datasets import RawFramesDataset
 from tests.make_videos import read_index, rotate_video, write_video
 

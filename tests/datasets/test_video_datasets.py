@@ -15,7 +15,8 @@ from dsanet.datasets.transforms import (
     Transform,
 )
 from dsanet.datasets.transforms.base import BadSample, MissingSample
-from dsanet.datasets.video.readers import READERS, PyAVReader
+from dsanet.datasets.video.pyav_reader import PyAVReader
+from dsanet.datasets.video.readers import READERS
 from tests.make_videos import read_index, write_frames, write_video
 
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dsanet.datasets.video.readers import one_thread
+from dsanet.datasets.video.frame_index import pyav_version
+from dsanet.datasets.video.opening import open_video, orientation, stores_frame_times, turn_upright
+from dsanet.datasets.video.pyav_reader import one_thread
 
 # A longer gap between timestamps is an error, not a still image.
 MAX_GAP_SECONDS = 60
-# The header of a cut video is often too long. Tolerated: this many seconds, or 5% of the length up to the maximum.
-LENGTH_TOLERANCE_SECONDS = 0.5
-MAX_LENGTH_TOLERANCE_SECONDS = 1.0
 # A higher frame rate in the header is the resolution of its timestamps.
 MAX_AVERAGE_RATE = 240
 
@@ -26,8 +25,8 @@ class ConstantRateReader:
     so that the speed of motion stays the same.
 
     A damaged video yields the frames that can be decoded, and the previous frame in gaps; ``damage`` is set afterward.
-    A video is also damaged if its header claims a longer duration: by more than half a second and 5% of the duration
-    (at most one second), or by more than one second if the duration is of the file, which may be that of the audio.
+    A video is damaged if packets are incomplete or cannot be decoded, or if the end of the file is missing. Broadcasts
+    (.ts, .mpg) may begin between key frames; there, packets before the first key frame are not damage.
 
     Args:
         path: the video.
@@ -40,9 +39,8 @@ class ConstantRateReader:
         damage: description of the damage after all frames were read; None if there is none.
 
     Raises:
-        ValueError: the file is empty, has no video stream, or no frame rate although ``average_rate`` is set; during
-            iteration: the timestamps jump, or no frame can be decoded.
-        Exception: PyAV cannot open the file.
+        ValueError: the file is empty, not a video, or has no frame rate although ``average_rate`` is set; during
+            iteration: the timestamps jump and ``fps`` or ``average_rate`` is set, or no frame can be decoded.
     """
 
     def __init__(self, path: str, fps: Fraction | None = None, average_rate: bool = False) -> None:
@@ -52,13 +50,10 @@ class ConstantRateReader:
         if os.path.isfile(path) and not os.path.getsize(path):
             raise ValueError(f'{path} is empty')  # clearer than the message of FFmpeg
         self._errors: tuple[type[Exception], ...] = (av.error.FFmpegError,)
-        self._container: Any = av.open(path)
+        self._path = path
+        self._container, self._stream = open_video(path)
         self.damage: str | None = None
         try:
-            if not self._container.streams.video:
-                raise ValueError('the file has no video stream')
-            self._stream = self._container.streams.video[0]
-            self._stream.thread_type = 'NONE'
             average = _fraction(self._stream.average_rate) or _fraction(self._stream.guessed_rate)
             if average is not None:
                 # Rates are small fractions; 1001 keeps rates such as 30000/1001.
@@ -121,18 +116,18 @@ class ConstantRateReader:
                 # Frames with a missing or wrong timestamp follow at the average rate.
                 guess = previous + self._period
                 time = stamp - first if stamp is not None and stamp - first > previous else guess
-            if time - previous > MAX_GAP_SECONDS and previous >= 0:
+            if self._fps is not None and time - previous > MAX_GAP_SECONDS and previous >= 0:
                 raise ValueError(f'timestamps jump from {float(previous):.2f} to {float(time):.2f} seconds')
             yield frame, time, duration
         if first is None:
             raise ValueError(f'no frame can be decoded{f": {self.damage}" if self.damage else ""}')
-        self._check_length(time + duration)
 
     def _decode(self) -> Iterator[tuple[Any, Fraction]]:
         """Yield the frames that can be decoded and their durations; record the first damage."""
-        packets = self._container.demux(self._stream)
+        packets = self._container.demux()
         durations: dict[int, Fraction] = {}
-        position = 0
+        num_packets, position, end = 0, 0, Fraction(0)
+        has_begun = stores_frame_times(self._container)
         while True:
             try:
                 packet = next(packets, None)
@@ -140,32 +135,48 @@ class ConstantRateReader:
                 self._add_damage(f'cannot read after frame {position}: {_message(error)}')
                 return
             if packet is None:
-                return
+                break
+            base = _fraction(packet.time_base)
+            if base and packet.pts is not None:
+                end = max(end, (packet.pts + (packet.duration or 0)) * base)
+            if packet.stream_index != self._stream.index:
+                continue
             if packet.is_corrupt:
                 self._add_damage(f'damaged after frame {position}')
-            base = _fraction(packet.time_base)
+            num_packets += packet.size > 0
+            has_begun |= packet.is_keyframe
             if base and packet.pts is not None and packet.duration:
                 durations[packet.pts] = packet.duration * base
             try:
                 frames = packet.decode()
             except self._errors as error:
-                self._add_damage(f'cannot decode after frame {position}: {_message(error)}')
+                if has_begun:
+                    self._add_damage(f'cannot decode after frame {position}: {_message(error)}')
                 continue
             for frame in frames:
                 position += 1
                 yield frame, durations.pop(frame.pts, self._period)
+        self._check_end(num_packets, end)
 
-    def _check_length(self, seconds: Fraction) -> None:
-        """Record damage if the video is shorter than its header says."""
-        base = _fraction(self._stream.time_base)
-        tolerance = LENGTH_TOLERANCE_SECONDS
-        if self._stream.duration and base:
-            expected = float(self._stream.duration * base)
-        else:
-            expected = (self._container.duration or 0) / 1_000_000
-            tolerance *= min(2, len(self._container.streams))  # may be the length of the audio
-        if expected - seconds > max(tolerance, min(expected * tolerance / 10, MAX_LENGTH_TOLERANCE_SECONDS)):
-            self._add_damage(f'ends after {float(seconds):.2f} of {expected:.2f} seconds')
+    def _check_end(self, num_packets: int, end: Fraction) -> None:
+        """Record damage if the end of the file is missing.
+
+        Args:
+            num_packets: number of packets of the video.
+            end: when the last packet of any stream ends, in seconds.
+        """
+        formats = self._container.format.name.split(',')
+        if 'mov' in formats and pyav_version() >= 17:
+            expected = sum(entry.size > 0 for entry in self._stream.index_entries)
+            if num_packets < expected:
+                self._add_damage(f'ends after frame {num_packets} of {expected}')
+        if 'matroska' in formats and _is_shortened_matroska(self._path):
+            # The missing end may be the index only, so the time is compared, too. It may start at 0 or at the start.
+            duration = Fraction(self._container.duration or 0, 1_000_000)
+            start = Fraction(self._container.start_time or 0, 1_000_000)
+            seconds = end if duration > start else end - start
+            if not duration or seconds + self._period / 2 < duration:
+                self._add_damage(f'ends after {float(seconds):.2f} of {float(duration):.2f} seconds')
 
     def _add_damage(self, damage: str) -> None:
         self.damage = self.damage or damage
@@ -213,12 +224,13 @@ class Resizer:
         if self._size is None:
             self._size = scaled_size(frame.height, frame.width, self._short_side, self._multiple)
         height, width = self._size
-        quarter_turns = frame.rotation // 90
-        pixel_format = 'rgb24' if quarter_turns else self._pixel_format
+        is_turned = any(orientation(frame))
+        pixel_format = 'rgb24' if is_turned else self._pixel_format
         size = {'width': width, 'height': height, 'interpolation': 'BICUBIC'}
+        original = frame
         frame = self._resize.reformat(frame, format=pixel_format, **size, **self._colors(pixel_format))
-        if quarter_turns:
-            upright = np.ascontiguousarray(np.rot90(frame.to_ndarray(), quarter_turns))
+        if is_turned:
+            upright = np.ascontiguousarray(turn_upright(frame.to_ndarray(), original))
             frame = av.VideoFrame.from_ndarray(upright, format='rgb24')
             frame = self._recode.reformat(frame, format=self._pixel_format, **self._colors(self._pixel_format))
         return frame
@@ -240,6 +252,21 @@ def parse_rate(text: str) -> Fraction:
     if rate <= 0:
         raise ValueError(f'invalid frame rate {text!r}; use frames per second, such as 30, 29.97 or 30000/1001')
     return rate
+
+
+def _is_shortened_matroska(path: str) -> bool:
+    """Return True if a Matroska file is shorter than it says; False if it does not say, as in live recordings."""
+    with open(path, 'rb') as file:
+        for _ in range(2):  # the EBML header, then the segment, which is the rest of the file
+            file.read(4)  # their ids
+            first = file.read(1)
+            length = 9 - first[0].bit_length() if first and first[0] else 1
+            value = int.from_bytes(first + file.read(length - 1), 'big') - (1 << 7 * length)
+            if value == (1 << 7 * length) - 1:  # unknown
+                return False
+            end = file.tell() + value
+            file.seek(end)
+    return end > os.path.getsize(path)
 
 
 def _fraction(value: Any) -> Fraction | None:

@@ -24,7 +24,7 @@ class OpenVideo(Transform):
     """Open a video file and count its frames.
 
     Args:
-        decoder: 'decord', 'pyav', 'opencv', 'torchcodec', or 'auto' for the first one that is installed.
+        decoder: 'pyav', 'decord', 'opencv', 'torchcodec', or 'auto' for the first one that is installed.
         time_limit: seconds for opening a video, and again for decoding it; a video that takes longer is a bad sample.
             Data workers on Linux enforce it: they decode in a subprocess, so a crash of the decoder is a bad sample,
             too. None for no limit and no subprocess. Other processes decode without a limit.
@@ -38,7 +38,7 @@ class OpenVideo(Transform):
     requires = ('path',)
     provides = ('reader', 'num_frames')
 
-    def __init__(self, decoder: str = 'decord', time_limit: float | None = 60) -> None:
+    def __init__(self, decoder: str = 'pyav', time_limit: float | None = 60) -> None:
         known = (*READERS, 'auto')
         if decoder not in known:
             raise ValueError(f'unknown decoder={decoder!r}.{nearest(decoder, known)} Allowed: {", ".join(known)}')

@@ -77,7 +77,7 @@ def test_all_candidates_read_the_same_frames(originals, tmp_path):
 
 def test_conversion_failure_names_the_video(originals, tmp_path):
     (originals / 'a.mp4').write_text('no video')
-    with pytest.raises(ValueError, match=r'a\.mp4.*Invalid data'):
+    with pytest.raises(ValueError, match=r'a\.mp4.*text file'):
         prepare({'original': originals}, ['a.mp4'], tmp_path / 'work', 0)
 
 

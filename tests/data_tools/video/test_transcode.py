@@ -6,7 +6,7 @@ import pytest
 
 from dsanet.data_tools.video.batch import VideoJob
 from dsanet.data_tools.video.transcode import transcode
-from dsanet.datasets.video.readers import PyAVReader
+from dsanet.datasets.video.pyav_reader import PyAVReader
 from tests.make_videos import write_video
 
 

@@ -164,7 +164,7 @@ def test_process_that_ignores_its_alarm_is_killed(faulty, monkeypatch):
 
 def test_decoder_error_is_raised_and_process_ended(video, tmp_path):
     (tmp_path / 'bad.mp4').write_bytes(b'no video' * 100)
-    with pytest.raises(ValueError, match='Invalid data found when processing input'):
+    with pytest.raises(ValueError, match='text file'):
         IsolatedReader('pyav', str(tmp_path / 'bad.mp4'), 60)
     assert module._IDLE == []
     reader = IsolatedReader('pyav', video, 60)

@@ -1,0 +1,146 @@
+"""Find out when each frame of a video is shown, or how many frames it has, without decoding where that is certain."""
+
+import os
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dsanet.datasets.video.opening import decode_all, open_video, stores_frame_times
+
+# A decoder reorders at most this many frames.
+_MAX_REORDERED = 16
+# Packets of this size or less are not frames in MPEG-4, but repeat the previous one.
+_MAX_EMPTY_BYTES = 16
+
+
+class FrameIndex(NamedTuple):
+    """The frames of a video, in the order in which they are shown.
+
+    Attributes:
+        times: when frame i is shown, in units of the stream.
+        key_times: the same for the key frames.
+        has_open_gops: whether frames that are stored after a key frame are shown before it, frequent in H.265.
+        has_hidden: whether there are frames that are stored but not shown, as in files cut without re-encoding.
+    """
+
+    times: list[int]
+    key_times: npt.NDArray[np.int64]
+    has_open_gops: bool = False
+    has_hidden: bool = False
+
+
+class _Packet(NamedTuple):
+    time: int
+    is_key: bool
+    is_shown: bool
+
+
+def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
+    """Return the index of a video, from its packets; None if only decoding shows what frames there are.
+
+    This is certain in MP4/MOV, Matroska/WebM and FLV, if the video begins with a key frame, no packet is damaged, and
+    each packet has one frame and its own time. For an MP4 of key frames only, the index of the file is sufficient.
+    """
+    if not stores_frame_times(container) or _is_interlaced(stream):
+        return None
+    packets = _read_key_frame_index(stream, path) or _read_packets(container, stream)
+    if not packets or not packets[0].is_key:
+        return None
+    shown = [packet.time for packet in packets if packet.is_shown]
+    times = sorted(shown)
+    if len(set(times)) < len(times) or not times or times[0] < packets[0].time:
+        return None
+    # Frames that are shown later than a frame behind them: none without B-frames.
+    position = {time: number for number, time in enumerate(times)}
+    limit = _MAX_REORDERED if stream.codec_context.has_b_frames else 0
+    if any(position[time] - number > limit for number, time in enumerate(shown)):
+        return None
+    has_open_gops, key_time = False, packets[0].time
+    for packet in packets:
+        has_open_gops |= packet.time < key_time
+        key_time = packet.time if packet.is_key else key_time
+    key_times = np.array(sorted(packet.time for packet in packets if packet.is_key))
+    return FrameIndex(times, key_times, has_open_gops, len(shown) < len(packets))
+
+
+def count_frames(path: str) -> int:
+    """Return the number of frames that can be decoded. Results are cached, by size and modification time."""
+    state = os.stat(path)
+    return _count_frames(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(10_000)
+def _count_frames(path: str, _size: int, _mtime: int) -> int:
+    container, stream = open_video(path)
+    with container:
+        stream.codec_context.options = {'skip_loop_filter': 'all'}  # the values of pixels are not needed
+        return sum(1 for _ in decode_all(container, stream))
+
+
+def pyav_version() -> int:
+    """Return PyAV's major version; 17 added the index of a file, and multithreaded color conversion."""
+    import av
+
+    return int(av.__version__.split('.')[0])
+
+
+def _is_interlaced(stream: Any) -> bool:
+    """Return True if each packet may be a field, half of a frame."""
+    order = getattr(stream.codec_context, 'field_order', None)  # PyAV before 17 does not say
+    return order is not None and order not in (0, 1)  # unknown, progressive
+
+
+def _read_packets(container: Any, stream: Any) -> list[_Packet]:
+    """Return the packets; [] if one is damaged, has no time or may not be one frame."""
+    codec = stream.codec_context.codec
+    name = codec.canonical_name
+    if name not in ('h264', 'hevc', 'av1', 'vp8', 'vp9', 'mpeg4') and not codec.intra_only:
+        return []
+    packets = []
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        if packet.is_corrupt or packet.pts is None or (name == 'mpeg4' and not _is_one_frame(packet)):
+            return []
+        is_shown = not packet.is_discard and not (name in ('vp8', 'vp9') and _is_reference_only(name, packet))
+        packets.append(_Packet(packet.pts, packet.is_keyframe, is_shown))
+    return packets
+
+
+def _is_one_frame(packet: Any) -> bool:
+    """Return False for MPEG-4 packets with two frames, and those that repeat the previous frame."""
+    return packet.size > _MAX_EMPTY_BYTES and bytes(packet).count(b'\0\0\1\xb6') == 1
+
+
+def _is_reference_only(codec: str, packet: Any) -> bool:
+    """Return True for a packet whose frame is not shown, but used by later frames of VP8 or VP9."""
+    data = memoryview(packet)
+    first, last = data[0], data[-1]
+    if codec == 'vp8':
+        return not first >> 4 & 1
+    if last >> 5 == 0b110:  # several frames, one of which is shown
+        return False
+    bits = first << 1 if first >> 4 & 3 == 3 else first  # profile 3 has one more bit before
+    return not bits >> 3 & 1 and not bits >> 1 & 1  # shows neither an earlier frame nor itself
+
+
+def _read_key_frame_index(stream: Any, path: str) -> list[_Packet]:
+    """Return the packets of an MP4 of key frames only from its index, without reading the file; [] for other files.
+
+    The index has decoding times. They equal the presentation times if no frame waits for a later one, as is the
+    case for key frames, and if the first frame is shown when it is decoded.
+    """
+    if pyav_version() < 17:
+        return []
+    entries = list(stream.index_entries)
+    # Only MP4 has the number of frames in the header and an index entry for each.
+    if not entries or len(entries) != stream.frames or stream.codec_context.has_b_frames:
+        return []
+    if stream.start_time != entries[0].timestamp:
+        return []
+    length = os.path.getsize(path)
+    if not all(entry.is_keyframe and not entry.is_discard and entry.pos + entry.size <= length for entry in entries):
+        return []
+    return [_Packet(entry.timestamp, True, True) for entry in entries]
