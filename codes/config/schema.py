@@ -114,7 +114,8 @@ class RuntimeCfg:
         save_best: name of the metric that selects the best epoch, which is saved as ``best.pth``.
         checkpoint_interval: iterations between checkpoints inside an epoch, which are removed when the epoch's own is
             written; None for one checkpoint per epoch.
-        timeout_minutes: time that processes wait for one that does not respond before the run ends.
+        timeout_minutes: time to wait for a process that does not respond, or for a batch of data workers, before the
+            run ends.
         find_unused_parameters: look for parameters without a gradient in each iteration, for models that do not use
             all of them every time; slower (``DistributedDataParallel``).
         compile: compile the model with ``torch.compile``.

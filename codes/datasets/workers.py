@@ -14,7 +14,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import Any
@@ -32,6 +31,7 @@ from dsanet.utils.signals import call_every
 TIME_LIMIT_S = 600.0  # to wait for a batch, unless a run has set runtime.timeout_minutes
 TICK_S = 0.5
 STOPPED_LIMIT_S = 15.0  # to wait while a worker is stopped by SIGSTOP; suspended jobs are continued all at once
+LOST_TIMEOUT_S = 1.0  # for a process to end after its connections are lost
 KILL_TIMEOUT_S = 5.0  # for a killed process to end; it may hang in the kernel
 
 
@@ -103,20 +103,25 @@ class WatchedLoader(DataLoader[Any]):
                 with self._limited():
                     batch = next(iterator, done)
             except (EOFError, OSError, RuntimeError) as error:
-                self._check_alive(isinstance(error, EOFError | ConnectionError))
-                raise
+                dead = self._find_dead(LOST_TIMEOUT_S if isinstance(error, EOFError | ConnectionError) else 0)
+                if dead is None:
+                    raise
+                self.kill_workers()
+                name = signal.strsignal(-dead.exitcode) if dead.exitcode is not None and dead.exitcode < 0 else None
+                raise MachineError(explain_dead_worker(dead.pid or 0, name)) from error
             if batch is done:
                 return
             yield batch
 
-    def _check_alive(self, is_connection_lost: bool) -> None:
-        """Raise a MachineError if a worker has ended, as errors of communication with it do not tell."""
-        if is_connection_lost:
-            wait([worker.sentinel for worker in self.workers], timeout=1)
-        for worker in self.workers:
-            if worker.exitcode is not None:
-                name = signal.strsignal(-worker.exitcode) if worker.exitcode < 0 else None
-                raise MachineError(explain_dead_worker(worker.pid or 0, name))
+    def _find_dead(self, timeout: float) -> BaseProcess | None:
+        """Return a worker that has ended, or ends within ``timeout`` seconds; None if there is none."""
+        deadline = time.monotonic() + timeout
+        with _ignored_sigchld():
+            while True:
+                dead = next((worker for worker in self.workers if worker.exitcode is not None), None)
+                if dead is not None or time.monotonic() >= deadline:
+                    return dead
+                time.sleep(0.01)
 
     def _limited(self) -> AbstractContextManager[None]:
         return call_every(TICK_S, _Wait(self).check)
@@ -128,8 +133,7 @@ class WatchedLoader(DataLoader[Any]):
         workers = [worker for worker in self.workers if worker.is_alive()]
         if not workers:
             return
-        # torch's handler of SIGCHLD would report an error. It is restored for other children of the program.
-        with _default_sigchld():
+        with _ignored_sigchld():
             for worker in workers:
                 worker.kill()
             deadline = time.monotonic() + KILL_TIMEOUT_S
@@ -149,11 +153,15 @@ def _kill_all() -> None:
 
 
 @contextmanager
-def _default_sigchld() -> Iterator[None]:
+def _ignored_sigchld() -> Iterator[None]:
+    """Replace torch's handler, which raises an error when a worker ends. Other children of the program need it again.
+
+    Not SIG_IGN or SIG_DFL: Python prints an error for a signal that arrives just before.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # cannot change handlers, and torch's does not run here
         return
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    handler = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         yield
     finally:

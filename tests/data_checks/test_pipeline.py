@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dsanet.data_checks import pipeline
 from dsanet.data_checks.pipeline import MAX_ATTEMPTS, try_pipelines
 from dsanet.data_checks.probe import ProbeResult
 from dsanet.data_checks.report import Finding
@@ -23,9 +25,11 @@ from dsanet.datasets.transforms import (
     PackInputs,
     SampleSnippets,
 )
-from dsanet.datasets.transforms.base import Record, Transform
+from dsanet.datasets.transforms.base import BadSample, Record, Transform
 from tests.data_checks.conftest import numbers
 from tests.make_videos import write_frames, write_video
+
+SAMPLE = 2 * 2 * 3 * 32 * 32  # bytes
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +56,31 @@ def test_working_pipelines_have_no_findings(videos: Path) -> None:
         'test', steps=[*make_split(videos, []).steps[:4], Flip(swap_labels=((0, 1),)), PackInputs()], **labels
     )
     assert try_pipelines([make_split(videos, ['0', '1'], name='train'), make_split(videos, ['2']), several]) == []
+
+
+@pytest.mark.parametrize(
+    ('free', 'levels'),
+    [(10 * 2 * SAMPLE, []), (10 * 2 * SAMPLE - 1, ['warning']), (2 * SAMPLE, ['warning']), (2 * SAMPLE - 1, ['error'])],
+)
+def test_queued_batches_must_fit_into_shared_memory(
+    free: int, levels: list[str], videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, 'free_shared_memory', lambda: free)
+    # Four workers prepare two batches each, and two more are in use.
+    found = try_pipelines([make_split(videos, ['0'], batch_size=2, num_workers=4)])
+    assert [finding.level for finding in found] == levels
+    assert all('--shm-size' in finding.text for finding in found)
+    assert try_pipelines([make_split(videos, ['0'], batch_size=2, num_workers=0)]) == []
+
+
+def test_shortage_is_not_a_bad_video(videos: Path) -> None:
+    class Lack(Transform):
+        def __call__(self, record: Record) -> Record:
+            raise BadSample('x', 'x', 'x') from OSError(errno.EMFILE, 'x')
+
+    (found,) = try_pipelines([make_split(videos, ['0'], steps=[Lack()])])
+    assert found.level == 'error'
+    assert 'ulimit -n' in found.text
 
 
 def test_failing_step_is_an_error_of_its_split(videos: Path) -> None:

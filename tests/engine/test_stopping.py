@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.engine.stopping import Stopped, StopRequest
+from dsanet.engine.stopping import GROUP_WAIT_SECONDS, WAIT_SECONDS, Stopped, StopRequest
 from dsanet.utils import distributed
 from tests.models.test_sync_batch_norm import run_processes
 
@@ -57,6 +57,24 @@ def test_second_ctrl_c_ends_at_once() -> None:
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
+
+
+@pytest.mark.parametrize(('world_size', 'limit'), [(1, WAIT_SECONDS), (2, GROUP_WAIT_SECONDS)])
+def test_wait_ends_some_time_after_signal(world_size: int, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, 'world_size', lambda: world_size)
+    now = time.monotonic()
+    monkeypatch.setattr(time, 'monotonic', lambda: now)
+    with StopRequest() as stop:
+        stop.end_wait()
+        signal.raise_signal(signal.SIGTERM)
+        now += limit - 0.1
+        signal.raise_signal(signal.SIGTERM)
+        stop.end_wait()
+        now += 0.2
+        with pytest.raises(Stopped) as error:
+            stop.end_wait()
+    assert error.value.exit_status == 143
+    assert not isinstance(error.value, Exception)  # or loading a video would take it for damage
 
 
 def test_ignored_signal_stays_ignored() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from dsanet.datasets.video_datasets import VideoSamples
+from dsanet.engine import stopping
 from dsanet.engine import trainer as trainer_module
 from dsanet.engine.checkpointing import list_checkpoints
 from dsanet.engine.optim import set_learning_rate
@@ -513,6 +515,31 @@ def test_finished_run_trains_no_more(
         train(make_config(data), tmp_path, resume='auto')
     assert 'max_epochs=4' in caplog.text
     assert '[1/2]' not in caplog.text
+
+
+@pytest.mark.parametrize(('sample', 'saved'), [(6, 'epoch_0_iter_3.pth'), (8, 'epoch_1.pth')])
+def test_signal_ends_wait_for_data_exactly(
+    data: Path, in_small_steps: Path, tmp_path: Path, sample: int, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sample, numbers = VideoSamples.__getitem__, iter(range(1000))
+
+    def stop_and_hang(self: VideoSamples, key: tuple[int, int]) -> dict:
+        if next(numbers) == sample:
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(60)
+        return make_sample(self, key)
+
+    monkeypatch.setattr(stopping, 'WAIT_SECONDS', 0.1)
+    config = small_steps(data)
+    del config['val_dataloader']
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoSamples, '__getitem__', stop_and_hang)
+        with pytest.raises(Stopped, match=f'SIGTERM.*{saved}'):
+            train(config, tmp_path)
+    assert (tmp_path / saved).is_file()
+    train(config, tmp_path, resume='auto')
+    one, two = (read_checkpoint(folder / 'epoch_2.pth') for folder in (in_small_steps, tmp_path))
+    assert_same_run({**one, 'best': None}, {**two, 'best': None})
 
 
 def test_profile_does_not_change_the_training(data: Path, in_small_steps: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from dsanet.config.formatting import format_config
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.json_lines import read_json_lines
+from dsanet.utils.processes import is_alive
 from tests.engine.conftest import assert_same_run, make_config, read_curves
 from tests.faults.conftest import Start
 from tests.faults.jobs import Job, wait_until
@@ -199,6 +200,38 @@ def test_chosen_kills_resume_bit_identical(
         assert job.wait() == (-signal.SIGKILL if processes == 1 else 1), job.lines()[-30:]
     finish(processes, config, work_dir, output)
     assert_same(undisturbed(processes), work_dir)
+
+
+@pytest.mark.parametrize(
+    ('numbers', 'status'),
+    [([signal.SIGTERM], 143), ([signal.SIGINT], 130), ([signal.SIGINT, signal.SIGINT], 130)],
+)
+def test_signal_stops_run_with_frozen_workers(
+    config: Path,
+    undisturbed: Callable[[int], Path],
+    tmp_path: Path,
+    output: Path,
+    numbers: list[int],
+    status: int,
+    start: Start,
+) -> None:
+    work_dir = tmp_path / 'run'
+    job = start(*command(1, ['tools/train_recognizer.py'], config, work_dir))
+    wait_for_training(job, work_dir, 1, 2)
+    workers = children(job.process.pid)
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    started = time.monotonic()
+    for number in numbers:
+        time.sleep(1)
+        os.kill(job.process.pid, number)
+    assert job.wait() == status, job.lines()[-30:]
+    assert time.monotonic() - started < 30  # 3 s to wait for a batch, and the end of Python on a busy machine
+    assert 'Traceback' not in job.output.read_text()
+    assert len(workers) == 2
+    assert not any(map(is_alive, workers))
+    finish(1, config, work_dir, output)
+    assert_same(undisturbed(1), work_dir)
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -1,6 +1,9 @@
 """A process that fails, dies or freezes ends the run; the last line on the console says which one and why."""
 
+import os
 import re
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -8,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dsanet.utils.processes import is_alive
-from tests.faults.conftest import Start
+from tests.faults.conftest import ROOT, Start
+from tests.faults.test_kills import children
 
 pytestmark = pytest.mark.faults
 
@@ -49,3 +53,35 @@ def test_frozen_process_ends_the_run_and_is_named(
     assert 'Traceback' in (tmp_path / 'work' / witness).read_text()
     assert len(pids) == processes
     assert not any(is_alive(pid) for pid in pids.values())
+
+
+@pytest.mark.parametrize(('number', 'limit'), [(signal.SIGSTOP, 60), (signal.SIGKILL, 30)])
+def test_lost_data_workers_end_a_single_process(
+    number: int, limit: float, start: Start, config: Path, tmp_path: Path
+) -> None:
+    options = ('--work-dir', tmp_path / 'work', '--no-check', '--cfg-options', 'train_cfg.max_epochs=1000')
+    job = start(sys.executable, '-m', 'dsanet', 'train', config, *options)
+    job.wait_for(' 2/1000 [1/')
+    workers = children(job.process.pid)
+    for pid in workers:
+        os.kill(pid, number)
+    started = time.monotonic()
+    assert job.wait() == 1
+    assert time.monotonic() - started < limit
+    assert int(re.findall(r'process (\d+)', job.lines()[-1])[0]) in workers
+    assert 'Traceback' not in job.output.read_text()
+
+
+def test_small_shared_memory_ends_a_run(config: Path, tmp_path: Path) -> None:
+    mount = 'mount -t tmpfs -o size=80k none /dev/shm'
+    if subprocess.run(['unshare', '-m', 'sh', '-c', mount], capture_output=True, check=False).returncode:
+        pytest.skip('requires the right to mount')
+    options = '--no-check --cfg-options train_dataloader.batch_size=16 train_dataloader.num_workers=2'
+    run = f'{mount} && exec {sys.executable} -m dsanet train {config} --work-dir {tmp_path} {options}'
+    done = subprocess.run(
+        ['unshare', '-m', 'sh', '-c', run], cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert done.returncode == 1
+    output = done.stdout + done.stderr
+    assert re.search('error: .*/dev/shm.*--shm-size', output)
+    assert 'Traceback' not in output

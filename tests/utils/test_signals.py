@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from multiprocessing.connection import Connection
 
 import pytest
 
-from dsanet.utils.signals import block_sigint, run_interruptible
+from dsanet.utils.signals import block_sigint, call_every, run_interruptible
 
 START = """
 import signal, sys
@@ -63,6 +65,58 @@ def test_interrupted_program_cleans_up_and_prints_hint() -> None:
 def test_second_interrupt_prints_no_traceback() -> None:
     done = run(MAIN.format(INTERRUPT))
     assert (done.returncode, done.stderr) == (130, 'interrupted; continue\n')
+
+
+PROGRAM = """
+import atexit, weakref
+from dsanet.utils.signals import run_program
+"""
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        'def main(): pass\natexit.register(lambda: signal.raise_signal(signal.SIGINT))',
+        'class Deleted:\n def __del__(self): signal.raise_signal(signal.SIGINT)\ndef main():\n Deleted()',
+    ],
+)
+def test_interrupt_where_exceptions_are_ignored_exits(code: str) -> None:
+    done = run(f'{PROGRAM}{code}\nsys.exit(run_program(main))')
+    assert done.returncode == 130
+    assert done.stderr in ('', 'interrupted\n')
+
+
+def test_launched_process_leaves_the_report_to_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', 'x')
+    done = run(MAIN.format('pass'))
+    assert (done.returncode, done.stderr) == (130, '')
+
+
+def test_function_is_called_during_a_wait() -> None:
+    times: list[float] = []
+
+    def end() -> None:
+        times.append(time.monotonic())
+        if len(times) == 3:
+            raise TimeoutError('the third call')
+
+    with pytest.raises(TimeoutError), call_every(0.02, end):
+        threading.Event().wait(10)
+    assert len(times) == 3
+    assert times[2] - times[0] >= 0.03
+    time.sleep(0.05)
+    assert len(times) == 3
+
+
+def test_alarms_of_the_program_are_left_alone() -> None:
+    before = signal.signal(signal.SIGALRM, handler := lambda *_: None)
+    try:
+        with call_every(0.01, pytest.fail):
+            time.sleep(0.03)
+            assert signal.getsignal(signal.SIGALRM) is handler
+            assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_handler_is_restored() -> None:
