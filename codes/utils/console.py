@@ -37,7 +37,7 @@ class _Console(io.TextIOWrapper):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)
-        raise ConsoleClosed
+        raise ConsoleClosed('the output is no longer read')
 
 
 @contextmanager
