@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         CUSTOM,
         check_lists,
         check_numbering,
+        check_own_lists,
         missing_line,
         summarize_lists,
         summary_text,
@@ -129,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
         check_numbering(args.out, lists, suffix)
         read = [text.partition('=')[2] for text in args.file] + [args.class_file]
         check_outputs({f'OUT {split}': args.out / f'{split}{suffix}.txt' for split in lists.splits}, read)
+        check_own_lists(args.out, lists, suffix)
     built = [
         match(f'{split}{suffix}', videos, media, lists.class_names, prefix) for split, videos in lists.splits.items()
     ]

@@ -225,7 +225,7 @@ def write_config(text: str, work_dir: Path) -> None:
             if old is None or old == _with_header(old.partition('\n')[2]):
                 write_atomically(_with_header(text).encode(), file)
                 return
-            LOGGER.info('%s was written or edited by you; leaving it unchanged', file)
+            LOGGER.info('Keeping %s, which was written or edited by hand', file)
     except OSError as error:
         LOGGER.warning('Cannot write the resolved config: %s', error)
 

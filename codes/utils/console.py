@@ -37,7 +37,7 @@ class _Console(io.TextIOWrapper):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)
-        raise ConsoleClosed
+        raise ConsoleClosed('the output is no longer read')
 
 
 @contextmanager
@@ -49,9 +49,9 @@ def quiet_if_closed() -> Iterator[None]:
         try:
             yield
         except SystemExit:
-            sys.stdout.flush()
+            _flush()
             raise
-        sys.stdout.flush()
+        _flush()
     except ConsoleClosed:
         raise SystemExit(STATUS) from None
     finally:
@@ -59,6 +59,11 @@ def quiet_if_closed() -> Iterator[None]:
             if isinstance(stream, _Console):
                 stream.detach()  # otherwise it closes the file
         sys.stdout, sys.stderr = before
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # as after ">&-"
+        sys.stdout.flush()
 
 
 def _wrap(stream: TextIO) -> TextIO:

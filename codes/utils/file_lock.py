@@ -132,10 +132,10 @@ class FileLock:
         try:
             with open(handle, 'wb') as stream:
                 stream.write(json.dumps(self._owner).encode())
-        except OSError:  # a full disk
+        except OSError as error:  # a full disk
             with suppress(OSError):
                 self.file.unlink()
-            raise
+            raise OSError(error.errno, error.strerror, str(self.file)) from error
         return True
 
     def _parse(self, data: bytes) -> dict[str, Any]:

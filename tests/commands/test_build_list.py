@@ -506,3 +506,19 @@ def test_list_does_not_replace_its_annotations(tmp_path: Path, capsys: pytest.Ca
         main(['csv', f'{tmp_path}/videos', f'{tmp_path}/out', '--file', f'train={tmp_path}/out/train.txt'])
     assert f'{tmp_path}/out/train.txt' in capsys.readouterr().err
     assert (tmp_path / 'out' / 'train.txt').read_text().startswith('path,label')
+
+
+def test_lists_made_by_hand_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    videos(tmp_path / 'videos', 'train/run/a.mp4', 'train/walk/b.mp4', 'val/run/c.mp4', 'val/walk/d.mp4')
+    out = tmp_path / 'out'
+    command = ['folders', f'{tmp_path}/videos', str(out)]
+    for name, content in (('val.txt', 'c.mp4 0\n'), ('classes.txt', 'walk\nrun\n')):
+        write(out / name, content)
+        with pytest.raises(SystemExit, match='^2$'):
+            main(command)
+        assert f': {name}. ' in capsys.readouterr().err
+        assert {file.name: file.read_text() for file in out.iterdir()} == {name: content}
+        (out / name).unlink()
+    write(out / 'classes.txt', 'run\nwalk\n')  # what the command would write
+    for _ in range(2):
+        assert main(command) == 0

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -41,16 +40,15 @@ def test_second_run_is_refused(config: Path, tmp_path: Path, start: Start, proce
     (work_dir / 'running.json').unlink()  # the run goes on, and writes it again
     wait_until((work_dir / 'running.json').exists)
     first.stop()
-    started = time.monotonic()
     resumed = start(*command(processes, config, work_dir, 1000, '--resume'))
     resumed.wait_for('Resumed from')
-    assert time.monotonic() - started < 30, 'the lock of a killed run does not block'
+    assert 'Waiting' not in resumed.output.read_text(), 'the lock of a killed run does not block'
     resumed.stop()
 
 
 def test_of_runs_started_together_one_trains(config: Path, tmp_path: Path, start: Start) -> None:
     work_dir = tmp_path / 'work'
-    jobs = [start(*command(1, config, work_dir, 30, '--resume')) for _ in range(3)]
+    jobs = [start(*command(1, config, work_dir, 100, '--resume')) for _ in range(3)]
     assert sorted(job.wait() for job in jobs) == [0, 2, 2]
     numbers = iterations(work_dir)
     assert numbers == sorted(numbers)

@@ -67,3 +67,8 @@ main()
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, 'before\n')
     assert 'BrokenPipeError' in done.stderr
+
+
+def test_command_without_a_console_succeeds() -> None:
+    command = f'{sys.executable} -m dsanet --help >&- 2>&-'
+    assert subprocess.run(['bash', '-c', command], check=False).returncode == 0

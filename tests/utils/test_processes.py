@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from dsanet.utils.processes import die_with_parent, is_alive
+from dsanet.utils.processes import die_with_parent, is_alive, start_time
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='requires Linux')
 CONTEXT = multiprocessing.get_context('fork')
@@ -59,3 +59,9 @@ def test_zombies_count_as_dead() -> None:
     assert not is_alive(process.pid)
     process.join()
     assert not is_alive(process.pid)
+
+
+def test_start_time_tells_processes_apart() -> None:
+    first, second = start_time(os.getppid()), start_time(os.getpid())
+    assert first <= second == start_time(os.getpid())
+    assert start_time(2**22 + 1) is None  # above the largest id

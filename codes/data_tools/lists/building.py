@@ -106,6 +106,24 @@ def check_numbering(out: Path, lists: Lists, suffix: str) -> None:
         )
 
 
+def check_own_lists(out: Path, lists: Lists, suffix: str) -> None:
+    """Check that the files to replace are not somebody's own: in a folder without ``build_list.json`` they are."""
+    if any(out.glob('build_list*.json')):
+        return
+    own = [name for name in (f'{split}{suffix}.txt' for split in lists.splits) if (out / name).is_file()]
+    classes = out / 'classes.txt'
+    if classes.is_file():
+        names = classes.read_text(encoding='utf-8-sig', errors='surrogateescape').splitlines()
+        if [name.strip() for name in names if name.strip()] != lists.class_names:
+            own.append('classes.txt')
+    if own:
+        hint = f', keep the class order with --class-file {classes}' if own == ['classes.txt'] else ''
+        raise ValueError(
+            f'{out} has files that dsanet build-list did not write, and would replace: {", ".join(own)}. '
+            f'Move them away{hint}, or choose another OUT'
+        )
+
+
 def write_text(file: Path, text: str) -> str:
     """Write a file atomically; return 'new', 'unchanged', or 'changed' with the number of lines added and removed."""
     # File names need not be valid UTF-8.
