@@ -1,9 +1,11 @@
 """Convert a checkpoint from another project to DSANet's parameter names, without pickled objects.
 
-Training and testing read all known layouts directly. Convert a file to remove its pickled objects, or to share it.
+Training and testing read all known layouts directly. Convert a file to remove its pickled objects, or to share it: a
+checkpoint of DSANet keeps the weights, the class names, and the part of the config for testing without absolute paths.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from dsanet.commands.arguments import add_allow_pickle, add_config_options, check_config_is_given
@@ -35,7 +37,7 @@ def _convert(args: argparse.Namespace) -> None:
     import torch
 
     from dsanet.config.registry import MODELS, build
-    from dsanet.inference.loading import config_for_checkpoint
+    from dsanet.inference.loading import config_for_checkpoint, config_to_share
     from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN
     from dsanet.models.weights.loading import match_state_dict, read_weights
     from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
@@ -66,5 +68,7 @@ def _convert(args: argparse.Namespace) -> None:
     content: dict[str, object] = {'state_dict': state}
     if weights.class_names is not None:
         content['class_names'] = weights.class_names
+    if weights.layout.name == 'DSANet' and isinstance(source.get('config'), Mapping):
+        content['config'] = config_to_share(source['config'])
     save_atomically(content, args.target)
     print(f'{args.target}: {len(state)} tensors{"; skipped: " + ", ".join(skipped) if skipped else ""}')

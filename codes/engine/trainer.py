@@ -57,7 +57,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Trainer:
-    """A training run: :meth:`fit`, which is :meth:`prepare` and then :meth:`train`.
+    """A training run: :meth:`prepare`, then :meth:`train`.
 
     The constructor builds everything that the config describes; it reads lists, but no videos.
 
@@ -102,18 +102,6 @@ class Trainer:
         self.state = TrainState(iterations_per_epoch, self.stepper.batch_size)
         self.inputs: dict[str, str] = {}
         self._log_state: dict[str, Any] = {}  # of this process, within an epoch that is resumed
-
-    def fit(
-        self,
-        resume: str | None = None,
-        load_from: str | None = None,
-        allow_pickle: bool = False,
-        check_data: bool = True,
-        profile: int = 0,
-    ) -> dict[str, float] | None:
-        """Run the training; arguments, result and errors are those of :meth:`prepare` and :meth:`train`."""
-        self.prepare(resume, load_from, allow_pickle, check_data)
-        return self.train(profile)
 
     # -- before the loop -------------------------------------------------------------------------------------------
 

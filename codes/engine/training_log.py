@@ -95,8 +95,9 @@ class TrainingLog:
 
     def _announce(self, batch_size: int, work_dir: Path) -> None:
         state, cfg, device = self.state, self.stepper.train_cfg, self.stepper.device
-        if state.epoch >= self.max_epochs and state.validated:
-            LOGGER.info('Already trained for max_epochs=%d; increase it to continue', self.max_epochs)
+        if state.epoch >= self.max_epochs:
+            if state.validated:
+                LOGGER.info('Already trained for max_epochs=%d; increase it to continue', self.max_epochs)
             return
         LOGGER.info(
             'Training on %s: %d process(es) x %d videos%s = batch size %d, %d iterations/epoch, epochs %d to %d; %s',

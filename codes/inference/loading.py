@@ -1,6 +1,7 @@
 """Load the config for a checkpoint: the stored one, or another one with its differences logged."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dsanet.utils.class_names import ClassNames, check_same_class_names
 LOGGER = logging.getLogger(__name__)
 
 _MAX_SHOWN = 8
+_SHARED_SECTIONS = ('imports', 'model', 'test_dataloader', 'metrics')
 
 
 def config_for_checkpoint(
@@ -78,6 +80,26 @@ def class_names_for_checkpoint(
     if len(known.names) != num_classes:
         raise ValueError(f'{known.origin} has {len(known.names)} class names, but the model has {num_classes} classes')
     return list(known.names)
+
+
+def config_to_share(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a stored config that testing and predicting need, without folders of this machine.
+
+    Absolute paths are reduced to their last part, and ``pretrained`` is dropped, because the weights replace it.
+    """
+    shared = {name: _without_folders(config[name]) for name in _SHARED_SECTIONS if name in config}
+    backbone = shared.get('model', {}).get('backbone', {})
+    if 'pretrained' in backbone:
+        backbone['pretrained'] = None
+    return shared
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_without_folders(item) for item in value)
+    return os.path.basename(value.rstrip('/')) if isinstance(value, str) and value.startswith(('/', '~')) else value
 
 
 def _load_stored_config(

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsanet import commands
+from dsanet import commands, init_recognizer
+from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint
@@ -102,6 +103,27 @@ def test_converted_file_loads_without_pickle(convert: Convert, tmp_path: Path, c
     model = build(MODEL, MODELS)
     load_weights(model, tmp_path / 'y.pth', strict=True)
     assert torch.equal(model.backbone.layer1[0].conv1.weight, state['backbone.layer1.0.conv1.conv.weight'])
+
+
+def test_own_checkpoint_is_shared_without_absolute_paths(convert: Convert, tmp_path: Path, config: Path) -> None:
+    private, pretrained = '/home/me/secret', {**MODEL['backbone'], 'pretrained': '~/secret/x.pth'}
+    loaded = load_config(config)
+    loaded['model'] = {**MODEL, 'backbone': pretrained}
+    loaded['test_dataloader']['dataset'] |= {'data_root': private, 'class_file': f'{private}/classes.txt'}
+    loaded |= {'train_dataloader': {'list_file': f'{private}/train.txt'}, 'runtime': {'trackers': [private]}}
+    content = {'state_dict': build(MODEL, MODELS).state_dict(), 'config': loaded, 'class_names': ['a', 'b', 'c']}
+    torch.save({**content, 'optimizer': {}, 'inputs': {private: 'x'}}, tmp_path / 'best.pth')
+    done = convert(tmp_path / 'best.pth', tmp_path / 'shared.pth')
+    assert done.status == 0, done.err
+    written = read_checkpoint(tmp_path / 'shared.pth')
+    assert written.keys() == {'state_dict', 'class_names', 'config'}
+    assert private.encode() not in (tmp_path / 'shared.pth').read_bytes()
+    assert written['config'].keys() == {'model', 'test_dataloader', 'metrics'}
+    dataset = written['config']['test_dataloader']['dataset']
+    assert (dataset['list_file'], dataset['data_root'], dataset['class_file']) == ('none.txt', 'secret', 'classes.txt')
+    assert written['config']['model']['backbone']['pretrained'] is None
+    recognizer = init_recognizer(tmp_path / 'shared.pth', options=['test_dataloader.batch_size=2'])
+    assert recognizer.class_names == ['a', 'b', 'c']
 
 
 def test_unknown_keys_are_reported_and_slices_copied(convert: Convert, tmp_path: Path) -> None:

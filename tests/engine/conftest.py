@@ -71,10 +71,11 @@ def small_steps(data: Path, num_workers: int = 0, **runtime: object) -> dict:
     return config
 
 
-def train(config: dict, work_dir: Path, **options: Any) -> Trainer:
+def train(config: dict, work_dir: Path, profile: int = 0, **options: Any) -> Trainer:
     work_dir.mkdir(exist_ok=True)
     trainer = Trainer(config, work_dir, DEVICE)
-    trainer.fit(check_data=False, **options)
+    trainer.prepare(check_data=False, **options)
+    trainer.train(profile)
     return trainer
 
 

@@ -151,7 +151,6 @@ ADAMW = {'type': 'AdamW', 'lr': 0.001}
     [
         {'optimizer': ADAMW},
         {'optimizer': {'nesterov': True}},
-        {'optimizer': {'momentum': 0.0}},
         {'train_cfg': EMA},
         {'train_cfg': {'accumulate': 2}},
         {'train_cfg': {'max_epochs': 2}},
@@ -159,7 +158,6 @@ ADAMW = {'type': 'AdamW', 'lr': 0.001}
         {'runtime': {'amp': 'fp16'}},
         {'runtime': {'save_best': 'mean_class_accuracy'}, 'metrics': [{'type': 'MeanClassAccuracy'}]},
         {'metrics': [{'type': 'Accuracy', 'topk': (1,)}]},
-        {'schedule': {'type': 'StepSchedule', 'milestones': [2], 'warmup_epochs': 0}},
     ],
     ids=str,
 )

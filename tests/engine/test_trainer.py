@@ -396,7 +396,8 @@ def test_buffers_are_broadcast_after_each_epoch(data: Path, tmp_path: Path, monk
     trainer = Trainer(make_config(data, train_cfg={**EMA, 'max_epochs': 1}), tmp_path, DEVICE)
     given = []
     monkeypatch.setattr(distributed, 'broadcast_buffers', lambda model: given.append((model, trainer.state.epoch)))
-    trainer.fit(check_data=False)
+    trainer.prepare(check_data=False)
+    trainer.train()
     assert given == [(trainer.model, 0), (trainer.stepper.average.model, 0)]
 
 
@@ -747,7 +748,8 @@ def test_deterministic_training_on_gpu_is_reproducible(data: Path, tmp_path: Pat
     for name in 'ab':
         (tmp_path / name).mkdir()
         trainer = Trainer(config, tmp_path / name, torch.device('cuda', 0))
-        trainer.fit(check_data=False)
+        trainer.prepare(check_data=False)
+        trainer.train()
         states.append(trainer.model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
@@ -767,7 +769,9 @@ def test_gpu_training_stays_close_to_cpu(
         config['model']['cls_head']['dropout'] = 0.0  # the GPU draws other random numbers
         config.pop('val_dataloader')
         (tmp_path / name).mkdir()
-        Trainer(config, tmp_path / name, device).fit(check_data=False)
+        trainer = Trainer(config, tmp_path / name, device)
+        trainer.prepare(check_data=False)
+        trainer.train()
         lines.append(read_curves(tmp_path / name))
     # The last iteration follows three steps. In mixed precision on the CPU its loss is off by up to 0.001 and its
     # gradient by up to 0.12; without the steps the loss would be off by 0.03.
