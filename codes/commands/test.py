@@ -15,6 +15,7 @@ from dsanet.commands.arguments import (
     add_amp,
     add_config_options,
     add_gpus,
+    int_between,
     output_file,
 )
 from dsanet.commands.launch import launch_command
@@ -44,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--average-views', choices=('score', 'prob'), help='average the scores or probabilities of the views'
     )
     parser.add_argument(
-        '--max-views-per-forward', type=int, metavar='N', help='maximum number of views per forward pass; saves memory'
+        '--max-views-per-forward',
+        type=int_between(1),
+        metavar='N',
+        help='maximum number of views per forward pass; saves memory',
     )
     add_amp(parser)
 

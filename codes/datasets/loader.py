@@ -21,7 +21,7 @@ from dsanet.config.registry import configured_by
 from dsanet.datasets.order import Places, count_repetitions, draw_epoch, plan_groups
 from dsanet.datasets.transforms.base import check_count
 from dsanet.datasets.video_datasets import VideoSamples
-from dsanet.utils.processes import die_with_parent
+from dsanet.utils.processes import MAX_PROCESSES, die_with_parent
 
 
 class EpochSampler(Sampler[tuple[int, ...]]):
@@ -296,6 +296,8 @@ def build_dataloader(
     ):
         if value < low:
             raise ValueError(f'{name} must be at least {low}, got {value}')
+    if num_workers > MAX_PROCESSES:
+        raise ValueError(f'num_workers={num_workers} must be at most {MAX_PROCESSES}; each one is a process')
     if not 0 <= rank < world_size:
         raise ValueError(f'rank must be from 0 to world_size - 1 = {world_size - 1}, got {rank}')
     check_count('repeat', repeat)

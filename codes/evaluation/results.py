@@ -95,7 +95,7 @@ def _to_results(entries: Any, file: Path) -> Results:
     try:
         labels = np.array([entry['label'] for entry in entries])
         scores = np.array([entry['scores'] for entry in entries], dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f'{file}: labels or scores of the entries differ in shape or type: {error}') from error
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
         raise ValueError(f'{file}: scores must be a list of finite numbers per video, of equal length')

@@ -102,6 +102,8 @@ GOOD = {'path': 'a', 'label': 0, 'scores': [0.5, 1], 'activation': 'softmax'}
         ([{**GOOD, 'scores': []}], 'scores'),
         ([{**GOOD, 'scores': [[1, 2]]}], 'scores'),
         ([{**GOOD, 'scores': [1, float('nan')]}], 'scores.*finite'),
+        ([{**GOOD, 'scores': [10**400, 1]}], 'scores'),
+        ([{**GOOD, 'label': 10**400}], 'labels'),
         ([{**GOOD, 'label': 2}], 'labels.* 0 to 1'),
         ([{**GOOD, 'label': -1}], 'labels.* 0 to 1'),
         ([{**GOOD, 'label': 0.5}], 'labels.* 0 to 1'),
