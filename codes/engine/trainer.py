@@ -47,6 +47,7 @@ from dsanet.engine.train_step import Stepper
 from dsanet.engine.training_log import TrainingLog
 from dsanet.engine.validation import build_val_metrics, validate
 from dsanet.utils import distributed
+from dsanet.utils.machine_faults import is_machine_fault
 
 LOGGER = logging.getLogger(__name__)
 
@@ -156,7 +157,9 @@ class Trainer:
         changes = find_changes(content, self.config, self.state.iterations_per_epoch, distributed.world_size())
         try:
             self.load_state_dict(content)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # wrong contents raise errors of many types
+            if is_machine_fault(error):
+                raise
             text = describe_mismatch(content, self.model.state_dict(), changes, error)
             raise ValueError(f'{file} does not fit the model or optimizer: {text}') from error
         for change in changes:

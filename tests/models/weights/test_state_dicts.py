@@ -41,7 +41,7 @@ def test_averaged_weights_that_do_not_fit_are_named(caplog: pytest.LogCaptureFix
     [
         ({'teacher': {'a': X}, 'student': {'a': Y}}, "'teacher', 'student'"),
         ({'optimizer': {'a': X}, 'epoch': 3}, "'optimizer', 'epoch'"),
-        ({}, ''),
+        ({}, 'no weights'),
     ],
 )
 def test_missing_or_ambiguous_weights_raise(content: dict, names: str) -> None:
