@@ -1,10 +1,13 @@
 """Arguments shared by several commands."""
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+
+from dsanet.utils.processes import MAX_PROCESSES
 
 TRAINING_SECTIONS = ('train_dataloader', 'val_dataloader')
 CONFIG_HELP = 'config file, or the name of an included config such as kinetics/r50_e100_s1_8'
@@ -14,16 +17,44 @@ class UsageError(Exception):
     """Wrong command-line arguments; shown as one line, exit status 2."""
 
 
-def int_between(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    """Return a ``type`` for argparse that accepts unsigned integers in a range; None means no maximum."""
-    allowed = f'of at least {minimum}' if maximum is None else f'from {minimum} to {maximum}'
+MAX_INT = 2**31 - 1  # many functions of torch and NumPy accept no larger sizes
+MAX_SEED = 2**63 - 1
+
+
+def int_between(minimum: int, maximum: int = MAX_INT) -> Callable[[str], int]:
+    """Return a ``type`` for argparse that accepts unsigned integers in a range."""
+    allowed = f'from {minimum} to {maximum}'
 
     def convert(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum or (maximum is not None and int(text) > maximum):
-            raise argparse.ArgumentTypeError(f'must be an integer {allowed}, got {text!r}')
+        # Python does not convert thousands of digits.
+        if not text.isdecimal() or len(text) > 30 or not minimum <= int(text) <= maximum:
+            raise argparse.ArgumentTypeError(f'must be an integer {allowed}, got {text[:40]!r}')
         return int(text)
 
     return convert
+
+
+def float_between(minimum: float, maximum: float) -> Callable[[str], float]:
+    """Return a ``type`` for argparse that accepts finite numbers in a range, with its ends."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f'must be a number from {minimum:g} to {maximum:g}, got {text[:40]!r}')
+        return value
+
+    return convert
+
+
+def num_processes(minimum: int) -> Callable[[str], int]:
+    """Return a ``type`` for argparse that accepts a number of processes."""
+    return int_between(minimum, MAX_PROCESSES)
+
+
+seconds = float_between(0, 1e6)
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
@@ -124,7 +155,7 @@ def add_gpus(parser: argparse.ArgumentParser) -> None:
     """Add ``--gpus``, used by ``dsanet.commands.launch.launch_command``."""
     parser.add_argument(
         '--gpus',
-        type=int_between(1),
+        type=num_processes(1),
         metavar='N',
         help='start N processes, one per GPU, or on the CPU if there are no GPUs (default: run in this process); '
         'dsanet launch --help lists the environment variables',
@@ -156,14 +187,14 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         '--workers',
-        type=int_between(0),
+        type=num_processes(0),
         default=os.cpu_count() or 1,
         metavar='N',
         help='number of worker processes; 0 uses this process (default: number of CPU cores)',
     )
     add(
         '--time-limit',
-        type=float,
+        type=seconds,
         default=3600,
         metavar='SECONDS',
         help='time limit per video; no effect with --workers 0 (default: 3600)',

@@ -17,7 +17,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError, int_between
+from dsanet.commands.arguments import UsageError, int_between, num_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--work-dir', type=Path, metavar='DIR', help='keep the converted videos here (default: a temporary folder)')
     add(
         '--workers',
-        type=int_between(0),
+        type=num_processes(0),
         default=os.cpu_count() or 1,
         help='processes for converting (default: number of cores)',
     )

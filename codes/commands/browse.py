@@ -13,7 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.commands.arguments import UsageError, add_config_arguments, default_folder, int_between, read_config
+from dsanet.commands.arguments import (
+    UsageError,
+    add_config_arguments,
+    default_folder,
+    int_between,
+    num_processes,
+    read_config,
+)
 
 FPS = 4
 LOOPS = 4  # clips repeat, because snippets are short
@@ -38,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--cell', type=int_between(16), default=112, metavar='PIXELS', help='size of a frame (default: 112)')
     add('--out', type=Path, metavar='DIR', help='output folder (default: work_dirs/<config name>/browse)')
     workers = min(4, os.cpu_count() or 1)
-    add('--workers', type=int_between(0), default=workers, metavar='N', help='number of data workers')
+    add('--workers', type=num_processes(0), default=workers, metavar='N', help='number of data workers')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError, int_between
+from dsanet.commands.arguments import MAX_SEED, UsageError, float_between, int_between, num_processes
 from dsanet.data_tools.lists.base import DatasetSpec, Lists
 
 # The datasets in dsanet.data_tools.lists.catalog, which is slow to import, and custom data.
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--filename-tmpl',
         help='file names of the frames (default: img_{:05d}.jpg; {:05d}.jpg and {:06d}.jpg for Something-Something)',
     )
-    add('--start-index', type=int, help='number of the first frame (default: 1)')
+    add('--start-index', type=int_between(0), help='number of the first frame (default: 1)')
     add('--annotations', type=Path, help='folder of the annotation files (default: OUT/annotations)')
     add(
         '--file',
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--relative-to', help='paths in the lists are relative to this folder if it contains MEDIA (default: OUT)')
     add(
         '--skip-missing',
-        type=float,
+        type=float_between(0, 1),
         nargs='?',
         const=1.0,
         default=0.0,
@@ -79,16 +79,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add('--num-classes', type=int_between(1), help='expected number of classes (default: that of the dataset)')
     add('--class-file', help='class names in the order of their labels, one per line (default: see docs/datasets.md)')
-    add('--workers', type=int_between(1), default=8, help='number of folders to read in parallel (default: 8)')
+    add('--workers', type=num_processes(1), default=8, help='number of folders to read in parallel (default: 8)')
     tree = parser.add_argument_group('folders', 'MEDIA has train/CLASS/VIDEO and val/CLASS/VIDEO, or CLASS/VIDEO')
-    tree.add_argument('--val-fraction', type=float, help='for CLASS/VIDEO: share of each class that goes to val.txt')
-    tree.add_argument('--seed', type=int, help='random seed of this split (default: 0)')
+    tree.add_argument(
+        '--val-fraction', type=float_between(0, 1), help='for CLASS/VIDEO: share of each class that goes to val.txt'
+    )
+    tree.add_argument('--seed', type=int_between(0, MAX_SEED), help='random seed of this split (default: 0)')
     table = parser.add_argument_group('csv', 'train.csv, val.csv and test.csv, or all.csv with a column for the split')
     table.add_argument('--path-column', help='column of the path (default: path)')
     table.add_argument('--label-column', help='column of the class name or number (default: label)')
     table.add_argument('--split-column', help='column of the split in all.csv (default: split)')
     table.add_argument('--label-separator', help='separator of several labels in one cell, such as "|"')
-    table.add_argument('--first-label', type=int, help='number of the first class (default: 0)')
+    table.add_argument('--first-label', type=int_between(0), help='number of the first class (default: 0)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -160,8 +162,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
-    if not 0 <= args.skip_missing <= 1:
-        raise UsageError(f'--skip-missing must be from 0 to 1, got {args.skip_missing}')
     if args.dataset == 'folders' and (args.file or args.annotations):
         raise UsageError(
             '--file and --annotations cannot be used with the dataset "folders", which has no annotation files'

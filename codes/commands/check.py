@@ -23,7 +23,9 @@ from dsanet.commands.arguments import (
     default_folder,
     files_of_config,
     int_between,
+    num_processes,
     read_config,
+    seconds,
 )
 
 INTERRUPTED = 'interrupted; run the same command again to continue'
@@ -38,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--samples', type=int_between(0), default=6, metavar='N', help='videos per class on the sheets (default: 6)')
     add('--out', type=Path, metavar='DIR', help='output folder (default: work_dirs/<config name>/check)')
     workers = os.cpu_count() or 1
-    add('--workers', type=int_between(1), default=workers, metavar='N', help='processes (default: number of cores)')
-    add('--time-limit', type=float, default=60, metavar='S', help='time limit per video in seconds (default: 60)')
+    add('--workers', type=num_processes(1), default=workers, metavar='N', help='processes (default: number of cores)')
+    add('--time-limit', type=seconds, default=60, metavar='S', help='time limit per video in seconds (default: 60)')
     add('--strict', action='store_true', help='treat warnings as errors')
 
 

@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsanet.commands.arguments import MAX_SEED, int_between
+
 # Name and config of each model.
 MODELS = {
     'I3D, no DSA': 'i3d_ordered_actions',
@@ -42,7 +44,7 @@ class Result:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--seeds',
-        type=int,
+        type=int_between(0, MAX_SEED),
         nargs='+',
         default=[0],
         help='random seeds; each model is trained once per seed (default: 0)',

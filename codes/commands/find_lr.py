@@ -5,7 +5,6 @@ constant factor per iteration; everything else is as in the config. Only the plo
 """
 
 import argparse
-import math
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +17,8 @@ from dsanet.commands.arguments import (
     add_config_arguments,
     default_folder,
     files_of_config,
+    float_between,
+    int_between,
     read_config,
 )
 
@@ -26,16 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add = parser.add_argument
     add('--out', type=Path, metavar='FILE', help='plot to write (default: work_dirs/<config name>/lr.png)')
-    add('--start', type=float, default=1e-5, help='first learning rate (default: 1e-5)')
-    add('--end', type=float, default=1.0, help='last learning rate (default: 1)')
-    add('--iterations', type=int, default=100, help='number of iterations (default: 100)')
+    add('--start', type=float_between(0, 1e30), default=1e-5, help='first learning rate (default: 1e-5)')
+    add('--end', type=float_between(0, 1e30), default=1.0, help='last learning rate (default: 1)')
+    add('--iterations', type=int_between(1), default=100, help='number of iterations (default: 100)')
     add('--load-from', metavar='FILE', help='start from the weights of a checkpoint')
     add_allow_pickle(parser, 'the --load-from file')
     add_amp(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    if not 0 < args.start < args.end < math.inf:
+    if not 0 < args.start < args.end:
         raise UsageError(f'--start {args.start} and --end {args.end} must satisfy 0 < --start < --end')
     from dsanet.engine import failures
     from dsanet.engine.logging import exit_on_user_error, setup_logging

@@ -18,12 +18,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dsanet.commands.arguments import UsageError, int_between
+from dsanet.commands.arguments import UsageError, num_processes
 from dsanet.utils.text import error_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('gpus', metavar='GPUS', type=int_between(1), help='number of processes, one per GPU')
+    parser.add_argument('gpus', metavar='GPUS', type=num_processes(1), help='number of processes, one per GPU')
     parser.add_argument('program', metavar='PROGRAM', help='Python file')
     parser.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...', help='arguments of the program')
 

@@ -10,16 +10,18 @@ the mirrored motion is another class.
 import argparse
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError
+from dsanet.commands.arguments import MAX_SEED, UsageError, float_between, int_between
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('out', metavar='OUT', type=Path, help='output folder, such as data/ordered_actions')
-    add('--num-videos', type=int, default=640, help='number of training and validation videos (default: 640)')
-    add('--seed', type=int, default=0, help='random seed (default: 0)')
-    add('--val-fraction', type=float, default=0.25, help='share of validation videos (default: 0.25)')
-    add('--size', type=int, default=40, help='height and width in pixels, even (default: 40)')
+    add(
+        '--num-videos', type=int_between(1), default=640, help='number of training and validation videos (default: 640)'
+    )
+    add('--seed', type=int_between(0, MAX_SEED), default=0, help='random seed (default: 0)')
+    add('--val-fraction', type=float_between(0, 1), default=0.25, help='share of validation videos (default: 0.25)')
+    add('--size', type=int_between(1), default=40, help='height and width in pixels, even (default: 40)')
     add('--overwrite', action='store_true', help='replace an existing dataset made by this command')
 
 

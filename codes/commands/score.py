@@ -16,6 +16,7 @@ from dsanet.commands.arguments import (
     UsageError,
     add_config_options,
     check_config_is_given,
+    float_between,
     int_between,
     output_file,
     read_config,
@@ -27,7 +28,9 @@ AVERAGE = 'average'  # name of the fused result of several files
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('results', nargs='+', type=Path, metavar='RESULT', help='.pkl or .json of dsanet test --out')
-    parser.add_argument('--weights', nargs='+', type=float, metavar='W', help='weight of each result (default: equal)')
+    parser.add_argument(
+        '--weights', nargs='+', type=float_between(0, 1e30), metavar='W', help='weight of each result (default: equal)'
+    )
     parser.add_argument(
         '--average',
         choices=('prob', 'score'),

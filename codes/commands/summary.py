@@ -10,7 +10,7 @@ import math
 import sys
 from typing import Any
 
-from dsanet.commands.arguments import add_config_arguments, read_config
+from dsanet.commands.arguments import add_config_arguments, int_between, read_config
 
 NUM_CLASSES = 2  # if the config does not set it and there is no dataset to count the classes in
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--input-shape',
         nargs=4,
-        type=int,
+        type=int_between(1),
         metavar=('U', 'T', 'H', 'W'),
         help='snippets, frames, height, width (default: as in the training pipeline)',
     )

@@ -16,6 +16,7 @@ from dsanet.commands.arguments import (
     add_config_options,
     add_gpus,
     files_of_config,
+    int_between,
     output_file,
 )
 from dsanet.commands.launch import launch_command
@@ -45,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--average-views', choices=('score', 'prob'), help='average the scores or probabilities of the views'
     )
     parser.add_argument(
-        '--max-views-per-forward', type=int, metavar='N', help='maximum number of views per forward pass; saves memory'
+        '--max-views-per-forward',
+        type=int_between(1),
+        metavar='N',
+        help='maximum number of views per forward pass; saves memory',
     )
     add_amp(parser)
 

@@ -5,12 +5,14 @@ import logging
 from pathlib import Path
 
 from dsanet.commands.arguments import (
+    MAX_SEED,
     TRAINING_SECTIONS,
     add_allow_pickle,
     add_amp,
     add_config_arguments,
     add_gpus,
     default_folder,
+    int_between,
     read_config,
 )
 from dsanet.commands.launch import launch_command
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--load-from', metavar='FILE', help='start from the weights of a checkpoint')
     add_allow_pickle(parser, 'the --load-from file')
-    parser.add_argument('--seed', type=int, help='override runtime.seed')
+    parser.add_argument('--seed', type=int_between(0, MAX_SEED), help='override runtime.seed')
     parser.add_argument('--deterministic', action='store_true', help='use reproducible algorithms on the GPU; slower')
     add_amp(parser)
     parser.add_argument(
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--profile',
         nargs='?',
-        type=int,
+        type=int_between(0),
         const=5,
         default=0,
         metavar='N',

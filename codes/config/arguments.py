@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeGuard, Union, get_args, get_origin, get_type_hints
 
+_MAX_FLOAT = 3.4e38  # of float32
+
 # Options of earlier versions by (function or class, key), with the hint for the error.
 RENAMED = {
     ('build_dataloader', 'sampling'): (
@@ -48,6 +50,8 @@ def check_arguments(
 ) -> None:
     """Check the keys of a config dict, and the types of its plain values, against a signature.
 
+    Numbers must be finite, and fit into float32 or a 64-bit integer.
+
     Args:
         function: the class or function that the dict configures.
         cfg: the dict; its ``type`` is ignored.
@@ -68,9 +72,22 @@ def check_arguments(
         raise KeyError(f'{path}.{missing[0]} is required by {name}. Allowed: {", ".join(allowed)}')
     hints = type_hints(function)
     for key in keys:
+        _check_numbers(cfg[key], f'{path}.{key}')
         if key in hints and not get_slot(hints[key]).bases and not _matches(cfg[key], hints[key]):
             wanted = hints[key].__name__ if _is_class(hints[key]) else str(hints[key])
             raise ValueError(f'{path}.{key}={cfg[key]!r} has the wrong type: {name} expects {wanted}')
+
+
+def _check_numbers(value: Any, path: str) -> None:
+    if isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            _check_numbers(item, f'{path}.{key}')
+    elif isinstance(value, float) and not abs(value) <= _MAX_FLOAT:
+        raise ValueError(f'{path}={value} must be a finite number of at most {_MAX_FLOAT}')
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        # Python does not print integers of thousands of digits.
+        shown = f'={value}' if abs(value) < 10**60 else ''
+        raise ValueError(f'{path}{shown} must be an integer between -2**63 and 2**63 - 1')
 
 
 class Slot(NamedTuple):

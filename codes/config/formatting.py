@@ -1,7 +1,6 @@
 """Format a resolved config as a Python config file."""
 
 import keyword
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,8 +36,6 @@ def _format(value: Any, indent: int, before: int, after: int) -> str:
 
 
 def _inline(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"float('{value}')"
     if not isinstance(value, dict | list | tuple):
         return repr(value)
     opening, closing = _brackets(value)

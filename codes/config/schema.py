@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+MAX_EPOCHS = 1_000_000  # the time left of longer runs does not fit into a timedelta
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 SECTIONS = ('imports', 'model', 'optimizer', 'schedule', *LOADERS, 'metrics', 'parameters', 'train_cfg', 'runtime')
 
@@ -44,6 +45,8 @@ class TrainCfg:
         for name in ('max_epochs', 'val_interval', 'accumulate', 'base_batch_size', 'patience'):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f'{name}={value} must be at least 1')
+        if self.max_epochs > MAX_EPOCHS:
+            raise ValueError(f'max_epochs={self.max_epochs} must be at most {MAX_EPOCHS}')
         if self.max_nonfinite < 0:
             raise ValueError(f'max_nonfinite={self.max_nonfinite} must be at least 0')
         if self.scale_lr and self.base_batch_size is None:
@@ -137,6 +140,8 @@ class RuntimeCfg:
     def __post_init__(self) -> None:
         if self.amp not in (None, 'bf16', 'fp16'):
             raise ValueError(f"amp={self.amp!r} must be None, 'bf16' or 'fp16'")
+        if self.seed < 0:
+            raise ValueError(f'seed={self.seed} must be at least 0')
         for name in ('log_interval', 'keep_checkpoints', 'checkpoint_interval'):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f'{name}={value} must be at least 1')

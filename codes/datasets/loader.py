@@ -19,6 +19,7 @@ from dsanet.datasets.transforms.base import check_count
 from dsanet.datasets.video_datasets import VideoSamples
 from dsanet.datasets.workers import TIME_LIMIT_S, WatchedLoader, init_worker
 from dsanet.utils.machine_faults import check_spare_files
+from dsanet.utils.processes import MAX_PROCESSES
 
 
 class EpochSampler(Sampler[tuple[int, ...]]):
@@ -247,6 +248,8 @@ def build_dataloader(
     ):
         if value < low:
             raise ValueError(f'{name} must be at least {low}, got {value}')
+    if num_workers > MAX_PROCESSES:
+        raise ValueError(f'num_workers={num_workers} must be at most {MAX_PROCESSES}; each one is a process')
     if not 0 <= rank < world_size:
         raise ValueError(f'rank must be from 0 to world_size - 1 = {world_size - 1}, got {rank}')
     check_count('repeat', repeat)

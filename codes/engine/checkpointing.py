@@ -234,16 +234,46 @@ def _with_header(text: str) -> str:
     return f'{CONFIG_HEADER}{zlib.crc32(text.encode()):08x}\n{text}'
 
 
-_REQUIRED: dict[str, type | tuple[type, ...]] = {
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(number, int | float) for number in value.values())
+
+
+# The types of the parts of a checkpoint, for _fits.
+_REQUIRED: dict[str, Any] = {
     'state_dict': Mapping,
     'optimizer': Mapping,
     'scaler': Mapping,
     'epoch': int,
     'validated': bool,
-    'best': (Mapping, type(None)),
+    'best': lambda value: value is None or _are_numbers(value),
     'iterations_per_epoch': int,
     'config': Mapping,
 }
+_METER = {'sums': _are_numbers, 'counts': _are_numbers}
+_BAD_SAMPLES = {'count': int, 'first': str, 'found': [{'path': str, 'reason': str, 'source': str, 'epoch': int}]}
+_OPTIONAL: dict[str, Any] = {
+    'iteration': int,
+    'num_worse': int,
+    'num_nonfinite': int,
+    'num_steps': int,
+    'ema_state_dict': Mapping,
+    'ema_updates': int,
+    'progress': [{'meter': _METER, 'bad_samples': _BAD_SAMPLES}],
+}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value has a type, where integers are not negative; a dict has the types of its entries."""
+    if isinstance(kind, dict):
+        return isinstance(value, Mapping) and all(
+            key in value and _fits(value[key], part) for key, part in kind.items()
+        )
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_fits(part, kind[0]) for part in value)
+    if kind is int:
+        return type(value) is int and 0 <= value < 2**63
+    return isinstance(value, kind) if isinstance(kind, type) else kind(value)
+
 
 # Config sections that affect the result of training.
 _SECTIONS = ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime')
@@ -284,10 +314,11 @@ def check_resumable(file: Path, content: Mapping[str, Any]) -> None:
         raise ValueError(
             f'{file} holds weights only, not a run to resume (no {", ".join(missing)}); start from it with --load-from'
         )
-    wrong = [key for key, kind in _REQUIRED.items() if not isinstance(content[key], kind)]
-    wrong += [key for key in ('epoch', 'iteration') if content.get(key, 0) < 0] if not wrong else []
-    if wrong or content['iterations_per_epoch'] < 1:
-        values = ', '.join(f'{key}={str(content[key])[:40]!r}' for key in wrong or ['iterations_per_epoch'])
+    wrong = [key for key, kind in (_REQUIRED | _OPTIONAL).items() if key in content and not _fits(content[key], kind)]
+    if not wrong and content.get('iteration', 0) >= content['iterations_per_epoch']:
+        wrong = [key for key in ('iterations_per_epoch', 'iteration') if key in content]
+    if wrong:
+        values = ', '.join(f'{key}={str(content[key])[:40]!r}' for key in wrong)
         raise ValueError(f'{file} is not a valid checkpoint: {values}')
 
 

@@ -52,6 +52,7 @@ from dsanet.engine.validation import build_val_metrics, validate
 from dsanet.engine.work_dir import check_no_other_run
 from dsanet.utils import distributed
 from dsanet.utils.file_lock import FileLock
+from dsanet.utils.machine_faults import is_machine_fault
 
 LOGGER = logging.getLogger(__name__)
 
@@ -160,7 +161,9 @@ class Trainer:
         changes = compare_run(file, content, self.config, iterations, self.class_names, self.inputs)
         try:
             self.load_state_dict(content)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # wrong contents raise errors of many types
+            if is_machine_fault(error):
+                raise
             text = describe_mismatch(content, self.model.state_dict(), changes, error)
             raise ValueError(f'{file} does not match the model or optimizer: {text}') from error
         for change in changes:

@@ -133,6 +133,9 @@ def _test_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def _num_classes(content: Mapping[str, Any], config: Mapping[str, Any] | None) -> int | None:
     """Return the number of classes of a checkpoint from its config or class names, or None."""
     if config is not None:
-        return config['model'].get('cls_head', {}).get('num_classes')
+        number: Any = config
+        for key in ('model', 'cls_head', 'num_classes'):
+            number = number.get(key) if isinstance(number, Mapping) else None
+        return number if isinstance(number, int) else None
     names = get_class_names(content)
     return None if names is None else len(names)

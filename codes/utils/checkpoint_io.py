@@ -22,7 +22,7 @@ from dsanet.utils.zip_check import ZIP_SIGNATURE, check_zip
 LOGGER = logging.getLogger(__name__)
 
 _LEGACY_SIGNATURE = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # the number before files of torch.save until PyTorch 1.5
-_URL = re.compile(r'[a-z][a-z0-9+-]+:/')  # pathlib joins the two slashes
+_URL = re.compile(r'([a-z][a-z0-9+-]+):/+')  # pathlib joins the two slashes
 ALLOW_PICKLE = '--allow-pickle'  # option of the commands that allows a file to run code while it is read
 
 
@@ -72,7 +72,8 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
         OSError, MemoryError: an error of the system, independent of the content.
     """
     if _URL.match(str(file)):
-        raise ValueError(f'checkpoint {file} is a URL; download it, and pass the path of the file')
+        url = _URL.sub(r'\1://', str(file), count=1)
+        raise ValueError(f'checkpoint {url} is a URL; download it, and pass the path of the file')
     file = Path(file)
     if not file.is_file():
         reason = 'is a folder' if file.is_dir() else 'does not exist'

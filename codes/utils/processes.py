@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 
+MAX_PROCESSES = 1024  # a larger number of processes for one task is a mistake, and can block the machine
+
 
 def die_with_parent(parent: int | None = None) -> None:
     """Have the kernel kill this process when its parent ends, even if the parent is killed. Linux only.

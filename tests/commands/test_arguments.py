@@ -1,4 +1,5 @@
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from dsanet.commands.arguments import (
     add_config_arguments,
     add_job_arguments,
     files_of_config,
+    float_between,
     int_between,
+    num_processes,
     output_file,
     read_config,
 )
@@ -93,3 +96,27 @@ def test_files_of_config_are_found(tmp_path: Path) -> None:
     dataset = {'list_file': f'{tmp_path}/train.txt', 'data_root': str(tmp_path), 'class_file': f'{tmp_path}/absent'}
     config = {'datasets': [dataset, ({'pretrained': f'{tmp_path}/weights.pth'},)], 'lr': 0.1, 'name': None}
     assert files_of_config(config) == [f'{tmp_path}/train.txt', f'{tmp_path}/weights.pth']
+
+
+@pytest.mark.parametrize(
+    'text', ['10' * 15, '9' * 5000, '-1', '+1', '1.0', 'inf', 'nan', '2147483648', '', '\N{SUPERSCRIPT TWO}']
+)
+def test_integers_are_in_range(text: str) -> None:
+    assert int_between(0)('2147483647') == 2**31 - 1
+    for convert in (int_between(0), num_processes(0)):
+        with pytest.raises(argparse.ArgumentTypeError, match='from 0 to '):
+            convert(text)
+
+
+@pytest.mark.parametrize('text', ['nan', 'inf', '-inf', '1e999', '1.01', '-0.01', 'x', '', '9' * 5000])
+def test_floats_are_finite_and_in_range(text: str) -> None:
+    assert float_between(0, 1)('0.5') == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match='from 0 to 1'):
+        float_between(0, 1)(text)
+
+
+def test_no_option_takes_infinite_or_huge_numbers() -> None:
+    for name in commands.COMMANDS:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f'dsanet.commands.{name.replace("-", "_")}').add_arguments(parser)
+        assert [action.dest for action in parser._actions if action.type in (int, float)] == []

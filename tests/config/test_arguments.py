@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +91,16 @@ def test_slot_follows_the_annotation(hint: Any, slot: tuple) -> None:
 def test_renamed_option_names_the_new_one() -> None:
     with pytest.raises(UnknownArgument, match='class_balance'):
         check_function_section({'batch_size': 2, 'dataset': {}, 'sampling': 'balanced'}, 'train_dataloader')
+
+
+@pytest.mark.parametrize(
+    'value', [float('inf'), float('-inf'), float('nan'), 1e300, 10**23, -(2**64), pytest.param(10**5000, id='10**5000')]
+)
+@pytest.mark.parametrize('wrap', [lambda value: value, lambda value: [1, value], lambda value: {'a': {'b': value}}])
+def test_numbers_must_be_finite_and_in_range(value: float, wrap: Callable[[float], object]) -> None:
+    def function(option: object) -> None:
+        pass
+
+    check_arguments(function, {'option': wrap(2**63 - 1)}, 'section')
+    with pytest.raises(ValueError, match=r'^section\.option\S* must be'):
+        check_arguments(function, {'option': wrap(value)}, 'section')

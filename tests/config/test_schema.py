@@ -7,6 +7,7 @@ from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
     ('section', 'options', 'text'),
     [
         (TrainCfg, {'max_epochs': 0}, 'max_epochs=0'),
+        (TrainCfg, {'max_epochs': 10**6 + 1}, 'max_epochs=1000001.* 1000000'),
         (TrainCfg, {'accumulate': 0}, 'accumulate=0'),
         (TrainCfg, {'patience': 0}, 'patience=0'),
         (TrainCfg, {'base_batch_size': -8}, 'base_batch_size=-8'),
@@ -18,6 +19,7 @@ from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
         (ParametersCfg, {'lr_multipliers': {'dsa': 5, '.dsa.': 2}}, "lr_multipliers.*'dsa'"),
         (ParametersCfg, {'bias_lr_multiplier': -1}, 'bias_lr_multiplier=-1'),
         (RuntimeCfg, {'amp': 'fp8'}, "amp='fp8' .*bf16.*fp16"),
+        (RuntimeCfg, {'seed': -1}, 'seed=-1'),
         (RuntimeCfg, {'checkpoint_interval': 0}, 'checkpoint_interval=0'),
         (RuntimeCfg, {'timeout_minutes': 0}, 'timeout_minutes=0.*1440'),
     ],

@@ -229,13 +229,30 @@ def test_processes_need_the_same_checkpoint(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ('key', 'value'),
-    [('config', 3), ('iterations_per_epoch', 0), ('epoch', -1), ('iteration', -2), ('optimizer', [])],
+    [
+        ('config', 3),
+        ('iterations_per_epoch', 0),
+        ('epoch', -1),
+        ('epoch', True),
+        ('epoch', 2**70),
+        ('epoch', 1.5),
+        ('iteration', -2),
+        ('iteration', 2**62),
+        ('optimizer', []),
+        ('best', {'top1': 'x'}),
+        ('num_worse', None),
+        ('num_steps', 'x'),
+        ('ema_updates', {}),
+        ('ema_state_dict', 3),
+        ('progress', [{}]),
+        ('progress', [{'meter': {'sums': {}, 'counts': {}}, 'bad_samples': {'count': 'x', 'first': '', 'found': []}}]),
+    ],
 )
 def test_wrong_entries_are_named(key: str, value: object) -> None:
     check_resumable(Path('x.pth'), RESUMABLE)
-    with pytest.raises(ValueError, match=rf'x\.pth .*: {key}=') as refused:
+    with pytest.raises(ValueError, match=rf'x\.pth .*[ :]{key}=') as refused:
         check_resumable(Path('x.pth'), {**RESUMABLE, key: value})
-    assert str(value) in str(refused.value)
+    assert str(value)[:40] in str(refused.value)
 
 
 def test_weights_alone_cannot_be_resumed() -> None:

@@ -30,6 +30,17 @@ def test_num_classes_comes_from_the_checkpoint() -> None:
         assert loaded['model']['cls_head']['num_classes'] == 3
 
 
+@pytest.mark.parametrize(
+    'model', [None, 3, {}, {'cls_head': 'x'}, {'cls_head': {'num_classes': 'x'}}, {'cls_head': {'num_classes': []}}]
+)
+def test_stored_config_of_wrong_types_is_no_crash(tmp_path: Path, model: object) -> None:
+    (tmp_path / 'classes.txt').write_text('a\nb\n')
+    loaded = config_for_checkpoint('x.pth', {'config': {'model': model}}, NAME, [f'data_root={tmp_path}'])
+    assert loaded['model']['cls_head']['num_classes'] == 2
+    with pytest.raises((KeyError, TypeError)):
+        config_for_checkpoint('x.pth', {'config': {'model': model}})
+
+
 def test_num_classes_of_bare_weights_is_counted(tmp_path: Path) -> None:
     (tmp_path / 'classes.txt').write_text('a\nb\nc\nd\n')
     loaded = config_for_checkpoint('x.pth', {'state_dict': {}}, NAME, [f'data_root={tmp_path}'])

@@ -42,8 +42,8 @@ class OpenVideo(Transform):
         known = (*READERS, 'auto')
         if decoder not in known:
             raise ValueError(f'unknown decoder={decoder!r}.{nearest(decoder, known)} Allowed: {", ".join(known)}')
-        if time_limit is not None and not time_limit > 0:
-            raise ValueError(f'time_limit={time_limit!r} must be a positive number of seconds, or None')
+        if time_limit is not None and not 0 < time_limit <= 1e6:
+            raise ValueError(f'time_limit={time_limit!r} must be a number of seconds in (0, 1e6], or None')
         self.decoder = first_installed() if decoder == 'auto' else decoder
         self.time_limit = time_limit
 

@@ -59,11 +59,6 @@ class Layout:
     module: str = ''
 
 
-def strip_wrappers(state: State) -> dict[str, Tensor]:
-    """Remove the prefixes of DistributedDataParallel and ``torch.compile`` from the keys."""
-    return {key.removeprefix('module.').replace('_orig_mod.', ''): value for key, value in state.items()}
-
-
 def find_layout(state: State) -> Layout:
     """Return the layout of weights without wrapper prefixes; ``UNKNOWN``, which keeps all keys, if none matches."""
     bare = {key.removeprefix(BACKBONE): value for key, value in state.items()}
@@ -267,9 +262,11 @@ LAYOUTS = (
     Layout("mmaction2's TSM", lambda state: is_mmaction2(state, 4, r'\.net\.'), MMACTION2, module='TemporalShift'),
     Layout("mmaction2's TSN", lambda state: is_mmaction2(state, 4), MMACTION2),
     Layout("mmaction2's I3D or SlowOnly", lambda state: is_mmaction2(state, 5), MMACTION2),
-    Layout("MVFNet's release", has_key(r'\.conv1\.shift_conv\.weight$'), from_release),
+    Layout("MVFNet's release", has_key(r'^layer\d.*\.conv1\.shift_conv\.weight$'), from_release),
     Layout(
-        'the 2021 release', has_key(r'^layer\d\.\d+\.(block|net)\.|\.conv1\.net\.|^cls_head\.new_fc\.'), from_release
+        'the 2021 release',
+        has_key(r'^layer\d(\.\d+\.(block|net)\.|.*\.conv1\.net\.)|^cls_head\.new_fc\.'),
+        from_release,
     ),
     Layout(
         "PyTorchVideo's ResNet",

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
-from dsanet.models.weights.layouts import BACKBONE, HEAD, Layout, find_layout, strip_wrappers
+from dsanet.models.weights.layouts import BACKBONE, HEAD, Layout
+from dsanet.models.weights.state_dicts import find_state_dict, strip_prefix
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.class_names import ClassNames, check_same_class_names
 
@@ -38,28 +39,6 @@ def _few(texts: list[str]) -> str:
     return ', '.join(texts[:4]) + (', ...' if len(texts) > 4 else '')
 
 
-def find_state_dict(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
-    """Find the weights in a checkpoint: ``state_dict``, ``model`` or ``model_state``, or the whole content.
-
-    Averaged weights (``ema_state_dict``) are preferred to ``state_dict``, because the run was validated with them.
-    mmengine uses that name for weights that are *not* averaged, with other keys; these are ignored.
-
-    Returns:
-        The weights, and whether they are averaged.
-    """
-    is_average = False
-    for key in ('state_dict', 'model', 'model_state'):
-        if isinstance(content.get(key), Mapping):
-            plain, average = content[key], content.get('ema_state_dict')
-            is_average = isinstance(average, Mapping) and plain.keys() <= average.keys()
-            content = average if isinstance(average, Mapping) and is_average else plain
-            break
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not state:
-        raise ValueError(f'no weights found, keys: {", ".join(map(repr, list(content)[:5]))}')
-    return state, is_average
-
-
 @dataclass(frozen=True)
 class Weights:
     """The weights of a file with our keys.
@@ -68,6 +47,7 @@ class Weights:
         state: weights with the keys of a recognizer, ``backbone.*`` and ``cls_head.*``; others are not used.
         layout: layout of the file.
         is_average: whether the weights are averaged (EMA).
+        name: their key in the file; empty if it has nothing else.
         class_names: names by class number, if the file has any.
         strides: temporal strides of the source network by our option; empty if they are unknown.
     """
@@ -75,13 +55,16 @@ class Weights:
     state: dict[str, Tensor]
     layout: Layout
     is_average: bool
+    name: str
     class_names: list[str] | None
     strides: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
         """Description of the layout and the expected input."""
-        average = ', averaged weights (EMA)' if self.is_average else ''
+        average = f', averaged weights (EMA) {self.name!r}' if self.is_average else ''
+        if self.name not in ('', 'state_dict') and not self.is_average:
+            average = f', weights {self.name!r}'
         expects = f'; trained with data_preprocessor {self.layout.expects}' if self.layout.expects else ''
         return f'layout: {self.layout.name}{average}{expects}'
 
@@ -102,14 +85,13 @@ def read_weights(
     """
     content = read_checkpoint(file, allow_pickle) if content is None else content
     try:
-        found, is_average = find_state_dict(content)
-        found = strip_wrappers(found)
-        layout = find_layout(found)
-        state = layout.translate(found, target)
-        strides = layout.find_strides(found) if layout.find_strides is not None else {}
+        found = find_state_dict(content)
+        bare, layout = strip_prefix(found.state, target)
+        state = layout.translate(bare, target)
+        strides = layout.find_strides(bare) if layout.find_strides is not None else {}
     except ValueError as error:
         raise ValueError(f'{file}: {error}') from error
-    return Weights(state, layout, is_average, get_class_names(content), strides)
+    return Weights(state, layout, found.is_average, found.name, get_class_names(content), strides)
 
 
 def get_class_names(content: Mapping[str, Any]) -> list[str] | None:

@@ -117,7 +117,7 @@ def test_auto_is_the_first_installed_decoder(video, monkeypatch):
     first_installed.cache_clear()
 
 
-@pytest.mark.parametrize('time_limit', [0, -1.5, float('nan')])
+@pytest.mark.parametrize('time_limit', [0, -1.5, float('nan'), 1e7])
 def test_time_limit_is_checked(time_limit):
     with pytest.raises(ValueError, match=f'time_limit={time_limit!r} .*None'):
         OpenVideo(time_limit=time_limit)

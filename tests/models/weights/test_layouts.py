@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor
 
 from dsanet.config.registry import MODELS, build
-from dsanet.models.weights.layouts import LAYOUTS, UNKNOWN, find_layout, rename, strip_wrappers
+from dsanet.models.weights.layouts import LAYOUTS, UNKNOWN, find_layout, rename
 from dsanet.models.weights.loading import match_state_dict
 
 State = dict[str, Tensor]
@@ -435,11 +435,6 @@ def test_unknown_layout_keeps_the_keys() -> None:
 def test_two_keys_with_one_meaning_raise() -> None:
     with pytest.raises(ValueError, match=r"'b\.x'.*'backbone\.a\.x'"):
         rename((r'^b\.', 'a.'))({'a.x': empty(), 'b.x': empty()}, set())
-
-
-def test_ddp_and_compile_prefixes_are_stripped() -> None:
-    state = {'module._orig_mod.backbone.conv1.weight': empty(1), 'backbone._orig_mod.bn1.weight': empty(1)}
-    assert list(strip_wrappers(state)) == ['backbone.conv1.weight', 'backbone.bn1.weight']
 
 
 def test_layout_names_are_unique() -> None:

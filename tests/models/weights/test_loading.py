@@ -12,7 +12,7 @@ from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.backbones.resnet_tsm import ResNetTSM
 from dsanet.models.modules_maker.block_maker import insert_modules
-from dsanet.models.weights.loading import find_state_dict, inflate, load_weights, match_state_dict, read_weights
+from dsanet.models.weights.loading import inflate, load_weights, match_state_dict, read_weights
 
 MODEL = {
     'type': 'Recognizer3D',
@@ -95,13 +95,6 @@ def test_ema_weights_with_other_keys_are_ignored(
         load_weights(model, save({'state_dict': plain, 'ema_state_dict': swapped}, tmp_path / 'x.pth'), strict=True)
     assert torch.equal(model.backbone.conv1.weight, plain['backbone.conv1.weight'])
     assert 'EMA' not in caplog.text
-
-
-@pytest.mark.parametrize('name', ['state_dict', 'model', 'model_state'])
-def test_weights_are_found_under_common_keys(name: str) -> None:
-    x = torch.zeros(1)
-    assert find_state_dict({name: {'a': x, 'epoch': 3}, 'optimizer': {'b': x}}) == ({'a': x}, False)
-    assert find_state_dict({'a': x, 'epoch': 3}) == ({'a': x}, False)
 
 
 def test_class_names_must_be_strings(tmp_path: Path) -> None:
