@@ -1,11 +1,19 @@
 """Read videos with PyAV, the default: all formats of FFmpeg, and the frames that FFmpeg's program shows."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from dsanet.datasets.video.frame_index import count_frames, index_frames, pyav_version
 from dsanet.datasets.video.opening import decode_all, open_video, turn_upright
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
+
+# Number of frames from the first reordered one whose order is confirmed by decoding, once per file.
+_NUM_CONFIRMED = 4
+_MAX_REMEMBERED = 10_000  # files
+_IN_ORDER: dict[tuple[str, int, int], bool] = {}
 
 
 class _InexactSeekError(Exception):
@@ -33,8 +41,14 @@ class PyAVReader(VideoReader):
         self.path = path
         self._container, self._stream = open_video(path)
         try:
+            if self._stream.codec_context.codec.intra_only:
+                # In a damaged JPEG, the pixels of other frames remain. An error leads to decoding from the beginning.
+                self._stream.codec_context.options = {'err_detect': 'explode'}
             self._size = (self._stream.width, self._stream.height)
             self.index = index_frames(self._container, self._stream, path)
+            self._shown = set() if self.index is None else set(self.index.times)
+            if self.index is not None and self.index.first_reordered is not None and not self._shows_in_order():
+                self.index = None
             self.num_frames = count_frames(path) if self.index is None else len(self.index.times)
         except BaseException:
             self.close()
@@ -54,6 +68,20 @@ class PyAVReader(VideoReader):
             return all(True for _ in self._decode_with_seek(indices))
         except _InexactSeekError:
             return False
+
+    def _shows_in_order(self) -> bool:
+        """Return True if the decoder reorders frames as their times say; false times would not give FFmpeg's order."""
+        assert self.index is not None, 'there are times'
+        assert self.index.first_reordered is not None, 'there are reordered frames'
+        state = os.stat(self.path)
+        key = (self.path, state.st_size, state.st_mtime_ns)
+        if key not in _IN_ORDER:
+            first = self.index.first_reordered
+            last = min(first + _NUM_CONFIRMED, len(self.index.times))
+            if len(_IN_ORDER) >= _MAX_REMEMBERED:
+                _IN_ORDER.clear()
+            _IN_ORDER[key] = self.confirms(np.arange(max(0, first - 1), last))
+        return _IN_ORDER[key]
 
     def _convert(self, frames: Iterator[Any], num_frames: int) -> Frames:
         from av.video.reformatter import VideoReformatter
@@ -119,7 +147,10 @@ class PyAVReader(VideoReader):
                 except av.error.FFmpegError as error:
                     raise _InexactSeekError from error
                 frames = self._decode_from_key_frame(key_time)
-            frame = next((frame for frame in frames if frame.pts >= time), None)
+            try:
+                frame = next((frame for frame in frames if frame.pts >= time), None)
+            except av.error.FFmpegError as error:
+                raise _InexactSeekError from error
             if frame is None or frame.pts != time:
                 raise _InexactSeekError
             next_time = times[min(index + 1, len(times) - 1)]
@@ -128,12 +159,16 @@ class PyAVReader(VideoReader):
     def _decode_from_key_frame(self, key_time: int) -> Iterator[Any]:
         """Yield the frames from a key frame that the decoder confirms, in the order of their times."""
         previous: int | None = None
-        for frame in decode_all(self._container, self._stream):
+        is_hidden = key_time not in self._shown
+        for frame in decode_all(self._container, self._stream, strict=True):
             if frame.pts is None:
                 raise _InexactSeekError
             if previous is None and frame.pts < key_time:
                 continue  # shown before the key frame; it may need frames before it
-            is_confirmed = frame.key_frame and frame.pts == key_time if previous is None else frame.pts > previous
+            if previous is not None:
+                is_confirmed = frame.pts > previous
+            else:
+                is_confirmed = is_hidden or (frame.key_frame and frame.pts == key_time)
             if not is_confirmed or frame.is_corrupt or frame.interlaced_frame:
                 raise _InexactSeekError
             previous = frame.pts
