@@ -253,6 +253,23 @@ def _resized_matroska(folder: Path, name: str) -> OddVideo:
     return OddVideo(str(path), range(NUM_FRAMES))
 
 
+def _hidden(folder: Path, name: str) -> OddVideo:
+    """Write a VP8 video whose frame 7 is not shown, as encoders do with frames that only others refer to."""
+    source = write(folder / f'{name} source.webm', codec='libvpx', crf='4', b='2M', g='10')
+    path = folder / f'{name}.webm'
+    with av.open(str(source)) as given, av.open(str(path), 'w') as container:
+        stream = container.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(given.demux(video=0)):
+            if packet.size:
+                data = bytearray(bytes(packet))
+                data[0] &= 0xFF if number != 7 else 0xEF
+                copy = av.Packet(bytes(data))
+                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+                container.mux(copy)
+    return OddVideo(str(path), [number for number in range(NUM_FRAMES) if number != 7], constant_rate=False)
+
+
 def _without_key_list(folder: Path, name: str) -> OddVideo:
     """Write an MP4 without the list of its key frames, which then says that each frame is one."""
     path = patch(write(folder / f'{name}.mp4', bf='0', **{'x264-params': 'aud=0'}), b'stss', b'free')
@@ -281,7 +298,16 @@ def _key_frames(folder: Path, name: str) -> OddVideo:
 _OPEN_GOP = {'x264-params': 'open-gop=1:b-adapt=0:scenecut=0:bframes=2'}
 _HEVC = {'x265-params': 'log-level=none:pools=1'}
 _GOOD = {'qscale': '2', 'g': str(GOP)}
-_irregular = lambda number: number + number % 7 * 0.5 + number // 10 * 20  # noqa: E731
+
+
+def _irregular(number: int) -> float:
+    return number + number % 7 * 0.5 + number // 10 * 20
+
+
+def _swapped(number: int) -> float:
+    """Return 1, 3, 2, 5, 4, ..."""
+    return number + 1 if number == 0 else number + 1 + (1 if number % 2 else -1)
+
 
 # How to write each kind, by its name in the table. A maker is called with a folder and a file name.
 KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
@@ -302,15 +328,9 @@ KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
     'MPEG-2 in .mpg': partial(_encoded, 'mpg', codec='mpeg2video', bf='2', **_GOOD),
     'WMV': partial(_encoded, 'wmv', codec='wmv2', **_GOOD),
     'H.263 in .3gp': partial(_encoded, '3gp', codec='h263', size=(144, 176), **_GOOD),
-    'VP8 with hidden frames in WebM': partial(
-        _encoded, 'webm', codec='libvpx', **{'auto-alt-ref': '1', 'lag-in-frames': '16', 'crf': '4', 'b': '2M'}
-    ),
-    'VP9 with hidden frames in WebM': partial(
-        _encoded,
-        'webm',
-        codec='libvpx-vp9',
-        **{'auto-alt-ref': '1', 'lag-in-frames': '16', 'crf': '10', 'cpu-used': '8'},
-    ),
+    'VP8 in WebM': partial(_encoded, 'webm', codec='libvpx', crf='4', b='2M', g='10'),
+    'VP8 with a hidden frame in WebM': _hidden,
+    'VP9 in WebM': partial(_encoded, 'webm', codec='libvpx-vp9', crf='10', g='10', **{'cpu-used': '8'}),
     'AV1 in MP4': partial(
         _encoded, 'mp4', codec='libsvtav1', **{'preset': '12', 'crf': '5', 'svtav1-params': 'keyint=10'}
     ),
@@ -321,7 +341,7 @@ KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
     'Pairs of equal times in Matroska': partial(_retimed, 'mkv', lambda number: (number + 1) // 2 * 2),
     'Falling times in MP4': partial(_retimed, 'mp4', lambda number: 2 * NUM_FRAMES - number),
     'Falling times in Matroska': partial(_retimed, 'mkv', lambda number: 2 * NUM_FRAMES - number),
-    'Swapped times in MP4': partial(_retimed, 'mp4', lambda number: number + 1 - 2 * (number % 2) + 2),
+    'Swapped times in MP4': partial(_retimed, 'mp4', _swapped),
     'Variable rate in MP4': partial(_retimed, 'mp4', _irregular),
     'Variable rate in Matroska': partial(_retimed, 'mkv', _irregular),
     'Start after 1000 seconds in Matroska': partial(_shifted, 'mkv', 25_000),

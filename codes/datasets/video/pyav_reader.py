@@ -26,7 +26,8 @@ class PyAVReader(VideoReader):
 
     It seeks where the packets of a file say when each frame is shown and the decoder confirms it. Otherwise, all frames
     are decoded from the beginning, and counted in this way once per process and file. Frames of other sizes are
-    resized to the size of the first one.
+    resized to the size of the first one. (Only in a damaged file, a seek may lead to other pixels than FFmpeg's, which
+    fills damaged areas from the frames before.)
 
     The fastest decoder for an MP4 of key frames only, such as ``dsanet transcode`` writes: it reads only the requested
     frames of the file.
@@ -41,9 +42,6 @@ class PyAVReader(VideoReader):
         self.path = path
         self._container, self._stream = open_video(path)
         try:
-            if self._stream.codec_context.codec.intra_only:
-                # In a damaged JPEG, the pixels of other frames remain. An error leads to decoding from the beginning.
-                self._stream.codec_context.options = {'err_detect': 'explode'}
             self._size = (self._stream.width, self._stream.height)
             self.index = index_frames(self._container, self._stream, path)
             self._shown = set() if self.index is None else set(self.index.times)

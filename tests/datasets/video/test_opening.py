@@ -198,7 +198,9 @@ def test_playlists_open_no_connection(tmp_path, decoder):
     with socket.create_server(('127.0.0.1', 0)) as server:
         port = server.getsockname()[1]
         for name in ('a.m3u8', 'a.mp4'):
-            (tmp_path / name).write_text(f'#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:{port}/a.ts\n')
+            (tmp_path / name).write_text(
+                f'#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:{port}/a.ts\n'
+            )
             with pytest.raises(BadSample):
                 OpenVideo(decoder)({'path': str(tmp_path / name)})
         server.settimeout(0.01)
