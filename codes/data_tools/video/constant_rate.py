@@ -141,7 +141,7 @@ class ConstantRateReader:
             base = _fraction(packet.time_base)
             if base and packet.pts is not None:
                 end = max(end, (packet.pts + (packet.duration or 0)) * base)
-            if packet.stream_index != self._stream.index:
+            if packet.stream is not self._stream:
                 continue
             if packet.is_corrupt:
                 self._add_damage(f'damaged after frame {position}')

@@ -143,14 +143,14 @@ class PyAVReader(VideoReader):
                 try:
                     self._container.seek(key_time, stream=self._stream)
                 except av.error.FFmpegError as error:
-                    raise _InexactSeekError from error
+                    raise _InexactSeekError('FFmpeg reports an error') from error
                 frames = self._decode_from_key_frame(key_time)
             try:
                 frame = next((frame for frame in frames if frame.pts >= time), None)
             except av.error.FFmpegError as error:
-                raise _InexactSeekError from error
+                raise _InexactSeekError('FFmpeg reports an error') from error
             if frame is None or frame.pts != time:
-                raise _InexactSeekError
+                raise _InexactSeekError(f'no frame at {time}')
             next_time = times[min(index + 1, len(times) - 1)]
             yield frame
 
@@ -160,7 +160,7 @@ class PyAVReader(VideoReader):
         is_hidden = key_time not in self._shown
         for frame in decode_all(self._container, self._stream, strict=True):
             if frame.pts is None:
-                raise _InexactSeekError
+                raise _InexactSeekError('a frame has no time')
             if previous is None and frame.pts < key_time:
                 continue  # shown before the key frame; it may need frames before it
             if previous is not None:
@@ -168,7 +168,7 @@ class PyAVReader(VideoReader):
             else:
                 is_confirmed = is_hidden or (frame.key_frame and frame.pts == key_time)
             if not is_confirmed or frame.is_corrupt or frame.interlaced_frame:
-                raise _InexactSeekError
+                raise _InexactSeekError(f'not the expected frame at {frame.pts}')
             previous = frame.pts
             yield frame
 
