@@ -24,8 +24,6 @@ def make(kind, folder):
     [
         ('Still picture before the film', 'several video streams'),
         ('Mirrored', 'mirrored'),
-        ('Interlaced H.264 in MP4', 'interlaced'),
-        ('DV in AVI', 'interlaced'),
     ],
 )
 def test_unusual_files_are_refused(tmp_path, decoder, kind, reason):
@@ -87,8 +85,17 @@ def test_name_that_is_not_utf8_is_refused(tmp_path, decoder):
         READERS[decoder](path)
 
 
-def test_black_pictures_of_opencv_are_refused(tmp_path, monkeypatch):
-    path = str(write(tmp_path / 'a.mp4'))
+@pytest.mark.parametrize('kind', ['Interlaced H.264 in MP4', 'DV in AVI'])
+def test_opencv_refuses_interlaced_videos(tmp_path, kind):
+    with pytest.raises(ValueError, match="interlaced.*decoder='pyav'"):
+        OpenCVReader(make(kind, tmp_path))
+
+
+def test_black_pictures_of_opencv_are_compared(tmp_path, monkeypatch):
+    reader = OpenCVReader(str(write(tmp_path / 'a.mp4')))
     monkeypatch.setattr(OpenCVReader, '_retrieve', lambda self: np.zeros((72, 128, 3), np.uint8))
-    with pytest.raises(ValueError, match="first frame.*decoder='pyav'"):
-        OpenCVReader(path)
+    with pytest.raises(ValueError, match="black.*decoder='pyav'"):
+        reader.read(np.array([3, 5]))
+    monkeypatch.setattr(OpenCVReader, '_read_with_pyav', lambda self, indices: np.ones((len(indices), 72, 128, 3)))
+    assert not reader.read(np.array([3, 5])).any()
+    reader.close()
