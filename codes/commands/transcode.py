@@ -3,13 +3,13 @@
 VIDEO_DIR/walk/a.avi becomes OUT_DIR/walk/a.mp4, with rotation metadata applied, without audio, and with the same
 duration to within one frame. The ffmpeg program is not needed.
 
-With --gop 1, the default, every frame is a key frame (MJPEG). Set decoder='pyav' in the config to read these files
+With --gop 1, the default, every frame is a key frame (MJPEG). The default decoder, PyAV, reads these files
 about as fast as folders of frames; decord takes more than twice as long (docs/decoding_speed.md). With a larger --gop,
 the codec is H.264, which needs less disk space but more time. dsanet benchmark-decoding measures the speedup for your
 videos; short videos may not be faster to read.
 
 An interrupted run continues with the same command. Failed videos are listed in OUT_DIR/failures.jsonl with the reason.
-A video that ends more than 0.5 s (long videos: 1 s) before the duration in its header counts as damaged, and is
+A video counts as damaged if its frames cannot all be decoded or the end of the file is missing, and is then
 written only with --keep-damaged.
 Exit status: 0 all videos written; 1 a video failed; 2 invalid arguments or disk full.
 """

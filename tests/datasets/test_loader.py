@@ -321,7 +321,7 @@ def test_training_replaces_and_reports_bad_samples(root, tmp_path, num_workers):
     ((bad,),) = (bad for batch in batches for bad in batch['bad'])
     assert bad['path'] == str(tmp_path / 'bad.mp4')
     assert bad['source'] == f'{tmp_path}/list.txt:2'
-    assert "decoder='decord'" in bad['reason']
+    assert "decoder='pyav'" in bad['reason']
     indices = [index for batch in batches for index in batch['index'].tolist()]
     assert len(indices) == 6
     assert 1 not in indices
@@ -335,7 +335,7 @@ def test_training_replaces_and_reports_bad_samples(root, tmp_path, num_workers):
 def test_bad_samples_are_errors_without_resampling(root, tmp_path, num_workers):
     dataset = damaged(root, tmp_path)
     for options in ({'training': False}, {'training': True, 'on_error': 'raise'}, {'training': False}):
-        with pytest.raises(ValueError, match=r"list.txt:2: .*bad.mp4 .* decoder='decord'"):
+        with pytest.raises(ValueError, match=r"list.txt:2: .*bad.mp4 .* decoder='pyav'"):
             list(build_dataloader(dataset, 2, num_workers, **options))
     list(build_dataloader(dataset, 2, num_workers, training=True, on_error='resample'))
 

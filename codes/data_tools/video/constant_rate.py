@@ -65,6 +65,7 @@ class ConstantRateReader:
             raise
         self._fps = average if average_rate else fps
         self.rate = self._fps or average
+        self._is_avi = self._container.format.name == 'avi'  # stores no times of B-frames; FFmpeg's guesses are wrong
         self._period = 1 / average if average else Fraction(1, 25)
         self.sample_aspect_ratio = _fraction(self._stream.sample_aspect_ratio)
 
@@ -108,7 +109,8 @@ class ConstantRateReader:
         duration = self._period
         for frame, duration in self._decode():
             base = _fraction(frame.time_base) or _fraction(self._stream.time_base)
-            stamp = None if frame.pts is None or base is None else frame.pts * base
+            ticks = frame.dts if self._is_avi else frame.pts
+            stamp = None if ticks is None or base is None else ticks * base
             previous = time
             if first is None:
                 first, time = stamp or Fraction(0), Fraction(0)
@@ -139,7 +141,7 @@ class ConstantRateReader:
             base = _fraction(packet.time_base)
             if base and packet.pts is not None:
                 end = max(end, (packet.pts + (packet.duration or 0)) * base)
-            if packet.stream_index != self._stream.index:
+            if packet.stream is not self._stream:
                 continue
             if packet.is_corrupt:
                 self._add_damage(f'damaged after frame {position}')
@@ -154,8 +156,9 @@ class ConstantRateReader:
                     self._add_damage(f'cannot decode after frame {position}: {_message(error)}')
                 continue
             for frame in frames:
-                position += 1
-                yield frame, durations.pop(frame.pts, self._period)
+                if position or not frame.is_corrupt:  # as decode_all()
+                    position += 1
+                    yield frame, durations.pop(frame.pts, self._period)
         self._check_end(num_packets, end)
 
     def _check_end(self, num_packets: int, end: Fraction) -> None:

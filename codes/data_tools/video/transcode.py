@@ -6,6 +6,7 @@ from typing import Any
 from dsanet.data_tools.video.batch import VideoJob
 from dsanet.data_tools.video.constant_rate import ConstantRateReader, Resizer
 from dsanet.data_tools.video.targets import atomic_target
+from dsanet.datasets.video.opening import file_url
 
 PIXEL_FORMATS = {'mjpeg': 'yuvj420p', 'h264': 'yuv420p'}
 ENCODERS = {'mjpeg': 'mjpeg', 'h264': 'libx264'}
@@ -46,7 +47,7 @@ def transcode(
     ):
         assert frames.rate is not None, 'average_rate guarantees a rate'
         # faststart: the index is at the start, where readers need no seek.
-        with av.open(str(part), 'w', format='mp4', options={'movflags': 'faststart'}) as container:
+        with av.open(file_url(str(part)), 'w', format='mp4', options={'movflags': 'faststart'}) as container:
             stream: Any = None
             output: Any = None
             previous = None

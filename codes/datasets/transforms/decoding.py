@@ -105,7 +105,7 @@ class DecodeVideo(Transform):
             decoder = getattr(reader, 'decoder', type(reader).__name__)
             reason = (
                 f'{decoder} cannot decode {len(distinct)} frames from {distinct[0]} to {distinct[-1]} of '
-                f'{reader.num_frames}: {shorten_error(error)}. The file may be damaged; try another decoder'
+                f'{reader.num_frames}: {shorten_error(error)}. The file may be damaged'
             )
             raise BadSample(f'{reader.path}: {reason}', reader.path, reason) from error
         finally:

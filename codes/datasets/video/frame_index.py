@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from dsanet.datasets.video.opening import decode_all, open_video, stores_frame_times
 
-# A decoder reorders at most this many frames.
-_MAX_REORDERED = 16
+# A decoder delays a frame by at most this many.
+_MAX_DELAY = 16
 # Packets of this size or less are not frames in MPEG-4, but repeat the previous one.
 _MAX_EMPTY_BYTES = 16
 
@@ -23,12 +23,14 @@ class FrameIndex(NamedTuple):
         key_times: the same for the key frames.
         has_open_gops: whether frames that are stored after a key frame are shown before it, frequent in H.265.
         has_hidden: whether there are frames that are stored but not shown, as in files cut without re-encoding.
+        first_reordered: position of the first frame that is shown before an earlier one in the file; None without any.
     """
 
     times: list[int]
     key_times: npt.NDArray[np.int64]
     has_open_gops: bool = False
     has_hidden: bool = False
+    first_reordered: int | None = None
 
 
 class _Packet(NamedTuple):
@@ -52,17 +54,17 @@ def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
     times = sorted(shown)
     if len(set(times)) < len(times) or not times or times[0] < packets[0].time:
         return None
-    # Frames that are shown later than a frame behind them: none without B-frames.
     position = {time: number for number, time in enumerate(times)}
-    limit = _MAX_REORDERED if stream.codec_context.has_b_frames else 0
-    if any(position[time] - number > limit for number, time in enumerate(shown)):
+    delays = [position[time] - number for number, time in enumerate(shown)]
+    if max(delays) > _MAX_DELAY:
         return None
+    first_reordered = next((position[time] for time, delay in zip(shown, delays, strict=True) if delay < 0), None)
     has_open_gops, key_time = False, packets[0].time
     for packet in packets:
         has_open_gops |= packet.time < key_time
         key_time = packet.time if packet.is_key else key_time
     key_times = np.array(sorted(packet.time for packet in packets if packet.is_key))
-    return FrameIndex(times, key_times, has_open_gops, len(shown) < len(packets))
+    return FrameIndex(times, key_times, has_open_gops, len(shown) < len(packets), first_reordered)
 
 
 def count_frames(path: str) -> int:

@@ -77,7 +77,7 @@ def open_video(path: str) -> tuple[Any, Any]:
         from av.codec.context import Flags
 
         stream.thread_type = 'NONE'
-        # As FFmpeg's program does in a recording that begins between key frames.
+        # Otherwise, FFmpeg 7 and later leave out frames of H.264 that earlier versions show, see decode_all().
         stream.codec_context.flags |= Flags.output_corrupt
     except BaseException:
         container.close()
@@ -85,18 +85,31 @@ def open_video(path: str) -> tuple[Any, Any]:
     return container, stream
 
 
-def decode_all(container: Any, stream: Any) -> Iterator[Any]:
-    """Yield all frames that can be decoded, in the order of FFmpeg, which skips damaged packets."""
+def decode_all(container: Any, stream: Any, strict: bool = False) -> Iterator[Any]:
+    """Yield all frames that can be decoded, in the order of FFmpeg, which skips damaged packets.
+
+    In a recording that begins between key frames, FFmpeg shows nothing before the first intact frame.
+
+    Args:
+        container, stream: from :func:`open_video`.
+        strict: raise FFmpeg's error at a damaged packet.
+    """
     import av
 
+    has_begun = False
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except MemoryError:
             raise
         except av.error.FFmpegError:
+            if strict:
+                raise
             continue
-        yield from frames
+        for frame in frames:
+            has_begun |= not frame.is_corrupt
+            if has_begun:
+                yield frame
 
 
 def stores_frame_times(container: Any) -> bool:

@@ -34,6 +34,7 @@ class _Facts:
         small: the first frame, reduced to a few pixels.
         formats: names of the container in FFmpeg.
         can_seek: whether the packets determine when each frame is shown, with true key frames in closed groups.
+        is_interlaced: whether the first frame consists of two fields.
         problem: why only PyAV reads the file correctly; None for a usual file.
         verified: the decoders whose first frame is the same.
     """
@@ -43,6 +44,7 @@ class _Facts:
     small: npt.NDArray[np.int16]
     formats: frozenset[str]
     can_seek: bool
+    is_interlaced: bool
     problem: str | None
     verified: set[str] = field(default_factory=set)
 
@@ -67,10 +69,9 @@ def _examine_file(path: str, _size: int, _mtime: int) -> _Facts:
             problem = 'the file has several video streams'
         elif orientation(frame) not in _ROTATIONS:
             problem = 'the file says that it is mirrored'
-        elif frame.interlaced_frame:
-            problem = 'it is interlaced'
         formats = frozenset(container.format.name.split(','))
-    return _Facts(num_frames, first.shape, _reduce(first), formats, can_seek, problem)
+        is_interlaced = bool(frame.interlaced_frame)
+    return _Facts(num_frames, first.shape, _reduce(first), formats, can_seek, is_interlaced, problem)
 
 
 def _reduce(image: Frames) -> npt.NDArray[np.int16]:
@@ -184,6 +185,8 @@ class OpenCVReader(_CheckedReader):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
+        if self._facts.is_interlaced:
+            raise self._refuse('it returns black frames for interlaced videos')
         self._open()
         num_frames = 0
         while self._capture.grab():
@@ -214,7 +217,17 @@ class OpenCVReader(_CheckedReader):
             if position != index + 1:
                 raise ValueError(f'frame {index} cannot be decoded')
             rgb[number] = self._check_shape(self._retrieve())
+        black = ~rgb.any(axis=(1, 2, 3))  # (len,)
+        if black.any() and self._read_with_pyav(indices[black]).mean() > _MAX_DIFFERENCE:
+            raise self._refuse('it returns black frames')
         return rgb  # (len, H, W, 3)
+
+    def _read_with_pyav(self, indices: Indices) -> Frames:
+        reader = PyAVReader(self.path)
+        try:
+            return reader.read(indices)
+        finally:
+            reader.close()
 
     def close(self) -> None:
         self._capture.release()

@@ -1,11 +1,19 @@
 """Read videos with PyAV, the default: all formats of FFmpeg, and the frames that FFmpeg's program shows."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from dsanet.datasets.video.frame_index import count_frames, index_frames, pyav_version
 from dsanet.datasets.video.opening import decode_all, open_video, turn_upright
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
+
+# Number of frames from the first reordered one whose order is confirmed by decoding, once per file.
+_NUM_CONFIRMED = 4
+_MAX_REMEMBERED = 10_000  # files
+_IN_ORDER: dict[tuple[str, int, int], bool] = {}
 
 
 class _InexactSeekError(Exception):
@@ -18,7 +26,8 @@ class PyAVReader(VideoReader):
 
     It seeks where the packets of a file say when each frame is shown and the decoder confirms it. Otherwise, all frames
     are decoded from the beginning, and counted in this way once per process and file. Frames of other sizes are
-    resized to the size of the first one.
+    resized to the size of the first one. (Only in a damaged file, a seek may lead to other pixels than FFmpeg's, which
+    fills damaged areas from the frames before.)
 
     The fastest decoder for an MP4 of key frames only, such as ``dsanet transcode`` writes: it reads only the requested
     frames of the file.
@@ -35,6 +44,9 @@ class PyAVReader(VideoReader):
         try:
             self._size = (self._stream.width, self._stream.height)
             self.index = index_frames(self._container, self._stream, path)
+            self._shown = set() if self.index is None else set(self.index.times)
+            if self.index is not None and self.index.first_reordered is not None and not self._shows_in_order():
+                self.index = None
             self.num_frames = count_frames(path) if self.index is None else len(self.index.times)
         except BaseException:
             self.close()
@@ -54,6 +66,20 @@ class PyAVReader(VideoReader):
             return all(True for _ in self._decode_with_seek(indices))
         except _InexactSeekError:
             return False
+
+    def _shows_in_order(self) -> bool:
+        """Return True if the decoder reorders frames as their times say; false times would not give FFmpeg's order."""
+        assert self.index is not None, 'there are times'
+        assert self.index.first_reordered is not None, 'there are reordered frames'
+        state = os.stat(self.path)
+        key = (self.path, state.st_size, state.st_mtime_ns)
+        if key not in _IN_ORDER:
+            first = self.index.first_reordered
+            last = min(first + _NUM_CONFIRMED, len(self.index.times))
+            if len(_IN_ORDER) >= _MAX_REMEMBERED:
+                _IN_ORDER.clear()
+            _IN_ORDER[key] = self.confirms(np.arange(max(0, first - 1), last))
+        return _IN_ORDER[key]
 
     def _convert(self, frames: Iterator[Any], num_frames: int) -> Frames:
         from av.video.reformatter import VideoReformatter
@@ -117,25 +143,32 @@ class PyAVReader(VideoReader):
                 try:
                     self._container.seek(key_time, stream=self._stream)
                 except av.error.FFmpegError as error:
-                    raise _InexactSeekError from error
+                    raise _InexactSeekError('FFmpeg reports an error') from error
                 frames = self._decode_from_key_frame(key_time)
-            frame = next((frame for frame in frames if frame.pts >= time), None)
+            try:
+                frame = next((frame for frame in frames if frame.pts >= time), None)
+            except av.error.FFmpegError as error:
+                raise _InexactSeekError('FFmpeg reports an error') from error
             if frame is None or frame.pts != time:
-                raise _InexactSeekError
+                raise _InexactSeekError(f'no frame at {time}')
             next_time = times[min(index + 1, len(times) - 1)]
             yield frame
 
     def _decode_from_key_frame(self, key_time: int) -> Iterator[Any]:
         """Yield the frames from a key frame that the decoder confirms, in the order of their times."""
         previous: int | None = None
-        for frame in decode_all(self._container, self._stream):
+        is_hidden = key_time not in self._shown
+        for frame in decode_all(self._container, self._stream, strict=True):
             if frame.pts is None:
-                raise _InexactSeekError
+                raise _InexactSeekError('a frame has no time')
             if previous is None and frame.pts < key_time:
                 continue  # shown before the key frame; it may need frames before it
-            is_confirmed = frame.key_frame and frame.pts == key_time if previous is None else frame.pts > previous
+            if previous is not None:
+                is_confirmed = frame.pts > previous
+            else:
+                is_confirmed = is_hidden or (frame.key_frame and frame.pts == key_time)
             if not is_confirmed or frame.is_corrupt or frame.interlaced_frame:
-                raise _InexactSeekError
+                raise _InexactSeekError(f'not the expected frame at {frame.pts}')
             previous = frame.pts
             yield frame
 

@@ -23,7 +23,7 @@ _val = dict(
         data_root='${data_root}',
         class_file='${data_root}/classes.txt',
         pipeline=[
-            dict(type='OpenVideo', decoder='opencv'),
+            dict(type='OpenVideo', decoder='pyav'),
             _sample,
             dict(type='DecodeVideo'),
             dict(type='CenterCrop', size=40),
@@ -40,7 +40,7 @@ train_dataloader = dict(
         data_root='${data_root}',
         class_file='${data_root}/classes.txt',
         pipeline=[
-            dict(type='OpenVideo', decoder='opencv'),
+            dict(type='OpenVideo', decoder='pyav'),
             dict(**_sample, random=True),
             dict(type='DecodeVideo'),
             dict(type='CenterCrop', size=40),

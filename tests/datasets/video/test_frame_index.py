@@ -1,0 +1,93 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsanet.datasets.video import frame_index
+from dsanet.datasets.video.frame_index import count_frames, index_frames
+from dsanet.datasets.video.opening import decode_all, open_video
+from tests.make_odd_videos import GOP, KINDS, NUM_FRAMES, write
+
+# Only decoding shows the frames of these: no times, false times, hidden or incomplete frames, or two fields.
+UNCERTAIN = (
+    'H.264 in .ts',
+    'H.264 with B-frames in AVI',
+    'MPEG-2 in .mpg',
+    'GIF',
+    'Equal times in MP4',
+    'Pairs of equal times in Matroska',
+    'Falling times in Matroska',
+    'Begins between key frames, Matroska',
+    'Begins between key frames, VP8',
+    'Interlaced H.264 in MP4',
+    'Truncated MP4, MJPEG',
+)
+CERTAIN = (
+    'H.264 with B-frames in MP4',
+    'H.264 in MP4, fragmented',
+    'H.264 in FLV',
+    'H.265 in MP4',
+    'MPEG-4 in MP4',
+    'VP8 with a hidden frame in WebM',
+    'VP9 in WebM',
+    'AV1 in MP4',
+    'MJPEG in MP4 (dsanet transcode)',
+    'Start after 1000 seconds in Matroska',
+    '10 bit 4:2:2 ProRes',
+)
+
+
+def read_index(path):
+    container, stream = open_video(str(path))
+    with container:
+        return index_frames(container, stream, str(path))
+
+
+def decoded_times(path):
+    container, stream = open_video(str(path))
+    with container:
+        return [frame.pts for frame in decode_all(container, stream)]
+
+
+def make(kind, folder):
+    return KINDS[kind](folder, re.sub(r'\W+', '_', kind)).path
+
+
+@pytest.mark.parametrize('kind', CERTAIN)
+def test_index_has_the_times_of_decoded_frames(tmp_path, kind):
+    path = make(kind, tmp_path)
+    index = read_index(path)
+    assert index is not None
+    assert index.times == decoded_times(path)
+    assert set(index.key_times) <= set(index.times)
+
+
+@pytest.mark.parametrize('kind', UNCERTAIN)
+def test_uncertain_videos_have_no_index(tmp_path, kind):
+    path = make(kind, tmp_path)
+    assert read_index(path) is None
+    assert count_frames(path) == len(decoded_times(path))
+
+
+def test_open_gops_and_hidden_frames_are_found(tmp_path):
+    plain = read_index(make('H.264 with B-frames in MP4', tmp_path))
+    assert (plain.has_open_gops, plain.has_hidden, plain.first_reordered) == (False, False, 1)
+    assert np.diff(plain.key_times).tolist() == [GOP * 512] * 2
+    assert read_index(make('Open GOPs, H.265 in MP4', tmp_path)).has_open_gops
+    cut = read_index(make('Cut without encoding (edit list, hidden frames)', tmp_path))
+    assert (len(cut.times), cut.has_hidden) == (NUM_FRAMES - 4, True)
+    assert read_index(make('VP8 with a hidden frame in WebM', tmp_path)).has_hidden
+    assert read_index(write(tmp_path / 'no_b.mp4', bf='0')).first_reordered is None
+
+
+def test_files_are_counted_once(tmp_path, monkeypatch):
+    path = make('H.264 in .ts', tmp_path)
+    counted = []
+    real = frame_index.decode_all
+    monkeypatch.setattr(frame_index, 'decode_all', lambda *args: counted.append(1) or real(*args))
+    assert [count_frames(path) for _ in range(3)] == [NUM_FRAMES] * 3
+    assert len(counted) == 1
+    write(Path(path), range(12))
+    assert count_frames(path) == 12
+    assert len(counted) == 2

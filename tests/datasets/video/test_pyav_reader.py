@@ -1,0 +1,108 @@
+import re
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from dsanet.datasets.video import pyav_reader
+from dsanet.datasets.video.opening import decode_all, open_video
+from dsanet.datasets.video.pyav_reader import PyAVReader
+from tests.make_odd_videos import KINDS, NUM_FRAMES, write
+from tests.make_videos import read_index, write_video
+
+
+def make(kind, folder):
+    return KINDS[kind](folder, re.sub(r'\W+', '_', kind))
+
+
+def read(path, indices):
+    reader = PyAVReader(str(path))
+    try:
+        return reader.read(np.array(indices))
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize('kind', ['Key frames not listed in MP4', 'Intra refresh instead of key frames'])
+def test_false_key_frames_are_decoded_from_start(tmp_path, kind):
+    reader = PyAVReader(make(kind, tmp_path).path)
+    assert reader.index is not None
+    assert reader.confirms(np.array([0, 5])) == (kind != 'Key frames not listed in MP4')
+    assert not reader.confirms(np.array([25]))
+    assert [read_index(frame) for frame in reader.read(np.array([25]))] == [25]
+    assert [read_index(frame) for frame in reader.read(np.array([3, 14]))] == [3, 14]
+    reader.close()
+
+
+def test_missing_frame_is_an_error(tmp_path):
+    path = Path(write_video(tmp_path / 'a.mp4', 60, g='1', bf='0'))
+    with av.open(str(path)) as container:
+        entries = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    position, size = entries[20]
+    data[position : position + size] = bytes(size)
+    path.write_bytes(data)
+    assert [read_index(frame) for frame in read(path, [3, 19, 21, 59])] == [3, 19, 21, 59]
+    with pytest.raises(ValueError, match=r'\b20\b.*\b60\b'):
+        read(path, [3, 20, 30])
+
+
+@pytest.mark.parametrize('kind', ['Size changes in Matroska', 'Size changes in .ts'])
+@pytest.mark.parametrize('indices', [[0, 5], [20, 25], [5, 20]])
+def test_all_frames_have_the_first_size(tmp_path, kind, indices):
+    frames = read(make(kind, tmp_path).path, indices)
+    assert frames.shape == (2, 72, 128, 3)
+    assert [read_index(frame) for frame in frames] == indices
+
+
+def test_false_order_is_confirmed_once_per_file(tmp_path, monkeypatch):
+    path = tmp_path / 'a.mp4'
+    shutil.copy(make('Swapped times in MP4', tmp_path).path, path)
+    confirmed = []
+    real = PyAVReader.confirms
+    monkeypatch.setattr(PyAVReader, 'confirms', lambda self, indices: confirmed.append(1) or real(self, indices))
+    for _ in range(3):
+        assert [read_index(frame) for frame in read(path, [0, 7, 12])] == [0, 7, 12]
+    assert len(confirmed) == 1
+    shutil.copy(write(tmp_path / 'b.mp4'), path)
+    reader = PyAVReader(str(path))
+    assert (len(confirmed), reader.num_frames, reader.index is None) == (2, NUM_FRAMES, False)
+    reader.close()
+
+
+def test_remembered_orders_are_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(pyav_reader, '_MAX_REMEMBERED', 2)
+    monkeypatch.setattr(pyav_reader, '_IN_ORDER', {})
+    for number in range(5):
+        read(write(tmp_path / f'{number}.mp4', range(8)), [0])
+    assert len(pyav_reader._IN_ORDER) <= 2
+
+
+def test_angle_between_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r'\b30\b.*\b90\b'):
+        read(make('Rotated by 30 degrees', tmp_path).path, [0])
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('kind', [kind for kind in KINDS if kind not in ('Two films', 'Rotated by 30 degrees')])
+def test_random_access_equals_sequential_decoding(tmp_path, kind, seed):
+    video = make(kind, tmp_path)
+    rng = np.random.default_rng(seed)
+    container, stream = open_video(video.path)
+    with container:
+        num_frames = sum(1 for _ in decode_all(container, stream))
+    sequential = PyAVReader(video.path)
+    assert sequential.num_frames == num_frames
+    sequential.index = None  # decode from the beginning
+    expected = sequential.read(np.arange(num_frames))
+    sequential.close()
+    for _ in range(6):
+        reader = PyAVReader(video.path)
+        for _ in range(2):
+            indices = np.flatnonzero(rng.random(num_frames) < rng.choice([0.1, 0.3, 0.8]))
+            indices = indices if len(indices) else np.array([num_frames - 1])
+            np.testing.assert_array_equal(reader.read(indices), expected[indices])
+        reader.close()
