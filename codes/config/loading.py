@@ -64,6 +64,8 @@ def load_config(
     if isinstance(imports, str):
         raise ValueError(f"imports={imports!r} must be a list of module names, such as ['my_lab.blocks']")
     options = list(options)
+    if others := [option for option in options if not isinstance(option, str)]:
+        raise TypeError(f"options: {others[0]!r} must be text, such as 'optimizer.lr=0.01'")
     if isinstance(config, Mapping):
         source = ConfigSource(None, dict(config), dict(config))
     else:
