@@ -28,6 +28,7 @@ from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.class_names import ClassNames
+from dsanet.utils.files import check_path
 
 __all__ = [
     'LoadedRecognizer',
@@ -107,9 +108,14 @@ def init_recognizer(
     """
     given: str | Path | Mapping[str, Any] | None = config
     if checkpoint is None:
-        if not isinstance(config, str | Path):
+        if isinstance(config, Mapping):
             raise ValueError('init_recognizer requires a checkpoint in addition to a loaded config')
         given, checkpoint = None, config
+    check_path(checkpoint, 'checkpoint')
+    try:
+        target = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r} must be a device such as 'cpu' or 'cuda:0'") from error
     content = read_checkpoint(checkpoint)
     loaded = config_for_checkpoint(checkpoint, content, given, options)
     model = build(loaded['model'], MODELS, 'model')
@@ -124,7 +130,6 @@ def init_recognizer(
         for i, step in enumerate(loaded['test_dataloader']['dataset']['pipeline'])
     ]
     pipeline = Compose(steps, ('path', 'label', 'index', 'rng'), owner='inference')
-    target = torch.device(device)
     place_model(model, target)
     model.eval()
     return LoadedRecognizer(model, pipeline, names or [str(k) for k in range(model.num_classes)], target)
@@ -136,16 +141,20 @@ def inference_recognizer(recognizer: LoadedRecognizer, path: str | Path) -> list
 
     Args:
         recognizer: from :func:`init_recognizer`.
-        path: the video.
+        path: the video file. Arrays of frames are not accepted.
 
     Returns:
         (class name, probability) of every class, the most probable first.
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: the video does not exist or cannot be read.
+        TypeError: ``path`` is neither text nor a Path.
     """
+    if not isinstance(recognizer, LoadedRecognizer):
+        raise TypeError(f'recognizer must come from init_recognizer, got {type(recognizer).__name__}')
+    video = check_path(path, 'path', ' of a video file')
     # The label is not used, but collate requires one.
-    record = {'path': str(path), 'label': -1, 'index': 0, 'rng': np.random.default_rng(0)}
+    record = {'path': video, 'label': -1, 'index': 0, 'rng': np.random.default_rng(0)}
     batch = collate([recognizer.pipeline(record)])
     scores = recognizer.model(batch['inputs'])[0]  # (K,)
     prob = scores if recognizer.model.activation == 'none' else recognizer.model.cls_head.probabilities(scores)

@@ -1,10 +1,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from dsanet import build_model, inference_recognizer, init_recognizer
+from dsanet import build_model, inference_recognizer, init_recognizer, load_config
 from dsanet.config.formatting import format_config
 from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import RuntimeCfg
@@ -82,6 +83,30 @@ def test_missing_class_names_become_numbers(data: Path, tmp_path: Path) -> None:
     assert recognizer.class_names == [str(k) for k in range(8)]
     with pytest.raises(FileNotFoundError, match=r'nowhere\.mp4'):
         inference_recognizer(recognizer, 'nowhere.mp4')
+
+
+@pytest.mark.parametrize('video', [np.zeros((2, 4, 4, 3), np.uint8), 0, b'a.mp4', ['a.mp4'], None])
+def test_only_paths_are_predicted(data: Path, tmp_path: Path, video: Any) -> None:
+    config = make_config(data)
+    recognizer = init_recognizer(config, save_model(config, tmp_path / 'x.pth'))
+    with pytest.raises(TypeError, match=rf'path must be a path .* of a video file, got {type(video).__name__}$'):
+        inference_recognizer(recognizer, video)
+    with pytest.raises(TypeError, match='init_recognizer.* got str'):
+        inference_recognizer('x.pth', 'a.mp4')  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('value', [0, b'x.pth', None, ['x']])
+def test_configs_and_checkpoints_must_be_paths(value: Any) -> None:
+    for call in (load_config, build_model, init_recognizer):
+        with pytest.raises(TypeError, match=f'must be a path .*{type(value).__name__}$'):
+            call(value)
+    with pytest.raises(TypeError, match=r'options: .*text'):
+        load_config('custom/small_from_scratch', [value])
+
+
+def test_device_must_be_known(data: Path) -> None:
+    with pytest.raises(ValueError, match="device='gpu' .*'cpu' or 'cuda:0'"):
+        init_recognizer(make_config(data), 'x.pth', device='gpu')
 
 
 def test_checkpoint_alone_is_enough(data: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Check config dicts against the arguments of the class or function that they configure."""
 
+import ast
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeGuard, Union, get_args, get_origin, get_type_hints
 
@@ -33,6 +35,23 @@ class UnknownArgument(KeyError):
         super().__init__(f'{path}.{key} is not an argument of {name}.{hint} Allowed: {", ".join(allowed)}')
         self.path = path
         self.key = key
+
+
+class WrongType(ValueError):
+    """A value of the wrong type in a config dict.
+
+    Args:
+        path: full path of the value in the config.
+        value: the value.
+        name: the class or function that the dict configures.
+        hint: annotation of the argument.
+    """
+
+    def __init__(self, path: str, value: Any, name: str, hint: Any) -> None:
+        wanted = hint.__name__ if _is_class(hint) else str(hint)
+        super().__init__(f'{path}={value!r} has the wrong type: {name} expects {wanted}{_remedy(value, hint)}')
+        self.path = path
+        self.accepts_text = _matches('', hint)
 
 
 def nearest(name: Any, allowed: Iterable[Any]) -> str:
@@ -74,8 +93,7 @@ def check_arguments(
     for key in keys:
         _check_numbers(cfg[key], f'{path}.{key}')
         if key in hints and not get_slot(hints[key]).bases and not _matches(cfg[key], hints[key]):
-            wanted = hints[key].__name__ if _is_class(hints[key]) else str(hints[key])
-            raise ValueError(f'{path}.{key}={cfg[key]!r} has the wrong type: {name} expects {wanted}')
+            raise WrongType(f'{path}.{key}', cfg[key], name, hints[key])
 
 
 def _check_numbers(value: Any, path: str) -> None:
@@ -139,6 +157,22 @@ def _is_class(hint: Any) -> TypeGuard[type]:
 def _is_object(hint: Any) -> bool:
     """Return whether objects of a type are built from dicts, because a config cannot contain them."""
     return _is_class(hint) and hint.__module__ not in ('builtins', 'collections.abc')
+
+
+def _remedy(value: Any, hint: Any) -> str:
+    """Return how to write a value with the right type, if only its form is wrong, as in '0.1' for 0.1."""
+    meant = value
+    if isinstance(value, str):
+        try:
+            meant = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            with suppress(ValueError):
+                meant = float(value)
+    elif isinstance(value, float) and value.is_integer() and not _matches('', hint):
+        meant = int(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        meant = str(value)
+    return f'; write {meant!r}' if type(meant) is not type(value) and _matches(meant, hint) else ''
 
 
 def _matches(value: Any, hint: Any) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsanet.config.arguments import UnknownArgument, check_arguments, nearest
+from dsanet.config.arguments import UnknownArgument, WrongType, check_arguments, nearest
 from dsanet.config.imports import import_modules
 from dsanet.config.registry import (
     DATASETS,
@@ -64,6 +64,8 @@ def load_config(
     if isinstance(imports, str):
         raise ValueError(f"imports={imports!r} must be a list of module names, such as ['my_lab.blocks']")
     options = list(options)
+    if others := [option for option in options if not isinstance(option, str)]:
+        raise TypeError(f"options: {others[0]!r} must be text, such as 'optimizer.lr=0.01'")
     if isinstance(config, Mapping):
         source = ConfigSource(None, dict(config), dict(config))
     else:
@@ -71,19 +73,35 @@ def load_config(
     _resolve(source.content)  # report a wrong reference in the file before overrides are applied
     used = _references(source.content)
     _check_settings(source.own, used, f'{source.file}: ' if source.file else '')
-    content = copy.deepcopy(source.content)
-    for option in options:
-        _override(content, option)
-    keys = [parse_option(option)[0] for option in options]
-    _check_settings([key[0] for key in keys], used | _references(content))
-    resolved = _resolve(content)
+    overrides = [parse_option(option) for option in options]
+    while True:
+        content = copy.deepcopy(source.content)
+        for keys, value in overrides:
+            _override(content, keys, value)
+        _check_settings([keys[0] for keys, _ in overrides], used | _references(content))
+        # In a longer text, a number appears as it was written: 1e3, not 1000.0.
+        texts = {option.partition('=')[0]: option.partition('=')[2] for option in options}
+        try:
+            return _check_resolved(_resolve(content, texts), source, overrides, imports)
+        except WrongType as error:
+            keys = _origin(content, error.path)
+            number = max((i for i, override in enumerate(overrides) if override[0] == keys), default=None)
+            if number is None or isinstance(overrides[number][1], str) or not error.accepts_text:
+                raise
+            overrides[number] = keys, options[number].partition('=')[2]  # a name that looks like a number
+
+
+def _check_resolved(
+    resolved: dict[str, Any], source: ConfigSource, overrides: Iterable[tuple[list[str], Any]], imports: Iterable[str]
+) -> dict[str, Any]:
+    """Check a resolved config, and return it with the modules to import."""
     modules = join_imports(resolved.pop('imports', []), list(imports))
     if modules != []:
         resolved = {'imports': modules, **resolved}
     try:
         check_config(resolved, [source.file.parent] if source.file else [])
     except UnknownArgument as error:
-        paths = ['.'.join(key) for key in keys]
+        paths = ['.'.join(keys) for keys, _ in overrides]
         if f'{error.path}.type' not in paths or f'{error.path}.{error.key}' in paths:
             raise
         raise KeyError(
@@ -112,9 +130,19 @@ def parse_option(option: str) -> tuple[list[str], Any]:
         return key.split('.'), text
 
 
-def _override(content: dict[str, Any], option: str) -> None:
+def _origin(content: Mapping[str, Any], path: str) -> list[str]:
+    """Return the keys of the value that a resolved config has at a path: of the setting if the path refers to one."""
+    keys = path.split('.')
+    here: Any = content
+    for depth, key in enumerate(keys, start=1):
+        here = here[int(key)] if isinstance(here, list | tuple) else here[key]
+        if isinstance(here, str) and (setting := REFERENCE.fullmatch(here)):
+            return _origin(content, '.'.join([setting[1], *keys[depth:]]))
+    return keys
+
+
+def _override(content: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     """Set a value in a nested config. All keys must exist, except the last one below the top level."""
-    keys, value = parse_option(option)
     here: Any = content
     for depth, key in enumerate(keys):
         path = '.'.join(keys[: depth + 1])
@@ -164,8 +192,14 @@ def _check_settings(names: Iterable[str], used: set[str], where: str = '') -> No
             )
 
 
-def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace all references by the values of the settings; return the sections."""
+def _resolve(content: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Replace all references by the values of the settings; return the sections.
+
+    Args:
+        content: the config.
+        texts: how settings were written in overrides, which numbers in a longer text keep.
+    """
+    texts = texts or {}
     settings = {k: v for k, v in content.items() if k not in SECTIONS}
 
     def value_of(name: str, path: str, trail: tuple[str, ...]) -> Any:
@@ -177,6 +211,9 @@ def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f'{path}: circular reference between settings: {" -> ".join([*trail, name])}')
         return substitute(settings[name], name, (*trail, name))
 
+    def as_text(name: str, value: Any) -> str:
+        return texts.get(name, str(value)) if isinstance(value, int | float) else str(value)
+
     def substitute(value: Any, path: str, trail: tuple[str, ...] = ()) -> Any:
         if isinstance(value, Mapping):
             return {k: substitute(v, f'{path}.{k}', trail) for k, v in value.items()}
@@ -186,7 +223,7 @@ def _resolve(content: Mapping[str, Any]) -> dict[str, Any]:
             return value
         if whole := REFERENCE.fullmatch(value):
             return value_of(whole[1], path, trail)
-        text = REFERENCE.sub(lambda match: str(value_of(match[1], path, trail)), value)
+        text = REFERENCE.sub(lambda match: as_text(match[1], value_of(match[1], path, trail)), value)
         if '${' in text:
             raise ValueError(f'{path}={value!r}: invalid reference, the form is ${{name}}')
         return text

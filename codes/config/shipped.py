@@ -3,8 +3,9 @@
 import difflib
 import fnmatch
 import importlib.resources
-import os
 from pathlib import Path
+
+from dsanet.utils.files import check_path
 
 
 def list_configs(pattern: str = '*') -> list[str]:
@@ -26,8 +27,10 @@ def find_config(path: str | Path, name: str | Path | None = None) -> Path:
         path: a file.
         name: name of a config of DSANet, with or without ``.py``; None for ``path``.
     """
-    name = os.fspath(path if name is None else name)
+    name = check_path(path if name is None else name, 'config', ', the name of a config, or a loaded config (dict)')
     file = Path(path)
+    if file.is_dir() and file.suffix == '.py':
+        raise ValueError(f'config {file} is a folder')
     if not file.is_file():
         file = _folder() / (name if name.endswith('.py') else f'{name}.py')
     if not file.is_file():

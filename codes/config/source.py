@@ -11,6 +11,9 @@ from typing import Any
 from dsanet.config.schema import SECTIONS
 from dsanet.config.shipped import find_config
 
+MAX_BYTES = 10_000_000  # of a config file
+MAX_DEPTH = 50  # of nested dicts and lists
+
 # Nodes with their own scope of names.
 SCOPES = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -39,11 +42,18 @@ def read_source(file: Path, derived: tuple[Path, ...] = ()) -> ConfigSource:
     """
     if file in derived:
         raise ValueError(f'{file} is its own base: {" -> ".join(map(str, (*derived, file)))}')
+    if file.stat().st_size > MAX_BYTES:
+        raise ValueError(f'{file} is not a config: it has {file.stat().st_size:,} bytes, more than {MAX_BYTES:,}')
+    text = file.read_bytes()
+    if b'\0' in text:
+        line = 1 + text[: text.index(b'\0')].count(b'\n')
+        raise ValueError(f'{file}:{line}: null bytes; a config is Python code in UTF-8 (is it UTF-16 or binary?)')
     try:
-        tree = ast.parse(file.read_bytes(), str(file))
+        tree = ast.parse(text, str(file))
         code = compile(tree, str(file), 'exec')
-    except (SyntaxError, ValueError) as error:  # ValueError: null bytes
-        raise ValueError(f'{file}:{getattr(error, "lineno", None) or 1}: {getattr(error, "msg", error)}') from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: too deeply nested
+        problem = getattr(error, 'msg', None) or str(error) or 'too deeply nested'
+        raise ValueError(f'{file}:{getattr(error, "lineno", None) or 1}: {problem}') from error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             raise ValueError(
@@ -121,20 +131,34 @@ def _run(code: Any, file: Path) -> dict[str, Any]:
     scope: dict[str, Any] = {'__file__': str(file), '__name__': file.stem}
     try:
         exec(code, scope)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also exit() and others that are no Exception
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-        raise ValueError(f'{file}:{lines[-1]}: {type(error).__name__}: {error}') from error
+        problem = traceback.format_exception_only(error)[-1].strip()
+        if isinstance(error, SystemExit):
+            problem += '; a config must not exit'
+        raise ValueError(f'{file}:{lines[-1]}: {problem}') from error
     return {name: _plain(value, name, file) for name, value in scope.items() if not name.startswith('_')}
 
 
 def _plain(value: Any, path: str, file: Path) -> Any:
-    """Check the types in a config value and return a copy without shared parts, so that overrides change one place."""
+    """Check the types in a config value and return a copy without shared parts, so that overrides change one place.
+
+    The copy has only the plain types themselves, not subclasses such as NumPy numbers, which a checkpoint cannot store.
+    """
+    if path.count('.') > MAX_DEPTH:
+        raise ValueError(f'{file}: {path.split(".")[0]} has more than {MAX_DEPTH} levels; does it contain itself?')
     if isinstance(value, dict):
         return {key: _plain(item, f'{path}.{key}', file) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_plain(item, f'{path}.{i}', file) for i, item in enumerate(value))
-    if value is None or isinstance(value, bool | int | float | str):
+        items = [_plain(item, f'{path}.{i}', file) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if value is None or isinstance(value, bool):
         return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
     raise ValueError(
         f'{file}: {path} is a {type(value).__name__}; config values are None, numbers, strings, lists, tuples and '
         'dicts. Names of other objects, such as functions, must start with an underscore'

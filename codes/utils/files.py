@@ -48,6 +48,22 @@ def write_atomically(content: bytes, file: Path) -> None:
         stream.write(content)
 
 
+def check_path(path: object, name: str, others: str = '') -> str:
+    """Return a path as text; raise a TypeError if it is anything but text or a Path.
+
+    Args:
+        path: the value.
+        name: its name for the message.
+        others: what is also allowed, such as ' or a dict'.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(f'{name} must be a path (str or Path){others}, got {type(path).__name__}')
+    if not text:
+        raise ValueError(f'{name} is empty; it must be a path')
+    return text
+
+
 def check_writable(folder: Path, name: str) -> None:
     """Fail early if a folder cannot be written to or created.
 

@@ -88,6 +88,46 @@ def test_override_values_are_literals_or_strings(text: str, value: object) -> No
     assert parse_option(f'a.b={text}') == (['a', 'b'], value)
 
 
+@pytest.mark.parametrize('name', ['2024', '1e3', '0x10', '2024_01', 'true', '1.0', '(1)'])
+def test_names_that_look_like_numbers_stay_text(file: Path, name: str) -> None:
+    edit(file, "list_file='${train_list}'", "list_file='${train_list}', data_root='${data_root}', class_file='c'")
+    dataset = load_config(file, [f'data_root={name}', f'test_dataloader.dataset.class_file={name}'])['test_dataloader'][
+        'dataset'
+    ]
+    assert (dataset['data_root'], dataset['class_file']) == (name, name)
+    if name not in ('true', '(1)'):
+        assert dataset['list_file'] == f'{name}/train.txt'
+    # An equal number elsewhere stays a number.
+    config = load_config(file, ['num_classes=7', 'data_root=7'])
+    assert config['model']['cls_head']['num_classes'] == 7
+    assert config['test_dataloader']['dataset']['data_root'] == '7'
+
+
+@pytest.mark.parametrize(
+    ('option', 'remedy'),
+    [
+        ("num_classes='4'", 'write 4'),
+        ('num_classes=4.0', 'write 4'),
+        ('num_classes=1e1', 'write 10'),
+        ('num_classes=4.5', None),
+        ('num_classes=True', None),
+        ("model.cls_head.dropout='1e-1'", r'write 0\.1'),
+        ('metrics.0.topk=x', None),
+        ('metrics.0.topk=1', None),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(file: Path, option: str, remedy: str | None) -> None:
+    with pytest.raises(ValueError, match=r'has the wrong type: \w+ expects ') as raised:
+        load_config(file, [option])
+    found = re.search(r'; (write .*)$', str(raised.value))
+    assert re.fullmatch(remedy, found[1]) if remedy and found else found is None and remedy is None
+
+
+def test_numbers_as_names_are_refused_in_files(file: Path) -> None:
+    with pytest.raises(ValueError, match=r"list_file=3 has the wrong type.*; write '3'$"):
+        load_config(edit(file, "list_file='${train_list}'", "list_file=3, data_root='${train_list}'"))
+
+
 @pytest.mark.parametrize(
     ('option', 'text'),
     [

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from dsanet.config.shipped import find_config
 from dsanet.config.source import merge, read_source
 
 
@@ -146,6 +147,78 @@ def test_settings_used_as_python_values_raise(tmp_path: Path, text: str, line: i
 )
 def test_helpers_are_allowed(tmp_path: Path, text: str) -> None:
     assert 'x' in read_source(write(tmp_path, config=text)).own
+
+
+@pytest.mark.parametrize(
+    ('text', 'line', 'problem'),
+    [
+        ('x = 1\nexit()', 2, 'SystemExit.*must not exit'),
+        ('quit(3)', 1, 'SystemExit.*must not exit'),
+        ('\n\nraise SystemExit', 3, 'SystemExit.*must not exit'),
+        ('raise GeneratorExit', 1, 'GeneratorExit'),
+        ('class _E(BaseException): pass\nraise _E("x")', 2, '_E: x'),
+        ('def _f(): return _f()\n_f()', 1, 'RecursionError'),
+        ('x = (', 1, 'never closed'),
+        (f'x = {"(" * 5000}{")" * 5000}', 1, 'nested'),
+        (f'x = {"-" * 100_000}1', 1, 'nested|recursion|memory'),
+        ('x = 1\ny = "\0"', 2, 'null bytes'),
+        ('# coding: nonsense', 1, 'nonsense'),
+        ('x = {{ fileDirname }}', 1, 'fileDirname'),
+    ],
+)
+def test_bad_code_is_one_error_with_line(tmp_path: Path, text: str, line: int, problem: str) -> None:
+    with pytest.raises(ValueError, match=rf'config\.py:{line}: .*({problem})'):
+        read_source(write(tmp_path, config=text))
+
+
+@pytest.mark.parametrize('data', ["x = '\u00e9'".encode('latin-1'), 'x = 1'.encode('utf-16'), bytes(range(256))])
+def test_files_that_are_not_utf8_are_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / 'config.py').write_bytes(data)
+    with pytest.raises(ValueError, match=r'config\.py:1: .*(utf-8|UTF-8)'):
+        read_source(tmp_path / 'config.py')
+
+
+def test_huge_files_and_folders_are_refused(tmp_path: Path) -> None:
+    with (tmp_path / 'config.py').open('wb') as stream:
+        stream.truncate(1 << 34)
+    with pytest.raises(ValueError, match=r'config\.py is not a config: .*17,179,869,184'):
+        read_source(tmp_path / 'config.py')
+    (tmp_path / 'folder.py').mkdir()
+    with pytest.raises(ValueError, match=r'folder\.py is a folder'):
+        find_config(tmp_path / 'folder.py')
+
+
+@pytest.mark.parametrize(
+    'text', ['_x = []\n_x.append(_x)\nx = _x', '_x = {}\nfor _ in range(99): _x = {"a": _x}\nx = _x']
+)
+def test_too_deep_values_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r'config\.py: x has more than 50 levels'):
+        read_source(write(tmp_path, config=f'{text}\nx = _x'))
+
+
+def test_interrupt_passes_through_a_config(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        read_source(write(tmp_path, config='raise KeyboardInterrupt'))
+
+
+def test_templates_and_environment_stay_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('NAME', "'+str(1/0)+'")
+    values = ['a{{$NAME:}}', '{{ fileBasename }}', '{{_base_.x}}', '{{ $NAME }}', '$NAME', '%NAME%', '~']
+    assert read_source(write(tmp_path, config=f'x = {values!r}')).content == {'x': values}
+
+
+def test_subclasses_become_plain_types(tmp_path: Path) -> None:
+    text = """
+_np = __import__('numpy')
+_enum = __import__('enum').IntEnum('E', 'A')
+_pair = __import__('collections').namedtuple('P', 'a b')
+class _S(str): pass
+class _L(list): pass
+x = [_np.float64(0.5), _np.str_('a'), _enum.A, _S('b'), _L([1]), _pair(1, 2), True]
+"""
+    x = read_source(write(tmp_path, config=text)).content['x']
+    assert x == [0.5, 'a', 1, 'b', [1], (1, 2), True]
+    assert [type(value) for value in x] == [float, str, int, str, list, tuple, bool]
 
 
 def test_file_can_start_with_byte_order_mark(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_output_of_commands_is_escaped() -> None:
     out, err = io.TextIOWrapper(io.BytesIO(), encoding='ascii'), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         with escape_output():
-            print('\x1b[31m', NOT_UTF8, 'é', '\ta\r')  # noqa: T201
+            sys.stdout.write(f'\x1b[31m {NOT_UTF8} é \ta\r\n')
             sys.stderr.write('\rbar')
             sys.stderr.write('\n\x1b[A')
             sys.stderr.writelines(['\x1b[Ax', '\n'])

@@ -53,7 +53,7 @@ def read_csv(
                 video = ListedVideo((os.path.normpath(row[path_column]),), tuple(labels), f'{file}:{line}')
                 splits.setdefault(split, []).append(video)
     everything = [video for videos in splits.values() for video in videos]
-    if _are_numbers(everything, class_names):
+    if _are_numbers(everything, class_names, first_label):
         return _name_numbers(splits, first_label or 0, class_names)
     if first_label is not None:
         label = next((label for video in everything for label in video.classes), '')
@@ -83,7 +83,7 @@ def _read_table(file: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
         yield line, {name: row[place[name]].strip() for name in columns}
 
 
-def _are_numbers(videos: Sequence[ListedVideo], class_names: Sequence[str] | None) -> bool:
+def _are_numbers(videos: Sequence[ListedVideo], class_names: Sequence[str] | None, first_label: int | None) -> bool:
     """Return whether the labels are class numbers, not names.
 
     A mixture is an error unless ``class_names`` is given: in alphabetical order, '10' would come before '2'.
@@ -93,12 +93,16 @@ def _are_numbers(videos: Sequence[ListedVideo], class_names: Sequence[str] | Non
     for video in videos:
         for label in video.classes:
             (numbers if re.fullmatch('[0-9]{1,9}', label) else names).append((video.source, label))
+    if class_names is not None and first_label is None and {label for _, label in numbers + names} <= set(class_names):
+        return False  # names, which may look like numbers
     if numbers and names and class_names is None:
         (source, name), (other, number) = names[0], numbers[0]
         raise ValueError(
             f'{source}: label {name[:200]!r} is not a whole number of up to 9 digits, but label {number} is ({other}); '
             'labels must be all numbers or all names. If they are names, give the class order with --class-file'
         )
+    if class_names is None and names and all(re.fullmatch(r'[0-9]+\.0*', label) for _, label in names):
+        raise ValueError(f'{names[0][0]}: label {names[0][1]} must be written as a whole number')
     return bool(numbers) and not names
 
 

@@ -49,6 +49,17 @@ def test_csv_numbers_are_labels(tmp_path: Path) -> None:
     assert content(named, 'train')[0] == ('a.mp4', ('class 10',))
 
 
+def test_csv_names_may_look_like_numbers(tmp_path: Path) -> None:
+    files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,1\nb.mp4,3\n')}
+    lists = read_csv(files, class_names=['3', '2', '1'])
+    assert content(lists, 'train') == [('a.mp4', ('1',)), ('b.mp4', ('3',))]
+    lists = read_csv(files, class_names=['3', '2', '1'], first_label=1)
+    assert content(lists, 'train') == [('a.mp4', ('3',)), ('b.mp4', ('1',))]
+    files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,1.0\nb.mp4,10.0\n')}
+    with pytest.raises(ValueError, match=r'train\.csv:2: label 1\.0 .*whole'):
+        read_csv(files)
+
+
 def test_csv_first_label_must_be_given(tmp_path: Path) -> None:
     files = {'train': write(tmp_path, 'train.csv', 'path,label\na.mp4,1\nb.mp4,2\n')}
     with pytest.raises(ValueError, match=r'\b0\b.*\b1\b.*--first-label 1.*--class-file'):
