@@ -181,7 +181,7 @@ def test_no_check_trains_on_bad_data(
     command = ('train', tmp_path / 'config.py', '--work-dir', tmp_path / 'out')
     too_large = ('--cfg-options', 'val_dataloader.dataset.pipeline.3.size=40')
     assert 'prepared' in error_of(capsys, *command)
-    assert re.search(r'\nval: .*40x40', error_of(capsys, *command, *too_large))
+    assert re.search(r'\n +val: .*40x40', error_of(capsys, *command, *too_large))
     assert 'prepared' in error_of(capsys, *command, *too_large, '--no-validate')
     assert 'prepared' in error_of(capsys, *command, *too_large, '--no-check')
     name = remove_video(tmp_path / 'copy')

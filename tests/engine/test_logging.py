@@ -1,6 +1,7 @@
 import errno
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,3 +146,24 @@ def test_every_rank_has_its_log_file(
     lines = (tmp_path / 'run.rank3.log').read_text().splitlines()
     assert [line.split('  ')[1] for line in lines] == ['from rank 3', 'a traceback']
     assert capsys.readouterr().out == ''
+
+
+def test_work_dir_need_not_be_utf8(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    work_dir = tmp_path / os.fsdecode(b'caf\xe9')
+    work_dir.mkdir()
+    with ScalarWriter(work_dir, is_main=True) as writer:
+        writer.write('train', {'loss': 1.0}, 1, 1)
+    assert len((work_dir / 'scalars.jsonl').read_text().splitlines()) == 1
+    assert len(caplog.messages) == 1
+
+
+def test_log_escapes_text_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger('dsanet')
+    for name in ('handlers', 'propagate', 'level'):
+        monkeypatch.setattr(logger, name, list(logger.handlers) if name == 'handlers' else getattr(logger, name))
+    setup_logging(tmp_path)
+    logger.info('bad sample %s', os.fsdecode(b'\x1b[31mcaf\xe9\n2024 top1 99'))
+    for handler in logger.handlers:
+        handler.close()
+    text = (tmp_path / 'run.log').read_text()
+    assert text.endswith('bad sample \\x1b[31mcaf\\udce9\n    2024 top1 99\n')
