@@ -41,7 +41,8 @@ def test_second_run_exits_with_status_2(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_only_rank_0_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('RANK', '1')
+    for name, value in {'RANK': '1', 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '1'}.items():
+        monkeypatch.setenv(name, value)
     with hold_lock(tmp_path, '') as lock:
         assert lock is None
     assert not list(tmp_path.iterdir())
