@@ -76,6 +76,7 @@ def write(
     rate: int = 25,
     metadata: dict[str, str] | None = None,
     interlaced: bool = False,
+    colorspace: int = 0,
     **options: str,
 ) -> Path:
     """Encode numbered frames; ``options`` are of the encoder."""
@@ -88,10 +89,16 @@ def write(
         stream.codec_context.thread_count = 1
         if pixels.startswith('yuvj'):
             stream.codec_context.color_range = 2
+        if colorspace:
+            stream.codec_context.colorspace = colorspace
         if interlaced:
             stream.codec_context.flags |= av.codec.context.Flags.interlaced_dct
         for number in numbers:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_colors(number, *size), format='rgb24')))
+            frame = av.VideoFrame.from_ndarray(draw_colors(number, *size), format='rgb24')
+            if colorspace:
+                frame = frame.reformat(format=pixels, dst_colorspace=colorspace)
+                frame.colorspace = colorspace
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
@@ -270,6 +277,16 @@ def _hidden(folder: Path, name: str) -> OddVideo:
     return OddVideo(str(path), [number for number in range(NUM_FRAMES) if number != 7], constant_rate=False)
 
 
+def _packed(folder: Path, name: str) -> OddVideo:
+    """Write MPEG-4 with B-frames whose times are those in which they are stored."""
+
+    def change(packet: Any, number: int) -> None:
+        packet.pts = packet.dts = _ticks(packet, number)
+
+    source = write(folder / f'{name} source.mp4', codec='mpeg4', bf='2', **_GOOD)
+    return OddVideo(str(remux(source, folder / f'{name}.mkv', change)), range(NUM_FRAMES), constant_rate=False)
+
+
 def _without_key_list(folder: Path, name: str) -> OddVideo:
     """Write an MP4 without the list of its key frames, which then says that each frame is one."""
     path = patch(write(folder / f'{name}.mp4', bf='0', **{'x264-params': 'aud=0'}), b'stss', b'free')
@@ -336,6 +353,7 @@ KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
     ),
     'MJPEG in MP4 (dsanet transcode)': _key_frames,
     'GIF': partial(_encoded, 'gif', codec='gif', pixels='rgb8'),
+    'B-frames with rising times in Matroska': _packed,
     'Equal times in MP4': partial(_retimed, 'mp4', lambda number: NUM_FRAMES),
     'Equal times in Matroska': partial(_retimed, 'mkv', lambda number: NUM_FRAMES),
     'Pairs of equal times in Matroska': partial(_retimed, 'mkv', lambda number: (number + 1) // 2 * 2),
@@ -389,6 +407,8 @@ KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
     '10 bit H.265': partial(_encoded, 'mp4', codec='libx265', pixels='yuv420p10le', **_HEVC),
     '10 bit 4:2:2 ProRes': partial(_encoded, 'mov', codec='prores_ks', pixels='yuv422p10le'),
     '12 bit H.265': partial(_encoded, 'mp4', codec='libx265', pixels='yuv420p12le', **_HEVC),
+    'HDR colors (BT.2020)': partial(_encoded, 'mp4', codec='libx265', pixels='yuv420p10le', colorspace=9, **_HEVC),
+    'HD colors (BT.709)': partial(_encoded, 'mp4', colorspace=1),
     'Full range': partial(_encoded, 'mp4', pixels='yuvj420p'),
     'Odd size, 4:4:4': partial(_encoded, 'mp4', pixels='yuv444p', size=(73, 129)),
     'Odd size, MJPEG': partial(_encoded, 'avi', codec='mjpeg', pixels='yuvj420p', size=(73, 129), qscale='2'),

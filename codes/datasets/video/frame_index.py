@@ -23,7 +23,8 @@ class FrameIndex(NamedTuple):
         key_times: the same for the key frames.
         has_open_gops: whether frames that are stored after a key frame are shown before it, frequent in H.265.
         has_hidden: whether there are frames that are stored but not shown, as in files cut without re-encoding.
-        first_reordered: position of the first frame that is shown before an earlier one in the file; None without any.
+        first_reordered: position of the first frame that may be shown before an earlier one in the file; None without
+            B-frames.
     """
 
     times: list[int]
@@ -59,6 +60,8 @@ def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
     if max(delays) > _MAX_DELAY:
         return None
     first_reordered = next((position[time] for time, delay in zip(shown, delays, strict=True) if delay < 0), None)
+    if first_reordered is None and stream.codec_context.has_b_frames:
+        first_reordered = 0
     has_open_gops, key_time = False, packets[0].time
     for packet in packets:
         has_open_gops |= packet.time < key_time

@@ -20,6 +20,7 @@ from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register
 
 # Display matrices that only rotate, see orientation(): 0, 90, 180 and 270 degrees.
 _ROTATIONS = ((False, False, False), (True, False, True), (False, True, True), (True, True, False))
+_BT2020 = (9, 10)  # FFmpeg's color spaces
 # Largest mean difference between the first frames of two decoders, in gray levels of a small version.
 _MAX_DIFFERENCE = 10
 
@@ -35,6 +36,7 @@ class _Facts:
         formats: names of the container in FFmpeg.
         can_seek: whether the packets determine when each frame is shown, with true key frames in closed groups.
         is_interlaced: whether the first frame consists of two fields.
+        is_bt2020: whether the colors are those of HDR video.
         problem: why only PyAV reads the file correctly; None for a usual file.
         verified: the decoders whose first frame is the same.
     """
@@ -45,6 +47,7 @@ class _Facts:
     formats: frozenset[str]
     can_seek: bool
     is_interlaced: bool
+    is_bt2020: bool
     problem: str | None
     verified: set[str] = field(default_factory=set)
 
@@ -70,8 +73,8 @@ def _examine_file(path: str, _size: int, _mtime: int) -> _Facts:
         elif orientation(frame) not in _ROTATIONS:
             problem = 'the file says that it is mirrored'
         formats = frozenset(container.format.name.split(','))
-        is_interlaced = bool(frame.interlaced_frame)
-    return _Facts(num_frames, first.shape, _reduce(first), formats, can_seek, is_interlaced, problem)
+        is_interlaced, is_bt2020 = bool(frame.interlaced_frame), int(frame.colorspace) in _BT2020
+    return _Facts(num_frames, first.shape, _reduce(first), formats, can_seek, is_interlaced, is_bt2020, problem)
 
 
 def _reduce(image: Frames) -> npt.NDArray[np.int16]:
@@ -187,6 +190,8 @@ class OpenCVReader(_CheckedReader):
         super().__init__(path)
         if self._facts.is_interlaced:
             raise self._refuse('it returns black frames for interlaced videos')
+        if self._facts.is_bt2020:
+            raise self._refuse('it converts the colors of HDR videos (BT.2020) wrongly')
         self._open()
         num_frames = 0
         while self._capture.grab():

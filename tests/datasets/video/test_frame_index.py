@@ -79,6 +79,7 @@ def test_open_gops_and_hidden_frames_are_found(tmp_path):
     assert (len(cut.times), cut.has_hidden) == (NUM_FRAMES - 4, True)
     assert read_index(make('VP8 with a hidden frame in WebM', tmp_path)).has_hidden
     assert read_index(write(tmp_path / 'no_b.mp4', bf='0')).first_reordered is None
+    assert read_index(make('B-frames with rising times in Matroska', tmp_path)).first_reordered == 0
 
 
 def test_files_are_counted_once(tmp_path, monkeypatch):
