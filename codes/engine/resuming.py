@@ -1,20 +1,56 @@
 """Compare a run with the checkpoint that it resumes, and adapt progress that no longer fits the config."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from dsanet.engine.checkpointing import TrainState, find_changes
+from dsanet.engine.checkpointing import TrainState, describe_mismatch, find_changes, find_checkpoint
 from dsanet.models.weights.loading import get_class_names
 from dsanet.utils import distributed
 from dsanet.utils.class_names import ClassNames, check_same_class_names
 from dsanet.utils.files import hash_file
+from dsanet.utils.machine_faults import is_machine_fault
+
+LOGGER = logging.getLogger(__name__)
 
 TRAIN_DATA = 'the videos, labels or order of train_dataloader'
 VAL_DATA = 'the videos or labels of val_dataloader'
+
+
+def resume_run(trainer: Any, source: str) -> None:
+    """Continue a run from a checkpoint, and log what differs.
+
+    Args:
+        trainer: the ``Trainer`` of the run.
+        source: 'auto' for the latest readable checkpoint of the work dir, if any; or a checkpoint file.
+
+    Raises:
+        FileNotFoundError, ValueError: the checkpoint is missing, damaged, or of another model or optimizer.
+    """
+    found = find_checkpoint(source, trainer.work_dir)
+    if found is None:
+        LOGGER.info('No checkpoint in %s; starting from the beginning', trainer.work_dir)
+        return
+    file, content = found
+    iterations = trainer.state.iterations_per_epoch
+    changes = compare_run(file, content, trainer.config, iterations, trainer.class_names, trainer.inputs)
+    try:
+        trainer.load_state_dict(content)
+    except Exception as error:  # wrong contents raise errors of many types
+        if is_machine_fault(error):
+            raise
+        text = describe_mismatch(content, trainer.model.state_dict(), changes, error)
+        raise ValueError(f'{file} does not match the model or optimizer: {text}') from error
+    for change in changes:
+        LOGGER.warning('Run differs from the checkpoint: %s. Results will not be bit-identical', change)
+    for text in adapt_progress(trainer.state, content, trainer.config, trainer.inputs):
+        LOGGER.warning('%s', text)
+    trainer.inputs = {**content.get('inputs', {}), **trainer.inputs}
+    LOGGER.info('Resumed from %s (%s completed)', file, trainer.state.resumed_from)
 
 
 def hash_inputs(

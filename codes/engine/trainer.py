@@ -27,8 +27,6 @@ from dsanet.engine.checkpointing import (
     Position,
     Saver,
     TrainState,
-    describe_mismatch,
-    find_checkpoint,
     remove_leftovers,
     what_to_resume,
     write_config,
@@ -43,7 +41,7 @@ from dsanet.engine.preparation import (
     set_determinism,
 )
 from dsanet.engine.profiling import profile_iterations
-from dsanet.engine.resuming import adapt_progress, compare_run, hash_inputs, is_validation_due
+from dsanet.engine.resuming import hash_inputs, is_validation_due, resume_run
 from dsanet.engine.stopping import Stopped, StopRequest
 from dsanet.engine.trackers import start_trackers
 from dsanet.engine.train_step import Stepper
@@ -52,7 +50,6 @@ from dsanet.engine.validation import build_val_metrics, validate
 from dsanet.engine.work_dir import check_no_other_run
 from dsanet.utils import distributed
 from dsanet.utils.file_lock import FileLock
-from dsanet.utils.machine_faults import is_machine_fault
 
 LOGGER = logging.getLogger(__name__)
 
@@ -104,6 +101,18 @@ class Trainer:
         self.inputs: dict[str, str] = {}
         self._log_state: dict[str, Any] = {}  # of this process, within an epoch that is resumed
 
+    def fit(
+        self,
+        resume: str | None = None,
+        load_from: str | None = None,
+        allow_pickle: bool = False,
+        check_data: bool = True,
+        profile: int = 0,
+    ) -> dict[str, float] | None:
+        """Run the training; arguments, result and errors are those of :meth:`prepare` and :meth:`train`."""
+        self.prepare(resume, load_from, allow_pickle, check_data)
+        return self.train(profile)
+
     # -- before the loop -------------------------------------------------------------------------------------------
 
     def prepare(
@@ -140,7 +149,7 @@ class Trainer:
         self.inputs = hash_inputs(self.config, self.train_loader, self.val_loader, load_from)
         resume = what_to_resume(resume, self.work_dir)
         if resume is not None:
-            self._resume(resume)
+            resume_run(self, resume)
         check_no_other_run(self.work_dir, resume, self.state.resumed_from)
         remove_leftovers(self.work_dir, self.state.resumed_from or Position(0), resume)
         if self.is_main:
@@ -150,28 +159,6 @@ class Trainer:
         self.stepper.start()
         if self.is_main:
             start_trackers(self.trackers, self.config, self.work_dir)
-
-    def _resume(self, source: str) -> None:
-        found = find_checkpoint(source, self.work_dir)
-        if found is None:
-            LOGGER.info('No checkpoint in %s; starting from the beginning', self.work_dir)
-            return
-        file, content = found
-        iterations = self.state.iterations_per_epoch
-        changes = compare_run(file, content, self.config, iterations, self.class_names, self.inputs)
-        try:
-            self.load_state_dict(content)
-        except Exception as error:  # wrong contents raise errors of many types
-            if is_machine_fault(error):
-                raise
-            text = describe_mismatch(content, self.model.state_dict(), changes, error)
-            raise ValueError(f'{file} does not match the model or optimizer: {text}') from error
-        for change in changes:
-            LOGGER.warning('Run differs from the checkpoint: %s. Results will not be bit-identical', change)
-        for text in adapt_progress(self.state, content, self.config, self.inputs):
-            LOGGER.warning('%s', text)
-        self.inputs = {**content.get('inputs', {}), **self.inputs}
-        LOGGER.info('Resumed from %s (%s completed)', file, self.state.resumed_from)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
