@@ -16,6 +16,7 @@ NUM_FRAMES = 30
 GOP = 10
 SIZE = (72, 128)  # height, width
 _ONE = 1 << 16
+_FFMPEG = av.library_versions['libavcodec'][0]
 _ISO_MATRICES = {  # rows 0 and 1, columns 0 and 1 of the display matrix, and what it does to the image
     'rotated by 90 degrees': ((0, _ONE, -_ONE, 0), lambda image: np.rot90(image, -1)),
     'rotated by 180 degrees': ((-_ONE, 0, 0, -_ONE), lambda image: np.rot90(image, 2)),
@@ -181,7 +182,7 @@ def _turned(
 def _begun_late(suffix: str, folder: Path, name: str, shows_all: bool = False, **options: Any) -> OddVideo:
     source = write(folder / f'{name} source.{suffix}', **options) if options else _plain(folder)
     path = remux(source, folder / f'{name}.{suffix}', lambda packet, number: number >= 5)
-    incomplete = [None] * 5 if shows_all else []  # FFmpeg's MPEG-4 decoder shows frames before the first key frame
+    incomplete = [None] * 5 if shows_all else []  # some decoders show frames before the first key frame
     return OddVideo(str(path), [*incomplete, *range(GOP, NUM_FRAMES)])
 
 
@@ -228,12 +229,12 @@ def _streams(kind: str, folder: Path, name: str) -> OddVideo:
     with av.open(str(other)) as first, av.open(str(film)) as second, av.open(str(path), 'w') as container:
         streams = [container.add_stream_from_template(given.streams.video[0]) for given in (first, second)]
         if kind == 'cover':
-            streams[0].disposition = disposition.attached_pic
+            streams[0].disposition = disposition.attached_pic.value
         elif kind != 'two films':
-            streams[0].disposition = disposition(0)
+            streams[0].disposition = 0
         else:
-            streams[0].disposition = disposition.default
-        streams[1].disposition = disposition.default
+            streams[0].disposition = disposition.default.value
+        streams[1].disposition = disposition.default.value
         for given, stream in ((first, streams[0]), (second, streams[1])):
             for packet in given.demux(video=0):
                 if packet.size:
@@ -349,7 +350,7 @@ KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
     'VP8 with a hidden frame in WebM': _hidden,
     'VP9 in WebM': partial(_encoded, 'webm', codec='libvpx-vp9', crf='10', g='10', **{'cpu-used': '8'}),
     'AV1 in MP4': partial(
-        _encoded, 'mp4', codec='libsvtav1', **{'preset': '12', 'crf': '5', 'svtav1-params': 'keyint=10'}
+        _encoded, 'mp4', codec='libsvtav1', **{'preset': '8', 'crf': '5', 'svtav1-params': 'keyint=10'}
     ),
     'MJPEG in MP4 (dsanet transcode)': _key_frames,
     'GIF': partial(_encoded, 'gif', codec='gif', pixels='rgb8'),
@@ -379,7 +380,9 @@ KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
     'Begins between key frames, .ts': partial(_begun_late, 'ts'),
     'Begins between key frames, Matroska': partial(_begun_late, 'mkv'),
     'Begins between key frames, MP4': partial(_begun_late, 'mp4'),
-    'Begins between key frames, H.265': partial(_begun_late, 'ts', codec='libx265', bf='0', **_HEVC),
+    'Begins between key frames, H.265': partial(
+        _begun_late, 'ts', shows_all=_FFMPEG < 62, codec='libx265', bf='0', **_HEVC
+    ),
     'Begins between key frames, MPEG-2': partial(_begun_late, 'ts', codec='mpeg2video', **_GOOD),
     'Begins between key frames, MPEG-4': partial(_begun_late, 'mkv', shows_all=True, codec='mpeg4', **_GOOD),
     'Begins between key frames, VP8': partial(_begun_late, 'webm', codec='libvpx', crf='4', b='2M', g='10'),

@@ -35,6 +35,7 @@ class _Facts:
         small: the first frame, reduced to a few pixels.
         formats: names of the container in FFmpeg.
         can_seek: whether the packets determine when each frame is shown, with true key frames in closed groups.
+        key_indices: the key frames, if the packets determine the frames.
         is_interlaced: whether the first frame consists of two fields.
         is_bt2020: whether the colors are those of HDR video.
         problem: why only PyAV reads the file correctly; None for a usual file.
@@ -46,6 +47,7 @@ class _Facts:
     small: npt.NDArray[np.int16]
     formats: frozenset[str]
     can_seek: bool
+    key_indices: list[int]
     is_interlaced: bool
     is_bt2020: bool
     problem: str | None
@@ -74,7 +76,9 @@ def _examine_file(path: str, _size: int, _mtime: int) -> _Facts:
             problem = 'the file says that it is mirrored'
         formats = frozenset(container.format.name.split(','))
         is_interlaced, is_bt2020 = bool(frame.interlaced_frame), int(frame.colorspace) in _BT2020
-    return _Facts(num_frames, first.shape, _reduce(first), formats, can_seek, is_interlaced, is_bt2020, problem)
+    keys = [] if index is None else np.searchsorted(index.times, index.key_times).tolist()
+    small = _reduce(first)
+    return _Facts(num_frames, first.shape, small, formats, can_seek, keys, is_interlaced, is_bt2020, problem)
 
 
 def _reduce(image: Frames) -> npt.NDArray[np.int16]:
@@ -145,13 +149,15 @@ class DecordReader(_CheckedReader):
             raise self._refuse('it loses the first frames of MPEG transport streams (.ts)')
         self._reader: Any = decord.VideoReader(file_url(path), ctx=decord.cpu(0), num_threads=1)
         self._position = 0
-        if self._facts.can_seek:
+        # decord believes an MP4 without a list of key frames, which then says that each frame is one.
+        self._can_seek = self._facts.can_seek and list(self._reader.get_key_indices()) == self._facts.key_indices
+        if self._can_seek:
             self._check_count(len(self._reader))
             if self.name not in self._facts.verified:
                 self._check_first(self._reader[0].asnumpy())
 
     def _read(self, indices: Indices) -> Frames:
-        if not self._facts.can_seek:
+        if not self._can_seek:
             return self._decode_from_start(indices)
         frames: Frames = self._reader.get_batch(indices.tolist()).asnumpy()  # (len, H, W, 3)
         self._check_shape(frames[0])

@@ -7,7 +7,7 @@ import pytest
 from dsanet.datasets.video import other_readers
 from dsanet.datasets.video.other_readers import OpenCVReader
 from dsanet.datasets.video.readers import READERS, is_installed
-from tests.make_odd_videos import KINDS, write
+from tests.make_odd_videos import KINDS, patch, write
 from tests.make_videos import read_index
 
 OTHERS = tuple(name for name in READERS if is_installed(name) and name != 'pyav')
@@ -63,15 +63,24 @@ def test_decord_does_not_seek_if_inexact(tmp_path, kind):
     path = make(kind, tmp_path)
     for index in (0, 13, 29):
         reader = READERS['decord'](path)
-        assert not reader._facts.can_seek
+        assert not reader._can_seek
         assert read_index(reader.read(np.array([index]))[0]) == index
         reader.close()
 
 
 @needs_decord
+def test_decord_does_not_seek_without_key_list(tmp_path):
+    path = patch(write(tmp_path / 'a.mp4'), b'stss', b'free')  # with B-frames
+    reader = READERS['decord'](str(path))
+    assert not reader._can_seek
+    assert [read_index(frame) for frame in reader.read(np.array([14, 25]))] == [14, 25]
+    reader.close()
+
+
+@needs_decord
 def test_decord_seeks_in_usual_videos(tmp_path):
     reader = READERS['decord'](str(write(tmp_path / 'a.mp4')))
-    assert reader._facts.can_seek
+    assert reader._can_seek
     assert [read_index(frame) for frame in reader.read(np.array([25, 29]))] == [25, 29]
     assert [read_index(frame) for frame in reader.read(np.array([3]))] == [3]
     reader.close()
