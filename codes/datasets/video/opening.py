@@ -62,6 +62,7 @@ def open_video(path: str) -> tuple[Any, Any]:
         Exception: an error of the system, such as a missing permission.
     """
     import av
+    from av.codec.context import Flags
 
     try:
         container = _open_container(path)
@@ -74,10 +75,8 @@ def open_video(path: str) -> tuple[Any, Any]:
         if _is_still_image(path):
             raise ValueError('it is an image, not a video')
         stream = _choose_stream(path, container)
-        from av.codec.context import Flags
-
         stream.thread_type = 'NONE'
-        # Otherwise, FFmpeg 7 and later leave out frames of H.264 that earlier versions show, see decode_all().
+        # Otherwise, recent versions of FFmpeg leave out frames of H.264 that earlier ones show, see decode_all().
         stream.codec_context.flags |= Flags.output_corrupt
     except BaseException:
         container.close()
