@@ -16,7 +16,7 @@ import numpy.typing as npt
 FORMATS = (
     'mov,mp4,matroska,webm,avi,flv,live_flv,kux,mpegts,mpeg,mpegvideo,asf,asf_o,ogg,rm,gif,apng,dv,mxf,gxf,nut,nuv,wtv,'
     'nsv,swf,ivf,av1,obu,h261,h263,h264,hevc,vvc,evc,m4v,vc1,vc1test,cavsvideo,avs,avs2,avs3,dirac,dnxhd,mjpeg,'
-    'mjpeg_2000,smjpeg,ingenient,yuv4mpegpipe,pva,pmp,ty,dhav,lmlm4,mtv,mlv,cine,r3d,vivo,viv,ipu,ser,cdxl,film_cpk,'
+    'mjpeg_2000,smjpeg,ingenient,yuv4mpegpipe,pva,pmp,ty,dhav,lmlm4,mtv,mlv,cine,r3d,vivo,viv,ipu,cdxl,film_cpk,'
     'smk,bink,roq,flic,4xm,ea,idcin,psxstr,rl2,rpl,thp,tmv,vmd,wc3movie,xmv,yop,moflex,mods,usm,dxa,filmstrip,ifv'
 )
 # Formats that store when each frame is shown; in others, a seek is inexact.
