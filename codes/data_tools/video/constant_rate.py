@@ -54,7 +54,11 @@ class ConstantRateReader:
         self._container, self._stream = open_video(path)
         self.damage: str | None = None
         try:
-            average = _fraction(self._stream.average_rate) or _fraction(self._stream.guessed_rate)
+            self._is_avi = self._container.format.name == 'avi'
+            rates = [_fraction(self._stream.average_rate), _fraction(self._stream.guessed_rate)]
+            if self._is_avi:  # its rate is the resolution of its timestamps
+                rates.reverse()
+            average = rates[0] or rates[1]
             if average is not None:
                 # Rates are small fractions; 1001 keeps rates such as 30000/1001.
                 average = average.limit_denominator(1001) if average <= MAX_AVERAGE_RATE else None
@@ -65,7 +69,6 @@ class ConstantRateReader:
             raise
         self._fps = average if average_rate else fps
         self.rate = self._fps or average
-        self._is_avi = self._container.format.name == 'avi'  # stores no times of B-frames; FFmpeg's guesses are wrong
         self._period = 1 / average if average else Fraction(1, 25)
         self.sample_aspect_ratio = _fraction(self._stream.sample_aspect_ratio)
 
@@ -109,6 +112,7 @@ class ConstantRateReader:
         duration = self._period
         for frame, duration in self._decode():
             base = _fraction(frame.time_base) or _fraction(self._stream.time_base)
+            # AVI stores no times of B-frames, and FFmpeg's guesses are wrong.
             ticks = frame.dts if self._is_avi else frame.pts
             stamp = None if ticks is None or base is None else ticks * base
             previous = time

@@ -16,7 +16,7 @@ import numpy.typing as npt
 FORMATS = (
     'mov,mp4,matroska,webm,avi,flv,live_flv,kux,mpegts,mpeg,mpegvideo,asf,asf_o,ogg,rm,gif,apng,dv,mxf,gxf,nut,nuv,wtv,'
     'nsv,swf,ivf,av1,obu,h261,h263,h264,hevc,vvc,evc,m4v,vc1,vc1test,cavsvideo,avs,avs2,avs3,dirac,dnxhd,mjpeg,'
-    'mjpeg_2000,smjpeg,ingenient,yuv4mpegpipe,pva,pmp,ty,dhav,lmlm4,mtv,mlv,cine,r3d,vivo,viv,ipu,ser,cdxl,film_cpk,'
+    'mjpeg_2000,smjpeg,ingenient,yuv4mpegpipe,pva,pmp,ty,dhav,lmlm4,mtv,mlv,cine,r3d,vivo,viv,ipu,cdxl,film_cpk,'
     'smk,bink,roq,flic,4xm,ea,idcin,psxstr,rl2,rpl,thp,tmv,vmd,wc3movie,xmv,yop,moflex,mods,usm,dxa,filmstrip,ifv'
 )
 # Formats that store when each frame is shown; in others, a seek is inexact.
@@ -62,6 +62,7 @@ def open_video(path: str) -> tuple[Any, Any]:
         Exception: an error of the system, such as a missing permission.
     """
     import av
+    from av.codec.context import Flags
 
     try:
         container = _open_container(path)
@@ -74,10 +75,8 @@ def open_video(path: str) -> tuple[Any, Any]:
         if _is_still_image(path):
             raise ValueError('it is an image, not a video')
         stream = _choose_stream(path, container)
-        from av.codec.context import Flags
-
         stream.thread_type = 'NONE'
-        # Otherwise, FFmpeg 7 and later leave out frames of H.264 that earlier versions show, see decode_all().
+        # Otherwise, recent versions of FFmpeg leave out frames of H.264 that earlier ones show, see decode_all().
         stream.codec_context.flags |= Flags.output_corrupt
     except BaseException:
         container.close()

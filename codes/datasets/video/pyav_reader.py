@@ -1,6 +1,7 @@
 """Read videos with PyAV, the default: all formats of FFmpeg, and the frames that FFmpeg's program shows."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +45,6 @@ class PyAVReader(VideoReader):
         try:
             self._size = (self._stream.width, self._stream.height)
             self.index = index_frames(self._container, self._stream, path)
-            self._shown = set() if self.index is None else set(self.index.times)
             if self.index is not None and self.index.first_reordered is not None and not self._shows_in_order():
                 self.index = None
             self.num_frames = count_frames(path) if self.index is None else len(self.index.times)
@@ -156,8 +156,10 @@ class PyAVReader(VideoReader):
 
     def _decode_from_key_frame(self, key_time: int) -> Iterator[Any]:
         """Yield the frames from a key frame that the decoder confirms, in the order of their times."""
+        assert self.index is not None, 'key frames are known'
         previous: int | None = None
-        is_hidden = key_time not in self._shown
+        times = self.index.times
+        is_hidden = times[bisect_left(times, key_time)] != key_time
         for frame in decode_all(self._container, self._stream, strict=True):
             if frame.pts is None:
                 raise _InexactSeekError('a frame has no time')

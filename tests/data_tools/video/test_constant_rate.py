@@ -58,6 +58,20 @@ def test_constant_rate_yields_every_frame_once(tmp_path, kind, codec):
         assert frames.rate == 25
 
 
+def test_avi_with_fine_timestamps_keeps_its_rate(tmp_path):
+    source, path = write_video(tmp_path / 'a.mp4', 30, codec='mpeg4', bf='0'), tmp_path / 'a.avi'
+    with av.open(source) as given, av.open(str(path), 'w') as container:
+        stream = container.add_stream_from_template(given.streams.video[0])
+        stream.time_base = Fraction(1, 50)
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 50
+    assert numbers(path, average_rate=True) == (list(range(30)), None)
+
+
 def test_empty_file_is_an_error(tmp_path):
     (tmp_path / 'a.mp4').touch()
     with pytest.raises(ValueError, match=f'{tmp_path}/a.mp4'):
