@@ -68,6 +68,8 @@ class _EscapingStream:
 def escape_output() -> Iterator[None]:
     """Escape what this process writes to stdout and stderr."""
     with ExitStack() as stack:
-        stack.enter_context(redirect_stdout(cast(TextIO, _EscapingStream(sys.stdout, '\n\t'))))
-        stack.enter_context(redirect_stderr(cast(TextIO, _EscapingStream(sys.stderr, '\n\t\r'))))
+        if sys.stdout is not None:  # None if it was closed before Python started
+            stack.enter_context(redirect_stdout(cast(TextIO, _EscapingStream(sys.stdout, '\n\t'))))
+        if sys.stderr is not None:
+            stack.enter_context(redirect_stderr(cast(TextIO, _EscapingStream(sys.stderr, '\n\t\r'))))
         yield

@@ -199,10 +199,9 @@ def test_prepare_starts_workers_first_resumes_last(data: Path, tmp_path: Path, m
         monkeypatch.setattr(owner, name, lambda *args: (calls.append(name), original(*args))[1])
 
     before_files = ('try_pipelines', 'start_workers', 'check_before_training')
-    for name in (*before_files, 'check_no_other_run', 'remove_leftovers', 'write_config'):
+    for name in (*before_files, 'resume_run', 'check_no_other_run', 'remove_leftovers', 'write_config'):
         record(trainer_module, name)
     record(distributed, 'init_process_group')
-    record(Trainer, '_resume')
     record(Stepper, 'load_initial_weights')
     record(Stepper, 'start')
     trainer = Trainer(make_config(data), tmp_path, DEVICE)
@@ -212,7 +211,7 @@ def test_prepare_starts_workers_first_resumes_last(data: Path, tmp_path: Path, m
         *['start_workers'] * 2,  # training and validation
         'init_process_group',
         'check_before_training',
-        '_resume',
+        'resume_run',
         'check_no_other_run',
         'remove_leftovers',
         'write_config',
