@@ -39,7 +39,7 @@ __all__ = [
     'load_weights',
 ]
 
-TYPE_CHECKING = False  # True for type checkers; not imported, because a command should start fast
+TYPE_CHECKING = False  # True for type checkers; not imported from typing, so that commands start fast
 if TYPE_CHECKING:
     from dsanet.apis import (
         build_model,

@@ -1,4 +1,4 @@
-"""``python -m dsanet``; also the start of the command ``dsanet`` and of the scripts in ``tools/``."""
+"""``python -m dsanet``; also the entry point of the command ``dsanet`` and of the scripts in ``tools/``."""
 
 import sys
 from collections.abc import Sequence

@@ -77,7 +77,7 @@ class LoadedRecognizer:
     Args:
         model: the recognizer.
         pipeline: the pipeline of the config's test dataset, so that a file is processed as in a test.
-        class_names: names by class number, of the checkpoint or else the config; the numbers as text if both have none.
+        class_names: names by class number, from the checkpoint or else the config; if neither has any, the numbers.
         device: device of the model.
     """
 
@@ -121,7 +121,7 @@ def init_recognizer(
     model = build(loaded['model'], MODELS, 'model')
     check_clip_shape(model, loaded, ['test_dataloader'])
     load_weights(model, checkpoint, strict=True, content=content)
-    # The data of a stored config may have changed since, and are not used here.
+    # The data that a stored config refers to may have changed since, and is not used here.
     path = 'test_dataloader.dataset'
     data = find_class_names(loaded['test_dataloader']['dataset'], path) if given is not None else ClassNames(None, path)
     names = class_names_for_checkpoint(checkpoint, content, model.num_classes, data)
@@ -148,7 +148,7 @@ def inference_recognizer(recognizer: LoadedRecognizer, path: str | Path) -> list
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: the video does not exist or cannot be read.
-        TypeError: ``path`` is neither text nor a Path.
+        TypeError: ``path`` is neither a str nor a Path.
     """
     if not isinstance(recognizer, LoadedRecognizer):
         raise TypeError(f'recognizer must come from init_recognizer, got {type(recognizer).__name__}')

@@ -23,8 +23,15 @@ templates_path = ['_templates']
 exclude_patterns = ['_build', '_templates']
 nitpicky = True
 # Types of other projects, whose inventories would need a download; type variables; private base classes.
-FOREIGN = 'torch|torchvision|numpy|np|npt|nn|cv2|av|mmcv|argparse|abc|collections|contextlib|datetime|enum|pathlib'
-nitpick_ignore_regex = [('py:.*', rf'({FOREIGN})\..*'), ('py:class', r'dsanet\..*\.([A-Z]|_\w+)')]
+FOREIGN = (
+    'torch|torchvision|numpy|np|npt|nn|cv2|av|mmcv|argparse|abc|collections|contextlib|datetime|enum|logging|'
+    'multiprocessing|pathlib'
+)
+nitpick_ignore_regex = [
+    ('py:.*', rf'({FOREIGN})\..*'),
+    ('py:class', r'dsanet\..*\.([A-Z]|_\w+)'),
+    ('py:class', r'Dataset|Sampler|_T_co|_\w+_fn_t'),  # in the inherited constructor of a DataLoader
+]
 
 html_theme = 'furo'
 html_title = f'DSANet {version}'

@@ -35,7 +35,7 @@ def int_between(minimum: int, maximum: int = MAX_INT) -> Callable[[str], int]:
 
 
 def float_between(minimum: float, maximum: float) -> Callable[[str], float]:
-    """Return a ``type`` for argparse that accepts finite numbers in a range, with its ends."""
+    """Return a ``type`` for argparse that accepts finite numbers in a range, including its ends."""
 
     def convert(text: str) -> float:
         try:

@@ -135,7 +135,7 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
 
 
 def _load(dataset: Any, keys: Sequence[Any], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield samples with a progress bar; exit with status 1 if the machine fails, such as a killed worker process."""
+    """Yield samples with a progress bar; exit with status 1 on a system error, such as a killed worker process."""
     from tqdm import tqdm
 
     from dsanet.data_tools.browsing import load_samples

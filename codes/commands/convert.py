@@ -1,7 +1,7 @@
 """Convert a checkpoint from another project to DSANet's parameter names, without pickled objects.
 
 Training and testing read all known layouts directly. Convert a file to remove its pickled objects, or to share it: a
-checkpoint of DSANet keeps the weights, the class names, and the part of the config for testing without absolute paths.
+checkpoint of DSANet keeps the weights, the class names, and the config for testing, without absolute paths.
 """
 
 import argparse

@@ -4,7 +4,7 @@ VIDEO_DIR/walk/a.mp4 becomes OUT_DIR/walk/a/img_00001.jpg, img_00002.jpg and so 
 Without --fps, every frame is written once. The ffmpeg program is not needed.
 
 An interrupted run continues with the same command. Failed videos are listed in OUT_DIR/failures.jsonl with the reason.
-A video counts as damaged if its frames cannot all be decoded or the end of the file is missing, and is then
+A video counts as damaged if some frames cannot be decoded or the end of the file is missing, and is then
 written only with --keep-damaged.
 Exit status: 0 all videos written; 1 a video failed; 2 invalid arguments or disk full.
 """

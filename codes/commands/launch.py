@@ -52,7 +52,7 @@ def launch(gpus: int, program: Sequence[str]) -> int:
         sys.stderr.write(error_line(error))
         return launching.USAGE_ERROR
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE'):
-        os.environ.pop(name, None)  # of another program; each process gets its own
+        os.environ.pop(name, None)  # left over from another program; each process gets its own
     # Divide the cores among the processes, and leave one core per process to data workers. By default, each process
     # would start a thread per core.
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads() // gpus - 1)))

@@ -103,7 +103,7 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
         names = read_class_names(args.class_file)
         check_same_class_names(ClassNames(names, args.class_file), final.classes)
         if len(names) != num_classes:
-            raise ValueError(f'{args.class_file} has {len(names)} classes, the results have {num_classes}')
+            raise ValueError(f'{args.class_file} has {len(names)} classes, but the results have {num_classes}')
         final = replace(final, class_names=names)
     names = names or [str(k) for k in range(num_classes)]
 
@@ -116,7 +116,7 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
     print()
     _print_table(rows)
     table = class_table(final, names)
-    of = str(rows[-1]['result'])  # the tables below are of the average, if there are several results
+    of = str(rows[-1]['result'])  # the tables below show the average if there are several results
     report: dict[str, Any] = {'results': rows, 'num_videos': len(final.paths), 'classes_of': of, 'classes': table}
     if args.per_class:
         print(f'\nPer class ({of}):')

@@ -9,7 +9,7 @@ the codec is H.264, which needs less disk space but more time. dsanet benchmark-
 videos; short videos may not be faster to read.
 
 An interrupted run continues with the same command. Failed videos are listed in OUT_DIR/failures.jsonl with the reason.
-A video counts as damaged if its frames cannot all be decoded or the end of the file is missing, and is then
+A video counts as damaged if some frames cannot be decoded or the end of the file is missing, and is then
 written only with --keep-damaged.
 Exit status: 0 all videos written; 1 a video failed; 2 invalid arguments or disk full.
 """

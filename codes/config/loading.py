@@ -65,7 +65,7 @@ def load_config(
         raise ValueError(f"imports={imports!r} must be a list of module names, such as ['my_lab.blocks']")
     options = list(options)
     if others := [option for option in options if not isinstance(option, str)]:
-        raise TypeError(f"options: {others[0]!r} must be text, such as 'optimizer.lr=0.01'")
+        raise TypeError(f"options: {others[0]!r} must be a string, such as 'optimizer.lr=0.01'")
     if isinstance(config, Mapping):
         source = ConfigSource(None, dict(config), dict(config))
     else:
@@ -79,7 +79,7 @@ def load_config(
         for keys, value in overrides:
             _override(content, keys, value)
         _check_settings([keys[0] for keys, _ in overrides], used | _references(content))
-        # In a longer text, a number appears as it was written: 1e3, not 1000.0.
+        # Within a longer string, a number keeps its spelling: 1e3, not 1000.0.
         texts = {option.partition('=')[0]: option.partition('=')[2] for option in options}
         try:
             return _check_resolved(_resolve(content, texts), source, overrides, imports)
@@ -131,7 +131,7 @@ def parse_option(option: str) -> tuple[list[str], Any]:
 
 
 def _origin(content: Mapping[str, Any], path: str) -> list[str]:
-    """Return the keys of the value that a resolved config has at a path: of the setting if the path refers to one."""
+    """Return the keys of the value at a path of the resolved config; of the setting if that value refers to one."""
     keys = path.split('.')
     here: Any = content
     for depth, key in enumerate(keys, start=1):
@@ -193,11 +193,11 @@ def _check_settings(names: Iterable[str], used: set[str], where: str = '') -> No
 
 
 def _resolve(content: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Replace all references by the values of the settings; return the sections.
+    """Replace all references with the values of the settings; return the sections.
 
     Args:
         content: the config.
-        texts: how settings were written in overrides, which numbers in a longer text keep.
+        texts: settings as written in overrides, so that numbers within a longer string keep their spelling.
     """
     texts = texts or {}
     settings = {k: v for k, v in content.items() if k not in SECTIONS}

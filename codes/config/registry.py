@@ -189,7 +189,7 @@ def _build(cfg: Any, registry: Registry, path: str, bases: tuple[Any, ...], **gi
         return cls(**arguments, **given)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{path} ({cls.__name__}): {error}') from error
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # torch raises the last for sizes too large
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # torch: RuntimeError if a size is too large
         raise ValueError(f'{path} ({cls.__name__}): {str(error).strip()}') from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_EPOCHS = 1_000_000  # the time left of longer runs does not fit into a timedelta
+MAX_EPOCHS = 1_000_000  # the remaining time of a longer run would not fit into a timedelta
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 SECTIONS = ('imports', 'model', 'optimizer', 'schedule', *LOADERS, 'metrics', 'parameters', 'train_cfg', 'runtime')
 
@@ -117,7 +117,7 @@ class RuntimeCfg:
         save_best: name of the metric that selects the best epoch, which is saved as ``best.pth``.
         checkpoint_interval: iterations between checkpoints inside an epoch, which are removed when the epoch's own is
             written; None for one checkpoint per epoch.
-        timeout_minutes: time to wait for a process that does not respond, or for a batch of data workers, before the
+        timeout_minutes: time to wait for an unresponsive process, or for a batch from the data workers, before the
             run ends.
         find_unused_parameters: look for parameters without a gradient in each iteration, for models that do not use
             all of them every time; slower (``DistributedDataParallel``).

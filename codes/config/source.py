@@ -133,7 +133,7 @@ def _run(code: Any, file: Path) -> dict[str, Any]:
         exec(code, scope)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also exit() and others that are no Exception
+    except BaseException as error:  # also exit() and others that are not an Exception
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         problem = traceback.format_exception_only(error)[-1].strip()
         if isinstance(error, SystemExit):
@@ -143,9 +143,9 @@ def _run(code: Any, file: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any, path: str, file: Path) -> Any:
-    """Check the types in a config value and return a copy without shared parts, so that overrides change one place.
+    """Check the types in a config value and return a copy without shared parts, so that an override changes one place.
 
-    The copy has only the plain types themselves, not subclasses such as NumPy numbers, which a checkpoint cannot store.
+    The copy contains only plain types, not subclasses such as NumPy numbers, which a checkpoint cannot store.
     """
     if path.count('.') > MAX_DEPTH:
         raise ValueError(f'{file}: {path.split(".")[0]} has more than {MAX_DEPTH} levels; does it contain itself?')

@@ -53,7 +53,7 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
 
 
 def _missing_files_hint(split: Split, record: VideoRecord) -> str:
-    """Return the likely cause why a video is missing; '' if unknown."""
+    """Return the likely reason why a video is missing; '' if unknown."""
     listed = _listed_path(record)
     if listed is None or (split.filename_tmpl is None and os.path.isfile(record.path)):  # an empty file
         return ''

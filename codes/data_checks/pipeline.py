@@ -45,7 +45,7 @@ def try_pipelines(
 
     Returns:
         An error for each split whose pipeline fails for a reason other than an unreadable video, or whose batches do
-        not fit into shared memory, a warning if those that are queued may not; a warning for each
+        not fit into shared memory; a warning if the queued batches may not fit; a warning for each
         without a readable video among those tried, unless all are missing, which another check reports.
     """
     waiting = {n: _choose_videos(split, facts) for n, split in enumerate(splits) if not split.findings}
@@ -90,7 +90,7 @@ def check_shared_memory(split: Split, num_bytes: int) -> Iterator[Finding]:
         return
     level = 'error' if batch > free else 'warning'
     text = (
-        f'shared memory (/dev/shm) has {format_size(free)} free, and {split.num_workers} data workers with '
+        f'shared memory (/dev/shm) has {format_size(free)} free, but {split.num_workers} data workers with '
         f'batch_size={split.batch_size} queue up to {format_size(total)}; {SHARED_MEMORY_ADVICE}'
     )
     yield Finding(level, 'shared_memory', split.name, text)

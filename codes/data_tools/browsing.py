@@ -78,7 +78,7 @@ def load_samples(dataset: Any, keys: Sequence[Any], cell: int, num_workers: int)
         num_workers: number of processes that load samples.
 
     Raises:
-        MachineError: a worker process ended unexpectedly, for example out of memory, or does not respond.
+        MachineError: a worker process ended unexpectedly, for example for lack of memory, or does not respond.
     """
     watched = WatchedSamples(dataset, keys, cell)
     workers = min(num_workers, len(keys))

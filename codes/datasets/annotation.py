@@ -111,10 +111,10 @@ def _check_comment(text: str, expected: str, data_root: str | None) -> None:
         path = text
         is_entry = False
     else:
-        is_entry = path[1:2] not in ('#', ' ', '\t') or is_video(path)  # others, such as '# split 1', are text
+        is_entry = path[1:2] not in ('#', ' ', '\t') or is_video(path)  # others, such as '# split 1', are comments
     if is_entry or os.path.exists(os.path.join(data_root or '', path)):
         raise ValueError(
-            f'lines that start with # are skipped. If it is an entry, write {list_path(text)!r}; otherwise delete the '
+            f'lines that start with # are skipped. If this is an entry, write {list_path(text)!r}; if not, delete the '
             'line, or start it with "# " and do not end it with a number'
         )
 
@@ -264,7 +264,7 @@ def scan_class_folders(
 ) -> tuple[list[VideoRecord], list[str]]:
     """Find the videos of a dataset without a list file, stored as ``root/class/video``.
 
-    The log names the files and folders that are not used, by kind.
+    Files and folders that are not used are logged by kind.
 
     Args:
         root: folder of the class folders. Hidden files and folders are skipped.

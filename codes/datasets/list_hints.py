@@ -15,7 +15,7 @@ _INVISIBLE = '\ufeff\u200b\u200e\u200f\u2060'
 _QUOTES = '\'"`\u2018\u2019\u201c\u201d'
 _SEPARATORS = {',': 'commas', ';': 'semicolons', '|': '"|"'}
 
-# What people write in lists, and the path that they mean. A function returns the path unchanged if it does not apply.
+# Common mistakes in the paths of lists, and how to fix them. A function that does not apply changes nothing.
 _PATH_VARIANTS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ('remove the invisible characters', lambda path: path.strip(_INVISIBLE)),
     ('use / instead of \\', lambda path: path.replace('\\', '/')),
@@ -55,7 +55,7 @@ def explain_line(text: str, line: int, num_separators: int) -> str:
     if re.fullmatch(r'\d+\.0*', fields[-1]):
         return f'. Write {int(float(fields[-1]))}'
     if re.fullmatch(r'[^\W\d]\w*', fields[-1]):
-        return '. Labels are class numbers from 0; `dsanet build-list csv` makes a list from class names'
+        return '. Labels are class numbers starting at 0; `dsanet build-list csv` makes a list from class names'
     return ''
 
 
@@ -106,7 +106,7 @@ def explain_missing(path: str, roots: Sequence[str], frame_names: FrameNames | N
 
 
 def _spellings(path: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the path, and it with each combination of variants that apply to it, the fewest first."""
+    """Yield the path as it is, then with each combination of the variants that apply, the fewest changes first."""
     for number in range(4):
         for chosen in combinations(_PATH_VARIANTS, number):
             spelling = path

@@ -234,7 +234,7 @@ def build_dataloader(
         seed: with epoch and index, decides order and augmentation.
         rank, world_size: this process and the number of processes.
         accumulate: batches per optimizer step; a training epoch has whole steps only.
-        time_limit: seconds to wait for a batch of data workers.
+        time_limit: seconds to wait for a batch from the data workers.
 
     Raises:
         ValueError: a number is out of range, the pipeline does not provide ``inputs``, there are too few training

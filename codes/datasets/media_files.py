@@ -1,11 +1,11 @@
-"""Which files of a folder are videos, and an account of those that are not used."""
+"""Recognize videos by their file names, and count the files that are not used."""
 
 import os
 from collections import Counter
 
 from dsanet.utils.text import printable
 
-# What FFmpeg reads and cameras, phones, recorders and discs write.
+# Formats of cameras, phones, recorders and discs that FFmpeg reads.
 VIDEO_EXTENSIONS = (
     *('.264', '.265', '.3g2', '.3gp', '.3gpp', '.amv', '.asf', '.avi', '.dav', '.dif', '.divx', '.dv', '.evo', '.f4v'),
     *('.flv', '.gif', '.h264', '.h265', '.hevc', '.insv', '.ivf', '.m1v', '.m2t', '.m2ts', '.m2v', '.m4v', '.mj2'),
@@ -16,12 +16,12 @@ VIDEO_EXTENSIONS = (
 
 
 def is_video(name: str) -> bool:
-    """Return whether a file name has the extension of a video, in any case."""
+    """Return whether a file name has the extension of a video, ignoring case."""
     return name.lower().endswith(VIDEO_EXTENSIONS)
 
 
 class SkippedFiles:
-    """Counts the files and folders of a dataset that are not used, by the reason, with an example of each.
+    """Counts the files and folders of a dataset that are not used, by reason, with an example of each.
 
     Attributes:
         counts: number by reason, such as ``{'extension .txt': 2, 'hidden': 1}``.
@@ -42,7 +42,7 @@ class SkippedFiles:
         self.add(f'extension {extension}' if extension else 'no extension', path)
 
     def merge(self, other: 'SkippedFiles') -> None:
-        """Add the files of another account."""
+        """Add the counts of another instance."""
         for reason, number in other.counts.items():
             self.add(reason, other._examples[reason], number)
 
@@ -50,7 +50,7 @@ class SkippedFiles:
         return bool(self.counts)
 
     def __str__(self) -> str:
-        """Return such as ``'extension .txt: 2 (walk/notes.txt, ...), hidden: 1 (.cache)'``, empty if there are none."""
+        """Return, e.g., ``'extension .txt: 2 (walk/notes.txt, ...), hidden: 1 (.cache)'``, empty if there are none."""
         return ', '.join(
             f'{printable(reason)}: {number} ({printable(self._examples[reason])}{", ..." if number > 1 else ""})'
             for reason, number in sorted(self.counts.items())

@@ -1,7 +1,7 @@
 """The processes that load data: how they start, how a run waits for their batches, and how they end.
 
 torch waits for a batch without a time limit, and does not notice an error in the thread of a worker that sends
-batches. So a lack of shared memory or a frozen worker would stop a run forever; :class:`WatchedLoader` ends it with an
+batches. So a lack of shared memory or a frozen worker would block a run forever; :class:`WatchedLoader` ends it with an
 error.
 """
 
@@ -30,7 +30,7 @@ from dsanet.utils.signals import call_every
 
 TIME_LIMIT_S = 600.0  # to wait for a batch, unless a run has set runtime.timeout_minutes
 TICK_S = 0.5
-STOPPED_LIMIT_S = 15.0  # to wait while a worker is stopped by SIGSTOP; suspended jobs are continued all at once
+STOPPED_LIMIT_S = 15.0  # to wait while a worker is stopped by SIGSTOP; a suspended job resumes as a whole
 LOST_TIMEOUT_S = 1.0  # for a process to end after its connections are lost
 KILL_TIMEOUT_S = 5.0  # for a killed process to end; it may hang in the kernel
 
@@ -90,7 +90,7 @@ class WatchedLoader(DataLoader[Any]):
         workers = getattr(iterator, '_workers', ())
         if workers is not self.workers:
             self.workers, self._owner = workers, os.getpid()
-            # Registered after torch's function for the end of the program, and so called before it: torch would wait
+            # Registered after torch's exit handler, and so called before it: torch would wait
             # for each worker, and not kill one that is frozen. This also comes before multiprocessing sends SIGTERM.
             _STARTED.add(self)
             atexit.register(_kill_all)
@@ -154,7 +154,7 @@ def _kill_all() -> None:
 
 @contextmanager
 def _ignored_sigchld() -> Iterator[None]:
-    """Replace torch's handler, which raises an error when a worker ends. Other children of the program need it again.
+    """Disable torch's handler, which raises an error when a worker ends, in this context; other children need it later.
 
     Not SIG_IGN or SIG_DFL: Python prints an error for a signal that arrives just before.
     """
@@ -169,7 +169,7 @@ def _ignored_sigchld() -> Iterator[None]:
 
 
 class _Wait:
-    """One wait for a batch; counts the seconds by its calls, and so only those in which the process runs."""
+    """One wait for a batch; adds up the ticks, so that time during which this process is suspended does not count."""
 
     def __init__(self, loader: WatchedLoader) -> None:
         self.loader = loader
@@ -195,14 +195,14 @@ class _Wait:
             )
 
 
-_STATES = {'D': '(waits for a disk or network drive)', 'T': '(stopped)', 'Z': '(dead)', 'R': '(running)'}
+_STATES = {'D': '(waiting for a disk or network drive)', 'T': '(stopped)', 'Z': '(dead)', 'R': '(running)'}
 
 
 def start_workers(loader: WatchedLoader) -> None:
     """Start a loader's worker processes before they are needed, and before this process has threads.
 
     Workers are forked. Forking copies no threads, but copies the locks that other threads hold at that moment. The
-    threads of a process group take such locks at any time, and workers forked next to them sometimes hang. Forking is
+    threads of a process group take such locks at any time, and workers forked while they run sometimes hang. Forking is
     kept because forkserver is slower and larger: with a list of 1,000,000 videos its workers take minutes to start
     instead of 0.2 s, and twice the memory.
 
@@ -219,7 +219,7 @@ def start_workers(loader: WatchedLoader) -> None:
         return
     sampler: Any = loader.sampler
     sampler.is_paused = True
-    # Blocked while forking, so that all threads of a worker inherit it: libraries start some in the middle of a fork.
+    # Blocked while forking, so that all threads of a worker inherit it: some libraries start threads during a fork.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         iter(loader)

@@ -50,7 +50,7 @@ class TrainState:
 
     Attributes:
         iterations_per_epoch: of this run.
-        batch_size: videos in an iteration of this run, of all processes.
+        batch_size: videos per iteration of this run, over all processes.
         epoch: completed epochs.
         iteration: completed iterations of the current epoch.
         validated: whether the last completed epoch has been validated, if that was due.
@@ -87,7 +87,7 @@ class TrainState:
 
     @property
     def num_logged(self) -> int:
-        """Iterations in the curves, the x axis, which always increases."""
+        """The iteration number on the x axis of the curves, which always increases."""
         return self.num_iterations + self.curve_offset
 
     def is_done(self, cfg: TrainCfg) -> bool:
@@ -163,7 +163,7 @@ class Saver:
     Args:
         work_dir: an existing folder.
         keep: number of checkpoints kept at the ends of epochs, and of those within an epoch.
-        lock: of the work dir; None for none.
+        lock: of the work dir, if any.
     """
 
     def __init__(self, work_dir: Path, keep: int, lock: FileLock | None = None) -> None:
@@ -174,7 +174,7 @@ class Saver:
     def save(self, content: Mapping[str, Any], position: Position) -> None:
         """Write a checkpoint, then remove old ones. The end of an epoch removes all within it.
 
-        Later ones are of the run before it was resumed with a larger batch size, and counted smaller iterations.
+        Later ones were written before the run was resumed with a larger batch size, and counted smaller iterations.
 
         Raises:
             RunError: it cannot be written.

@@ -146,7 +146,7 @@ def run_main(main: Callable[[], None]) -> None:
     """Run the main function of a command, and report why it failed.
 
     A single process ends with Python's traceback. A launched process reports the failure and then exits without
-    destructors, because those of a broken process group may wait forever. :class:`RunError`, a fault of the machine
+    destructors, because those of a broken process group may wait forever. :class:`RunError`, system errors
     (exit status 1), :class:`Stopped` and Ctrl-C (exit status of the signal) are reported in one line.
     """
     is_launched = 'TORCHELASTIC_ERROR_FILE' in os.environ

@@ -127,7 +127,7 @@ class ScalarWriter:
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Print an error in one line, without a traceback, and exit with status 2, or 1 for a fault of the machine.
+    """Print an error in one line, without a traceback, and exit with status 2, or 1 for a system error.
 
     For the setup of a run, where errors are about configs, files and arguments. In a launched process the launcher
     prints the line, once per node.

@@ -132,7 +132,7 @@ class OptimizerState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned, except for groups, learning rates and weight decay.
 
-        The state of another optimizer, or of one with another switch such as ``amsgrad``, has other content: then the
+        The state of another optimizer, or of one with another flag such as ``amsgrad``, has other content: then the
         optimizer starts without state, and a warning is logged.
         """
         before, now = (
@@ -143,12 +143,12 @@ class OptimizerState:
         pairs = zip(self.optimizer.param_groups, self._numbers, strict=True)
         groups = [{**group, 'params': numbers} for group, numbers in pairs]
         if change := self._find_change(state):
-            LOGGER.warning('Optimizer: %s; its state (such as momentum) starts anew', change)
+            LOGGER.warning('Optimizer: %s; its state (such as momentum) is reset', change)
             return
         self.optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
 
     def _find_change(self, state: Mapping[str, Any]) -> str:
-        """Return a change of the type or of a switch, empty if there is none."""
+        """Return a change of the type or of a flag; empty if there is none."""
         was, now = state.get('type'), type(self.optimizer).__name__
         if was not in (None, now):
             return f'type was {was} and is {now}'

@@ -59,7 +59,7 @@ def hash_inputs(
     val_loader: DataLoader[Any] | None,
     load_from: str | None,
 ) -> dict[str, str]:
-    """Return hashes of what a run depends on but its config only names: lists and weights.
+    """Return hashes of the inputs that a config only refers to: lists and weights.
 
     Args:
         config: of the run.
@@ -67,7 +67,7 @@ def hash_inputs(
         load_from: weights that the run starts from.
 
     Returns:
-        The first digits of the hashes, by name; files that do not exist are left out.
+        The first digits of the hashes, by name; files that do not exist are skipped.
     """
     hashes = {TRAIN_DATA: hash_records(train_loader.dataset)}
     if val_loader is not None:
@@ -131,7 +131,7 @@ def _find_changed_inputs(content: Mapping[str, Any], inputs: Mapping[str, str]) 
 
 
 def is_validation_due(epoch: int, config: Mapping[str, Any]) -> bool:
-    """Return whether a config has the validation of an epoch, given by the number of completed epochs."""
+    """Return whether a config validates after an epoch, given by the number of completed epochs."""
     cfg = _section(config, 'train_cfg')
     is_last = epoch == cfg.get('max_epochs')
     return 'val_dataloader' in config and epoch > 0 and (is_last or epoch % cfg.get('val_interval', 1) == 0)
@@ -161,7 +161,7 @@ def adapt_progress(
     is_due = is_validation_due(state.epoch, config) and not is_validation_due(state.epoch, content['config'])
     if is_due and not state.resumed_from.iteration:
         state.validated = False
-        texts.append(f'Epoch {state.epoch} was not validated and is now due; validating it')
+        texts.append(f'Epoch {state.epoch} was not validated, but its validation is now due; validating it')
     return texts + _adapt_best(state, content, config, VAL_DATA in _find_changed_inputs(content, inputs))
 
 
@@ -178,10 +178,10 @@ def _adapt_best(
             return []
         state.num_worse = 0
         return [f'The best epoch is now chosen by {now}; so far it is epoch {state.best.get("epoch")} with {value:.4g}']
-    reason = 'the validation data has changed' if is_known else f'the checkpoint has no {now} of its best epoch'
+    reason = 'the validation data has changed' if is_known else f'the checkpoint has no {now} for its best epoch'
     shown = ', '.join(f'{name} {number:.4g}' for name, number in state.best.items() if isinstance(number, int | float))
     state.best, state.num_worse = None, 0
-    return [f'Choosing the best epoch anew: {reason}. The next validation replaces best.pth ({shown})']
+    return [f'Resetting the best epoch: {reason}. The next validation replaces best.pth ({shown})']
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

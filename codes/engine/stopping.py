@@ -11,7 +11,7 @@ from dsanet.utils import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 POLL_SECONDS = 0.5  # between exchanges of signals: schedulers wait 30 s and more before they kill
-WAIT_SECONDS = 3  # for a batch after a signal; then the run stops with the iterations it has
+WAIT_SECONDS = 3  # for a batch after a signal; then the run stops without it
 GROUP_WAIT_SECONDS = 20  # the same with several processes, where it loses the iterations since the last checkpoint
 MAX_POLL_INTERVAL = 20  # calls, in case iterations suddenly become slower
 
@@ -21,7 +21,7 @@ class RunError(RuntimeError):
 
 
 class Stopped(BaseException):
-    """A signal stopped the run. Not an Exception, so that loading a video in this process does not take it for damage.
+    """A signal stopped the run. Not an Exception, so that loading a video in this process does not treat it as damage.
 
     Args:
         number: the signal.

@@ -63,7 +63,7 @@ class Trainer:
         config: a checked config with ``train_dataloader``, ``optimizer``, ``schedule`` and ``train_cfg``.
         work_dir: an existing folder for checkpoints, logs and curves.
         device: from ``distributed.find_device``.
-        lock: of the work dir; None for none.
+        lock: of the work dir, if any.
 
     Raises:
         KeyError, ValueError: the config lacks a section, or data and model do not fit together.

@@ -207,7 +207,7 @@ class TrainingLog:
             cause = f'fp16 overflow in {self._num_overflows}; ' if self._num_overflows else ''
             raise RunError(
                 f'{self.epoch_name}: none of {self.state.iteration} iterations updated the weights ({cause}non-finite '
-                f'loss or gradient in {self.state.num_nonfinite} of the run); see {self.nonfinite.file}. '
+                f'loss or gradient in {self.state.num_nonfinite} iterations of the run); see {self.nonfinite.file}. '
                 'Try a lower learning rate, train_cfg.clip_grad_norm or runtime.amp=None'
             )
         self.state.num_steps = 0

@@ -17,10 +17,10 @@ _RECORDS = ('scalars.jsonl', 'bad_samples.jsonl', 'nonfinite.jsonl')
 
 @contextmanager
 def hold_lock(path: Path, way_out: str) -> Iterator[FileLock | None]:
-    """Hold the lock of an output in rank 0; if a running process holds it, print who and exit with status 2.
+    """Hold the lock of an output in rank 0; if a running process holds it, print which and exit with status 2.
 
     Args:
-        path: an existing folder, which gets the lock file; or a file, which gets it next to it.
+        path: an existing folder, for a lock file in it; or a file, for a lock file next to it.
         way_out: what the user can do, such as 'choose another --work-dir'.
 
     Yields:
@@ -47,7 +47,7 @@ def check_no_other_run(work_dir: Path, resume: str | None, resumed_from: Positio
     Args:
         work_dir: of the run.
         resume: the file to resume from; 'auto' for the latest checkpoint of the work dir.
-        resumed_from: position of the checkpoint that the run continues; None for none.
+        resumed_from: position of the checkpoint that the run continues, if any.
 
     Raises:
         ValueError: the work dir has files of a run that this one does not continue.
@@ -76,7 +76,7 @@ def check_no_other_run(work_dir: Path, resume: str | None, resumed_from: Positio
 
 
 def _run_files(work_dir: Path, first_epoch: int | None = None) -> list[str]:
-    """Return the files that a new run would replace; with ``first_epoch``, without records of this epoch only."""
+    """Return the files that a new run would replace; with ``first_epoch``, no records of only this epoch."""
     found = [file.name for _, file in list_checkpoints(work_dir)] if first_epoch is None else []
     found += ['best.pth'] if (work_dir / 'best.pth').exists() else []
     for name in _RECORDS:

@@ -70,7 +70,7 @@ def class_names_for_checkpoint(
         data: class names of the data or of its config.
 
     Raises:
-        ValueError: their names differ, or are not ``num_classes`` names.
+        ValueError: their names differ, or their number is not ``num_classes``.
     """
     trained = ClassNames(get_class_names(content), str(file))
     check_same_class_names(trained, data)
@@ -85,7 +85,7 @@ def class_names_for_checkpoint(
 def config_to_share(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a stored config that testing and predicting need, without folders of this machine.
 
-    Absolute paths are reduced to their last part, and ``pretrained`` is dropped, because the weights replace it.
+    Absolute paths are reduced to their last component, and ``pretrained`` is dropped, because the weights replace it.
     """
     shared = {name: _without_folders(config[name]) for name in _SHARED_SECTIONS if name in config}
     backbone = shared.get('model', {}).get('backbone', {})

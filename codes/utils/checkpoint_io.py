@@ -21,8 +21,8 @@ from dsanet.utils.zip_check import ZIP_SIGNATURE, check_zip
 
 LOGGER = logging.getLogger(__name__)
 
-_LEGACY_SIGNATURE = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # the number before files of torch.save until PyTorch 1.5
-_URL = re.compile(r'([a-z][a-z0-9+-]+):/+')  # pathlib joins the two slashes
+_LEGACY_SIGNATURE = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # magic number of torch.save until PyTorch 1.5
+_URL = re.compile(r'([a-z][a-z0-9+-]+):/+')  # pathlib merges the two slashes
 ALLOW_PICKLE = '--allow-pickle'  # option of the commands that allows a file to run code while it is read
 
 
@@ -91,7 +91,7 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
 
 
 def _describe_fault(file: Path, error: Exception) -> Exception:
-    """Return a fault of the machine as an error that names the file."""
+    """Return a system error as an error that names the file."""
     if isinstance(error, OSError) and error.errno is not None:
         return type(error)(error.errno, error.strerror, str(file))
     if isinstance(error, MemoryError) or 'memory' in str(error):
@@ -100,7 +100,7 @@ def _describe_fault(file: Path, error: Exception) -> Exception:
 
 
 def _check_format(file: Path) -> None:
-    """Check that ``torch.save`` wrote a file, and the checksums, which torch ignores when it reads.
+    """Check that ``torch.save`` wrote a file, and verify the checksums, which torch ignores when loading.
 
     Raises:
         ValueError: it is damaged, or of another kind.
@@ -110,7 +110,7 @@ def _check_format(file: Path) -> None:
     if start.startswith(ZIP_SIGNATURE) or zipfile.is_zipfile(file):
         names = check_zip(file)
         if not any(name.endswith('/data.pkl') for name in names):
-            raise ValueError(f'it is a zip archive without weights of PyTorch (it contains {", ".join(names[:3])})')
+            raise ValueError(f'it is a zip archive without PyTorch weights (it contains {", ".join(names[:3])})')
         if any(name.endswith('/constants.pkl') for name in names):
             raise ValueError('it is a TorchScript program; save the state_dict() of its model with torch.save')
     elif _LEGACY_SIGNATURE not in start[:32]:
@@ -123,7 +123,7 @@ def _load(file: Path, allow_pickle: bool) -> Any:
             warnings.filterwarnings('ignore', 'Detected pickle protocol')  # the error names the remedy
             return torch.load(file, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        # The text of torch recommends running code from the file, so it is not shown.
+        # torch's message recommends running code from the file, so it is not shown.
         found = re.search(r'GLOBAL ([\w.]+)', str(error))
         foreign = found[1] if found else 'objects other than tensors and plain types'
         if not allow_pickle:

@@ -19,7 +19,7 @@ class ClassNames(NamedTuple):
 
 
 def check_same_class_names(one: ClassNames, other: ClassNames) -> None:
-    """Raise a ValueError that gives the first class that differs, its names and both sources.
+    """Raise a ValueError if names differ; it states the first class that differs, its names and both sources.
 
     Names match if they look the same: file systems store accents in different ways.
     """
@@ -35,5 +35,5 @@ def check_same_class_names(one: ClassNames, other: ClassNames) -> None:
     if len(ours) != len(theirs):
         text += f' ({len(ours)} and {len(theirs)} classes)'
     elif sorted(ours) == sorted(theirs):
-        text += '; the classes are the same, but in another order'
+        text += '; the classes are the same, but in a different order'
     raise ValueError(text)

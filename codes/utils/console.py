@@ -11,13 +11,13 @@ STATUS = 141  # 128 + SIGPIPE, as in shells
 
 
 class ConsoleClosed(BaseException):  # noqa: N818 - not an error
-    """Nobody reads the output any more. Code that handles errors of files and of other processes does not catch it."""
+    """The output is no longer read. Code that handles errors of files and of other processes does not catch this."""
 
 
 class _Console(io.TextIOWrapper):
     """Standard output or standard error that raises :class:`ConsoleClosed` instead of BrokenPipeError.
 
-    SIGPIPE is no alternative: it would also end a process that writes to a data worker that has died.
+    SIGPIPE is not an alternative: it would also end a process that writes to a data worker that has died.
     """
 
     def write(self, text: str) -> int:

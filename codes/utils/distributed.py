@@ -26,8 +26,8 @@ def _read_variable(name: str, default: int, smallest: int, largest: int) -> int:
     value = os.environ.get(name, str(default))
     if not (value.isascii() and value.isdecimal()) or not smallest <= int(value) <= largest:
         raise ValueError(
-            f'environment variable {name}={value!r} must be an integer from {smallest} to {largest}; launchers set it, '
-            f'for a single process unset it'
+            f'environment variable {name}={value!r} must be an integer from {smallest} to {largest}; launchers set it; '
+            f'for a single process, unset it'
         )
     return int(value)
 
@@ -36,7 +36,7 @@ def is_launched() -> bool:
     """Return whether environment variables describe a process group, such as those that a launcher sets.
 
     Raises:
-        ValueError: the description is incomplete, such as the rest of another program's.
+        ValueError: the description is incomplete, for example left over from another program.
     """
     given = [name for name in ('RANK', 'WORLD_SIZE') if name in os.environ]
     if not given:
@@ -111,7 +111,7 @@ def init_process_group(timeout_minutes: float = 10) -> None:
         return
     timeout = timedelta(minutes=timeout_minutes)
     has_launcher = 'TORCHELASTIC_RUN_ID' in os.environ
-    others = f'the processes of WORLD_SIZE={world_size()} at {os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+    others = f'the processes (WORLD_SIZE={world_size()}) at {os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
     hint = 'for a single process, unset RANK and WORLD_SIZE'
     if not has_launcher and world_size() > 1:
         LOGGER.info('Waiting up to %g minutes for %s; %s', timeout_minutes, others, hint)

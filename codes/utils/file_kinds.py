@@ -62,4 +62,4 @@ def describe_kind(file: Path) -> str:
     if not start.strip(b'\0'):
         return 'a file of zeros, such as an incomplete download'
     is_text = b'\0' not in start and not start.translate(None, _TEXT)
-    return 'a text file' if is_text else 'a file of unknown kind'
+    return 'a text file' if is_text else 'a file of unknown type'

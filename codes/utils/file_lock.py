@@ -1,7 +1,7 @@
 """A lock file that names the process that holds it. A lock whose process has ended blocks nobody.
 
-It works on network file systems and between machines, which do not know each other's processes: the holder renews the
-file's time every few seconds, and a lock that is not renewed has been left behind. Times are compared with those of
+It works on network file systems and between machines, which do not see each other's processes: the holder renews the
+file's time every few seconds, and a lock that is not renewed is stale. Times are compared with those of
 other files in the folder, so that the clocks of the machines need not agree.
 """
 
@@ -77,7 +77,7 @@ class FileLock:
                 raise LockHeldError(f'{self.protects} is in use by {_describe(owner)}')
             else:
                 if seen is None and owner:
-                    LOGGER.info('Waiting up to %g s for a sign of life of %s', STALE_S, _describe(owner))
+                    LOGGER.info('Waiting up to %g s for a heartbeat of %s', STALE_S, _describe(owner))
                 seen = data, mtime
                 time.sleep(POLL_S)
 
@@ -94,7 +94,7 @@ class FileLock:
         self._heart.start()
 
     def taken_by(self) -> str | None:
-        """Return who has taken the lock since, because this machine was not responding; None if nobody has."""
+        """Return who has taken over the lock while this machine was not responding; None if nobody has."""
         with suppress(OSError, ValueError):
             owner = self._parse(_read(self.file)[0])
             if owner and owner['id'] != self._owner['id']:
@@ -168,7 +168,7 @@ class FileLock:
             os.rename(aside, self.file)
             return
         aside.unlink()
-        LOGGER.info('Removed %s of a process that has ended', self.file)
+        LOGGER.info('Removed the stale lock %s', self.file)
 
     def _aside(self) -> Path:
         return self.file.with_name(f'.{self.file.name}.{self._owner["id"]}')
@@ -181,7 +181,7 @@ def _read(file: Path) -> tuple[bytes, int]:
 
 
 def _place() -> str:
-    """Return a name for where process ids mean the same: a machine since its last start, and the container in it."""
+    """Return a name for the scope of process ids: a machine since its last boot, and the container in it."""
     try:
         boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
         return f'{boot} {os.readlink("/proc/self/ns/pid")}'

@@ -49,7 +49,7 @@ def write_atomically(content: bytes, file: Path) -> None:
 
 
 def check_path(path: object, name: str, others: str = '') -> str:
-    """Return a path as text; raise a TypeError if it is anything but text or a Path.
+    """Return a path as a str; raise a TypeError if it is neither a str nor a Path.
 
     Args:
         path: the value.
@@ -82,7 +82,7 @@ def check_writable(folder: Path, name: str) -> None:
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Path | None]) -> None:
-    """Check that no output file is an input or another output, whatever its name: a link, another path, another case.
+    """Check that no output file is an input or another output, even via a link, another path or another case.
 
     Args:
         outputs: the files, by the names of their options; None if an option is not given.

@@ -15,7 +15,7 @@ LOGGER = logging.getLogger(__name__)
 def read_json_lines(file: Path, types: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Return the objects of a JSON lines file; empty if the file does not exist.
 
-    Damaged lines are skipped, with a warning that has their numbers.
+    Damaged lines are skipped, with a warning that lists their numbers.
 
     Args:
         file: the file.
@@ -60,7 +60,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{file} is damaged: {error}; restore or remove it') from error
     if not isinstance(content, dict):
-        raise ValueError(f'{file} is damaged: no dict; restore or remove it')
+        raise ValueError(f'{file} is damaged: not a JSON object; restore or remove it')
     return content
 
 

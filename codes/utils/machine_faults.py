@@ -1,4 +1,4 @@
-"""Tell faults of the machine, such as too little memory, from damaged files."""
+"""Distinguish system errors, such as too little memory, from damaged files."""
 
 import errno
 import mmap
@@ -11,12 +11,12 @@ _NAMES = (
     'EACCES EAGAIN EDQUOT EIO EMFILE ENFILE ENODEV ENOMEM ENOSPC ENOTCONN ENXIO EPERM EREMOTEIO EROFS ESTALE ETIMEDOUT'
 )
 _ERRNOS = {getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name)}
-# torch raises RuntimeError for errors of the system; its text contains that of the system.
+# torch raises RuntimeError for system errors; its message contains the system's.
 _TEXTS = ('allocate memory', 'bad_alloc', 'out of memory', *sorted(os.strerror(number) for number in _ERRNOS))
 
 
 def is_machine_fault(error: BaseException | None) -> bool:
-    """Return whether an error, or an earlier one that it hides, says nothing about the file that was read.
+    """Return whether an error, or an earlier one that it hides, is a system error, independent of the file.
 
     True if memory, disk space, file descriptors or a permission is missing, or the storage fails. FFmpeg also reports
     EIO for some damaged videos.
@@ -61,18 +61,18 @@ _SHORTAGE_TEXTS = {
     'out of memory': errno.ENOMEM,
 }
 _SHARED_MEMORY = '/dev/shm'
-_RESERVE = 2**26  # bytes: with so much memory free, an allocation failed because a damaged file asked for too much
+_RESERVE = 2**26  # bytes: with this much memory free, an allocation failed because a damaged file asked for too much
 _SPARE_FILES = 4
 
 
 def explain_shortage(error: BaseException) -> str | None:
     """Explain an error that is caused by a lack of memory, descriptors or disk space, or by a lost network drive.
 
-    Decoders hide the reasons of their errors, or report impossible sizes in a damaged file as a lack of memory. So
+    Decoders hide the reasons for their errors, or report impossible sizes in a damaged file as a lack of memory. So
     this also tries whether the process can open files and allocate memory.
 
     Args:
-        error: raised while data were read, in this process or in a data worker.
+        error: raised while data was read, in this process or in a data worker.
 
     Returns:
         One sentence with what to do; None for other errors, such as those of a damaged file.
@@ -153,7 +153,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _find_errno(error: BaseException) -> int | None:
     """Return the error number of a shortage; None for other errors."""
-    if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':  # the latter of torch, for GPUs
+    if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':  # the latter is torch's, for GPUs
         return errno.ENOMEM
     found: int | None = getattr(error, 'errno', None)
     if found in _SHORTAGES:
@@ -164,7 +164,7 @@ def _find_errno(error: BaseException) -> int | None:
 
 
 def _is_own(error: BaseException) -> bool:
-    """Return whether an error is of Python, NumPy or torch, and not of a decoder."""
+    """Return whether Python, NumPy or torch raised an error, and not a decoder."""
     if type(error).__module__.startswith('av.'):
         return False
     return isinstance(error, MemoryError | OSError) or 'Allocator' in str(error) or 'CUDA out of memory' in str(error)

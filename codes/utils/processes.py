@@ -46,7 +46,7 @@ def process_state(process: int) -> str:
 
 
 def start_time(process: int) -> int | None:
-    """Return when a process started, in ticks since the start of the machine; None if unknown.
+    """Return when a process started, in clock ticks since boot; None if unknown.
 
     Process ids are reused; id and start time together are unique.
     """

@@ -17,7 +17,7 @@ STATUS = 130  # 128 + SIGINT, as in shells
 class _Interrupt:
     """Handler of SIGINT: raises KeyboardInterrupt, or exits at once where that would not end the program quietly.
 
-    These are a second Ctrl-C, imports, some of which crash on an exception, and functions whose exceptions Python
+    Such cases are a second Ctrl-C, imports, some of which crash on an exception, and functions whose exceptions Python
     prints and ignores, such as ``__del__``.
     """
 
@@ -114,7 +114,7 @@ def run_program(main: Callable[[], int | None]) -> int:
     """Run the main function of a process like :func:`run_interruptible`; afterward, Ctrl-C ends the process at once.
 
     Otherwise Python would print a traceback if it is interrupted while it shuts down. SIGTERM keeps its default action,
-    which also ends a process that waits for a drive; the first process of a container has none.
+    which also ends a process that waits for a drive; process 1 of a container has no default action.
     """
     if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
@@ -135,10 +135,10 @@ def _call(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def call_every(seconds: float, function: Callable[[], None]) -> Iterator[None]:
-    """Call a function again and again in this context, also while the main thread waits for something.
+    """Call a function repeatedly in this context, even while the main thread waits for something.
 
     If the function raises an exception, the wait ends with it. The function is called only in the main thread, between
-    two steps of Python code, and only if the program does not use alarms itself.
+    two bytecode instructions, and only if the program does not use SIGALRM itself.
     """
     global _called_by_alarm
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, 'setitimer'):

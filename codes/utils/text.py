@@ -1,7 +1,7 @@
-"""Show text from outside, such as file and class names, list lines, config values and messages of decoders.
+"""Escape untrusted text, such as file and class names, list lines, config values and messages of decoders.
 
-Such text may contain terminal escapes, line breaks that imitate other lines, marks that reverse the direction of
-writing, invisible characters, or bytes that are not UTF-8. They are escaped wherever text is shown: by
+Such text may contain terminal escapes, line breaks that imitate other lines, marks that reverse the text
+direction, invisible characters, or bytes that are not UTF-8. They are escaped wherever text is shown: by
 :class:`EscapingFormatter` in logs, by :func:`escape_output` in what commands print, and by :func:`printable` where a
 name must stay on its line. JSON files keep the original names.
 """
@@ -21,7 +21,7 @@ _CURSOR_UP = re.compile(r'(\n|\x1b\[A)*')  # of progress bars
 
 
 def printable(text: str) -> str:
-    """Escape the characters that do not belong into one line of text."""
+    """Escape the characters that do not belong in one line of text."""
     return _UNSAFE.sub(lambda match: match[0].encode('unicode_escape').decode(), text)
 
 

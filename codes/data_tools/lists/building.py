@@ -107,7 +107,7 @@ def check_numbering(out: Path, lists: Lists, suffix: str) -> None:
 
 
 def check_own_lists(out: Path, lists: Lists, suffix: str) -> None:
-    """Check that the files to replace are not somebody's own: in a folder without ``build_list.json`` they are."""
+    """Check that no lists of the user are replaced: in a folder without ``build_list.json``, all are the user's."""
     if any(out.glob('build_list*.json')):
         return
     own = [name for name in (f'{split}{suffix}.txt' for split in lists.splits) if (out / name).is_file()]
@@ -119,7 +119,7 @@ def check_own_lists(out: Path, lists: Lists, suffix: str) -> None:
     if own:
         hint = f', keep the class order with --class-file {classes}' if own == ['classes.txt'] else ''
         raise ValueError(
-            f'{out} has files that dsanet build-list did not write, and would replace: {", ".join(own)}. '
+            f'{out} has files that dsanet build-list did not write but would replace: {", ".join(own)}. '
             f'Move them away{hint}, or choose another OUT'
         )
 

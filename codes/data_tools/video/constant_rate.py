@@ -112,7 +112,7 @@ class ConstantRateReader:
         duration = self._period
         for frame, duration in self._decode():
             base = _fraction(frame.time_base) or _fraction(self._stream.time_base)
-            # AVI stores no times of B-frames, and FFmpeg's guesses are wrong.
+            # AVI stores no timestamps of B-frames, and FFmpeg's guesses are wrong.
             ticks = frame.dts if self._is_avi else frame.pts
             stamp = None if ticks is None or base is None else ticks * base
             previous = time
@@ -160,7 +160,7 @@ class ConstantRateReader:
                     self._add_damage(f'cannot decode after frame {position}: {_message(error)}')
                 continue
             for frame in frames:
-                if position or not frame.is_corrupt:  # as decode_all()
+                if position or not frame.is_corrupt:  # as in decode_all()
                     position += 1
                     yield frame, durations.pop(frame.pts, self._period)
         self._check_end(num_packets, end)
@@ -178,7 +178,7 @@ class ConstantRateReader:
             if num_packets < expected:
                 self._add_damage(f'ends after frame {num_packets} of {expected}')
         if 'matroska' in formats and _is_shortened_matroska(self._path):
-            # The missing end may be the index only, so the time is compared, too. It may start at 0 or at the start.
+            # Only the index may be missing, so the duration is compared, too. It counts from 0 or from the start time.
             duration = Fraction(self._container.duration or 0, 1_000_000)
             start = Fraction(self._container.start_time or 0, 1_000_000)
             seconds = end if duration > start else end - start
@@ -262,7 +262,7 @@ def parse_rate(text: str) -> Fraction:
 
 
 def _is_shortened_matroska(path: str) -> bool:
-    """Return True if a Matroska file is shorter than it says; False if it does not say, as in live recordings."""
+    """Return True if a Matroska file is shorter than its header says; False if unknown, as in live recordings."""
     with open(path, 'rb') as file:
         for _ in range(2):  # the EBML header, then the segment, which is the rest of the file
             file.read(4)  # their ids

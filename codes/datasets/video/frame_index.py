@@ -1,4 +1,4 @@
-"""Find out when each frame of a video is shown, or how many frames it has, without decoding where that is certain."""
+"""Find out when each frame of a video is shown, or how many frames it has, without decoding where possible."""
 
 import os
 from functools import lru_cache
@@ -19,10 +19,10 @@ class FrameIndex(NamedTuple):
     """The frames of a video, in the order in which they are shown.
 
     Attributes:
-        times: when frame i is shown, in units of the stream.
+        times: when frame i is shown, in units of the time base of the stream.
         key_times: the same for the key frames.
-        has_open_gops: whether frames that are stored after a key frame are shown before it, frequent in H.265.
-        has_hidden: whether there are frames that are stored but not shown, as in files cut without re-encoding.
+        has_open_gops: whether frames that are stored after a key frame are shown before it, common in H.265.
+        has_hidden: whether there are frames that are stored but not shown, as in files cut without reencoding.
         first_reordered: position of the first frame that may be shown before an earlier one in the file; None without
             B-frames.
     """
@@ -41,10 +41,10 @@ class _Packet(NamedTuple):
 
 
 def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
-    """Return the index of a video, from its packets; None if only decoding shows what frames there are.
+    """Return the index of a video, from its packets; None if the frames are known only after decoding.
 
-    This is certain in MP4/MOV, Matroska/WebM and FLV, if the video begins with a key frame, no packet is damaged, and
-    each packet has one frame and its own time. For an MP4 of key frames only, the index of the file is sufficient.
+    It is reliable in MP4/MOV, Matroska/WebM and FLV, if the video begins with a key frame, no packet is damaged, and
+    each packet has one frame and its own time. For an MP4 with only key frames, the index of the file is sufficient.
     """
     if not stores_frame_times(container) or _is_interlaced(stream):
         return None
@@ -80,7 +80,7 @@ def count_frames(path: str) -> int:
 def _count_frames(path: str, _size: int, _mtime: int) -> int:
     container, stream = open_video(path)
     with container:
-        stream.codec_context.options = {'skip_loop_filter': 'all'}  # the values of pixels are not needed
+        stream.codec_context.options = {'skip_loop_filter': 'all'}  # pixel values are not needed
         return sum(1 for _ in decode_all(container, stream))
 
 
@@ -132,7 +132,7 @@ def _is_reference_only(codec: str, packet: Any) -> bool:
 
 
 def _read_key_frame_index(stream: Any, path: str) -> list[_Packet]:
-    """Return the packets of an MP4 of key frames only from its index, without reading the file; [] for other files.
+    """Return the packets of an MP4 with only key frames, from its index, without reading the file; [] for other files.
 
     The index has decoding times. They equal the presentation times if no frame waits for a later one, as is the
     case for key frames, and if the first frame is shown when it is decoded.

@@ -1,6 +1,6 @@
-"""Open video files with FFmpeg: only videos, and no other files or addresses that they name.
+"""Open video files with FFmpeg: only videos, and no other files or URLs that they refer to.
 
-FFmpeg takes a file name for an address (``12:30:05.mp4``), and opens whatever a playlist, a concat script or a session
+FFmpeg treats some file names as URLs (``12:30:05.mp4``), and opens whatever a playlist, a concat script or a session
 description names, even if it is called ``x.mp4``. Here, a path is the name of one file.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# FFmpeg's containers of videos; without playlists, scripts, single images, subtitles, sound and devices.
+# FFmpeg's video containers, without playlists, scripts, single images, subtitles, audio and devices.
 FORMATS = (
     'mov,mp4,matroska,webm,avi,flv,live_flv,kux,mpegts,mpeg,mpegvideo,asf,asf_o,ogg,rm,gif,apng,dv,mxf,gxf,nut,nuv,wtv,'
     'nsv,swf,ivf,av1,obu,h261,h263,h264,hevc,vvc,evc,m4v,vc1,vc1test,cavsvideo,avs,avs2,avs3,dirac,dnxhd,mjpeg,'
@@ -39,15 +39,15 @@ _SIGNATURES = (
     (0, b'Rar!', 'a RAR archive'),
     (257, b'ustar', 'a tar archive'),
     (0, b'%PDF', 'a PDF file'),
-    (0, b'\x7fELF', 'a program'),
-    (0, b'ID3', 'a sound file'),
-    (0, b'fLaC', 'a sound file'),
-    (8, b'WAVE', 'a sound file'),
+    (0, b'\x7fELF', 'an executable'),
+    (0, b'ID3', 'an audio file'),
+    (0, b'fLaC', 'an audio file'),
+    (8, b'WAVE', 'an audio file'),
 )
 
 
 def file_url(path: str) -> str:
-    """Return the address of a file for FFmpeg, which takes ``12:30:05.mp4`` and ``file:x.mp4`` for addresses."""
+    """Return the URL of a file for FFmpeg, which would treat ``12:30:05.mp4`` and ``file:x.mp4`` as URLs."""
     return 'file:' + os.path.abspath(path)
 
 
@@ -55,7 +55,7 @@ def open_video(path: str) -> tuple[Any, Any]:
     """Open a video file.
 
     Returns:
-        A PyAV container, which the caller closes, and its video stream: the one that FFmpeg takes by default.
+        A PyAV container, which the caller closes, and its video stream, the one that FFmpeg takes by default.
 
     Raises:
         ValueError: the file is not a video, or it is unclear which of its video streams is meant.
@@ -76,7 +76,7 @@ def open_video(path: str) -> tuple[Any, Any]:
             raise ValueError('it is an image, not a video')
         stream = _choose_stream(path, container)
         stream.thread_type = 'NONE'
-        # Otherwise, recent versions of FFmpeg leave out frames of H.264 that earlier ones show, see decode_all().
+        # Otherwise, recent versions of FFmpeg drop frames of H.264 that earlier ones return, see decode_all().
         stream.codec_context.flags |= Flags.output_corrupt
     except BaseException:
         container.close()
@@ -85,7 +85,7 @@ def open_video(path: str) -> tuple[Any, Any]:
 
 
 def decode_all(container: Any, stream: Any, strict: bool = False) -> Iterator[Any]:
-    """Yield all frames that can be decoded, in the order of FFmpeg, which skips damaged packets.
+    """Yield all frames that can be decoded, in FFmpeg's order; like FFmpeg, skip damaged packets.
 
     In a recording that begins between key frames, FFmpeg shows nothing before the first intact frame.
 
@@ -120,7 +120,7 @@ def turn_upright(image: npt.NDArray[np.uint8], frame: Any) -> npt.NDArray[np.uin
     """Rotate and mirror the image (H, W, C) of a PyAV frame as its display matrix says.
 
     Raises:
-        ValueError: the matrix rotates by an angle between multiples of 90 degrees.
+        ValueError: the matrix rotates by an angle that is not a multiple of 90 degrees.
     """
     transposed, flipped, mirrored = orientation(frame)
     if transposed:
@@ -131,7 +131,7 @@ def turn_upright(image: npt.NDArray[np.uint8], frame: Any) -> npt.NDArray[np.uin
 def orientation(frame: Any) -> tuple[bool, bool, bool]:
     """Return whether a frame must be transposed, then flipped vertically, then mirrored horizontally.
 
-    These are the rules of FFmpeg's program: angles within one degree of a multiple of 90 are rounded.
+    These are the rules of the ffmpeg command: angles within one degree of a multiple of 90 are rounded.
     """
     from av.sidedata.sidedata import Type
 
@@ -158,22 +158,22 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
 def _open_container(path: str) -> Any:
     import av
 
-    # Formats and protocols are also limited for files that this one names. Text in the file may have any encoding.
+    # The limits also apply to files that this one refers to. Metadata may have any encoding.
     options = {'protocol_whitelist': 'file', 'format_whitelist': FORMATS}
     return av.open(file_url(path), metadata_errors='replace', container_options=options)
 
 
 def _choose_stream(path: str, container: Any) -> Any:
-    """Return the only film of a file, or the only one that is marked as the default.
+    """Return the only video stream, ignoring covers; of several, the only moving one that is marked as the default.
 
-    FFmpeg's program and its library disagree about the others: one takes the largest, the other one the highest rate.
+    Otherwise the choice is unclear: the ffmpeg command takes the largest, and FFmpeg's library the highest bit rate.
     """
     from av.stream import Disposition
 
     no_film = Disposition.attached_pic | Disposition.timed_thumbnails
     videos = [stream for stream in container.streams.video if not stream.disposition & no_film]
     if not videos:
-        raise ValueError('its only picture is a cover' if container.streams.video else 'the file has no video stream')
+        raise ValueError('it has only a cover image' if container.streams.video else 'the file has no video stream')
     if len(videos) > 1:
         moving = _find_moving(path)
         marked = [stream for stream in videos if stream.disposition & Disposition.default] or videos
@@ -212,7 +212,7 @@ def _is_still_image(path: str) -> bool:
 
 
 def _describe_file(path: str) -> str | None:
-    """Return what a file is that FFmpeg cannot read as a video, by its first bytes; None if unknown."""
+    """Return the kind of a file that FFmpeg cannot read as a video, from its first bytes; None if unknown."""
     with open(path, 'rb') as file:
         header = file.read(512)
     for start, signature, name in _SIGNATURES:

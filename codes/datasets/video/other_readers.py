@@ -34,11 +34,11 @@ class _Facts:
         shape: (height, width, 3) of the first frame.
         small: the first frame, reduced to a few pixels.
         formats: names of the container in FFmpeg.
-        can_seek: whether the packets determine when each frame is shown, with true key frames in closed groups.
+        can_seek: whether the packets determine when each frame is shown, with true key frames and closed GOPs.
         key_indices: the key frames, if the packets determine the frames.
         is_interlaced: whether the first frame consists of two fields.
         is_bt2020: whether the colors are those of HDR video.
-        problem: why only PyAV reads the file correctly; None for a usual file.
+        problem: why only PyAV reads the file correctly; None for an ordinary file.
         verified: the decoders whose first frame is the same.
     """
 
@@ -73,7 +73,7 @@ def _examine_file(path: str, _size: int, _mtime: int) -> _Facts:
         if len(container.streams.video) > 1:
             problem = 'the file has several video streams'
         elif orientation(frame) not in _ROTATIONS:
-            problem = 'the file says that it is mirrored'
+            problem = 'the file is marked as mirrored'
         formats = frozenset(container.format.name.split(','))
         is_interlaced, is_bt2020 = bool(frame.interlaced_frame), int(frame.colorspace) in _BT2020
     keys = [] if index is None else np.searchsorted(index.times, index.key_times).tolist()
@@ -110,7 +110,7 @@ class _CheckedReader(VideoReader):
         self.num_frames = self._facts.num_frames
 
     def _refuse(self, reason: str) -> ValueError:
-        return ValueError(f"{self.name} would read it wrongly: {reason}; use decoder='pyav'")
+        return ValueError(f"{self.name} would read the file incorrectly: {reason}; use decoder='pyav'")
 
     def _check_count(self, num_frames: int) -> None:
         if num_frames != self.num_frames:
@@ -149,7 +149,7 @@ class DecordReader(_CheckedReader):
             raise self._refuse('it loses the first frames of MPEG transport streams (.ts)')
         self._reader: Any = decord.VideoReader(file_url(path), ctx=decord.cpu(0), num_threads=1)
         self._position = 0
-        # decord believes an MP4 without a list of key frames, which then says that each frame is one.
+        # An MP4 without a list of key frames declares every frame a key frame, and decord trusts it.
         self._can_seek = self._facts.can_seek and list(self._reader.get_key_indices()) == self._facts.key_indices
         if self._can_seek:
             self._check_count(len(self._reader))
@@ -197,7 +197,7 @@ class OpenCVReader(_CheckedReader):
         if self._facts.is_interlaced:
             raise self._refuse('it returns black frames for interlaced videos')
         if self._facts.is_bt2020:
-            raise self._refuse('it converts the colors of HDR videos (BT.2020) wrongly')
+            raise self._refuse('it converts the colors of HDR videos (BT.2020) incorrectly')
         self._open()
         num_frames = 0
         while self._capture.grab():
@@ -246,7 +246,7 @@ class OpenCVReader(_CheckedReader):
 
 @register_reader('torchcodec')
 class TorchCodecReader(_CheckedReader):
-    """torchcodec, with the FFmpeg libraries of the system. Each of its versions needs a certain version of torch.
+    """torchcodec, with the FFmpeg libraries of the system. Each version requires a specific version of torch.
 
     It applies rotation metadata. In containers without frame times it returns wrong frames, so these are rejected.
     """

@@ -1,4 +1,4 @@
-"""Read videos with PyAV, the default: all formats of FFmpeg, and the frames that FFmpeg's program shows."""
+"""Read videos with PyAV, the default: all formats of FFmpeg, and the frames that the ffmpeg command outputs."""
 
 import os
 from bisect import bisect_left
@@ -11,7 +11,7 @@ from dsanet.datasets.video.frame_index import count_frames, index_frames, pyav_v
 from dsanet.datasets.video.opening import decode_all, open_video, turn_upright
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
 
-# Number of frames from the first reordered one whose order is confirmed by decoding, once per file.
+# How many frames, starting with the first reordered one, are decoded once per file to confirm their order.
 _NUM_CONFIRMED = 4
 _MAX_REMEMBERED = 10_000  # files
 _IN_ORDER: dict[tuple[str, int, int], bool] = {}
@@ -27,10 +27,10 @@ class PyAVReader(VideoReader):
 
     It seeks where the packets of a file say when each frame is shown and the decoder confirms it. Otherwise, all frames
     are decoded from the beginning, and counted in this way once per process and file. Frames of other sizes are
-    resized to the size of the first one. (Only in a damaged file, a seek may lead to other pixels than FFmpeg's, which
+    resized to the size of the first one. (In a damaged file, pixels after a seek may differ from those of FFmpeg, which
     fills damaged areas from the frames before.)
 
-    The fastest decoder for an MP4 of key frames only, such as ``dsanet transcode`` writes: it reads only the requested
+    It is the fastest decoder for an MP4 with only key frames (``dsanet transcode``): it reads only the requested
     frames of the file.
 
     Attributes:
@@ -61,14 +61,14 @@ class PyAVReader(VideoReader):
         return self._convert(self._decode_from_start(indices), len(indices))
 
     def confirms(self, indices: Indices) -> bool:
-        """Return True if seeks lead to these frames, by the decoder; for readers that cannot tell."""
+        """Return True if the decoder finds these frames by seeking; for readers that cannot check this themselves."""
         try:
             return all(True for _ in self._decode_with_seek(indices))
         except _InexactSeekError:
             return False
 
     def _shows_in_order(self) -> bool:
-        """Return True if the decoder reorders frames as their times say; false times would not give FFmpeg's order."""
+        """Return True if the decoder's order agrees with the times; with wrong ones, it would not be FFmpeg's."""
         assert self.index is not None, 'there are times'
         assert self.index.first_reordered is not None, 'there are reordered frames'
         state = os.stat(self.path)
@@ -129,10 +129,10 @@ class PyAVReader(VideoReader):
             raise ValueError(f'only the first {num_decoded} of {self.num_frames} frames can be decoded without gaps')
 
     def _decode_with_seek(self, indices: Indices) -> Iterator[Any]:
-        """Yield the requested frames, with a seek to a key frame where that skips frames."""
+        """Yield the requested frames, seeking to a key frame where that skips frames."""
         import av
 
-        assert self.index is not None, 'only then is a seek exact'
+        assert self.index is not None, 'seeking requires an index'
         times, key_times = self.index.times, self.index.key_times
         next_time: int | None = None  # time of the frame that the decoder returns next
         frames: Iterator[Any] = iter(())
@@ -164,7 +164,7 @@ class PyAVReader(VideoReader):
             if frame.pts is None:
                 raise _InexactSeekError('a frame has no time')
             if previous is None and frame.pts < key_time:
-                continue  # shown before the key frame; it may need frames before it
+                continue  # shown before the key frame; it may depend on earlier frames
             if previous is not None:
                 is_confirmed = frame.pts > previous
             else:

@@ -1,9 +1,9 @@
 """Video decoders with one interface: RGB frames by index, exactly the requested ones.
 
-The frames of a video are those that FFmpeg's program shows, in their order. Only some containers store when each frame
+The frames of a video are those that the ffmpeg command outputs, in order. Only some containers store when each frame
 is shown: MP4/MOV, Matroska/WebM and FLV. There a decoder can seek to the key frame before a requested frame and
 recognize the requested one. In others (AVI, MPEG, ...) a seek is inexact (decord on AVI with B-frames: off by 10 frames
-and more), so they are decoded from the beginning. A reader refuses a file that it cannot read in this way.
+or more), so they are decoded from the beginning. A reader refuses a file that it cannot read in this way.
 """
 
 import importlib

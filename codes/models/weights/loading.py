@@ -201,7 +201,7 @@ def load_weights(
         strict: raise on missing, unexpected or reinitialized weights, as testing needs all of them.
         allow_pickle: as for :func:`read_checkpoint`.
         content: of the file, if it has been read already.
-        classes: classes of the model's data; a classifier for other ones is an error. None to compare no names.
+        classes: classes of the model's data; a classifier for other ones is an error. None to skip this check.
 
     Returns:
         The report, which is also logged.
@@ -244,7 +244,7 @@ def load_weights(
 
 
 def _check_classes(trained: ClassNames, classes: ClassNames) -> None:
-    """Raise a ValueError if a classifier was trained for other classes of the same number."""
+    """Raise a ValueError if a classifier was trained for different classes, even if their number is the same."""
     try:
         check_same_class_names(trained, classes)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Find the weights in a checkpoint, and the part of their keys that the network itself has named."""
+"""Find the weights in a checkpoint, and remove the prefixes that wrappers have added to their keys."""
 
 import logging
 import re

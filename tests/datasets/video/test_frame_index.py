@@ -15,9 +15,9 @@ UNCERTAIN = (
     'H.264 with B-frames in AVI',
     'MPEG-2 in .mpg',
     'GIF',
-    'Equal times in MP4',
-    'Pairs of equal times in Matroska',
-    'Falling times in Matroska',
+    'Equal timestamps in MP4',
+    'Pairs of equal timestamps in Matroska',
+    'Decreasing timestamps in Matroska',
     'Begins between key frames, Matroska',
     'Begins between key frames, VP8',
     'Interlaced H.264 in MP4',
@@ -33,8 +33,8 @@ CERTAIN = (
     'VP9 in WebM',
     'AV1 in MP4',
     'MJPEG in MP4 (dsanet transcode)',
-    'Start after 1000 seconds in Matroska',
-    '10 bit 4:2:2 ProRes',
+    'Start at 1000 seconds in Matroska',
+    '10-bit 4:2:2 ProRes',
 )
 
 
@@ -75,11 +75,11 @@ def test_open_gops_and_hidden_frames_are_found(tmp_path):
     assert (plain.has_open_gops, plain.has_hidden, plain.first_reordered) == (False, False, 1)
     assert np.diff(plain.key_times).tolist() == [GOP * 512] * 2
     assert read_index(make('Open GOPs, H.265 in MP4', tmp_path)).has_open_gops
-    cut = read_index(make('Cut without encoding (edit list, hidden frames)', tmp_path))
+    cut = read_index(make('Cut without reencoding (edit list, hidden frames)', tmp_path))
     assert (len(cut.times), cut.has_hidden) == (NUM_FRAMES - 4, True)
     assert read_index(make('VP8 with a hidden frame in WebM', tmp_path)).has_hidden
     assert read_index(write(tmp_path / 'no_b.mp4', bf='0')).first_reordered is None
-    assert read_index(make('B-frames with rising times in Matroska', tmp_path)).first_reordered == 0
+    assert read_index(make('B-frames with increasing timestamps in Matroska', tmp_path)).first_reordered == 0
 
 
 def test_files_are_counted_once(tmp_path, monkeypatch):

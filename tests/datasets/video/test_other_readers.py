@@ -22,7 +22,7 @@ def make(kind, folder):
 @pytest.mark.parametrize(
     ('kind', 'reason'),
     [
-        ('Still picture before the film', 'several video streams'),
+        ('Still image before the video stream', 'several video streams'),
         ('Mirrored', 'mirrored'),
     ],
 )
@@ -58,7 +58,9 @@ def keep_num_frames(self, name, value):
 
 
 @needs_decord
-@pytest.mark.parametrize('kind', ['Key frames not listed in MP4', 'Open GOPs, H.265 in MP4', 'Swapped times in MP4'])
+@pytest.mark.parametrize(
+    'kind', ['Key frames not listed in MP4', 'Open GOPs, H.265 in MP4', 'Swapped timestamps in MP4']
+)
 def test_decord_does_not_seek_if_inexact(tmp_path, kind):
     path = make(kind, tmp_path)
     for index in (0, 13, 29):

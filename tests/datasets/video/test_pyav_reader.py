@@ -49,7 +49,7 @@ def test_missing_frame_is_an_error(tmp_path):
         read(path, [3, 20, 30])
 
 
-@pytest.mark.parametrize('kind', ['Size changes in Matroska', 'Size changes in .ts'])
+@pytest.mark.parametrize('kind', ['Frame size changes in Matroska', 'Frame size changes in .ts'])
 @pytest.mark.parametrize('indices', [[0, 5], [20, 25], [5, 20]])
 def test_all_frames_have_the_first_size(tmp_path, kind, indices):
     frames = read(make(kind, tmp_path).path, indices)
@@ -59,7 +59,7 @@ def test_all_frames_have_the_first_size(tmp_path, kind, indices):
 
 def test_false_order_is_confirmed_once_per_file(tmp_path, monkeypatch):
     path = tmp_path / 'a.mp4'
-    shutil.copy(make('Swapped times in MP4', tmp_path).path, path)
+    shutil.copy(make('Swapped timestamps in MP4', tmp_path).path, path)
     confirmed = []
     real = PyAVReader.confirms
     monkeypatch.setattr(PyAVReader, 'confirms', lambda self, indices: confirmed.append(1) or real(self, indices))
@@ -87,7 +87,7 @@ def test_angle_between_is_an_error(tmp_path):
 
 @pytest.mark.sweep
 @pytest.mark.parametrize('seed', range(3))
-@pytest.mark.parametrize('kind', [kind for kind in KINDS if kind not in ('Two films', 'Rotated by 30 degrees')])
+@pytest.mark.parametrize('kind', [kind for kind in KINDS if kind not in ('Two video streams', 'Rotated by 30 degrees')])
 def test_random_access_equals_sequential_decoding(tmp_path, kind, seed):
     video = make(kind, tmp_path)
     rng = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ ROWS = {
     row[0]: dict(zip(COLUMNS, row[1:], strict=True)) for row in re.findall(r'^\| (.+)' + r' \| (\w+)' * 5, PAGE, re.M)
 }
 # Which film, and how to fill the corners.
-REFUSED_BY_PYAV = {'Two films', 'Rotated by 30 degrees'}
+REFUSED_BY_PYAV = {'Two video streams', 'Rotated by 30 degrees'}
 
 
 @pytest.fixture(scope='module')
