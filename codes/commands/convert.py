@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> None:
     check_config_is_given(args)
     from dsanet.engine.logging import exit_on_user_error, setup_logging
 
-    setup_logging()
     with exit_on_user_error():
+        setup_logging()
         _convert(args)
 
 

@@ -70,10 +70,11 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def _test(args: argparse.Namespace) -> None:
-    from dsanet.engine.logging import setup_logging
+    from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.work_dir import hold_lock
 
-    setup_logging()
+    with exit_on_user_error():
+        setup_logging()
     if args.out is None:
         _run_test(args, None)
         return

@@ -120,11 +120,11 @@ def _make_sample(splits: Sequence[Split], tasks: Sequence[tuple[int, VideoRecord
     sample = _initial_sample(split, record)
     try:
         made = Compose(split.steps, tuple(sample), owner='the dataset')(sample)
-    except MissingSample:
-        return 'missing', '', 0
     except BadSample as error:
         if (shortage := explain_shortage(error)) is not None:
             return 'error', shortage, 0
+        if isinstance(error, MissingSample):
+            return 'missing', '', 0
         return 'bad', shorten_error(error), 0
     except Exception as error:
         name = '' if isinstance(error, (ImportError, ValueError)) else f' [{type(error).__name__}]'

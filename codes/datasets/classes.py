@@ -78,13 +78,14 @@ def find_class_names(dataset: Mapping[str, Any], path: str) -> ClassNames:
     names: list[str] | None = None
     origin = path
     has_class_folders = dataset['type'] in ('VideoDataset', 'RawFramesDataset') and dataset.get('list_file') is None
-    with suppress(FileNotFoundError):  # the data may be on another machine
+    with suppress(OSError):  # the data may be on another machine
         if dataset.get('class_file') is not None:
             origin = dataset['class_file']
             names = read_class_names(origin)
         elif has_class_folders and dataset.get('data_root') is not None:
             origin = dataset['data_root']
-            names = list_class_folders(origin)
+            with suppress(ValueError):  # an empty mount point
+                names = list_class_folders(origin)
     if names is not None and dataset.get('classes') is not None:
         names = choose_class_names(names, dataset['classes'])
     return ClassNames(names, origin)

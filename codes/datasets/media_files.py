@@ -10,7 +10,7 @@ VIDEO_EXTENSIONS = (
     *('.264', '.265', '.3g2', '.3gp', '.3gpp', '.amv', '.asf', '.avi', '.dav', '.dif', '.divx', '.dv', '.evo', '.f4v'),
     *('.flv', '.gif', '.h264', '.h265', '.hevc', '.insv', '.ivf', '.m1v', '.m2t', '.m2ts', '.m2v', '.m4v', '.mj2'),
     *('.mjpeg', '.mjpg', '.mkv', '.mod', '.mov', '.mp2v', '.mp4', '.mp4v', '.mpe', '.mpeg', '.mpg', '.mpv'),
-    *('.mts', '.mxf', '.nut', '.ogg', '.ogm', '.ogv', '.qt', '.rm', '.rmvb', '.tod', '.tp', '.trp', '.ts', '.vob'),
+    *('.mts', '.mxf', '.nut', '.ogm', '.ogv', '.qt', '.rm', '.rmvb', '.tod', '.tp', '.trp', '.ts', '.vob'),
     *('.vro', '.webm', '.wmv', '.wtv', '.y4m'),
 )
 

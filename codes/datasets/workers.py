@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, active_children
 from multiprocessing.queues import Queue
 from typing import Any
 
@@ -85,8 +85,13 @@ class WatchedLoader(DataLoader[Any]):
         Raises:
             MachineError: a worker was killed or stopped, or a batch did not arrive in time or cannot be sent.
         """
-        with self._limited():
-            iterator: Any = super().__iter__()
+        before = active_children()
+        try:
+            with self._limited():
+                iterator: Any = super().__iter__()
+        except BaseException:  # some may have been started, and would not end with this process
+            self._kill([worker for worker in active_children() if worker not in before])
+            raise
         workers = getattr(iterator, '_workers', ())
         if workers is not self.workers:
             self.workers, self._owner = workers, os.getpid()
@@ -130,7 +135,10 @@ class WatchedLoader(DataLoader[Any]):
         """Kill the workers, if this process has started them."""
         if self._owner != os.getpid():
             return  # a forked copy
-        workers = [worker for worker in self.workers if worker.is_alive()]
+        self._kill([worker for worker in self.workers if worker.is_alive()])
+
+    @staticmethod
+    def _kill(workers: Sequence[BaseProcess]) -> None:
         if not workers:
             return
         with _ignored_sigchld():

@@ -154,9 +154,13 @@ class OptimizerState:
             return f'type was {was} and is {now}'
         before, after = state['param_groups'][0], self.optimizer.param_groups[0]
         for name, value in after.items():
-            if isinstance(value, bool) and isinstance(before.get(name), bool) and before[name] != value:
+            is_flag = isinstance(value, bool) and isinstance(before.get(name), bool) and name not in _EXECUTION_FLAGS
+            if is_flag and before[name] != value:
                 return f'{name} was {before[name]} and is {value}'
         return ''
+
+
+_EXECUTION_FLAGS = {'capturable', 'differentiable', 'foreach', 'fused'}  # how a step is computed, not what
 
 
 class Schedule:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,10 @@ def hash_inputs(
 
 
 def hash_records(dataset: Any, ordered: bool = True) -> str:
-    """Return the SHA-256 of the paths, labels and lengths of a dataset's videos, without ``data_root``.
+    """Return the SHA-256 of the paths, labels and lengths of a dataset's videos.
+
+    Paths are taken relative to the common folder of all videos, so that data can be moved, for example to the local
+    disk of another machine.
 
     Args:
         dataset: with ``records``, or a mixture of datasets.
@@ -89,9 +93,8 @@ def hash_records(dataset: Any, ordered: bool = True) -> str:
     parts = getattr(dataset, 'datasets', [dataset])
     digest = hashlib.sha256()
     for part in parts:
-        root = getattr(part, 'data_root', None) or ''
-        prefix = f'{root.rstrip("/")}/' if root else ''
-        lines = [f'{r.path.removeprefix(prefix)}\t{r.labels}\t{r.num_frames}\n' for r in part.records]
+        start = os.path.commonprefix([r.path for r in part.records]).rfind('/') + 1
+        lines = [f'{r.path[start:]}\t{r.labels}\t{r.num_frames}\n' for r in part.records]
         digest.update(''.join([*(lines if ordered else sorted(lines)), '\n']).encode('utf-8', 'surrogateescape'))
     return digest.hexdigest()
 

@@ -66,7 +66,11 @@ def world_size() -> int:
 
 def local_rank() -> int:
     """Return the rank of this process among those of this machine."""
-    return _read_variable('LOCAL_RANK', 0, 0, local_world_size() - 1) if is_launched() else 0
+    if not is_launched():
+        return 0
+    # Scripts that start processes without a launcher often set LOCAL_RANK only.
+    num_processes = local_world_size() if 'LOCAL_WORLD_SIZE' in os.environ else world_size()
+    return _read_variable('LOCAL_RANK', 0, 0, num_processes - 1)
 
 
 def local_world_size() -> int:

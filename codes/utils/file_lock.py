@@ -70,7 +70,9 @@ class FileLock:
             except FileNotFoundError:
                 continue
             owner = self._parse(data)
-            is_stale = self._now() - mtime > STALE_S * 1e9
+            # A process of this machine is known to run, even if it has not renewed the lock for a while.
+            is_known = owner and owner['place'] == self._owner['place'] and owner['started'] is not None
+            is_stale = not is_known and self._now() - mtime > STALE_S * 1e9
             if is_stale or (owner and _is_gone(owner)):
                 self._remove_stale(data)
             elif owner and (owner['place'] == self._owner['place'] or (seen and seen != (data, mtime))):

@@ -8,7 +8,8 @@ import signal
 from collections.abc import Iterator
 
 _NAMES = (
-    'EACCES EAGAIN EDQUOT EIO EMFILE ENFILE ENODEV ENOMEM ENOSPC ENOTCONN ENXIO EPERM EREMOTEIO EROFS ESTALE ETIMEDOUT'
+    'EACCES EAGAIN ECONNABORTED ECONNRESET EDQUOT EHOSTDOWN EHOSTUNREACH EIO EMFILE ENETUNREACH ENFILE ENODEV ENOMEM '
+    'ENOSPC ENOTCONN ENXIO EPERM EREMOTEIO EROFS ESHUTDOWN ESTALE ETIMEDOUT'
 )
 _ERRNOS = {getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name)}
 # torch raises RuntimeError for system errors; its message contains the system's.

@@ -1,5 +1,6 @@
 """The dsanet program: its help, unknown commands, import time and Ctrl-C."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,13 @@ sys.exit(main(['transcode', {str(tmp_path)!r}, {str(tmp_path / 'out')!r}]))
     done = run(code)
     assert done.returncode == 130
     assert done.stderr.count('\n') == 1, 'one line, no traceback'
+
+
+@pytest.mark.parametrize('command', ['test', 'convert'])
+def test_leftover_rank_is_one_line(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('RANK', '0')
+    with pytest.raises(SystemExit, match='^2$'):
+        commands.main([command, str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')])
+    assert re.fullmatch(r'error: .*RANK.*\n', capsys.readouterr().err)

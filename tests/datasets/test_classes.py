@@ -91,6 +91,7 @@ def test_class_names_in_another_order_are_refused(data: Path) -> None:
 def test_class_names_are_found_without_lists(data: Path) -> None:
     file, folders = str(data / 'classes.txt'), str(data / 'folders')
     own = {'type': 'VideoDataset'}
+    (data / 'empty').mkdir()
     for dataset, expected in (
         ({**own, 'class_file': file, 'list_file': 'nowhere.txt'}, (['clap', 'wave', 'walk'], file)),
         ({**own, 'class_file': file, 'classes': ['walk', 0]}, (['walk', 'clap'], file)),
@@ -99,6 +100,7 @@ def test_class_names_are_found_without_lists(data: Path) -> None:
         ({**own, 'data_root': folders, 'list_file': 'x'}, (None, 'test')),
         ({**own, 'class_file': 'nowhere.txt'}, (None, 'nowhere.txt')),
         ({'type': 'MixedDataset', 'datasets': [own, {**own, 'class_file': file}]}, (['clap', 'wave', 'walk'], file)),
+        ({**own, 'data_root': str(data / 'empty')}, (None, str(data / 'empty'))),  # an empty mount point
         ({'type': 'MixedDataset', 'datasets': [own]}, (None, 'test')),
     ):
         assert find_class_names(dataset, 'test') == expected

@@ -1,5 +1,7 @@
 """Data workers: how they start, and that nothing makes a run wait for them forever."""
 
+import errno
+import multiprocessing
 import os
 import resource
 import signal
@@ -206,6 +208,23 @@ def test_function_called_while_waiting_may_end_it():
     with pytest.raises(KeyboardInterrupt):
         list(batches)
     assert len(calls) == 2
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # torch's iterator is incomplete
+def test_failed_start_leaves_no_workers(dataset, monkeypatch):  # noqa: F811
+    started = []
+    start = multiprocessing.context.ForkProcess.start
+
+    def fail_at_second(process):
+        if started:
+            raise OSError(errno.EAGAIN, 'no more processes')
+        start(process)
+        started.append(process)
+
+    monkeypatch.setattr(multiprocessing.context.ForkProcess, 'start', fail_at_second)
+    with pytest.raises(MachineError):
+        start_workers(build_dataloader(dataset, 2, 2, training=True))
+    assert not started[0].is_alive()
 
 
 def limit_files():

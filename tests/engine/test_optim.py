@@ -225,6 +225,7 @@ def test_loading_keeps_current_rates_and_decay() -> None:
         ({'type': 'AdamW', 'lr': 0.01}, {'type': 'AdamW', 'lr': 0.01, 'amsgrad': True}, 'amsgrad.*False.*True'),
         ({'type': 'AdamW', 'lr': 0.01}, SGD, 'AdamW.*SGD'),
         ({**SGD, 'momentum': 0.0}, SGD, None),
+        ({**SGD, 'foreach': True}, {**SGD, 'foreach': False}, None),
     ],
 )
 def test_state_of_other_optimizer_is_dropped(

@@ -33,6 +33,7 @@ def test_hash_of_records_ignores_data_root() -> None:
     assert (
         hash_records(dataset_of('a', 'b', root='/data')) == hash_records(dataset_of('a', 'b', root='/new')) == reference
     )
+    assert hash_records(dataset_of('/tmp/1/a', '/tmp/1/b')) == reference
     others = [dataset_of('b', 'a'), dataset_of('a'), dataset_of('a', 'b', labels=(1,)), dataset_of('a', '\udcff')]
     mixed = SimpleNamespace(datasets=[dataset_of('a'), dataset_of('b')])
     assert len({reference, *map(hash_records, [*others, mixed])}) == 6

@@ -29,6 +29,8 @@ def test_rank_is_known_before_process_group(monkeypatch: pytest.MonkeyPatch) -> 
     set_variables(monkeypatch, RANK=3, WORLD_SIZE=4, LOCAL_RANK=1, LOCAL_WORLD_SIZE=2)
     assert (distributed.rank(), distributed.world_size()) == (3, 4)
     assert (distributed.local_rank(), distributed.local_world_size()) == (1, 2)
+    monkeypatch.delenv('LOCAL_WORLD_SIZE')
+    assert distributed.local_rank() == 1
 
 
 @pytest.mark.parametrize(

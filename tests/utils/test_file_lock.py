@@ -69,6 +69,13 @@ def test_reused_process_id_holds_nothing(file: Path) -> None:
     assert json.loads(acquire(file).file.read_text())['id'] != owner['id']
 
 
+def test_running_process_keeps_a_lock_without_heartbeat(file: Path) -> None:
+    acquire(file)
+    os.utime(file, (1, 1))
+    with pytest.raises(LockHeldError):
+        acquire(file)
+
+
 def test_lock_of_other_machine_is_taken_when_stale(file: Path, soon_stale: None) -> None:
     file.write_text(json.dumps(ELSEWHERE))
     started = time.monotonic()

@@ -20,6 +20,7 @@ from dsanet.utils.machine_faults import (
         MemoryError(),
         OSError(errno.EMFILE, 'x'),
         OSError(errno.ENOSPC, 'x'),
+        OSError(errno.ECONNRESET, 'x'),
         PermissionError(errno.EACCES, 'x'),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         RuntimeError('unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)'),

@@ -51,14 +51,10 @@ class OpenVideo(Transform):
         path = record['path']
         if os.path.isdir(path):
             raise _bad_sample(path, 'is a folder; RawFramesDataset reads folders of frames')
-        try:
-            is_file = stat.S_ISREG(os.stat(path).st_mode)
-            error = None
-        except (OSError, ValueError) as failure:  # such as a network drive that is disconnected, or a null character
-            is_file, error = False, failure
+        is_file, problem = _is_file(path)
         if not is_file:
             reason = 'is not a file' if os.path.lexists(path) else 'does not exist'
-            raise MissingSample(f'{os.path.abspath(path)} {reason}', path, reason) from error
+            raise MissingSample(f'{os.path.abspath(path)} {reason}', path, reason) from problem
         if not os.path.getsize(path):  # decoders report it in various ways
             raise _bad_sample(path, 'is empty')
         try:
@@ -131,9 +127,10 @@ class DecodeRawFrames(Transform):
         for number, index in enumerate(distinct.tolist()):
             name = record['filename_tmpl'].format(index + record['start_index'])
             file = os.path.join(record['path'], name)
-            if not os.path.isfile(file):
+            is_file, problem = _is_file(file)
+            if not is_file:
                 text = _describe_missing_frame(file, index, record)
-                raise MissingSample(text, record['path'], text)
+                raise MissingSample(text, record['path'], text) from problem
             try:
                 image = _read_image(file)
                 if frames is None:
@@ -178,6 +175,14 @@ def _arrange(frames: Frames, positions: Indices, must_copy: bool = False) -> Fra
     if not must_copy and np.array_equal(positions, np.arange(len(frames))):
         return frames
     return frames[positions]
+
+
+def _is_file(path: str) -> tuple[bool, Exception | None]:
+    """Return whether a path is a file, and the error if that is unknown, such as for a disconnected network drive."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode), None
+    except (OSError, ValueError) as error:  # ValueError for a null character
+        return False, error
 
 
 def _describe_missing_frame(file: str, index: int, record: Record) -> str:

@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import re
@@ -245,6 +246,17 @@ def test_missing_frame_lists_the_files_present(folder, tmp_path):
         DecodeRawFrames()(folder_record(folder + '/nowhere', [[[0]]]))
     with pytest.raises(FileNotFoundError, match='img_00001.jpg.* empty'):
         DecodeRawFrames()(folder_record(str(tmp_path), [[[0]]]))
+
+
+def test_lost_drive_is_the_cause_of_missing_frames(folder, tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(errno.ENOTCONN, 'Transport endpoint is not connected', path)
+
+    record = folder_record(folder, [[[0]]])
+    monkeypatch.setattr(decoding.os, 'stat', fail)
+    with pytest.raises(MissingSample) as error:
+        DecodeRawFrames()(record)
+    assert error.value.__cause__.errno == errno.ENOTCONN
 
 
 def test_missing_frame_suggests_the_start_index(folder, tmp_path):
