@@ -350,7 +350,7 @@ def first_failure(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessF
 
 
 def exit_status(status: int) -> int:
-    """Return the exit status of the launcher for that of a process: 2, 143 and 130 are kept, any other failure is 1."""
+    """Return the exit status of the launcher for that of a process: 2, 130, 141, 143 are kept, other failures are 1."""
     if status in STOPPED:
         return status if status > 0 else 128 - status
     return status if status == USAGE_ERROR else 1
