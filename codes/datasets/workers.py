@@ -23,6 +23,7 @@ import torch
 from torch._utils import ExceptionWrapper
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from dsanet.utils.machine_faults import MachineError, explain_dead_worker, explain_shared_memory, explain_shortage
 from dsanet.utils.processes import die_with_parent, process_state
@@ -64,6 +65,17 @@ def _do_nothing() -> None:
     pass
 
 
+class _Iterator(_MultiProcessingDataLoaderIter):
+    """Torch's iterator, whose destructor raises no error if not all workers could be started."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        try:
+            super().__init__(loader)
+        except BaseException:
+            self._shutdown = True
+            raise
+
+
 class WatchedLoader(DataLoader[Any]):
     """A DataLoader that raises an error if a batch does not arrive in time.
 
@@ -100,6 +112,9 @@ class WatchedLoader(DataLoader[Any]):
             _STARTED.add(self)
             atexit.register(_kill_all)
         return self._batches(iterator)
+
+    def _get_iterator(self) -> Any:
+        return _Iterator(self) if self.num_workers else super()._get_iterator()
 
     def _batches(self, iterator: Iterator[Any]) -> Iterator[Any]:
         done = object()

@@ -210,7 +210,6 @@ def test_function_called_while_waiting_may_end_it():
     assert len(calls) == 2
 
 
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # torch's iterator is incomplete
 def test_failed_start_leaves_no_workers(dataset, monkeypatch):  # noqa: F811
     started = []
     start = multiprocessing.context.ForkProcess.start
