@@ -100,7 +100,7 @@ def test_configs_and_checkpoints_must_be_paths(value: Any) -> None:
     for call in (load_config, build_model, init_recognizer):
         with pytest.raises(TypeError, match=f'must be a path .*{type(value).__name__}$'):
             call(value)
-    with pytest.raises(TypeError, match=r'options: .*text'):
+    with pytest.raises(TypeError, match=r'options: .*string'):
         load_config('custom/small_from_scratch', [value])
 
 

@@ -57,7 +57,7 @@ def splits_of(
             dataset.class_names,
             dataset.multi_hot,
             dataset.pipeline.transforms,
-            dataset.data_root,
+            getattr(dataset, 'data_root', None),
             getattr(dataset, 'filename_tmpl', None),
             getattr(dataset, 'start_index', 1),
             max_bad_share,
