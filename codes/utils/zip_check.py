@@ -32,7 +32,7 @@ def check_zip(file: Path) -> list[str]:
             entries = sorted(archive.infolist(), key=lambda info: info.header_offset)
             ends = [*(info.header_offset for info in entries), archive.start_dir]
             if ends[0] != 0 or len(set(archive.namelist())) != len(entries):
-                raise ValueError('wrong directory')
+                raise ValueError('invalid central directory')
             for info, end in zip(entries, ends[1:], strict=True):
                 _check_entry(info, end, stream)
                 with archive.open(info) as data:  # raises if the name or the checksum is wrong

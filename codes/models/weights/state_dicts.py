@@ -76,7 +76,7 @@ def find_state_dict(content: Mapping[str, Any]) -> FoundWeights:
         if choices[name].keys() <= state.keys() if is_ours else found.state.keys() <= average.keys():
             return FoundWeights(average, key, True)
         if not is_ours:
-            LOGGER.warning('Using the weights %r, because the averaged weights %r have other keys', name, key)
+            LOGGER.warning('Using the weights %r, because the averaged weights %r have different keys', name, key)
     return found
 
 
