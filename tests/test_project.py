@@ -137,6 +137,16 @@ def test_constructors_asserts_and_raises_are_explicit() -> None:
                 assert node.exc.id[0].islower(), f'{where}: raise without a message'
 
 
+def test_files_and_classes_are_short() -> None:
+    for file in sources('codes'):
+        text = file.read_text()
+        assert text.count('\n') <= 400, f'{file.relative_to(ROOT)} has more than 400 lines'
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 250, f'{file.relative_to(ROOT)}: {node.name} has {length} lines'
+
+
 def test_every_import_is_a_declared_dependency() -> None:
     names = {'cv2': 'opencv-python', 'mmcv': 'mmcv-lite'}
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']

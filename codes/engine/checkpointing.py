@@ -5,18 +5,14 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
-from dsanet.config.loading import find_differences
 from dsanet.config.schema import TrainCfg
 from dsanet.engine.stopping import RunError
-from dsanet.models.weights.loading import describe_difference
 from dsanet.utils import distributed
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 from dsanet.utils.file_lock import FileLock
@@ -275,10 +271,6 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) if isinstance(kind, type) else kind(value)
 
 
-# Config sections that affect the result of training.
-_SECTIONS = ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime')
-
-
 def find_checkpoint(source: str, work_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the checkpoint to resume from and its content; called by all processes together.
 
@@ -349,44 +341,6 @@ def remove_leftovers(work_dir: Path, position: Position, resume: str | None) -> 
         for file in work_dir.glob('*.pth.part'):
             if RUN_FILE.fullmatch(file.stem) or file.stem == 'best.pth':
                 file.unlink()
-
-
-def find_changes(
-    content: Mapping[str, Any], config: Mapping[str, Any], iterations_per_epoch: int, world_size: int
-) -> list[str]:
-    """Return all differences that keep a resumed run from being bit-identical to the uninterrupted one.
-
-    Args:
-        content: the checkpoint.
-        config: of the resumed run.
-        iterations_per_epoch, world_size: of the resumed run.
-
-    Returns:
-        Texts such as ``optimizer.lr was 0.1 and is 0.2``.
-    """
-    numbers = {'iterations_per_epoch': iterations_per_epoch, 'world_size': world_size}
-    changes = find_differences({name: content.get(name) for name in numbers}, numbers)
-    for section in _SECTIONS:
-        changes |= find_differences(content['config'].get(section, {}), config.get(section, {}), section)
-    return list(changes.values())
-
-
-def describe_mismatch(
-    content: Mapping[str, Any], target: Mapping[str, Tensor], changes: Sequence[str], error: Exception
-) -> str:
-    """Return why a checkpoint does not fit a run, in one line: differences of weights, then of configs.
-
-    Args:
-        content: the checkpoint.
-        target: state dict of the model.
-        changes: from :func:`find_changes`.
-        error: raised by loading; used if the weights do not differ.
-    """
-    source = content['state_dict']
-    is_state = isinstance(source, Mapping) and all(isinstance(value, Tensor) for value in source.values())
-    weights = describe_difference(source, target) if is_state else ''
-    related = [change for change in changes if change.startswith(('model.', 'optimizer.', 'parameters.'))]
-    return '; '.join([weights or (str(error).strip() or type(error).__name__).splitlines()[0], *related[:4]])
 
 
 def what_to_resume(requested: str | None, work_dir: Path) -> str | None:

@@ -3,14 +3,16 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dsanet.engine.checkpointing import TrainState, describe_mismatch, find_changes, find_checkpoint
-from dsanet.models.weights.loading import get_class_names
+from dsanet.config.loading import find_differences
+from dsanet.engine.checkpointing import TrainState, find_checkpoint
+from dsanet.models.weights.loading import describe_difference, get_class_names
 from dsanet.utils import distributed
 from dsanet.utils.class_names import ClassNames, check_same_class_names
 from dsanet.utils.files import hash_file
@@ -18,6 +20,8 @@ from dsanet.utils.machine_faults import is_machine_fault
 
 LOGGER = logging.getLogger(__name__)
 
+# Config sections that affect the result of training.
+_SECTIONS = ('model', 'train_dataloader', 'optimizer', 'parameters', 'schedule', 'train_cfg', 'runtime')
 TRAIN_DATA = 'the videos, labels or order of train_dataloader'
 VAL_DATA = 'the videos or labels of val_dataloader'
 
@@ -124,6 +128,44 @@ def compare_run(
     check_same_class_names(ClassNames(get_class_names(content), str(file)), class_names)
     changes = find_changes(content, config, iterations_per_epoch, distributed.world_size())
     return [*changes, *_find_changed_inputs(content, inputs).values()]
+
+
+def find_changes(
+    content: Mapping[str, Any], config: Mapping[str, Any], iterations_per_epoch: int, world_size: int
+) -> list[str]:
+    """Return all differences that keep a resumed run from being bit-identical to the uninterrupted one.
+
+    Args:
+        content: the checkpoint.
+        config: of the resumed run.
+        iterations_per_epoch, world_size: of the resumed run.
+
+    Returns:
+        Texts such as ``optimizer.lr was 0.1 and is 0.2``.
+    """
+    numbers = {'iterations_per_epoch': iterations_per_epoch, 'world_size': world_size}
+    changes = find_differences({name: content.get(name) for name in numbers}, numbers)
+    for section in _SECTIONS:
+        changes |= find_differences(content['config'].get(section, {}), config.get(section, {}), section)
+    return list(changes.values())
+
+
+def describe_mismatch(
+    content: Mapping[str, Any], target: Mapping[str, Tensor], changes: Sequence[str], error: Exception
+) -> str:
+    """Return why a checkpoint does not fit a run, in one line: differences of weights, then of configs.
+
+    Args:
+        content: the checkpoint.
+        target: state dict of the model.
+        changes: from :func:`find_changes`.
+        error: raised by loading; used if the weights do not differ.
+    """
+    source = content['state_dict']
+    is_state = isinstance(source, Mapping) and all(isinstance(value, Tensor) for value in source.values())
+    weights = describe_difference(source, target) if is_state else ''
+    related = [change for change in changes if change.startswith(('model.', 'optimizer.', 'parameters.'))]
+    return '; '.join([weights or (str(error).strip() or type(error).__name__).splitlines()[0], *related[:4]])
 
 
 def _find_changed_inputs(content: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:

@@ -17,8 +17,6 @@ from dsanet.engine.checkpointing import (
     Saver,
     TrainState,
     check_resumable,
-    describe_mismatch,
-    find_changes,
     find_checkpoint,
     list_checkpoints,
     newest_checkpoint,
@@ -268,41 +266,6 @@ def test_leftovers_of_a_run(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 5
     remove_leftovers(tmp_path, Position(2), 'auto')
     assert names(tmp_path) == ['best.pth', 'epoch_1.pth', 'epoch_2.pth', 'epoch_2_iter_3.pth.damaged']
-
-
-def test_changes_have_full_paths_and_both_values() -> None:
-    assert find_changes(RUN, CONFIG, 5, 2) == []
-    config = {
-        'model': {'a': 1, 'list': [1, {'b': 3}], 'module_cfg': None, 'new': 'x'},
-        'optimizer': {'lr': 0.1},
-        'train_cfg': {'max_epochs': 7},
-        'metrics': ['ignored, because they change no weight'],
-    }
-    expected = [
-        ('iterations_per_epoch', '5', '4'),
-        ('model.list.1.b', '2', '3'),
-        ('model.module_cfg', "{'type': 'DSA'}", 'None'),
-        ('model.new', 'None', 'x'),
-        ('train_cfg.max_epochs', 'None', '7'),
-    ]
-    changes = find_changes(RUN, config, 4, 2)
-    assert len(changes) == len(expected)
-    for text, (key, before, after) in zip(changes, expected, strict=True):
-        assert text.startswith(f'{key} ')
-        assert before in text
-        assert text.endswith(after)
-
-
-def test_mismatch_names_weights_shapes_and_config() -> None:
-    target = {'a': torch.zeros(2), 'b': torch.zeros(3), 'c': torch.zeros(1)}
-    source = {'a': torch.zeros(2), 'b': torch.zeros(4), 'd': torch.zeros(1)}
-    changes = ['model.x was 1 and is 2', 'schedule.y was 1 and is 2']
-    text = describe_mismatch({'state_dict': source}, target, changes, ValueError('many\nlines'))
-    for token in ('(c)', '(d)', 'b ', '(4,)', '(3,)', changes[0]):
-        assert token in text
-    assert changes[1] not in text  # a schedule does not change weights
-    assert describe_mismatch({'state_dict': target}, target, [], ValueError('many\nlines')) == 'many'
-    assert describe_mismatch({'state_dict': 3}, target, [], KeyError()) == 'KeyError'
 
 
 def test_restart_resumes_the_latest_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

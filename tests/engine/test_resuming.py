@@ -11,13 +11,56 @@ import torch
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.engine import resuming
 from dsanet.engine.checkpointing import TrainState, list_checkpoints
-from dsanet.engine.resuming import adapt_progress, hash_inputs, hash_records, is_validation_due
+from dsanet.engine.resuming import (
+    adapt_progress,
+    describe_mismatch,
+    find_changes,
+    hash_inputs,
+    hash_records,
+    is_validation_due,
+)
 from dsanet.engine.trainer import Trainer
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 from dsanet.utils.json_lines import read_json_lines
 from tests.engine.conftest import DEVICE, EMA, make_config, read_curves, small_steps, train, train_until
+from tests.engine.test_checkpointing import CONFIG, RUN
 
 VAL = resuming.VAL_DATA
+
+
+def test_changes_have_full_paths_and_both_values() -> None:
+    assert find_changes(RUN, CONFIG, 5, 2) == []
+    config = {
+        'model': {'a': 1, 'list': [1, {'b': 3}], 'module_cfg': None, 'new': 'x'},
+        'optimizer': {'lr': 0.1},
+        'train_cfg': {'max_epochs': 7},
+        'metrics': ['ignored, because they change no weight'],
+    }
+    expected = [
+        ('iterations_per_epoch', '5', '4'),
+        ('model.list.1.b', '2', '3'),
+        ('model.module_cfg', "{'type': 'DSA'}", 'None'),
+        ('model.new', 'None', 'x'),
+        ('train_cfg.max_epochs', 'None', '7'),
+    ]
+    changes = find_changes(RUN, config, 4, 2)
+    assert len(changes) == len(expected)
+    for text, (key, before, after) in zip(changes, expected, strict=True):
+        assert text.startswith(f'{key} ')
+        assert before in text
+        assert text.endswith(after)
+
+
+def test_mismatch_names_weights_shapes_and_config() -> None:
+    target = {'a': torch.zeros(2), 'b': torch.zeros(3), 'c': torch.zeros(1)}
+    source = {'a': torch.zeros(2), 'b': torch.zeros(4), 'd': torch.zeros(1)}
+    changes = ['model.x was 1 and is 2', 'schedule.y was 1 and is 2']
+    text = describe_mismatch({'state_dict': source}, target, changes, ValueError('many\nlines'))
+    for token in ('(c)', '(d)', 'b ', '(4,)', '(3,)', changes[0]):
+        assert token in text
+    assert changes[1] not in text  # a schedule does not change weights
+    assert describe_mismatch({'state_dict': target}, target, [], ValueError('many\nlines')) == 'many'
+    assert describe_mismatch({'state_dict': 3}, target, [], KeyError()) == 'KeyError'
 
 
 # -- content of lists and weights --------------------------------------------------------------------------------------
@@ -33,7 +76,7 @@ def test_hash_of_records_ignores_data_root() -> None:
     assert (
         hash_records(dataset_of('a', 'b', root='/data')) == hash_records(dataset_of('a', 'b', root='/new')) == reference
     )
-    assert hash_records(dataset_of('/tmp/1/a', '/tmp/1/b')) == reference
+    assert hash_records(dataset_of('/scratch/1/a', '/scratch/1/b')) == reference
     others = [dataset_of('b', 'a'), dataset_of('a'), dataset_of('a', 'b', labels=(1,)), dataset_of('a', '\udcff')]
     mixed = SimpleNamespace(datasets=[dataset_of('a'), dataset_of('b')])
     assert len({reference, *map(hash_records, [*others, mixed])}) == 6
