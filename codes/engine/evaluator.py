@@ -80,7 +80,7 @@ def predict(
 
     Raises:
         FloatingPointError: a score is not finite.
-        BadSample: a video cannot be read. If raised in a worker, see :func:`strip_worker_traceback`.
+        BadSample: a video cannot be read. If raised in a worker, see :func:`~dsanet.utils.text.strip_worker_traceback`.
         OSError: a finished batch cannot be written.
     """
     was_training = model.training
@@ -138,11 +138,3 @@ def _score(
     index = batch['index'].numpy()
     number = int(index[0]) // batch_size
     return ScoredBatch(number, index, scores.float().cpu().numpy(), batch['label'].numpy())
-
-
-def strip_worker_traceback(error: Exception) -> str:
-    """Return the text of an error without the traceback that torch adds in a data worker."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
-    # The last line of the traceback starts with the name of the error.
-    return str(error).rpartition(f'\n{name}: ')[2].strip()

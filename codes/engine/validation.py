@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from dsanet.engine.evaluator import EXPECTED_ERRORS, predict, strip_worker_traceback
+from dsanet.engine.evaluator import EXPECTED_ERRORS, predict
 from dsanet.engine.stopping import RunError
 from dsanet.evaluation.metrics import Metric, build_metrics, check_metrics, compute_metrics
+from dsanet.utils.text import strip_worker_traceback
 
 
 def build_val_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoader[Any] | None) -> list[Metric]:

@@ -7,6 +7,8 @@ import re
 import signal
 from collections.abc import Iterator
 
+from dsanet.utils.text import strip_worker_traceback
+
 _NAMES = (
     'EACCES EAGAIN ECONNABORTED ECONNRESET EDQUOT EHOSTDOWN EHOSTUNREACH EIO EMFILE ENETUNREACH ENFILE ENODEV ENOMEM '
     'ENOSPC ENOTCONN ENXIO EPERM EREMOTEIO EROFS ESHUTDOWN ESTALE ETIMEDOUT'
@@ -80,7 +82,7 @@ def explain_shortage(error: BaseException) -> str | None:
     """
     for cause in reversed(list(_causes(error))):
         if isinstance(cause, MachineError):
-            return str(cause).rpartition('MachineError: ')[2].strip()  # without the traceback of a data worker
+            return strip_worker_traceback(cause)
         if (text := _explain_dead_worker(str(cause))) is not None:
             return text
         number = _find_errno(cause)

@@ -35,6 +35,12 @@ def error_line(error: object) -> str:
     return f'error: {printable_lines(str(error), "    ")}\n'
 
 
+def strip_worker_traceback(error: BaseException) -> str:
+    """Return the message of an error without the traceback that torch adds in a data worker."""
+    # The last line of the traceback starts with the name of the error; without a traceback, torch writes "Original".
+    return re.split(rf'\n(?:Original )?(?:[\w.]+\.)?{type(error).__qualname__}: ', str(error))[-1].strip()
+
+
 class EscapingFormatter(logging.Formatter):
     """A log formatter that escapes text; further lines of a message are indented."""
 

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch._utils import ExceptionWrapper
 
 from dsanet.config.loading import read_section
 from dsanet.config.schema import RuntimeCfg
-from dsanet.datasets.transforms.base import BadSample, MissingSample
 from dsanet.engine import evaluator
-from dsanet.engine.evaluator import Predictions, predict, strip_worker_traceback
+from dsanet.engine.evaluator import Predictions, predict
 from dsanet.engine.preparation import build_loader
 from dsanet.engine.result_parts import ResultParts
 from tests.as_processes import as_processes
@@ -170,19 +168,3 @@ def test_resume_is_bit_identical_across_world_sizes(
         assert np.array_equal(predictions.scores, alone.scores)
         assert np.array_equal(predictions.labels, alone.labels)
     assert sum(model.num_batches for model in models) == num_batches - num_scored
-
-
-@pytest.mark.parametrize('kind', [BadSample, MissingSample, OSError, FileNotFoundError])
-def test_worker_traceback_is_stripped(kind: type[Exception]) -> None:
-    text = 'list.txt:3: no video: x\nat all'
-    assert strip_worker_traceback(kind(text)) == text
-    try:
-        try:
-            raise kind('the original error')
-        except kind as first:
-            raise kind(text) from first
-    except kind:
-        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')  # as sent by a data worker
-    with pytest.raises(kind, match='Caught .* in DataLoader worker process 0') as caught:
-        wrapper.reraise()
-    assert strip_worker_traceback(caught.value) == text

@@ -4,8 +4,17 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
+from torch._utils import ExceptionWrapper
 
-from dsanet.utils.text import EscapingFormatter, error_line, escape_output, printable, printable_lines
+from dsanet.datasets.transforms.base import BadSample, MissingSample
+from dsanet.utils.text import (
+    EscapingFormatter,
+    error_line,
+    escape_output,
+    printable,
+    printable_lines,
+    strip_worker_traceback,
+)
 
 NOT_UTF8 = b'jum\xe9.mp4'.decode('utf-8', 'surrogateescape')
 HOSTILE = ['\x1b[31m', '\x1b]0;title\x07', '\r', '\n', '\t', '\x7f', '\x9b2J', '\u202e', '\u2066', '\u2028', '\u200b']
@@ -47,3 +56,26 @@ def test_output_of_commands_is_escaped() -> None:
     out.flush()
     assert out.buffer.getvalue() == b'\\x1b[31m jum\\udce9.mp4 \\xe9 \ta\\r\n'
     assert err.getvalue() == '\rbar\n\x1b[A\\x1b[Ax\n'
+
+
+@pytest.mark.parametrize('kind', [BadSample, MissingSample, OSError, FileNotFoundError])
+def test_worker_traceback_is_stripped(kind: type[Exception]) -> None:
+    text = 'list.txt:3: no video: x\nat all'
+    assert strip_worker_traceback(kind(text)) == text
+    try:
+        try:
+            raise kind('the original error')
+        except kind as first:
+            raise kind(text) from first
+    except kind:
+        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')  # as sent by a data worker
+    with pytest.raises(kind, match='Caught .* in DataLoader worker process 0') as caught:
+        wrapper.reraise()
+    assert strip_worker_traceback(caught.value) == text
+
+
+def test_error_without_traceback_is_stripped() -> None:
+    wrapper = ExceptionWrapper((OSError, OSError('no space'), None), 'in DataLoader worker process 0')
+    with pytest.raises(OSError, match='Caught ') as caught:
+        wrapper.reraise()
+    assert strip_worker_traceback(caught.value) == 'no space'
