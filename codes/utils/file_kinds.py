@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+# Position and value of the first bytes, and the name.
+ARCHIVES = (
+    (0, b'\x1f\x8b', 'a gzip archive'),
+    (0, b'BZh', 'a bzip2 archive'),
+    (0, b'\xfd7zXZ\0', 'an xz archive'),
+    (0, b'\x28\xb5\x2f\xfd', 'a Zstandard archive'),
+    (0, b'7z\xbc\xaf\x27\x1c', 'a 7z archive'),
+    (0, b'Rar!', 'a RAR archive'),
+    (257, b'ustar', 'a tar archive'),
+)
 _SIGNATURES = {
     b'version https://git-lfs': 'a Git LFS pointer, not the file itself; run `git lfs pull`',
-    b'\x1f\x8b': 'a gzip archive; extract it first',
-    b'BZh': 'a bzip2 archive; extract it first',
-    b'\xfd7zXZ\0': 'an xz archive; extract it first',
-    b'\x28\xb5\x2f\xfd': 'a Zstandard archive; extract it first',
-    b'7z\xbc\xaf\x27\x1c': 'a 7z archive; extract it first',
-    b'Rar!': 'a RAR archive; extract it first',
     b'\x89HDF\r\n': 'an HDF5 file, such as weights of Keras',
     b'GGUF': 'a GGUF file',
     b'\x93NUMPY': 'a NumPy array',
@@ -43,8 +47,9 @@ def describe_kind(file: Path) -> str:
         return 'a web page (HTML), such as an error page of a server; download the file again'
     if text.startswith(b'<?xml'):
         return 'an XML file, such as an error message of a server; download the file again'
-    if start[257:262] == b'ustar':
-        return 'a tar archive; extract it first'
+    for position, signature, kind in ARCHIVES:
+        if start.startswith(signature, position):
+            return f'{kind}; extract it first'
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < size:
         return 'a safetensors file; load it with safetensors.torch.load_file and save the weights with torch.save'
     for signature, kind in _SIGNATURES.items():

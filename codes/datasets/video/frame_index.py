@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.datasets.video.opening import decode_all, open_video, stores_frame_times
+from dsanet.datasets.video.opening import decode_all, file_version, open_video, stores_frame_times
 
 # A decoder delays a frame by at most this many.
 _MAX_DELAY = 16
@@ -72,8 +72,7 @@ def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
 
 def count_frames(path: str) -> int:
     """Return the number of frames that can be decoded. Results are cached, by size and modification time."""
-    state = os.stat(path)
-    return _count_frames(path, state.st_size, state.st_mtime_ns)
+    return _count_frames(*file_version(path))
 
 
 @lru_cache(10_000)

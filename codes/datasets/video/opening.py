@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dsanet.utils.file_kinds import ARCHIVES
+
 # FFmpeg's video containers, without playlists, scripts, single images, subtitles, audio and devices.
 FORMATS = (
     'mov,mp4,matroska,webm,avi,flv,live_flv,kux,mpegts,mpeg,mpegvideo,asf,asf_o,ogg,rm,gif,apng,dv,mxf,gxf,nut,nuv,wtv,'
@@ -20,7 +22,7 @@ FORMATS = (
     'smk,bink,roq,flic,4xm,ea,idcin,psxstr,rl2,rpl,thp,tmv,vmd,wc3movie,xmv,yop,moflex,mods,usm,dxa,filmstrip,ifv'
 )
 # Formats that store when each frame is shown; in others, a seek is inexact.
-_FORMATS_WITH_TIMES = {'mov', 'matroska', 'flv'}
+FORMATS_WITH_TIMES = {'mov', 'matroska', 'flv'}
 _STILL_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'mif1', b'avif', b'mif2', b'crx ')
 _SIGNATURES = (
     (0, b'\xff\xd8\xff', 'a JPEG image'),
@@ -31,13 +33,7 @@ _SIGNATURES = (
     (0, b'8BPS', 'a Photoshop image'),
     (8, b'WEBP', 'a WebP image'),
     (0, b'PK\x03\x04', 'a ZIP archive'),
-    (0, b'\x1f\x8b', 'a gzip archive'),
-    (0, b'BZh', 'a bzip2 archive'),
-    (0, b'\xfd7zXZ', 'an xz archive'),
-    (0, b'\x28\xb5\x2f\xfd', 'a zstd archive'),
-    (0, b'7z\xbc\xaf', 'a 7z archive'),
-    (0, b'Rar!', 'a RAR archive'),
-    (257, b'ustar', 'a tar archive'),
+    *ARCHIVES,
     (0, b'%PDF', 'a PDF file'),
     (0, b'\x7fELF', 'an executable'),
     (0, b'ID3', 'an audio file'),
@@ -49,6 +45,12 @@ _SIGNATURES = (
 def file_url(path: str) -> str:
     """Return the URL of a file for FFmpeg, which would treat ``12:30:05.mp4`` and ``file:x.mp4`` as URLs."""
     return 'file:' + os.path.abspath(path)
+
+
+def file_version(path: str) -> tuple[str, int, int]:
+    """Return path, size and modification time of a file, the key of caches."""
+    state = os.stat(path)
+    return path, state.st_size, state.st_mtime_ns
 
 
 def open_video(path: str) -> tuple[Any, Any]:
@@ -113,7 +115,7 @@ def decode_all(container: Any, stream: Any, strict: bool = False) -> Iterator[An
 
 def stores_frame_times(container: Any) -> bool:
     """Return True for MP4/MOV, Matroska/WebM and FLV."""
-    return not _FORMATS_WITH_TIMES.isdisjoint(container.format.name.split(','))
+    return not FORMATS_WITH_TIMES.isdisjoint(container.format.name.split(','))
 
 
 def turn_upright(image: npt.NDArray[np.uint8], frame: Any) -> npt.NDArray[np.uint8]:

@@ -5,7 +5,6 @@ that cannot be shown, ignores mirroring, or seeks to a neighbor of the requested
 file first, once per process, and files of these kinds are refused.
 """
 
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -14,7 +13,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.datasets.video.opening import decode_all, file_url, open_video, orientation
+from dsanet.datasets.video.opening import (
+    FORMATS_WITH_TIMES,
+    decode_all,
+    file_url,
+    file_version,
+    open_video,
+    orientation,
+)
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
 
@@ -103,8 +109,7 @@ class _CheckedReader(VideoReader):
             path.encode()
         except UnicodeEncodeError:  # OpenCV crashes
             raise self._refuse('the name of the file is not UTF-8') from None
-        state = os.stat(path)
-        self._facts = _examine_file(path, state.st_size, state.st_mtime_ns)
+        self._facts = _examine_file(*file_version(path))
         if self._facts.problem is not None:
             raise self._refuse(self._facts.problem)
         self.num_frames = self._facts.num_frames
@@ -261,7 +266,7 @@ class TorchCodecReader(_CheckedReader):
             raise ImportError('torchcodec cannot find the FFmpeg libraries') from error
 
         super().__init__(path)
-        if self._facts.formats.isdisjoint({'mov', 'matroska', 'flv'}):
+        if self._facts.formats.isdisjoint(FORMATS_WITH_TIMES):
             raise self._refuse('its frames are correct only in MP4/MOV, Matroska/WebM and FLV')
         url = file_url(path)
         self._decoder: Any = VideoDecoder(url, dimension_order='NHWC', num_ffmpeg_threads=1, seek_mode='exact')

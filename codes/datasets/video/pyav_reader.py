@@ -1,6 +1,5 @@
 """Read videos with PyAV, the default: all formats of FFmpeg, and the frames that the ffmpeg command outputs."""
 
-import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dsanet.datasets.video.frame_index import count_frames, index_frames, pyav_version
-from dsanet.datasets.video.opening import decode_all, open_video, turn_upright
+from dsanet.datasets.video.opening import decode_all, file_version, open_video, turn_upright
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
 
 # How many frames, starting with the first reordered one, are decoded once per file to confirm their order.
@@ -71,8 +70,7 @@ class PyAVReader(VideoReader):
         """Return True if the decoder's order agrees with the times; with wrong ones, it would not be FFmpeg's."""
         assert self.index is not None, 'there are times'
         assert self.index.first_reordered is not None, 'there are reordered frames'
-        state = os.stat(self.path)
-        key = (self.path, state.st_size, state.st_mtime_ns)
+        key = file_version(self.path)
         if key not in _IN_ORDER:
             first = self.index.first_reordered
             last = min(first + _NUM_CONFIRMED, len(self.index.times))
