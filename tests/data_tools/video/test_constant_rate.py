@@ -181,16 +181,21 @@ def test_truncated_video_is_damaged(tmp_path, kind, codec, message):
         raise ValueError(damage)
 
 
-def write_slow_matroska(path):
-    """Write 120 frames in 60 seconds; return the positions of the frames and of the index behind them."""
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream('mjpeg', rate=2)
+def write_mjpeg(path, num_frames, rate, **options):
+    """Write a video and return the positions of its frames in the file."""
+    with av.open(str(path), 'w', options=options) as container:
+        stream = container.add_stream('mjpeg', rate=rate)
         stream.width, stream.height, stream.pix_fmt = 128, 72, 'yuvj420p'
-        for index in range(120):
+        for index in range(num_frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(index), format='rgb24')))
         container.mux(stream.encode(None))
     with av.open(str(path)) as container:
-        positions = [packet.pos for packet in container.demux(video=0) if packet.size]
+        return [packet.pos for packet in container.demux(video=0) if packet.size]
+
+
+def write_slow_matroska(path):
+    """Write 120 frames in 60 seconds; return the positions of the frames and of the index behind them."""
+    positions = write_mjpeg(path, 120, 2)
     return [*positions, path.read_bytes().index(b'\x1c\x53\xbb\x6b', positions[-1])]
 
 
@@ -247,14 +252,7 @@ def test_late_video_and_longer_sound_are_undamaged(tmp_path, kind, times):
 
 def test_mp4_cut_between_frames_is_damaged(tmp_path):
     path = tmp_path / 'a.mp4'
-    with av.open(str(path), 'w', options={'movflags': 'faststart'}) as container:
-        stream = container.add_stream('mjpeg', rate=25)
-        stream.width, stream.height, stream.pix_fmt = 128, 72, 'yuvj420p'
-        for index in range(20):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(index), format='rgb24')))
-        container.mux(stream.encode(None))
-    with av.open(str(path)) as container:
-        positions = [packet.pos for packet in container.demux(video=0) if packet.size]
+    positions = write_mjpeg(path, 20, 25, movflags='faststart')
     path.write_bytes(path.read_bytes()[: positions[15]])
     found, damage = numbers(path)
     assert found == list(range(15))
