@@ -10,8 +10,8 @@ On a machine without GPUs, GPUS is the number of CPU processes. Environment vari
   JOIN_TIMEOUT  seconds to wait for the other nodes (default: 600)
   STOP_TIMEOUT  seconds to wait for the processes to exit after SIGTERM or SIGINT (default: 150)
 
-Exit status: 0 success; 2 invalid arguments, config or data; 143 after SIGTERM; 130 after SIGINT; 141 output
-closed; 1 other failures.
+Exit status: 0 success; 2 invalid arguments, config or data; 143 after SIGTERM; 130 after SIGINT; 141 if the output is
+no longer read; 1 other failures.
 """
 
 import argparse

@@ -145,7 +145,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
             text.ljust(width) if left else text.rjust(width)
             for text, width, left in zip(line, widths, is_text, strict=True)
         ]
-        print(printable('  '.join(aligned).rstrip()))
+        print('  '.join(aligned).rstrip())
 
 
 def _cell(value: Any) -> str:

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -75,10 +76,7 @@ def _test(args: argparse.Namespace) -> None:
 
     with exit_on_user_error():
         setup_logging()
-    if args.out is None:
-        _run_test(args, None)
-        return
-    with hold_lock(args.out, 'choose another --out') as lock:
+    with nullcontext() if args.out is None else hold_lock(args.out, 'choose another --out') as lock:
         _run_test(args, lock)
 
 
@@ -161,9 +159,10 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
 
 def _predict(args: argparse.Namespace, model: Any, loader: Any, device: Any, amp: str | None, parts: Any) -> Any:
     from dsanet.datasets.transforms.base import BadSample
-    from dsanet.engine.evaluator import EXPECTED_ERRORS, predict, strip_worker_traceback
+    from dsanet.engine.evaluator import EXPECTED_ERRORS, predict
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.stopping import RunError, StopRequest
+    from dsanet.utils.text import strip_worker_traceback
 
     hint = '' if parts is None else f'; continue with --resume-test, the scored videos are in {parts.folder}'
     try:

@@ -30,13 +30,13 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import RendezvousTi
 
 from dsanet.engine.failures import call_with_timeout
 from dsanet.engine.rendezvous import STORE_TIMEOUT_S, Rendezvous, find_interface, local_address, open_store
+from dsanet.utils import console
 
 LOGGER = logging.getLogger(__name__)
 
 RUN_ID = 'dsanet'  # each run has a store on its own port
 USAGE_ERROR = 2  # exit status after a usage error, which a restart cannot fix
-CONSOLE_CLOSED = 128 + signal.SIGPIPE  # the output is no longer read, as with "| head"
-STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT, CONSOLE_CLOSED}
+STOPPED = {128 + s for s in (signal.SIGTERM, signal.SIGINT)} | {-signal.SIGTERM, -signal.SIGINT, console.STATUS}
 DISCONNECT_TIMEOUT_S = 10  # node 0 waits at most this long at the end for the others to leave
 FAILED_GROUP_TIMEOUT_S = 30  # for processes to exit after another one has failed
 REPORTED_EXIT_TIMEOUT_S = 10  # for a process to exit after it has reported its failure
@@ -367,7 +367,7 @@ def describe_failures(failures: Mapping[int, ProcessFailure], with_traceback: bo
     start = f'Rank {rank} failed first'
     if reported:
         return f'{start}:\n{reported["py_callstack"].rstrip()}' if with_traceback else f'{start}: {reported["message"]}'
-    if failure.exitcode == CONSOLE_CLOSED:
+    if failure.exitcode == console.STATUS:
         return ''
     if failure.exitcode in STOPPED:
         return f'Stopped by {signal.Signals(abs(failure.exitcode) % 128).name}'

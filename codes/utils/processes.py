@@ -38,11 +38,8 @@ def is_alive(process: int) -> bool:
 
 def process_state(process: int) -> str:
     """Return the state of a process as Linux names it, such as 'T' for stopped; '' if it has ended or is unknown."""
-    try:
-        with open(f'/proc/{process}/stat', 'rb') as file:
-            return file.read().rpartition(b')')[2].split()[0].decode()
-    except OSError:  # not Linux, or it has just ended
-        return ''
+    fields = _read_stat(process)
+    return fields[0] if fields else ''
 
 
 def start_time(process: int) -> int | None:
@@ -50,8 +47,14 @@ def start_time(process: int) -> int | None:
 
     Process ids are reused; id and start time together are unique.
     """
+    fields = _read_stat(process)
+    return int(fields[19]) if fields else None
+
+
+def _read_stat(process: int) -> list[str]:
+    """Return the fields after the name in Linux's description of a process; [] if it has ended or is unknown."""
     try:
         with open(f'/proc/{process}/stat', 'rb') as file:
-            return int(file.read().rpartition(b')')[2].split()[19])
-    except OSError:  # not Linux, or it has ended
-        return None
+            return file.read().decode(errors='replace').rpartition(')')[2].split()
+    except OSError:  # not Linux, or it has just ended
+        return []
