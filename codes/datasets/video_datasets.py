@@ -329,7 +329,7 @@ class MixedDataset(VideoSamples):
         self.multi_hot = multi_hots[0]
         named = [dataset for dataset in datasets if dataset.class_names is not None]
         self.class_names, self.classes_from = (named[0].class_names, named[0].classes_from) if named else (None, None)
-        every = [ClassNames(dataset.class_names, f'{dataset.classes_from}') for dataset in named]
+        every = [ClassNames(dataset.class_names, dataset.classes_from or 'a dataset') for dataset in named]
         for other in every[1:]:
             check_same_class_names(every[0], other)
         self.records = [record for dataset in datasets for record in dataset.records]

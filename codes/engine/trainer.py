@@ -55,7 +55,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Trainer:
-    """A training run: :meth:`prepare`, then :meth:`train`.
+    """A training run: :meth:`fit`, which is :meth:`prepare` and then :meth:`train`.
 
     The constructor builds everything that the config describes; it reads lists, but no videos.
 

@@ -126,8 +126,8 @@ def _read_scores(entries: Sequence[Mapping[str, Any]], file: Path) -> NDArray[np
         is_row = isinstance(row, list) and len(row) == length > 0 and set(map(type, row)) <= {int, float}
         if not is_row or not all(-_MAX_SCORE <= value <= _MAX_SCORE for value in row):  # NaN is in no range
             raise ValueError(
-                f'{file}: entry {i}: scores must be {length or "at least 1"} finite numbers, equally many in all '
-                f'entries, got {_shorten(row)}'
+                f'{file}: entry {i}: scores must be {length or "at least 1"} finite numbers, the same number in '
+                f'all entries, got {_shorten(row)}'
             )
     return np.array([entry['scores'] for entry in entries], dtype=np.float32)
 

@@ -48,7 +48,7 @@ def find_state_dict(content: Mapping[str, Any]) -> FoundWeights:
     saves weights that are *not* averaged, with other keys; these are ignored.
 
     Raises:
-        ValueError: there are no weights, or several dicts of them without a usual name.
+        ValueError: there are no weights, or several dicts of weights, none of which has a usual name.
     """
     averages, others = {}, {}
     for key, value in content.items():
