@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from torch.utils.data import get_worker_info
 
+from dsanet.datasets.video import remembered
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
 from dsanet.utils.machine_faults import MachineError, explain_shortage
 
@@ -64,7 +65,8 @@ class IsolatedReader(VideoReader):
         self._time_limit = time_limit
         self._process: _DecodingProcess | None = _take_process()
         self._process.num_videos += 1
-        self.num_frames = self._request('open', decoder, path)
+        self.num_frames, results = self._request('open', decoder, path)
+        remembered.add(results)
 
     def _read(self, indices: Indices) -> Frames:
         shape = self._request('read', indices)
@@ -211,7 +213,7 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                     decoder, path = arguments
                     reader = READERS[decoder](path)
                     reader.allocate = memory.array
-                    answer = reader.num_frames
+                    answer = reader.num_frames, remembered.take_new()
                 elif reader is not None and request == 'read':
                     frames = reader.read(arguments[0])
                     shared = memory.array(frames.shape)
