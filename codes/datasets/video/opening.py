@@ -80,6 +80,8 @@ def open_video(path: str) -> tuple[Any, Any]:
         stream.thread_type = 'NONE'
         # Otherwise, recent versions of FFmpeg drop frames of H.264 that earlier ones return, see decode_all().
         stream.codec_context.flags |= Flags.output_corrupt
+        # Otherwise, FFmpeg crops the left side only to a multiple of 16 or 32 pixels.
+        stream.codec_context.flags |= Flags.unaligned
     except BaseException:
         container.close()
         raise
