@@ -63,7 +63,11 @@ def originals(tmp_path: Path) -> Path:
 
 def test_all_candidates_read_the_same_frames(originals, tmp_path):
     names = ['a.mp4', 'b/c.avi']
+    own = tmp_path / 'work' / 'lists' / 'frames.txt'
+    own.parent.mkdir(parents=True)
+    own.write_text('of the user')
     candidates = prepare({'original': originals}, names, tmp_path / 'work', 0)
+    assert own.read_text() == 'of the user'
     expected = [(source, decoder) for source in ('original', *TRANSCODED) for decoder in DECODERS]
     assert [(candidate.source, candidate.decoder) for candidate in candidates] == [*expected, (FRAMES, '-')]
     reference = candidates[-1].dataset[3, 1]['inputs'].float()
