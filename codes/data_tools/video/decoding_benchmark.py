@@ -167,7 +167,13 @@ def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, nu
         names: names of the videos in each folder.
         work_dir: folder for converted videos.
         num_workers: number of processes that convert.
+
+    Raises:
+        ValueError: a name cannot be written to a list file, or a video cannot be converted.
     """
+    for name in names:
+        if '\n' in name or '\r' in name:
+            raise ValueError(f'a list file cannot contain the path {name!r}; rename the video')
     folder = next(iter(originals.values()))
     candidates = []
     for source, original_folder in originals.items():

@@ -79,6 +79,11 @@ def test_all_candidates_read_the_same_frames(originals, tmp_path):
     assert candidates[0].disk_usage() == (sum((originals / name).stat().st_size for name in names), 2)
 
 
+def test_name_with_line_break_is_an_error(originals, tmp_path):
+    with pytest.raises(ValueError, match=r"'a\\nb\.mp4'"):
+        prepare({'original': originals}, ['a\nb.mp4'], tmp_path / 'work', 0)
+
+
 def test_conversion_failure_names_the_video(originals, tmp_path):
     (originals / 'a.mp4').write_text('no video')
     with pytest.raises(ValueError, match=r'a\.mp4.*text file'):
