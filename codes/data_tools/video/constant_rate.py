@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from dsanet.datasets.video.frame_index import pyav_version
-from dsanet.datasets.video.opening import open_video, orientation, stores_frame_times, turn_upright
+from dsanet.datasets.video.opening import frame_rate, open_video, orientation, stores_frame_times, turn_upright
 from dsanet.datasets.video.pyav_reader import one_thread
 
 # A longer gap between timestamps is an error, not a still image.
 MAX_GAP_SECONDS = 60
-# A higher frame rate in the header is the resolution of its timestamps.
-MAX_AVERAGE_RATE = 240
 # Where recordings are joined, the marked packet is at most this many packets before the next recording.
 _MAX_MARKED_BEFORE_JOIN = 3
 
@@ -57,13 +55,7 @@ class ConstantRateReader:
         self.damage: str | None = None
         try:
             self._is_avi = self._container.format.name == 'avi'
-            rates = [_fraction(self._stream.average_rate), _fraction(self._stream.guessed_rate)]
-            if self._is_avi:  # its rate is the resolution of its timestamps
-                rates.reverse()
-            average = next((rate for rate in rates if rate and rate <= MAX_AVERAGE_RATE), None)
-            if average is not None:
-                # Rates are small fractions; 1001 keeps rates such as 30000/1001.
-                average = average.limit_denominator(1001)
+            average = frame_rate(self._container, self._stream)
             if average_rate and not average:
                 raise ValueError('the header has no valid frame rate; set one with --fps')
         except Exception:
