@@ -64,7 +64,7 @@ class IsolatedReader(VideoReader):
         self._time_limit = time_limit
         self._process: _DecodingProcess | None = _take_process()
         self._process.num_videos += 1
-        self.num_frames = self._request('open', decoder, path)
+        self.num_frames, self.fps = self._request('open', decoder, path)
 
     def _read(self, indices: Indices) -> Frames:
         shape = self._request('read', indices)
@@ -211,7 +211,7 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                     decoder, path = arguments
                     reader = READERS[decoder](path)
                     reader.allocate = memory.array
-                    answer = reader.num_frames
+                    answer = reader.num_frames, reader.fps
                 elif reader is not None and request == 'read':
                     frames = reader.read(arguments[0])
                     shared = memory.array(frames.shape)
