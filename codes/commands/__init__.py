@@ -22,6 +22,7 @@ COMMANDS = {
     'train': 'train a recognizer',
     'test': 'test a trained recognizer',
     'launch': 'run a program in several processes',
+    'predict': 'predict the classes of videos',
     'check': 'check the dataset of a config before training',
     'browse': 'show samples after augmentation, as the network sees them',
     'build-list': 'write the list files of a dataset',

@@ -77,7 +77,7 @@ def parse_list_file(
     """
     expected = 'path num_frames label' if with_num_frames else 'path label'
     records = []
-    for line, text in enumerate(_read_lines(list_file, 'list file'), start=1):
+    for line, text in enumerate(read_lines(list_file, 'list file'), start=1):
         if not text:
             continue
         try:
@@ -146,7 +146,7 @@ def _parse_int(text: str, name: str) -> int:
     return int(text)
 
 
-def _read_lines(file: str, kind: str) -> list[str]:
+def read_lines(file: str, kind: str) -> list[str]:
     """Return the stripped lines of a text file, without a byte order mark."""
     if not os.path.isfile(file):
         problem = 'is not a file' if os.path.exists(file) else 'does not exist'
@@ -162,7 +162,7 @@ def _read_lines(file: str, kind: str) -> list[str]:
 
 def read_class_names(class_file: str) -> list[str]:
     """Read class names, one per line; the first line is class 0."""
-    names = _read_lines(class_file, 'class file')
+    names = read_lines(class_file, 'class file')
     while names and not names[-1]:
         names.pop()
     first_line: dict[str, int] = {}

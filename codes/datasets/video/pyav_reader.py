@@ -42,6 +42,7 @@ class PyAVReader(VideoReader):
         self._container, self._stream = open_video(path)
         try:
             self._size = (self._stream.width, self._stream.height)
+            self.fps = float(self._stream.average_rate) if self._stream.average_rate else None
             self.index = index_frames(self._container, self._stream, path)
             if self.index is not None and self.index.first_reordered is not None:
                 if not remember('order', path, self._shows_in_order):

@@ -65,7 +65,7 @@ class IsolatedReader(VideoReader):
         self._time_limit = time_limit
         self._process: _DecodingProcess | None = _take_process()
         self._process.num_videos += 1
-        self.num_frames, results = self._request('open', decoder, path)
+        self.num_frames, self.fps, results = self._request('open', decoder, path)
         remembered.add(results)
 
     def _read(self, indices: Indices) -> Frames:
@@ -213,7 +213,7 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                     decoder, path = arguments
                     reader = READERS[decoder](path)
                     reader.allocate = memory.array
-                    answer = reader.num_frames, remembered.take_new()
+                    answer = reader.num_frames, reader.fps, remembered.take_new()
                 elif reader is not None and request == 'read':
                     frames = reader.read(arguments[0])
                     shared = memory.array(frames.shape)
