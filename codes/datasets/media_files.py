@@ -14,6 +14,8 @@ VIDEO_EXTENSIONS = (
     *('.vro', '.webm', '.wmv', '.wtv', '.y4m'),
 )
 
+BROKEN_LINK = 'broken link'  # why a file is not used, such as after moving the folder of the videos
+
 
 def is_video(name: str) -> bool:
     """Return whether a file name has the extension of a video, ignoring case."""
