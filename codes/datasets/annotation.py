@@ -16,7 +16,7 @@ from pathlib import Path
 from dsanet.config.arguments import nearest
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.list_hints import explain_line
-from dsanet.datasets.media_files import SkippedFiles, is_video
+from dsanet.datasets.media_files import SkippedFiles, choose_videos, is_video
 from dsanet.utils.file_kinds import UNKNOWN_KIND, describe_kind
 
 LOGGER = logging.getLogger(__name__)
@@ -332,10 +332,7 @@ def _find_videos(root: str, name: str, skipped: SkippedFiles) -> list[tuple[str,
     folders, files = _list_visible(os.path.join(root, name), skipped, name)
     for folder in folders:
         skipped.add('subfolder of a class folder', os.path.join(name, folder))
-    for file in files:
-        if not is_video(file):
-            skipped.add_file(os.path.join(name, file))
-    return [(file, None) for file in files if is_video(file)]
+    return [(file, None) for file in choose_videos(files, name, skipped)]
 
 
 def _find_frame_folders(

@@ -11,7 +11,7 @@ from functools import partial
 from tqdm import tqdm
 
 from dsanet.datasets.frame_names import FrameNames
-from dsanet.datasets.media_files import BROKEN_LINK, VIDEO_EXTENSIONS, SkippedFiles, is_video
+from dsanet.datasets.media_files import BROKEN_LINK, VIDEO_EXTENSIONS, SkippedFiles, choose_videos, is_video
 
 
 def stem(name: str) -> str:
@@ -185,11 +185,7 @@ def _videos_of(
 ) -> tuple[dict[str, int | None], dict[str, str]]:
     """Return the videos in a folder, or the folder itself if it is a video, and the problems."""
     if frame_names is None:
-        videos = [name for name in files if is_video(name)]
-        for name in files if len(videos) < len(files) else ():
-            if not is_video(name):
-                skipped.add_file(_join(path, name))
-        return {_join(path, name): None for name in videos}, {}
+        return {_join(path, name): None for name in choose_videos(files, path, skipped)}, {}
     count, problem = frame_names.count(files)
     if count < len(files):
         first = next(name for name in files if frame_names.number(name) is None)
