@@ -57,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = f'unknown command {name!r}' if name else 'no command given'
         sys.stderr.write(error_line(f'{problem}. {hint}See dsanet --help for all commands'))
         return 2
+    if '' in argv and name != 'launch':  # launch passes the arguments of another program
+        before = ' '.join(argv[max(argv.index('') - 1, 0) : argv.index('')])
+        sys.stderr.write(error_line(f'the argument after {before!r} is empty; is a shell variable not set?'))
+        return 2
     module = importlib.import_module(f'dsanet.commands.{name.replace("-", "_")}')
     parser = argparse.ArgumentParser(
         prog=f'dsanet {name}', description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -24,7 +24,8 @@ def import_modules(names: Any, folders: Iterable[Path] = ()) -> None:
     for name in names:
         if not all(part.isidentifier() for part in name.split('.')):
             hint = name.removesuffix('.py').strip('./').replace('/', '.')
-            raise ValueError(f'imports: {name!r} is not a module name; use {hint!r}')
+            is_name = all(part.isidentifier() for part in hint.split('.'))
+            raise ValueError(f'imports: {name!r} is not a module name{f"; use {hint!r}" if is_name else ""}')
     finder = _Finder(list(dict.fromkeys(str(folder.absolute()) for folder in (Path(), *folders))))
     importlib.invalidate_caches()
     sys.meta_path.append(finder)

@@ -31,7 +31,7 @@ from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.transforms.base import BadSample, Record, Transform, check_count
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.utils.class_names import ClassNames, check_same_class_names
-from dsanet.utils.machine_faults import MachineError, explain_shortage
+from dsanet.utils.machine_faults import MachineError, are_storage_faults, explain_shortage
 from dsanet.utils.text import printable
 
 # These errors are raised again with the same type and a longer text; others become a RuntimeError.
@@ -133,6 +133,11 @@ class VideoSamples(Dataset[Record]):
                 bad.append({'path': next_error.path, 'reason': next_error.reason, 'source': next_error.source})
                 tried.add(other)
         first = '; '.join(f'{b["source"]}: {b["path"]}: {b["reason"]}' for b in bad[:3])
+        # One unreadable video is replaced, but if all are, the disk or the permissions are the cause, not the videos.
+        if len(bad) > 1 and are_storage_faults([case['reason'] for case in bad]):
+            raise MachineError(
+                f'{len(bad)} videos in a row cannot be read; check the disk and the permissions. {first}'
+            )
         raise RuntimeError(
             f'{len(bad)} bad samples in a row, no replacement found; check data_root and the decoder. First: {first}'
         ) from error

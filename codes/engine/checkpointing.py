@@ -252,6 +252,10 @@ _OPTIONAL: dict[str, Any] = {
     'num_worse': int,
     'num_nonfinite': int,
     'num_steps': int,
+    'batch_size': int,
+    'curve_offset': lambda value: type(value) is int,  # may be negative
+    'class_names': lambda value: value is None or _fits(value, [str]),
+    'inputs': Mapping,
     'ema_state_dict': Mapping,
     'ema_updates': int,
     'progress': [{'meter': _METER, 'bad_samples': _BAD_SAMPLES}],

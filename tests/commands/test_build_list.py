@@ -237,6 +237,11 @@ def test_class_folders_are_split_by_seed(tmp_path: Path) -> None:
     assert sorted(lines['train'] + lines['val']) == sorted(
         [f'videos/clap/{n}.mp4 0' for n in range(10)] + [f'videos/wave hands/{n}.mp4 1' for n in range(10)]
     )
+    for option in (['--seed', '3'], ['--val-fraction', '0.3']):
+        media = tmp_path / 'split'
+        videos(media, 'train/clap/1.mp4', 'val/clap/2.mp4')
+        with pytest.raises(SystemExit, match='^2$'):
+            main(['folders', str(media), str(tmp_path / 'out'), *option])
     assert main([*arguments, '--seed', '3']) == 0
     assert lines_of(tmp_path) != lines
     assert main(arguments) == 0

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dsanet import commands
 from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.data_checks import existence, probe
+from dsanet.engine.work_dir import hold_lock
 from dsanet.reports import class_sheets
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
@@ -267,3 +269,26 @@ def test_report_does_not_replace_the_list(data: Path, config: str, capsys: pytes
         main([config, '--out', str(data), '--cfg-options', option])
     assert f'{data}/report.txt' in capsys.readouterr().err
     assert (data / 'report.txt').read_bytes() == before
+
+
+@pytest.mark.parametrize('name', ['report.txt', 'report.json', 'files.jsonl', 'classes_1.png'])
+def test_files_of_the_user_are_kept(config: str, name: str, capsys: pytest.CaptureFixture) -> None:
+    file = Path(config).parent / 'out' / name
+    file.parent.mkdir()
+    file.write_text('mine')
+    with pytest.raises(SystemExit, match='^2$'):
+        main([config, '--out', str(file.parent), '--quick'])
+    assert file.read_text() == 'mine'
+    assert name in capsys.readouterr().err
+    file.unlink()
+    assert main([config, '--out', str(file.parent), '--quick']) == 0
+    assert main([config, '--out', str(file.parent), '--quick']) == 0
+
+
+def test_second_check_with_the_same_out_fails(config: str, capsys: pytest.CaptureFixture) -> None:
+    out = Path(config).parent / 'out'
+    out.mkdir()
+    with hold_lock(out, 'wait'), pytest.raises(SystemExit, match='^2$'):
+        main([config, '--out', str(out), '--quick'])
+    assert str(os.getpid()) in capsys.readouterr().err
+    assert list(out.iterdir()) == []

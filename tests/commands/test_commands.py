@@ -57,6 +57,14 @@ def test_unknown_command_suggests_the_nearest(argv: list[str], text: str, capsys
     assert text in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    'argv', [['transcode', 'videos', ''], ['check', 'x.py', '--out', ''], ['train', 'x.py', '--cfg-options', 'a=1', '']]
+)
+def test_empty_argument_is_an_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(argv) == 2
+    assert repr(argv[-2]) in capsys.readouterr().err
+
+
 def test_help_does_not_import_slow_modules() -> None:
     code = f"""
 import sys

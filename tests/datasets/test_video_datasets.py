@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 
 import numpy as np
@@ -17,6 +19,7 @@ from dsanet.datasets.transforms import (
 from dsanet.datasets.transforms.base import BadSample, MissingSample
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import READERS
+from dsanet.utils.machine_faults import MachineError
 from tests.make_videos import read_index, write_frames, write_video
 
 
@@ -334,6 +337,24 @@ def test_bad_sample_is_replaced_by_same_class(tmp_path):
         seen.add((sample['path'], len(sample['bad'])))
     assert len(seen) == 4
     assert 'bad' not in dataset[0, 1]
+
+
+@pytest.mark.parametrize('number', [errno.EIO, errno.EACCES])
+def test_unreadable_storage_is_no_damage(tmp_path, number):
+    dataset = named(tmp_path, [f'{name}.mp4 0' for name in 'abc'])
+    readable = {'c.mp4'}
+
+    def read(record):
+        if record['path'] in readable:
+            return record
+        error = OSError(number, os.strerror(number))
+        raise BadSample(f'{record["path"]}: {error}', record['path'], str(error)) from error
+
+    dataset.pipeline = read
+    assert dataset[0]['path'] == 'c.mp4'
+    readable.clear()
+    with pytest.raises(MachineError, match='3 videos.*disk'):
+        dataset[0]
 
 
 def test_replacement_depends_only_on_seed_epoch_index(tmp_path):
