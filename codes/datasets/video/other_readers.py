@@ -42,6 +42,7 @@ class _Facts:
 
     Attributes:
         num_frames: number of frames.
+        fps: frames per second; None if unknown.
         shape: (height, width, 3) of the first frame.
         small: the first frame, reduced to a few pixels.
         formats: names of the container in FFmpeg.
@@ -54,6 +55,7 @@ class _Facts:
     """
 
     num_frames: int
+    fps: float | None
     shape: tuple[int, ...]
     small: npt.NDArray[np.int16]
     formats: frozenset[str]
@@ -69,7 +71,7 @@ class _Facts:
 def _examine_file(path: str, _size: int, _mtime: int) -> _Facts:
     reader = PyAVReader(path)
     try:
-        index, num_frames = reader.index, reader.num_frames
+        index, num_frames, fps = reader.index, reader.num_frames, reader.fps
         if not num_frames:
             raise ValueError('no frame can be decoded')
         can_seek = index is not None and not index.has_open_gops and not index.has_hidden
@@ -91,7 +93,7 @@ def _examine_file(path: str, _size: int, _mtime: int) -> _Facts:
         is_interlaced, is_bt2020 = bool(frame.interlaced_frame), int(frame.colorspace) in _BT2020
     keys = [] if index is None else np.searchsorted(index.times, index.key_times).tolist()
     small = _reduce(first)
-    return _Facts(num_frames, first.shape, small, formats, can_seek, keys, is_interlaced, is_bt2020, problem)
+    return _Facts(num_frames, fps, first.shape, small, formats, can_seek, keys, is_interlaced, is_bt2020, problem)
 
 
 def _reduce(image: Frames) -> npt.NDArray[np.int16]:
@@ -119,7 +121,7 @@ class _CheckedReader(VideoReader):
         self._facts = _examine_file(*file_version(path))
         if self._facts.problem is not None:
             raise self._refuse(self._facts.problem)
-        self.num_frames = self._facts.num_frames
+        self.num_frames, self.fps = self._facts.num_frames, self._facts.fps
 
     def _refuse(self, reason: str) -> ValueError:
         return ValueError(f"{self.name} would read the file incorrectly: {reason}; use decoder='pyav'")

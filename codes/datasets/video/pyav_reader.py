@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dsanet.datasets.video.frame_index import count_frames, index_frames, pyav_version
-from dsanet.datasets.video.opening import decode_all, open_video, turn_upright
+from dsanet.datasets.video.opening import decode_all, frame_rate, open_video, turn_upright
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
 from dsanet.datasets.video.remembered import remember
 
@@ -42,7 +42,8 @@ class PyAVReader(VideoReader):
         self._container, self._stream = open_video(path)
         try:
             self._size = (self._stream.width, self._stream.height)
-            self.fps = float(self._stream.average_rate) if self._stream.average_rate else None
+            rate = frame_rate(self._container, self._stream)
+            self.fps = None if rate is None else float(rate)
             self.index = index_frames(self._container, self._stream, path)
             if self.index is not None and self.index.first_reordered is not None:
                 if not remember('order', path, self._shows_in_order):
