@@ -14,6 +14,8 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_checks.reading import read_splits
     from dsanet.data_checks.run import full_report, quick_report
     from dsanet.engine.logging import exit_on_user_error
-    from dsanet.reports.class_sheets import remove_old_sheets, write_class_sheets
+    from dsanet.reports.class_sheets import find_sheets, remove_old_sheets, write_class_sheets
     from dsanet.utils.files import check_outputs, check_writable, write_atomically
     from dsanet.utils.text import error_line
 
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.out, '--out')
         written = {f'--out {name}': args.out / name for name in ('report.txt', 'report.json', 'files.jsonl')}
         check_outputs(written, [args.config, *files_of_config(config)])
+        _check_own_report(args.out, find_sheets(args.out))
         splits = read_splits(config)
         args.out.mkdir(parents=True, exist_ok=True)
     title = Path(args.config).stem
@@ -83,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     text, content = report.text() + '\n', json.dumps(report.to_dict(), indent=1)
     files: list[Path] = []
     try:
+        write_atomically(content.encode(), args.out / 'report.json')  # first: shows whose the other files are
         write_atomically(text.encode(), args.out / 'report.txt')
-        write_atomically(content.encode(), args.out / 'report.json')
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
                 heading = f'{title}, {split.name}: middle frames'
@@ -98,6 +101,20 @@ def run(args: argparse.Namespace) -> int:
     print(report.text())
     print(f'\nWritten to {args.out}: {" ".join(["report.txt", "report.json", *(file.name for file in files)])}')
     return 0 if report.is_fit and not (args.strict and report.of_level('warning')) else 1
+
+
+def _check_own_report(out: Path, sheets: Sequence[Path]) -> None:
+    """Check that no files of the user are replaced: without a report of this command, all in a folder are theirs."""
+    names = ['report.json', 'report.txt', *(file.name for file in sheets)]
+    with suppress(OSError, ValueError):
+        content = json.loads((out / 'report.json').read_bytes())
+        if isinstance(content, dict) and content.keys() >= {'form', 'fit', 'splits'}:
+            return
+    if found := [name for name in names if (out / name).is_file()]:
+        raise ValueError(
+            f'{out} has files that dsanet check did not write but would replace: {", ".join(found)}. '
+            'Move them away, or choose another --out'
+        )
 
 
 def _read_config(args: argparse.Namespace) -> dict[str, Any]:

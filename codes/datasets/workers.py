@@ -9,6 +9,7 @@ import atexit
 import errno
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -48,6 +49,9 @@ def init_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)
     # By default a batch that cannot be sent is lost, and the main process waits for it.
     Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+    # Of a thread of multiprocessing, when the main process ends while it receives a batch. Errors of the worker itself
+    # are sent to the main process.
+    sys.excepthook = lambda *_: None
 
 
 def _send_error(queue: Any, error: Exception, item: Any) -> None:
@@ -66,14 +70,22 @@ def _do_nothing() -> None:
 
 
 class _Iterator(_MultiProcessingDataLoaderIter):
-    """Torch's iterator, whose destructor raises no error if not all workers could be started."""
+    """Torch's iterator, whose destructor raises no error if some workers were not started, and waits for none that is
+    frozen.
+    """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
+        self._owner = os.getpid()
         try:
             super().__init__(loader)
         except BaseException:
             self._shutdown = True
             raise
+
+    def _shutdown_workers(self) -> None:
+        if self._owner == os.getpid() and not self._shutdown:  # otherwise a forked copy, or done
+            WatchedLoader._kill([worker for worker in self._workers if process_state(worker.pid or 0) == 'T'])
+        super()._shutdown_workers()
 
 
 class WatchedLoader(DataLoader[Any]):

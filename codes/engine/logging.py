@@ -25,8 +25,9 @@ class _BarHandler(logging.Handler):
     """Write to stdout above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None if it was closed before Python started
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
 
 
 def setup_logging(work_dir: Path | None = None) -> None:

@@ -48,6 +48,22 @@ def checks(report: dict, level: str) -> list[str]:
     return [finding['check'] for finding in report['findings'] if finding['level'] == level]
 
 
+@pytest.mark.parametrize('name', ['report.txt', 'report.json', 'classes_1.png', 'classes_2_1.png'])
+def test_files_of_the_user_are_kept(config: str, name: str, capsys: pytest.CaptureFixture) -> None:
+    out = Path(config).parent / 'out'
+    out.mkdir()
+    (out / name).write_text('[1]')
+    (out / 'classes_old.png').touch()  # has another name, and is not in the way
+    with pytest.raises(SystemExit, match='^2$'):
+        main([config, '--quick', '--out', str(out)])
+    assert name in capsys.readouterr().err
+    assert (out / name).read_text() == '[1]'
+    (out / name).unlink()
+    for _ in range(2):  # the second check replaces the files of the first
+        assert main([config, '--quick', '--out', str(out)]) == 0
+    assert (out / 'classes_old.png').exists()
+
+
 def test_valid_data_pass(config: str, capsys: pytest.CaptureFixture) -> None:
     status, report, out = run(config, '--samples', '2')
     assert (status, report['fit'], report['form']) == (0, True, 'full')

@@ -17,7 +17,7 @@ from dsanet.datasets import VideoDataset, build_dataloader
 from dsanet.datasets.transforms import DecodeVideo, OpenVideo, PackInputs, SampleSnippets, Transform
 from dsanet.datasets.workers import STOPPED_LIMIT_S, WatchedLoader, init_worker, start_workers
 from dsanet.utils.machine_faults import MachineError, explain_shortage
-from dsanet.utils.processes import is_alive
+from dsanet.utils.processes import is_alive, process_state
 from tests.datasets.test_loader import dataset, root  # noqa: F401
 
 
@@ -186,6 +186,20 @@ def test_stopped_worker_ends_the_wait(monkeypatch):
     loader.kill_workers()
     assert not is_alive(loader.workers[0].pid)
     assert time.monotonic() - started < 4
+
+
+def test_frozen_workers_do_not_delay_the_end():
+    started = time.monotonic()
+    loaders = [load(list)[0] for _ in range(2)]
+    pids = [loader.workers[0].pid for loader in loaders]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+        while process_state(pid) != 'T':
+            time.sleep(0.01)
+    for loader in loaders:
+        loader._iterator._shutdown_workers()  # as its destructor does
+    assert time.monotonic() - started < 4
+    assert not any(map(is_alive, pids))
 
 
 @pytest.mark.parametrize(('number', 'part'), [(signal.SIGKILL, 'Killed'), (signal.SIGBUS, '/dev/shm')])
