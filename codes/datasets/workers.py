@@ -107,14 +107,19 @@ class WatchedLoader(DataLoader[Any]):
         """Yield batches.
 
         Raises:
-            MachineError: a worker was killed or stopped, or a batch did not arrive in time or cannot be sent.
+            MachineError: the workers cannot be started, one was killed or stopped, or a batch did not arrive in time or
+                cannot be sent.
         """
         before = active_children()
         try:
             with self._limited():
                 iterator: Any = super().__iter__()
-        except BaseException:  # some may have been started, and would not end with this process
+        except BaseException as error:  # some may have been started, and would not end with this process
             self._kill([worker for worker in active_children() if worker not in before])
+            if isinstance(error, OSError) and not isinstance(error, MachineError):
+                reason = explain_shortage(error) or str(error)
+                text = explain_shared_memory() if error.errno == errno.ENOSPC else reason
+                raise MachineError(f'cannot start the data workers: {text}') from error
             raise
         workers = getattr(iterator, '_workers', ())
         if workers is not self.workers:
@@ -258,10 +263,6 @@ def start_workers(loader: WatchedLoader) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         iter(loader)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise MachineError(explain_shared_memory()) from error
-        raise MachineError(f'cannot start the data workers: {explain_shortage(error) or error}') from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     sampler.is_paused = False

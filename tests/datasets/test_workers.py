@@ -2,6 +2,7 @@
 
 import errno
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import resource
 import signal
@@ -238,6 +239,15 @@ def test_failed_start_leaves_no_workers(dataset, monkeypatch):  # noqa: F811
     with pytest.raises(MachineError):
         start_workers(build_dataloader(dataset, 2, 2, training=True))
     assert not started[0].is_alive()
+
+
+def test_shared_memory_for_no_semaphore_is_explained(monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, '__init__', fail)
+    with pytest.raises(MachineError, match='/dev/shm.*--shm-size'):  # also of loaders that are started when iterated
+        load(list)
 
 
 def limit_files():
