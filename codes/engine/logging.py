@@ -25,9 +25,8 @@ class _BarHandler(logging.Handler):
     """Write to stdout above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stdout is not None:  # None if it was closed before Python started
-            tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
 
 
 def setup_logging(work_dir: Path | None = None) -> None:
