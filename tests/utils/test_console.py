@@ -26,8 +26,9 @@ def test_closed_output_ends_quietly(arguments: list[str], lines: int, unbuffered
     process.stderr.close()
 
 
-@pytest.mark.parametrize('closed', ['<&-', '>&-', '2>&-', '<&- >&- 2>&-'])
-@pytest.mark.parametrize(('argument', 'status'), [('--version', 0), ('nothing', 2)])
+@pytest.mark.parametrize(
+    ('closed', 'argument', 'status'), [('>&-', '--version', 0), ('2>&-', 'nothing', 2), ('<&- >&- 2>&-', 'nothing', 2)]
+)
 def test_streams_closed_before_the_start_are_opened(closed: str, argument: str, status: int) -> None:
     code = (
         'import os, sys, dsanet.__main__; '
