@@ -69,7 +69,7 @@ def _check(args: argparse.Namespace) -> int:
     from dsanet.data_checks.reading import read_splits
     from dsanet.data_checks.run import full_report, quick_report
     from dsanet.engine.logging import exit_on_user_error
-    from dsanet.reports.class_sheets import remove_old_sheets, write_class_sheets
+    from dsanet.reports.class_sheets import find_sheets, remove_old_sheets, write_class_sheets
     from dsanet.utils.files import check_outputs, write_atomically
     from dsanet.utils.text import error_line
 
@@ -97,8 +97,8 @@ def _check(args: argparse.Namespace) -> int:
     text, content = report.text() + '\n', json.dumps(report.to_dict(), indent=1)
     files: list[Path] = []
     try:
+        write_atomically(content.encode(), args.out / 'report.json')  # first: shows whose the other files are
         write_atomically(text.encode(), args.out / 'report.txt')
-        write_atomically(content.encode(), args.out / 'report.json')
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
                 heading = f'{title}, {split.name}: middle frames'
@@ -123,7 +123,7 @@ def _check_own_files(out: Path) -> None:
                 start = stream.read(20)
             own += [name] if start and not start.startswith(starts) else []
     if not (out / 'report.json').exists():
-        own += sorted(file.name for file in out.glob('classes_*.png'))
+        own += sorted(file.name for file in find_sheets(out))
     if own:
         raise ValueError(
             f'--out {out} has files that dsanet check did not write but would replace: {", ".join(own)}. '

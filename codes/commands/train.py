@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--profile',
         nargs='?',
-        type=int_between(0),
+        type=int_between(1),
         const=5,
         default=0,
         metavar='N',

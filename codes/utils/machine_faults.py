@@ -86,9 +86,10 @@ def explain_shortage(error: BaseException) -> str | None:
     Returns:
         One sentence with what to do; None for other errors, such as those of a damaged file.
     """
-    for cause in reversed(list(_causes(error))):
-        if isinstance(cause, MachineError):
-            return strip_worker_traceback(cause)
+    causes = list(reversed(list(_causes(error))))
+    if (explained := next((cause for cause in causes if isinstance(cause, MachineError)), None)) is not None:
+        return strip_worker_traceback(explained)  # says more than the error of the system that it explains
+    for cause in causes:
         if (text := _explain_dead_worker(str(cause))) is not None:
             return text
         number = _find_errno(cause)

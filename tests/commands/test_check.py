@@ -50,6 +50,22 @@ def checks(report: dict, level: str) -> list[str]:
     return [finding['check'] for finding in report['findings'] if finding['level'] == level]
 
 
+@pytest.mark.parametrize('name', ['report.txt', 'report.json', 'files.jsonl', 'classes_1.png', 'classes_2_1.png'])
+def test_files_of_the_user_are_kept(config: str, name: str, capsys: pytest.CaptureFixture) -> None:
+    out = Path(config).parent / 'out'
+    out.mkdir()
+    (out / name).write_text('[1]')
+    (out / 'classes_old.png').touch()  # has another name, and is not in the way
+    with pytest.raises(SystemExit, match='^2$'):
+        main([config, '--quick', '--out', str(out)])
+    assert name in capsys.readouterr().err
+    assert (out / name).read_text() == '[1]'
+    (out / name).unlink()
+    for _ in range(2):  # the second check replaces the files of the first
+        assert main([config, '--quick', '--out', str(out)]) == 0
+    assert (out / 'classes_old.png').exists()
+
+
 def test_valid_data_pass(config: str, capsys: pytest.CaptureFixture) -> None:
     status, report, out = run(config, '--samples', '2')
     assert (status, report['fit'], report['form']) == (0, True, 'full')
@@ -269,20 +285,6 @@ def test_report_does_not_replace_the_list(data: Path, config: str, capsys: pytes
         main([config, '--out', str(data), '--cfg-options', option])
     assert f'{data}/report.txt' in capsys.readouterr().err
     assert (data / 'report.txt').read_bytes() == before
-
-
-@pytest.mark.parametrize('name', ['report.txt', 'report.json', 'files.jsonl', 'classes_1.png'])
-def test_files_of_the_user_are_kept(config: str, name: str, capsys: pytest.CaptureFixture) -> None:
-    file = Path(config).parent / 'out' / name
-    file.parent.mkdir()
-    file.write_text('mine')
-    with pytest.raises(SystemExit, match='^2$'):
-        main([config, '--out', str(file.parent), '--quick'])
-    assert file.read_text() == 'mine'
-    assert name in capsys.readouterr().err
-    file.unlink()
-    assert main([config, '--out', str(file.parent), '--quick']) == 0
-    assert main([config, '--out', str(file.parent), '--quick']) == 0
 
 
 def test_second_check_with_the_same_out_fails(config: str, capsys: pytest.CaptureFixture) -> None:

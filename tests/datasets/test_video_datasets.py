@@ -16,7 +16,7 @@ from dsanet.datasets.transforms import (
     SampleSnippets,
     Transform,
 )
-from dsanet.datasets.transforms.base import BadSample, MissingSample
+from dsanet.datasets.transforms.base import BadSample, MissingSample, SampleError
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import READERS
 from dsanet.utils.machine_faults import MachineError
@@ -182,7 +182,7 @@ def test_missing_video_names_working_directory_without_data_root(root, monkeypat
 @pytest.mark.parametrize(
     ('error', 'kind', 'text'),
     [
-        (ValueError('too small'), ValueError, 'too small'),
+        (ValueError('too small'), SampleError, 'too small'),
         (KeyError('frames'), KeyError, 'frames'),
         (RuntimeError('no luck'), RuntimeError, 'no luck'),
         (OSError('disk'), RuntimeError, r'disk \[OSError\]'),
@@ -381,9 +381,9 @@ def test_replacement_may_come_from_another_class(tmp_path):
 
 
 def test_too_many_bad_samples_raise_with_reasons(tmp_path):
-    with pytest.raises(RuntimeError, match=r'\b3 .*data_root.*names.txt:1: bad0: is bad; .*names.txt'):
+    with pytest.raises(SampleError, match=r'\b3 .*data_root.*names.txt:1: bad0: is bad; .*names.txt'):
         named(tmp_path, ['bad0 0', 'bad1 1', 'bad2 0'])[0]
-    with pytest.raises(RuntimeError, match=r'\b11\b'):
+    with pytest.raises(SampleError, match=r'\b11\b'):
         named(tmp_path, [f'bad{n} {n % 2}' for n in range(50)])[7]
 
 

@@ -25,6 +25,7 @@ from torch.utils.data import get_worker_info
 from dsanet.datasets.video import remembered
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
 from dsanet.utils.machine_faults import MachineError, explain_shortage
+from dsanet.utils.processes import die_with_parent
 
 _KILL_TIMEOUT_S = 5.0  # time after the time limit in which the alarm signal must end the process
 # A process with more shared memory or more videos than this is replaced: decoders leak a little memory.
@@ -139,6 +140,7 @@ class _DecodingProcess:
             text = explain_shortage(error) or f'{error}; is the number of processes limited (`ulimit -u`)?'
             raise MachineError(f'cannot start a process to decode videos: {text}') from error
         if self._pid == 0:
+            die_with_parent(self.owner)  # it would outlive its worker if it is stopped or hangs
             self._connection.close()
             _serve(other, self.memory)
         other.close()

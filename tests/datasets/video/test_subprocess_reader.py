@@ -252,7 +252,8 @@ def test_only_data_workers_isolate_decoding(video):
     assert list(DataLoader(Where(), num_workers=1))[0].tolist() == [True]
 
 
-def test_decoding_process_ends_with_its_worker(video, tmp_path):
+@pytest.mark.parametrize('is_frozen', [False, True])
+def test_decoding_process_ends_with_its_worker(video, tmp_path, is_frozen):
     class Report(VideoReader):
         path = ''
         num_frames = 2
@@ -270,10 +271,14 @@ def test_decoding_process_ends_with_its_worker(video, tmp_path):
     READERS['report'] = Report
     try:
         dataset = make_dataset(tmp_path, ['good'], 'report', 5)
-        list(build_dataloader(dataset, 1, 1, training=False))
+        loader = build_dataloader(dataset, 1, 1, training=False)
+        list(loader)
     finally:
         del READERS['report']
     pid = int((tmp_path / 'pid').read_text())
+    if is_frozen:
+        os.kill(pid, signal.SIGSTOP)
+    loader.kill_workers()
     assert pid != os.getpid()
     for _ in range(100):
         stat = Path(f'/proc/{pid}/stat')
