@@ -122,7 +122,10 @@ def run(args: argparse.Namespace) -> int:
         # Annotation files are checked first, because reading the folders may take minutes.
         if args.dataset == 'folders':
             media = index_media(args.media, frame_names, args.workers)
-            lists = read_class_tree(list(media.num_frames), args.val_fraction, args.seed or 0, media.empty_folders)
+            try:
+                lists = read_class_tree(list(media.num_frames), args.val_fraction, args.seed or 0, media.empty_folders)
+            except ValueError as error:
+                raise ValueError(f'{error}. Not used: {media.skipped}' if media.skipped else str(error)) from error
             lists = check_lists(lists, dataset, args.class_file, args.num_classes)
         else:
             lists = check_lists(_read_lists(args, dataset), dataset, args.class_file, args.num_classes)

@@ -133,7 +133,7 @@ class VideoSamples(Dataset[Record]):
                 bad.append({'path': next_error.path, 'reason': next_error.reason, 'source': next_error.source})
                 tried.add(other)
         first = '; '.join(f'{b["source"]}: {b["path"]}: {b["reason"]}' for b in bad[:3])
-        raise RuntimeError(
+        raise BadSample(
             f'{len(bad)} bad samples in a row, no replacement found; check data_root and the decoder. First: {first}'
         ) from error
 

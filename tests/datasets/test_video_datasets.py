@@ -360,9 +360,9 @@ def test_replacement_may_come_from_another_class(tmp_path):
 
 
 def test_too_many_bad_samples_raise_with_reasons(tmp_path):
-    with pytest.raises(RuntimeError, match=r'\b3 .*data_root.*names.txt:1: bad0: is bad; .*names.txt'):
+    with pytest.raises(BadSample, match=r'\b3 .*data_root.*names.txt:1: bad0: is bad; .*names.txt'):
         named(tmp_path, ['bad0 0', 'bad1 1', 'bad2 0'])[0]
-    with pytest.raises(RuntimeError, match=r'\b11\b'):
+    with pytest.raises(BadSample, match=r'\b11\b'):
         named(tmp_path, [f'bad{n} {n % 2}' for n in range(50)])[7]
 
 

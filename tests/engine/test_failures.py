@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
+from dsanet.datasets.transforms.base import BadSample
 from dsanet.engine import failures
 from dsanet.utils import distributed
 from tests.as_processes import set_variables
@@ -141,6 +142,13 @@ def test_ctrl_c_logs_one_line_and_exits_130(caplog: pytest.LogCaptureFixture, mo
     assert end.value.code == 130
     assert len(caplog.messages) == 1
     assert 'SIGINT' in caplog.messages[0]
+
+
+@pytest.mark.parametrize('start', ['', 'Caught BadSample\nTraceback\n  f()\ndsanet.base.BadSample: '])
+def test_bad_samples_end_in_one_line(start: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SystemExit, match='^1$'):
+        failures.run_main(lambda: fail(BadSample(f'{start}a.txt:1: bad')))
+    assert caplog.messages == ['error: a.txt:1: bad']
 
 
 @pytest.mark.parametrize(

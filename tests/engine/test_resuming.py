@@ -60,7 +60,7 @@ def test_mismatch_names_weights_shapes_and_config() -> None:
         assert token in text
     assert changes[1] not in text  # a schedule does not change weights
     assert describe_mismatch({'state_dict': target}, target, [], ValueError('many\nlines')) == 'many'
-    assert describe_mismatch({'state_dict': 3}, target, [], KeyError()) == 'KeyError'
+    assert describe_mismatch({'state_dict': target}, target, [], KeyError()) == 'KeyError'
 
 
 # -- content of lists and weights --------------------------------------------------------------------------------------

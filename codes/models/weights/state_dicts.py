@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -14,7 +14,7 @@ LOGGER = logging.getLogger(__name__)
 # In this order, because a checkpoint may also hold a second network, such as that of a loss.
 _NAMES = ('state_dict', 'model', 'model_state', 'model_state_dict', 'module', 'net', 'network', 'weights', 'params')
 _OUR_AVERAGE = 'ema_state_dict'
-_AVERAGE = re.compile(r'(^|_)(ema|swa|avg|averaged?)(_|$)')
+_AVERAGE = re.compile(r'(^|[_.])(ema|swa|avg|averaged?)([_.]|$)')
 _OTHER = re.compile(r'optim|sched|scaler|rng|random|criterion|loss')
 
 
@@ -51,12 +51,11 @@ def find_state_dict(content: Mapping[str, Any]) -> FoundWeights:
         ValueError: there are no weights, or several dicts of weights, none of which has a usual name.
     """
     averages, others = {}, {}
-    for key, value in content.items():
-        if state := _tensors(value):
-            if _AVERAGE.search(str(key).lower()):
-                averages[key] = state
-            elif not _OTHER.search(str(key).lower()):
-                others[key] = state
+    for key, state in _dicts_of_tensors(content):
+        if _AVERAGE.search(key.lower()):
+            averages[key] = state
+        elif not _OTHER.search(key.lower()):
+            others[key] = state
     whole = _tensors(content)
     name = next((name for name in _NAMES if name in others), None)
     if name is None and len(whole) > max(map(len, others.values()), default=0):
@@ -78,6 +77,15 @@ def find_state_dict(content: Mapping[str, Any]) -> FoundWeights:
         if not is_ours:
             LOGGER.warning('Using the weights %r, because the averaged weights %r have different keys', name, key)
     return found
+
+
+def _dicts_of_tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield the dicts of tensors with their names; averages also one level down, such as ``ema.shadow``."""
+    for key, value in content.items():
+        if state := _tensors(value):
+            yield str(key), state
+        elif isinstance(value, Mapping) and _AVERAGE.search(str(key).lower()):
+            yield from ((f'{key}.{name}', state) for name, item in value.items() if (state := _tensors(item)))
 
 
 def _tensors(value: Any) -> dict[str, Tensor]:
