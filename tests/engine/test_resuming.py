@@ -71,6 +71,13 @@ def dataset_of(*paths: str, root: str | None = None, labels: tuple[int, ...] = (
     return SimpleNamespace(records=records, data_root=root)
 
 
+def test_order_of_videos_matters_only_in_training() -> None:
+    loaders = [SimpleNamespace(dataset=dataset_of(*paths)) for paths in ('ab', 'ba')]
+    one, other = (hash_inputs({}, loader, loader, None) for loader in loaders)
+    assert one[VAL] == other[VAL]
+    assert one[resuming.TRAIN_DATA] != other[resuming.TRAIN_DATA]
+
+
 def test_hash_of_records_ignores_data_root() -> None:
     reference = hash_records(dataset_of('a', 'b'))
     assert (
