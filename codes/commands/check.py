@@ -69,7 +69,7 @@ def _check(args: argparse.Namespace) -> int:
     from dsanet.data_checks.reading import read_splits
     from dsanet.data_checks.run import full_report, quick_report
     from dsanet.engine.logging import exit_on_user_error
-    from dsanet.reports.class_sheets import find_sheets, remove_old_sheets, write_class_sheets
+    from dsanet.reports.class_sheets import remove_old_sheets, write_class_sheets
     from dsanet.utils.files import check_outputs, write_atomically
     from dsanet.utils.text import error_line
 
@@ -116,6 +116,8 @@ def _check(args: argparse.Namespace) -> int:
 
 def _check_own_files(out: Path) -> None:
     """Check that no file of the user is replaced: reports are recognized by how they begin, sheets by their report."""
+    from dsanet.reports.class_sheets import find_sheets
+
     own = []
     for name, starts in _STARTS.items():
         if (out / name).is_file():

@@ -257,7 +257,9 @@ def test_class_folder_without_videos_is_an_error(root: str, tmp_path: Path, caps
     arguments += [] if root else ['--val-fraction', '0']
     with pytest.raises(SystemExit):
         main(arguments)
-    assert f'error: class folder {root}jump ' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f'error: class folder {root}jump ' in error
+    assert f'.xyz: 1 ({root}jump/3.xyz)' in error
     assert not (tmp_path / 'out').exists()
     (tmp_path / 'media' / f'{root}jump').rename(tmp_path / 'media' / '.jump')
     assert main(arguments) == 0

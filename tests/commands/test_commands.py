@@ -65,6 +65,13 @@ def test_empty_argument_is_an_error(argv: list[str], capsys: pytest.CaptureFixtu
     assert repr(argv[-2]) in capsys.readouterr().err
 
 
+def test_work_dir_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'run').touch()
+    with pytest.raises(SystemExit, match='^2$'):
+        commands.main(['train', 'demo/dsanet_ordered_actions', '--work-dir', str(tmp_path / 'run')])
+    assert re.match(rf'error: --work-dir {tmp_path}/run ', capsys.readouterr().err)
+
+
 def test_help_does_not_import_slow_modules() -> None:
     code = f"""
 import sys

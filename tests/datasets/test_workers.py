@@ -159,8 +159,9 @@ def wait_for_error(batches):
 
 
 def test_batch_that_cannot_be_sent_is_an_error():
-    text, seconds = wait_for_error(load(Unsendable)[1])
+    text, seconds = wait_for_error(load(lambda: [torch.zeros(1000), Unsendable()])[1])
     assert '/dev/shm' in text
+    assert '4 kB' in text
     assert '--shm-size' in text
     assert seconds < 10
     text, _ = wait_for_error(load(lambda: lambda: None)[1])  # a function cannot be pickled

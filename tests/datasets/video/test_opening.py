@@ -243,3 +243,19 @@ def test_frame_without_matrix_is_not_turned():
 def test_frame_rate_is_not_the_timestamp_resolution(name, average, guessed, expected):
     container = SimpleNamespace(format=SimpleNamespace(name=name))
     assert frame_rate(container, SimpleNamespace(average_rate=average, guessed_rate=guessed)) == expected
+
+
+@pytest.mark.parametrize('decoder', DECODERS)
+def test_audio_file_with_a_cover_is_refused(decoder, tmp_path):
+    file = tmp_path / 'song.mp4'
+    with av.open(str(file), 'w') as container:
+        sound = container.add_stream('aac', rate=44100, layout='mono')
+        cover = container.add_stream('mjpeg', width=64, height=64, pix_fmt='yuvj420p')
+        cover.disposition = av.stream.Disposition.attached_pic.value
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), 'fltp', 'mono')
+        samples.sample_rate = 44100
+        image = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
+        for stream, frame in ((sound, samples), (cover, image)):
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    with pytest.raises(BadSample, match='cover'):
+        OpenVideo(decoder)({'path': str(file)})

@@ -27,6 +27,9 @@ def test_averaged_weights_under_any_name_are_preferred(name: str) -> None:
     average = {'module.a': Y, 'n_averaged': torch.tensor(3)}  # of AveragedModel
     assert find_state_dict({'model': {'a': X}, name: average}) == ({'a': Y}, name, True)
     assert find_state_dict({name: average}) == ({'a': Y}, name, True)
+    nested = {name: {'decay': 0.9, 'shadow': average}}
+    assert find_state_dict({'model': {'a': X}, **nested}) == ({'a': Y}, f'{name}.shadow', True)
+    assert find_state_dict(nested) == ({'a': Y}, f'{name}.shadow', True)
 
 
 def test_averaged_weights_that_do_not_fit_are_named(caplog: pytest.LogCaptureFixture) -> None:
