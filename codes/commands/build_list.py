@@ -9,6 +9,7 @@ OUT:
 
   train.txt, val.txt   the lists: train_frames.txt and val_frames.txt with --frames, train_split1.txt and so on for
                        UCF101 and HMDB51
+  train.csv, val.csv   instead of these for spans of videos: activitynet_spans, label_studio, fiftyone, span_csv
   train.missing.txt    videos that are not in the list because they are missing or damaged, with the reason
   classes.txt          class names in the order of their labels
   build_list.json      a summary
@@ -20,8 +21,9 @@ Exit status: 0 lists written; 1 too many videos missing, no list written; 2 inva
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dsanet.commands.arguments import MAX_SEED, UsageError, float_between, int_between, num_processes
 from dsanet.data_tools.lists.base import DatasetSpec, Lists
@@ -39,12 +41,22 @@ NAMES = (
     'hmdb51',
     'folders',
     'csv',
+    'activitynet_spans',
+    'label_studio',
+    'fiftyone',
+    'span_csv',
 )
+_SPANS = NAMES[-4:]
+_TABLES = ('csv', 'span_csv')
+_SPLIT_HERE = ('folders', *_SPANS[1:])  # by --val-fraction
 # Options that require another option or a certain dataset.
 _ONLY_WITH = {
-    '--frames': ('filename_tmpl', 'start_index'),
-    'folders': ('val_fraction', 'seed'),
-    'csv': ('path_column', 'label_column', 'split_column', 'label_separator', 'first_label'),
+    ('--frames',): ('filename_tmpl', 'start_index'),
+    _SPLIT_HERE: ('val_fraction', 'seed'),
+    _TABLES: ('path_column', 'label_column', 'split_column', 'label_separator', 'first_label'),
+    ('span_csv',): ('start_column', 'end_column'),
+    _SPANS: ('background',),
+    ('label_studio', 'fiftyone'): ('frame_rate',),
 }
 
 
@@ -85,12 +97,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--val-fraction', type=float_between(0, 1), help='for CLASS/VIDEO: share of each class that goes to val.txt'
     )
     tree.add_argument('--seed', type=int_between(0, MAX_SEED), help='random seed of this split (default: 0)')
-    table = parser.add_argument_group('csv', 'train.csv, val.csv and test.csv, or all.csv with a column for the split')
-    table.add_argument('--path-column', help='column of the path (default: path)')
+    table = parser.add_argument_group(
+        'csv, span_csv', 'train.csv, val.csv and test.csv, or all.csv with a column for the split'
+    )
+    table.add_argument('--path-column', help='column of the path (default: path; for span_csv: video)')
     table.add_argument('--label-column', help='column of the class name or number (default: label)')
     table.add_argument('--split-column', help='column of the split in all.csv (default: split)')
     table.add_argument('--label-separator', help='separator of several labels in one cell, such as "|"')
     table.add_argument('--first-label', type=int_between(0), help='number of the first class (default: 0)')
+    spans = parser.add_argument_group(
+        'activitynet_spans, label_studio, fiftyone, span_csv',
+        'lists of parts of videos; --val-fraction and --seed split files without a split by video',
+    )
+    spans.add_argument('--background', metavar='NAME', help='add a class of spans between the labeled ones')
+    spans.add_argument(
+        '--frame-rate',
+        type=float_between(0.01, 1000),
+        help='frame rate of the annotations, in which frames were counted (default: that of each video)',
+    )
+    spans.add_argument('--start-column', help='column of the start in seconds (default: start)')
+    spans.add_argument('--end-column', help='column of the end in seconds (default: end)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,34 +134,56 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.data_tools.lists.custom import read_class_tree
     from dsanet.data_tools.lists.matching import match, path_prefix
     from dsanet.data_tools.lists.media_index import index_media
+    from dsanet.data_tools.lists.span_building import add_class, build_span_lists
+    from dsanet.data_tools.lists.span_sources import SPAN_DATASETS
     from dsanet.datasets.frame_names import FrameNames
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.utils.files import check_outputs, check_writable
     from dsanet.utils.text import error_line
 
+    has_spans = args.dataset in _SPANS
     with exit_on_user_error():
-        dataset = (KNOWN_DATASETS | CUSTOM)[args.dataset]
+        dataset = (KNOWN_DATASETS | CUSTOM | SPAN_DATASETS)[args.dataset]
         template = args.filename_tmpl or dataset.filename_tmpl
         start_index = 1 if args.start_index is None else args.start_index
         frame_names = FrameNames(template, start_index) if args.frames else None
         check_writable(args.out, 'OUT')
         # Annotation files are checked first, because reading the folders may take minutes.
+        read = [args.class_file] if args.class_file else []
         if args.dataset == 'folders':
             media = index_media(args.media, frame_names, args.workers)
             lists = read_class_tree(list(media.num_frames), args.val_fraction, args.seed, media.empty_folders)
             lists = check_lists(lists, dataset, args.class_file, args.num_classes)
         else:
-            lists = check_lists(_read_lists(args, dataset), dataset, args.class_file, args.num_classes)
+            files = _find_files(args, dataset)
+            read += [file for found in files.values() for file in found]
+            lists = _read_lists(args, dataset, files)
+            if args.background is not None:
+                lists = add_class(lists, args.background)
+            lists = check_lists(lists, dataset, args.class_file, args.num_classes)
             media = index_media(args.media, frame_names, args.workers)
         prefix = path_prefix(args.media, args.relative_to or str(args.out))
         suffix = '_frames' if args.frames else ''
-        check_numbering(args.out, lists, suffix)
-        read = [text.partition('=')[2] for text in args.file] + [args.class_file]
-        check_outputs({f'OUT {split}': args.out / f'{split}{suffix}.txt' for split in lists.splits}, read)
-        check_own_lists(args.out, lists, suffix)
-    built = [
-        match(f'{split}{suffix}', videos, media, lists.class_names, prefix) for split, videos in lists.splits.items()
-    ]
+        if has_spans:
+            built = build_span_lists(
+                lists,
+                media,
+                prefix,
+                val_fraction=args.val_fraction,
+                seed=args.seed or 0,
+                background=args.background,
+                frame_rate=args.frame_rate,
+                workers=args.workers,
+            )
+        else:
+            built = [
+                match(f'{split}{suffix}', videos, media, lists.class_names, prefix)
+                for split, videos in lists.splits.items()
+            ]
+        names = [one.file_name for one in built]
+        check_numbering(args.out, lists, names)
+        check_outputs({f'OUT {name}': args.out / name for name in names}, read)
+        check_own_lists(args.out, lists, names)
     incomplete = [one for one in built if not one.lines or len(one.skipped) > args.skip_missing * one.num_listed]
     summary = summarize_lists(dataset.title, lists, built, media, written=not incomplete)
     print(summary_text(summary, built, media))
@@ -143,7 +191,8 @@ def run(args: argparse.Namespace) -> int:
     texts: dict[str, str] = {}
     if not incomplete:
         texts['classes.txt'] = ''.join(f'{name}\n' for name in lists.class_names)
-        texts |= {f'{one.name}.txt': ''.join(f'{line}\n' for line in one.lines) for one in built}
+        header = ['video,label,start,end'] if has_spans else []
+        texts |= {one.file_name: ''.join(f'{line}\n' for line in [*header, *one.lines]) for one in built}
     texts |= {f'{one.name}.missing.txt': ''.join(map(missing_line, one.skipped)) for one in built}
     texts[f'build_list{suffix}.json'] = json.dumps(summary, indent=2) + '\n'
     try:
@@ -153,9 +202,11 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if incomplete:
         share = max(len(one.skipped) / one.num_listed for one in incomplete)
+        what = 'samples' if has_spans else 'videos'
+        problem = 'missing or invalid' if has_spans else 'missing'
         print(
-            f'No lists written, existing lists are unchanged: up to {share:.1%} of the videos in '
-            f'{", ".join(one.name for one in incomplete)} are missing (limit: {args.skip_missing:.1%}). '
+            f'No lists written, existing lists are unchanged: up to {share:.1%} of the {what} in '
+            f'{", ".join(one.name for one in incomplete)} are {problem} (limit: {args.skip_missing:.1%}). '
             f'See {incomplete[0].name}.missing.txt, or use --skip-missing [SHARE]'
         )
     return 1 if incomplete else 0
@@ -166,16 +217,17 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UsageError(
             '--file and --annotations cannot be used with the dataset "folders", which has no annotation files'
         )
-    for condition, names in _ONLY_WITH.items():
+    if args.frames and args.dataset in _SPANS:
+        raise UsageError(f'--frames cannot be used with {args.dataset}: spans are parts of video files')
+    for conditions, names in _ONLY_WITH.items():
         given = [f'--{name.replace("_", "-")}' for name in names if getattr(args, name) is not None]
-        if given and not (args.frames if condition == '--frames' else args.dataset == condition):
-            raise UsageError(f'{", ".join(given)} can only be used with {condition}')
+        if given and not (args.frames if conditions == ('--frames',) else args.dataset in conditions):
+            raise UsageError(f'{", ".join(given)} can only be used with {" or ".join(conditions)}')
 
 
-def _read_lists(args: argparse.Namespace, dataset: DatasetSpec) -> Lists:
+def _find_files(args: argparse.Namespace, dataset: DatasetSpec) -> dict[str, list[str]]:
+    """Return the annotation files by role."""
     from dsanet.data_tools.lists.building import find_files
-    from dsanet.data_tools.lists.custom import read_csv
-    from dsanet.datasets.annotation import read_class_names
 
     given: dict[str, list[str]] = {}
     for text in args.file:
@@ -183,17 +235,27 @@ def _read_lists(args: argparse.Namespace, dataset: DatasetSpec) -> Lists:
         if not separator or not file:
             raise ValueError(f'--file {text}: expected ROLE=FILE, where ROLE is one of {", ".join(dataset.roles)}')
         given.setdefault(role, []).append(file)
-    files = find_files(dataset.roles, args.annotations or args.out / 'annotations', given)
-    if args.dataset != 'csv':
+    return find_files(dataset.roles, args.annotations or args.out / 'annotations', given)
+
+
+def _read_lists(args: argparse.Namespace, dataset: DatasetSpec, files: Mapping[str, Sequence[str]]) -> Lists:
+    from dsanet.data_tools.lists.custom import read_csv
+    from dsanet.data_tools.lists.span_sources import read_span_table
+    from dsanet.datasets.annotation import read_class_names
+
+    if args.dataset not in _TABLES:
         return dataset.read(files)
-    return read_csv(
+    columns: dict[str, Any] = {
+        name: value
+        for name in ('path_column', 'label_column', 'split_column', 'start_column', 'end_column')
+        if (value := getattr(args, name)) is not None
+    }
+    return (read_csv if args.dataset == 'csv' else read_span_table)(
         files,
-        path_column=args.path_column or 'path',
-        label_column=args.label_column or 'label',
-        split_column=args.split_column,
         label_separator=args.label_separator,
         first_label=args.first_label,
         class_names=read_class_names(args.class_file) if args.class_file else None,
+        **columns,
     )
 
 

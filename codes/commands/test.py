@@ -117,7 +117,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
         class_names = class_names_for_checkpoint(args.checkpoint, content, model.num_classes, data_names)
         dataset.check_labels(model.num_classes)
         if args.out is not None:
-            check_no_duplicates([record.path for record in dataset.records], 'the test data')
+            check_no_duplicates([record.key for record in dataset.records], 'the test data')
         start_workers(loader)
         if lock is not None:
             lock.start_heartbeat()
@@ -150,7 +150,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
         '%d videos scored in %s, %.1f videos/s', num_scored, timedelta(seconds=round(seconds)), num_scored / seconds
     )
     if distributed.rank() == 0:
-        paths = [record.path for record in dataset.records]
+        paths = [record.key for record in dataset.records]
         results = Results(str(args.out), paths, predictions.labels, predictions.scores, model.activation, class_names)
         _write(args, results, numbers)
     if parts is not None:

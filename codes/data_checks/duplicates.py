@@ -1,7 +1,7 @@
 """Look for duplicate videos: in one list, under several names, or in both training and validation."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from dsanet.data_checks.probe import Identity, ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding, count_noun
@@ -11,25 +11,28 @@ from dsanet.datasets.annotation import VideoRecord
 
 def check_duplicates(split: Split) -> Iterator[Finding]:
     """Look for videos that are listed more than once."""
-    if len(set(split.keys)) == len(split.keys):
+    keys = [(path, record.span) for path, record in zip(split.paths, split.records, strict=True)]
+    if len(set(keys)) == len(keys):
         return
-    by_path: dict[str, list[VideoRecord]] = defaultdict(list)
-    for key, record in zip(split.keys, split.records, strict=True):
-        by_path[key].append(record)
-    yield from _report_groups(split, by_path, 'duplicates', 'listed more than once')
+    by_key: dict[Hashable, list[VideoRecord]] = defaultdict(list)
+    for key, record in zip(keys, split.records, strict=True):
+        by_key[key].append(record)
+    yield from _report_groups(split, by_key, 'duplicates', 'listed more than once')
 
 
 def check_copies(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterator[Finding]:
     """Look for videos of a split with the same content under different names; ``facts`` by ``split.probe_task``."""
     with_facts = ((record, facts[split.probe_task(record)]) for record in split.records)
     readable = {record.path: (record, one) for record, one in with_facts if one.kind == 'ok'}  # each path once
-    by_content: dict[str, list[VideoRecord]] = defaultdict(list)
+    by_content: dict[Hashable, list[VideoRecord]] = defaultdict(list)
     for record, one in readable.values():
         by_content[one.digest or record.path].append(record)
     yield from _report_groups(split, by_content, 'same_content', 'with the same content under another name')
 
 
-def _report_groups(split: Split, groups: Mapping[str, list[VideoRecord]], check: str, what: str) -> Iterator[Finding]:
+def _report_groups(
+    split: Split, groups: Mapping[Hashable, list[VideoRecord]], check: str, what: str
+) -> Iterator[Finding]:
     """Report groups of the same video, those with different labels first."""
     agreeing: list[list[VideoRecord]] = []
     contradicting: list[list[VideoRecord]] = []
@@ -40,8 +43,7 @@ def _report_groups(split: Split, groups: Mapping[str, list[VideoRecord]], check:
     for chosen, text in ((contradicting, f'{what}, and with different labels'), (agreeing, what)):
         if chosen:
             examples = tuple(
-                ', '.join(f'{record.source} (label {_format_labels(record)})' for record in group)
-                + f': {group[0].path}'
+                ', '.join(f'{record.source} (label {_format_labels(record)})' for record in group) + f': {group[0].key}'
                 for group in chosen
             )
             yield Finding('warning', check, split.name, f'{count_noun(len(chosen), "video")} {text}', examples)
@@ -52,9 +54,9 @@ def _format_labels(record: VideoRecord) -> str:
 
 
 def check_overlap(train: Split, other: Split) -> Iterator[Finding]:
-    """Look for training videos in validation or test, by path."""
-    trained = dict(zip(train.keys, train.records, strict=True))
-    pairs = [(record, trained[key]) for key, record in zip(other.keys, other.records, strict=True) if key in trained]
+    """Look for training videos in validation or test, by path: other spans of the same file count, too."""
+    trained = dict(zip(train.paths, train.records, strict=True))
+    pairs = [(record, trained[key]) for key, record in zip(other.paths, other.records, strict=True) if key in trained]
     yield from _report_overlap(train, other, pairs, 'overlap')
 
 
@@ -76,11 +78,11 @@ def check_same_content(
     """Look for training videos in validation or test, by content; findings of :func:`check_links` are not repeated."""
     trained = {facts[train.probe_task(record)].digest or '': record for record in train.records}
     trained.pop('', None)
-    paths = set(train.keys)
+    paths = set(train.paths)
     linked = {index for index, _ in _find_links(train, other, identities)}
     pairs = [
         (record, trained[digest])
-        for index, (key, record) in enumerate(zip(other.keys, other.records, strict=True))
+        for index, (key, record) in enumerate(zip(other.paths, other.records, strict=True))
         if key not in paths
         and index not in linked
         and (digest := facts[other.probe_task(record)].digest) in trained
@@ -91,10 +93,10 @@ def check_same_content(
 
 def _find_links(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> list[tuple[int, int]]:
     """Return (index in ``other``, index in ``train``) of the same files under different paths."""
-    paths = set(train.keys)
+    paths = set(train.paths)
     trained = {identity: index for index, identity in identities[train.name].items()}
     found = sorted(identities[other.name].items())
-    return [(i, trained[identity]) for i, identity in found if identity in trained and other.keys[i] not in paths]
+    return [(i, trained[identity]) for i, identity in found if identity in trained and other.paths[i] not in paths]
 
 
 def _report_overlap(

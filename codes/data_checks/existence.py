@@ -56,7 +56,7 @@ def scan_files(split: Split, seconds: float | None) -> FileScan:
         if identity is not None:
             identities[index] = identity
         if error is not None:
-            bad.append(ProbeResult(record.path, error=error, kind='missing'))
+            bad.append(ProbeResult(record.key, error=error, kind='missing'))
     return FileScan(num_videos, bad, identities)
 
 

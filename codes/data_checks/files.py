@@ -11,6 +11,7 @@ from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.list_hints import explain_missing
+from dsanet.datasets.span_lists import is_span_list, read_span_rows
 
 MAX_RATE_RATIO = 1.3  # of a frame rate and the most frequent one
 
@@ -25,11 +26,12 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
     """
     if not bad:
         return
-    records = {record.path: record for record in split.records}
+    records = {record.key: record for record in split.records}
     is_too_much = len(bad) > split.max_bad_share * num_checked
     for kind, what in (
         ('missing', 'are missing or empty'),
         ('unreadable', 'cannot be read'),
+        ('bad_span', 'are spans that end after their video or have no frames'),
         ('hung', 'exceeded the time limit'),
         ('crashed', 'crashed the decoder'),
     ):
@@ -39,6 +41,8 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
         text = f'{len(chosen)} of {num_checked:,} videos {what}'
         if kind == 'missing' and len(chosen) == num_checked:
             text = f'all {num_checked:,} checked videos are missing or empty; check data_root'
+        elif kind == 'bad_span':
+            text += '; correct the list'
         elif not is_too_much:
             text += '; training will replace them'
         elif split.max_bad_share:
@@ -47,7 +51,7 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
             text += '; a run would stop at the first of them'
         if kind == 'missing':
             text += _missing_files_hint(split, records[chosen[0].path])
-        level = 'error' if is_too_much else 'warning'
+        level = 'error' if is_too_much or kind == 'bad_span' else 'warning'
         examples = tuple(f'{records[facts.path].source}: {facts.error}' for facts in chosen)
         yield Finding(level, f'files_{kind}', split.name, text, examples)
 
@@ -68,6 +72,8 @@ def _listed_path(record: VideoRecord) -> str | None:
         return None
     with open(record.list_file, encoding='utf-8-sig', errors='surrogateescape') as lines:
         line = next(islice(lines, record.line - 1, None), '')
+    if is_span_list(record.list_file):
+        return next((row.video for row in read_span_rows(record.list_file, []) if row.line == record.line), None)
     fields = line.strip().rsplit(maxsplit=1 if record.num_frames is None else 2)
     return fields[0] if len(fields) > 1 else None
 

@@ -58,7 +58,7 @@ def try_pipelines(
         for task, result in run_in_processes(function, range(len(tasks)), 1, time_limit):
             n, record = tasks[task]
             failed = isinstance(result, WorkerFailure)
-            kind, text, num_bytes = ('bad', f'{record.path}: {result.text}', 0) if failed else result
+            kind, text, num_bytes = ('bad', f'{record.key}: {result.text}', 0) if failed else result
             if kind == 'bad':
                 bad[n].append((record, text))
             if kind in ('missing', 'bad'):
@@ -139,7 +139,7 @@ def _initial_sample(split: Split, record: VideoRecord) -> Record:
         label = np.isin(np.arange(split.multi_hot), record.labels).astype(np.float32)
     sample = {'path': record.path, 'label': label, 'index': 0, 'rng': np.random.default_rng(0)}
     if split.filename_tmpl is None:
-        return sample
+        return sample if record.span is None else sample | {'span': record.span}
     return sample | {
         'num_frames': record.num_frames,
         'filename_tmpl': split.filename_tmpl,

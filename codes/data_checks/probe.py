@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -20,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from dsanet.datasets.transforms.base import Record
+from dsanet.datasets.transforms.base import BadSpan, Record
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 from dsanet.datasets.transforms.sampling import evenly_spaced_indices
 from dsanet.datasets.video.opening import frame_rate, open_video
+from dsanet.datasets.video.span_reader import Span, format_span
 from dsanet.utils.json_lines import read_json_lines
 from dsanet.utils.machine_faults import MachineError, explain_shortage
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
@@ -39,8 +41,8 @@ class ProbeResult:
     """Result of the inspection of one video.
 
     Args:
-        path: the file, or the folder of frames.
-        kind: 'ok', 'missing', 'unreadable', 'hung' or 'crashed'.
+        path: the file, or the folder of frames; with the span if there is one, see ``VideoRecord.key``.
+        kind: 'ok', 'missing', 'unreadable', 'bad_span', 'hung' or 'crashed'.
         error: error message if it is not 'ok'.
         warning: problem of a video that can be read.
         num_frames: counted by the decoder; for a folder, the number in the list.
@@ -69,6 +71,7 @@ class ProbeTask:
         decoder: decoder of a video file; None for a folder of frames.
         num_frames: number of frames of a folder, from the list.
         filename_tmpl, start_index: file names of the frames of a folder.
+        span: start and end of a part of the file in seconds; None for the whole file.
         every_frame: decode all frames instead of some.
         digest: compute a hash of the content.
     """
@@ -78,8 +81,14 @@ class ProbeTask:
     num_frames: int | None = None
     filename_tmpl: str = ''
     start_index: int = 1
+    span: Span | None = None
     every_frame: bool = field(default=False, compare=False)
     digest: bool = field(default=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Return the ``VideoRecord.key`` of the video."""
+        return self.path if self.span is None else f'{self.path}#{format_span(*self.span)}'
 
 
 def stat_video(job: ProbeTask) -> tuple[str, Identity | None]:
@@ -132,9 +141,9 @@ def _identity(found: os.stat_result) -> Identity | None:
 def inspect_video(job: ProbeTask) -> ProbeResult:
     """Open one video as a dataset does, and decode evenly spaced frames from the first to the last one."""
     if not os.path.exists(job.path):
-        return ProbeResult(job.path, 'missing', f'{job.path}: no such file or folder')
+        return ProbeResult(job.key, 'missing', f'{job.path}: no such file or folder')
     if os.path.isfile(job.path) and not os.path.getsize(job.path):
-        return ProbeResult(job.path, 'missing', f'{job.path}: empty file')
+        return ProbeResult(job.key, 'missing', f'{job.path}: empty file')
     try:
         facts = _inspect_file(job) if job.decoder is not None else _inspect_folder(job)
         facts['digest'] = _digest(job) if job.digest else None
@@ -143,27 +152,32 @@ def inspect_video(job: ProbeTask) -> ProbeResult:
     except Exception as error:
         if (shortage := explain_shortage(error)) is not None:
             raise MachineError(shortage) from error
-        return ProbeResult(job.path, 'unreadable', str(error))
-    return ProbeResult(job.path, **facts)
+        return ProbeResult(job.key, 'bad_span' if isinstance(error, BadSpan) else 'unreadable', str(error))
+    return ProbeResult(job.key, **facts)
 
 
 def read_frames(job: ProbeTask, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Decode frames (len, H, W, 3), RGB, of a video as a dataset does, without augmentation."""
     record: Record = {'path': job.path, 'frame_indices': indices.reshape(1, 1, -1)}  # (1, 1, len)
     if job.decoder is not None:
-        record = DecodeVideo()(OpenVideo(job.decoder)(record))
+        record = DecodeVideo()(OpenVideo(job.decoder)(record | _span_of(job)))
     else:
         record = DecodeRawFrames()(record | {'filename_tmpl': job.filename_tmpl, 'start_index': job.start_index})
     frames: npt.NDArray[np.uint8] = record['frames']
     return frames
 
 
+def _span_of(job: ProbeTask) -> Record:
+    """Return the record key of a span; {} for a whole file."""
+    return {} if job.span is None else {'span': job.span}
+
+
 def _inspect_file(job: ProbeTask) -> dict[str, Any]:
-    record = OpenVideo(job.decoder or '')({'path': job.path})
+    record = OpenVideo(job.decoder or '')({'path': job.path, **_span_of(job)})
     num_frames = record['num_frames']
     indices = evenly_spaced_indices(num_frames, NUM_DECODED).reshape(1, 1, -1)  # (1, 1, len)
     frames = DecodeVideo()(record | {'frame_indices': indices})['frames']
-    fps, warning = _probe_with_ffmpeg(job.path, job.every_frame)
+    fps, warning = _probe_with_ffmpeg(job.path, job.every_frame, os.stat(job.path).st_mtime_ns)
     _, height, width, _ = frames.shape
     return {'num_frames': num_frames, 'height': height, 'width': width, 'fps': fps, 'warning': warning}
 
@@ -185,7 +199,8 @@ def _inspect_folder(job: ProbeTask) -> dict[str, Any]:
     return {'num_frames': num_frames, 'height': height, 'width': width, 'warning': warning}
 
 
-def _probe_with_ffmpeg(path: str, every_frame: bool) -> tuple[float | None, str | None]:
+@lru_cache(1)  # for other spans of the same file
+def _probe_with_ffmpeg(path: str, every_frame: bool, _mtime: int) -> tuple[float | None, str | None]:
     """Return the frame rate, and with ``every_frame`` the first error that FFmpeg finds in strict mode."""
     fps, decoded = None, 0
     try:
@@ -208,6 +223,12 @@ def _digest(job: ProbeTask) -> str:
     if job.decoder is None:
         names = (job.filename_tmpl.format(job.start_index + i) for i in range(job.num_frames or 0))
         files = [os.path.join(job.path, name) for name in names]
+    return _hash_files(tuple(files), os.stat(files[0]).st_mtime_ns)
+
+
+@lru_cache(1)
+def _hash_files(files: tuple[str, ...], _mtime: int) -> str:
+    """Return the hash of the contents of files; the last result is kept, for other spans of the same file."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         with open(file, 'rb') as stream:
@@ -268,7 +289,7 @@ def inspect_videos(
                     if result.text.startswith(('ImportError: ', 'ModuleNotFoundError: ')):
                         raise ImportError(result.text)
                     raise RuntimeError(f'{task.path}: {result.text}')
-                result = ProbeResult(task.path, result.kind, f'{task.path}: {result.text}')
+                result = ProbeResult(task.key, result.kind, f'{task.path}: {result.text}')
             facts[task] = result
             if stream is not None:
                 stream.write(json.dumps({'key': states[task][0], **asdict(result)}) + '\n')

@@ -19,6 +19,7 @@ from dsanet.data_checks.report import Finding, count_noun
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, select_classes
 from dsanet.datasets.loader import build_dataloader
+from dsanet.datasets.overlaps import check_overlaps
 from dsanet.datasets.video_datasets import RawFramesDataset
 from dsanet.utils import distributed
 
@@ -154,18 +155,21 @@ def _read_valid_part(name: str, cfg: Mapping[str, Any], path: str, reason: str) 
     has_frames = get_class(cfg, DATASETS, path) is RawFramesDataset
     records: list[VideoRecord] = []
     findings: list[Finding] = []
-    if cfg.get('list_file') is not None and os.path.isfile(cfg['list_file']):
-        records, findings = read_valid_records(name, cfg['list_file'], cfg.get('data_root'), has_frames)
     class_names = None
     if cfg.get('class_file') is not None:
         with suppress(FileNotFoundError, ValueError):  # it is the reason, unless the list is wrong too
             class_names = read_class_names(cfg['class_file'])
+    if cfg.get('list_file') is not None and os.path.isfile(cfg['list_file']):
+        records, findings = read_valid_records(name, cfg['list_file'], cfg.get('data_root'), has_frames, class_names)
     if cfg.get('classes') is not None:
         try:
             records, class_names = select_classes(records, class_names, cfg['classes']) if records else ([], None)
         except ValueError as error:  # other checks would report wrong classes
             records, class_names = [], None
             findings = [*findings, Finding('error', 'list', name, str(error))]
+    if cfg.get('multi_hot') is None and (overlaps := check_overlaps(records)):
+        text = f'{count_noun(len(overlaps), "span")} that overlap another one with another label'
+        findings = [*findings, Finding('error', 'list', name, text, tuple(overlaps))]
     return Split(
         name,
         records,
@@ -181,20 +185,24 @@ def _read_valid_part(name: str, cfg: Mapping[str, Any], path: str, reason: str) 
 
 
 def read_valid_records(
-    split: str, list_file: str, data_root: str | None, with_num_frames: bool
+    split: str,
+    list_file: str,
+    data_root: str | None,
+    with_num_frames: bool,
+    class_names: Sequence[str] | None = None,
 ) -> tuple[list[VideoRecord], list[Finding]]:
     """Read the valid lines of a list file, and report all malformed ones.
 
     Args:
         split: name of the split, for the finding.
-        list_file, data_root, with_num_frames: see ``parse_list_file``.
+        list_file, data_root, with_num_frames, class_names: see ``parse_list_file``.
 
     Returns:
         The records of the valid lines, none if there are too many malformed ones; and a finding if there are any.
     """
     errors: list[str] = []
     try:
-        records = parse_list_file(list_file, data_root, with_num_frames, errors)
+        records = parse_list_file(list_file, data_root, with_num_frames, errors, class_names)
     except ValueError as error:
         return [], [Finding('error', 'list', split, f'{list_file}: not a list of videos', (str(error),))]
     if not errors:

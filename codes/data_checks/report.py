@@ -119,5 +119,5 @@ def count_noun(number: int, noun: str, plural: str = 's') -> str:
 
 
 def format_record(record: VideoRecord) -> str:
-    """Return list file, line and path of a video."""
-    return f'{record.source}: {record.path}'
+    """Return list file, line and key of a video."""
+    return f'{record.source}: {record.key}'

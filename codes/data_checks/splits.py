@@ -83,14 +83,20 @@ class Split:
     def probe_task(self, record: VideoRecord, every_frame: bool = False, digest: bool = False) -> ProbeTask:
         """Return the inspection job of a video, which is also the key of its result."""
         if self.filename_tmpl is None:
-            return ProbeTask(record.path, self.decoder, every_frame=every_frame, digest=digest)
+            return ProbeTask(record.path, self.decoder, span=record.span, every_frame=every_frame, digest=digest)
         return ProbeTask(
-            record.path, None, record.num_frames, self.filename_tmpl, self.start_index, every_frame, digest
+            record.path,
+            None,
+            record.num_frames,
+            self.filename_tmpl,
+            self.start_index,
+            every_frame=every_frame,
+            digest=digest,
         )
 
     @cached_property
-    def keys(self) -> list[str]:
-        """Return the absolute, normalized paths of the records."""
+    def paths(self) -> list[str]:
+        """Return the absolute, normalized paths of the records; those of the spans of a file are equal."""
         here = os.getcwd()
         return [os.path.normpath(os.path.join(here, record.path)) for record in self.records]
 

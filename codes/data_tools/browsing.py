@@ -148,7 +148,7 @@ def describe_sample(item: dict[str, Any], dataset: Any, draw: str = '') -> list[
     instead = [f'replaces {bad["path"]}: {bad["reason"]}' for bad in item.get('bad', ())]
     return [
         label,
-        f'{os.path.basename(record.source)}  {record.path}',
+        f'{os.path.basename(record.source)}  {record.key}',
         f'index {item["index"]}{draw and f", {draw}"}; {item["num_frames"]} frames; inputs (V, U, C, T, H, W) {shape}',
         *instead,
     ]

@@ -4,6 +4,8 @@ A list file has one video per line: ``path label``, or ``path num_frames label``
 from the right, so paths may contain spaces. Labels of a multi-label video are joined by commas: ``path 3,17``. Blank
 lines and lines that start with ``#`` are skipped; a ``#`` line that looks like an entry is an error, because its video
 would be lost. The path of a file whose name starts with ``#`` is written as ``./#name``.
+
+A CSV file with the columns ``video,label,start,end`` is another kind of list, see :mod:`dsanet.datasets.span_lists`.
 """
 
 import logging
@@ -17,6 +19,8 @@ from dsanet.config.arguments import nearest
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.list_hints import explain_line
 from dsanet.datasets.media_files import SkippedFiles, choose_videos, is_video
+from dsanet.datasets.span_lists import is_span_list, parse_labels, read_span_rows
+from dsanet.datasets.video.span_reader import Span, format_span
 from dsanet.utils.file_kinds import UNKNOWN_KIND, describe_kind
 
 LOGGER = logging.getLogger(__name__)
@@ -35,6 +39,7 @@ class VideoRecord:
         list_file: list file that names the video; its class folder if there is no list.
         line: line in ``list_file``, starting at 1; None without a list.
         num_frames: number of frames in a folder; None for a video file, whose frames are counted when it is opened.
+        start, end: span of a video file in seconds since its first frame, without the end; None for that of the video.
     """
 
     path: str
@@ -42,6 +47,18 @@ class VideoRecord:
     list_file: str
     line: int | None = None
     num_frames: int | None = None
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def span(self) -> Span | None:
+        """Return the start and the end of a span; None for a whole video."""
+        return None if self.start is None and self.end is None else (self.start, self.end)
+
+    @property
+    def key(self) -> str:
+        """Return the identity of the sample: its path, with ``#start-end`` for a span."""
+        return self.path if self.span is None else f'{self.path}#{format_span(*self.span)}'
 
     @property
     def source(self) -> str:
@@ -52,23 +69,26 @@ class VideoRecord:
     def label(self) -> int:
         """Return the only label; raise a ValueError if there are several."""
         if len(self.labels) > 1:
-            raise ValueError(
-                f'{self.source}: {self.path!r} has several labels: {",".join(map(str, self.labels))}; '
-                'set multi_hot=<number of classes> for a multi-label dataset'
-            )
+            several = f'{self.source}: {self.key!r} has several labels: {",".join(map(str, self.labels))}'
+            raise ValueError(f'{several}; set multi_hot=<number of classes> for a multi-label dataset')
         return self.labels[0]
 
 
 def parse_list_file(
-    list_file: str, data_root: str | None = None, with_num_frames: bool = False, errors: list[str] | None = None
+    list_file: str,
+    data_root: str | None = None,
+    with_num_frames: bool = False,
+    errors: list[str] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> list[VideoRecord]:
     """Read a list file.
 
     Args:
-        list_file: text file, UTF-8.
+        list_file: text file, UTF-8; or a CSV file, see :mod:`dsanet.datasets.span_lists`.
         data_root: folder of relative paths; None for the working directory.
         with_num_frames: lines are ``path num_frames label`` instead of ``path label``.
         errors: receives a message for each malformed line, which is then skipped; None to raise the first one.
+        class_names: names in the order of the labels, which a CSV file may contain; None if unknown.
 
     Returns:
         One record per line, in the order of the file.
@@ -78,6 +98,10 @@ def parse_list_file(
         ValueError: a line is malformed, or the file has no videos.
     """
     expected = 'path num_frames label' if with_num_frames else 'path label'
+    if is_span_list(list_file):
+        if with_num_frames:
+            raise ValueError(f'{list_file}: expected lines of the form {expected!r}; CSV lists are for video files')
+        return _parse_span_list(list_file, data_root, errors, class_names)
     records = []
     for line, text in enumerate(read_lines(list_file, 'list file'), start=1):
         if not text:
@@ -97,6 +121,26 @@ def parse_list_file(
             records.append(VideoRecord(os.path.join(data_root or '', path), labels, list_file, line, num_frames))
     if not records and not errors:
         raise ValueError(f'{list_file} has no videos; expected lines of the form {expected!r}')
+    return records
+
+
+def _parse_span_list(
+    list_file: str, data_root: str | None, errors: list[str] | None, class_names: Sequence[str] | None
+) -> list[VideoRecord]:
+    """Read a CSV file with the columns ``video,label,start,end``; see :func:`parse_list_file`."""
+    records = []
+    for row in read_span_rows(list_file, errors):
+        try:
+            labels = tuple(parse_labels(row.label, class_names))
+        except ValueError as error:
+            if errors is None:
+                raise ValueError(f'{list_file}:{row.line}: {error}') from None
+            errors.append(f'{list_file}:{row.line}: {error}')
+        else:
+            path = os.path.join(data_root or '', row.video)
+            records.append(VideoRecord(path, labels, list_file, row.line, start=row.start, end=row.end))
+    if not records and not errors:
+        raise ValueError(f'{list_file} has no videos; expected rows of the form video,label,start,end')
     return records
 
 

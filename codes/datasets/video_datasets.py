@@ -28,6 +28,7 @@ from dsanet.datasets.annotation import (
     select_classes,
 )
 from dsanet.datasets.frame_names import FrameNames
+from dsanet.datasets.overlaps import check_overlaps
 from dsanet.datasets.transforms.base import BadSample, Record, SampleError, Transform, check_count
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.utils.class_names import ClassNames, check_same_class_names
@@ -94,7 +95,8 @@ class VideoSamples(Dataset[Record]):
                 videos several times. Python or NumPy integers.
 
         Returns:
-            The record after the pipeline; after PackInputs ``inputs``, ``label``, ``path`` and ``index``. A sample that
+            The record after the pipeline; after PackInputs ``inputs``, ``label``, ``path`` (of a span, the key of its
+            record) and ``index``. A sample that
             replaces bad ones has its own label and path, and a list ``bad`` of dicts with ``path``, ``reason`` and
             ``source`` of each bad sample.
         """
@@ -150,7 +152,8 @@ class VideoDataset(VideoSamples):
 
     Args:
         pipeline: the transforms, starting with OpenVideo.
-        list_file: list with lines ``path label``; None for one folder per class under ``data_root``.
+        list_file: list with lines ``path label``, or CSV file with the columns ``video,label,start,end``, see
+            :mod:`dsanet.datasets.span_lists`; None for one folder per class under ``data_root``.
         data_root: folder of relative paths; None for the working directory.
         class_file: class names, one per line; None if they are unknown, or are the names of the class folders.
         multi_hot: number of classes K, if videos may have several labels, joined by commas; ``label`` is then float32
@@ -182,7 +185,8 @@ class VideoDataset(VideoSamples):
         self.class_names = read_class_names(class_file) if class_file else None
         self.classes_from = class_file
         if list_file is not None:
-            self.records = parse_list_file(list_file, data_root, with_num_frames=self.frame_names is not None)
+            has_frames = self.frame_names is not None
+            self.records = parse_list_file(list_file, data_root, has_frames, class_names=self.class_names)
         elif data_root is not None:
             self.records, self.class_names = scan_class_folders(data_root, self.frame_names, self.class_names)
             self.classes_from = class_file or data_root
@@ -191,6 +195,9 @@ class VideoDataset(VideoSamples):
         if classes is not None:
             self.records, self.class_names = select_classes(self.records, self.class_names, classes)
             self.classes_from = f'{self.classes_from} with classes={list(classes)!r}'
+        if multi_hot is None and (overlaps := check_overlaps(self.records)):
+            more = f' (and {len(overlaps) - 1} more overlaps)' if len(overlaps) > 1 else ''
+            raise ValueError(f'{overlaps[0]}{more}')
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
         self.provides = self.pipeline.provides
         self.labels = self._read_labels()
@@ -215,7 +222,7 @@ class VideoDataset(VideoSamples):
                 names_from = self.classes_from if is_named else None
                 hint = label_hint(name, num_classes, min(every), max(every), names_from)
                 raise ValueError(
-                    f'{record.source}: label {max(record.labels)} of {record.path!r} is out of range: '
+                    f'{record.source}: label {max(record.labels)} of {record.key!r} is out of range: '
                     f'{name}={num_classes} allows 0 to {num_classes - 1}; '
                     f'the largest label in the list is {max(every)}{hint}'
                 )
@@ -241,9 +248,10 @@ class VideoDataset(VideoSamples):
         sample['index'] = index
         sample['rng'] = rng
         try:
-            return self.pipeline(sample)
+            sample = self.pipeline(sample)
         except Exception as error:
             raise self._with_source(error, record) from error
+        return sample if record.span is None else sample | {'path': record.key}
 
     def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
         same = self.labels == self.labels[index]
@@ -251,20 +259,20 @@ class VideoDataset(VideoSamples):
 
     def _initial_sample(self, record: VideoRecord) -> Record:
         """Return the input of the pipeline, without ``label``, ``index`` and ``rng``."""
-        return {'path': record.path}
+        return {'path': record.path} if record.span is None else {'path': record.path, 'span': record.span}
 
     def _with_source(self, error: Exception, record: VideoRecord) -> Exception:
         """Return ``error`` with the video's path and source in its message, or a MachineError that explains it."""
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         if record.path not in text:
-            text = f'{record.path}: {text}'
+            text = f'{record.key}: {text}'
         text = printable(text)
         if isinstance(error, FileNotFoundError):
             text = f'{text} ({self._relative_to})'
         if (shortage := explain_shortage(error)) is not None:
-            return MachineError(f'{record.source}: {record.path}: {shortage}')
+            return MachineError(f'{record.source}: {record.key}: {shortage}')
         if isinstance(error, BadSample):
-            return type(error)(f'{record.source}: {text}', record.path, error.reason or text, record.source)
+            return type(error)(f'{record.source}: {text}', record.key, error.reason or text, record.source)
         if type(error) in _KEPT_ERRORS:
             kind = SampleError if type(error) is ValueError else type(error)
             return kind(f'{record.source}: {text}')

@@ -104,7 +104,7 @@ def hash_records(dataset: Any, ordered: bool = True) -> str:
     digest = hashlib.sha256()
     for part in parts:
         start = os.path.commonprefix([r.path for r in part.records]).rfind('/') + 1
-        lines = [f'{r.path[start:]}\t{r.labels}\t{r.num_frames}\n' for r in part.records]
+        lines = [f'{r.key[start:]}\t{r.labels}\t{r.num_frames}\n' for r in part.records]
         digest.update(''.join([*(lines if ordered else sorted(lines)), '\n']).encode('utf-8', 'surrogateescape'))
     return digest.hexdigest()
 

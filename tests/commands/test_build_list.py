@@ -15,8 +15,10 @@ from dsanet import commands
 from dsanet.commands import build_list
 from dsanet.data_tools.lists.building import CUSTOM
 from dsanet.data_tools.lists.catalog import KNOWN_DATASETS
+from dsanet.data_tools.lists.span_sources import SPAN_DATASETS
 from dsanet.datasets.annotation import parse_list_file, read_class_names
 from tests.commands.conftest import ROOT
+from tests.make_videos import write_video
 
 Lines = dict[str, list[str]]
 
@@ -492,18 +494,21 @@ def test_write_failures_are_reported(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_commands_in_the_docs_can_be_parsed() -> None:
-    text = (ROOT / 'docs/datasets.md').read_text().replace('\\\n', ' ')
-    commands = re.findall(r'^    dsanet build-list (.*)$', text, re.M)
+    text = ''.join((ROOT / 'docs' / page).read_text() for page in ('datasets.md', 'spans.md')).replace('\\\n', ' ')
+    commands = re.findall(r'^(?:    )?dsanet build-list (.*)$', text, re.M)
     parser = argparse.ArgumentParser()
     build_list.add_arguments(parser)
     parsed = [parser.parse_args(shlex.split(command)) for command in commands if '#' not in command]
     for args in parsed:
         build_list._check_arguments(args)
-    assert {args.dataset for args in parsed} >= {'folders', 'csv', *KNOWN_DATASETS} - {'kinetics600', 'kinetics700'}
+    assert {args.dataset for args in parsed} >= {'folders', 'csv', *KNOWN_DATASETS, *SPAN_DATASETS} - {
+        'kinetics600',
+        'kinetics700',
+    }
 
 
 def test_names_match_the_catalog() -> None:
-    assert build_list.NAMES == (*KNOWN_DATASETS, *CUSTOM)
+    assert build_list.NAMES == (*KNOWN_DATASETS, *CUSTOM, *SPAN_DATASETS)
 
 
 def test_list_does_not_replace_its_annotations(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -529,3 +534,146 @@ def test_lists_made_by_hand_are_kept(tmp_path: Path, capsys: pytest.CaptureFixtu
     write(out / 'classes.txt', 'run\nwalk\n')  # what the command would write
     for _ in range(2):
         assert main(command) == 0
+
+
+# Spans of videos --------------------------------------------------------------------------------------------
+
+SPAN_FILES: dict[str, tuple[str, Any]] = {
+    'span_csv': ('all.csv', 'video,label,start,end\na.mp4,wave,1,2.5\na.mp4,clap,3,4\nb.mp4,clap,0:01,0:02\n'),
+    'label_studio': (
+        'project-1-at-2026-11-29.json',
+        [
+            {
+                'id': number,
+                'data': {'video': f'/data/upload/1/0a1b2c3d-{name}.mp4'},
+                'annotations': [
+                    {
+                        'result': [
+                            {
+                                'type': 'timelinelabels',
+                                'value': {'ranges': [{'start': first, 'end': last}], 'timelinelabels': [label]},
+                            }
+                            for first, last, label in regions
+                        ]
+                    }
+                ],
+            }
+            for number, (name, regions) in enumerate(
+                {'a': [(26, 63, 'wave'), (76, 100, 'clap')], 'b': [(26, 50, 'clap')]}.items()
+            )
+        ],
+    ),
+    'fiftyone': (
+        'labels.json',
+        {
+            'classes': ['clap', 'wave'],
+            'labels': {
+                'a': [{'label': 1, 'timestamps': [1, 2.5]}, {'label': 0, 'support': [76, 100]}],
+                'b': [{'label': 0, 'support': [26, 50]}],
+            },
+        },
+    ),
+    'activitynet_spans': (
+        'activity_net.v1-3.min.json',
+        {
+            'database': {
+                'a': {
+                    'subset': 'training',
+                    'annotations': [{'label': 'wave', 'segment': [1, 2.5]}, {'label': 'clap', 'segment': [3, 4]}],
+                },
+                'b': {'subset': 'validation', 'annotations': [{'label': 'clap', 'segment': [1, 2]}]},
+            }
+        },
+    ),
+}
+
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a folder with two videos of 6 s."""
+    folder = tmp_path_factory.mktemp('films')
+    for name in ('a', 'b'):
+        write_video(folder / f'{name}.mp4', 150, 18, 32)
+    return str(folder)
+
+
+@pytest.mark.parametrize('name', SPAN_FILES)
+def test_spans_of_label_tools_become_csv_lists(name: str, films: str, tmp_path: Path) -> None:
+    file, content = SPAN_FILES[name]
+    write(tmp_path / 'annotations' / file, content)
+    split = [] if name == 'activitynet_spans' else ['--val-fraction', '0.5']
+    assert main([name, films, str(tmp_path), *split]) == 0
+    names = read_class_names(f'{tmp_path}/classes.txt')
+    assert names == ['clap', 'wave']
+    records = {}
+    for part in ('train', 'val'):
+        text = (tmp_path / f'{part}.csv').read_text()
+        assert text.startswith('video,label,start,end\n')
+        for record in parse_list_file(f'{tmp_path}/{part}.csv', class_names=names):
+            records.setdefault(Path(record.path).name, []).append((record.label, record.start, record.end, part))
+    assert [[span[0] for span in records[video]] for video in ('a.mp4', 'b.mp4')] == [[1, 0], [0]]
+    spans = [span for video in ('a.mp4', 'b.mp4') for span in records[video]]
+    for span, limits in zip(spans, [(1, 2.5), (3, 4), (1, 2)], strict=True):
+        assert span[1:3] == pytest.approx(limits, abs=0.021)
+    assert records['a.mp4'][0][3] != records['b.mp4'][0][3]
+
+
+def test_background_class_comes_last(films: str, tmp_path: Path) -> None:
+    file, content = SPAN_FILES['span_csv']
+    write(tmp_path / 'annotations' / 'train.csv', content.replace('wave', 'zoom'))
+    command = ['span_csv', films, str(tmp_path), '--background', 'none']
+    assert main(command) == 0
+    assert read_class_names(f'{tmp_path}/classes.txt') == ['clap', 'zoom', 'none']
+    rows = (tmp_path / 'train.csv').read_text().splitlines()[1:]
+    assert sum(',none,' in row for row in rows) == 3
+    write(tmp_path / 'order.txt', 'clap\nzoom\n')
+    with pytest.raises(SystemExit, match='2'):
+        main([*command, '--class-file', f'{tmp_path}/order.txt'])
+
+
+def test_invalid_spans_are_reported_and_optionally_skipped(
+    films: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = 'video,label,start,end\na.mp4,wave,1,2\na.mp4,clap,5,9\na.mp4,clap,3,3\nb.mp4,clap,1.5,1\nb.mp4,clap,2,3\n'
+    file = tmp_path / 'annotations' / 'train.csv'
+    write(file, f'{text}b.mp4,wave,2.5,4\n')
+    command = ['span_csv', films, str(tmp_path / 'out'), '--file', f'train={file}']
+    assert main(command) == 1
+    shown = capsys.readouterr().out
+    assert not (tmp_path / 'out' / 'train.csv').exists()
+    for line in (3, 4, 5, 7):
+        assert f'{file}:{line}: ' in shown
+    missing = (tmp_path / 'out' / 'train.missing.txt').read_text().splitlines()
+    assert [line.split('\t')[1] for line in missing] == ['invalid span'] * 3 + ['overlapping']
+    assert main([*command, '--skip-missing']) == 0
+    assert len((tmp_path / 'out' / 'train.csv').read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['span_csv', '--frames'],
+        ['csv', '--background', 'x'],
+        ['csv', '--val-fraction', '0.5'],
+        ['csv', '--start-column', 'x'],
+        ['span_csv', '--frame-rate', '25'],
+        ['activitynet_spans', '--val-fraction', '0.5'],
+        ['span_csv'],  # neither files of splits nor --val-fraction
+    ],
+)
+def test_wrong_span_options_are_refused(
+    arguments: list[str], films: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, content = SPAN_FILES['span_csv']
+    write(tmp_path / 'annotations' / file, content)
+    with pytest.raises(SystemExit, match='2'):
+        main([arguments[0], films, str(tmp_path), *arguments[1:]])
+    assert 'error: ' in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.glob('*.csv'))
+
+
+def test_span_list_does_not_replace_its_annotations(films: str, tmp_path: Path) -> None:
+    write(tmp_path / 'train.csv', SPAN_FILES['span_csv'][1])
+    with pytest.raises(SystemExit, match='2'):
+        main(['span_csv', films, str(tmp_path), '--annotations', str(tmp_path)])
+    assert (tmp_path / 'train.csv').read_text() == SPAN_FILES['span_csv'][1]

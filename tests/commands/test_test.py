@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.utils.file_lock import FileLock
 from tests.commands.conftest import ROOT, Run
 from tests.engine.conftest import make_config
+from tests.make_odd_videos import remux
 
 # Seven videos in batches of two: four batches.
 SMALL = ['--cfg-options', 'test_dataloader.batch_size=2', 'test_dataloader.num_workers=0']
@@ -395,3 +397,30 @@ def test_second_test_with_same_out_is_refused(test_here: Test, tmp_path: Path) -
     lock.release()
     test_here('--out', out)
     assert [file.name for file in tmp_path.iterdir()] == ['x.json']
+
+
+def test_scores_of_spans_equal_those_of_cut_files(test_here: Test, data: Path, tmp_path: Path) -> None:
+    """The videos have only key frames, so cutting them does not change their frames."""
+    videos = [line.split() for line in (data / 'val.txt').read_text().splitlines()[:3]]
+    rows, lines = ['video,label,start,end'], []
+    for number, (name, label) in enumerate(videos):
+        with av.open(str(data / name)) as container:
+            rate = container.streams.video[0].average_rate
+        for first, last in ((8, 30), (30, 60)):
+            cut = tmp_path / f'{number} {first}.mp4'
+            remux(data / name, cut, lambda packet, n, first=first, last=last: first <= n < last)
+            lines.append(f'{cut} {label}')
+            rows.append(f'{name},{label},{float(first / rate)},{float(last / rate)}')
+    (tmp_path / 'spans.csv').write_text('\n'.join(rows))
+    (tmp_path / 'cut.txt').write_text('\n'.join(lines))
+    found = []
+    for name in ('spans.csv', 'cut.txt'):
+        option = f'test_dataloader.dataset.list_file={tmp_path / name}'
+        test_here('--out', tmp_path / f'{name}.json', options=(option,))
+        found.append(read_results(tmp_path / f'{name}.json'))
+    spans, cut_files = found
+    assert len({*spans.paths}) == 6
+    assert spans.paths[0].startswith(f'{data}/{videos[0][0]}#')
+    np.testing.assert_array_equal(spans.scores, cut_files.scores)
+    np.testing.assert_array_equal(spans.labels, cut_files.labels)
+    assert len(np.unique(spans.scores, axis=0)) == 6

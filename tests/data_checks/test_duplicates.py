@@ -16,7 +16,7 @@ def test_repeated_paths_are_found_in_any_spelling(monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     paths = ['a/b.mp4', './a/b.mp4', 'a//b.mp4', f'{tmp_path}/a/b.mp4', 'a/c/../b.mp4', 'a/d.mp4', 'a/e/', 'a/e']
     same = Split('train', [VideoRecord(path, (0,), 'x.txt', i) for i, path in enumerate(paths, 1)])
-    assert Counter(same.keys) == {f'{tmp_path}/a/b.mp4': 5, f'{tmp_path}/a/d.mp4': 1, f'{tmp_path}/a/e': 2}
+    assert Counter(same.paths) == {f'{tmp_path}/a/b.mp4': 5, f'{tmp_path}/a/d.mp4': 1, f'{tmp_path}/a/e': 2}
     found = next(check_duplicates(same))
     assert (found.level, found.check, numbers(found.text)) == ('warning', 'duplicates', ['2'])
     assert found.examples[0].startswith('x.txt:1 (label 0), x.txt:2 (label 0), x.txt:3')
@@ -107,3 +107,22 @@ def test_copies_within_split_are_found_by_content() -> None:
     found = [f for f in full_report([train], known).findings if f.check == 'same_content']
     assert [(numbers(f.text), len(f.examples)) for f in found] == [(['1'], 1)]
     assert 'train.txt:1 (label 0), train.txt:2 (label 1)' in found[0].examples[0]
+
+
+def span(start: float, end: float, path: str = 'a.mp4', name: str = 'train') -> VideoRecord:
+    return VideoRecord(path, (0,), f'{name}.csv', 2, start=start, end=end)
+
+
+def test_spans_are_duplicates_only_if_equal() -> None:
+    one = Split('train', [span(0, 2), span(2, 4), span(0, 2, 'b.mp4')])
+    assert list(check_duplicates(one)) == []
+    twice = Split('train', [span(0, 2), span(2, 4), span(0, 2, './a.mp4')])
+    (finding,) = check_duplicates(twice)
+    assert finding.examples[0].endswith('a.mp4#0-2')
+
+
+def test_other_span_of_training_video_is_an_overlap() -> None:
+    train = Split('train', [span(0, 2), span(2, 4)])
+    (finding,) = check_overlap(train, Split('val', [span(8, 9, name='val'), span(0, 1, 'c.mp4', 'val')]))
+    assert (finding.level, finding.check) == ('warning', 'overlap')
+    assert len(finding.examples) == 1

@@ -6,6 +6,7 @@ from dsanet.data_checks.probe import ProbeResult
 from dsanet.data_checks.reading import splits_of
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
+from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms import (
     CenterCrop,
     DecodeRawFrames,
@@ -136,3 +137,13 @@ def test_small_resolutions_are_reported() -> None:
     assert found.examples == ('train.txt:1: train/0.mp4: 320x100',)
     known = facts(train, **{f'v{i}': {'height': 200} for i in range(4)})
     assert [f.level for f in full_report([train], known).findings if f.check == 'resolution'] == ['note']
+
+
+def test_spans_outside_of_videos_are_errors() -> None:
+    """Even if training accepts unreadable videos."""
+    records = [VideoRecord('a.mp4', (0,), 'train.csv', n, start=n, end=n + 1) for n in range(2, 12)]
+    one = Split('train', records, 1, max_bad_share=0.5)
+    bad = [ProbeResult(records[3].key, 'bad_span', 'a.mp4: the span ...')]
+    (finding,) = check_files(one, bad, 10)
+    assert (finding.level, finding.check) == ('error', 'files_bad_span')
+    assert finding.examples == ('train.csv:5: a.mp4: the span ...',)

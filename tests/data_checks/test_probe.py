@@ -283,3 +283,21 @@ def test_saved_results_are_read_back(tmp_path: Path) -> None:
     (tmp_path / 'x.jsonl').write_text(json.dumps({'key': 'k', **facts.__dict__}) + '\n[1]\n{"key": "j", "odd": 1}\n')
     assert read_facts(tmp_path / 'x.jsonl') == {'k': facts}
     assert read_facts(tmp_path / 'nowhere.jsonl') == {}
+
+
+def test_span_is_inspected_alone(video: Path) -> None:
+    facts = inspect_video(ProbeTask(str(video), 'pyav', span=(0.4, 0.8), digest=True))
+    assert (facts.path, facts.kind, facts.num_frames, facts.fps) == (f'{video}#0.4-0.8', 'ok', 10, 25)
+    assert facts.digest == inspect_video(ProbeTask(str(video), 'pyav', digest=True)).digest
+    outside = inspect_video(ProbeTask(str(video), 'pyav', span=(0.4, 3)))
+    assert (outside.path, outside.kind) == (f'{video}#0.4-3', 'bad_span')
+    frames = read_frames(ProbeTask(str(video), 'pyav', span=(0.4, 0.8)), np.array([0, 9]))
+    assert [read_index(frame) for frame in frames] == [10, 19]
+
+
+def test_spans_of_a_file_are_different_tasks(tmp_path: Path, video: Path) -> None:
+    tasks = [ProbeTask(str(video), 'pyav', span=span) for span in (None, (0, 0.4), (0.4, 1.2))]
+    for _ in range(2):
+        facts, identities = inspect_videos(tasks, tmp_path / 'files.jsonl', 1, 60)
+        assert [facts[task].num_frames for task in tasks] == [40, 10, 20]
+        assert len(set(identities.values())) == 1

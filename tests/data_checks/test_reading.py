@@ -164,3 +164,22 @@ def test_file_with_many_wrong_lines_is_rejected(tmp_path: Path, monkeypatch: pyt
     _, wrong = read_valid_records('train', str(tmp_path / 'list.txt'), None, with_num_frames=False)
     assert wrong[0].text.startswith(f'{tmp_path}/list.txt: ')
     assert len(wrong[0].examples) == 1
+
+
+def test_list_of_spans_keeps_its_valid_records(tmp_path: Path) -> None:
+    text = 'video,label,start,end\na.mp4,x,0,2\na.mp4,y,1,3\nb.mp4,z,0,1\nb.mp4,y,5,4\nb.mp4,y,1,2\n'
+    (tmp_path / 'list.csv').write_text(text)
+    (tmp_path / 'names.txt').write_text('x\ny\n')
+    files = {'list_file': str(tmp_path / 'list.csv'), 'class_file': str(tmp_path / 'names.txt')}
+    cfg = {'type': 'VideoDataset', **files, 'pipeline': PIPELINE}
+    (one,) = read_split('val_dataloader', {'dataset': cfg}, 2)
+    assert [(record.key, record.label) for record in one.records] == [
+        ('a.mp4#0-2', 0),
+        ('a.mp4#1-3', 1),
+        ('b.mp4#1-2', 1),
+    ]
+    assert [(finding.level, len(finding.examples)) for finding in one.findings] == [('error', 2), ('error', 1)]
+    lines = [re.search(r'list\.csv:(\d+)', text)[1] for finding in one.findings for text in finding.examples]
+    assert lines == ['4', '5', '3']
+    (several,) = read_split('val_dataloader', {'dataset': {**cfg, 'multi_hot': 2}}, 2)
+    assert [len(finding.examples) for finding in several.findings] == [2]

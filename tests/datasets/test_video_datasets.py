@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from dsanet.config.registry import DATASETS, build
-from dsanet.datasets import MixedDataset, RawFramesDataset, VideoDataset
+from dsanet.datasets import MixedDataset, RawFramesDataset, VideoDataset, build_dataloader
 from dsanet.datasets.transforms import (
     DecodeRawFrames,
     DecodeVideo,
@@ -16,7 +17,7 @@ from dsanet.datasets.transforms import (
     SampleSnippets,
     Transform,
 )
-from dsanet.datasets.transforms.base import BadSample, MissingSample, SampleError
+from dsanet.datasets.transforms.base import BadSample, BadSpan, MissingSample, SampleError
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import READERS
 from dsanet.utils.machine_faults import MachineError
@@ -541,3 +542,53 @@ def test_mixed_dataset_refuses_incompatible_datasets(tmp_path, root):
     ]
     with pytest.raises(ValueError, match=rf"class 0 .*'sit'.*{root}.*'walk'.*{tmp_path}"):
         MixedDataset(two)
+
+
+@pytest.fixture
+def spans(tmp_path):
+    """A list of three spans of a video of 100 frames and the video as a whole."""
+    write_video(tmp_path / 'a.mp4', 100)
+    (tmp_path / 'classes.txt').write_text('sit\nwalk\n')
+    rows = 'a.mp4,walk,0.4,1.2\na.mp4,sit,1.2,1.6\na.mp4,walk,3,9\n'
+    (tmp_path / 'list.csv').write_text(f'video,label,start,end\n{rows}')
+    return tmp_path
+
+
+def test_span_is_sampled_like_a_video(spans):
+    """Spans of 20 and 10 frames: snippets of 3 frames at interval 2 start at the centers of two segments."""
+    list_file, class_file = str(spans / 'list.csv'), str(spans / 'classes.txt')
+    dataset = VideoDataset(video_pipeline(), list_file, str(spans), class_file)
+    first, second = dataset[0], dataset[1]
+    assert indices(first) == [10 + n for n in (3, 5, 7, 11, 13, 15)]  # starts (2u + 1) * 15 // 4
+    assert indices(second) == [30 + n for n in (1, 3, 5, 3, 5, 7)]  # starts (2u + 1) * 5 // 4
+    assert (first['label'], second['label']) == (1, 0)
+    assert first['path'] == dataset.records[0].key == f'{spans}/a.mp4#0.4-1.2'
+    assert set(first) == {'inputs', 'label', 'path', 'index'}
+
+
+def test_span_outside_of_video_is_a_bad_sample(spans):
+    dataset = VideoDataset(video_pipeline(), str(spans / 'list.csv'), str(spans), str(spans / 'classes.txt'))
+    with pytest.raises(BadSpan, match=rf'^{spans}/list\.csv:4: .*a\.mp4.*3-9') as caught:
+        dataset[2]
+    assert (caught.value.path, caught.value.source) == (f'{spans}/a.mp4#3-9', f'{spans}/list.csv:4')
+    dataset.on_error = 'resample'
+    sample = dataset[2]
+    assert (sample['path'], sample['bad'][0]['path']) == (f'{spans}/a.mp4#0.4-1.2', f'{spans}/a.mp4#3-9')
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_workers_read_spans(spans, num_workers):
+    dataset = VideoDataset(video_pipeline(), str(spans / 'list.csv'), str(spans), str(spans / 'classes.txt'))
+    dataset.records, dataset.labels = dataset.records[:2], dataset.labels[:2]
+    loader = build_dataloader(dataset, 2, num_workers, training=False)
+    (batch,) = loader
+    assert batch['path'] == [f'{spans}/a.mp4#0.4-1.2', f'{spans}/a.mp4#1.2-1.6']
+    assert torch.equal(batch['inputs'], torch.stack([dataset[n]['inputs'] for n in range(2)]))
+
+
+def test_spans_need_pyav(spans):
+    pipeline = [OpenVideo('opencv'), SampleSnippets(2, 3, 2), DecodeVideo(), PackInputs()]
+    dataset = VideoDataset(pipeline, str(spans / 'list.csv'), str(spans), str(spans / 'classes.txt'))
+    with pytest.raises(ValueError, match=r"list\.csv:2: .*opencv.*decoder='pyav'") as caught:
+        dataset[0]
+    assert not isinstance(caught.value, BadSample)

@@ -1,11 +1,14 @@
+import hashlib
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dsanet.engine.result_parts import ResultParts, ScoredBatch
+from dsanet.datasets.annotation import VideoRecord
+from dsanet.engine.result_parts import ResultParts, ScoredBatch, describe_test
 from tests.as_processes import as_processes
 
 IDENTITY = {'checkpoint': 'abc', 'model': {'blocks': (0, 1)}, 'amp': None}
@@ -155,3 +158,17 @@ def test_full_disk_names_the_file(tmp_path: Path) -> None:
     parts = ResultParts(tmp_path, IDENTITY)
     with pytest.raises(OSError, match=r'rank_0.jsonl.*No space left on device'):
         parts.add(make_batch(0))
+
+
+def test_identity_depends_on_spans(tmp_path: Path) -> None:
+    (tmp_path / 'weights.pth').write_bytes(b'')
+
+    def hash_of(*spans: tuple[float, float] | None) -> str:
+        records = [VideoRecord('a.mp4', (0,), 'a', None, None, *(span or ())) for span in spans]
+        config = {'model': {}, 'test_dataloader': {}}
+        identity = describe_test(config, str(tmp_path / 'weights.pth'), None, SimpleNamespace(records=records))
+        return identity['the SHA-256 of the list of videos']
+
+    assert len({hash_of(None), hash_of((0, 2)), hash_of((0, 3)), hash_of((0, 2), (0, 3))}) == 4
+    # Results of whole videos from before there were spans can be resumed.
+    assert hash_of(None) == hashlib.sha256(b'[["a.mp4", [0], null]]').hexdigest()[:16]

@@ -131,6 +131,7 @@ def test_resume_with_other_validation_or_precision(data: Path, straight: Path, t
 def test_resume_applies_and_names_changed_options(
     data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    shutil.copy(straight / 'best.pth', tmp_path)
     config = make_config(data, optimizer={'lr': 3.0, 'weight_decay': 0.5}, runtime={'seed': 7})
     with caplog.at_level(logging.WARNING, 'dsanet'):
         trainer = resume_from(straight / 'epoch_4.pth', config, tmp_path)
@@ -145,6 +146,7 @@ def test_resume_applies_and_names_changed_options(
 def test_resume_of_same_config_warns_nothing(
     data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    shutil.copy(straight / 'best.pth', tmp_path)
     with caplog.at_level(logging.WARNING, 'dsanet'):
         resume_from(straight / 'epoch_4.pth', make_config(data), tmp_path)
     assert not caplog.messages
@@ -382,7 +384,8 @@ def test_averaging_can_start_or_stop_on_resume(
     data: Path, straight: Path, averaged: Path, tmp_path: Path, ema_decay: float | None, updates: int | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    shutil.copy((averaged if ema_decay is None else straight) / 'epoch_3.pth', tmp_path)
+    for name in ('epoch_3.pth', 'best.pth'):
+        shutil.copy((averaged if ema_decay is None else straight) / name, tmp_path)
     with caplog.at_level(logging.WARNING, 'dsanet'):
         trainer = train(make_config(data, train_cfg={**EMA, 'ema_decay': ema_decay}), tmp_path, resume='auto')
     (message,) = caplog.messages

@@ -22,7 +22,7 @@ CUSTOM = {
 }
 NUM_EXAMPLES = 3
 NUM_NAMES = 10  # class names in the summary
-_LIST_NAME = re.compile(r'(train|val|test)(_split\d+)?(_frames)?\.txt')
+_LIST_NAME = re.compile(r'(train|val|test)(_split\d+)?(_frames)?\.(txt|csv)')
 
 
 def find_files(roles: Mapping[str, Role], folder: Path, given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -86,10 +86,10 @@ def check_lists(
     return lists
 
 
-def check_numbering(out: Path, lists: Lists, suffix: str) -> None:
+def check_numbering(out: Path, lists: Lists, names: Sequence[str]) -> None:
     """Check that a new ``classes.txt`` does not change the labels of other lists in the same folder.
 
-    ``lists`` will be written with ``suffix`` in their names.
+    ``lists`` will be written to files with these ``names``.
     """
     file = out / 'classes.txt'
     if not file.is_file():
@@ -97,8 +97,7 @@ def check_numbering(out: Path, lists: Lists, suffix: str) -> None:
     before = file.read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     if lists.class_names[: len(before)] == before:
         return  # the same classes, or more at the end
-    written = {f'{split}{suffix}.txt' for split in lists.splits}
-    kept = sorted(one.name for one in out.glob('*.txt') if _LIST_NAME.fullmatch(one.name) and one.name not in written)
+    kept = sorted(one.name for one in out.iterdir() if _LIST_NAME.fullmatch(one.name) and one.name not in names)
     if kept:
         raise ValueError(
             f'the new classes.txt would change the labels of {", ".join(kept)} in {out}; keep the class order with '
@@ -106,15 +105,18 @@ def check_numbering(out: Path, lists: Lists, suffix: str) -> None:
         )
 
 
-def check_own_lists(out: Path, lists: Lists, suffix: str) -> None:
-    """Check that no lists of the user are replaced: in a folder without ``build_list.json``, all are the user's."""
+def check_own_lists(out: Path, lists: Lists, names: Sequence[str]) -> None:
+    """Check that no lists of the user are replaced: in a folder without ``build_list.json``, all are the user's.
+
+    ``lists`` will be written to files with these ``names``.
+    """
     if any(out.glob('build_list*.json')):
         return
-    own = [name for name in (f'{split}{suffix}.txt' for split in lists.splits) if (out / name).is_file()]
+    own = [name for name in names if (out / name).is_file()]
     classes = out / 'classes.txt'
     if classes.is_file():
-        names = classes.read_text(encoding='utf-8-sig', errors='surrogateescape').splitlines()
-        if [name.strip() for name in names if name.strip()] != lists.class_names:
+        before = classes.read_text(encoding='utf-8-sig', errors='surrogateescape').splitlines()
+        if [name.strip() for name in before if name.strip()] != lists.class_names:
             own.append('classes.txt')
     if own:
         hint = f', keep the class order with --class-file {classes}' if own == ['classes.txt'] else ''
@@ -155,7 +157,7 @@ def summarize_lists(
         'num_classes': len(lists.class_names),
         'written': written,
         'lists': {
-            f'{one.name}.txt': {
+            one.file_name: {
                 'listed': one.num_listed,
                 'num_listed': len(one.lines),
                 'skipped': dict(sorted(Counter(reason for _, reason, _, _ in one.skipped).items())),
@@ -175,10 +177,11 @@ def summary_text(summary: Mapping[str, Any], built: Sequence[BuiltList], media: 
     """Return a summary for the terminal: numbers, the first problems, and notes."""
     lines = []
     for one in built:
-        content = summary['lists'][f'{one.name}.txt']
+        noun = 'videos' if one.extension == '.txt' else 'samples'
+        content = summary['lists'][one.file_name]
         counts = list(content['videos_per_class'].values())
-        lines.append(f'{one.name}.txt: {len(one.lines)} of {one.num_listed} videos, {len(counts)} classes')
-        lines.append(f'  videos per class: {min(counts)} to {max(counts)}, median {statistics.median(counts):g}')
+        lines.append(f'{one.file_name}: {len(one.lines)} of {one.num_listed} {noun}, {len(counts)} classes')
+        lines.append(f'  {noun} per class: {min(counts)} to {max(counts)}, median {statistics.median(counts):g}')
         empty = content['classes_without_video']
         if empty:
             lines.append(f'  classes without videos: {len(empty)}, such as {", ".join(empty[:NUM_EXAMPLES])}')

@@ -5,6 +5,8 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NoReturn
 
 from dsanet.data_tools.lists.base import SPLITS, Files, ListedVideo, Lists, csv_rows, raise_bad_line, sorted_classes
 from dsanet.data_tools.lists.media_index import stem
@@ -42,19 +44,31 @@ def read_csv(
         for file in files.get(role, ()):
             if role != 'all':
                 splits.setdefault(role, [])
-            for line, row in _read_table(file, [path_column, label_column, *([split_column] if role == 'all' else [])]):
+            for line, row in read_table(file, [path_column, label_column, *([split_column] if role == 'all' else [])]):
                 split = role
                 if role == 'all':
                     if row[split_column].casefold() not in SPLITS:
-                        raise_bad_line(file, line, row[split_column], f'a split: {", ".join(SPLITS)}')
+                        raise_bad_split(file, line, row[split_column])
                     split = SPLITS[row[split_column].casefold()]
-                labels = row[label_column].split(label_separator) if label_separator else [row[label_column]]
-                labels = [label.strip() for label in labels]
-                if not row[path_column] or not all(labels) or len(set(labels)) < len(labels):
-                    text = f'{row[path_column]},{row[label_column]}'
-                    raise_bad_line(file, line, text, 'a path and its labels, each label once')
-                video = ListedVideo((os.path.normpath(row[path_column]),), tuple(labels), f'{file}:{line}')
-                splits.setdefault(split, []).append(video)
+                path, labels = parse_names(file, line, row[path_column], row[label_column], label_separator)
+                splits.setdefault(split, []).append(ListedVideo((path,), labels, f'{file}:{line}'))
+    return name_classes(splits, first_label, class_names)
+
+
+def parse_names(
+    file: str, line: int, path: str, label: str, label_separator: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """Return the path and the labels of a row."""
+    labels = [text.strip() for text in (label.split(label_separator) if label_separator else [label])]
+    if not path or not all(labels) or len(set(labels)) < len(labels):
+        raise_bad_line(file, line, f'{path},{label}', 'a path and its labels, each label once')
+    return os.path.normpath(path), tuple(labels)
+
+
+def name_classes(
+    splits: dict[str, list[ListedVideo]], first_label: int | None, class_names: Sequence[str] | None
+) -> Lists:
+    """Return the lists with class names instead of numbers; arguments as in :func:`read_csv`."""
     everything = [video for videos in splits.values() for video in videos]
     if _are_numbers(everything, class_names, first_label):
         return _name_numbers(splits, first_label or 0, class_names)
@@ -64,8 +78,12 @@ def read_csv(
     return Lists(list(class_names) if class_names is not None else sorted_classes(splits), splits)
 
 
-def _read_table(file: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and the requested columns of each row."""
+def raise_bad_split(file: str, line: int, text: str) -> NoReturn:
+    raise_bad_line(file, line, text, f'a split: {", ".join(SPLITS)}')
+
+
+def read_table(file: str, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and the requested columns of each row; those of ``optional`` if the file has them."""
     with open(file, encoding='utf-8-sig', errors='surrogateescape') as stream:
         first = stream.readline()
     separator = max(',;\t', key=first.count)
@@ -77,9 +95,9 @@ def _read_table(file: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
             file,
             line,
             separator.join(header),
-            f'a header with the columns {", ".join(columns)} (set other names with --path-column, --label-column, '
-            '--split-column)',
+            f'a header with the columns {", ".join(columns)} (set other names with --path-column, --label-column, ...)',
         )
+    columns = [*columns, *(name for name in optional if name in place)]
     for line, row in rows:
         if len(row) != len(header):
             raise_bad_line(file, line, separator.join(row), f'{len(header)} fields: {separator.join(header)}')
@@ -135,7 +153,7 @@ def _name_numbers(
                         f'{video.source}: label {label + first_label} is out of range; labels of the {len(names)} '
                         f'classes are {first_label} to {first_label + len(names) - 1}'
                     )
-            named[split].append(ListedVideo(video.names, tuple(names[label] for label in labels), video.source))
+            named[split].append(replace(video, classes=tuple(names[label] for label in labels)))
     return Lists(names, named)
 
 
@@ -185,14 +203,14 @@ def read_class_tree(
         raise ValueError('no train and val folders; set the validation fraction, for example --val-fraction 0.2')
     splits: dict[str, list[ListedVideo]] = {'train': [], 'val': [], 'test': []}
     for (split, label), members in sorted(by_class.items()):
-        chosen = set() if has_splits else _choose_val(members, val_fraction or 0, seed or 0)
+        chosen = set() if has_splits else choose_val(members, val_fraction or 0, seed or 0)
         for path in members:
             video = ListedVideo((path,), (label,), path)
             splits[split or ('val' if path in chosen else 'train')].append(video)
     return Lists(sorted_classes(splits), {split: videos for split, videos in splits.items() if videos})
 
 
-def _choose_val(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
+def choose_val(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
     """Choose a fraction of the paths: at least one unless the fraction is 0 or there is only one path, never all."""
 
     def key(path: str) -> bytes:

@@ -15,12 +15,13 @@ class BuiltList:
     """The content of a list file.
 
     Args:
-        name: file name without '.txt'.
+        name: file name without extension.
         num_listed: number of videos in the official list.
         lines: lines of the file.
         skipped: name, reason, details and source of each skipped video.
         per_class: number of videos per class.
-        paths: path below the media folder to source, for each line.
+        paths: path below the media folder to source, for each video.
+        extension: '.txt', or '.csv' for a list of spans, whose ``lines`` do not include the header.
     """
 
     name: str
@@ -29,6 +30,11 @@ class BuiltList:
     skipped: list[tuple[str, str, str, str]] = field(default_factory=list)
     per_class: Counter[str] = field(default_factory=Counter)
     paths: dict[str, str] = field(default_factory=dict)
+    extension: str = '.txt'
+
+    @property
+    def file_name(self) -> str:
+        return f'{self.name}{self.extension}'
 
 
 def order_classes(lists: Lists, class_file: str) -> Lists:
@@ -58,7 +64,7 @@ def match(
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     built = BuiltList(name, len(videos))
     for video in videos:
-        wanted = [_relative_path(path, media.root) for path in video.names]
+        wanted = [relative_path(path, media.root) for path in video.names]
         found = next(filter(None, map(media.find, wanted)), [])
         line = list_path(prefix + (found[0] if found else ''))
         num_frames = media.num_frames[found[0]] if found else None
@@ -86,7 +92,8 @@ def match(
     return built
 
 
-def _relative_path(path: str, root: str) -> str:
+def relative_path(path: str, root: str) -> str:
+    """Return an absolute path relative to ``root``, others unchanged."""
     return os.path.relpath(path, os.path.abspath(root)) if os.path.isabs(path) else path
 
 

@@ -23,6 +23,7 @@ from dsanet.data_tools.video.targets import SETTINGS_FILE, atomic_target, prepar
 from dsanet.datasets.annotation import parse_list_file
 from dsanet.datasets.list_hints import explain_missing
 from dsanet.datasets.media_files import SkippedFiles
+from dsanet.datasets.span_lists import is_span_list, read_span_rows
 from dsanet.utils.files import check_outputs, check_writable
 from dsanet.utils.json_lines import read_json_lines
 from dsanet.utils.text import printable
@@ -134,11 +135,16 @@ def find_videos(root: Path, list_file: Path | None = None, not_used: SkippedFile
 
 
 def _read_list(list_file: Path) -> list[str]:
+    file = str(list_file)
+    if is_span_list(file):  # without the class names
+        videos = [(row.video, f'{file}:{row.line}') for row in read_span_rows(file)]
+    else:
+        videos = [(record.path, record.source) for record in parse_list_file(file)]
     names = set()
-    for record in parse_list_file(str(list_file)):
-        name = os.path.normpath(record.path)
+    for path, source in videos:
+        name = os.path.normpath(path)
         if os.path.isabs(name) or name.split(os.sep)[0] == os.pardir:
-            raise ValueError(f'{record.source}: {record.path!r} must be a path below the folder of videos')
+            raise ValueError(f'{source}: {path!r} must be a path below the folder of videos')
         names.add(name)
     return sorted(names)
 

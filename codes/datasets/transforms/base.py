@@ -4,6 +4,7 @@
 key                value
 =================  ==================================================================================
 ``path``           str, video file or folder of frames
+``span``           (start, end) in seconds, a part of the video file; a limit of the video is None
 ``label``          int, class number; float32 (K,) in a dataset with ``multi_hot``
 ``index``          int, index in the dataset
 ``rng``            ``numpy.random.Generator`` of this sample, the only source of randomness
@@ -61,7 +62,7 @@ class BadSample(SampleError):
 
     Args:
         text: the complete message.
-        path: the video or folder.
+        path: the video or folder, with the span if there is one.
         reason: cause of the error.
         source: list file and line; empty until the dataset adds it.
     """
@@ -71,6 +72,10 @@ class BadSample(SampleError):
         self.path = path
         self.reason = reason
         self.source = source
+
+
+class BadSpan(BadSample):
+    """A span that is outside of its video, or has no frames: an error of the list."""
 
 
 class MissingSample(BadSample, FileNotFoundError):

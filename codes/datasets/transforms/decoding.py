@@ -14,14 +14,15 @@ import numpy as np
 
 from dsanet.config.arguments import nearest
 from dsanet.config.registry import TRANSFORMS
-from dsanet.datasets.transforms.base import BadSample, MissingSample, Record, Transform
+from dsanet.datasets.transforms.base import BadSample, BadSpan, MissingSample, Record, Transform
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader, first_installed
+from dsanet.datasets.video.span_reader import Span, SpanError, open_reader
 from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, shorten_error
 
 
 @TRANSFORMS.register_module()
 class OpenVideo(Transform):
-    """Open a video file and count its frames.
+    """Open a video file and count its frames; those of the span in ``record['span']``, if it is there.
 
     Args:
         decoder: 'pyav', 'decord', 'opencv', 'torchcodec', or 'auto' for the first one that is installed.
@@ -31,7 +32,9 @@ class OpenVideo(Transform):
 
     Raises:
         BadSample: when called, the file is not a video, has no frames or exceeds the time limit.
+        BadSpan: when called, the span is outside of the video or has no frames.
         MissingSample: when called, the file does not exist.
+        ValueError: when called, there is a span and the decoder is not 'pyav'.
         ImportError: when called, the decoder's package is missing; with 'auto', at once if no package is installed.
     """
 
@@ -49,6 +52,9 @@ class OpenVideo(Transform):
 
     def __call__(self, record: Record) -> Record:
         path = record['path']
+        span = record.get('span')
+        if span is not None and self.decoder != 'pyav':
+            raise ValueError(f"decoder={self.decoder!r} cannot read spans of a video; set decoder='pyav'")
         if os.path.isdir(path):
             raise _bad_sample(path, 'is a folder; RawFramesDataset reads folders of frames')
         is_file, problem = _is_file(path)
@@ -58,7 +64,9 @@ class OpenVideo(Transform):
         if not os.path.getsize(path):  # decoders report it in various ways
             raise _bad_sample(path, 'is empty')
         try:
-            reader = self._open(path)
+            reader = self._open(path, span)
+        except SpanError as error:
+            raise BadSpan(f'{path}: {error}', path, str(error)) from error
         except ImportError as error:
             others = ' or '.join(repr(name) for name in READERS if name != self.decoder)
             raise ImportError(f'decoder={self.decoder!r} cannot be imported ({error}); use {others}') from error
@@ -71,10 +79,10 @@ class OpenVideo(Transform):
         record['num_frames'] = reader.num_frames
         return record
 
-    def _open(self, path: str) -> VideoReader:
+    def _open(self, path: str, span: Span | None) -> VideoReader:
         if self.time_limit is not None and can_isolate():
-            return IsolatedReader(self.decoder, path, self.time_limit)
-        return READERS[self.decoder](path)
+            return IsolatedReader(self.decoder, path, self.time_limit, span)
+        return open_reader(self.decoder, path, span)
 
 
 @TRANSFORMS.register_module()

@@ -1,6 +1,7 @@
 """Find out when each frame of a video is shown, or how many frames it has, without decoding where possible."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from dsanet.datasets.video.opening import decode_all, open_video, stores_frame_t
 from dsanet.datasets.video.remembered import remember
 
 # A decoder delays a frame by at most this many.
-_MAX_DELAY = 16
+MAX_DELAY = 16
 # Packets of this size or less are not frames in MPEG-4, but repeat the previous one.
 _MAX_EMPTY_BYTES = 16
 
@@ -51,13 +52,38 @@ def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
     packets = _read_key_frame_index(stream, path) or _read_packets(container, stream)
     if not packets or not packets[0].is_key:
         return None
+    index = _make_index(packets, stream)
+    return None if index is None or index.times[0] < packets[0].time else index
+
+
+def index_span(container: Any, stream: Any, first: int, start: int, end: int | None) -> FrameIndex | None:
+    """Return the index of a part of a video, without reading the rest of the file.
+
+    It begins with a key frame at or before ``start``. It is reliable under the conditions of :func:`index_frames`.
+
+    Args:
+        container, stream: from :func:`open_video`.
+        first: when the first frame of the video is shown, in units of the time base of the stream.
+        start: when the part starts.
+        end: when it ends; None for the end of the video.
+    """
+    if not stores_frame_times(container) or _is_interlaced(stream) or not _seek_before(container, stream, first, start):
+        return None
+    packets = _read_packets(container, stream, end)
+    # Frames that are stored after the key frame but shown before it may depend on earlier frames.
+    packets = [one for one in packets if packets[0].time <= one.time and (end is None or one.time < end)]
+    return _make_index(packets, stream)
+
+
+def _make_index(packets: Sequence[_Packet], stream: Any) -> FrameIndex | None:
+    """Return the index of packets in the order of the file; None if their times are ambiguous."""
     shown = [packet.time for packet in packets if packet.is_shown]
     times = sorted(shown)
-    if len(set(times)) < len(times) or not times or times[0] < packets[0].time:
+    if len(set(times)) < len(times) or not times:
         return None
     position = {time: number for number, time in enumerate(times)}
     delays = [position[time] - number for number, time in enumerate(shown)]
-    if max(delays) > _MAX_DELAY:
+    if max(delays) > MAX_DELAY:
         return None
     first_reordered = next((position[time] for time, delay in zip(shown, delays, strict=True) if delay < 0), None)
     if first_reordered is None and stream.codec_context.has_b_frames:
@@ -95,13 +121,39 @@ def _is_interlaced(stream: Any) -> bool:
     return order is not None and order not in (0, 1)  # unknown, progressive
 
 
-def _read_packets(container: Any, stream: Any) -> list[_Packet]:
-    """Return the packets; [] if one is damaged, has no time or may not be one frame."""
+def _seek_before(container: Any, stream: Any, first: int, time: int) -> bool:
+    """Seek to a key frame that is shown at or before a time; return False if there is none."""
+    import av
+
+    second = round(1 / stream.time_base)
+    back = 0
+    while True:
+        # Containers find a key frame by the time at which it is decoded, which may be earlier than it is shown.
+        target = max(first, time - back)
+        try:
+            container.seek(target, stream=stream)
+            packet = next((packet for packet in container.demux(stream) if packet.size), None)
+            if packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= time:
+                container.seek(target, stream=stream)
+                return True
+        except av.error.FFmpegError:
+            return False
+        if target == first:
+            return False
+        back = max(2 * back, second)
+
+
+def _read_packets(container: Any, stream: Any, end: int | None = None) -> list[_Packet]:
+    """Return the packets; [] if one is damaged, has no time or may not be one frame.
+
+    Stop when no frame that is shown before ``end`` can follow; None for the end of the file.
+    """
     codec = stream.codec_context.codec
     name = codec.canonical_name
     if name not in ('h264', 'hevc', 'av1', 'vp8', 'vp9', 'mpeg4') and not codec.intra_only:
         return []
     packets = []
+    num_later = 0
     for packet in container.demux(stream):
         if not packet.size:
             continue
@@ -109,6 +161,9 @@ def _read_packets(container: Any, stream: Any) -> list[_Packet]:
             return []
         is_shown = not packet.is_discard and not (name in ('vp8', 'vp9') and _is_reference_only(name, packet))
         packets.append(_Packet(packet.pts, packet.is_keyframe, is_shown))
+        num_later = num_later + 1 if end is not None and packet.pts >= end else 0
+        if num_later > MAX_DELAY:
+            break
     return packets
 
 

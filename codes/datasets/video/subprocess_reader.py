@@ -23,7 +23,8 @@ import numpy as np
 from torch.utils.data import get_worker_info
 
 from dsanet.datasets.video import remembered
-from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
+from dsanet.datasets.video.readers import Frames, Indices, VideoReader
+from dsanet.datasets.video.span_reader import Span, SpanError, open_reader
 from dsanet.utils.machine_faults import MachineError, explain_shortage
 from dsanet.utils.processes import die_with_parent
 
@@ -56,17 +57,18 @@ class IsolatedReader(VideoReader):
         decoder: one of ``READERS``.
         path: the file.
         time_limit: seconds for opening the file, and again for each read.
+        span: start and end in seconds; None for the whole video.
     """
 
     reuses_memory = True
 
-    def __init__(self, decoder: str, path: str, time_limit: float) -> None:
+    def __init__(self, decoder: str, path: str, time_limit: float, span: Span | None = None) -> None:
         self.path = path
         self.decoder = decoder
         self._time_limit = time_limit
         self._process: _DecodingProcess | None = _take_process()
         self._process.num_videos += 1
-        self.num_frames, self.fps, results = self._request('open', decoder, path)
+        self.num_frames, self.fps, results = self._request('open', decoder, path, span)
         remembered.add(results)
 
     def _read(self, indices: Indices) -> Frames:
@@ -146,7 +148,7 @@ class _DecodingProcess:
         other.close()
 
     def request(self, time_limit: float, *request: Any) -> Any:
-        """Return the answer to ('open', decoder, path), ('read', indices) or ('close',)."""
+        """Return the answer to ('open', decoder, path, span), ('read', indices) or ('close',)."""
         timed_out = f'the decoder did not finish within time_limit={time_limit:g} s'
         try:
             self._connection.send((time_limit, *request))
@@ -212,8 +214,7 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
             signal.setitimer(signal.ITIMER_REAL, time_limit)
             try:
                 if request == 'open':
-                    decoder, path = arguments
-                    reader = READERS[decoder](path)
+                    reader = open_reader(*arguments)
                     reader.allocate = memory.array
                     answer = reader.num_frames, reader.fps, remembered.take_new()
                 elif reader is not None and request == 'read':
@@ -229,7 +230,8 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                 error: type[Exception] | None = None
             except Exception as failure:
                 shortage = explain_shortage(failure)
-                error = ImportError if isinstance(failure, ImportError) else MachineError if shortage else ValueError
+                kinds = (kind for kind in (ImportError, SpanError) if isinstance(failure, kind))
+                error = next(kinds, MachineError if shortage else ValueError)
                 answer = shortage or shorten_error(failure)
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send((error, answer))

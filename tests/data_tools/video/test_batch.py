@@ -347,3 +347,11 @@ def test_invalid_options_create_no_folder(videos, out, options, tokens):
     with pytest.raises(ValueError, match=tokens):
         process_folder(copy, videos, out, '.x', {}, **options)
     assert not out.exists()
+
+
+def test_span_list_selects_each_video_once(videos, tmp_path):
+    (tmp_path / 'list.csv').write_text('video,label,start,end\na.mp4,wave,0,1\nb/c.mp4,clap,2,3\na.mp4,clap,4,5\n')
+    assert find_videos(videos, tmp_path / 'list.csv') == ['a.mp4', 'b/c.mp4']
+    (tmp_path / 'list.csv').write_text('video,label\n../a.mp4,wave\n')
+    with pytest.raises(ValueError, match=r'list\.csv:2'):
+        find_videos(videos, tmp_path / 'list.csv')

@@ -15,6 +15,7 @@ from dsanet.datasets.transforms import DecodeVideo, OpenVideo, PackInputs, Sampl
 from dsanet.datasets.video import frame_index
 from dsanet.datasets.video import subprocess_reader as module
 from dsanet.datasets.video.readers import READERS, VideoReader, is_installed
+from dsanet.datasets.video.span_reader import SpanError
 from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, shorten_error
 from tests.make_videos import read_index, write_video
 
@@ -286,3 +287,15 @@ def test_decoding_process_ends_with_its_worker(video, tmp_path, is_frozen):
             return
         time.sleep(0.05)
     pytest.fail('the decoding process is still running')
+
+
+def test_span_is_read_in_the_process(video):
+    reader = IsolatedReader('pyav', video, 60, (0.4, 1.0))
+    assert reader.num_frames == 15
+    assert [read_index(frame) for frame in reader.read(np.array([0, 14]))] == [10, 24]
+    reader.close()
+    with pytest.raises(SpanError, match=r'1\.60 s'):
+        IsolatedReader('pyav', video, 60, (1, 3))
+    whole = IsolatedReader('pyav', video, 60)
+    assert whole.num_frames == 40
+    whole.close()

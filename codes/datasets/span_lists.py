@@ -1,0 +1,161 @@
+"""Read CSV lists, whose samples may be spans of video files.
+
+The file has a header with the columns ``video`` and ``label``, and optionally ``start`` and ``end``::
+
+    video,label,start,end
+    monday.mp4,wave,12.5,15
+    monday.mp4,clap,1:03,1:05.4
+    short.mp4,clap,,
+
+``start`` and ``end`` are seconds since the first frame, or ``[hours:]minutes:seconds``; the end is excluded. An empty
+``start`` is the start of the video, an empty ``end`` its end. ``label`` is a class name or number; several of a
+multi-label sample are joined by commas, in quotes.
+"""
+
+import csv
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from dsanet.config.arguments import nearest
+
+COLUMNS = ('video', 'label', 'start', 'end')
+_MAX_DIGITS = 9  # of labels
+_SEPARATORS = ',;\t'
+
+
+class SpanRow(NamedTuple):
+    """A row of a CSV list; ``label`` is text, and the limits are seconds, None if empty."""
+
+    line: int
+    video: str
+    label: str
+    start: float | None
+    end: float | None
+
+
+def is_span_list(file: str) -> bool:
+    """Return whether a list is a CSV file whose header has the column ``video`` or ``path``, not a text list."""
+    if not file.lower().endswith('.csv') or not os.path.isfile(file):
+        return False
+    with open(file, encoding='utf-8-sig', errors='surrogateescape') as stream:
+        first = stream.readline(10_000)
+    columns = {name.strip().casefold() for name in re.split(f'[{_SEPARATORS}]', first)}
+    return len(columns) > 1 and not columns.isdisjoint(('video', 'path'))
+
+
+def read_span_rows(file: str, errors: list[str] | None = None) -> Iterator[SpanRow]:
+    """Yield the rows of a CSV list.
+
+    Args:
+        file: the file.
+        errors: receives a message for each malformed row, which is then skipped; None to raise the first one.
+
+    Raises:
+        ValueError: the header is wrong, or a row is malformed.
+    """
+    # File names need not be UTF-8: surrogateescape keeps their bytes for the file system.
+    with open(file, encoding='utf-8-sig', errors='surrogateescape', newline='') as stream:
+        separator = max(_SEPARATORS, key=stream.readline().count)
+        stream.seek(0)
+        rows = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
+        header: list[str] | None = None
+        while True:
+            line = rows.line_num + 1
+            try:
+                row = [field.strip() for field in next(rows)]
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise ValueError(f'{file}:{line}: not valid CSV: {error}') from None
+            if not any(row):
+                continue
+            if header is None:
+                header = _check_header(row, f'{file}:{line}')
+                continue
+            try:
+                yield _parse_row(header, row, line)
+            except ValueError as error:
+                message = f'{file}:{line}: {separator.join(row)[:300]!r}: {error}'
+                if errors is None:
+                    raise ValueError(message) from None
+                errors.append(message)
+
+
+def _check_header(row: list[str], source: str) -> list[str]:
+    """Return the names of the columns; raise a ValueError for unknown, missing or duplicate ones."""
+    header = ['video' if name.casefold() == 'path' else name.casefold() for name in row]
+    for name in header:
+        if name not in COLUMNS:
+            raise ValueError(
+                f'{source}: unknown column {name!r}.{nearest(name, COLUMNS)} Allowed: {", ".join(COLUMNS)}; '
+                '`dsanet build-list span_csv` reads other tables'
+            )
+    if not {'video', 'label'} <= set(header) or len(set(header)) < len(header):
+        raise ValueError(f'{source}: found the columns {", ".join(row)}, expected {", ".join(COLUMNS)}, each once')
+    return header
+
+
+def _parse_row(header: list[str], row: list[str], line: int) -> SpanRow:
+    if len(row) != len(header):
+        raise ValueError(f'found {len(row)} fields, expected {len(header)}: {", ".join(header)}')
+    value = dict(zip(header, row, strict=True))
+    for name in ('video', 'label'):
+        if not value[name]:
+            raise ValueError(f'{name} is empty')
+    if '\n' in value['video'] or '\0' in value['video']:
+        raise ValueError('video contains a line break or a null character; is a quote not closed?')
+    start, end = (parse_seconds(value.get(name, ''), name) for name in ('start', 'end'))
+    check_span(start, end)
+    return SpanRow(line, value['video'], value['label'], start, end)
+
+
+def parse_seconds(text: str, name: str) -> float | None:
+    """Return seconds, from ``75.5`` or ``1:15.5`` or ``0:01:15.5``; None for an empty text.
+
+    Raises:
+        ValueError: the value is malformed or negative; ``name`` describes it.
+    """
+    if not text:
+        return None
+    if not re.fullmatch(r'(?:\d+:){0,2}\d+(?:\.\d*)?|\.\d+', text, flags=re.ASCII):
+        raise ValueError(f'{name} must be seconds >= 0, or minutes:seconds, got {text!r}')
+    *larger, seconds = text.split(':')
+    if not larger:
+        return float(seconds)
+    minutes = 0
+    for number in larger:
+        minutes = 60 * minutes + int(number)
+    return round(60 * minutes + float(seconds), 6)
+
+
+def check_span(start: float | None, end: float | None) -> None:
+    """Raise a ValueError if a span is empty, negative or not finite."""
+    limits = [limit for limit in (start, end) if limit is not None]
+    if not all(math.isfinite(limit) and limit >= 0 for limit in limits):
+        raise ValueError(f'start and end must be seconds >= 0, got {start} and {end}')
+    if end is not None and end <= (start or 0):
+        problem = 'the span is empty' if end == (start or 0) else 'the span ends before it starts'
+        raise ValueError(f'{problem}: start={start or 0:g}, end={end:g}')
+
+
+def parse_labels(text: str, class_names: Sequence[str] | None) -> list[int]:
+    """Return the class numbers of a cell with one or, joined by commas, several class names or numbers."""
+    if class_names is not None and text in class_names:  # a name may contain commas
+        return [class_names.index(text)]
+    labels = [_parse_label(label.strip(), class_names) for label in text.split(',')]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f'each label may occur only once, got {text!r}')
+    return labels
+
+
+def _parse_label(text: str, class_names: Sequence[str] | None) -> int:
+    if class_names is not None and text in class_names:
+        return class_names.index(text)
+    if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS:
+        return int(text)
+    if class_names is None:
+        raise ValueError(f'label {text!r} is not a class number; set class_file to use class names')
+    raise ValueError(f'label {text!r} is not one of the {len(class_names)} classes.{nearest(text, class_names)}')
