@@ -29,6 +29,7 @@ ARGUMENTS = {
     'find-lr': ['x.py'],
     'score': ['x.pkl'],
     'convert': ['x.pth', 'y.pth'],
+    'publish': ['x.pth', 'out'],
     'benchmark-decoding': [],
 }
 
