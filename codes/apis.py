@@ -24,9 +24,9 @@ from dsanet.datasets.loader import collate
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.engine.preparation import check_clip_shape, place_model
 from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
+from dsanet.inference.model_sources import read_model
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.weights.loading import load_weights
-from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.class_names import ClassNames
 from dsanet.utils.files import check_path
 
@@ -97,7 +97,7 @@ def init_recognizer(
 
     Args:
         config: the config of the weights, as for :func:`build_model`; or a DSANet checkpoint, which includes its
-            config.
+            config: a file, ``local-dir:FOLDER`` or ``hf-hub:USER/NAME``.
         checkpoint: weights for all parameters of the config's model.
         device: such as 'cpu' or 'cuda:0'.
         options: overrides as for ``--cfg-options``, such as ``['model.average_views=prob']``.
@@ -116,7 +116,7 @@ def init_recognizer(
         target = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r} must be a device such as 'cpu' or 'cuda:0'") from error
-    content = read_checkpoint(checkpoint)
+    checkpoint, content = read_model(checkpoint)
     loaded = config_for_checkpoint(checkpoint, content, given, options)
     model = build(loaded['model'], MODELS, 'model')
     check_clip_shape(model, loaded, ['test_dataloader'])

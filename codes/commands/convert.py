@@ -44,6 +44,7 @@ def _convert(args: argparse.Namespace) -> None:
     from dsanet.inference.model_sources import read_model
     from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN
     from dsanet.models.weights.loading import match_state_dict, read_weights
+    from dsanet.models.weights.state_dicts import to_half
     from dsanet.utils.checkpoint_io import save_atomically
     from dsanet.utils.safetensors_io import SUFFIX, write_safetensors
 
@@ -67,7 +68,7 @@ def _convert(args: argparse.Namespace) -> None:
     # Clone, because torch.save would write the whole storage of a slice.
     state = {k: v.detach().clone() for k, v in weights.state.items() if k.startswith((BACKBONE, HEAD))}
     if args.half:
-        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        state = to_half(state)
     skipped = [key for key in weights.state if key not in state]
     print(f'{args.source}: {weights.origin}')
     if model is not None:

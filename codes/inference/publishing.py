@@ -21,6 +21,7 @@ from dsanet.utils.files import check_writable, write_atomically
 from dsanet.utils.safetensors_io import write_safetensors
 
 CARD_FILE = 'README.md'
+FILES = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)
 
 
 def publish(
@@ -142,7 +143,7 @@ def _write(folder: Path, checkpoint: Mapping[str, Any], description: Mapping[str
         write_atomically(text.encode(), folder / CONFIG_FILE)
         write_atomically(card.encode(), folder / CARD_FILE)
     except BaseException:
-        for name in (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE):
+        for name in FILES:
             (folder / name).unlink(missing_ok=True)
         if is_new:
             folder.rmdir()

@@ -45,8 +45,13 @@ def write_safetensors(content: Mapping[str, Any], file: Path) -> None:
     # Tensors that share memory cannot be written.
     state = {key: value.detach().cpu().clone().contiguous() for key, value in content['state_dict'].items()}
     others = {key: value for key, value in content.items() if key != 'state_dict'}
+    serialized = safetensors.torch.save(state)
+    header, end = _read_header(serialized)
+    # Written here, because safetensors orders metadata randomly, and equal checkpoints should be equal files.
     metadata = {'format': 'pt', _CONTENT: json.dumps(others), _CHECKSUM: _ZEROS.decode()}
-    data = bytearray(safetensors.torch.save(state, metadata))
+    text = json.dumps({'__metadata__': metadata, **header}, separators=(',', ':')).encode()
+    text += b' ' * (-len(text) % 8)  # aligns the values
+    data = bytearray(len(text).to_bytes(8, 'little') + text + serialized[end:])
     start, digest = _find_checksum(data)
     data[start : start + len(_ZEROS)] = digest
     write_atomically(data, file)
@@ -66,13 +71,19 @@ def read_safetensors(file: Path) -> dict[str, Any]:
         state = dict(sorted(safetensors.torch.load(data).items()))
     except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that torch does not have
         raise ValueError(f'it is damaged: {error}') from error
-    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], 'little')]).get('__metadata__') or {}
+    metadata = _read_header(data)[0].get('__metadata__') or {}
     if not metadata.keys() & {_CONTENT, _CHECKSUM}:
         return state
     start, digest = _find_checksum(data)
     if data[start : start + len(_ZEROS)] != digest:
         raise ValueError('it is damaged: the checksum is wrong')
     return {'state_dict': state, **json.loads(metadata[_CONTENT])}
+
+
+def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
+    """Return the header of a file, and where it ends."""
+    end = 8 + int.from_bytes(data[:8], 'little')
+    return json.loads(data[8:end]), end
 
 
 def _find_checksum(data: bytes | bytearray) -> tuple[int, bytes]:
