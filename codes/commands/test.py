@@ -100,6 +100,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
 
     with exit_on_user_error():
         checkpoint, content = read_model(args.checkpoint, args.allow_pickle)
+        content.pop('optimizer', None)  # data workers would keep its memory, which is larger than the model
         config = config_for_checkpoint(checkpoint, content, args.config, args.cfg_options, args.imports)
         outputs = {'--out': args.out, '--metrics-out': args.metrics_out}
         check_outputs(outputs, [checkpoint, args.config, *files_of_config(config)])
@@ -123,7 +124,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
             lock.start_heartbeat()
         distributed.init_process_group(runtime.timeout_minutes)
         load_weights(model, checkpoint, strict=True, content=content)
-        del content  # free its memory: with the optimizer state it is larger than the model
+        del content  # free its memory
         metrics = build_metrics(config['metrics'])
         check_metrics(metrics, dataset)
         parts: ResultParts | None = None

@@ -1,4 +1,4 @@
-"""A small dataset, and a checkpoint as a run writes it."""
+"""Videos, a recognizer with random weights, and a checkpoint as a run writes it."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,22 @@ import torch
 
 from dsanet.config.registry import MODELS, build
 from dsanet.data_tools.ordered_actions import CLASSES, make_dataset
+from dsanet.inference.recognizer import Recognizer
 from dsanet.utils.checkpoint_io import save_atomically
 from tests.engine.conftest import make_config
+from tests.make_recognizer import make_recognizer, write_some_videos
+
+
+@pytest.fixture(scope='session')
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('some') / 'videos'
+    write_some_videos(root)
+    return root
+
+
+@pytest.fixture(scope='session')
+def recognizer() -> Recognizer:
+    return make_recognizer()
 
 
 @pytest.fixture(scope='session')
