@@ -35,6 +35,7 @@ COMMANDS = {
     'find-lr': 'run a learning-rate range test',
     'score': 'compute metrics of saved test results, or average several results',
     'convert': 'convert a checkpoint from another project',
+    'publish': 'write a trained model and its model card to a folder to share it',
     'benchmark-decoding': 'compare the reading speed of videos and frame folders',
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 from dsanet.utils.processes import MAX_PROCESSES
 
 TRAINING_SECTIONS = ('train_dataloader', 'val_dataloader')
+MODEL_SOURCES = 'a file, local-dir:FOLDER or hf-hub:USER/NAME'
 CONFIG_HELP = 'config file, or the name of an included config such as kinetics/r50_e100_s1_8'
 
 

@@ -8,18 +8,21 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsanet.commands.arguments import add_allow_pickle, add_config_options, check_config_is_given
+from dsanet.commands.arguments import MODEL_SOURCES, add_allow_pickle, add_config_options, check_config_is_given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('source', metavar='SOURCE', type=Path, help='checkpoint to read')
-    parser.add_argument('target', metavar='TARGET', type=Path, help='file to write; must not exist')
+    parser.add_argument('source', metavar='SOURCE', help=f'checkpoint to read: {MODEL_SOURCES}')
+    parser.add_argument(
+        'target', metavar='TARGET', type=Path, help='.pth or .safetensors file to write; must not exist'
+    )
     parser.add_argument(
         '--config',
         metavar='CONFIG',
         help='config of the model, to report the number of matching weights and to choose the implementation of '
         'R(2+1)D (without --config: TorchvisionVideo)',
     )
+    parser.add_argument('--half', action='store_true', help='store the weights in half precision (float16)')
     add_config_options(parser)
     add_allow_pickle(parser, 'SOURCE')
 
@@ -38,21 +41,24 @@ def _convert(args: argparse.Namespace) -> None:
 
     from dsanet.config.registry import MODELS, build
     from dsanet.inference.loading import config_for_checkpoint, config_to_share
+    from dsanet.inference.model_sources import read_model
     from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN
     from dsanet.models.weights.loading import match_state_dict, read_weights
-    from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
+    from dsanet.models.weights.state_dicts import to_half
+    from dsanet.utils.checkpoint_io import save_atomically
+    from dsanet.utils.safetensors_io import SUFFIX, write_safetensors
 
     if args.target.exists():
         raise ValueError(f'{args.target} already exists')
     if not args.target.absolute().parent.is_dir():
         raise FileNotFoundError(f'folder not found: {args.target.absolute().parent}')
-    source = read_checkpoint(args.source, args.allow_pickle)
+    file, source = read_model(args.source, args.allow_pickle)
     model = None
     if args.config is not None:
-        config = config_for_checkpoint(args.source, source, args.config, args.cfg_options, args.imports)
+        config = config_for_checkpoint(file, source, args.config, args.cfg_options, args.imports)
         with torch.device('meta'):
             model = build(config['model'], MODELS, 'model').state_dict()
-    weights = read_weights(args.source, model.keys() if model is not None else frozenset(), content=source)
+    weights = read_weights(file, model.keys() if model is not None else frozenset(), content=source)
     if weights.layout is UNKNOWN:
         known = ', '.join(layout.name for layout in LAYOUTS)
         raise ValueError(
@@ -61,6 +67,8 @@ def _convert(args: argparse.Namespace) -> None:
         )
     # Clone, because torch.save would write the whole storage of a slice.
     state = {k: v.detach().clone() for k, v in weights.state.items() if k.startswith((BACKBONE, HEAD))}
+    if args.half:
+        state = to_half(state)
     skipped = [key for key in weights.state if key not in state]
     print(f'{args.source}: {weights.origin}')
     if model is not None:
@@ -70,5 +78,6 @@ def _convert(args: argparse.Namespace) -> None:
         content['class_names'] = weights.class_names
     if weights.layout.name == 'DSANet' and isinstance(source.get('config'), Mapping):
         content['config'] = config_to_share(source['config'])
-    save_atomically(content, args.target)
+    write = write_safetensors if args.target.suffix == SUFFIX else save_atomically
+    write(content, args.target)
     print(f'{args.target}: {len(state)} tensors{"; skipped: " + ", ".join(skipped) if skipped else ""}')

@@ -18,6 +18,7 @@ from typing import Any
 
 from dsanet.commands.arguments import (
     CONFIG_HELP,
+    MODEL_SOURCES,
     UsageError,
     add_allow_pickle,
     add_config_options,
@@ -31,7 +32,11 @@ BAR_WIDTH = 24
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('checkpoint', metavar='CHECKPOINT', help='checkpoint of DSANet; other weights require --config')
+    add(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        help=f'checkpoint: {MODEL_SOURCES}; weights of other projects require --config',
+    )
     add('videos', nargs='+', metavar='VIDEO', help='videos, folders, lists or URLs')
     add('--topk', type=int_between(1), default=5, metavar='K', help='number of classes per video (default: 5)')
     add(

@@ -11,6 +11,7 @@ from typing import Any
 
 from dsanet.commands.arguments import (
     CONFIG_HELP,
+    MODEL_SOURCES,
     UsageError,
     add_allow_pickle,
     add_amp,
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'config', nargs='?', metavar='CONFIG', help=f'{CONFIG_HELP} (default: the config in the checkpoint)'
     )
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint to test')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help=f'checkpoint to test: {MODEL_SOURCES}')
     add_config_options(parser)
     add_gpus(parser)
     add_allow_pickle(parser, 'CHECKPOINT')
@@ -92,17 +93,17 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     from dsanet.evaluation.metrics import build_metrics, check_metrics, compute_metrics
     from dsanet.evaluation.results import Results, check_no_duplicates
     from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
+    from dsanet.inference.model_sources import read_model
     from dsanet.models.weights.loading import load_weights
     from dsanet.utils import distributed
-    from dsanet.utils.checkpoint_io import read_checkpoint
     from dsanet.utils.files import check_outputs
 
     with exit_on_user_error():
-        content = read_checkpoint(args.checkpoint, args.allow_pickle)
+        checkpoint, content = read_model(args.checkpoint, args.allow_pickle)
         content.pop('optimizer', None)  # data workers would keep its memory, which is larger than the model
-        config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
+        config = config_for_checkpoint(checkpoint, content, args.config, args.cfg_options, args.imports)
         outputs = {'--out': args.out, '--metrics-out': args.metrics_out}
-        check_outputs(outputs, [args.checkpoint, args.config, *files_of_config(config)])
+        check_outputs(outputs, [checkpoint, args.config, *files_of_config(config)])
         for key in ('average_views', 'max_views_per_forward'):
             if (value := getattr(args, key)) is not None:
                 config['model'][key] = value
@@ -114,7 +115,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
         loader = build_loader(config['test_dataloader'], 'test_dataloader', runtime)
         dataset: Any = loader.dataset
         data_names = class_names_of(dataset, 'test')
-        class_names = class_names_for_checkpoint(args.checkpoint, content, model.num_classes, data_names)
+        class_names = class_names_for_checkpoint(checkpoint, content, model.num_classes, data_names)
         dataset.check_labels(model.num_classes)
         if args.out is not None:
             check_no_duplicates([record.key for record in dataset.records], 'the test data')
@@ -122,13 +123,13 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
         if lock is not None:
             lock.start_heartbeat()
         distributed.init_process_group(runtime.timeout_minutes)
-        load_weights(model, args.checkpoint, strict=True, content=content)
+        load_weights(model, checkpoint, strict=True, content=content)
         del content  # free its memory
         metrics = build_metrics(config['metrics'])
         check_metrics(metrics, dataset)
         parts: ResultParts | None = None
         if args.out is not None:
-            identity = describe_test(config, args.checkpoint, amp, dataset)
+            identity = describe_test(config, checkpoint, amp, dataset)
             parts = ResultParts(args.out.with_name(f'{args.out.name}.parts'), identity)
             # A launcher restarts a failed test with the same arguments, without --resume-test.
             parts.start(args.resume_test or distributed.is_restart())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dsanet.commands.arguments import (
     MAX_SEED,
+    MODEL_SOURCES,
     TRAINING_SECTIONS,
     add_allow_pickle,
     add_amp,
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='auto|FILE',
         help='continue from a checkpoint; auto (default): the latest one in the work dir, if any',
     )
-    parser.add_argument('--load-from', metavar='FILE', help='start from the weights of a checkpoint')
+    parser.add_argument('--load-from', metavar='FILE', help=f'start from the weights of a checkpoint: {MODEL_SOURCES}')
     add_allow_pickle(parser, 'the --load-from file')
     parser.add_argument('--seed', type=int_between(0, MAX_SEED), help='override runtime.seed')
     parser.add_argument('--deterministic', action='store_true', help='use reproducible algorithms on the GPU; slower')
@@ -65,6 +66,7 @@ def _train(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.trainer import Trainer
     from dsanet.engine.work_dir import hold_lock
+    from dsanet.inference.model_sources import find_model
     from dsanet.utils import distributed
     from dsanet.utils.files import check_writable
 
@@ -86,7 +88,8 @@ def _train(args: argparse.Namespace) -> None:
         with exit_on_user_error():
             setup_logging(work_dir)
             trainer = Trainer(config, work_dir, device, lock)
-            trainer.prepare(args.resume, args.load_from, args.allow_pickle, check_data=not args.no_check)
+            load_from = None if args.load_from is None else str(find_model(args.load_from))
+            trainer.prepare(args.resume, load_from, args.allow_pickle, check_data=not args.no_check)
         best = trainer.train(args.profile)
         if best is not None:
             numbers = ', '.join(f'{k} {v:.4g}' for k, v in best.items() if k != 'epoch')

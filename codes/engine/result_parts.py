@@ -159,7 +159,7 @@ def _to_batch(content: Mapping[str, Any]) -> ScoredBatch:
     return ScoredBatch(content['batch'], index, scores, np.array(content['labels'], dtype=kind))
 
 
-def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, dataset: Any) -> dict[str, Any]:
+def describe_test(config: Mapping[str, Any], checkpoint: str | Path, amp: str | None, dataset: Any) -> dict[str, Any]:
     """Return the identity of a test: everything that the scores depend on, by name."""
     loader = {key: value for key, value in config['test_dataloader'].items() if key != 'num_workers'}
     return {

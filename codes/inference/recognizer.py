@@ -19,13 +19,13 @@ from dsanet.datasets.transforms.base import check_count
 from dsanet.engine.evaluator import autocast
 from dsanet.engine.preparation import check_clip_shape, place_model
 from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
+from dsanet.inference.model_sources import read_model
 from dsanet.inference.pipelines import build_pipeline, choose_views, find_test_dataset
 from dsanet.inference.prediction import Prediction
 from dsanet.inference.samples import load_samples
 from dsanet.inference.sources import Source, Video, find_sources
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.weights.loading import load_weights
-from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.class_names import ClassNames
 from dsanet.utils.files import check_path
 
@@ -188,7 +188,8 @@ def load_recognizer(
     """Load a trained recognizer.
 
     Args:
-        source: a checkpoint. One of DSANet includes its config and class names.
+        source: a checkpoint file, ``local-dir:FOLDER`` or ``hf-hub:USER/NAME``. One of DSANet includes its config and
+            class names.
         device: such as 'cpu' or 'cuda:0'; 'auto' for the first GPU, if there is one.
         config: the config of weights that have none: a file, the name of one of DSANet's, or a loaded config.
         options: overrides as for ``--cfg-options``, such as ``['model.average_views=prob']``.
@@ -202,7 +203,7 @@ def load_recognizer(
     """
     check_path(source, 'checkpoint')
     target = find_device(device)  # before the checkpoint is read, which takes longer
-    content = read_checkpoint(source, allow_pickle)
+    source, content = read_model(source, allow_pickle)
     loaded = config_for_checkpoint(source, content, config, options, imports)
     model = build(loaded['model'], MODELS, 'model')
     check_clip_shape(model, loaded, ['test_dataloader'])

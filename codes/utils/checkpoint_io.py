@@ -17,6 +17,7 @@ import torch
 from dsanet.utils.file_kinds import describe_kind
 from dsanet.utils.files import open_atomically
 from dsanet.utils.machine_faults import is_machine_fault
+from dsanet.utils.safetensors_io import is_safetensors, read_safetensors
 from dsanet.utils.zip_check import ZIP_SIGNATURE, check_zip
 
 LOGGER = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
     """Load a checkpoint to the CPU, without running code from the file.
 
     Args:
-        file: the checkpoint.
+        file: a file of ``torch.save`` or a safetensors file.
         allow_pickle: unpickle a file that contains objects other than tensors and plain types. This may run code from
             the file, so use it only for files that you trust. A module is replaced by its weights.
 
@@ -79,6 +80,8 @@ def read_checkpoint(file: str | Path, allow_pickle: bool = False) -> dict[str, A
         reason = 'is a folder' if file.is_dir() else 'does not exist'
         raise FileNotFoundError(f'checkpoint {file.absolute()} {reason}')
     try:
+        if is_safetensors(file):
+            return read_safetensors(file)
         _check_format(file)
         content = _load(file, allow_pickle)
     except Exception as error:

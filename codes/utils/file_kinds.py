@@ -52,7 +52,7 @@ def describe_kind(file: Path) -> str:
         if start.startswith(signature, position):
             return f'{kind}; extract it first'
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < size:
-        return 'a safetensors file; load it with safetensors.torch.load_file and save the weights with torch.save'
+        return 'a safetensors file'
     for signature, kind in _SIGNATURES.items():
         if start.startswith(signature):
             return kind

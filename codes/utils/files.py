@@ -42,7 +42,7 @@ def hash_file(file: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(content: bytes, file: Path) -> None:
+def write_atomically(content: bytes | bytearray, file: Path) -> None:
     """Write a file atomically; see :func:`open_atomically`."""
     with open_atomically(file) as stream:
         stream.write(content)

@@ -30,6 +30,7 @@ ARGUMENTS = {
     'find-lr': ['x.py'],
     'score': ['x.pkl'],
     'convert': ['x.pth', 'y.pth'],
+    'publish': ['x.pth', 'out'],
     'benchmark-decoding': [],
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from dsanet import commands, init_recognizer
@@ -124,6 +125,31 @@ def test_own_checkpoint_is_shared_without_absolute_paths(convert: Convert, tmp_p
     assert written['config']['model']['backbone']['pretrained'] is None
     recognizer = init_recognizer(tmp_path / 'shared.pth', options=['test_dataloader.batch_size=2'])
     assert recognizer.class_names == ['a', 'b', 'c']
+
+
+def test_safetensors_in_half_precision_is_written(convert: Convert, tmp_path: Path, config: Path) -> None:
+    state = build(MODEL, MODELS).state_dict()
+    torch.save({'state_dict': state, 'class_names': ['a', 'b', 'c'], 'config': load_config(config)}, tmp_path / 'x.pth')
+    done = convert(tmp_path / 'x.pth', tmp_path / 'y.safetensors', '--half')
+    assert done.status == 0, done.err
+    with safe_open(tmp_path / 'y.safetensors', 'pt') as opened:
+        assert set(opened.keys()) == state.keys()
+        for key, value in state.items():
+            expected = value.half() if value.is_floating_point() else value
+            assert torch.equal(opened.get_tensor(key), expected)
+    recognizer = init_recognizer(tmp_path / 'y.safetensors')
+    assert recognizer.class_names == ['a', 'b', 'c']
+    assert recognizer.model.backbone.conv1.weight.dtype == torch.float32
+    done = convert(tmp_path / 'y.safetensors', tmp_path / 'z.pth')
+    assert torch.equal(
+        read_checkpoint(tmp_path / 'z.pth')['state_dict']['backbone.conv1.weight'],
+        state['backbone.conv1.weight'].half(),
+    )
+    state['backbone.bn1.running_var'][0] = 1e5
+    torch.save({'state_dict': state}, tmp_path / 'large.pth')
+    done = convert(tmp_path / 'large.pth', tmp_path / 'w.safetensors', '--half')
+    assert (done.status, (tmp_path / 'w.safetensors').exists()) == (2, False)
+    assert 'backbone.bn1.running_var' in done.err
 
 
 def test_unknown_keys_are_reported_and_slices_copied(convert: Convert, tmp_path: Path) -> None:

@@ -108,8 +108,10 @@ def inflate(weight: Tensor, length: int) -> Tensor:
         length: kernel length in frames.
 
     Returns:
-        (out, in, length, height, width), with the output of the 2D filter on a clip of equal frames.
+        (out, in, length, height, width), with the output of the 2D filter on a clip of equal frames; float32 for
+        weights in half precision.
     """
+    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
     return weight.unsqueeze(2).repeat(1, 1, length, 1, 1) / length
 
 

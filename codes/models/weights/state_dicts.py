@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from dsanet.models.weights.layouts import BACKBONE, UNKNOWN, Layout, State, find_layout
@@ -146,6 +147,19 @@ def strip_prefix(state: dict[str, Tensor], target: Set[str]) -> tuple[dict[str, 
     chosen = parts[fitting[0]]
     LOGGER.warning('Using the weights %r; not using %d others', f'{fitting[0]}.*', len(options[-1]) - len(chosen))
     return chosen, find_layout(chosen)
+
+
+def to_half(state: State) -> dict[str, Tensor]:
+    """Return weights in float16, and integers as they are.
+
+    Raises:
+        ValueError: a weight is too large for float16.
+    """
+    half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    for key, value in half.items():
+        if value.is_floating_point() and not torch.equal(value.isfinite(), state[key].isfinite()):
+            raise ValueError(f'{key} has a value of {state[key].abs().max():g}; float16 stores values up to 65504')
+    return half
 
 
 def _count(state: dict[str, Tensor], layout: Layout, target: Set[str]) -> int:

@@ -6,7 +6,7 @@ import torch
 
 from dsanet.models.weights.layouts import UNKNOWN
 from dsanet.models.weights.loading import load_weights, read_weights
-from dsanet.models.weights.state_dicts import find_state_dict, strip_prefix, strip_wrappers
+from dsanet.models.weights.state_dicts import find_state_dict, strip_prefix, strip_wrappers, to_half
 from tests.models.weights.test_loading import make_model
 
 X, Y = torch.zeros(1), torch.ones(1)
@@ -118,3 +118,13 @@ def test_prefix_of_unknown_network_is_kept_or_fits() -> None:
     bare = {'stem.weight': X, 'head.weight': X}
     assert strip_prefix(state, {'backbone.stem.weight'}) == (bare, UNKNOWN)
     assert strip_prefix(state, {'backbone.model.stem.weight'}) == (state, UNKNOWN)
+
+
+def test_half_precision_refuses_values_that_overflow() -> None:
+    state = {'a': torch.tensor([1 / 3, torch.inf]), 'n': torch.tensor(70_000)}
+    half = to_half(state)
+    assert half['a'].dtype == torch.float16
+    assert half['a'][0].item() == 0.333251953125  # 1365 / 4096
+    assert half['n'] is state['n']
+    with pytest.raises(ValueError, match=r'layer\.b .*70000'):
+        to_half({'layer.b': torch.tensor([1.0, -70_000.0])})
