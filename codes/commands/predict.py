@@ -29,7 +29,13 @@ from dsanet.commands.arguments import (
     num_processes,
     output_file,
 )
-from dsanet.commands.predict_long import add_long_arguments, check_long_arguments, run_long, run_stream
+from dsanet.commands.predict_long import (
+    add_long_arguments,
+    check_long_arguments,
+    check_no_stream,
+    run_long,
+    run_stream,
+)
 
 BAR_WIDTH = 24
 
@@ -81,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
 
     check_long_arguments(args)
     with exit_on_user_error():
+        if not args.stream:
+            check_no_stream(args.videos)
         outputs = {'--json': args.json, '--csv': args.csv, '--out-video': args.out_video}
         check_outputs(outputs, [args.checkpoint, args.config, *args.videos])
         recognizer = load_recognizer(

@@ -86,18 +86,28 @@ def check_long_arguments(args: argparse.Namespace) -> None:
                 raise UsageError(f'--{name.replace("_", "-")} is for films, not for --stream')
 
 
+def check_no_stream(videos: list[str]) -> None:
+    """Raise a ValueError if a video can only be read as a stream."""
+    from dsanet.inference.streams import is_stream, stream_name
+
+    for video in videos:
+        if is_stream(video):
+            raise ValueError(f'{stream_name(video)} is a stream; predict it with --stream')
+
+
 def run_long(args: argparse.Namespace, recognizer: Any) -> int:
     """Predict films; return the exit status."""
     from tqdm import tqdm
 
     from dsanet.evaluation.detection import read_ground_truth
     from dsanet.inference.film_annotation import annotate_film
+    from dsanet.inference.long_video import make_merger
     from dsanet.inference.sources import find_sources
-    from dsanet.inference.streams import is_stream
+    from dsanet.inference.windows import WindowSpec
 
-    for video in args.videos:
-        if is_stream(video):
-            raise ValueError(f'{video} is a stream; predict it with --stream')
+    window, stride, threshold = _settings(args)
+    WindowSpec(window, stride)  # checked before any film is read
+    make_merger(recognizer, threshold)
     truth = None if args.ground_truth is None else read_ground_truth(args.ground_truth)
     sources, _ = find_sources(args.videos, None, args.allow_urls, recognizer.frame_names, args.data_root)
     if args.out_video is not None and len(sources) != 1:
@@ -156,13 +166,12 @@ def _settings(args: argparse.Namespace) -> tuple[float, float | None, float]:
 
 def _names(videos: list[str], must_differ: bool) -> dict[str, str]:
     """Return the name of each film without folders and extension, for output files and the ground truth."""
-    names = {video: Path(video).stem for video in videos}
-    number = Counter(names.values())
-    for video, name in names.items():
-        if number[name] > 1 and must_differ:
-            other = next(v for v in videos if v != video and names[v] == name)
-            raise ValueError(f'{video} and {other} have the same name {name!r}; results are written by name')
-    return names
+    stems = [Path(video).stem for video in videos]
+    name, number = Counter(stems).most_common(1)[0]
+    if number > 1 and must_differ:
+        same = ' and '.join(video for video, stem in zip(videos, stems, strict=True) if stem == name)
+        raise ValueError(f'{same} have the same name {name!r}; results are written by name')
+    return dict(zip(videos, stems, strict=True))
 
 
 class Outputs:

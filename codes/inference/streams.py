@@ -98,7 +98,10 @@ def describe_error(error: Exception) -> str:
 
     if isinstance(error, av.error.ExitError):
         return f'no data for {_TIMEOUT_S:g} s'
-    return str(getattr(error, 'strerror', None) or error)
+    text = str(getattr(error, 'strerror', None) or error)
+    if isinstance(error, av.error.InvalidDataError):
+        return f'{text}; MPEG-TS, Matroska and fragmented MP4 can be streamed, other MP4 files cannot'
+    return text
 
 
 def _arguments(source: str, allow_urls: bool) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def _arguments(source: str, allow_urls: bool) -> dict[str, Any]:
         )
     if not allow_urls:
         raise ValueError(
-            f'{stream_name(source)} is a URL, and nothing is read from the network unless asked for: set allow_urls'
+            f'{stream_name(source)} is a URL, and nothing is read from the network unless asked for: use --allow-urls'
         )
     options = {'protocol_whitelist': _PROTOCOLS[scheme], 'format_whitelist': _FORMATS}
     if scheme in ('rtsp', 'rtsps'):
