@@ -153,7 +153,7 @@ def find_sources(
         raise ValueError('the path of a video must not be empty')
     if _URL.match(path):
         if not allow_urls:
-            raise ValueError(f'{path} is a URL, and nothing is downloaded unless asked for: set allow_urls')
+            raise ValueError(f'{path} is a URL; pass allow_urls=True (--allow-urls) to download it')
         return [Source(path, path)], True
     if os.path.isdir(path):
         return _find_in_folder(path, frame_names)
@@ -266,5 +266,6 @@ def _download(url: str, file: Any) -> None:
                     raise ValueError(f'it is larger than {_MAX_DOWNLOAD_BYTES >> 30} GiB')
         file.flush()
     except (OSError, ValueError) as error:
-        reason = f'cannot be downloaded: {getattr(error, "reason", None) or error}'
+        status = f'HTTP status {error.code} ' if isinstance(error, urllib.error.HTTPError) else ''
+        reason = f'cannot be downloaded: {status}{getattr(error, "reason", None) or error}'
         raise BadSample(f'{url} {reason}', url, reason) from error

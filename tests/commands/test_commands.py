@@ -17,6 +17,7 @@ ARGUMENTS = {
     'train': ['x.py'],
     'test': ['x.py', 'x.pth'],
     'launch': ['2', 'x.py'],
+    'predict': ['x.pth', 'x.mp4'],
     'check': ['x.py'],
     'browse': ['x.py'],
     'build-list': ['ucf101', 'videos', 'out'],
