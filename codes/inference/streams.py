@@ -6,7 +6,8 @@ model calls old. A source that delivers faster than it was recorded, such as a f
 of the model instead, but not slower than it was recorded.
 """
 
-import logging
+import contextlib
+import errno
 import os
 import re
 import stat
@@ -21,8 +22,6 @@ from dsanet.datasets.video.readers import Frames
 from dsanet.datasets.video.sequential import FrameConverter
 from dsanet.inference.films import FrameClock
 from dsanet.inference.windows import TimedFrame, Window, WindowSpec, slide
-
-LOGGER = logging.getLogger(__name__)
 
 # Protocols that FFmpeg may use for each kind of URL; none reads files of this machine.
 _PROTOCOLS = {
@@ -142,6 +141,11 @@ def _device_arguments(source: str) -> dict[str, Any]:
     return {'file': path, 'format': 'v4l2'}
 
 
+def _is_end_of_response(container: Any, error: Exception) -> bool:
+    """Return True for the end of an HTTP response without a length, which FFmpeg reports as an input error."""
+    return getattr(error, 'errno', None) == errno.EIO and container.name.startswith('http') and container.size <= 0
+
+
 class LiveWindows:
     """The windows of a stream, read in a thread; see the module. Iterate over it once.
 
@@ -215,13 +219,27 @@ class LiveWindows:
         stream = self._container.streams.video[0]
         stream.thread_type = 'NONE'  # threads would delay frames
         clock, convert = FrameClock(stream.average_rate), FrameConverter()
-        for frame in decode_all(self._container, stream):
+        for frame in self._decode(stream):
             now = time.monotonic()
             self._begin = self._begin or now
             self.num_frames += 1
             yield TimedFrame(clock(frame), self._prepare(convert(frame)), now)
             if self._is_closed:
                 return
+
+    def _decode(self, stream: Any) -> Iterator[Any]:
+        """Yield the frames until the stream ends or breaks off."""
+        import av
+
+        try:
+            yield from decode_all(self._container, stream)
+        except (av.error.FFmpegError, OSError) as error:
+            if not _is_end_of_response(self._container, error):
+                self.error = error
+            with contextlib.suppress(av.error.FFmpegError):
+                for frame in stream.codec_context.decode(None):  # frames that wait for later ones
+                    frame.time_base = stream.time_base
+                    yield frame
 
     def _hand_over(self, window: Window) -> None:
         """Give a window to the iteration: wait for it while the stream is ahead of the clock, then drop."""

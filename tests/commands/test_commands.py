@@ -24,6 +24,7 @@ ARGUMENTS = {
     'extract-frames': ['videos', 'out'],
     'transcode': ['videos', 'out'],
     'make-demo-videos': ['out'],
+    'make-demo-film': ['film.mp4'],
     'demo': [],
     'summary': ['x.py'],
     'curves': ['.'],

@@ -44,7 +44,8 @@ def test_windows_are_those_of_a_search(length: float, stride: float | None, kind
     assert spec.stride == (spec.length / 2 if stride is None else exact_seconds(stride))
     expected = expected_windows(times, spec.length, spec.stride)
     assert [(w.start, list(range(w.first_frame, w.first_frame + len(w.frames)))) for w in windows] == expected
-    assert all([frame.time for frame in w.frames] == [times[i] for i in n] for w, (_, n) in zip(windows, expected))
+    for window, (_, numbers) in zip(windows, expected, strict=True):
+        assert [frame.time for frame in window.frames] == [times[i] for i in numbers]
     assert all(w.end == w.start + spec.length for w in windows[:-1])
     assert [w.is_last for w in windows] == [False] * (len(windows) - 1) + [True]
     assert times[-1] < windows[-1].end <= windows[-1].start + spec.length
