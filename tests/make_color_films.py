@@ -52,11 +52,11 @@ def make_color_recognizer(multi_label: bool = False) -> Recognizer:
 
 
 def write_color_film(
-    path: Any, scenes: Sequence[tuple[str, int]], codec: str = 'libx264', format: str | None = None, size: int = 32
+    path: Any, scenes: Sequence[tuple[str, int]], format: str | None = None, fps: int = FPS, size: int = 32
 ) -> str:
     """Write a film; each scene is a color and a number of frames. ``path`` may be a file object, with a format."""
     with av.open(path if hasattr(path, 'write') else str(path), 'w', format=format) as container:
-        stream: Any = container.add_stream(codec, rate=FPS, options={'g': '8', 'bf': '2'})
+        stream: Any = container.add_stream('libx264', rate=fps, options={'g': '8', 'bf': '2'})
         stream.width, stream.height, stream.pix_fmt = size, size, 'yuv420p'
         for color, number in scenes:
             image = np.full((size, size, 3), COLORS[color], np.uint8)

@@ -12,10 +12,10 @@ from pathlib import Path
 from tests.make_color_films import write_color_film
 
 
-def make_ts(scenes: Sequence[tuple[str, int]]) -> bytes:
-    """Return a film of colors as MPEG-TS."""
+def make_ts(scenes: Sequence[tuple[str, int]], fps: int = 1) -> bytes:
+    """Return a film of colors as MPEG-TS; with one frame per second, tests are always faster than real time."""
     content = io.BytesIO()
-    write_color_film(content, scenes, format='mpegts')
+    write_color_film(content, scenes, format='mpegts', fps=fps)
     return content.getvalue()
 
 

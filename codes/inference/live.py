@@ -79,12 +79,13 @@ class StreamPredictor:
         self.name = stream_name(source)
         self.spec = WindowSpec(window, stride)
         self.stats = StreamStats()
+        begin = time.monotonic()
         container = open_stream(source, allow_urls)
         rate = container.streams.video[0].average_rate
         self.fps = float(rate) if rate else None
         self._recognizer = recognizer
         self._pipeline = WindowPipeline(recognizer, self.name, self.fps)
-        self._windows = LiveWindows(container, self.spec, self._pipeline.prepare, should_stop)
+        self._windows = LiveWindows(container, self.spec, self._pipeline.prepare, should_stop, begin)
         self._num_seen = 0  # frames in predicted windows
         self._next_frame = 0  # number of the first frame after them
 

@@ -154,6 +154,7 @@ class LiveWindows:
         spec: the windows.
         prepare: applied to each decoded frame.
         should_stop: called several times per second; the iteration ends if it returns True.
+        begin: when the stream was opened, ``time.monotonic()``: its first frame is not older. None for now.
 
     Attributes:
         num_frames: number of frames that arrived.
@@ -167,6 +168,7 @@ class LiveWindows:
         spec: WindowSpec,
         prepare: Callable[[Frames], Frames],
         should_stop: Callable[[], bool] | None = None,
+        begin: float | None = None,
     ) -> None:
         self.num_frames = 0
         self.num_dropped_windows = 0
@@ -179,7 +181,7 @@ class LiveWindows:
         self._changed = threading.Condition()
         self._is_finished = False
         self._is_closed = False
-        self._begin = 0.0  # when the first frame arrived
+        self._begin = time.monotonic() if begin is None else begin
         self._thread = threading.Thread(target=self._read, name='stream', daemon=True)
 
     def __iter__(self) -> Iterator[Window]:
@@ -221,7 +223,6 @@ class LiveWindows:
         clock, convert = FrameClock(stream.average_rate), FrameConverter()
         for frame in self._decode(stream):
             now = time.monotonic()
-            self._begin = self._begin or now
             self.num_frames += 1
             yield TimedFrame(clock(frame), self._prepare(convert(frame)), now)
             if self._is_closed:

@@ -19,7 +19,7 @@ from tests.make_color_films import NAMES, make_color_recognizer, write_color_fil
 from tests.stream_servers import make_ts, pipe, serve
 
 Capture = pytest.CaptureFixture[str]
-SCENES = [('dark', 20), ('red', 30), ('dark', 20), ('blue', 30)]  # at 10 fps
+SCENES = [('dark', 20), ('red', 30), ('dark', 20), ('blue', 30)]  # at 10 fps, streams at 1 fps
 
 
 @pytest.fixture(autouse=True)
@@ -171,11 +171,11 @@ def test_wrong_inputs_are_one_line(film: str, tmp_path: Path, capsys: Capture) -
 
 def test_stream_prints_each_window(capsys: Capture) -> None:
     with serve(make_ts(SCENES)) as url:
-        code = predict(url, '--stream', '--allow-urls', '--window', 1, '--out', 'out', '--topk', 2)
+        code = predict(url, '--stream', '--allow-urls', '--window', 10, '--out', 'out', '--topk', 2)
     assert code == 0
     captured = capsys.readouterr()
     lines = [json.loads(line) for line in captured.out.splitlines()]
-    assert [line['start'] for line in lines] == [i / 2 for i in range(19)]
+    assert [line['start'] for line in lines] == [5 * i for i in range(19)]
     assert [len(line['labels']) for line in lines] == [2] * 19
     assert [line['labels'][0] for line in lines[5:8]] == ['red'] * 3
     assert '19 windows predicted, 0 dropped' in captured.err
@@ -189,7 +189,7 @@ def test_stream_prints_each_window(capsys: Capture) -> None:
 def test_stream_on_a_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True, raising=False)
     with pipe(Path('pipe'), make_ts(SCENES)) as path:
-        assert predict(path, '--stream', '--window', 1) == 0
+        assert predict(path, '--stream', '--window', 10) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[3] for line in lines[:19]].count('red') >= 5
     assert lines[0].split()[3] == '-'
@@ -198,7 +198,7 @@ def test_stream_on_a_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPatch) 
 
 def test_broken_stream_leaves_complete_files(capsys: Capture) -> None:
     with serve(make_ts([('red', 400)]), share=0.5) as url:
-        assert predict(url, '--stream', '--allow-urls', '--window', 1, '--out', 'out') == 1
+        assert predict(url, '--stream', '--allow-urls', '--window', 10, '--out', 'out') == 1
     errors = capsys.readouterr().err.splitlines()
     assert errors[-1].startswith('error: ')
     assert len(list(Path('out').iterdir())) == 5
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_a_stream_with_its_files(capsys: Capture) -> None:
     thread = threading.Thread(target=interrupt)
     with pipe(Path('pipe'), make_ts(SCENES), stays_open=True) as path:
         thread.start()
-        assert predict(path, '--stream', '--window', 1, '--out', 'out') == 0
+        assert predict(path, '--stream', '--window', 10, '--out', 'out') == 0
     thread.join()
     assert not rows.exists()
     assert len(list(Path('out').iterdir())) == 5
