@@ -16,6 +16,7 @@ from dsanet.inference import recognizer as recognizers
 from dsanet.inference.long_video import predict_long
 from dsanet.inference.segments import Segment
 from tests.make_color_films import NAMES, make_color_recognizer, write_color_film
+from tests.make_videos import write_frames
 from tests.stream_servers import make_ts, pipe, serve
 
 Capture = pytest.CaptureFixture[str]
@@ -124,12 +125,14 @@ def wrong_inputs(film: str, tmp_path: Path) -> dict[str, list[object]]:
     (tmp_path / 'sub').mkdir()
     write_color_film(tmp_path / 'sub' / 'film.mp4', [('red', 5)])
     truth = write_truth(tmp_path / 'truth.json', 'another')
+    write_frames(tmp_path / 'frames', 3)
     return {
         'window 0': [film, '--long', '--window', '0'],
         'stride too large': [film, '--long', '--window', '1', '--stride', '2'],
         'threshold': [film, '--long', '--threshold', '1.5'],
         'missing': ['missing.mp4', '--long'],
         'damaged': ['bad.mp4', '--long', '--out', 'out'],
+        'folder of frames': ['frames', '--long'],
         'empty folder': ['empty', '--long'],
         'out is a file': [film, '--long', '--out', 'file'],
         'same names': [film, 'sub/film.mp4', '--long', '--out', 'out'],

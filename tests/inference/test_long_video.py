@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,23 @@ def test_scores_that_are_not_finite_are_errors(tmp_path: Path) -> None:
 def test_wrong_arguments_are_errors(tmp_path: Path, arguments: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match='window|stride|threshold'):
         predict_long(make_color_recognizer(), str(tmp_path / 'missing.mp4'), *arguments)
+
+
+def peak_bytes(film: str) -> int:
+    recognizer = make_color_recognizer()
+    tracemalloc.start()
+    try:
+        predict_long(recognizer, film, 4, 4)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize('suffix', ['mp4', 'ts'])
+def test_memory_does_not_grow_with_the_film(tmp_path: Path, suffix: str) -> None:
+    short, long = (
+        write_color_film(tmp_path / f'{number}.{suffix}', [('red', number)], size=256) for number in (100, 600)
+    )
+    image_bytes = 256 * 256 * 3
+    peak_bytes(short)  # imports
+    assert peak_bytes(long) - peak_bytes(short) < 10 * image_bytes, '500 more frames'
