@@ -65,7 +65,7 @@ class Film:
         container, stream = open_video(path)
         with container:
             has_times = stores_frame_times(container)
-            self._rate = stream.average_rate
+            self._rate, self._time_base = stream.average_rate, Fraction(stream.time_base or 1)
         # Other formats have no index, and PyAVReader would decode them completely to count their frames.
         self._reader = PyAVReader(path) if has_times else None
         self.fps = float(self._rate) if self._rate else None
@@ -105,8 +105,7 @@ class Film:
 
     def _times(self, index: FrameIndex) -> list[Fraction]:
         """Return the seconds from the first frame to each frame."""
-        assert self._reader is not None, 'it has the index'
-        return [(pts - index.times[0]) * self._reader.time_base for pts in index.times]
+        return [(pts - index.times[0]) * self._time_base for pts in index.times]
 
     def _decode_all(self, prepare: Callable[[Frames], Frames]) -> Iterator[TimedFrame]:
         container, stream = open_video(self.path)

@@ -124,7 +124,7 @@ def peak_bytes(film: str) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize('suffix', ['mp4', 'ts'])
+@pytest.mark.parametrize('suffix', ['mp4', pytest.param('ts', marks=pytest.mark.sweep)])
 def test_memory_does_not_grow_with_the_film(tmp_path: Path, suffix: str) -> None:
     short, long = (
         write_color_film(tmp_path / f'{number}.{suffix}', [('red', number)], size=256) for number in (100, 600)

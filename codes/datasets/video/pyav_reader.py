@@ -2,7 +2,6 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,6 @@ class PyAVReader(VideoReader):
 
     Attributes:
         index: when frames are shown; None if the frames are known only from decoding.
-        time_base: seconds per unit of the times in the index.
     """
 
     package = 'av'
@@ -45,7 +43,6 @@ class PyAVReader(VideoReader):
         self._container, self._stream = open_video(path)
         try:
             self._size = (self._stream.width, self._stream.height)
-            self.time_base = Fraction(self._stream.time_base or 1)
             self.fps = float(self._stream.average_rate) if self._stream.average_rate else None
             self.index = index_frames(self._container, self._stream, path)
             if self.index is not None and self.index.first_reordered is not None and not self._shows_in_order():
