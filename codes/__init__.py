@@ -40,6 +40,7 @@ __all__ = [
     'load_config',
     'load_recognizer',
     'load_weights',
+    'predict_long',
 ]
 
 TYPE_CHECKING = False  # True for type checkers; not imported from typing, so that commands start fast
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         load_config,
         load_recognizer,
         load_weights,
+        predict_long,
     )
 else:
 

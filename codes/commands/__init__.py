@@ -29,6 +29,7 @@ COMMANDS = {
     'extract-frames': 'extract the frames of videos as JPEG files',
     'transcode': 'convert videos to MP4 files that are fast to read in training',
     'make-demo-videos': 'generate a small video dataset',
+    'make-demo-film': 'generate a film of several actions, and its segments',
     'demo': 'train DSANet and its baseline on generated videos, and compare them',
     'summary': 'print parameters, GMACs and output shapes of a model',
     'curves': 'plot the training curves of one or more runs',

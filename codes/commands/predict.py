@@ -3,9 +3,13 @@
 A VIDEO is a video file, a folder of frames, a folder of videos, a list (.txt) with a path per line, or a URL with
 --allow-urls. On a terminal the best classes are shown as bars; piped, the output has one JSON object per video.
 
+--long finds segments in films of any length; --stream predicts a camera, pipe or network stream as it arrives.
+
 Examples:
     dsanet predict work_dirs/my_run/best.pth clip.mp4
     dsanet predict work_dirs/my_run/best.pth data/new_videos --csv predictions.csv
+    dsanet predict work_dirs/my_run/best.pth film.mp4 --long --window 4 --out film_results
+    dsanet predict work_dirs/my_run/best.pth /dev/video0 --stream
 """
 
 import argparse
@@ -25,6 +29,13 @@ from dsanet.commands.arguments import (
     int_between,
     num_processes,
     output_file,
+)
+from dsanet.commands.predict_long import (
+    add_long_arguments,
+    check_long_arguments,
+    check_no_stream,
+    run_long,
+    run_stream,
 )
 
 BAR_WIDTH = 24
@@ -70,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='processes that read the videos (default: as in the config; 0 for a single video)',
     )
     add_allow_pickle(parser, 'CHECKPOINT')
+    add_long_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,7 +90,10 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.inference.sources import find_sources
     from dsanet.utils.files import check_outputs
 
+    check_long_arguments(args)
     with exit_on_user_error():
+        if not args.stream:
+            check_no_stream(args.videos)
         outputs = {'--json': args.json, '--csv': args.csv, '--out-video': args.out_video}
         check_outputs(outputs, [args.checkpoint, args.config, *args.videos])
         recognizer = load_recognizer(
@@ -90,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
             views=args.views,
             allow_pickle=args.allow_pickle,
         )
+        if args.long or args.stream:
+            return (run_long if args.long else run_stream)(args, recognizer)
         sources, _ = find_sources(args.videos, None, args.allow_urls, recognizer.frame_names, args.data_root)
         if args.out_video is not None and len(sources) != 1:
             raise UsageError(f'--out-video is for a single video; {len(sources)} are given')

@@ -99,7 +99,7 @@ def draw_video(label: int, rng: np.random.Generator, size: int = 40) -> np.ndarr
     direction = list(DIRECTIONS.values())[direction_index]
     shapes = SHAPES[::-1] if swapped else SHAPES
 
-    background = _draw_background(size, rng)
+    background = draw_background(size, rng)
     frames = np.stack([background] * NUM_FRAMES)
     for start, shape in zip(EVENT_STARTS, shapes, strict=True):
         _draw_event(frames[start : start + EVENT_FRAMES], shape, direction, rng)
@@ -107,7 +107,7 @@ def draw_video(label: int, rng: np.random.Generator, size: int = 40) -> np.ndarr
     return np.clip(np.rint(frames + noise), 0, 255).astype(np.uint8)
 
 
-def _draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
+def draw_background(size: int, rng: np.random.Generator) -> np.ndarray:
     """Return a smooth random texture around a random dark color, float32 (size, size, 3)."""
     color = rng.uniform(*BACKGROUND_RANGE, size=3)
     cells = rng.uniform(-TEXTURE_AMPLITUDE, TEXTURE_AMPLITUDE, size=(TEXTURE_CELLS, TEXTURE_CELLS, 3))

@@ -76,23 +76,48 @@ class PyAVReader(VideoReader):
         last = min(first + _NUM_CONFIRMED, len(self.index.times))
         return self.confirms(np.arange(max(0, first - 1), last))
 
-    def _convert(self, frames: Iterator[Any], num_frames: int) -> Frames:
-        from av.video.reformatter import VideoReformatter
+    def read_one_by_one(self, indices: Indices) -> Iterator[Frames]:
+        """Yield frames (H, W, 3) in constant memory, decoding no frame of the file twice; for many frames of a film.
 
-        # One reformatter for all frames: the setup of a swscale context takes longer than converting a small frame.
-        # One thread, because a data worker has one core.
-        reformatter, options = VideoReformatter(), one_thread()
+        Args:
+            indices: as for :meth:`read`.
+
+        Raises:
+            ValueError: while iterating, a frame cannot be decoded.
+        """
+        num_read = 0
+        if self.index is not None:
+            try:
+                for image in self._to_images(self._decode_with_seek(indices)):
+                    yield image
+                    num_read += 1
+                return
+            except _InexactSeekError:  # the remaining frames are found by decoding the file again
+                pass
+        if num_read < len(indices):
+            yield from self._to_images(self._decode_from_start(indices[num_read:]))
+
+    def _convert(self, frames: Iterator[Any], num_frames: int) -> Frames:
         rgb: Frames | None = None
         # Copied one by one: np.stack of a list would need twice the memory.
-        for position, frame in enumerate(frames):
-            size = self._target_size(frame)
-            image: Any = reformatter.reformat(frame, format='rgb24', **size, **options).to_ndarray()
-            image = turn_upright(image, frame)
+        for position, image in enumerate(self._to_images(frames)):
             if rgb is None:
                 rgb = self.allocate((num_frames, *image.shape))
             rgb[position] = image
         assert rgb is not None, 'indices is not empty'
         return rgb  # (len, H, W, 3)
+
+    def _to_images(self, frames: Iterator[Any]) -> Iterator[Frames]:
+        """Yield the upright RGB image (H, W, 3) of each frame."""
+        from av.video.reformatter import VideoReformatter
+
+        # One reformatter for all frames: the setup of a swscale context takes longer than converting a small frame.
+        # One thread, because a data worker has one core.
+        reformatter, options = VideoReformatter(), one_thread()
+        for frame in frames:
+            size = self._target_size(frame)
+            image: Any = reformatter.reformat(frame, format='rgb24', **size, **options).to_ndarray()
+            yield turn_upright(image, frame)
 
     def _target_size(self, frame: Any) -> dict[str, Any]:
         """Return the arguments that resize a frame to the size of the first frame; {} if it has that size."""
@@ -133,7 +158,7 @@ class PyAVReader(VideoReader):
         frames: Iterator[Any] = iter(())
         for index in indices:
             time = times[index]
-            key_time = int(key_times[key_times <= time].max())
+            key_time = int(key_times[key_times.searchsorted(time, 'right') - 1])  # the last one that is not later
             if next_time is None or key_time > next_time:
                 try:
                     self._container.seek(key_time, stream=self._stream)

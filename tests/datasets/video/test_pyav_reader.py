@@ -104,3 +104,39 @@ def test_random_access_equals_sequential_decoding(tmp_path, kind, seed):
             indices = indices if len(indices) else np.array([num_frames - 1])
             np.testing.assert_array_equal(reader.read(indices), expected[indices])
         reader.close()
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'H.264 with B-frames in MP4',
+        'Cut without reencoding (edit list, hidden frames)',
+        'Key frames not listed in MP4',
+        'Intra refresh instead of key frames',
+        'Frame size changes in .ts',
+    ],
+)
+@pytest.mark.parametrize('step', [1, 7])
+def test_frames_one_by_one_equal_all_at_once(tmp_path, kind, step):
+    path = make(kind, tmp_path).path
+    reader = PyAVReader(str(path))
+    indices = np.arange(0, reader.num_frames, step)
+    images = list(reader.read_one_by_one(indices))
+    reader.close()
+    assert np.array_equal(np.stack(images), read(path, indices))
+
+
+def test_one_by_one_continues_after_an_inexact_seek(tmp_path, monkeypatch):
+    reader = PyAVReader(write_video(tmp_path / 'a.mp4', 40))
+    original = PyAVReader._decode_with_seek
+
+    def failing(self, indices):
+        for number, frame in enumerate(original(self, indices)):
+            if number == 5:
+                raise pyav_reader._InexactSeekError('for the test')
+            yield frame
+
+    monkeypatch.setattr(PyAVReader, '_decode_with_seek', failing)
+    indices = np.arange(0, 40, 3)
+    assert [read_index(image) for image in reader.read_one_by_one(indices)] == indices.tolist()
+    reader.close()
