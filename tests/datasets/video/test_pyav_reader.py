@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from dsanet.datasets.video import pyav_reader
 from dsanet.datasets.video.opening import decode_all, open_video
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from tests.make_odd_videos import KINDS, NUM_FRAMES, SIZE, draw_colors, write
