@@ -11,7 +11,8 @@ LAYERS = (
     ('config',),
     ('models', 'datasets', 'evaluation'),
     ('data_checks', 'data_tools'),
-    ('engine', 'inference'),
+    ('engine',),
+    ('inference',),
     ('explain', 'reports'),
     ('apis', 'commands'),
 )

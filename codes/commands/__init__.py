@@ -34,6 +34,7 @@ COMMANDS = {
     'find-lr': 'run a learning-rate range test',
     'score': 'compute metrics of saved test results, or average several results',
     'convert': 'convert a checkpoint from another project',
+    'export': 'export a trained recognizer to ONNX, PyTorch (.pt2) or OpenVINO',
     'benchmark-decoding': 'compare the reading speed of videos and frame folders',
 }
 
