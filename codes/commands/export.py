@@ -71,9 +71,9 @@ def _export(args: argparse.Namespace, form: str, out: Path) -> None:
     from dsanet.utils.files import check_outputs, check_writable
 
     check_installed(form)
+    check_writable(out.parent, '--out')
     recognizer, config = _load(args)
     check_outputs({'--out': out}, [args.checkpoint, args.config, args.video, *files_of_config(config)])
-    check_writable(out.parent, '--out')
     pipeline = config['test_dataloader']['dataset']['pipeline']
     report = export_recognizer(
         recognizer.model, recognizer.pipeline.transforms, pipeline, recognizer.class_names, form, out, args.video

@@ -10,7 +10,6 @@ import copy
 import inspect
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,9 +29,10 @@ from dsanet.models.recognizers.recognizer3d import Recognizer3D
 
 LOGGER = logging.getLogger(__name__)
 
-# Largest accepted difference of a score, relative to the largest score. Another order of additions changes scores by
-# about 1e-6; a wrong operator or a lower precision by more than 1e-3.
+# Largest accepted differences: of scores before softmax or sigmoid, relative to the largest one, and of probabilities.
+# Another order of additions changes scores by 1e-6 to 1e-5 of the largest; a wrong operator or bfloat16 by over 1e-3.
 TOLERANCE = 1e-4
+PROB_TOLERANCE = 1e-3
 
 # Numbers of videos and views that are compared; their products differ, so a graph for one number of views would fail.
 CHECKED = ((1, 2), (3, 1))
@@ -104,7 +104,7 @@ def export_recognizer(
 
     Raises:
         ValueError: a package is missing, an operator cannot be exported, the size of the frames depends on the video,
-            or the scores differ by more than ``TOLERANCE`` of the largest one. Nothing is written then.
+            or the outputs differ by more than ``TOLERANCE`` or ``PROB_TOLERANCE``. Nothing is written then.
         OSError: the file cannot be written.
     """
     target = FORMATS[form]
@@ -119,7 +119,7 @@ def export_recognizer(
         target.write(program, part, describe(model, pipeline, class_names, shape, num_test_views))
         del program
         difference, largest = compare(exportable, part, form, views)
-        files = [out.with_name(file.name) for file in _move_files(Path(folder), out)]
+        files = _move_files(Path(folder), out)
     return ExportReport(files, ('N', 'V', *shape), difference, largest)
 
 
@@ -179,12 +179,11 @@ def describe(
 def with_defaults(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of a transform with the default values of all arguments that it does not set."""
     parameters = inspect.signature(TRANSFORMS.module_dict[step['type']]).parameters.values()
-    defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
-    return {'type': step['type'], **defaults, **step}
+    return {'type': step['type'], **{one.name: step.get(one.name, one.default) for one in parameters}}
 
 
 @torch.no_grad()
-def compare(exportable: nn.Module, file: Path, form: str, views: Tensor) -> tuple[float, float]:
+def compare(exportable: ExportableRecognizer, file: Path, form: str, views: Tensor) -> tuple[float, float]:
     """Compare an exported file with PyTorch.
 
     Args:
@@ -210,24 +209,25 @@ def compare(exportable: nn.Module, file: Path, form: str, views: Tensor) -> tupl
         if isinstance(error, MemoryError):
             raise
         raise ValueError(f'the exported file does not run: {first_line(error)}') from error
+    is_prob = exportable.model.activation == 'none'
     difference = max(float(np.abs(found[0] - expected[0]).max()) for expected, found in pairs)
     largest = max(float(np.abs(expected[0]).max()) for expected, _ in pairs)
     prob_difference = max(float(np.abs(found[1] - expected[1]).max()) for expected, found in pairs)
     # Written so that NaN is refused, too.
-    if not (difference <= TOLERANCE * largest and prob_difference <= TOLERANCE):
+    if not (difference <= max(TOLERANCE * largest, is_prob * PROB_TOLERANCE) and prob_difference <= PROB_TOLERANCE):
         raise ValueError(
-            f'the {form} file does not reproduce the scores of PyTorch: they differ by up to {difference:.2g}, the '
-            f'largest score is {largest:.3g}, and the tolerance {TOLERANCE:g} of it; probabilities differ by up to '
-            f'{prob_difference:.2g}. Nothing was written'
+            f'the {form} file does not reproduce PyTorch: scores differ by up to {difference:.2g}, the largest score '
+            f'is {largest:.3g}; probabilities differ by up to {prob_difference:.2g}. The tolerances are {TOLERANCE:g} '
+            f'of the largest score and {PROB_TOLERANCE:g}. Nothing was written'
         )
     return difference, largest
 
 
 def _move_files(folder: Path, out: Path) -> list[Path]:
-    """Give the files in a folder their places beside ``out``; the one named ``out`` last, because it marks the end."""
-    files = sorted(folder.iterdir(), key=lambda file: file.name == out.name)
-    for file in files:
+    """Move all files of a folder beside ``out``, the one with that name last; return their new paths."""
+    moved = []
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
         with file.open('rb') as stream:
             os.fsync(stream.fileno())
-        shutil.move(file, out.with_name(file.name))
-    return files
+        moved.append(file.replace(out.with_name(file.name)))
+    return moved

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -122,21 +123,18 @@ def _load_pt2(file: Path) -> tuple[Predict, dict[str, Any]]:
 
 
 def _write_openvino(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[str, Any]) -> None:
-    import openvino
-
+    openvino = _import_openvino()
     # By way of ONNX, because OpenVINO's own conversion of the graph loses the names and the sizes.
     onnx_file = file.with_suffix('.onnx')
     _to_onnx(program).save(onnx_file)
-    model = openvino.convert_model(onnx_file)
+    model = openvino.Core().read_model(onnx_file)
     onnx_file.unlink()
     model.set_rt_info(json.dumps(metadata), [KEY])
     openvino.save_model(model, file, compress_to_fp16=False)
 
 
 def _load_openvino(file: Path) -> tuple[Predict, dict[str, Any]]:
-    import openvino
-
-    core = openvino.Core()
+    core = _import_openvino().Core()
     model = core.read_model(file)
     # In float32, because processors with bfloat16 instructions would use them.
     compiled = core.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
@@ -146,6 +144,20 @@ def _load_openvino(file: Path) -> tuple[Predict, dict[str, Any]]:
         return [found[name] for name in OUTPUTS]
 
     return predict, json.loads(model.get_rt_info([KEY]).astype(str))
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without the package that would report this over the network."""
+    reporter = 'openvino_telemetry'
+    is_blocked = reporter not in sys.modules
+    if is_blocked:
+        sys.modules[reporter] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if is_blocked:
+            del sys.modules[reporter]
+    return openvino
 
 
 @contextmanager
