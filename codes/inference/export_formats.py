@@ -33,14 +33,12 @@ class Format:
 
     Args:
         suffix: of the file.
-        extra: extra of the package with the modules; empty if none is needed.
-        modules: that are needed.
+        modules: packages that are needed.
         write: writes a graph and its metadata to a file.
         load: returns a function from frames (N, V, U, T, H, W, C) to the outputs, and the metadata.
     """
 
     suffix: str
-    extra: str
     modules: tuple[str, ...]
     write: Callable[[torch.export.ExportedProgram, Path, Mapping[str, Any]], None]
     load: Callable[[Path], tuple[Predict, dict[str, Any]]]
@@ -51,7 +49,7 @@ def check_installed(form: str) -> None:
     missing = [name for name in FORMATS[form].modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f'format {form!r} requires {" and ".join(missing)}; run: pip install "dsanet[{FORMATS[form].extra}]"'
+            f'format {form!r} requires packages that are not installed; run: pip install {" ".join(missing)}'
         )
 
 
@@ -177,7 +175,7 @@ def _quiet() -> Iterator[None]:
 
 
 FORMATS = {
-    'onnx': Format('.onnx', 'export', ('onnx', 'onnxscript', 'onnxruntime'), _write_onnx, _load_onnx),
-    'pt2': Format('.pt2', '', (), _write_pt2, _load_pt2),
-    'openvino': Format('.xml', 'openvino', ('onnx', 'onnxscript', 'openvino'), _write_openvino, _load_openvino),
+    'onnx': Format('.onnx', ('onnx', 'onnxscript', 'onnxruntime'), _write_onnx, _load_onnx),
+    'pt2': Format('.pt2', (), _write_pt2, _load_pt2),
+    'openvino': Format('.xml', ('onnx', 'onnxscript', 'openvino'), _write_openvino, _load_openvino),
 }

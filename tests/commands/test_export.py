@@ -125,4 +125,4 @@ def test_missing_package_is_reported_before_loading(
 ) -> None:
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     assert run('none.pth', '--format', 'onnx') == 2
-    assert 'pip install "dsanet[export]"' in capsys.readouterr().err
+    assert 'pip install onnx onnxscript onnxruntime' in capsys.readouterr().err
