@@ -72,23 +72,39 @@ def _export(args: argparse.Namespace, form: str, out: Path) -> None:
 
     check_installed(form)
     check_writable(out.parent, '--out')
-    recognizer, config = _load(args)
+    model, config, class_names = _load(args)
     check_outputs({'--out': out}, [args.checkpoint, args.config, args.video, *files_of_config(config)])
-    pipeline = config['test_dataloader']['dataset']['pipeline']
-    report = export_recognizer(
-        recognizer.model, recognizer.pipeline.transforms, pipeline, recognizer.class_names, form, out, args.video
-    )
+    dataset = config['test_dataloader']['dataset']
+    pipeline = dataset.get('datasets', [dataset])[0]['pipeline']  # all parts of a MixedDataset have one shape
+    report = export_recognizer(model, pipeline, class_names, form, out, args.video)
     size = sum(file.stat().st_size for file in report.files)
     print(f'input:      frames uint8 ({", ".join(map(str, report.input_shape))})')
     print(f'difference: {report.difference:.2g} from the scores of PyTorch, which are up to {report.largest_score:.3g}')
     print(f'written:    {", ".join(map(str, report.files))} ({size / 1e6:.1f} MB)')
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    from dsanet.apis import init_recognizer
-    from dsanet.inference.loading import config_for_checkpoint
+def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any], list[str]]:
+    """Return the model, its config and the class names."""
+    import torch
+
+    from dsanet.config.registry import MODELS, build
+    from dsanet.datasets.classes import find_class_names
+    from dsanet.engine.preparation import check_clip_shape, place_model
+    from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
+    from dsanet.models.weights.loading import load_weights
     from dsanet.utils.checkpoint_io import read_checkpoint
+    from dsanet.utils.class_names import ClassNames
 
     content = read_checkpoint(args.checkpoint, args.allow_pickle)
     config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
-    return init_recognizer(config, args.checkpoint), config
+    model = build(config['model'], MODELS, 'model')
+    check_clip_shape(model, config, ['test_dataloader'])
+    load_weights(model, args.checkpoint, strict=True, content=content)
+    place_model(model, torch.device('cpu'))
+    # The data that a stored config refers to may have changed since, and is not used here.
+    path = 'test_dataloader.dataset'
+    data = (
+        ClassNames(None, path) if args.config is None else find_class_names(config['test_dataloader']['dataset'], path)
+    )
+    names = class_names_for_checkpoint(args.checkpoint, content, model.num_classes, data)
+    return model.eval(), config, names or [str(k) for k in range(model.num_classes)]

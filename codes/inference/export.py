@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from dsanet import __version__
 from dsanet.config.registry import TRANSFORMS
-from dsanet.datasets.transforms.base import Transform
 from dsanet.inference.export_formats import FORMATS, INPUT, OUTPUTS, check_installed, first_line
 from dsanet.inference.export_samples import make_views
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
@@ -84,7 +83,6 @@ class ExportableRecognizer(nn.Module):
 
 def export_recognizer(
     model: Recognizer3D,
-    steps: Sequence[Transform],
     pipeline: Sequence[Mapping[str, Any]],
     class_names: Sequence[str],
     form: str,
@@ -95,9 +93,8 @@ def export_recognizer(
 
     Args:
         model: the recognizer, in eval mode, on the CPU.
-        steps: the transforms of the test pipeline.
-        pipeline: their configs, for the metadata.
-        class_names: names by class number, for the metadata.
+        pipeline: the configs of the transforms of the test pipeline.
+        class_names: names by class number.
         form: one of ``FORMATS``.
         out: the file to write, with the suffix of the format.
         video: a video for the comparison; None for generated moving pictures.
@@ -109,11 +106,15 @@ def export_recognizer(
     """
     target = FORMATS[form]
     check_installed(form)
-    num_test_views, views = make_views(steps, pipeline, video, max(n * v for n, v in CHECKED))
+    num_test_views, views = make_views(pipeline, video, max(n * v for n, v in CHECKED))
     shape = tuple(views.shape[1:])  # (U, T, H, W, C)
     exportable = ExportableRecognizer(model).eval()
-    # The folder is beside the file, so that the complete files can be renamed.
-    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix='.export-') as folder:
+    try:
+        # Beside the file, so that the complete files can be renamed.
+        temporary = tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix='.export-')
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from error
+    with temporary as folder:
         part = Path(folder) / out.name
         program = trace(exportable, shape)
         target.write(program, part, describe(model, pipeline, class_names, shape, num_test_views))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dsanet.config.registry import TRANSFORMS, build
 from dsanet.datasets.transforms.base import Record, Transform
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
@@ -55,14 +56,11 @@ class GeneratedVideo(VideoReader):
         pass
 
 
-def make_views(
-    steps: Sequence[Transform], pipeline: Sequence[Mapping[str, Any]], video: str | None, number: int
-) -> tuple[int, Tensor]:
+def make_views(pipeline: Sequence[Mapping[str, Any]], video: str | None, number: int) -> tuple[int, Tensor]:
     """Return the number of test views, and different views for a comparison.
 
     Args:
-        steps: the transforms of the test pipeline.
-        pipeline: their configs.
+        pipeline: the configs of the transforms of the test pipeline.
         video: path of a video; None for generated ones.
         number: of views.
 
@@ -72,6 +70,7 @@ def make_views(
     Raises:
         ValueError: the frames of two videos have different sizes, or the video cannot be read.
     """
+    steps = [build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}') for i, step in enumerate(pipeline)]
     sizes = [step['size'] for step in pipeline if 'size' in step]
     side = int(max(np.ravel(sizes), default=224)) + 32  # large enough for the crops
     wide, high = (

@@ -67,6 +67,7 @@ def test_exported_file_predicts_like_the_checkpoint(
     assert '"class h"' in extra['dsanet']
 
 
+@pytest.mark.sweep
 def test_weights_of_others_need_a_config(
     config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dsanet.config.registry import TRANSFORMS, build
 from dsanet.inference.export import ExportReport, export_recognizer
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.heads.i3d_cls_head import I3DClsHead
@@ -58,8 +57,7 @@ def make_model(function: Callable[[Tensor], Tensor] = torch.relu, **options: Any
 def export(
     model: Recognizer3D, file: Path, form: str, pipeline: Sequence[dict[str, Any]] = PIPELINE, video: str | None = None
 ) -> Exported:
-    steps = [build(step, TRANSFORMS) for step in pipeline]
-    report = export_recognizer(model, steps, pipeline, ['climb', 'jump "far"', 'läuft'], form, file, video)
+    report = export_recognizer(model, pipeline, ['climb', 'jump "far"', 'läuft'], form, file, video)
     return Exported(model, file, report)
 
 
