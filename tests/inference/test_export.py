@@ -70,39 +70,40 @@ def test_metadata_describes_classes_and_sampling(name: str, request: pytest.Fixt
     assert metadata['pipeline'][2:4] == [{'type': 'Resize', 'short_side': 16}, {'type': 'ThreeCrop', 'size': 16}]
 
 
-def change_scores(monkeypatch: pytest.MonkeyPatch, change: float) -> None:
-    """Let the runtime of pt2 files add a number to its outputs."""
+def test_different_scores_leave_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = FORMATS['pt2']
 
     def load(file: Path) -> Any:
         predict, metadata = real.load(file)
-        return lambda frames: [output + np.float32(change) for output in predict(frames)], metadata
+        return lambda frames: [output + np.float32(1e-2) for output in predict(frames)], metadata
 
     monkeypatch.setitem(FORMATS, 'pt2', dataclasses.replace(real, load=load))
-
-
-def test_different_scores_leave_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change_scores(monkeypatch, 1e-2)
     (tmp_path / 'm.pt2').write_text('old')
     with pytest.raises(ValueError, match=r'0\.01'):
         export(make_model(), tmp_path / 'm.pt2', 'pt2')
     assert [file.read_text() for file in tmp_path.iterdir()] == ['old']
 
 
-def test_comparison_finds_all_differences(pt2_file: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    exportable, views = ExportableRecognizer(pt2_file.model), draw_frames(3, 2, 2, 16, 16, 3)
-    assert compare(exportable, pt2_file.file, 'pt2', views)[0] < 1e-6
-    for change in (2e-3, np.nan):
-        with monkeypatch.context() as patch:
-            change_scores(patch, change)
-            with pytest.raises(ValueError, match='tolerance'):
-                compare(exportable, pt2_file.file, 'pt2', views)
-    other = ExportableRecognizer(make_model(average_views='prob'))
-    other.model.cls_head.fc_cls.bias.data[1] += 0.5
+@pytest.mark.parametrize('change', [2e-3, np.nan])
+def test_comparison_refuses_different_outputs(change: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    exportable, views = ExportableRecognizer(make_model()), draw_frames(3, 2, 2, 16, 16, 3)
+
+    def load_changed(_file: Path, added: float = change) -> Any:
+        return lambda frames: [
+            output.numpy() + np.float32(added) for output in exportable(torch.from_numpy(frames))
+        ], {}
+
+    def load_equal(file: Path) -> Any:
+        return load_changed(file, 0)
+
+    monkeypatch.setitem(FORMATS, 'pt2', dataclasses.replace(FORMATS['pt2'], load=load_equal))
+    assert compare(exportable, Path('m.pt2'), 'pt2', views)[0] == 0
+    monkeypatch.setitem(FORMATS, 'pt2', dataclasses.replace(FORMATS['pt2'], load=load_changed))
     with pytest.raises(ValueError, match='tolerance'):
-        compare(other, pt2_file.file, 'pt2', views)
+        compare(exportable, Path('m.pt2'), 'pt2', views)
 
 
+@pytest.mark.sweep
 def test_unsupported_operators_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'operator \w+\.bessel_j0 '):
         export(make_model(torch.special.bessel_j0), tmp_path / 'm.onnx', 'onnx')
