@@ -30,23 +30,29 @@ import importlib
 __version__ = '0.1.0'
 
 __all__ = [
+    'Prediction',
+    'Recognizer',
     '__version__',
     'build_model',
     'inference_recognizer',
     'init_recognizer',
     'list_models',
     'load_config',
+    'load_recognizer',
     'load_weights',
 ]
 
 TYPE_CHECKING = False  # True for type checkers; not imported from typing, so that commands start fast
 if TYPE_CHECKING:
     from dsanet.apis import (
+        Prediction,
+        Recognizer,
         build_model,
         inference_recognizer,
         init_recognizer,
         list_models,
         load_config,
+        load_recognizer,
         load_weights,
     )
 else:

@@ -16,6 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from dsanet.utils.console import open_closed_streams
+
+    open_closed_streams()
     from dsanet import commands
 
     return commands.main(argv)

@@ -1,42 +1,35 @@
 """The Python API: build models from configs, and predict with trained ones. Import these names from ``dsanet``.
 
->>> from dsanet import build_model, inference_recognizer, init_recognizer
+>>> from dsanet import build_model, load_recognizer
 >>> build_model('kinetics/r50_e100_s1_8')(frames).shape  # (N, V, U, C, T, H, W) -> (N, K)
 torch.Size([1, 400])
->>> model = init_recognizer('work_dirs/finetune_videos/best.pth')
->>> inference_recognizer(model, 'clip.mp4')
-[('wave', 0.93), ('clap', 0.04), ...]
+>>> recognizer = load_recognizer('work_dirs/finetune_videos/best.pth')
+>>> recognizer('clip.mp4', topk=2).labels
+['wave', 'clap']
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from dsanet.config.loading import load_config
-from dsanet.config.registry import MODELS, TRANSFORMS, build
+from dsanet.config.registry import MODELS, build
 from dsanet.config.shipped import list_configs
-from dsanet.datasets.classes import find_class_names
-from dsanet.datasets.loader import collate
-from dsanet.datasets.transforms.compose import Compose
-from dsanet.engine.preparation import check_clip_shape, place_model
-from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
+from dsanet.inference.prediction import Prediction
+from dsanet.inference.recognizer import Recognizer, load_recognizer
+from dsanet.inference.sources import Video
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.weights.loading import load_weights
-from dsanet.utils.checkpoint_io import read_checkpoint
-from dsanet.utils.class_names import ClassNames
-from dsanet.utils.files import check_path
 
 __all__ = [
-    'LoadedRecognizer',
+    'Prediction',
+    'Recognizer',
     'build_model',
     'inference_recognizer',
     'init_recognizer',
     'list_models',
     'load_config',
+    'load_recognizer',
     'load_weights',
 ]
 
@@ -70,30 +63,13 @@ def build_model(
     return model
 
 
-@dataclass(frozen=True)
-class LoadedRecognizer:
-    """A recognizer in eval mode with its preprocessing.
-
-    Args:
-        model: the recognizer.
-        pipeline: the pipeline of the config's test dataset, so that a file is processed as in a test.
-        class_names: names by class number, from the checkpoint or else the config; if neither has any, the numbers.
-        device: device of the model.
-    """
-
-    model: Recognizer3D
-    pipeline: Compose
-    class_names: list[str]
-    device: torch.device
-
-
 def init_recognizer(
     config: str | Path | Mapping[str, Any],
     checkpoint: str | Path | None = None,
     device: str = 'cpu',
     options: Iterable[str] = (),
-) -> LoadedRecognizer:
-    """Load a trained recognizer from a DSANet checkpoint, or from a config and weights.
+) -> Recognizer:
+    """Load a trained recognizer: :func:`load_recognizer` with the arguments of mmaction.
 
     Args:
         config: the config of the weights, as for :func:`build_model`; or a DSANet checkpoint, which includes its
@@ -106,57 +82,30 @@ def init_recognizer(
         FileNotFoundError, KeyError, ValueError: an error in the config or weights, a checkpoint without a config, or
             a config with other class names.
     """
-    given: str | Path | Mapping[str, Any] | None = config
-    if checkpoint is None:
-        if isinstance(config, Mapping):
-            raise ValueError('init_recognizer requires a checkpoint in addition to a loaded config')
-        given, checkpoint = None, config
-    check_path(checkpoint, 'checkpoint')
-    try:
-        target = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r} must be a device such as 'cpu' or 'cuda:0'") from error
-    content = read_checkpoint(checkpoint)
-    loaded = config_for_checkpoint(checkpoint, content, given, options)
-    model = build(loaded['model'], MODELS, 'model')
-    check_clip_shape(model, loaded, ['test_dataloader'])
-    load_weights(model, checkpoint, strict=True, content=content)
-    # The data that a stored config refers to may have changed since, and is not used here.
-    path = 'test_dataloader.dataset'
-    data = find_class_names(loaded['test_dataloader']['dataset'], path) if given is not None else ClassNames(None, path)
-    names = class_names_for_checkpoint(checkpoint, content, model.num_classes, data)
-    steps = [
-        build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}')
-        for i, step in enumerate(loaded['test_dataloader']['dataset']['pipeline'])
-    ]
-    pipeline = Compose(steps, ('path', 'label', 'index', 'rng'), owner='inference')
-    place_model(model, target)
-    model.eval()
-    return LoadedRecognizer(model, pipeline, names or [str(k) for k in range(model.num_classes)], target)
+    if checkpoint is not None:
+        return load_recognizer(checkpoint, device, config=config, options=options)
+    if isinstance(config, Mapping):
+        raise ValueError('init_recognizer requires a checkpoint in addition to a loaded config')
+    return load_recognizer(config, device, options=options)
 
 
-@torch.no_grad()
-def inference_recognizer(recognizer: LoadedRecognizer, path: str | Path) -> list[tuple[str, float]]:
-    """Classify one video file with the same views as in a test.
+def inference_recognizer(recognizer: Recognizer, video: Video) -> list[tuple[str, float]]:
+    """Classify one video with the same views as in a test.
 
     Args:
-        recognizer: from :func:`init_recognizer`.
-        path: the video file. Arrays of frames are not accepted.
+        recognizer: from :func:`init_recognizer` or :func:`load_recognizer`.
+        video: a video file, a folder of frames, frames (T, H, W, 3) uint8 RGB, or the content of a video file.
 
     Returns:
         (class name, probability) of every class, the most probable first.
 
     Raises:
-        FileNotFoundError, ValueError, RuntimeError: the video does not exist or cannot be read.
-        TypeError: ``path`` is neither a str nor a Path.
+        FileNotFoundError, ValueError: the video does not exist or cannot be read.
+        TypeError: ``video`` is of another kind, or ``recognizer`` is not a recognizer.
     """
-    if not isinstance(recognizer, LoadedRecognizer):
+    if not isinstance(recognizer, Recognizer):
         raise TypeError(f'recognizer must come from init_recognizer, got {type(recognizer).__name__}')
-    video = check_path(path, 'path', ' of a video file')
-    # The label is not used, but collate requires one.
-    record = {'path': video, 'label': -1, 'index': 0, 'rng': np.random.default_rng(0)}
-    batch = collate([recognizer.pipeline(record)])
-    scores = recognizer.model(batch['inputs'])[0]  # (K,)
-    prob = scores if recognizer.model.activation == 'none' else recognizer.model.cls_head.probabilities(scores)
-    order = prob.argsort(descending=True).tolist()
-    return [(recognizer.class_names[k], prob[k].item()) for k in order]
+    result = recognizer(video, topk=len(recognizer.class_names))
+    if not isinstance(result, Prediction):
+        raise TypeError(f'{video!r} is not a single video; call the recognizer itself with several videos')
+    return list(zip(result.labels, result.probabilities, strict=True))

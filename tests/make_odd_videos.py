@@ -253,6 +253,13 @@ def _resized(folder: Path, name: str) -> OddVideo:
     return OddVideo(str(path), range(NUM_FRAMES), constant_rate=False)
 
 
+def _joined(folder: Path, name: str) -> OddVideo:
+    parts = [write(folder / f'{name} {start}.ts', range(start, start + 15)) for start in (0, 15)]
+    path = folder / f'{name}.ts'
+    path.write_bytes(b''.join(part.read_bytes() for part in parts))
+    return OddVideo(str(path), range(NUM_FRAMES))
+
+
 def _resized_matroska(folder: Path, name: str) -> OddVideo:
     def change(packet: Any, number: int) -> None:
         packet.pts = packet.dts = _ticks(packet, number)
@@ -333,6 +340,9 @@ KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
     'H.264 in MP4, fragmented': partial(
         _encoded, 'mp4', container_options={'movflags': 'frag_keyframe+empty_moov+default_base_moof'}
     ),
+    'H.264 in MP4, one fragment per frame': partial(
+        _encoded, 'mp4', container_options={'movflags': 'dash+frag_every_frame'}
+    ),
     'H.264 in Matroska': partial(_encoded, 'mkv'),
     'H.264 in Matroska named .mp4': _renamed,
     'H.264 in FLV': partial(_encoded, 'flv'),
@@ -390,10 +400,12 @@ KINDS: dict[str, Callable[[Path, str], OddVideo]] = {
     'Cover image before the video stream': partial(_streams, 'cover'),
     'Default stream is the second one': partial(_streams, 'default second'),
     'Two video streams': partial(_streams, 'two films'),
+    'Joined recordings, .ts': _joined,
     'Frame size changes in .ts': _resized,
     'Frame size changes in Matroska': _resized_matroska,
     'Interlaced H.264 in MP4': partial(_encoded, 'mp4', interlaced=True, **{'x264-params': 'tff=1'}),
     'Interlaced MPEG-2 in .mpg': partial(_encoded, 'mpg', codec='mpeg2video', interlaced=True, **_GOOD),
+    'DV without a container': partial(_encoded, 'dv', codec='dvvideo', pixels='yuv420p', size=(576, 720)),
     'DV in AVI': partial(_encoded, 'avi', codec='dvvideo', pixels='yuv420p', size=(576, 720)),
     **{
         name[0].upper() + name[1:]: partial(_turned, matrix, turn or (lambda image: image))

@@ -22,6 +22,7 @@ COMMANDS = {
     'train': 'train a recognizer',
     'test': 'test a trained recognizer',
     'launch': 'run a program in several processes',
+    'predict': 'predict the classes of videos',
     'check': 'check the dataset of a config before training',
     'browse': 'show samples after augmentation, as the network sees them',
     'build-list': 'write the list files of a dataset',
@@ -56,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f'Did you mean {match[0]!r}? ' if match else ''
         problem = f'unknown command {name!r}' if name else 'no command given'
         sys.stderr.write(error_line(f'{problem}. {hint}See dsanet --help for all commands'))
+        return 2
+    if '' in argv and name != 'launch':  # launch passes the arguments of another program
+        before = ' '.join(argv[max(argv.index('') - 1, 0) : argv.index('')])
+        sys.stderr.write(error_line(f'the argument after {before!r} is empty; is a shell variable not set?'))
         return 2
     module = importlib.import_module(f'dsanet.commands.{name.replace("-", "_")}')
     parser = argparse.ArgumentParser(

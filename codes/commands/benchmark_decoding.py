@@ -14,6 +14,7 @@ its own process, as in training.
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -38,9 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--width', type=int_between(1), default=340, help='width of generated videos, even (default: 340)')
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     import cv2
     import torch
+
+    from dsanet.utils.machine_faults import MachineError
+    from dsanet.utils.text import error_line
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -54,6 +58,10 @@ def run(args: argparse.Namespace) -> None:
                 _run(args, Path(folder))
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
+    except MachineError as error:
+        sys.stderr.write(error_line(error))
+        return 1
+    return 0
 
 
 def _run(args: argparse.Namespace, work_dir: Path) -> None:

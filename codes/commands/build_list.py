@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         # Annotation files are checked first, because reading the folders may take minutes.
         if args.dataset == 'folders':
             media = index_media(args.media, frame_names, args.workers)
-            lists = read_class_tree(list(media.num_frames), args.val_fraction, args.seed or 0, media.empty_folders)
+            lists = read_class_tree(list(media.num_frames), args.val_fraction, args.seed, media.empty_folders)
             lists = check_lists(lists, dataset, args.class_file, args.num_classes)
         else:
             lists = check_lists(_read_lists(args, dataset), dataset, args.class_file, args.num_classes)
@@ -190,7 +190,7 @@ def _read_lists(args: argparse.Namespace, dataset: DatasetSpec) -> Lists:
         files,
         path_column=args.path_column or 'path',
         label_column=args.label_column or 'label',
-        split_column=args.split_column or 'split',
+        split_column=args.split_column,
         label_separator=args.label_separator,
         first_label=args.first_label,
         class_names=read_class_names(args.class_file) if args.class_file else None,

@@ -30,6 +30,9 @@ from dsanet.commands.arguments import (
 
 INTERRUPTED = 'interrupted; run the same command again to continue'
 
+# First bytes of the files of an earlier check.
+_STARTS = {'report.txt': (b'PASSED', b'FAILED'), 'report.json': (b'{\n "form"',), 'files.jsonl': (b'{"',)}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
@@ -49,23 +52,34 @@ def run(args: argparse.Namespace) -> int:
     if args.time_limit <= 0:
         raise UsageError(f'--time-limit must be above 0, got {args.time_limit}')
     args.out = args.out or default_folder(args.config) / 'check'
+    from dsanet.engine.logging import exit_on_user_error
+    from dsanet.engine.work_dir import hold_lock
+    from dsanet.utils.files import check_writable
+
+    with exit_on_user_error():
+        check_writable(args.out, '--out')
+        args.out.mkdir(parents=True, exist_ok=True)
+    with hold_lock(args.out, 'choose another --out'):
+        return _check(args)
+
+
+def _check(args: argparse.Namespace) -> int:
     from dsanet.data_checks.pipeline import try_pipelines
     from dsanet.data_checks.probe import inspect_videos
     from dsanet.data_checks.reading import read_splits
     from dsanet.data_checks.run import full_report, quick_report
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.reports.class_sheets import remove_old_sheets, write_class_sheets
-    from dsanet.utils.files import check_outputs, check_writable, write_atomically
+    from dsanet.utils.files import check_outputs, write_atomically
     from dsanet.utils.text import error_line
 
     facts: Any = {}
     with exit_on_user_error():
         config = _read_config(args)
-        check_writable(args.out, '--out')
         written = {f'--out {name}': args.out / name for name in ('report.txt', 'report.json', 'files.jsonl')}
         check_outputs(written, [args.config, *files_of_config(config)])
+        _check_own_files(args.out)
         splits = read_splits(config)
-        args.out.mkdir(parents=True, exist_ok=True)
     title = Path(args.config).stem
     if args.quick:
         report = quick_report(splits, pipeline_findings=try_pipelines(splits, time_limit=args.time_limit))
@@ -83,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
     text, content = report.text() + '\n', json.dumps(report.to_dict(), indent=1)
     files: list[Path] = []
     try:
+        write_atomically(content.encode(), args.out / 'report.json')  # first: shows whose the other files are
         write_atomically(text.encode(), args.out / 'report.txt')
-        write_atomically(content.encode(), args.out / 'report.json')
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
                 heading = f'{title}, {split.name}: middle frames'
@@ -98,6 +112,25 @@ def run(args: argparse.Namespace) -> int:
     print(report.text())
     print(f'\nWritten to {args.out}: {" ".join(["report.txt", "report.json", *(file.name for file in files)])}')
     return 0 if report.is_fit and not (args.strict and report.of_level('warning')) else 1
+
+
+def _check_own_files(out: Path) -> None:
+    """Check that no file of the user is replaced: reports are recognized by how they begin, sheets by their report."""
+    from dsanet.reports.class_sheets import find_sheets
+
+    own = []
+    for name, starts in _STARTS.items():
+        if (out / name).is_file():
+            with (out / name).open('rb') as stream:
+                start = stream.read(20)
+            own += [name] if start and not start.startswith(starts) else []
+    if not (out / 'report.json').exists():
+        own += sorted(file.name for file in find_sheets(out))
+    if own:
+        raise ValueError(
+            f'--out {out} has files that dsanet check did not write but would replace: {", ".join(own)}. '
+            'Move them away, or choose another --out'
+        )
 
 
 def _read_config(args: argparse.Namespace) -> dict[str, Any]:

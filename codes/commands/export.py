@@ -7,7 +7,6 @@ metadata. The file is written only if its scores are those of PyTorch.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from dsanet.commands.arguments import (
     CONFIG_HELP,
@@ -22,13 +21,7 @@ SUFFIXES = {'onnx': '.onnx', 'pt2': '.pt2', 'openvino': '.xml'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        'config',
-        nargs='?',
-        metavar='CONFIG',
-        help=f'{CONFIG_HELP}; required for weights of other projects (default: the config in the checkpoint)',
-    )
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint to export')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of DSANet; other weights require --config')
     parser.add_argument(
         '--format', choices=tuple(SUFFIXES), help='format of the file (default: by the suffix of --out)'
     )
@@ -41,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--video', metavar='VIDEO', help='video for comparing the file with PyTorch (default: generated clips)'
     )
+    parser.add_argument('--config', metavar='CONFIG', help=f'{CONFIG_HELP} (default: the config in the checkpoint)')
     add_config_options(parser)
     add_allow_pickle(parser, 'CHECKPOINT')
 
@@ -68,43 +62,22 @@ def _find_output(args: argparse.Namespace) -> tuple[str, Path]:
 def _export(args: argparse.Namespace, form: str, out: Path) -> None:
     from dsanet.inference.export import export_recognizer
     from dsanet.inference.export_formats import check_installed
+    from dsanet.inference.recognizer import load_recognizer
     from dsanet.utils.files import check_outputs, check_writable
 
     check_installed(form)
     check_writable(out.parent, '--out')
-    model, config, class_names = _load(args)
-    check_outputs({'--out': out}, [args.checkpoint, args.config, args.video, *files_of_config(config)])
-    dataset = config['test_dataloader']['dataset']
-    pipeline = dataset.get('datasets', [dataset])[0]['pipeline']  # all parts of a MixedDataset have one shape
-    report = export_recognizer(model, pipeline, class_names, form, out, args.video)
+    recognizer = load_recognizer(
+        args.checkpoint,
+        'cpu',
+        config=args.config,
+        options=args.cfg_options,
+        imports=args.imports,
+        allow_pickle=args.allow_pickle,
+    )
+    check_outputs({'--out': out}, [args.checkpoint, args.config, args.video, *files_of_config(recognizer.config)])
+    report = export_recognizer(recognizer.model, recognizer.steps, recognizer.class_names, form, out, args.video)
     size = sum(file.stat().st_size for file in report.files)
     print(f'input:      frames uint8 ({", ".join(map(str, report.input_shape))})')
     print(f'difference: {report.difference:.2g} from the scores of PyTorch, which are up to {report.largest_score:.3g}')
     print(f'written:    {", ".join(map(str, report.files))} ({size / 1e6:.1f} MB)')
-
-
-def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any], list[str]]:
-    """Return the model, its config and the class names."""
-    import torch
-
-    from dsanet.config.registry import MODELS, build
-    from dsanet.datasets.classes import find_class_names
-    from dsanet.engine.preparation import check_clip_shape, place_model
-    from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
-    from dsanet.models.weights.loading import load_weights
-    from dsanet.utils.checkpoint_io import read_checkpoint
-    from dsanet.utils.class_names import ClassNames
-
-    content = read_checkpoint(args.checkpoint, args.allow_pickle)
-    config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
-    model = build(config['model'], MODELS, 'model')
-    check_clip_shape(model, config, ['test_dataloader'])
-    load_weights(model, args.checkpoint, strict=True, content=content)
-    place_model(model, torch.device('cpu'))
-    # The data that a stored config refers to may have changed since, and is not used here.
-    path = 'test_dataloader.dataset'
-    data = (
-        ClassNames(None, path) if args.config is None else find_class_names(config['test_dataloader']['dataset'], path)
-    )
-    names = class_names_for_checkpoint(args.checkpoint, content, model.num_classes, data)
-    return model.eval(), config, names or [str(k) for k in range(model.num_classes)]

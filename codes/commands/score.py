@@ -59,12 +59,13 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError('--weights requires several results')
     check_config_is_given(args)
     from dsanet.engine.logging import exit_on_user_error
+    from dsanet.utils.files import write_atomically
 
     with exit_on_user_error():
         report = _score(args)
-    if args.json is not None:
-        args.json.write_text(json.dumps(report, indent=2) + '\n')
-        print(f'Metrics written to {args.json}')
+        if args.json is not None:
+            write_atomically(f'{json.dumps(report, indent=2)}\n'.encode(), args.json)
+            print(f'Metrics written to {args.json}')
 
 
 def _score(args: argparse.Namespace) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
 
     with exit_on_user_error():
         content = read_checkpoint(args.checkpoint, args.allow_pickle)
+        content.pop('optimizer', None)  # data workers would keep its memory, which is larger than the model
         config = config_for_checkpoint(args.checkpoint, content, args.config, args.cfg_options, args.imports)
         outputs = {'--out': args.out, '--metrics-out': args.metrics_out}
         check_outputs(outputs, [args.checkpoint, args.config, *files_of_config(config)])
@@ -122,7 +123,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
             lock.start_heartbeat()
         distributed.init_process_group(runtime.timeout_minutes)
         load_weights(model, args.checkpoint, strict=True, content=content)
-        del content  # free its memory: with the optimizer state it is larger than the model
+        del content  # free its memory
         metrics = build_metrics(config['metrics'])
         check_metrics(metrics, dataset)
         parts: ResultParts | None = None

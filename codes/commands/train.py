@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--profile',
         nargs='?',
-        type=int_between(0),
+        type=int_between(1),
         const=5,
         default=0,
         metavar='N',
@@ -66,6 +66,7 @@ def _train(args: argparse.Namespace) -> None:
     from dsanet.engine.trainer import Trainer
     from dsanet.engine.work_dir import hold_lock
     from dsanet.utils import distributed
+    from dsanet.utils.files import check_writable
 
     work_dir = Path(args.work_dir or default_folder(args.config))
     with exit_on_user_error():
@@ -77,6 +78,8 @@ def _train(args: argparse.Namespace) -> None:
         if args.no_validate:
             config.pop('val_dataloader', None)
         device = distributed.find_device()
+        if not work_dir.is_dir():
+            check_writable(work_dir, '--work-dir')
         work_dir.mkdir(parents=True, exist_ok=True)
         setup_logging()
     with hold_lock(work_dir, 'choose another --work-dir') as lock:

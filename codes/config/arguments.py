@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import NoneType, UnionType
@@ -172,6 +173,8 @@ def _remedy(value: Any, hint: Any) -> str:
         meant = int(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         meant = str(value)
+    if isinstance(meant, float) and not math.isfinite(meant):
+        return '; a number must be finite'
     return f'; write {meant!r}' if type(meant) is not type(value) and _matches(meant, hint) else ''
 
 

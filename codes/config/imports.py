@@ -22,9 +22,10 @@ def import_modules(names: Any, folders: Iterable[Path] = ()) -> None:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"imports={names!r} must be a list of module names, such as ['my_lab.blocks']")
     for name in names:
-        if not all(part.isidentifier() for part in name.split('.')):
+        if not _is_module_name(name):
             hint = name.removesuffix('.py').strip('./').replace('/', '.')
-            raise ValueError(f'imports: {name!r} is not a module name; use {hint!r}')
+            use = f'use {hint!r}' if _is_module_name(hint) else "expected a name such as 'my_lab.blocks'"
+            raise ValueError(f'imports: {name!r} is not a module name; {use}')
     finder = _Finder(list(dict.fromkeys(str(folder.absolute()) for folder in (Path(), *folders))))
     importlib.invalidate_caches()
     sys.meta_path.append(finder)
@@ -65,3 +66,7 @@ def _place(error: BaseException) -> str:
     frames = [frame for frame in frames if Path(frame.filename).parent.name != 'importlib']
     own = [frame for frame in frames if Path(frame.filename).parent == Path(frames[0].filename).parent]
     return f' at {own[-1].filename}:{own[-1].lineno}' if own else ''
+
+
+def _is_module_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split('.'))

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from dsanet.datasets.transforms.base import Record
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 from dsanet.datasets.transforms.sampling import evenly_spaced_indices
-from dsanet.datasets.video.opening import open_video
+from dsanet.datasets.video.opening import frame_rate, open_video
 from dsanet.utils.json_lines import read_json_lines
 from dsanet.utils.machine_faults import MachineError, explain_shortage
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
@@ -191,7 +191,8 @@ def _probe_with_ffmpeg(path: str, every_frame: bool) -> tuple[float | None, str 
     try:
         container, stream = open_video(path)
         with container:
-            fps = float(stream.average_rate) if stream.average_rate else None
+            rate = frame_rate(container, stream)
+            fps = float(rate) if rate else None
             if every_frame:
                 stream.codec_context.options = {'err_detect': 'explode'}
                 for _ in container.decode(stream):

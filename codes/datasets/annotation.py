@@ -11,11 +11,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dsanet.config.arguments import nearest
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.list_hints import explain_line
-from dsanet.datasets.media_files import SkippedFiles, is_video
+from dsanet.datasets.media_files import SkippedFiles, choose_videos, is_video
+from dsanet.utils.file_kinds import UNKNOWN_KIND, describe_kind
 
 LOGGER = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ def parse_list_file(
     """
     expected = 'path num_frames label' if with_num_frames else 'path label'
     records = []
-    for line, text in enumerate(_read_lines(list_file, 'list file'), start=1):
+    for line, text in enumerate(read_lines(list_file, 'list file'), start=1):
         if not text:
             continue
         try:
@@ -146,7 +148,7 @@ def _parse_int(text: str, name: str) -> int:
     return int(text)
 
 
-def _read_lines(file: str, kind: str) -> list[str]:
+def read_lines(file: str, kind: str) -> list[str]:
     """Return the stripped lines of a text file, without a byte order mark."""
     if not os.path.isfile(file):
         problem = 'is not a file' if os.path.exists(file) else 'does not exist'
@@ -156,13 +158,15 @@ def _read_lines(file: str, kind: str) -> list[str]:
         lines = [line.strip() for line in stream]
     for number, line in enumerate(lines, start=1):
         if '\0' in line:
-            raise ValueError(f'{file}:{number}: null bytes; save the {kind} as UTF-8 text (is it UTF-16?)')
+            what = describe_kind(Path(file))
+            what = 'is it UTF-16?' if what == UNKNOWN_KIND else f'it is {what}'
+            raise ValueError(f'{file}:{number}: null bytes; save the {kind} as UTF-8 text ({what})')
     return lines
 
 
 def read_class_names(class_file: str) -> list[str]:
     """Read class names, one per line; the first line is class 0."""
-    names = _read_lines(class_file, 'class file')
+    names = read_lines(class_file, 'class file')
     while names and not names[-1]:
         names.pop()
     first_line: dict[str, int] = {}
@@ -251,6 +255,11 @@ def list_class_folders(root: str, skipped: SkippedFiles | None = None) -> list[s
     if not os.path.isdir(root):
         raise FileNotFoundError(f'folder {os.path.abspath(root)!r} does not exist; expected class folders in it')
     folders, files = _list_visible(root, SkippedFiles() if skipped is None else skipped)
+    for name in files:
+        if not os.path.exists(os.path.join(root, name)) and not is_video(name):
+            raise ValueError(
+                f'{os.path.join(root, name)!r} is a broken link; if it is a class folder, mount its target'
+            )
     if skipped is not None:
         for name in files:
             skipped.add('outside of the class folders', name)
@@ -276,7 +285,8 @@ def scan_class_folders(
         The records, sorted by class and name, and the class names.
 
     Raises:
-        FileNotFoundError, ValueError: ``root`` does not exist, a class folder has no videos or is not a known class.
+        FileNotFoundError, ValueError: ``root`` does not exist, a class folder has no videos, is a broken link or is not
+            a known class.
     """
     skipped = SkippedFiles()
     folders = list_class_folders(root, skipped)
@@ -322,10 +332,7 @@ def _find_videos(root: str, name: str, skipped: SkippedFiles) -> list[tuple[str,
     folders, files = _list_visible(os.path.join(root, name), skipped, name)
     for folder in folders:
         skipped.add('subfolder of a class folder', os.path.join(name, folder))
-    for file in files:
-        if not is_video(file):
-            skipped.add_file(os.path.join(name, file))
-    return [(file, None) for file in files if is_video(file)]
+    return [(file, None) for file in choose_videos(files, name, skipped)]
 
 
 def _find_frame_folders(

@@ -44,8 +44,10 @@ def explain_line(text: str, line: int, num_separators: int) -> str:
             return f'. Separate the fields with spaces or tabs, not {name}'
     fields = text.split()
     last = [field.strip(_QUOTES) for field in fields[len(fields) - num_separators :]]
-    if len(fields) > num_separators and all(map(_is_number, last)):
+    if len(fields) > num_separators and last != fields[-num_separators:] and all(map(_is_number, last)):
         return '. Remove the quotes'
+    if ' #' in text and _is_number(text.partition(' #')[0].split()[-1]):
+        return '. Comments must be on lines of their own'
     if len(fields) == num_separators and num_separators > 1 and _is_number(fields[-1]):
         return '. num_frames is missing; for video files use VideoDataset, whose lists have lines "path label"'
     if len(fields) <= num_separators and is_video(text.strip(_QUOTES)):

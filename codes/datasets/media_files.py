@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 
 from dsanet.utils.text import printable
 
@@ -13,6 +14,8 @@ VIDEO_EXTENSIONS = (
     *('.mts', '.mxf', '.nut', '.ogm', '.ogv', '.qt', '.rm', '.rmvb', '.tod', '.tp', '.trp', '.ts', '.vob'),
     *('.vro', '.webm', '.wmv', '.wtv', '.y4m'),
 )
+
+BROKEN_LINK = 'broken link'  # why a file is not used, such as after moving the folder of the videos
 
 
 def is_video(name: str) -> bool:
@@ -55,3 +58,27 @@ class SkippedFiles:
             f'{printable(reason)}: {number} ({printable(self._examples[reason])}{", ..." if number > 1 else ""})'
             for reason, number in sorted(self.counts.items())
         )
+
+
+def choose_videos(names: Iterable[str], folder: str, skipped: SkippedFiles) -> list[str]:
+    """Return the names of the videos in a folder, and count the other files.
+
+    A GIF beside a video of the same name is its preview, and would be the same sample twice.
+
+    Args:
+        names: of its files.
+        folder: its path below the folder of the dataset.
+        skipped: counts the other files.
+    """
+    names = list(names)
+    stems = {os.path.splitext(name)[0] for name in names if is_video(name) and not name.lower().endswith('.gif')}
+    chosen = []
+    for name in names:
+        stem, extension = os.path.splitext(name)
+        if not is_video(name):
+            skipped.add_file(os.path.join(folder, name))
+        elif extension.lower() == '.gif' and stem in stems:
+            skipped.add('GIF beside a video of the same name', os.path.join(folder, name))
+        else:
+            chosen.append(name)
+    return chosen

@@ -28,13 +28,14 @@ from dsanet.datasets.annotation import (
     select_classes,
 )
 from dsanet.datasets.frame_names import FrameNames
-from dsanet.datasets.transforms.base import BadSample, Record, Transform, check_count
+from dsanet.datasets.transforms.base import BadSample, Record, SampleError, Transform, check_count
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.utils.class_names import ClassNames, check_same_class_names
-from dsanet.utils.machine_faults import MachineError, explain_shortage
+from dsanet.utils.machine_faults import MachineError, are_storage_faults, explain_shortage
 from dsanet.utils.text import printable
 
-# These errors are raised again with the same type and a longer text; others become a RuntimeError.
+# These errors are raised again with the same type and a longer text, a ValueError as SampleError; others become a
+# RuntimeError.
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
 _MAX_ATTEMPTS = 10  # samples that are tried as a replacement of a bad one; the first half has the same labels
 
@@ -133,7 +134,12 @@ class VideoSamples(Dataset[Record]):
                 bad.append({'path': next_error.path, 'reason': next_error.reason, 'source': next_error.source})
                 tried.add(other)
         first = '; '.join(f'{b["source"]}: {b["path"]}: {b["reason"]}' for b in bad[:3])
-        raise RuntimeError(
+        # One unreadable video is replaced, but if all are, the disk or the permissions are the cause, not the videos.
+        if len(bad) > 1 and are_storage_faults([case['reason'] for case in bad]):
+            raise MachineError(
+                f'{len(bad)} videos in a row cannot be read; check the disk and the permissions. {first}'
+            )
+        raise SampleError(
             f'{len(bad)} bad samples in a row, no replacement found; check data_root and the decoder. First: {first}'
         ) from error
 
@@ -260,7 +266,8 @@ class VideoDataset(VideoSamples):
         if isinstance(error, BadSample):
             return type(error)(f'{record.source}: {text}', record.path, error.reason or text, record.source)
         if type(error) in _KEPT_ERRORS:
-            return type(error)(f'{record.source}: {text}')
+            kind = SampleError if type(error) is ValueError else type(error)
+            return kind(f'{record.source}: {text}')
         name = '' if type(error) is RuntimeError else f' [{type(error).__name__}]'
         return RuntimeError(f'{record.source}: {text}{name}')
 

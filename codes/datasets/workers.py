@@ -9,6 +9,7 @@ import atexit
 import errno
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -48,6 +49,9 @@ def init_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)
     # By default a batch that cannot be sent is lost, and the main process waits for it.
     Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+    # Of a thread of multiprocessing, when the main process ends while it receives a batch. Errors of the worker itself
+    # are sent to the main process.
+    sys.excepthook = lambda *_: None
 
 
 def _send_error(queue: Any, error: Exception, item: Any) -> None:
@@ -66,14 +70,22 @@ def _do_nothing() -> None:
 
 
 class _Iterator(_MultiProcessingDataLoaderIter):
-    """Torch's iterator, whose destructor raises no error if not all workers could be started."""
+    """Torch's iterator, whose destructor raises no error if some workers were not started, and waits for none that is
+    frozen.
+    """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
+        self._owner = os.getpid()
         try:
             super().__init__(loader)
         except BaseException:
             self._shutdown = True
             raise
+
+    def _shutdown_workers(self) -> None:
+        if self._owner == os.getpid() and not self._shutdown:  # otherwise a forked copy, or done
+            WatchedLoader._kill([worker for worker in self._workers if process_state(worker.pid or 0) == 'T'])
+        super()._shutdown_workers()
 
 
 class WatchedLoader(DataLoader[Any]):
@@ -95,14 +107,19 @@ class WatchedLoader(DataLoader[Any]):
         """Yield batches.
 
         Raises:
-            MachineError: a worker was killed or stopped, or a batch did not arrive in time or cannot be sent.
+            MachineError: the workers cannot be started, one was killed or stopped, or a batch did not arrive in time or
+                cannot be sent.
         """
         before = active_children()
         try:
             with self._limited():
                 iterator: Any = super().__iter__()
-        except BaseException:  # some may have been started, and would not end with this process
+        except BaseException as error:  # some may have been started, and would not end with this process
             self._kill([worker for worker in active_children() if worker not in before])
+            if isinstance(error, OSError) and not isinstance(error, MachineError):
+                reason = explain_shortage(error) or str(error)
+                text = explain_shared_memory() if error.errno == errno.ENOSPC else reason
+                raise MachineError(f'cannot start the data workers: {text}') from error
             raise
         workers = getattr(iterator, '_workers', ())
         if workers is not self.workers:
@@ -246,10 +263,6 @@ def start_workers(loader: WatchedLoader) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         iter(loader)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise MachineError(explain_shared_memory()) from error
-        raise MachineError(f'cannot start the data workers: {explain_shortage(error) or error}') from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     sampler.is_paused = False

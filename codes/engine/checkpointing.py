@@ -5,11 +5,13 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from dsanet.config.schema import TrainCfg
 from dsanet.engine.stopping import RunError
@@ -230,29 +232,34 @@ def _with_header(text: str) -> str:
     return f'{CONFIG_HEADER}{zlib.crc32(text.encode()):08x}\n{text}'
 
 
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(number, int | float) for number in value.values())
+def _dict_of(kind: Any) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Mapping) and all(_fits(item, kind) for item in value.values())
 
 
 # The types of the parts of a checkpoint, for _fits.
+_NUMBERS = _dict_of(lambda value: isinstance(value, int | float))
 _REQUIRED: dict[str, Any] = {
-    'state_dict': Mapping,
-    'optimizer': Mapping,
+    'state_dict': _dict_of(Tensor),
+    'optimizer': {'state': _dict_of(Mapping), 'param_groups': [Mapping]},
     'scaler': Mapping,
     'epoch': int,
     'validated': bool,
-    'best': lambda value: value is None or _are_numbers(value),
+    'best': lambda value: value is None or _NUMBERS(value),
     'iterations_per_epoch': int,
     'config': Mapping,
 }
-_METER = {'sums': _are_numbers, 'counts': _are_numbers}
+_METER = {'sums': _NUMBERS, 'counts': _NUMBERS}
 _BAD_SAMPLES = {'count': int, 'first': str, 'found': [{'path': str, 'reason': str, 'source': str, 'epoch': int}]}
 _OPTIONAL: dict[str, Any] = {
     'iteration': int,
     'num_worse': int,
     'num_nonfinite': int,
     'num_steps': int,
-    'ema_state_dict': Mapping,
+    'curve_offset': lambda value: type(value) is int,  # negative after a change to larger batches
+    'batch_size': int,
+    'class_names': lambda value: value is None or _fits(value, [str]),
+    'inputs': _dict_of(str),
+    'ema_state_dict': _dict_of(Tensor),
     'ema_updates': int,
     'progress': [{'meter': _METER, 'bad_samples': _BAD_SAMPLES}],
 }

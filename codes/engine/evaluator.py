@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dsanet.datasets.transforms.base import BadSample
+from dsanet.datasets.transforms.base import SampleError
 from dsanet.engine.result_parts import ResultParts, ScoredBatch
 from dsanet.utils import distributed
 
@@ -24,8 +24,8 @@ LOGGER = logging.getLogger(__name__)
 SYNC_EVERY = 4  # batches between two synchronizations of the processes
 LOG_EVERY_S = 60  # seconds between two log lines about the progress
 
-# Errors of data, numbers and disks, which are raised on all ranks.
-EXPECTED_ERRORS = (BadSample, FloatingPointError, OSError)
+# Errors of data, pipelines, numbers and disks, which are raised on all ranks.
+EXPECTED_ERRORS = (SampleError, FloatingPointError, OSError)
 
 AMP_DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -80,7 +80,8 @@ def predict(
 
     Raises:
         FloatingPointError: a score is not finite.
-        BadSample: a video cannot be read. If raised in a worker, see :func:`~dsanet.utils.text.strip_worker_traceback`.
+        SampleError: a video cannot be read, or the pipeline fails. If raised in a worker, see
+            :func:`~dsanet.utils.text.strip_worker_traceback`.
         OSError: a finished batch cannot be written.
     """
     was_training = model.training

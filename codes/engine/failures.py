@@ -17,11 +17,13 @@ from typing import Any, NoReturn, TypeVar
 
 import torch.distributed as dist
 
+from dsanet.datasets.transforms.base import SampleError
 from dsanet.engine.stopping import RunError, Stopped
 from dsanet.utils import console, distributed
 from dsanet.utils.files import write_atomically
 from dsanet.utils.machine_faults import explain_shortage
 from dsanet.utils.processes import die_with_parent
+from dsanet.utils.text import strip_worker_traceback
 
 T = TypeVar('T')
 LOGGER = logging.getLogger(__name__)
@@ -146,8 +148,9 @@ def run_main(main: Callable[[], None]) -> None:
     """Run the main function of a command, and report why it failed.
 
     A single process ends with Python's traceback. A launched process reports the failure and then exits without
-    destructors, because those of a broken process group may wait forever. :class:`RunError`, system errors
-    (exit status 1), :class:`Stopped` and Ctrl-C (exit status of the signal) are reported in one line.
+    destructors, because those of a broken process group may wait forever. Reasons that are not bugs are reported in one
+    line: :class:`RunError`, errors of samples, missing packages and system errors (exit status 1), :class:`Stopped` and
+    Ctrl-C (exit status of the signal). The log file has the traceback.
     """
     is_launched = 'TORCHELASTIC_ERROR_FILE' in os.environ
     if is_launched:
@@ -170,13 +173,18 @@ def run_main(main: Callable[[], None]) -> None:
         _exit_now(console.STATUS)
     except RunError as error:
         _end_failed_run(str(error), is_launched)
+    except (SampleError, ImportError) as error:
+        log_to_file(traceback.format_exc())
+        _end_failed_run(strip_worker_traceback(error), is_launched)
     except Exception as error:
         is_comm = is_launched and is_comm_error(error)
-        shortage = None if is_comm else explain_shortage(error)
-        if shortage is not None or is_comm or not is_launched:
+        reason = None if is_comm else explain_shortage(error)
+        if reason is None and isinstance(error, OSError):  # such as a file without permission to read it
+            reason = strip_worker_traceback(error)
+        if reason is not None or is_comm or not is_launched:
             log_to_file(traceback.format_exc())
-        if shortage is not None:
-            _end_failed_run(shortage, is_launched)
+        if reason is not None:
+            _end_failed_run(reason, is_launched)
         if not is_launched:
             raise
         if is_comm:

@@ -115,7 +115,9 @@ class OptimizerState:
 
     def __init__(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
         self.optimizer = optimizer
-        place = {id(p): i for i, p in enumerate(p for p in model.parameters() if p.requires_grad)}
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        place = {id(p): i for i, p in enumerate(parameters)}
+        self._shapes = [p.shape for p in parameters]
         self._numbers = [[place[id(p)] for p in group['params']] for group in optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,6 +136,9 @@ class OptimizerState:
 
         The state of another optimizer, or of one with another flag such as ``amsgrad``, has other content: then the
         optimizer starts without state, and a warning is logged.
+
+        Raises:
+            ValueError: the state is of another number of parameters, or has impossible values.
         """
         before, now = (
             sum(map(len, groups)) for groups in ([g['params'] for g in state['param_groups']], self._numbers)
@@ -145,7 +150,21 @@ class OptimizerState:
         if change := self._find_change(state):
             LOGGER.warning('Optimizer: %s; its state (such as momentum) is reset', change)
             return
+        for number, values in state['state'].items():
+            self._check(number, values)
         self.optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
+
+    def _check(self, number: Any, values: Any) -> None:
+        """Check the state of a parameter, which torch would load in any case, to fail in the first step."""
+        is_known = type(number) is int and 0 <= number < len(self._shapes)
+        if not is_known or not isinstance(values, Mapping):
+            raise ValueError(f'the optimizer state of parameter {number!r} is not valid: {str(values)[:40]!r}')
+        for name, value in values.items():
+            shape = torch.Size() if name == 'step' else self._shapes[number] if name in _LIKE_PARAMETER else None
+            is_empty = value is None and name == 'momentum_buffer'  # before the first step
+            if shape is not None and not is_empty and getattr(value, 'shape', None) != shape:
+                found = f'shape {tuple(value.shape)}' if isinstance(value, torch.Tensor) else repr(value)[:40]
+                raise ValueError(f'{name} of parameter {number} must be a tensor of shape {tuple(shape)}, got {found}')
 
     def _find_change(self, state: Mapping[str, Any]) -> str:
         """Return a change of the type or of a flag; empty if there is none."""
@@ -160,6 +179,7 @@ class OptimizerState:
         return ''
 
 
+_LIKE_PARAMETER = {'momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq'}  # these states have its shape
 _EXECUTION_FLAGS = {'capturable', 'differentiable', 'foreach', 'fused'}  # how a step is computed, not what
 
 

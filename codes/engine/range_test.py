@@ -76,8 +76,11 @@ def range_test(trainer: Trainer, start: float, end: float, iterations: int) -> l
     rates = np.geomspace(start, end, iterations).tolist()
     for i, rate in enumerate(tqdm(rates, desc='range test', leave=False, disable=not sys.stderr.isatty())):
         set_learning_rate(stepper.optimizer, rate / base)
-        scalars = stepper.backward(next(batches), i)
-        if stepper.update(scalars) is not StepResult.UPDATED:
+        result = StepResult.OVERFLOW
+        while result is StepResult.OVERFLOW:  # fp16 has not found its loss scale yet, which is lowered each time
+            scalars = stepper.backward(next(batches), i)
+            result = stepper.update(scalars)
+        if result is not StepResult.UPDATED:
             break
         loss = scalars['loss'].item()
         # Exponential average without bias toward 0 (arXiv 1412.6980, section 3).

@@ -5,7 +5,6 @@ one that was being written when the process was killed, is skipped and its batch
 start is the identity of the test, so that results of different tests cannot be mixed.
 """
 
-import hashlib
 import json
 import logging
 import zlib
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsanet.config.loading import find_differences
+from dsanet.engine.resuming import hash_records
 from dsanet.utils import distributed
 from dsanet.utils.files import hash_file
 from dsanet.utils.json_lines import warn_of_damaged_lines
@@ -161,7 +161,6 @@ def _to_batch(content: Mapping[str, Any]) -> ScoredBatch:
 
 def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, dataset: Any) -> dict[str, Any]:
     """Return the identity of a test: everything that the scores depend on, by name."""
-    records = [(record.path, record.labels, record.num_frames) for record in dataset.records]
     loader = {key: value for key, value in config['test_dataloader'].items() if key != 'num_workers'}
     return {
         'model': config['model'],
@@ -169,5 +168,5 @@ def describe_test(config: Mapping[str, Any], checkpoint: str, amp: str | None, d
         'amp': amp,
         'runtime.seed': config.get('runtime', {}).get('seed', 0),
         'the SHA-256 of the checkpoint': hash_file(Path(checkpoint))[:16],
-        'the SHA-256 of the list of videos': hashlib.sha256(json.dumps(records).encode()).hexdigest()[:16],
+        'the SHA-256 of the list of videos': hash_records(dataset)[:16],
     }

@@ -38,7 +38,6 @@ def resume_run(trainer: Any, source: str) -> None:
     """
     found = find_checkpoint(source, trainer.work_dir)
     if found is None:
-        LOGGER.info('No checkpoint in %s; starting from the beginning', trainer.work_dir)
         return
     file, content = found
     iterations = trainer.state.iterations_per_epoch
@@ -56,6 +55,13 @@ def resume_run(trainer: Any, source: str) -> None:
         LOGGER.warning('%s', text)
     trainer.inputs = {**content.get('inputs', {}), **trainer.inputs}
     LOGGER.info('Resumed from %s (%s completed)', file, trainer.state.resumed_from)
+    best = trainer.state.best
+    if best is not None and not (trainer.work_dir / 'best.pth').exists():
+        LOGGER.warning(
+            '%s has no best.pth: that of epoch %d is not copied, and is written again only if a later epoch is better',
+            trainer.work_dir,
+            best.get('epoch', 0),
+        )
 
 
 def hash_inputs(
@@ -161,9 +167,7 @@ def describe_mismatch(
         changes: from :func:`find_changes`.
         error: raised by loading; used if the weights do not differ.
     """
-    source = content['state_dict']
-    is_state = isinstance(source, Mapping) and all(isinstance(value, Tensor) for value in source.values())
-    weights = describe_difference(source, target) if is_state else ''
+    weights = describe_difference(content['state_dict'], target)
     related = [change for change in changes if change.startswith(('model.', 'optimizer.', 'parameters.'))]
     return '; '.join([weights or (str(error).strip() or type(error).__name__).splitlines()[0], *related[:4]])
 

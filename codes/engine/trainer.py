@@ -152,6 +152,8 @@ class Trainer:
             resume_run(self, resume)
         check_no_other_run(self.work_dir, resume, self.state.resumed_from)
         remove_leftovers(self.work_dir, self.state.resumed_from or Position(0), resume)
+        if resume is not None and self.state.resumed_from is None:
+            LOGGER.info('No checkpoint in %s; starting from the beginning', self.work_dir)
         if self.is_main:
             write_config(format_config(self.config), self.work_dir)
         if self.state.resumed_from is None:

@@ -5,7 +5,7 @@ import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -159,20 +159,23 @@ def _read_class_names(entries: Sequence[Mapping[str, Any]], num_classes: int, fi
     found = [entry['class_names'] for entry in entries if 'class_names' in entry]
     for names in found:
         is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if not is_list or len(names) != num_classes or names != found[0]:
-            raise ValueError(f'{file}: class_names must be {num_classes} names, got {_shorten(names)}')
+        if not is_list or len(names) != num_classes or len(set(names)) < num_classes or names != found[0]:
+            raise ValueError(f'{file}: class_names must be {num_classes} different names, got {_shorten(names)}')
     return found[0] if found else None
 
 
 def check_no_duplicates(paths: Sequence[str], name: str) -> None:
     """Raise a ValueError if a path occurs twice: the video would count twice, and results are matched by path.
 
+    ``./a//b.mp4`` is the same path as ``a/b.mp4``.
+
     Args:
         paths: of the videos.
         name: their source, for the message.
     """
-    if len(set(paths)) < len(paths):
-        duplicates = sorted(path for path, number in Counter(paths).items() if number > 1)
+    counts = Counter(str(PurePath(path)) for path in paths)
+    if len(counts) < len(paths):
+        duplicates = sorted(path for path, number in counts.items() if number > 1)
         raise ValueError(
             f'{name} has {len(duplicates)} videos more than once: {_few(duplicates)}; keep one entry of each'
         )

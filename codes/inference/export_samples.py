@@ -11,57 +11,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsanet.config.registry import TRANSFORMS, build
-from dsanet.datasets.transforms.base import Record, Transform
-from dsanet.datasets.transforms.compose import Compose
-from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
-from dsanet.datasets.video.readers import Frames, Indices, VideoReader
+from dsanet.datasets.video.readers import Frames
+from dsanet.inference.pipelines import build_pipeline
+from dsanet.inference.sources import Video, find_sources
 
 _NUM_FRAMES = 64
 _NUM_DISCS = 12
 
 
-class GeneratedVideo(VideoReader):
-    """Colored discs that move over a textured background, different in each frame.
-
-    Args:
-        height, width: in pixels.
-        seed: of the picture.
-    """
-
-    package = 'numpy'
-
-    def __init__(self, height: int, width: int, seed: int) -> None:
-        self.path = 'generated video'
-        self.num_frames = _NUM_FRAMES
-        rng = np.random.default_rng(seed)
-        coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
-        self._background = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        self._size = np.array([width, height])
-        self._places = rng.uniform(0, 1, (_NUM_DISCS, 2))
-        self._speeds = rng.uniform(-0.03, 0.03, (_NUM_DISCS, 2))
-        self._colors = rng.integers(0, 256, (_NUM_DISCS, 3)).tolist()
-
-    def _read(self, indices: Indices) -> Frames:
-        frames = []
-        for index in indices.tolist():
-            frame = self._background.copy()
-            places = (self._places + index * self._speeds) % 1 * self._size
-            for place, color in zip(places.round().astype(int).tolist(), self._colors, strict=True):
-                cv2.circle(frame, place, max(int(self._size.min()) // 8, 1), color, -1)
-            frames.append(frame)
-        return np.stack(frames)  # (len, H, W, 3)
-
-    def close(self) -> None:
-        pass
+def draw_video(height: int, width: int, seed: int) -> Frames:
+    """Return frames (64, height, width, 3) of colored discs that move over a textured background."""
+    rng = np.random.default_rng(seed)
+    texture = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    background = cv2.resize(texture, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+    places = rng.uniform(0, 1, (_NUM_DISCS, 2))
+    speeds = rng.uniform(-0.03, 0.03, (_NUM_DISCS, 2))
+    colors = rng.integers(0, 256, (_NUM_DISCS, 3)).tolist()
+    frames = np.stack([background] * _NUM_FRAMES)
+    for frame in frames:
+        for (x, y), color in zip(places.tolist(), colors, strict=True):
+            cv2.circle(frame, (int(x * width), int(y * height)), max(min(height, width) // 8, 1), color, -1)
+        places = (places + speeds) % 1
+    return frames
 
 
-def make_views(pipeline: Sequence[Mapping[str, Any]], video: str | None, number: int) -> tuple[int, Tensor]:
+def make_views(steps: Sequence[Mapping[str, Any]], video: str | None, number: int) -> tuple[int, Tensor]:
     """Return the number of test views, and different views for a comparison.
 
     Args:
-        pipeline: the configs of the transforms of the test pipeline.
-        video: path of a video; None for generated ones.
+        steps: of the test pipeline, as in a config.
+        video: path of a video or of a folder of frames; None for generated videos.
         number: of views.
 
     Returns:
@@ -70,13 +49,9 @@ def make_views(pipeline: Sequence[Mapping[str, Any]], video: str | None, number:
     Raises:
         ValueError: the frames of two videos have different sizes, or the video cannot be read.
     """
-    steps = [build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}') for i, step in enumerate(pipeline)]
-    sizes = [step['size'] for step in pipeline if 'size' in step]
+    sizes = [step['size'] for step in steps if 'size' in step]
     side = int(max(np.ravel(sizes), default=224)) + 32  # large enough for the crops
-    wide, high = (
-        _process(steps, GeneratedVideo(height, width, seed))
-        for seed, (height, width) in enumerate([(side, 2 * side), (side + 32, side)])
-    )
+    wide, high = _process(steps, draw_video(side, 2 * side, 0)), _process(steps, draw_video(side + 32, side, 1))
     if wide.shape != high.shape:
         raise ValueError(
             f'the frames are {wide.shape[3]} x {wide.shape[4]} or {high.shape[3]} x {high.shape[4]} pixels, depending '
@@ -91,15 +66,13 @@ def make_views(pipeline: Sequence[Mapping[str, Any]], video: str | None, number:
     return len(wide), found[:number]
 
 
-def _process(steps: Sequence[Transform], video: VideoReader | str) -> Tensor:
-    """Return the views of a video file or of an open video as uint8 (V, U, T, H, W, C)."""
-    record: Record = {'path': video, 'label': -1, 'index': 0, 'rng': np.random.default_rng(0)}
-    if isinstance(video, str):
-        openers = [step for step in steps if isinstance(step, OpenVideo)]
-        record = OpenVideo(openers[0].decoder if openers else 'pyav', time_limit=None)(record)
-    else:
-        record |= {'path': video.path, 'reader': video, 'num_frames': video.num_frames}
-    # Pipelines for folders of frames, too.
-    rest = [DecodeVideo() if isinstance(step, DecodeRawFrames) else step for step in steps]
-    rest = [step for step in rest if not isinstance(step, OpenVideo)]
-    return Compose(rest, tuple(record), owner='export')(record)['inputs'].movedim(2, -1)  # (V, U, T, H, W, C)
+def _process(steps: Sequence[Mapping[str, Any]], video: Video) -> Tensor:
+    """Return the views of one video as uint8 (V, U, T, H, W, C)."""
+    sources, is_single = find_sources(video)
+    if not is_single:
+        raise ValueError(f'{sources[0].name} is one of several videos; a comparison needs a single one')
+    source = sources[0]
+    source.check_exists()
+    with source.open() as record:
+        record |= {'label': -1, 'index': 0, 'rng': np.random.default_rng(0), 'facts': {}}
+        return build_pipeline(steps, source.kind)(record)['inputs'].movedim(2, -1)  # (V, U, T, H, W, C)

@@ -89,8 +89,13 @@ def write_class_sheets(
     return files
 
 
+def find_sheets(out: Path) -> list[Path]:
+    """Return the files in a folder that are named like class sheets."""
+    return [file for file in out.glob('classes_*.png') if re.fullmatch(r'classes_(\d+_)?\d+\.png', file.name)]
+
+
 def remove_old_sheets(out: Path, written: Sequence[Path]) -> None:
     """Remove the sheets of an earlier check, which may show other videos."""
-    for file in out.glob('classes_*.png'):
-        if re.fullmatch(r'classes_(\d+_)?\d+\.png', file.name) and file not in written:
+    for file in find_sheets(out):
+        if file not in written:
             file.unlink()

@@ -40,6 +40,21 @@ class _Console(io.TextIOWrapper):
         raise ConsoleClosed('the output is no longer read')
 
 
+def open_closed_streams() -> None:
+    """Connect standard streams that were closed before the program started, as after ``>&-``, to the null device.
+
+    Python sets them to None, on which libraries fail, and the next file that is opened would get the text of C code.
+    """
+    for descriptor, name in enumerate(('stdin', 'stdout', 'stderr')):
+        if getattr(sys, name) is not None:
+            continue
+        null = os.open(os.devnull, os.O_RDWR)  # usually has this number already
+        if null != descriptor:
+            os.dup2(null, descriptor)
+            os.close(null)
+        setattr(sys, name, open(descriptor, 'w' if descriptor else 'r', encoding='utf-8', closefd=False))
+
+
 @contextmanager
 def quiet_if_closed() -> Iterator[None]:
     """Context, or decorator of a main function, that exits with status 141 when standard output or error is closed."""

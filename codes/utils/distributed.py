@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -23,7 +24,7 @@ SAME_MEMORY = r'Grad strides do not match[^[]*\ngrad\.sizes\(\) = \[\d+, (\d+(, 
 
 
 def _read_variable(name: str, default: int, smallest: int, largest: int) -> int:
-    value = os.environ.get(name, str(default))
+    value = os.environ.get(name) or str(default)
     if not (value.isascii() and value.isdecimal()) or not smallest <= int(value) <= largest:
         raise ValueError(
             f'environment variable {name}={value!r} must be an integer from {smallest} to {largest}; launchers set it; '
@@ -38,7 +39,7 @@ def is_launched() -> bool:
     Raises:
         ValueError: the description is incomplete, for example left over from another program.
     """
-    given = [name for name in ('RANK', 'WORLD_SIZE') if name in os.environ]
+    given = [name for name in ('RANK', 'WORLD_SIZE') if os.environ.get(name)]
     if not given:
         return False
     if missing := [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if not os.environ.get(name)]:
@@ -108,6 +109,7 @@ def init_process_group(timeout_minutes: float = 10) -> None:
         timeout_minutes: how long to wait for the other processes, here and in each collective operation.
 
     Raises:
+        ValueError: ``MASTER_PORT`` is not a port.
         ConnectionError: they cannot be reached, and no launcher reports why.
     """
     global _STORE
@@ -117,6 +119,12 @@ def init_process_group(timeout_minutes: float = 10) -> None:
     has_launcher = 'TORCHELASTIC_RUN_ID' in os.environ
     others = f'the processes (WORLD_SIZE={world_size()}) at {os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
     hint = 'for a single process, unset RANK and WORLD_SIZE'
+    if not has_launcher:
+        port = _read_variable('MASTER_PORT', 0, 0, 65535)
+        try:  # torch tries for the whole timeout, and prints a stack trace
+            socket.getaddrinfo(os.environ['MASTER_ADDR'], port)
+        except OSError as error:
+            raise ConnectionError(f'cannot join {others}: {error.strerror}; {hint}') from error
     if not has_launcher and world_size() > 1:
         LOGGER.info('Waiting up to %g minutes for %s; %s', timeout_minutes, others, hint)
     try:

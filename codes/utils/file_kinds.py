@@ -12,6 +12,7 @@ ARCHIVES = (
     (0, b'Rar!', 'a RAR archive'),
     (257, b'ustar', 'a tar archive'),
 )
+UNKNOWN_KIND = 'a file of unknown type'
 _SIGNATURES = {
     b'version https://git-lfs': 'a Git LFS pointer, not the file itself; run `git lfs pull`',
     b'\x89HDF\r\n': 'an HDF5 file, such as weights of Keras',
@@ -67,4 +68,4 @@ def describe_kind(file: Path) -> str:
     if not start.strip(b'\0'):
         return 'a file of zeros, such as an incomplete download'
     is_text = b'\0' not in start and not start.translate(None, _TEXT)
-    return 'a text file' if is_text else 'a file of unknown type'
+    return 'a text file' if is_text else UNKNOWN_KIND

@@ -1,14 +1,16 @@
 """A lock file that names the process that holds it. A lock whose process has ended blocks nobody.
 
 It works on network file systems and between machines, which do not see each other's processes: the holder renews the
-file's time every few seconds, and a lock that is not renewed is stale. Times are compared with those of
-other files in the folder, so that the clocks of the machines need not agree.
+file's time every few seconds, and a lock is stale if its time does not change while another process waits. Times are
+never compared with a clock, because the clocks of machines and file servers do not agree.
 """
 
+import glob
 import json
 import logging
 import os
 import platform
+import stat
 import threading
 import time
 import uuid
@@ -24,6 +26,7 @@ LOGGER = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 STALE_S = 30.0  # without a heartbeat
 POLL_S = 0.2
+_START = b'{"id": "'
 _KEYS = {'id', 'host', 'pid', 'started', 'place', 'since', 'job'}
 
 
@@ -56,7 +59,7 @@ class FileLock:
         self._heart: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Take the lock. If another machine has renewed it recently, wait up to ``STALE_S`` for its next heartbeat.
+        """Take the lock. If a process of another machine holds it, wait up to ``STALE_S`` for its next heartbeat.
 
         Raises:
             LockHeldError: it is held by a running process.
@@ -64,23 +67,27 @@ class FileLock:
             OSError: the file cannot be written.
         """
         seen: tuple[bytes, int] | None = None
+        deadline = 0.0
         while not self._create():
             try:
-                data, mtime = _read(self.file)
+                found = self._read()
             except FileNotFoundError:
                 continue
-            owner = self._parse(data)
+            owner = self._parse(found[0])
             # A process of this machine is known to run, even if it has not renewed the lock for a while.
             is_known = owner and owner['place'] == self._owner['place'] and owner['started'] is not None
-            is_stale = not is_known and self._now() - mtime > STALE_S * 1e9
-            if is_stale or (owner and _is_gone(owner)):
-                self._remove_stale(data)
-            elif owner and (owner['place'] == self._owner['place'] or (seen and seen != (data, mtime))):
+            is_same = found == seen
+            if owner and _is_gone(owner):
+                self._remove_stale(found[0])
+            elif owner and (is_known or (seen is not None and not is_same)):
                 raise LockHeldError(f'{self.protects} is in use by {_describe(owner)}')
+            elif is_same and time.monotonic() > deadline:
+                self._remove_stale(found[0])
             else:
                 if seen is None and owner:
                     LOGGER.info('Waiting up to %g s for a heartbeat of %s', STALE_S, _describe(owner))
-                seen = data, mtime
+                if not is_same:
+                    seen, deadline = found, time.monotonic() + STALE_S
                 time.sleep(POLL_S)
 
     def start_heartbeat(self) -> None:
@@ -98,7 +105,7 @@ class FileLock:
     def taken_by(self) -> str | None:
         """Return who has taken over the lock while this machine was not responding; None if nobody has."""
         with suppress(OSError, ValueError):
-            owner = self._parse(_read(self.file)[0])
+            owner = self._parse(self._read()[0])
             if owner and owner['id'] != self._owner['id']:
                 return _describe(owner)
         return None
@@ -108,14 +115,22 @@ class FileLock:
         self._is_released.set()
         if self._heart is not None:
             self._heart.join(POLL_S)  # not longer: the disk may not respond
+        self._remove_own()
+
+    def _remove_own(self) -> None:
         with suppress(OSError, ValueError):
-            if self._parse(_read(self.file)[0]).get('id') == self._owner['id']:
+            if self._parse(self._read()[0]).get('id') == self._owner['id']:
+                # Of processes that were killed while they removed a stale lock; nobody does that while this one holds.
+                for file in self.file.parent.glob(f'.{glob.escape(self.file.name)}.*'):
+                    file.unlink(missing_ok=True)
                 self.file.unlink()
 
     def _keep_beating(self) -> None:
         while not self._is_released.wait(HEARTBEAT_S):
             if self.taken_by() is None:
                 self._beat()
+                if self._is_released.is_set():  # on a slow disk, the file may have been written again afterward
+                    self._remove_own()
 
     def _beat(self) -> None:
         """Renew the file; write it again if it was removed. The run does not depend on it."""
@@ -141,23 +156,27 @@ class FileLock:
         return True
 
     def _parse(self, data: bytes) -> dict[str, Any]:
-        """Return the owner; empty if the file is being written."""
+        """Return the owner; empty if the file is being written, or was when its machine crashed."""
         try:
             owner = json.loads(data)
         except ValueError:
-            return {}
+            text = data.strip(b'\0')
+            if text.startswith(_START) or _START.startswith(text):
+                return {}
+            owner = None
         if not isinstance(owner, dict) or not owner.keys() >= _KEYS or not isinstance(owner['pid'], int):
-            raise ValueError(f'{self.file} exists, but is not a lock file of DSANet; move it away')
+            raise self._not_a_lock()
         return owner
 
-    def _now(self) -> int:
-        """Return the time in nanoseconds by the clock that sets the times of files in the folder."""
-        probe = self._aside()
-        probe.touch()
-        try:
-            return probe.stat().st_mtime_ns
-        finally:
-            probe.unlink(missing_ok=True)
+    def _not_a_lock(self) -> ValueError:
+        return ValueError(f'{self.file} exists, but is not a lock file of DSANet; move it away')
+
+    def _read(self) -> tuple[bytes, int]:
+        """Return content and time of the file. Opening it also updates the attributes that NFS caches."""
+        if not stat.S_ISREG(self.file.lstat().st_mode):  # opening a pipe would wait for ever
+            raise self._not_a_lock()
+        with self.file.open('rb') as stream:
+            return stream.read(), os.fstat(stream.fileno()).st_mtime_ns
 
     def _remove_stale(self, data: bytes) -> None:
         """Remove the lock with this content, but not one that another process has put in its place."""
@@ -166,20 +185,14 @@ class FileLock:
             os.rename(self.file, aside)  # of several processes, one succeeds
         except FileNotFoundError:
             return
-        if _read(aside)[0] != data and not self.file.exists():
+        if aside.read_bytes() != data and not self.file.exists():
             os.rename(aside, self.file)
             return
-        aside.unlink()
+        aside.unlink(missing_ok=True)
         LOGGER.info('Removed the stale lock %s', self.file)
 
     def _aside(self) -> Path:
         return self.file.with_name(f'.{self.file.name}.{self._owner["id"]}')
-
-
-def _read(file: Path) -> tuple[bytes, int]:
-    """Return content and time of a file. Opening it also updates the attributes that NFS caches."""
-    with file.open('rb') as stream:
-        return stream.read(), os.fstat(stream.fileno()).st_mtime_ns
 
 
 def _place() -> str:

@@ -5,17 +5,39 @@ import mmap
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dsanet.utils.text import strip_worker_traceback
 
-_NAMES = (
-    'EACCES EAGAIN ECONNABORTED ECONNRESET EDQUOT EHOSTDOWN EHOSTUNREACH EIO EMFILE ENETUNREACH ENFILE ENODEV ENOMEM '
-    'ENOSPC ENOTCONN ENXIO EPERM EREMOTEIO EROFS ESHUTDOWN ESTALE ETIMEDOUT'
-)
-_ERRNOS = {getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name)}
+# Errors of the machine. They never say that a file is damaged, and any one of them ends a run.
+_SHORTAGES = {
+    getattr(errno, name): hint
+    for name, hint in {
+        'EMFILE': 'too many open files in one process; raise the limit with `ulimit -n`, or use fewer workers',
+        'ENFILE': 'too many open files on this machine; end other programs, or use fewer workers',
+        'ENOMEM': 'not enough memory; use fewer workers or a smaller batch_size',
+        'ENOSPC': 'no space left on the device',
+        'EDQUOT': 'the disk quota is exceeded',
+        'ESTALE': 'the network drive does not respond correctly (stale file handle)',
+        'ENOTCONN': 'the network drive is disconnected',
+        'ETIMEDOUT': 'the network drive does not respond',
+        'EHOSTDOWN': 'the network drive does not respond',
+        'EREMOTEIO': 'the network drive does not respond correctly',
+    }.items()
+    if hasattr(errno, name)
+}
+# Errors of the storage that can also concern a single file. Then a run can replace it, but not a checkpoint.
+_STORAGE_NAMES = 'EACCES EAGAIN ECONNABORTED ECONNRESET EHOSTUNREACH EIO ENETUNREACH ENODEV ENXIO EPERM EROFS ESHUTDOWN'
+_STORAGE = {getattr(errno, name) for name in _STORAGE_NAMES.split() if hasattr(errno, name)}
+_ERRNOS = _STORAGE | set(_SHORTAGES)
 # torch raises RuntimeError for system errors; its message contains the system's.
 _TEXTS = ('allocate memory', 'bad_alloc', 'out of memory', *sorted(os.strerror(number) for number in _ERRNOS))
+
+
+def are_storage_faults(reasons: Sequence[str]) -> bool:
+    """Return whether all texts of errors, of several files, are those of storage that cannot be read."""
+    texts = [os.strerror(number) for number in _STORAGE]
+    return all(any(text in reason for text in texts) for reason in reasons)
 
 
 def is_machine_fault(error: BaseException | None) -> bool:
@@ -36,22 +58,6 @@ class MachineError(OSError):
     """The machine lacks something that reading data requires; the message states what, and what to do."""
 
 
-_SHORTAGES = {
-    getattr(errno, name): hint
-    for name, hint in {
-        'EMFILE': 'too many open files in one process; raise the limit with `ulimit -n`, or use fewer workers',
-        'ENFILE': 'too many open files on this machine; end other programs, or use fewer workers',
-        'ENOMEM': 'not enough memory; use fewer workers or a smaller batch_size',
-        'ENOSPC': 'no space left on the device',
-        'EDQUOT': 'the disk quota is exceeded',
-        'ESTALE': 'the network drive does not respond correctly (stale file handle)',
-        'ENOTCONN': 'the network drive is disconnected',
-        'ETIMEDOUT': 'the network drive does not respond',
-        'EHOSTDOWN': 'the network drive does not respond',
-        'EREMOTEIO': 'the network drive does not respond correctly',
-    }.items()
-    if hasattr(errno, name)
-}
 _SHORTAGE_TEXTS = {
     os.strerror(errno.EMFILE): errno.EMFILE,
     os.strerror(errno.ENFILE): errno.ENFILE,
@@ -80,9 +86,10 @@ def explain_shortage(error: BaseException) -> str | None:
     Returns:
         One sentence with what to do; None for other errors, such as those of a damaged file.
     """
-    for cause in reversed(list(_causes(error))):
-        if isinstance(cause, MachineError):
-            return strip_worker_traceback(cause)
+    causes = list(reversed(list(_causes(error))))
+    if (explained := next((cause for cause in causes if isinstance(cause, MachineError)), None)) is not None:
+        return strip_worker_traceback(explained)  # says more than the error of the system that it explains
+    for cause in causes:
         if (text := _explain_dead_worker(str(cause))) is not None:
             return text
         number = _find_errno(cause)

@@ -41,7 +41,9 @@ def check_zip(file: Path) -> list[str]:
     except Exception as error:  # zipfile raises errors of many types
         if is_machine_fault(error):
             raise
-        raise ValueError(f'damaged zip file: {error}') from error
+        # zipfile says 'File is not a zip file' if there is no directory at the end of the file.
+        reason = error if zipfile.is_zipfile(file) else 'its end is missing'
+        raise ValueError(f'damaged zip file: {reason}') from error
     return [info.filename for info in entries]
 
 

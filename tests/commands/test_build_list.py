@@ -237,6 +237,11 @@ def test_class_folders_are_split_by_seed(tmp_path: Path) -> None:
     assert sorted(lines['train'] + lines['val']) == sorted(
         [f'videos/clap/{n}.mp4 0' for n in range(10)] + [f'videos/wave hands/{n}.mp4 1' for n in range(10)]
     )
+    for option in (['--seed', '3'], ['--val-fraction', '0.3']):
+        media = tmp_path / 'split'
+        videos(media, 'train/clap/1.mp4', 'val/clap/2.mp4')
+        with pytest.raises(SystemExit, match='^2$'):
+            main(['folders', str(media), str(tmp_path / 'out'), *option])
     assert main([*arguments, '--seed', '3']) == 0
     assert lines_of(tmp_path) != lines
     assert main(arguments) == 0
@@ -252,7 +257,9 @@ def test_class_folder_without_videos_is_an_error(root: str, tmp_path: Path, caps
     arguments += [] if root else ['--val-fraction', '0']
     with pytest.raises(SystemExit):
         main(arguments)
-    assert f'error: class folder {root}jump ' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f'error: class folder {root}jump ' in error
+    assert f'.xyz: 1 ({root}jump/3.xyz)' in error
     assert not (tmp_path / 'out').exists()
     (tmp_path / 'media' / f'{root}jump').rename(tmp_path / 'media' / '.jump')
     assert main(arguments) == 0

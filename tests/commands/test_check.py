@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dsanet import commands
 from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.data_checks import existence, probe
+from dsanet.engine.work_dir import hold_lock
 from dsanet.reports import class_sheets
 from tests.engine.conftest import make_config
 from tests.make_videos import write_frames, write_video
@@ -46,6 +48,22 @@ def run(config: str, *options: str) -> tuple[int, dict, Path]:
 
 def checks(report: dict, level: str) -> list[str]:
     return [finding['check'] for finding in report['findings'] if finding['level'] == level]
+
+
+@pytest.mark.parametrize('name', ['report.txt', 'report.json', 'files.jsonl', 'classes_1.png', 'classes_2_1.png'])
+def test_files_of_the_user_are_kept(config: str, name: str, capsys: pytest.CaptureFixture) -> None:
+    out = Path(config).parent / 'out'
+    out.mkdir()
+    (out / name).write_text('[1]')
+    (out / 'classes_old.png').touch()  # has another name, and is not in the way
+    with pytest.raises(SystemExit, match='^2$'):
+        main([config, '--quick', '--out', str(out)])
+    assert name in capsys.readouterr().err
+    assert (out / name).read_text() == '[1]'
+    (out / name).unlink()
+    for _ in range(2):  # the second check replaces the files of the first
+        assert main([config, '--quick', '--out', str(out)]) == 0
+    assert (out / 'classes_old.png').exists()
 
 
 def test_valid_data_pass(config: str, capsys: pytest.CaptureFixture) -> None:
@@ -267,3 +285,12 @@ def test_report_does_not_replace_the_list(data: Path, config: str, capsys: pytes
         main([config, '--out', str(data), '--cfg-options', option])
     assert f'{data}/report.txt' in capsys.readouterr().err
     assert (data / 'report.txt').read_bytes() == before
+
+
+def test_second_check_with_the_same_out_fails(config: str, capsys: pytest.CaptureFixture) -> None:
+    out = Path(config).parent / 'out'
+    out.mkdir()
+    with hold_lock(out, 'wait'), pytest.raises(SystemExit, match='^2$'):
+        main([config, '--out', str(out), '--quick'])
+    assert str(os.getpid()) in capsys.readouterr().err
+    assert list(out.iterdir()) == []

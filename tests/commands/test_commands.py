@@ -17,6 +17,7 @@ ARGUMENTS = {
     'train': ['x.py'],
     'test': ['x.py', 'x.pth'],
     'launch': ['2', 'x.py'],
+    'predict': ['x.pth', 'x.mp4'],
     'check': ['x.py'],
     'browse': ['x.py'],
     'build-list': ['ucf101', 'videos', 'out'],
@@ -54,6 +55,21 @@ def test_version_option(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_command_suggests_the_nearest(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.main(argv) == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'argv', [['transcode', 'videos', ''], ['check', 'x.py', '--out', ''], ['train', 'x.py', '--cfg-options', 'a=1', '']]
+)
+def test_empty_argument_is_an_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(argv) == 2
+    assert repr(argv[-2]) in capsys.readouterr().err
+
+
+def test_work_dir_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'run').touch()
+    with pytest.raises(SystemExit, match='^2$'):
+        commands.main(['train', 'demo/dsanet_ordered_actions', '--work-dir', str(tmp_path / 'run')])
+    assert re.match(rf'error: --work-dir {tmp_path}/run ', capsys.readouterr().err)
 
 
 def test_help_does_not_import_slow_modules() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from dsanet import commands, init_recognizer
+from dsanet import commands, load_recognizer
 from dsanet.config.formatting import format_config
 from dsanet.config.registry import MODELS, build
 from dsanet.utils.checkpoint_io import save_atomically
@@ -54,9 +54,9 @@ def test_exported_file_predicts_like_the_checkpoint(
     captured = capsys.readouterr()
     assert f'{checkpoint.with_suffix(".pt2")} (' in captured.out
     assert captured.err == ''
-    recognizer = init_recognizer(checkpoint)
-    record = {'path': video, 'label': -1, 'index': 0, 'rng': None}
-    inputs = recognizer.pipeline(record)['inputs'][None]  # (1, V, U, C, T, H, W)
+    recognizer = load_recognizer(checkpoint, 'cpu')
+    record = {'path': video, 'label': -1, 'index': 0, 'rng': None, 'facts': {}}
+    inputs = recognizer.pipelines['video'](record)['inputs'][None]  # (1, V, U, C, T, H, W)
     extra = {'dsanet': ''}
     module = torch.export.load(checkpoint.with_suffix('.pt2'), extra_files=extra).module()
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_weights_of_others_need_a_config(
     (tmp_path / 'config.py').write_text(format_config(config | {'model': MODEL}))
     assert run(tmp_path / 'theirs.pth', '--format', 'pt2') == 2
     assert 'theirs.pth has no config' in capsys.readouterr().err
-    assert run(tmp_path / 'config.py', tmp_path / 'theirs.pth', '--out', tmp_path / 'x.pt2') == 0
+    assert run(tmp_path / 'theirs.pth', '--config', tmp_path / 'config.py', '--out', tmp_path / 'x.pt2') == 0
     assert (tmp_path / 'x.pt2').is_file()
 
 

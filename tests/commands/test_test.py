@@ -98,6 +98,18 @@ def test_results_are_in_dataset_order(test_here: Test, data: Path, tmp_path: Pat
     assert {e['activation'] for e in json.loads((tmp_path / 'y.json').read_text())} == {'none'}
 
 
+def test_predictions_equal_the_test(test_here: Test, config: Path, weights: Path, data: Path, tmp_path: Path) -> None:
+    test_here('--out', tmp_path / 'test.json')
+    options = ['--config', config, '--data-root', data, '--topk', 8, '--json', tmp_path / 'predict.json']
+    assert commands.main(['predict', *map(str, [weights, data / 'val.txt', *options]), *SMALL]) == 0
+    tested, predicted = (json.loads((tmp_path / f'{name}.json').read_text()) for name in ('test', 'predict'))
+    assert [row['path'] for row in tested] == [row['video'] for row in predicted]
+    for row, result in zip(tested, predicted, strict=True):
+        assert {str(k): score for k, score in enumerate(row['scores'])} == dict(
+            zip(result['labels'], result['scores'], strict=True)
+        )
+
+
 def test_checkpoint_contains_its_config(
     config: Path, weights: Path, test_here: Test, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

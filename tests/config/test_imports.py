@@ -98,3 +98,10 @@ def test_invalid_imports_raise(names: object) -> None:
 def test_path_instead_of_module_suggests_the_name(name: str) -> None:
     with pytest.raises(ValueError, match=r"'my_lab\.parts'"):
         import_modules([name])
+
+
+@pytest.mark.parametrize('name', ['os.path; x', 'a b', '1.2'])
+def test_name_that_cannot_be_mended_is_not_suggested(name: str) -> None:
+    with pytest.raises(ValueError, match='imports') as refused:
+        import_modules([name])
+    assert str(refused.value).count(name) == 1

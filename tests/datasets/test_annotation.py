@@ -221,6 +221,10 @@ def test_frame_folder_with_gaps_is_refused(tmp_path):
 def test_class_folders_without_videos_are_refused(tmp_path):
     with pytest.raises(ValueError, match=rf'{tmp_path}.* root/class/video'):
         scan_class_folders(str(tmp_path))
+    (tmp_path / 'fall').symlink_to(tmp_path / 'unmounted')
+    with pytest.raises(ValueError, match=r"fall' is a broken link"):
+        scan_class_folders(str(tmp_path))
+    (tmp_path / 'fall').unlink()
     touch(tmp_path / 'walk/1.txt')
     with pytest.raises(ValueError, match=r"walk' .*\.txt: 1 \(walk/1\.txt"):
         scan_class_folders(str(tmp_path))

@@ -1,3 +1,4 @@
+import gzip
 import re
 import unicodedata
 from pathlib import Path
@@ -86,9 +87,22 @@ def test_frame_folders_are_explained(root: Path) -> None:
         ('0 a.mp4', 'last field'),
         ('a.mp4 1.0', 'Write 1'),
         ('a1.mp4 walk', 'build-list csv'),
+        ('a.mp4 0 # walk', 'lines of their own'),
     ],
 )
 def test_malformed_line_has_a_hint(tmp_path: Path, line: str, token: str) -> None:
     (tmp_path / 'list.txt').write_text(f'{line}\nb.mp4 1\n')
     with pytest.raises(ValueError, match=rf'list\.txt:1: .*{re.escape(token)}'):
+        parse_list_file(str(tmp_path / 'list.txt'))
+
+
+def test_long_label_is_not_called_quoted(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text(f'a.mp4 {"9" * 23}\n')
+    with pytest.raises(ValueError, match='23 digits; at most 9 are allowed$'):
+        parse_list_file(str(tmp_path / 'list.txt'))
+
+
+def test_binary_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_bytes(gzip.compress(b'a.mp4 0\n'))
+    with pytest.raises(ValueError, match='gzip'):
         parse_list_file(str(tmp_path / 'list.txt'))

@@ -1,6 +1,6 @@
 import pytest
 
-from dsanet.datasets.media_files import SkippedFiles, is_video
+from dsanet.datasets.media_files import SkippedFiles, choose_videos, is_video
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ def test_skipped_files_are_counted_by_kind() -> None:
     skipped.merge(other)
     assert skipped.counts == {'extension .txt': 3, 'no extension': 1, 'hidden': 1}
     assert str(skipped) == 'extension .txt: 3 (a/1.TXT, ...), hidden: 1 (.cache), no extension: 1 (b/README)'
+
+
+def test_previews_are_not_videos() -> None:
+    skipped = SkippedFiles()
+    names = ['a.gif', 'a.mp4', 'b.GIF', 'b.mkv', 'c.gif', 'd.gif', 'd.GIF', 'e.txt', 'f.gif', 'f.txt']
+    assert choose_videos(names, 'walk', skipped) == ['a.mp4', 'b.mkv', 'c.gif', 'd.gif', 'd.GIF', 'f.gif']
+    assert skipped.counts == {'GIF beside a video of the same name': 2, 'extension .txt': 2}
+    assert '(walk/a.gif, ...)' in str(skipped)

@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 
 import numpy as np
@@ -14,9 +16,10 @@ from dsanet.datasets.transforms import (
     SampleSnippets,
     Transform,
 )
-from dsanet.datasets.transforms.base import BadSample, MissingSample
+from dsanet.datasets.transforms.base import BadSample, MissingSample, SampleError
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import READERS
+from dsanet.utils.machine_faults import MachineError
 from tests.make_videos import read_index, write_frames, write_video
 
 
@@ -179,7 +182,7 @@ def test_missing_video_names_working_directory_without_data_root(root, monkeypat
 @pytest.mark.parametrize(
     ('error', 'kind', 'text'),
     [
-        (ValueError('too small'), ValueError, 'too small'),
+        (ValueError('too small'), SampleError, 'too small'),
         (KeyError('frames'), KeyError, 'frames'),
         (RuntimeError('no luck'), RuntimeError, 'no luck'),
         (OSError('disk'), RuntimeError, r'disk \[OSError\]'),
@@ -336,6 +339,24 @@ def test_bad_sample_is_replaced_by_same_class(tmp_path):
     assert 'bad' not in dataset[0, 1]
 
 
+@pytest.mark.parametrize('number', [errno.EIO, errno.EACCES])
+def test_unreadable_storage_is_no_damage(tmp_path, number):
+    dataset = named(tmp_path, [f'{name}.mp4 0' for name in 'abc'])
+    readable = {'c.mp4'}
+
+    def read(record):
+        if record['path'] in readable:
+            return record
+        error = OSError(number, os.strerror(number))
+        raise BadSample(f'{record["path"]}: {error}', record['path'], str(error)) from error
+
+    dataset.pipeline = read
+    assert dataset[0]['path'] == 'c.mp4'
+    readable.clear()
+    with pytest.raises(MachineError, match='3 videos.*disk'):
+        dataset[0]
+
+
 def test_replacement_depends_only_on_seed_epoch_index(tmp_path):
     lines = ['bad1 0', 'bad2 0'] + [f'v{n} 0' for n in range(40)]
     drawn = {}
@@ -360,9 +381,9 @@ def test_replacement_may_come_from_another_class(tmp_path):
 
 
 def test_too_many_bad_samples_raise_with_reasons(tmp_path):
-    with pytest.raises(RuntimeError, match=r'\b3 .*data_root.*names.txt:1: bad0: is bad; .*names.txt'):
+    with pytest.raises(SampleError, match=r'\b3 .*data_root.*names.txt:1: bad0: is bad; .*names.txt'):
         named(tmp_path, ['bad0 0', 'bad1 1', 'bad2 0'])[0]
-    with pytest.raises(RuntimeError, match=r'\b11\b'):
+    with pytest.raises(SampleError, match=r'\b11\b'):
         named(tmp_path, [f'bad{n} {n % 2}' for n in range(50)])[7]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import resource
 import signal
@@ -17,7 +18,7 @@ from dsanet.datasets import VideoDataset, build_dataloader
 from dsanet.datasets.transforms import DecodeVideo, OpenVideo, PackInputs, SampleSnippets, Transform
 from dsanet.datasets.workers import STOPPED_LIMIT_S, WatchedLoader, init_worker, start_workers
 from dsanet.utils.machine_faults import MachineError, explain_shortage
-from dsanet.utils.processes import is_alive
+from dsanet.utils.processes import is_alive, process_state
 from tests.datasets.test_loader import dataset, root  # noqa: F401
 
 
@@ -158,8 +159,9 @@ def wait_for_error(batches):
 
 
 def test_batch_that_cannot_be_sent_is_an_error():
-    text, seconds = wait_for_error(load(Unsendable)[1])
+    text, seconds = wait_for_error(load(lambda: [torch.zeros(1000), Unsendable()])[1])
     assert '/dev/shm' in text
+    assert '4 kB' in text
     assert '--shm-size' in text
     assert seconds < 10
     text, _ = wait_for_error(load(lambda: lambda: None)[1])  # a function cannot be pickled
@@ -186,6 +188,20 @@ def test_stopped_worker_ends_the_wait(monkeypatch):
     loader.kill_workers()
     assert not is_alive(loader.workers[0].pid)
     assert time.monotonic() - started < 4
+
+
+def test_frozen_workers_do_not_delay_the_end():
+    started = time.monotonic()
+    loaders = [load(list)[0] for _ in range(2)]
+    pids = [loader.workers[0].pid for loader in loaders]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+        while process_state(pid) != 'T':
+            time.sleep(0.01)
+    for loader in loaders:
+        loader._iterator._shutdown_workers()  # as its destructor does
+    assert time.monotonic() - started < 4
+    assert not any(map(is_alive, pids))
 
 
 @pytest.mark.parametrize(('number', 'part'), [(signal.SIGKILL, 'Killed'), (signal.SIGBUS, '/dev/shm')])
@@ -224,6 +240,16 @@ def test_failed_start_leaves_no_workers(dataset, monkeypatch):  # noqa: F811
     with pytest.raises(MachineError):
         start_workers(build_dataloader(dataset, 2, 2, training=True))
     assert not started[0].is_alive()
+
+
+def test_shared_memory_for_no_semaphore_is_explained(monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, '__init__', fail)
+    with pytest.raises(MachineError) as caught:  # also of loaders that are started when iterated
+        load(list)
+    assert '--shm-size' in explain_shortage(caught.value)
 
 
 def limit_files():

@@ -73,9 +73,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_page_has_all_commands() -> None:
     text = ' '.join(command for _, command in read_commands())
-    commands = ('transcode', 'build-list', 'extract-frames', 'check', 'browse', 'train', 'curves', 'test')
-    for name in (*(f'dsanet {command}' for command in commands), 'inference_recognizer'):
-        assert name in text
+    commands = ('transcode', 'build-list', 'extract-frames', 'check', 'browse', 'train', 'curves', 'test', 'predict')
+    for name in commands:
+        assert f'dsanet {name}' in text
     assert 'num_classes' not in text
     # All commands are in blocks that the next test runs.
     outside = re.sub(r'^```(bash|python)\n.*?^```$', '', PAGE, flags=re.M | re.S)
@@ -118,6 +118,6 @@ def test_all_commands_of_the_page_work(folder: Path) -> None:
     assert len(accuracies) == 10
     scores = json.loads((out / 'scores.json').read_text())
     assert len(scores) == 9
-    predicted = dict(line.split() for line in outputs[-1].splitlines())
-    assert predicted.keys() == set(CLASSES)
-    assert sum(map(float, predicted.values())) == pytest.approx(1, abs=0.02)
+    predicted = json.loads(outputs[-1])
+    assert set(predicted['labels']) == set(CLASSES)
+    assert sum(predicted['probabilities']) == pytest.approx(1, abs=1e-5)

@@ -31,7 +31,15 @@ from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 CONTENT = {'weight': torch.arange(1_300_000, dtype=torch.float32)}  # 5.2 MB
 CONFIG = {'model': {'a': 1, 'list': [1, {'b': 2}], 'module_cfg': {'type': 'DSA'}}, 'optimizer': {'lr': 0.1}}
 RUN = {'config': CONFIG, 'iterations_per_epoch': 5, 'world_size': 2}
-RESUMABLE = {**RUN, 'state_dict': {}, 'optimizer': {}, 'scaler': {}, 'epoch': 3, 'validated': True, 'best': None}
+RESUMABLE = {
+    **RUN,
+    'state_dict': {},
+    'optimizer': {'state': {}, 'param_groups': []},
+    'scaler': {},
+    'epoch': 3,
+    'validated': True,
+    'best': None,
+}
 
 
 def names(folder: Path) -> list[str]:
@@ -236,10 +244,22 @@ def test_processes_need_the_same_checkpoint(tmp_path: Path, monkeypatch: pytest.
         ('epoch', 1.5),
         ('iteration', -2),
         ('iteration', 2**62),
+        ('state_dict', {'a': 'x'}),
         ('optimizer', []),
+        ('optimizer', {'state': {0: 5}, 'param_groups': []}),
+        ('optimizer', {'state': {}, 'param_groups': [3]}),
+        ('batch_size', 'x'),
+        ('curve_offset', 'x'),
+        ('class_names', 7),
+        ('class_names', ['a', 3]),
+        ('inputs', [1]),
+        ('inputs', {'list': 5}),
         ('best', {'top1': 'x'}),
         ('num_worse', None),
         ('num_steps', 'x'),
+        ('class_names', 'x'),
+        ('class_names', [1]),
+        ('inputs', 'x'),
         ('ema_updates', {}),
         ('ema_state_dict', 3),
         ('progress', [{}]),

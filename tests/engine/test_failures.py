@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from torch._utils import ExceptionWrapper
 
+from dsanet.datasets.transforms.base import SampleError
 from dsanet.engine import failures
 from dsanet.utils import distributed
 from tests.as_processes import set_variables
@@ -128,6 +130,41 @@ def test_single_process_raises_and_logs_traceback(
         failures.run_main(lambda: fail(LookupError('boom')))
     assert 'Traceback' in caplog.text  # for the log file
     assert caplog.records[0].file_only
+
+
+@pytest.mark.parametrize(
+    ('error', 'shown'),
+    [
+        (SampleError('list.txt:3: a.mp4: crop too large'), 'list.txt:3: a.mp4: crop too large'),
+        (ImportError('no decord'), 'no decord'),
+        (PermissionError(errno.EACCES, 'Permission denied', 'bad_samples.jsonl'), 'bad_samples.jsonl'),
+    ],
+)
+@pytest.mark.parametrize('is_in_worker', [False, True])
+def test_known_failure_is_one_line_with_status_1(
+    error: Exception,
+    shown: str,
+    is_in_worker: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger('dsanet'), 'propagate', True)
+
+    def raise_as_torch_does() -> None:
+        try:
+            raise error
+        except Exception:
+            ExceptionWrapper(where='in DataLoader worker process 0').reraise()
+
+    with pytest.raises(SystemExit) as end:
+        failures.run_main(raise_as_torch_does if is_in_worker else lambda: fail(error))
+    assert end.value.code == 1
+    on_console = [record.getMessage() for record in caplog.records if not getattr(record, 'file_only', False)]
+    assert len(on_console) == 1
+    assert on_console[0].startswith('error: ')
+    assert shown in on_console[0]
+    assert is_in_worker or '\n' not in on_console[0]
+    assert 'Traceback' not in on_console[0]
 
 
 def test_ctrl_c_logs_one_line_and_exits_130(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

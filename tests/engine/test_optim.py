@@ -1,5 +1,7 @@
 import logging
+import math
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -249,3 +251,20 @@ def test_state_with_other_parameter_count_is_rejected() -> None:
     model.layer1.requires_grad_(False)
     with pytest.raises(ValueError, match=r'\b10\b.*\b2\b'):
         OptimizerState(build_optimizer(SGD, model, ParametersCfg()), model).load_state_dict(state)
+
+
+@pytest.mark.parametrize('cfg', [SGD, {'type': 'AdamW', 'lr': 0.01}])
+@pytest.mark.parametrize('wrong', [[], 'x', math.nan, True, {}, torch.zeros(7), torch.zeros(1, 1, 1)])
+def test_impossible_optimizer_state_is_rejected(cfg: dict, wrong: Any) -> None:
+    model = make_model()
+    one = build_optimizer(cfg, model, ParametersCfg())
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    one.step()
+    state = OptimizerState(one, model).state_dict()
+    entries = [wrong] if not isinstance(wrong, dict) else []  # an empty entry is that of a new parameter
+    for entry in [*entries, *({**state['state'][3], name: wrong} for name in state['state'][3])]:
+        with pytest.raises(ValueError, match=r'parameter 3\b'):
+            OptimizerState(one, model).load_state_dict({**state, 'state': {**state['state'], 3: entry}})
+    with pytest.raises(ValueError, match=r'parameter 10\b'):
+        OptimizerState(one, model).load_state_dict({**state, 'state': {10: state['state'][3]}})

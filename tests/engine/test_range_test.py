@@ -7,7 +7,7 @@ import torch
 
 from dsanet.engine import range_test
 from dsanet.engine.range_test import MEMORY, Point, suggest
-from dsanet.engine.train_step import Stepper
+from dsanet.engine.train_step import Stepper, StepResult
 from dsanet.engine.trainer import Trainer
 from dsanet.utils.json_lines import read_json_lines
 from tests.engine.conftest import make_config, train
@@ -99,6 +99,15 @@ def test_ends_when_the_loss_diverges(
     weights = [0.9 ** (kept - 1 - i) for i in range(kept)]
     assert points[-1].average == pytest.approx(sum(w * x for w, x in zip(weights, losses, strict=False)) / sum(weights))
     assert (f'{kept} of 4' in range_test.format_points(points, None, 4)) == (kept < 4)
+
+
+def test_overflow_of_fp16_repeats_the_iteration(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [StepResult.OVERFLOW] * 3 + [StepResult.UPDATED] * 2 + [StepResult.OVERFLOW, StepResult.UPDATED]
+    monkeypatch.setattr(Stepper, 'backward', lambda *_: {'loss': torch.tensor(1.0)})
+    monkeypatch.setattr(Stepper, 'update', lambda *_: results.pop(0))
+    points = range_test.range_test(trainer, 1e-3, 1, 3)
+    assert [point.rate for point in points] == pytest.approx([1e-3, 10**-1.5, 1])
+    assert not results
 
 
 def test_ends_when_the_gradient_is_nonfinite(trainer: Trainer) -> None:

@@ -60,7 +60,7 @@ def test_mismatch_names_weights_shapes_and_config() -> None:
         assert token in text
     assert changes[1] not in text  # a schedule does not change weights
     assert describe_mismatch({'state_dict': target}, target, [], ValueError('many\nlines')) == 'many'
-    assert describe_mismatch({'state_dict': 3}, target, [], KeyError()) == 'KeyError'
+    assert describe_mismatch({'state_dict': target}, target, [], KeyError()) == 'KeyError'
 
 
 # -- content of lists and weights --------------------------------------------------------------------------------------
@@ -69,6 +69,13 @@ def test_mismatch_names_weights_shapes_and_config() -> None:
 def dataset_of(*paths: str, root: str | None = None, labels: tuple[int, ...] = (0,)) -> SimpleNamespace:
     records = [VideoRecord(f'{root}/{path}' if root else path, labels, 'x.txt', i) for i, path in enumerate(paths)]
     return SimpleNamespace(records=records, data_root=root)
+
+
+def test_order_of_videos_matters_only_in_training() -> None:
+    loaders = [SimpleNamespace(dataset=dataset_of(*paths)) for paths in ('ab', 'ba')]
+    one, other = (hash_inputs({}, loader, loader, None) for loader in loaders)
+    assert one[VAL] == other[VAL]
+    assert one[resuming.TRAIN_DATA] != other[resuming.TRAIN_DATA]
 
 
 def test_hash_of_records_ignores_data_root() -> None:

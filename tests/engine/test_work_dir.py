@@ -65,17 +65,31 @@ def test_run_that_lost_its_lock_writes_nothing(data: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize('resume', [None, 'auto'])
-def test_fresh_start_keeps_best_and_curves(data: Path, straight: Path, tmp_path: Path, resume: str | None) -> None:
+def test_fresh_start_keeps_best_and_curves(
+    data: Path, straight: Path, tmp_path: Path, resume: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ('best.pth', 'scalars.jsonl', 'config.py'):
         shutil.copy(straight / name, tmp_path)
     before = contents(tmp_path)
+    caplog.set_level('INFO', 'dsanet')
     trainer = Trainer(make_config(data, runtime={'seed': 1}), tmp_path, DEVICE)
     with pytest.raises(ValueError, match=rf'{tmp_path} .*best\.pth, scalars\.jsonl.*--resume {tmp_path}/best\.pth'):
         trainer.prepare(resume, check_data=False)
     assert contents(tmp_path) == before
+    assert 'from the beginning' not in caplog.text
     best = read_checkpoint(tmp_path / 'best.pth')['epoch']
     trainer.prepare(str(tmp_path / 'best.pth'), check_data=False)
     assert trainer.state.epoch == best
+
+
+def test_resuming_elsewhere_names_the_missing_best(
+    data: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer(make_config(data), tmp_path, DEVICE)
+    trainer.prepare(str(straight / 'epoch_4.pth'), check_data=False)
+    (message,) = [one for one in caplog.messages if 'best.pth' in one]
+    assert str(tmp_path) in message
+    assert f'epoch {trainer.state.best["epoch"]} ' in message
 
 
 def test_refused_start_keeps_the_config(data: Path, straight: Path, tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ OTHER = {**GOOD, 'path': 'b'}
         ([{'path': 'a', 'label': 0}], r'entry 0\b.*scores'),
         ([{**GOOD, 'path': 7}], r'entry 0\b.*path.*7'),
         ([GOOD, GOOD], ' 1 .*more than once.* a;'),
+        ([GOOD, {**GOOD, 'path': './a'}], ' 1 .*more than once.* a;'),
         ([GOOD, {**OTHER, 'scores': [1]}], r'entry 1\b.*scores.* 2 '),
         ([GOOD, {**OTHER, 'label': [0, 1]}], r'entry 1\b.*label.*\[0, 1\]'),
         ([{**OTHER, 'label': [0, 1]}, GOOD], r'entry 1\b.*label.* 0$'),
@@ -138,6 +139,7 @@ OTHER = {**GOOD, 'path': 'b'}
         ([GOOD, {**OTHER, 'activation': 'none'}], 'activation'),
         ([{**GOOD, 'class_names': ['run']}], 'class_names.* 2 '),
         ([{**GOOD, 'class_names': 'ab'}], 'class_names.* 2 '),
+        ([{**GOOD, 'class_names': ['a', 'a']}], 'class_names.* 2 '),
         ([{**GOOD, 'class_names': ['a', 'b']}, {**OTHER, 'class_names': ['b', 'a']}], 'class_names'),
     ],
 )

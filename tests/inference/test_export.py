@@ -12,7 +12,17 @@ from dsanet.config.registry import MODELS, build
 from dsanet.datasets.classes import load_config_with_classes
 from dsanet.inference.export import ExportableRecognizer, compare, export_recognizer
 from dsanet.inference.export_formats import FORMATS
-from tests.inference.conftest import PIPELINE, Exported, export, make_model
+from tests.make_export import PIPELINE, Exported, export, make_model
+
+
+@pytest.fixture(scope='session')
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export(make_model(max_views_per_forward=1), tmp_path_factory.mktemp('export') / 'm.onnx', 'onnx')
+
+
+@pytest.fixture(scope='session')
+def pt2_file(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export(make_model(average_views='prob'), tmp_path_factory.mktemp('export') / 'm.pt2', 'pt2')
 
 
 def draw_frames(*shape: int) -> torch.Tensor:

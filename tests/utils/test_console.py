@@ -26,6 +26,21 @@ def test_closed_output_ends_quietly(arguments: list[str], lines: int, unbuffered
     process.stderr.close()
 
 
+@pytest.mark.parametrize(
+    ('closed', 'argument', 'status'), [('>&-', '--version', 0), ('2>&-', 'nothing', 2), ('<&- >&- 2>&-', 'nothing', 2)]
+)
+def test_streams_closed_before_the_start_are_opened(closed: str, argument: str, status: int) -> None:
+    code = (
+        'import os, sys, dsanet.__main__; '
+        'status = dsanet.__main__.main(sys.argv[1:]); sys.stdout.flush(); sys.stderr.isatty(); '
+        'number = os.open(os.devnull, os.O_RDONLY); sys.exit(status if number > 2 else 77)'
+    )
+    command = f'exec "$0" -c "$1" {argument} {closed}'
+    done = subprocess.run(['sh', '-c', command, sys.executable, code], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert 'Traceback' not in done.stderr
+
+
 def test_closed_output_passes_handlers_of_errors() -> None:
     code = """
 import os

@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -61,6 +62,34 @@ def test_local_variables_alone_are_ignored(monkeypatch: pytest.MonkeyPatch) -> N
     for name in ('LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_PORT'):
         monkeypatch.setenv(name, 'x')
     assert (distributed.rank(), distributed.local_rank(), distributed.local_world_size()) == (0, 0, 1)
+
+
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*GROUP, 'TORCHELASTIC_RESTART_COUNT'):
+        monkeypatch.setenv(name, '')
+    assert (distributed.rank(), distributed.world_size(), distributed.is_restart()) == (0, 1, False)
+    distributed.init_process_group()
+    assert distributed.store() is None
+
+
+@pytest.mark.parametrize('port', ['abc', '99999', '-1'])
+def test_port_that_is_none_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**GROUP, 'MASTER_PORT': port}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"MASTER_PORT='{port}'"):
+        distributed.init_process_group()
+
+
+def test_unknown_host_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def getaddrinfo(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
+
+    for name, value in GROUP.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
+    with pytest.raises(ConnectionError, match=r'127.0.0.1:1: Name or service not known.*unset RANK'):
+        distributed.init_process_group()
+    assert capfd.readouterr().err == ''
 
 
 def test_missing_processes_are_an_error_without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:

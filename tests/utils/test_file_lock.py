@@ -83,22 +83,27 @@ def test_lock_of_other_machine_is_taken_when_stale(file: Path, soon_stale: None)
     assert time.monotonic() - started > 0.3
 
 
-def test_old_lock_of_other_machine_is_taken(file: Path) -> None:
+@pytest.mark.parametrize('seconds', [1, 4e9], ids=['long ago', 'in the future'])
+def test_time_of_a_foreign_lock_decides_nothing(file: Path, soon_stale: None, seconds: float) -> None:
     file.write_text(json.dumps(ELSEWHERE))
-    os.utime(file, (1, 1))
+    os.utime(file, (seconds, seconds))
     started = time.monotonic()
     acquire(file)
-    assert time.monotonic() - started < AT_ONCE
+    assert time.monotonic() - started > 0.3
     assert [one.name for one in file.parent.iterdir()] == [file.name]
 
 
-def test_lock_of_other_machine_holds_while_it_beats(file: Path) -> None:
+@pytest.mark.parametrize('first', [1, 4e9], ids=['slow clock', 'fast clock'])
+def test_lock_of_other_machine_holds_while_it_beats(file: Path, first: float) -> None:
     file.write_text(json.dumps(ELSEWHERE))
+    os.utime(file, (first, first))
     has_ended = threading.Event()
 
     def beat() -> None:
+        seconds = first
         while not has_ended.wait(0.05):
-            os.utime(file)
+            seconds += 1
+            os.utime(file, (seconds, seconds))
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -128,20 +133,68 @@ def test_step_of_the_same_job_waits(file: Path, soon_stale: None, monkeypatch: p
     assert time.monotonic() - started > 0.3
 
 
-@pytest.mark.parametrize('content', ['', '{"id": "x", "ho'])
+@pytest.mark.parametrize('content', ['', '{"i', '{"id": "x", "ho', '\0' * 99])
 def test_incomplete_lock_blocks_only_until_stale(file: Path, soon_stale: None, content: str) -> None:
     file.write_text(content)
     acquire(file)
     assert json.loads(file.read_text())['pid'] == os.getpid()
 
 
-@pytest.mark.parametrize('content', ['{"gpu": 3}', '[1, 2]', '7'])
+@pytest.mark.parametrize('content', ['{"gpu": 3}', '[1, 2]', '7', 'my notes', '{"gpu": '])
 def test_file_of_the_user_is_kept(file: Path, content: str) -> None:
     file.write_text(content)
     os.utime(file, (1, 1))
     with pytest.raises(ValueError, match='running.json'):
         acquire(file)
     assert file.read_text() == content
+
+
+@pytest.mark.parametrize('kind', ['folder', 'pipe', 'link', 'broken link'])
+def test_what_is_no_file_is_kept(file: Path, kind: str) -> None:
+    target = file.with_name('notes.txt')
+    target.write_text('mine')
+    if kind == 'folder':
+        file.mkdir()
+    elif kind == 'pipe':
+        os.mkfifo(file)
+    else:
+        file.symlink_to(target if kind == 'link' else file.with_name('nothing'))
+    before = file.lstat()
+    with pytest.raises(ValueError, match='running.json'):
+        acquire(file)
+    assert file.lstat() == before
+    assert target.read_text() == 'mine'
+
+
+def test_release_removes_remains_of_killed_processes(file: Path) -> None:
+    remains = [file.with_name(f'.{file.name}.{name}') for name in ('a', 'b')]
+    others = [file.with_name('.other.json.a'), file.with_name('x.json')]
+    lock = acquire(file)
+    for one in remains + others:
+        one.touch()
+    lock.release()
+    assert sorted(file.parent.iterdir()) == sorted(others)
+
+
+def test_late_heartbeat_leaves_no_lock(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_in_beat, may_go_on = threading.Event(), threading.Event()
+    utime = os.utime
+
+    def slow_utime(path: Path) -> None:
+        is_in_beat.set()
+        assert may_go_on.wait(10)
+        utime(path)
+
+    lock = acquire(file)
+    lock.start_heartbeat()
+    monkeypatch.setattr(file_lock.os, 'utime', slow_utime)
+    assert is_in_beat.wait(10)
+    lock.release()
+    assert not file.exists()
+    may_go_on.set()
+    assert lock._heart is not None
+    lock._heart.join(10)
+    assert not file.exists()
 
 
 def test_heartbeat_renews_and_rewrites_the_file(file: Path) -> None:
@@ -192,7 +245,7 @@ def _try(file: Path, barrier: multiprocessing.Barrier, results: multiprocessing.
 
 
 @pytest.mark.parametrize('stale', [None, ELSEWHERE])
-def test_of_many_processes_one_gets_the_lock(file: Path, stale: dict | None) -> None:
+def test_of_many_processes_one_gets_the_lock(file: Path, soon_stale: None, stale: dict | None) -> None:
     for _ in range(3):
         if stale is not None:
             file.write_text(json.dumps(stale))

@@ -16,7 +16,7 @@ def read_csv(
     files: Files,
     path_column: str = 'path',
     label_column: str = 'label',
-    split_column: str = 'split',
+    split_column: str | None = None,
     label_separator: str | None = None,
     first_label: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -29,11 +29,14 @@ def read_csv(
         files: 'train', 'val', 'test'; or 'all', with a column for the split.
         path_column: column of the path below the folder of the videos.
         label_column: column of the label.
-        split_column: column of the split, in 'all' only.
+        split_column: column of the split, in 'all' only; None for 'split'.
         label_separator: separator between several labels of a video; None for one label per video.
         first_label: number of the first class in the files, if labels are numbers; None for 0.
         class_names: classes in label order.
     """
+    if split_column is not None and 'all' not in files:
+        raise ValueError(f'split_column={split_column!r} has no effect: the files {", ".join(files)} define the splits')
+    split_column = split_column or 'split'
     splits: dict[str, list[ListedVideo]] = {}
     for role in ('all', 'train', 'val', 'test'):
         for file in files.get(role, ()):
@@ -137,16 +140,20 @@ def _name_numbers(
 
 
 def read_class_tree(
-    paths: Sequence[str], val_fraction: float | None = None, seed: int = 0, empty_folders: Sequence[str] = ()
+    paths: Sequence[str],
+    val_fraction: float | None = None,
+    seed: int | None = None,
+    empty_folders: Mapping[str, str] | None = None,
 ) -> Lists:
     """Read folders ``train/class/video`` and ``val/class/video``, or ``class/video``.
 
     Args:
         paths: the videos, relative to the root folder.
         val_fraction: fraction of each class to use for validation; required for ``class/video``, 0 for none.
-        seed: seed of the random split. The split depends on the paths without extension: folders of frames are split
-            like their videos, and adding videos moves few existing ones to the other split.
-        empty_folders: folders without videos, relative to the root folder; a class folder among them is an error.
+        seed: seed of the random split, None for 0. The split depends on the paths without extension: folders of frames
+            are split like their videos, and adding videos moves few existing ones to the other split.
+        empty_folders: folders without videos, relative to the root folder, and what is there; a class folder among
+            them is an error.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise ValueError(f'val_fraction={val_fraction} must be >= 0 and < 1')
@@ -165,18 +172,20 @@ def read_class_tree(
         if len(parts) < depth + 2:
             raise ValueError(f'{path} is not in a class folder; expected {"split/" * has_splits}class/video')
         by_class[SPLITS[parts[0].casefold()] if has_splits else '', parts[depth]].append(path)
-    for folder in empty_folders:
+    for folder, content in (empty_folders or {}).items():
         parts = folder.split('/')
         if len(parts) == depth + 1 and (not has_splits or parts[0].casefold() in SPLITS):
-            raise ValueError(f'class folder {folder} has no videos; add videos, or delete or move the folder')
-    if has_splits and val_fraction is not None:
-        names = ', '.join(sorted(tops))
-        raise ValueError(f'val_fraction={val_fraction} has no effect: the folders {names} define the splits')
+            raise ValueError(
+                f'class folder {folder} has no videos; found {content or "no files"}; add videos, or remove the folder'
+            )
+    if has_splits and (val_fraction is not None or seed is not None):
+        option = f'seed={seed}' if val_fraction is None else f'val_fraction={val_fraction}'
+        raise ValueError(f'{option} has no effect: the folders {", ".join(sorted(tops))} define the splits')
     if not has_splits and val_fraction is None:
         raise ValueError('no train and val folders; set the validation fraction, for example --val-fraction 0.2')
     splits: dict[str, list[ListedVideo]] = {'train': [], 'val': [], 'test': []}
     for (split, label), members in sorted(by_class.items()):
-        chosen = set() if has_splits else _choose_val(members, val_fraction or 0, seed)
+        chosen = set() if has_splits else _choose_val(members, val_fraction or 0, seed or 0)
         for path in members:
             video = ListedVideo((path,), (label,), path)
             splits[split or ('val' if path in chosen else 'train')].append(video)

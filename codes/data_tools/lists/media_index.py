@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +11,7 @@ from functools import partial
 from tqdm import tqdm
 
 from dsanet.datasets.frame_names import FrameNames
-from dsanet.datasets.media_files import VIDEO_EXTENSIONS, SkippedFiles, is_video
+from dsanet.datasets.media_files import BROKEN_LINK, VIDEO_EXTENSIONS, SkippedFiles, choose_videos, is_video
 
 
 def stem(name: str) -> str:
@@ -34,14 +34,14 @@ class MediaIndex:
         num_frames: path below ``root``, with '/', to number of frames; None for a video file.
         problems: path to problem, such as missing frames or an unreadable folder.
         skipped: files and folders that are not used.
-        empty_folders: folders without a video in them or below.
+        empty_folders: folders without a video in them or below, also broken links, and what is there.
     """
 
     root: str
     num_frames: dict[str, int | None]
     problems: dict[str, str]
     skipped: SkippedFiles = field(default_factory=SkippedFiles)
-    empty_folders: list[str] = field(default_factory=list)
+    empty_folders: dict[str, str] = field(default_factory=dict)
     _by_stem: dict[str, list[str]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,8 +107,7 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
         raise ValueError(f'workers must be at least 1, got {workers}')
     num_frames: dict[str, int | None] = {}
     problems: dict[str, str] = {}
-    skipped = SkippedFiles()
-    folders: list[str] = []
+    contents: dict[str, SkippedFiles] = {}  # of each folder
     seen_links = {os.path.realpath(root)}
     level = ['']
     with ThreadPoolExecutor(workers) as pool, tqdm(desc='folders', unit='folder', disable=None, total=0) as bar:
@@ -119,10 +118,12 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
                 bar.update()
                 if folder.problem is not None:
                     problems[path] = folder.problem
-                folders.append(path)
+                contents[path] = SkippedFiles()
                 for name, reason in folder.others:
-                    skipped.add(reason, _join(path, name))
-                videos, incomplete = _videos_of(path, folder.files, frame_names, skipped)
+                    may_be_folder = reason == BROKEN_LINK and not is_video(name)
+                    place = _join(path, name) if may_be_folder else path
+                    contents.setdefault(place, SkippedFiles()).add(reason, _join(path, name))
+                videos, incomplete = _videos_of(path, folder.files, frame_names, contents[path])
                 num_frames |= videos
                 problems |= incomplete
                 for name, is_link in folder.subfolders:
@@ -131,13 +132,26 @@ def index_media(root: str, frame_names: FrameNames | None = None, workers: int =
                         below.append(_join(path, name))
                         seen_links |= {target} if target else set()
                     else:
-                        skipped.add('link to a folder that is already used', _join(path, name))
+                        contents[path].add('link to a folder that is already used', _join(path, name))
             level = below
+    skipped = _merge(contents.values())
     if not num_frames:
         wanted = 'video' if frame_names is None else f'folder of frames named {frame_names.template!r}'
         raise ValueError(f'no {wanted} in {os.path.abspath(root)!r}; found {skipped or "no files"}')
     used = {'/'.join(parts[:n]) for parts in (path.split('/') for path in num_frames) for n in range(1, len(parts) + 1)}
-    return MediaIndex(root, num_frames, problems, skipped, [path for path in folders if path and path not in used])
+    empty = {
+        path: problems.get(path) or str(_merge(contents[p] for p in contents if f'{p}/'.startswith(f'{path}/')))
+        for path in sorted(contents)
+        if path and path not in used
+    }
+    return MediaIndex(root, num_frames, problems, skipped, empty)
+
+
+def _merge(parts: Iterable[SkippedFiles]) -> SkippedFiles:
+    merged = SkippedFiles()
+    for part in parts:
+        merged.merge(part)
+    return merged
 
 
 def _join(path: str, name: str) -> str:
@@ -156,7 +170,7 @@ def _read_folder(root: str, path: str) -> _Folder:
                 elif entry.is_file():
                     folder.files.append(entry.name)
                 else:
-                    kind = 'broken link' if entry.is_symlink() else 'neither file nor folder'
+                    kind = BROKEN_LINK if entry.is_symlink() else 'neither file nor folder'
                     folder.others.append((entry.name, kind))
     except OSError as error:
         folder.problem = f'cannot be read: {error.strerror}'
@@ -171,11 +185,7 @@ def _videos_of(
 ) -> tuple[dict[str, int | None], dict[str, str]]:
     """Return the videos in a folder, or the folder itself if it is a video, and the problems."""
     if frame_names is None:
-        videos = [name for name in files if is_video(name)]
-        for name in files if len(videos) < len(files) else ():
-            if not is_video(name):
-                skipped.add_file(_join(path, name))
-        return {_join(path, name): None for name in videos}, {}
+        return {_join(path, name): None for name in choose_videos(files, path, skipped)}, {}
     count, problem = frame_names.count(files)
     if count < len(files):
         first = next(name for name in files if frame_names.number(name) is None)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from dsanet.datasets.video.frame_index import pyav_version
-from dsanet.datasets.video.opening import open_video, orientation, stores_frame_times, turn_upright
+from dsanet.datasets.video.opening import frame_rate, open_video, orientation, stores_frame_times, turn_upright
 from dsanet.datasets.video.pyav_reader import one_thread
 
 # A longer gap between timestamps is an error, not a still image.
 MAX_GAP_SECONDS = 60
-# A higher frame rate in the header is the resolution of its timestamps.
-MAX_AVERAGE_RATE = 240
+# Where recordings are joined, the marked packet is at most this many packets before the next recording.
+_MAX_MARKED_BEFORE_JOIN = 3
 
 
 class ConstantRateReader:
@@ -26,7 +26,7 @@ class ConstantRateReader:
 
     A damaged video yields the frames that can be decoded, and the previous frame in gaps; ``damage`` is set afterward.
     A video is damaged if packets are incomplete or cannot be decoded, or if the end of the file is missing. Broadcasts
-    (.ts, .mpg) may begin between key frames; there, packets before the first key frame are not damage.
+    (.ts, .mpg) may begin between key frames, and recordings may be joined; this is not damage.
 
     Args:
         path: the video.
@@ -55,13 +55,7 @@ class ConstantRateReader:
         self.damage: str | None = None
         try:
             self._is_avi = self._container.format.name == 'avi'
-            rates = [_fraction(self._stream.average_rate), _fraction(self._stream.guessed_rate)]
-            if self._is_avi:  # its rate is the resolution of its timestamps
-                rates.reverse()
-            average = rates[0] or rates[1]
-            if average is not None:
-                # Rates are small fractions; 1001 keeps rates such as 30000/1001.
-                average = average.limit_denominator(1001) if average <= MAX_AVERAGE_RATE else None
+            average = frame_rate(self._container, self._stream)
             if average_rate and not average:
                 raise ValueError('the header has no valid frame rate; set one with --fps')
         except Exception:
@@ -133,6 +127,8 @@ class ConstantRateReader:
         packets = self._container.demux()
         durations: dict[int, Fraction] = {}
         num_packets, position, end = 0, 0, Fraction(0)
+        suspected: tuple[int, str] | None = None
+        previous: Fraction | None = None
         has_begun = stores_frame_times(self._container)
         while True:
             try:
@@ -147,8 +143,14 @@ class ConstantRateReader:
                 end = max(end, (packet.pts + (packet.duration or 0)) * base)
             if packet.stream is not self._stream:
                 continue
-            if packet.is_corrupt:
-                self._add_damage(f'damaged after frame {position}')
+            time = None if base is None or packet.dts is None else packet.dts * base
+            if packet.is_keyframe and _jumps(previous, time):
+                suspected = None  # two joined recordings: FFmpeg marks the end of the first one as damaged
+            if packet.is_corrupt and suspected is None:
+                suspected = num_packets, f'damaged after frame {position}'
+            if suspected is not None and num_packets - suspected[0] > _MAX_MARKED_BEFORE_JOIN:
+                self._add_damage(suspected[1])
+            previous = time
             num_packets += packet.size > 0
             has_begun |= packet.is_keyframe
             if base and packet.pts is not None and packet.duration:
@@ -157,12 +159,15 @@ class ConstantRateReader:
                 frames = packet.decode()
             except self._errors as error:
                 if has_begun:
-                    self._add_damage(f'cannot decode after frame {position}: {_message(error)}')
+                    failed = f'cannot decode after frame {position}: {_message(error)}'
+                    self._add_damage(failed if suspected is None else suspected[1])
                 continue
             for frame in frames:
                 if position or not frame.is_corrupt:  # as in decode_all()
                     position += 1
                     yield frame, durations.pop(frame.pts, self._period)
+        if suspected is not None:
+            self._add_damage(suspected[1])
         self._check_end(num_packets, end)
 
     def _check_end(self, num_packets: int, end: Fraction) -> None:
@@ -274,6 +279,11 @@ def _is_shortened_matroska(path: str) -> bool:
             end = file.tell() + value
             file.seek(end)
     return end > os.path.getsize(path)
+
+
+def _jumps(previous: Fraction | None, time: Fraction | None) -> bool:
+    """Return True if the second of two decoding times is earlier, or more than a second later."""
+    return previous is not None and time is not None and not 0 <= time - previous <= 1
 
 
 def _fraction(value: Any) -> Fraction | None:

@@ -6,8 +6,10 @@ in training. In one process, all candidates in turn read the same frames of the 
 
 import math
 import os
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from dsanet.data_tools.video.transcode import transcode
 from dsanet.datasets import RawFramesDataset, VideoDataset
 from dsanet.datasets.annotation import list_path
 from dsanet.datasets.loader import identity_collate
+from dsanet.datasets.transforms.base import BadSample
 from dsanet.datasets.video.readers import READERS, is_installed
 from dsanet.datasets.workers import WatchedLoader, init_worker
 
@@ -164,23 +167,36 @@ def prepare(originals: dict[str, Path], names: Sequence[str], work_dir: Path, nu
         names: names of the videos in each folder.
         work_dir: folder for converted videos.
         num_workers: number of processes that convert.
+
+    Raises:
+        ValueError: a name cannot be written to a list file, or a video cannot be converted.
     """
-    lists = work_dir / 'lists'
-    lists.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if '\n' in name or '\r' in name:
+            raise ValueError(f'a list file cannot contain the path {name!r}; rename the video')
     folder = next(iter(originals.values()))
     candidates = []
     for source, original_folder in originals.items():
-        candidates += _video_candidates(source, original_folder, names, lists)
+        candidates += _video_candidates(source, original_folder, names)
     for number, (source, settings) in enumerate(TRANSCODED.items()):
         out = work_dir / f'converted{number}'
         targets = _convert(source, partial(transcode, **settings), folder, names, out, '.mp4', num_workers)
-        candidates += _video_candidates(source, out, targets, lists)
+        candidates += _video_candidates(source, out, targets)
     out = work_dir / 'frames'
     targets = _convert(FRAMES, extract_frames, folder, names, out, '', num_workers)
-    list_file = lists / 'frames.txt'
-    write_text(list_file, ''.join(f'{list_path(name)} {len(os.listdir(out / name))} 0\n' for name in targets))
     steps = [build(step, TRANSFORMS) for step in (SAMPLE, {'type': 'DecodeRawFrames'}, *AUGMENT)]
-    return [*candidates, Candidate(FRAMES, '-', RawFramesDataset(steps, str(list_file), str(out)), out, targets)]
+    with _list_file(f'{list_path(name)} {len(os.listdir(out / name))} 0\n' for name in targets) as list_file:
+        frames = RawFramesDataset(steps, list_file, str(out))
+    return [*candidates, Candidate(FRAMES, '-', frames, out, targets)]
+
+
+@contextmanager
+def _list_file(lines: Iterable[str]) -> Iterator[str]:
+    """Write a temporary list file: the work dir may have lists of the user."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'list.txt')
+        write_text(path, ''.join(lines))
+        yield str(path)
 
 
 def _convert(
@@ -194,14 +210,13 @@ def _convert(
     return [str(job.target.relative_to(out)) for job in jobs]
 
 
-def _video_candidates(source: str, folder: Path, names: Sequence[str], lists: Path) -> list[Candidate]:
-    list_file = lists / f'{source}.txt'
-    write_text(list_file, ''.join(f'{list_path(name)} 0\n' for name in names))
+def _video_candidates(source: str, folder: Path, names: Sequence[str]) -> list[Candidate]:
     candidates = []
-    for decoder in filter(is_installed, READERS):
-        steps = [{'type': 'OpenVideo', 'decoder': decoder}, SAMPLE, {'type': 'DecodeVideo'}, *AUGMENT]
-        dataset = VideoDataset([build(step, TRANSFORMS) for step in steps], str(list_file), str(folder))
-        candidates.append(Candidate(source, decoder, dataset, folder, names))
+    with _list_file(f'{list_path(name)} 0\n' for name in names) as list_file:
+        for decoder in filter(is_installed, READERS):
+            steps = [{'type': 'OpenVideo', 'decoder': decoder}, SAMPLE, {'type': 'DecodeVideo'}, *AUGMENT]
+            dataset = VideoDataset([build(step, TRANSFORMS) for step in steps], list_file, str(folder))
+            candidates.append(Candidate(source, decoder, dataset, folder, names))
     return candidates
 
 
@@ -224,7 +239,9 @@ def measure(candidates: Sequence[Candidate], num_rounds: int) -> list[str]:
             try:
                 candidate.dataset[epoch, index]
             except Exception as error:
-                problems[number] = f'{candidate.source}, {candidate.decoder}: {error}'
+                # Without the line of the list, which is a temporary file.
+                text = f'{error.path} {error.reason}' if isinstance(error, BadSample) else str(error)
+                problems[number] = f'{candidate.source}, {candidate.decoder}: {text}'
                 candidate.times.clear()
                 continue
             if epoch > 0:

@@ -52,7 +52,11 @@ class Transform(ABC):
         """Apply the step; ``record`` may be changed in place."""
 
 
-class BadSample(ValueError):
+class SampleError(ValueError):
+    """A sample cannot be made, for example because a crop is larger than the frames. The message names the video."""
+
+
+class BadSample(SampleError):
     """A video or folder of frames that cannot be read: an error of the data, not of the config.
 
     Args:

@@ -1,13 +1,13 @@
 """Find out when each frame of a video is shown, or how many frames it has, without decoding where possible."""
 
 import os
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.datasets.video.opening import decode_all, file_version, open_video, stores_frame_times
+from dsanet.datasets.video.opening import decode_all, open_video, stores_frame_times
+from dsanet.datasets.video.remembered import remember
 
 # A decoder delays a frame by at most this many.
 _MAX_DELAY = 16
@@ -71,12 +71,11 @@ def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
 
 
 def count_frames(path: str) -> int:
-    """Return the number of frames that can be decoded. Results are cached, by size and modification time."""
-    return _count_frames(*file_version(path))
+    """Return the number of frames that can be decoded."""
+    return remember('number of frames', path, lambda: _count_frames(path))
 
 
-@lru_cache(10_000)
-def _count_frames(path: str, _size: int, _mtime: int) -> int:
+def _count_frames(path: str) -> int:
     container, stream = open_video(path)
     with container:
         stream.codec_context.options = {'skip_loop_filter': 'all'}  # pixel values are not needed

@@ -7,6 +7,7 @@ description names, even if it is called ``x.mp4``. Here, a path is the name of o
 import math
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ FORMATS = (
 )
 # Formats that store when each frame is shown; in others, a seek is inexact.
 FORMATS_WITH_TIMES = {'mov', 'matroska', 'flv'}
+# A higher frame rate in the header is the resolution of its timestamps.
+_MAX_FRAME_RATE = 240
 _STILL_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'mif1', b'avif', b'mif2', b'crx ')
 _SIGNATURES = (
     (0, b'\xff\xd8\xff', 'a JPEG image'),
@@ -80,6 +83,8 @@ def open_video(path: str) -> tuple[Any, Any]:
         stream.thread_type = 'NONE'
         # Otherwise, recent versions of FFmpeg drop frames of H.264 that earlier ones return, see decode_all().
         stream.codec_context.flags |= Flags.output_corrupt
+        # Otherwise, FFmpeg crops the left side only to a multiple of 16 or 32 pixels.
+        stream.codec_context.flags |= Flags.unaligned
     except BaseException:
         container.close()
         raise
@@ -116,6 +121,18 @@ def decode_all(container: Any, stream: Any, strict: bool = False) -> Iterator[An
 def stores_frame_times(container: Any) -> bool:
     """Return True for MP4/MOV, Matroska/WebM and FLV."""
     return not FORMATS_WITH_TIMES.isdisjoint(container.format.name.split(','))
+
+
+def frame_rate(container: Any, stream: Any) -> Fraction | None:
+    """Return the average frame rate in the header, in frames per second; None if it has none."""
+    rates = [stream.average_rate, stream.guessed_rate]
+    if container.format.name == 'avi':  # its average rate is the resolution of its timestamps
+        rates.reverse()
+    for rate in rates:
+        if rate and rate <= _MAX_FRAME_RATE:
+            # Rates are small fractions; 1001 keeps rates such as 30000/1001.
+            return Fraction(rate.numerator, rate.denominator).limit_denominator(1001)
+    return None
 
 
 def turn_upright(image: npt.NDArray[np.uint8], frame: Any) -> npt.NDArray[np.uint8]:

@@ -5,6 +5,9 @@ that cannot be shown, ignores mirroring, or seeks to a neighbor of the requested
 file first, once per process, and files of these kinds are refused.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -29,6 +32,8 @@ _ROTATIONS = ((False, False, False), (True, False, True), (False, True, True), (
 _BT2020 = (9, 10)  # FFmpeg's color spaces
 # Largest mean difference between the first frames of two decoders, in gray levels of a small version.
 _MAX_DIFFERENCE = 10
+# Where an error of decord occurred, which it writes before the text: a time, and a file and line of its source.
+_SOURCE_LINE = re.compile(r'\[[\d:]+\] \S+:\d+: ')
 
 
 @dataclass
@@ -37,6 +42,7 @@ class _Facts:
 
     Attributes:
         num_frames: number of frames.
+        fps: frames per second; None if unknown.
         shape: (height, width, 3) of the first frame.
         small: the first frame, reduced to a few pixels.
         formats: names of the container in FFmpeg.
@@ -49,6 +55,7 @@ class _Facts:
     """
 
     num_frames: int
+    fps: float | None
     shape: tuple[int, ...]
     small: npt.NDArray[np.int16]
     formats: frozenset[str]
@@ -64,7 +71,9 @@ class _Facts:
 def _examine_file(path: str, _size: int, _mtime: int) -> _Facts:
     reader = PyAVReader(path)
     try:
-        index, num_frames = reader.index, reader.num_frames
+        index, num_frames, fps = reader.index, reader.num_frames, reader.fps
+        if not num_frames:
+            raise ValueError('no frame can be decoded')
         can_seek = index is not None and not index.has_open_gops and not index.has_hidden
         if can_seek and index is not None and len(index.key_times) > 1:
             # The second key frame shows whether the key frames in the file are key frames for the decoder.
@@ -84,7 +93,7 @@ def _examine_file(path: str, _size: int, _mtime: int) -> _Facts:
         is_interlaced, is_bt2020 = bool(frame.interlaced_frame), int(frame.colorspace) in _BT2020
     keys = [] if index is None else np.searchsorted(index.times, index.key_times).tolist()
     small = _reduce(first)
-    return _Facts(num_frames, first.shape, small, formats, can_seek, keys, is_interlaced, is_bt2020, problem)
+    return _Facts(num_frames, fps, first.shape, small, formats, can_seek, keys, is_interlaced, is_bt2020, problem)
 
 
 def _reduce(image: Frames) -> npt.NDArray[np.int16]:
@@ -112,7 +121,7 @@ class _CheckedReader(VideoReader):
         self._facts = _examine_file(*file_version(path))
         if self._facts.problem is not None:
             raise self._refuse(self._facts.problem)
-        self.num_frames = self._facts.num_frames
+        self.num_frames, self.fps = self._facts.num_frames, self._facts.fps
 
     def _refuse(self, reason: str) -> ValueError:
         return ValueError(f"{self.name} would read the file incorrectly: {reason}; use decoder='pyav'")
@@ -152,19 +161,49 @@ class DecordReader(_CheckedReader):
         super().__init__(path)
         if 'mpegts' in self._facts.formats:
             raise self._refuse('it loses the first frames of MPEG transport streams (.ts)')
-        self._reader: Any = decord.VideoReader(file_url(path), ctx=decord.cpu(0), num_threads=1)
+        with self._explained():
+            self._reader: Any = decord.VideoReader(file_url(path), ctx=decord.cpu(0), num_threads=1)
         self._position = 0
         # An MP4 without a list of key frames declares every frame a key frame, and decord trusts it.
         self._can_seek = self._facts.can_seek and list(self._reader.get_key_indices()) == self._facts.key_indices
         if self._can_seek:
             self._check_count(len(self._reader))
             if self.name not in self._facts.verified:
-                self._check_first(self._reader[0].asnumpy())
+                self._check_times()
+                with self._explained():
+                    first = self._reader[0].asnumpy()
+                self._check_first(first)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn decord's errors, which name its source files or have no text, into readable ones."""
+        from decord import DECORDError
+
+        try:
+            yield
+        except (DECORDError, StopIteration) as error:
+            text = _SOURCE_LINE.sub('', str(error).split('Stack trace')[0]).strip() or 'the video ends early'
+            raise ValueError(f"decord cannot read the file: {text}; use decoder='pyav'") from error
+
+    def _check_times(self) -> None:
+        """Compare the times of all frames with PyAV's: decord finds frames by its own, wrong in some fragmented MP4."""
+        if self.num_frames < 2:
+            return
+        reader = PyAVReader(self.path)
+        reader.close()
+        assert reader.index is not None, 'a reader that seeks has an index'
+        expected = np.array(reader.index.times, np.float64)
+        times = self._reader.get_frame_timestamp(range(self.num_frames))[:, 0].astype(np.float64)
+        # Relative to the first and last frame, because the units and the start differ.
+        expected, times = ((values - values[0]) / np.ptp(values) for values in (expected, times))
+        if np.abs(times - expected).max() > np.diff(expected).min() / 2:
+            raise self._refuse('its times of the frames are different')
 
     def _read(self, indices: Indices) -> Frames:
-        if not self._can_seek:
-            return self._decode_from_start(indices)
-        frames: Frames = self._reader.get_batch(indices.tolist()).asnumpy()  # (len, H, W, 3)
+        with self._explained():
+            if not self._can_seek:
+                return self._decode_from_start(indices)
+            frames: Frames = self._reader.get_batch(indices.tolist()).asnumpy()  # (len, H, W, 3)
         self._check_shape(frames[0])
         return frames
 

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from dsanet.datasets.video.frame_index import count_frames, index_frames, pyav_version
-from dsanet.datasets.video.opening import decode_all, file_version, open_video, turn_upright
+from dsanet.datasets.video.opening import decode_all, frame_rate, open_video, turn_upright
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
+from dsanet.datasets.video.remembered import remember
 
 # How many frames, starting with the first reordered one, are decoded once per file to confirm their order.
 _NUM_CONFIRMED = 4
-_MAX_REMEMBERED = 10_000  # files
-_IN_ORDER: dict[tuple[str, int, int], bool] = {}
 
 
 class _InexactSeekError(Exception):
@@ -43,9 +42,12 @@ class PyAVReader(VideoReader):
         self._container, self._stream = open_video(path)
         try:
             self._size = (self._stream.width, self._stream.height)
+            rate = frame_rate(self._container, self._stream)
+            self.fps = None if rate is None else float(rate)
             self.index = index_frames(self._container, self._stream, path)
-            if self.index is not None and self.index.first_reordered is not None and not self._shows_in_order():
-                self.index = None
+            if self.index is not None and self.index.first_reordered is not None:
+                if not remember('order', path, self._shows_in_order):
+                    self.index = None
             self.num_frames = count_frames(path) if self.index is None else len(self.index.times)
         except BaseException:
             self.close()
@@ -70,14 +72,9 @@ class PyAVReader(VideoReader):
         """Return True if the decoder's order agrees with the times; with wrong ones, it would not be FFmpeg's."""
         assert self.index is not None, 'there are times'
         assert self.index.first_reordered is not None, 'there are reordered frames'
-        key = file_version(self.path)
-        if key not in _IN_ORDER:
-            first = self.index.first_reordered
-            last = min(first + _NUM_CONFIRMED, len(self.index.times))
-            if len(_IN_ORDER) >= _MAX_REMEMBERED:
-                _IN_ORDER.clear()
-            _IN_ORDER[key] = self.confirms(np.arange(max(0, first - 1), last))
-        return _IN_ORDER[key]
+        first = self.index.first_reordered
+        last = min(first + _NUM_CONFIRMED, len(self.index.times))
+        return self.confirms(np.arange(max(0, first - 1), last))
 
     def _convert(self, frames: Iterator[Any], num_frames: int) -> Frames:
         from av.video.reformatter import VideoReformatter

@@ -31,6 +31,7 @@ class VideoReader(ABC):
     Attributes:
         path: the file.
         num_frames: number of frames that can be read, counted by the same decoder.
+        fps: average number of frames per second; None if unknown.
         reuses_memory: True if the memory of returned frames is reused after the reader is closed.
         package: module that must be importable, such as 'av'.
         allocate: returns memory for frames of a shape, for readers that decode frame by frame.
@@ -38,6 +39,7 @@ class VideoReader(ABC):
 
     path: str
     num_frames: int
+    fps: float | None = None
     reuses_memory: bool = False
     package: ClassVar[str]
     allocate: Callable[[tuple[int, ...]], Frames] = staticmethod(_new_array)

@@ -22,8 +22,10 @@ import cv2
 import numpy as np
 from torch.utils.data import get_worker_info
 
+from dsanet.datasets.video import remembered
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
 from dsanet.utils.machine_faults import MachineError, explain_shortage
+from dsanet.utils.processes import die_with_parent
 
 _KILL_TIMEOUT_S = 5.0  # time after the time limit in which the alarm signal must end the process
 # A process with more shared memory or more videos than this is replaced: decoders leak a little memory.
@@ -64,7 +66,8 @@ class IsolatedReader(VideoReader):
         self._time_limit = time_limit
         self._process: _DecodingProcess | None = _take_process()
         self._process.num_videos += 1
-        self.num_frames = self._request('open', decoder, path)
+        self.num_frames, self.fps, results = self._request('open', decoder, path)
+        remembered.add(results)
 
     def _read(self, indices: Indices) -> Frames:
         shape = self._request('read', indices)
@@ -137,6 +140,7 @@ class _DecodingProcess:
             text = explain_shortage(error) or f'{error}; is the number of processes limited (`ulimit -u`)?'
             raise MachineError(f'cannot start a process to decode videos: {text}') from error
         if self._pid == 0:
+            die_with_parent(self.owner)  # it would outlive its worker if it is stopped or hangs
             self._connection.close()
             _serve(other, self.memory)
         other.close()
@@ -211,7 +215,7 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                     decoder, path = arguments
                     reader = READERS[decoder](path)
                     reader.allocate = memory.array
-                    answer = reader.num_frames
+                    answer = reader.num_frames, reader.fps, remembered.take_new()
                 elif reader is not None and request == 'read':
                     frames = reader.read(arguments[0])
                     shared = memory.array(frames.shape)

@@ -169,6 +169,9 @@ def match_state_dict(
             report.inflated.append(key)
         if value.shape != current.shape:
             raise ValueError(f'{key} has shape {tuple(value.shape)}, but the model has {tuple(current.shape)}')
+        # torch would read quantized numbers as weights and drop the imaginary part, or fail.
+        if current.is_floating_point() and not (value.is_floating_point() and value.layout == torch.strided):
+            raise ValueError(f'{key} is {value.dtype} ({value.layout}), but must be dense and floating-point')
         loaded[key] = value
         report.matched.append(key)
     if all(key.startswith(HEAD) for key in report.matched):

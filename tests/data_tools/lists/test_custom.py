@@ -38,6 +38,8 @@ def test_csv_column_names_can_be_chosen(tmp_path: Path) -> None:
     assert content(lists, 'train') == [('a.mp4', ('wave', 'clap'))]
     assert content(lists, 'val') == [('b.mp4', ('clap',))]
     assert content(lists, 'test') == [('c.mp4', ('clap',))]
+    with pytest.raises(ValueError, match="split_column='part' has no effect.*train"):
+        read_csv({'train': write(tmp_path, 'train.csv', text)}, 'video', 'action', 'part')
 
 
 def test_csv_numbers_are_labels(tmp_path: Path) -> None:

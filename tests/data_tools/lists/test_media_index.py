@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dsanet.data_tools.lists.custom import read_class_tree
 from dsanet.data_tools.lists.media_index import MediaIndex, index_media, simplify, stem
 from dsanet.datasets.frame_names import FrameNames
 
@@ -43,10 +44,23 @@ def test_frames_are_counted_and_gaps_reported(tmp_path: Path) -> None:
     media = index_media(str(tmp_path), FrameNames('img_{:05d}.jpg'))
     assert media.num_frames == {'clap/good': 12, 'clap/gap': 4, 'gap': 2, 'zero': 3}
     assert media.skipped.counts == {"not named 'img_{:05d}.jpg'": 4, 'frame outside of a folder': 1}
-    assert media.empty_folders == ['other']
+    assert list(media.empty_folders) == ['other']
+    assert '(other/00001.jpg)' in media.empty_folders['other']
     numbers = {path: [int(number) for number in re.findall(r'\d+', text)] for path, text in media.problems.items()}
     assert numbers == {'clap/gap': [1, 7, 3, 2], 'gap': [1, 3, 2], 'zero': [0, 1]}
     assert 'zero' not in index_media(str(tmp_path), FrameNames('img_{:05d}.jpg', start_index=0)).problems
+
+
+def test_broken_link_counts_as_empty_folder(tmp_path: Path) -> None:
+    root = touch(tmp_path, 'a/1.mp4', 'b/sub/notes.txt')
+    for name in ('c', 'a/x.mp4'):
+        (root / name).symlink_to(tmp_path / 'nowhere')
+    media = index_media(str(root))
+    assert media.skipped.counts == {'broken link': 2, 'extension .txt': 1}
+    text = 'extension .txt: 1 (b/sub/notes.txt)'
+    assert media.empty_folders == {'b': text, 'b/sub': text, 'c': 'broken link: 1 (c)'}
+    with pytest.raises(ValueError, match='class folder b .*notes.txt'):
+        read_class_tree(list(media.num_frames), 0.5, None, media.empty_folders)
 
 
 def test_each_linked_folder_is_read_once(tmp_path: Path) -> None:

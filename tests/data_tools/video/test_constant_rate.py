@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dsanet.data_tools.video.constant_rate import ConstantRateReader, Resizer, parse_rate, scaled_size
+from tests.make_odd_videos import write
 from tests.make_videos import draw_frame, read_index, rotate_video, write_video
 
 
@@ -272,6 +273,30 @@ def test_damaged_frames_repeat_the_previous_frame(tmp_path):
     assert found == [*range(20), *[19] * 10, *range(30, 60)]
     assert damage is not None
     assert re.search(r'\b20\b', damage)
+
+
+def test_joined_recordings_are_undamaged(tmp_path):
+    parts = [write(tmp_path / f'{number}.ts', range(10 * number, 10 * number + 10)) for number in range(3)]
+    joined = tmp_path / 'joined.ts'
+    joined.write_bytes(b''.join(part.read_bytes() for part in parts))
+    with ConstantRateReader(str(joined)) as reader:
+        assert [read_index(frame.to_ndarray(format='rgb24')) for frame in reader] == list(range(30))
+        assert reader.damage is None
+
+
+@pytest.mark.parametrize('position', [0.3, 0.6])
+def test_lost_packet_is_damage(tmp_path, position):
+    path = write(tmp_path / 'a.ts', range(30))
+    data = path.read_bytes()
+    start = next(  # a packet of the video that begins no frame
+        start
+        for start in range(188 * int(len(data) / 188 * position), len(data), 188)
+        if data[start + 1 : start + 3] == b'\x01\x00'
+    )
+    path.write_bytes(data[:start] + data[start + 188 :])
+    with ConstantRateReader(str(path)) as reader:
+        assert len(list(reader)) > 20
+        assert reader.damage is not None
 
 
 def test_video_without_decodable_frames_is_an_error(tmp_path):

@@ -63,7 +63,11 @@ def originals(tmp_path: Path) -> Path:
 
 def test_all_candidates_read_the_same_frames(originals, tmp_path):
     names = ['a.mp4', 'b/c.avi']
+    own = tmp_path / 'work' / 'lists' / 'frames.txt'
+    own.parent.mkdir(parents=True)
+    own.write_text('of the user')
     candidates = prepare({'original': originals}, names, tmp_path / 'work', 0)
+    assert own.read_text() == 'of the user'
     expected = [(source, decoder) for source in ('original', *TRANSCODED) for decoder in DECODERS]
     assert [(candidate.source, candidate.decoder) for candidate in candidates] == [*expected, (FRAMES, '-')]
     reference = candidates[-1].dataset[3, 1]['inputs'].float()
@@ -73,6 +77,11 @@ def test_all_candidates_read_the_same_frames(originals, tmp_path):
         assert difference < 6, (candidate.source, candidate.decoder)
     assert candidates[-1].disk_usage()[1] == 80
     assert candidates[0].disk_usage() == (sum((originals / name).stat().st_size for name in names), 2)
+
+
+def test_name_with_line_break_is_an_error(originals, tmp_path):
+    with pytest.raises(ValueError, match=r"'a\\nb\.mp4'"):
+        prepare({'original': originals}, ['a\nb.mp4'], tmp_path / 'work', 0)
 
 
 def test_conversion_failure_names_the_video(originals, tmp_path):

@@ -6,6 +6,8 @@ import os
 import shutil
 import socket
 import zipfile
+from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -16,7 +18,7 @@ from dsanet import commands
 from dsanet.data_tools.video.batch import FAILURES_FILE, read_failures
 from dsanet.datasets.transforms import DecodeVideo, OpenVideo, decoding
 from dsanet.datasets.transforms.base import BadSample
-from dsanet.datasets.video.opening import file_url, open_video, orientation
+from dsanet.datasets.video.opening import file_url, frame_rate, open_video, orientation
 from dsanet.datasets.video.readers import READERS, is_installed
 from tests.make_videos import draw_frame, read_index, write_video
 
@@ -224,3 +226,36 @@ def test_missing_permission_is_no_damage(video, monkeypatch):
 
 def test_frame_without_matrix_is_not_turned():
     assert orientation(av.VideoFrame(16, 16, 'rgb24')) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ('name', 'average', 'guessed', 'expected'),
+    [
+        ('matroska,webm', Fraction(1000), Fraction(60), Fraction(60)),
+        ('matroska,webm', Fraction(1000), Fraction(1000), None),
+        ('avi', Fraction(600), Fraction(25), Fraction(25)),
+        ('avi', Fraction(30), Fraction(25), Fraction(25)),
+        ('mov,mp4', Fraction(2997, 100), Fraction(30), Fraction(2997, 100)),
+        ('mov,mp4', None, Fraction(30000, 1001), Fraction(30000, 1001)),
+        ('mpegts', None, None, None),
+    ],
+)
+def test_frame_rate_is_not_the_timestamp_resolution(name, average, guessed, expected):
+    container = SimpleNamespace(format=SimpleNamespace(name=name))
+    assert frame_rate(container, SimpleNamespace(average_rate=average, guessed_rate=guessed)) == expected
+
+
+@pytest.mark.parametrize('decoder', DECODERS)
+def test_audio_file_with_a_cover_is_refused(decoder, tmp_path):
+    file = tmp_path / 'song.mp4'
+    with av.open(str(file), 'w') as container:
+        sound = container.add_stream('aac', rate=44100, layout='mono')
+        cover = container.add_stream('mjpeg', width=64, height=64, pix_fmt='yuvj420p')
+        cover.disposition = av.stream.Disposition.attached_pic.value
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), 'fltp', 'mono')
+        samples.sample_rate = 44100
+        image = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
+        for stream, frame in ((sound, samples), (cover, image)):
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    with pytest.raises(BadSample, match='cover'):
+        OpenVideo(decoder)({'path': str(file)})

@@ -7,7 +7,7 @@ import pytest
 from dsanet.datasets.video import other_readers
 from dsanet.datasets.video.other_readers import OpenCVReader
 from dsanet.datasets.video.readers import READERS, is_installed
-from tests.make_odd_videos import KINDS, patch, write
+from tests.make_odd_videos import KINDS, patch, remux, write
 from tests.make_videos import read_index
 
 OTHERS = tuple(name for name in READERS if is_installed(name) and name != 'pyav')
@@ -55,6 +55,31 @@ def test_other_count_is_refused(tmp_path, monkeypatch, decoder):
 
 def keep_num_frames(self, name, value):
     object.__setattr__(self, name, 29 if name == 'num_frames' else value)
+
+
+@needs_decord
+@pytest.mark.parametrize('kind', ['AV1 in MP4', 'GIF', 'H.264 in MP4, one fragment per frame'])
+def test_decord_errors_are_readable(tmp_path, kind):
+    with pytest.raises(ValueError, match=r"^decord .*decoder='pyav'$") as error:
+        READERS['decord'](make(kind, tmp_path))
+    assert '.cc:' not in str(error.value)
+
+
+@needs_decord
+def test_early_end_of_decord_is_an_error(tmp_path, monkeypatch):
+    reader = READERS['decord'](make('MPEG-4 with B-frames in AVI', tmp_path))
+    monkeypatch.setattr(reader, '_reader', iter(()))
+    monkeypatch.setattr(reader, '_decode_from_start', lambda indices: next(reader._reader))
+    with pytest.raises(ValueError, match="decoder='pyav'"):
+        reader.read(np.array([3]))
+
+
+@pytest.mark.parametrize('decoder', OTHERS)
+def test_video_without_decodable_frames_is_refused(tmp_path, decoder):
+    source = write(tmp_path / 'source.ts', range(9), bf='0')
+    path = remux(source, tmp_path / 'a.ts', lambda packet, number: number > 0)  # without the only key frame
+    with pytest.raises(ValueError, match='^no frame can be decoded$'):
+        READERS[decoder](str(path))
 
 
 @needs_decord

@@ -6,10 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from dsanet.datasets.video import pyav_reader
 from dsanet.datasets.video.opening import decode_all, open_video
 from dsanet.datasets.video.pyav_reader import PyAVReader
-from tests.make_odd_videos import KINDS, NUM_FRAMES, write
+from tests.make_odd_videos import KINDS, NUM_FRAMES, SIZE, draw_colors, write
 from tests.make_videos import read_index, write_video
 
 
@@ -72,12 +71,11 @@ def test_false_order_is_confirmed_once_per_file(tmp_path, monkeypatch):
     reader.close()
 
 
-def test_remembered_orders_are_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(pyav_reader, '_MAX_REMEMBERED', 2)
-    monkeypatch.setattr(pyav_reader, '_IN_ORDER', {})
-    for number in range(5):
-        read(write(tmp_path / f'{number}.mp4', range(8)), [0])
-    assert len(pyav_reader._IN_ORDER) <= 2
+def test_left_side_is_cropped_exactly(tmp_path):
+    path = write(tmp_path / 'a.mp4', **{'x264-params': 'crop-rect=6,4,10,8'})  # left, top, right, bottom
+    first = read(str(path), [0])[0]
+    assert first.shape == (60, 112, 3)
+    assert np.abs(first.astype(int) - draw_colors(0, *SIZE)[4:-8, 6:-10]).mean() < 8
 
 
 def test_angle_between_is_an_error(tmp_path):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from dsanet.datasets import VideoDataset, build_dataloader
 from dsanet.datasets.transforms import DecodeVideo, OpenVideo, PackInputs, SampleSnippets
+from dsanet.datasets.video import frame_index
 from dsanet.datasets.video import subprocess_reader as module
 from dsanet.datasets.video.readers import READERS, VideoReader, is_installed
 from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, shorten_error
@@ -96,6 +97,16 @@ def test_process_is_reused_for_the_next_video(video):
     again = IsolatedReader('pyav', video, 60)
     assert again._process._pid in pids
     again.close()
+    again.close()
+
+
+def test_next_process_knows_the_number_of_frames(tmp_path, monkeypatch):
+    path = write_video(tmp_path / 'a.avi', 20)
+    first = IsolatedReader('pyav', path, 60)
+    first._end_process()
+    monkeypatch.setattr(frame_index, 'decode_all', None)  # in the next process, counting is an error
+    again = IsolatedReader('pyav', path, 60)
+    assert (first.num_frames, again.num_frames) == (20, 20)
     again.close()
 
 
@@ -241,7 +252,8 @@ def test_only_data_workers_isolate_decoding(video):
     assert list(DataLoader(Where(), num_workers=1))[0].tolist() == [True]
 
 
-def test_decoding_process_ends_with_its_worker(video, tmp_path):
+@pytest.mark.parametrize('is_frozen', [False, True])
+def test_decoding_process_ends_with_its_worker(video, tmp_path, is_frozen):
     class Report(VideoReader):
         path = ''
         num_frames = 2
@@ -259,10 +271,14 @@ def test_decoding_process_ends_with_its_worker(video, tmp_path):
     READERS['report'] = Report
     try:
         dataset = make_dataset(tmp_path, ['good'], 'report', 5)
-        list(build_dataloader(dataset, 1, 1, training=False))
+        loader = build_dataloader(dataset, 1, 1, training=False)
+        list(loader)
     finally:
         del READERS['report']
     pid = int((tmp_path / 'pid').read_text())
+    if is_frozen:
+        os.kill(pid, signal.SIGSTOP)
+    loader.kill_workers()
     assert pid != os.getpid()
     for _ in range(100):
         stat = Path(f'/proc/{pid}/stat')

@@ -1,5 +1,6 @@
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,24 @@ def test_ema_weights_with_other_keys_are_ignored(
         load_weights(model, save({'state_dict': plain, 'ema_state_dict': swapped}, tmp_path / 'x.pth'), strict=True)
     assert torch.equal(model.backbone.conv1.weight, plain['backbone.conv1.weight'])
     assert 'EMA' not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('change', 'name'),
+    [
+        (lambda weight: weight.to(torch.int8), 'int8'),
+        (lambda weight: weight.to(torch.complex64), 'complex'),
+        (lambda weight: weight.to_sparse(), 'sparse'),
+    ],
+)
+@pytest.mark.filterwarnings('ignore:Sparse:UserWarning')
+def test_weights_of_another_kind_raise(change: Callable, name: str) -> None:
+    target = make_model().state_dict()
+    key = 'backbone.conv1.weight'
+    with pytest.raises(ValueError, match=name):
+        match_state_dict({**target, key: change(target[key])}, target)
+    loaded, _ = match_state_dict({**target, key: target[key].half()}, target)
+    assert loaded[key].dtype == torch.float16
 
 
 def test_class_names_must_be_strings(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ def test_averaged_weights_under_any_name_are_preferred(name: str) -> None:
     average = {'module.a': Y, 'n_averaged': torch.tensor(3)}  # of AveragedModel
     assert find_state_dict({'model': {'a': X}, name: average}) == ({'a': Y}, name, True)
     assert find_state_dict({name: average}) == ({'a': Y}, name, True)
+    nested = {name: {'decay': 0.9, 'shadow': average}}
+    assert find_state_dict({'model': {'a': X}, **nested}) == ({'a': Y}, f'{name}.shadow', True)
+    assert find_state_dict(nested) == ({'a': Y}, f'{name}.shadow', True)
 
 
 def test_averaged_weights_that_do_not_fit_are_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -34,6 +37,44 @@ def test_averaged_weights_that_do_not_fit_are_named(caplog: pytest.LogCaptureFix
         assert find_state_dict({'model': {'a': X}, 'model_ema': {'b': Y}}) == ({'a': X}, 'model', False)
     (message,) = caplog.messages
     assert "'model_ema'" in message
+
+
+@pytest.mark.parametrize(
+    ('content', 'name'),
+    [
+        ({'ema': {'state_dict': {'a': Y}, 'decay': 0.9}}, 'ema.state_dict'),
+        ({'ema': {'shadow': {'a': Y}}}, 'ema.shadow'),
+        ({'ema_state_dict': {'module.a': Y, 'n_averaged': torch.tensor(3)}}, 'ema_state_dict'),
+        ({'state': {'model': {'weights': {'a': X}}, 'averaged': {'a': Y}}}, 'state.averaged'),
+    ],
+)
+def test_nested_averaged_weights_are_preferred(content: dict, name: str) -> None:
+    assert find_state_dict({'model': {'a': X}, **content}) == ({'a': Y}, name, True)
+
+
+@pytest.mark.parametrize('name', ['teacher', 'shadow_params', 'ema'])
+def test_unused_weights_of_the_network_are_named(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    others = {'a': Y} if name == 'teacher' else [Y]
+    with caplog.at_level(logging.WARNING, 'dsanet'):
+        assert find_state_dict({'model': {'a': X}, name: others, 'loss_ema': {'b': Y}}) == ({'a': X}, 'model', False)
+    (message,) = caplog.messages
+    assert repr(name) in message
+
+
+def test_weights_of_a_loss_are_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, model = make_model(), make_model()
+    state = source.state_dict()
+    average = {f'ema_model.{key}': value for key, value in state.items()}
+    for others in ({'criterion.weight': X}, {f'model.{key}': torch.zeros_like(v) for key, v in state.items()}):
+        torch.save({'state_dict': {**average, **others}}, tmp_path / 'x.pth')
+        report = load_weights(model, tmp_path / 'x.pth', strict=True)
+        assert len(report.matched) == len(state)
+        assert torch.equal(model.backbone.conv1.weight, source.backbone.conv1.weight)
+    assert "'ema_model.*'" in caplog.text
+    two = {f'{prefix}.{key}': value for prefix in ('student', 'teacher') for key, value in state.items()}
+    torch.save(two, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match='student, teacher'):
+        load_weights(model, tmp_path / 'x.pth')
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Pipelines for the videos of a user, from the test pipeline of a config, whichever kind of videos that one reads."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dsanet.config.registry import TRANSFORMS, build
+from dsanet.datasets.transforms.base import Record, Transform
+from dsanet.datasets.transforms.compose import Compose
+
+VIEWS = ('test', 'fast')
+_INITIAL = ('path', 'label', 'index', 'rng')
+# Keys of the initial record for each kind of source.
+_PROVIDED = {
+    'video': _INITIAL,
+    'frames': (*_INITIAL, 'num_frames', 'filename_tmpl', 'start_index'),
+    'array': (*_INITIAL, 'reader', 'num_frames'),
+}
+
+
+class _Note(Transform):
+    """Store facts about the video in the dict ``record['facts']``, which the caller keeps."""
+
+    requires = ('frame_indices', 'num_frames')
+
+    def __call__(self, record: Record) -> Record:
+        facts = record['facts']
+        facts['frame_indices'] = record['frame_indices']
+        facts['num_frames'] = record['num_frames']
+        facts['fps'] = record['reader'].fps if 'reader' in record else None
+        return record
+
+
+def find_test_dataset(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config of the test dataset; the first one of a mixture."""
+    dataset = config['test_dataloader']['dataset']
+    return dataset['datasets'][0] if 'datasets' in dataset else dataset
+
+
+def choose_views(steps: Sequence[Mapping[str, Any]], views: str) -> list[dict[str, Any]]:
+    """Return the steps of a pipeline for 'test', all views of the config, or 'fast', the center of a single view.
+
+    Raises:
+        ValueError: ``views`` is neither.
+    """
+    if views not in VIEWS:
+        raise ValueError(f'views={views!r} must be one of {", ".join(VIEWS)}')
+    if views == 'test':
+        return [dict(step) for step in steps]
+    return [_with_one_view(step) for step in steps]
+
+
+def _with_one_view(step: Mapping[str, Any]) -> dict[str, Any]:
+    if step['type'] in ('ThreeCrop', 'TenCrop'):
+        return {'type': 'CenterCrop', 'size': step['size']}
+    return {**step, **({'num_groups': 1} if 'num_groups' in step else {})}
+
+
+def build_pipeline(steps: Sequence[Mapping[str, Any]], kind: str) -> Compose:
+    """Build a pipeline for a kind of source; its record needs a dict ``facts`` in addition to the keys of a dataset.
+
+    Args:
+        steps: of a config, for video files or for folders of frames.
+        kind: see ``Source``.
+
+    Raises:
+        ValueError: the steps neither read a video file nor a folder of frames, and the kind is another one.
+    """
+    types = [step['type'] for step in steps]
+    adapted: list[Mapping[str, Any]] = []
+    for step in steps:
+        if step['type'] == 'OpenVideo' and kind != 'video':
+            continue
+        if step['type'] in ('DecodeVideo', 'DecodeRawFrames'):
+            step = {'type': 'DecodeRawFrames'} if kind == 'frames' else {'type': 'DecodeVideo'}
+        adapted.append(step)
+    if kind == 'video' and 'OpenVideo' not in types and 'DecodeRawFrames' in types:
+        adapted.insert(0, {'type': 'OpenVideo'})
+    transforms = [build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}') for i, step in enumerate(adapted)]
+    place = next((i for i, step in enumerate(transforms) if 'frame_indices' in step.provides), None)
+    if place is not None:
+        transforms.insert(place + 1, _Note())
+    return Compose(transforms, _PROVIDED[kind], owner='inference')

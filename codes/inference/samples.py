@@ -1,0 +1,92 @@
+"""The samples of videos to predict, read in this process or in data workers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from dsanet.datasets.loader import collate
+from dsanet.datasets.transforms.base import Record, check_count
+from dsanet.datasets.transforms.compose import Compose
+from dsanet.datasets.workers import WatchedLoader, init_worker
+from dsanet.inference.sources import Source
+from dsanet.utils.machine_faults import MachineError
+from dsanet.utils.text import printable
+
+
+class LoadedSamples:
+    """Samples of some videos.
+
+    Args:
+        samples: of :class:`_SourceSamples`.
+
+    Attributes:
+        batches: from ``collate``, one for each shape.
+        facts: number of frames, frame rate and frame indices by the index of the video.
+        errors: why a video could not be read, by its index.
+    """
+
+    def __init__(self, samples: Sequence[Record]) -> None:
+        self.errors: dict[int, str] = {sample['index']: sample['error'] for sample in samples if 'error' in sample}
+        readable = [sample for sample in samples if 'error' not in sample]
+        self.facts: dict[int, dict[str, Any]] = {sample['index']: sample['facts'] for sample in readable}
+        by_shape: dict[tuple[int, ...], list[Record]] = {}
+        for sample in readable:
+            by_shape.setdefault(sample['inputs'].shape, []).append(sample)
+        self.batches = [collate(group) for group in by_shape.values()]
+
+
+class _SourceSamples(Dataset[Record]):
+    """The samples of videos; one that cannot be read has only ``index`` and ``error``."""
+
+    def __init__(self, sources: Sequence[Source], pipelines: Mapping[str, Compose]) -> None:
+        self.sources = sources
+        self.pipelines = pipelines
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index: int) -> Record:
+        source = self.sources[index]
+        facts: dict[str, Any] = {}
+        path = source.name
+        try:
+            with source.open() as record:
+                path = record['path']
+                # The label is not used, but PackInputs requires one. The generator is that of a test.
+                record |= {'label': -1, 'index': index, 'rng': np.random.default_rng(0), 'facts': facts}
+                return self.pipelines[source.kind](record) | {'facts': facts}
+        except (OSError, ValueError) as error:
+            if isinstance(error, MachineError):
+                raise
+            text = str(error)
+            return {
+                'index': index,
+                'error': printable(text if path in text else f'{path}: {text}').replace(path, source.name),
+            }
+
+
+def load_samples(
+    sources: Sequence[Source], pipelines: Mapping[str, Compose], batch_size: int, num_workers: int = 0
+) -> Iterator[LoadedSamples]:
+    """Yield the samples of ``batch_size`` videos after another.
+
+    Args:
+        sources: the videos.
+        pipelines: by kind of source.
+        batch_size: number of videos.
+        num_workers: processes that read the videos; 0 to read them here.
+    """
+    check_count('batch_size', batch_size)
+    loader = WatchedLoader(
+        _SourceSamples(sources, pipelines),
+        batch_size=batch_size,
+        num_workers=check_count('num_workers', num_workers, low=0),
+        collate_fn=LoadedSamples,
+        multiprocessing_context='fork' if num_workers > 0 else None,
+        worker_init_fn=init_worker,
+        generator=torch.Generator(),
+    )
+    yield from loader

@@ -1,0 +1,23 @@
+import json
+
+import numpy as np
+
+from dsanet.inference.prediction import Prediction
+
+
+def test_dict_has_everything_but_arrays() -> None:
+    result = Prediction('a', ['x'], [2.5], [0.75], 6, 50, 2.0, np.zeros(3, np.float32), np.zeros((1, 1, 1), np.int64))
+    expected = {
+        'video': 'a',
+        'labels': ['x'],
+        'scores': [2.5],
+        'probabilities': [0.75],
+        'num_views': 6,
+        'num_frames': 50,
+        'seconds': 2.0,
+    }
+    assert json.loads(json.dumps(result.to_dict())) == expected
+
+
+def test_dict_of_an_error_has_no_result() -> None:
+    assert Prediction('a', error='damaged').to_dict() == {'video': 'a', 'error': 'damaged'}
