@@ -37,6 +37,7 @@ COMMANDS = {
     'score': 'compute metrics of saved test results, or average several results',
     'convert': 'convert a checkpoint from another project',
     'publish': 'write a trained model and its model card to a folder to share it',
+    'export': 'export a trained recognizer to ONNX, PyTorch (.pt2) or OpenVINO',
     'benchmark-decoding': 'compare the reading speed of videos and frame folders',
 }
 

@@ -133,9 +133,11 @@ class Recognizer3D(nn.Module):
         if label is not None:
             return self._losses(inputs, label)
         views = inputs.flatten(0, 1)  # (N*V, U, C, T, H, W)
-        limit = self.max_views_per_forward or len(views)
-        parts = [self._score(self.data_preprocessor(part)) for part in views.split(limit)]
-        scores = torch.cat(parts).unflatten(0, (num_videos, num_views))  # (N, V, K)
+        limit = self.max_views_per_forward
+        # Without a limit nothing depends on the number of views, which torch.export keeps variable.
+        parts = [views] if limit is None else views.split(limit)
+        scores = torch.cat([self._score(self.data_preprocessor(part)) for part in parts])  # (N*V, K)
+        scores = scores.unflatten(0, (num_videos, num_views))  # (N, V, K)
         if self.average_views == 'prob':
             scores = self.cls_head.probabilities(scores)
         return scores.mean(dim=1)  # (N, K)
