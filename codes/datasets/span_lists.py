@@ -46,12 +46,13 @@ def is_span_list(file: str) -> bool:
     return len(columns) > 1 and not columns.isdisjoint(('video', 'path'))
 
 
-def read_span_rows(file: str, errors: list[str] | None = None) -> Iterator[SpanRow]:
+def read_span_rows(file: str, errors: list[str] | None = None, needs_labels: bool = True) -> Iterator[SpanRow]:
     """Yield the rows of a CSV list.
 
     Args:
         file: the file.
         errors: receives a message for each malformed row, which is then skipped; None to raise the first one.
+        needs_labels: whether a row without a label is malformed.
 
     Raises:
         ValueError: the header is wrong, or a row is malformed.
@@ -73,10 +74,10 @@ def read_span_rows(file: str, errors: list[str] | None = None) -> Iterator[SpanR
             if not any(row):
                 continue
             if header is None:
-                header = _check_header(row, f'{file}:{line}')
+                header = _check_header(row, f'{file}:{line}', needs_labels)
                 continue
             try:
-                yield _parse_row(header, row, line)
+                yield _parse_row(header, row, line, needs_labels)
             except ValueError as error:
                 message = f'{file}:{line}: {separator.join(row)[:300]!r}: {error}'
                 if errors is None:
@@ -84,7 +85,7 @@ def read_span_rows(file: str, errors: list[str] | None = None) -> Iterator[SpanR
                 errors.append(message)
 
 
-def _check_header(row: list[str], source: str) -> list[str]:
+def _check_header(row: list[str], source: str, needs_labels: bool) -> list[str]:
     """Return the names of the columns; raise a ValueError for unknown, missing or duplicate ones."""
     header = ['video' if name.casefold() == 'path' else name.casefold() for name in row]
     for name in header:
@@ -93,23 +94,24 @@ def _check_header(row: list[str], source: str) -> list[str]:
                 f'{source}: unknown column {name!r}.{nearest(name, COLUMNS)} Allowed: {", ".join(COLUMNS)}; '
                 '`dsanet build-list span_csv` reads other tables'
             )
-    if not {'video', 'label'} <= set(header) or len(set(header)) < len(header):
+    required = {'video', 'label'} if needs_labels else {'video'}
+    if not required <= set(header) or len(set(header)) < len(header):
         raise ValueError(f'{source}: found the columns {", ".join(row)}, expected {", ".join(COLUMNS)}, each once')
     return header
 
 
-def _parse_row(header: list[str], row: list[str], line: int) -> SpanRow:
+def _parse_row(header: list[str], row: list[str], line: int, needs_labels: bool) -> SpanRow:
     if len(row) != len(header):
         raise ValueError(f'found {len(row)} fields, expected {len(header)}: {", ".join(header)}')
     value = dict(zip(header, row, strict=True))
-    for name in ('video', 'label'):
+    for name in ('video', 'label')[: 1 + needs_labels]:
         if not value[name]:
             raise ValueError(f'{name} is empty')
     if '\n' in value['video'] or '\0' in value['video']:
         raise ValueError('video contains a line break or a null character; is a quote not closed?')
     start, end = (parse_seconds(value.get(name, ''), name) for name in ('start', 'end'))
     check_span(start, end)
-    return SpanRow(line, value['video'], value['label'], start, end)
+    return SpanRow(line, value['video'], value.get('label', ''), start, end)
 
 
 def parse_seconds(text: str, name: str) -> float | None:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.datasets.annotation import read_lines
+from dsanet.datasets.annotation import VideoRecord, read_lines
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.media_files import is_video
+from dsanet.datasets.span_lists import is_span_list, read_span_rows
 from dsanet.datasets.transforms.base import BadSample
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader
+from dsanet.datasets.video.span_reader import Span
 
 LIST_SUFFIXES = ('.txt', '.lst')
 _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
@@ -62,12 +64,14 @@ class Source:
         content: path of a video, URL, content of a file, or frames (T, H, W, 3).
         frame_names: file names of the frames, if the path is a folder of frames.
         fps: frames per second of frames in memory; None if unknown.
+        span: start and end in seconds, if the path is a video of which only a span is meant.
     """
 
     name: str
     content: Any
     frame_names: FrameNames | None = None
     fps: float | None = None
+    span: Span | None = None
 
     @property
     def kind(self) -> str:
@@ -107,7 +111,7 @@ class Source:
                 _download(self.content, file)
                 yield {'path': file.name}
         else:
-            yield {'path': self.content}
+            yield {'path': self.content} if self.span is None else {'path': self.content, 'span': self.span}
 
 
 def find_sources(
@@ -122,7 +126,7 @@ def find_sources(
     Args:
         videos: a path, an array (T, H, W, 3), the content of a file, or a URL; or a sequence of these. The path of a
             folder means the frames in it, or all videos in it and its subfolders. A path that ends in .txt is a list
-            with a path per line, or with the lines of a dataset's list.
+            with a path per line, or with the lines of a dataset's list; a path that ends in .csv is a list of spans.
         fps: frames per second of arrays; None if unknown.
         allow_urls: download videos from http and https.
         frame_names: file names of frames; None to find them in each folder.
@@ -157,6 +161,8 @@ def find_sources(
         return [Source(path, path)], True
     if os.path.isdir(path):
         return _find_in_folder(path, frame_names)
+    if is_span_list(path):
+        return _read_span_list(path, data_root), False
     if path.lower().endswith(LIST_SUFFIXES):
         return _read_list(path, frame_names, data_root), False
     return [Source(path, path)], True
@@ -238,6 +244,20 @@ def _read_list(file: str, frame_names: FrameNames | None, data_root: str | None)
         path = _find_path(text, [data_root] if data_root is not None else ['', os.path.dirname(file)])
         names = _frames_in(path, frame_names) if os.path.isdir(path) else None
         found.append(Source(path, path, names))
+    if not found:
+        raise ValueError(f'list {file} names no videos')
+    return found
+
+
+def _read_span_list(file: str, data_root: str | None) -> list[Source]:
+    """Return the videos, or spans of videos, of a CSV list."""
+    found = []
+    folders = [data_root] if data_root is not None else ['', os.path.dirname(file)]
+    for row in read_span_rows(file, needs_labels=False):
+        paths = [os.path.join(folder, row.video) for folder in folders]
+        path = next(filter(os.path.exists, paths), paths[0])
+        record = VideoRecord(path, (0,), file, row.line, start=row.start, end=row.end)
+        found.append(Source(record.key, path, span=record.span))
     if not found:
         raise ValueError(f'list {file} names no videos')
     return found

@@ -11,9 +11,11 @@ import torch
 from dsanet.config.registry import DATASETS, MODELS, build
 from dsanet.config.schema import RuntimeCfg
 from dsanet.data_tools.ordered_actions import make_dataset
+from dsanet.datasets.video.sequential import read_sequentially
 from dsanet.engine.evaluator import predict
 from dsanet.engine.preparation import build_loader
 from dsanet.inference.recognizer import Recognizer, find_device
+from dsanet.inference.sources import find_sources
 from tests.engine.conftest import make_config
 from tests.make_videos import draw_frames, write_frames
 
@@ -119,3 +121,17 @@ def test_unknown_devices_raise(device: Any) -> None:
 
 def test_automatic_device_is_the_best() -> None:
     assert find_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def test_spans_are_predicted_like_cut_arrays(recognizer: Recognizer, videos: Path, tmp_path: Path) -> None:
+    (tmp_path / 'spans.csv').write_text('video,start,end\na.mp4,,\na.mp4,0.2,0.6\na.mp4,1.0,\na.mp4,5,6\n')
+    sources = find_sources(tmp_path / 'spans.csv', data_root=str(videos))[0]
+    whole, middle, end, outside = recognizer.iterate(sources)
+    path = str(videos / 'a.mp4')
+    assert [result.video for result in (whole, middle)] == [path, f'{path}#0.2-0.6']
+    assert [result.num_frames for result in (whole, middle, end)] == [30, 10, 5]
+    assert middle.seconds == pytest.approx(0.4)
+    frames = np.stack(list(read_sequentially(path)))
+    assert np.array_equal(middle.all_scores, recognizer(frames[5:15]).all_scores)
+    assert np.array_equal(end.all_scores, recognizer(frames[25:]).all_scores)
+    assert f'{path}#5-6' in outside.error

@@ -42,8 +42,7 @@ class PyAVReader(VideoReader):
         self._container, self._stream = open_video(path)
         try:
             self._size = (self._stream.width, self._stream.height)
-            rate = frame_rate(self._container, self._stream)
-            self.fps = None if rate is None else float(rate)
+            self.fps = self._find_fps()
             self.index = index_frames(self._container, self._stream, path)
             if self.index is not None and self.index.first_reordered is not None:
                 if not remember('order', path, self._shows_in_order):
@@ -52,6 +51,10 @@ class PyAVReader(VideoReader):
         except BaseException:
             self.close()
             raise
+
+    def _find_fps(self) -> float | None:
+        rate = frame_rate(self._container, self._stream)
+        return None if rate is None else float(rate)
 
     def _read(self, indices: Indices) -> Frames:
         if self.index is not None:

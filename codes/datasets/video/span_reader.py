@@ -74,6 +74,7 @@ class SpanReader(PyAVReader):
         self._container, self._stream = open_video(path)
         try:
             self._size = (self._stream.width, self._stream.height)
+            self.fps = self._find_fps()
             # Times are compared as integers, because sums of floats are not exact.
             self._start = first + _to_ticks(start or 0.0, self._stream)
             self._end = None if end is None else first + _to_ticks(end, self._stream)
