@@ -335,7 +335,7 @@ def test_damaged_lists_are_refused_or_read_correctly(good, tmp_path, show, count
     assert len(fuzz_class_files(tmp_path, count // 3, seed)) == 2
 
 
-@quick_and_long(40, 700)
+@quick_and_long(24, 700)
 @pytest.mark.parametrize('decoder', DECODERS)
 def test_damaged_videos_are_counted(good, tmp_path, show, decoder, count, seed):
     outcomes = fuzz_videos(good, tmp_path, count, seed, decoder)
