@@ -41,7 +41,6 @@ class Recognizer:
         views: 'test' for the views of the config, 'fast' for the center of a single view.
 
     Attributes:
-        model, config, class_names: the arguments.
         device: device of the model.
         steps: the steps of the pipeline with these views, as in a config.
         pipelines: the pipeline by kind of source, see ``Source``.

@@ -20,7 +20,7 @@ class LoadedSamples:
     """Samples of some videos.
 
     Args:
-        samples: of :class:`_SourceSamples`.
+        samples: of the videos, in their order; of one that cannot be read only ``index`` and ``error``.
 
     Attributes:
         batches: from ``collate``, one for each shape.
