@@ -22,6 +22,7 @@ from dsanet.datasets.video.readers import Frames, Indices, VideoReader
 LIST_SUFFIXES = ('.txt', '.lst')
 _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 _URL = re.compile(r'(https?)://', re.IGNORECASE)
+_LABELS = re.compile(r'\d{1,9}(,\d{1,9})*', re.ASCII)
 _NUMBERED = re.compile(r'(.*?)(\d+)(\.\w+)', re.DOTALL)
 _MAX_DOWNLOAD_BYTES = 2**32
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -62,12 +63,14 @@ class Source:
         content: path of a video, URL, content of a file, or frames (T, H, W, 3).
         frame_names: file names of the frames, if the path is a folder of frames.
         fps: frames per second of frames in memory; None if unknown.
+        labels: class numbers in the list; empty if there are none.
     """
 
     name: str
     content: Any
     frame_names: FrameNames | None = None
     fps: float | None = None
+    labels: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -235,21 +238,24 @@ def _read_list(file: str, frame_names: FrameNames | None, data_root: str | None)
     for text in read_lines(file, 'list'):
         if not text or text.startswith('#'):
             continue
-        path = _find_path(text, [data_root] if data_root is not None else ['', os.path.dirname(file)])
+        path, rest = _split_line(text, [data_root] if data_root is not None else ['', os.path.dirname(file)])
         names = _frames_in(path, frame_names) if os.path.isdir(path) else None
-        found.append(Source(path, path, names))
+        labels = tuple(map(int, rest[-1].split(','))) if rest and _LABELS.fullmatch(rest[-1]) else ()
+        found.append(Source(path, path, names, labels=labels))
     if not found:
         raise ValueError(f'list {file} names no videos')
     return found
 
 
-def _find_path(line: str, folders: Sequence[str]) -> str:
-    """Return the path that a line starts with: the longest one that exists, because paths may contain spaces."""
+def _split_line(line: str, folders: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the path that a line starts with, the longest one that exists because paths may contain spaces, and the
+    fields after it."""
     fields = line.split(' ')
     names = [' '.join(fields[:n]) for n in range(len(fields), 0, -1)]
-    paths = [os.path.join(folder, name) for name in names for folder in folders]
-    existing = next(filter(os.path.exists, paths), None)
-    return existing or os.path.join(folders[0], next(filter(is_video, reversed(names)), line))
+    paths = [(os.path.join(folder, name), name) for name in names for folder in folders]
+    guess = next(filter(is_video, reversed(names)), line)
+    found = next((pair for pair in paths if os.path.exists(pair[0])), (os.path.join(folders[0], guess), guess))
+    return found[0], line[len(found[1]) :].split()
 
 
 def _download(url: str, file: Any) -> None:
