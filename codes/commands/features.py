@@ -143,7 +143,7 @@ def _extract(args: argparse.Namespace, extractor: Any, sources: Any, files: Any,
             num_before, problems = extract(extractor, loader, sources, files, args.level, before_writing)
     except OSError as error:
         raise RunError(f'cannot continue: {error}; the same command continues') from error
-    except ValueError as error:
+    except ValueError:
         with exit_on_user_error():
             raise
     seconds = max(time.monotonic() - started, 1e-3)

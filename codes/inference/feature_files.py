@@ -2,6 +2,8 @@
 
 import json
 import os
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ RECIPE_FILE = 'recipe.json'
 LEVELS = ('clip', 'snippet', 'video')
 FORMATS = ('npz', 'npy')
 _CONFIG_SECTIONS = ('imports', 'model', 'metrics')
+# Errors of np.load and json for damaged files, and of arrays that are missing or of another kind.
+_DAMAGED = (KeyError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 _NOT_COMPARED = ('checkpoint',)  # its hash is
 
 
@@ -74,10 +78,11 @@ def read_features(file: Path) -> VideoFeatures:
     """Read the features of a video from an NPZ file.
 
     Raises:
-        ValueError: the file is damaged or of another kind.
+        OSError: the file does not exist or cannot be read.
+        ValueError: it is damaged or of another kind.
     """
     try:
-        with np.load(file) as arrays:
+        with file.open('rb') as stream, np.load(stream) as arrays:
             fps = float(arrays['fps'])
             return VideoFeatures(
                 arrays['features'],
@@ -87,9 +92,7 @@ def read_features(file: Path) -> VideoFeatures:
                 None if np.isnan(fps) else fps,
                 tuple(arrays['labels'].tolist()),
             )
-    except (OSError, KeyError, ValueError, EOFError, TypeError, AttributeError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+    except _DAMAGED as error:
         raise ValueError(f'{file} is not a file of features: {error}') from error
 
 
@@ -103,12 +106,12 @@ def is_finished(file: Path, video: str, labels: tuple[int, ...]) -> bool:
         return False
     try:
         if file.suffix == '.npz':
-            with np.load(file) as arrays:
+            with file.open('rb') as stream, np.load(stream) as arrays:
                 was, had = os.fsdecode(arrays['video'].item()), arrays['labels'].tolist()
         else:
             facts = json.loads(_facts_file(file).read_bytes())
             was, had = facts['video'], facts['labels']
-    except (OSError, KeyError, ValueError, EOFError, TypeError, AttributeError):
+    except (OSError, *_DAMAGED):
         return False  # damaged; the video is read again
     if was != video:
         raise ValueError(f'{file} has the features of another video, {was}; choose another --out')

@@ -132,8 +132,7 @@ def summarize(
         raise ValueError('the layer combines the snippets of a view; use --level clip or video')
     if level == 'snippet' and in_time_order:
         order = places.ravel().argsort(kind='stable')
-        # (crops, G, U, D)
-        mean = rows.reshape(-1, num_groups, *rows.shape[1:]).mean(axis=0)
+        mean = rows.reshape(-1, *places.shape, rows.shape[2]).mean(axis=0)  # (G, U, D)
         features, times = mean.reshape(-1, rows.shape[2])[order], times.ravel()[order]  # (G*U, D)
     else:
         times = np.tile(times, (len(rows) // num_groups, 1))  # (V, U)
