@@ -31,6 +31,8 @@ LOGGER = logging.getLogger(__name__)
 class FeatureExtractor:
     """Return the values of a layer for each snippet, averaged over all other axes but the channels.
 
+    Unlike a recognizer, it must not be used by several threads: they would see each other's layers.
+
     Args:
         recognizer: the model.
         layer: name of a module of the model; None for the input of the head, which is what the classifiers of
@@ -67,30 +69,33 @@ class FeatureExtractor:
         Raises:
             ValueError: the layer is not used exactly once in a forward pass, or has no axis of snippets or views.
         """
+        num_videos, num_views, num_snippets = inputs.shape[:3]
         # The model may split the views into several forward passes; each begins with the preprocessor.
-        passes: list[tuple[int, list[Any]]] = []
+        passes: list[tuple[int, list[Tensor]]] = []
+
+        def receive(output: Any) -> None:
+            size, rows = passes[-1]
+            rows.append(self._pool(output, size, num_snippets))  # at once: the next layer may change it in place
+
         with contextlib.ExitStack() as hooks:
             hook: Any = self.recognizer.model.data_preprocessor.register_forward_pre_hook(
                 lambda _module, arguments: passes.append((len(arguments[0]), []))
             )
             hooks.callback(hook.remove)
-            hook = self._register(lambda output: passes[-1][1].append(output))
+            hook = self._register(receive)
             hooks.callback(hook.remove)
             self.recognizer.score(inputs)
-        num_videos, num_views, num_snippets = inputs.shape[:3]
-        rows = [self._pool(outputs, views, num_snippets) for views, outputs in passes]
-        return torch.cat(rows).unflatten(0, (num_videos, num_views)).cpu()  # (N, V, U, D)
+        if numbers := [len(rows) for _, rows in passes if len(rows) != 1]:
+            raise ValueError(f'layer={self.layer!r} is called {numbers[0]} times in a forward pass; choose another')
+        return torch.cat([rows[0] for _, rows in passes]).unflatten(0, (num_videos, num_views)).cpu()  # (N, V, U, D)
 
     def _register(self, receive: Callable[[Any], None]) -> Any:
         if self.layer is not None:
             return self._module.register_forward_hook(lambda _module, _arguments, output: receive(output))
         return self._module.register_forward_pre_hook(lambda _module, arguments: receive(arguments[0]))
 
-    def _pool(self, outputs: Sequence[Any], num_views: int, num_snippets: int) -> Tensor:
-        """Return (N*V, U, D), or (N*V, 1, D), for the outputs of a forward pass with ``num_views`` views N*V."""
-        if len(outputs) != 1:
-            raise ValueError(f'layer={self.layer!r} is called {len(outputs)} times in a forward pass; choose another')
-        output = outputs[0]
+    def _pool(self, output: Any, num_views: int, num_snippets: int) -> Tensor:
+        """Return (N*V, U, D), or (N*V, 1, D), for the output of a forward pass with ``num_views`` views N*V."""
         if not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() < 2:
             kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f'layer={self.layer!r} returns {kind}, not features; choose another')
@@ -106,7 +111,7 @@ class FeatureExtractor:
             )
         rows = rows.unflatten(0, (num_views, per_view))  # (N*V, rows, D)
         if per_view == 1:
-            return rows
+            return rows.clone()  # not the output itself
         return rows.unflatten(1, (num_snippets, -1)).mean(dim=2)  # (N*V, U, D)
 
 

@@ -70,7 +70,12 @@ def test_forward_passes_of_few_views_are_joined(recognizer: Recognizer, inputs: 
 
 
 @pytest.mark.parametrize(
-    ('layer', 'shape'), [('backbone.layer2', (3, 2, 2, 8)), ('backbone.layer2.0.dsa', (3, 2, 2, 8))]
+    ('layer', 'shape'),
+    [
+        ('backbone.layer2', (3, 2, 2, 8)),
+        ('backbone.layer2.0.dsa', (3, 2, 2, 8)),
+        ('backbone.bn1', (3, 2, 2, 4)),  # followed by a ReLU in place
+    ],
 )
 def test_layers_are_averaged_over_other_axes(
     recognizer: Recognizer, inputs: torch.Tensor, layer: str, shape: tuple[int, ...]
@@ -79,12 +84,11 @@ def test_layers_are_averaged_over_other_axes(
     assert found.shape == shape
     outputs: list[torch.Tensor] = []
     module = recognizer.model.get_submodule(layer)
-    hook = module.register_forward_hook(lambda _module, _arguments, output: outputs.append(output))
+    hook = module.register_forward_hook(lambda _module, _arguments, output: outputs.append(output.mean(dim=(2, 3, 4))))
     for n in range(3):
         for v in range(2):
             recognizer.score(inputs[n : n + 1, v : v + 1])  # a view alone: its snippets are the rows
-            expected = outputs.pop().mean(dim=(2, 3, 4))
-            torch.testing.assert_close(found[n, v], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found[n, v], outputs.pop(), rtol=1e-4, atol=1e-5)
     hook.remove()
 
 
