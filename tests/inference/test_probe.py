@@ -61,7 +61,7 @@ def test_scores_of_the_checkpoint_equal_stored_features(
     write_recipe(tmp_path / 'f', recipe_of(recognizer, checkpoint))
     own = load_features(tmp_path / 'f')
     assert own.features.shape == (3, 2, 2, 32)
-    options = ProbeOptions(head, lrs=(0.1, 0.01), epochs=5)
+    options = ProbeOptions(head, lrs=(0.1, 0.01), epochs=2)
     best = train_probe(own, own, 3, options)[0]
     names = ['left', 'right', 'up']
     save_probe(best.head, options, own.recipe, names, tmp_path / 'probe.pth')
@@ -78,9 +78,9 @@ def test_scores_of_the_checkpoint_equal_stored_features(
 @pytest.mark.parametrize('head', ['linear', 'attentive'])
 def test_learning_rates_do_not_affect_each_other(head: str) -> None:
     train, val = make_set(0), make_set(1, 31)
-    together = train_probe(train, val, 3, ProbeOptions(head, lrs=(1e-5, 0.01), epochs=3, batch_size=16))
+    together = train_probe(train, val, 3, ProbeOptions(head, lrs=(1e-5, 0.01), epochs=2, batch_size=32))
     for one in together:
-        alone = train_probe(train, val, 3, ProbeOptions(head, lrs=(one.lr,), epochs=3, batch_size=16))[0]
+        alone = train_probe(train, val, 3, ProbeOptions(head, lrs=(one.lr,), epochs=2, batch_size=32))[0]
         assert (alone.val_loss, alone.top1, alone.train_loss) == (one.val_loss, one.top1, one.train_loss)
         for key, value in alone.head.state_dict().items():
             assert torch.equal(value, one.head.state_dict()[key])
