@@ -23,6 +23,8 @@ COMMANDS = {
     'test': 'test a trained recognizer',
     'launch': 'run a program in several processes',
     'predict': 'predict the classes of videos',
+    'features': 'write the features of videos',
+    'probe': 'train a classifier on features',
     'check': 'check the dataset of a config before training',
     'browse': 'show samples after augmentation, as the network sees them',
     'build-list': 'write the list files of a dataset',

@@ -96,7 +96,7 @@ def predict(
     logged_at = time.monotonic()
     for i in range(num_rounds):
         if i % SYNC_EVERY == 0:
-            _sync_errors(failure)
+            sync_errors(failure)
         if time.monotonic() > logged_at + LOG_EVERY_S and not sys.stderr.isatty():  # instead of a progress bar
             LOGGER.info('%s [%d/%d]', text, i, num_rounds)
             logged_at = time.monotonic()
@@ -108,7 +108,7 @@ def predict(
                     parts.add(finished[-1])
         except EXPECTED_ERRORS as error:
             failure = error
-    _sync_errors(failure)
+    sync_errors(failure)
     model.train(was_training)
     results = [batch for of_rank in distributed.all_gather_object(finished) for batch in of_rank]
     index, scores, labels = (
@@ -119,7 +119,7 @@ def predict(
     return Predictions(scores[order], labels[order])
 
 
-def _sync_errors(failure: Exception | None) -> None:
+def sync_errors(failure: Exception | None) -> None:
     """Raise the error of the lowest rank that has one, on all ranks."""
     for error in distributed.all_gather_object(failure):
         if error is not None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dsanet.datasets.loader import collate
+from dsanet.datasets.loader import ShardSampler, collate
 from dsanet.datasets.transforms.base import Record, check_count
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.workers import WatchedLoader, init_worker
@@ -68,25 +68,40 @@ class _SourceSamples(Dataset[Record]):
             }
 
 
-def load_samples(
-    sources: Sequence[Source], pipelines: Mapping[str, Compose], batch_size: int, num_workers: int = 0
-) -> Iterator[LoadedSamples]:
-    """Yield the samples of ``batch_size`` videos after another.
+def build_sample_loader(
+    sources: Sequence[Source],
+    pipelines: Mapping[str, Compose],
+    batch_size: int,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> WatchedLoader:
+    """Return a loader of :class:`LoadedSamples`, each of ``batch_size`` videos.
 
     Args:
         sources: the videos.
         pipelines: by kind of source.
         batch_size: number of videos.
         num_workers: processes that read the videos; 0 to read them here.
+        rank, world_size: this process and the number of processes, which share the batches as in a test.
     """
     check_count('batch_size', batch_size)
-    loader = WatchedLoader(
+    check_count('num_workers', num_workers, low=0)
+    return WatchedLoader(
         _SourceSamples(sources, pipelines),
         batch_size=batch_size,
-        num_workers=check_count('num_workers', num_workers, low=0),
+        sampler=ShardSampler(len(sources), batch_size, rank, world_size),
+        num_workers=num_workers,
         collate_fn=LoadedSamples,
+        persistent_workers=num_workers > 0,
         multiprocessing_context='fork' if num_workers > 0 else None,
         worker_init_fn=init_worker,
         generator=torch.Generator(),
     )
-    yield from loader
+
+
+def load_samples(
+    sources: Sequence[Source], pipelines: Mapping[str, Compose], batch_size: int, num_workers: int = 0
+) -> Iterator[LoadedSamples]:
+    """Yield the samples of ``batch_size`` videos after another; see :func:`build_sample_loader`."""
+    yield from build_sample_loader(sources, pipelines, batch_size, num_workers)

@@ -24,6 +24,7 @@ from dsanet.datasets.video.span_reader import Span
 LIST_SUFFIXES = ('.txt', '.lst')
 _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 _URL = re.compile(r'(https?)://', re.IGNORECASE)
+_LABELS = re.compile(r'\d{1,9}(,\d{1,9})*', re.ASCII)
 _NUMBERED = re.compile(r'(.*?)(\d+)(\.\w+)', re.DOTALL)
 _MAX_DOWNLOAD_BYTES = 2**32
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -65,6 +66,7 @@ class Source:
         frame_names: file names of the frames, if the path is a folder of frames.
         fps: frames per second of frames in memory; None if unknown.
         span: start and end in seconds, if the path is a video of which only a span is meant.
+        labels: class numbers in the list; empty if there are none.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Source:
     frame_names: FrameNames | None = None
     fps: float | None = None
     span: Span | None = None
+    labels: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -241,9 +244,10 @@ def _read_list(file: str, frame_names: FrameNames | None, data_root: str | None)
     for text in read_lines(file, 'list'):
         if not text or text.startswith('#'):
             continue
-        path = _find_path(text, [data_root] if data_root is not None else ['', os.path.dirname(file)])
+        path, rest = _split_line(text, [data_root] if data_root is not None else ['', os.path.dirname(file)])
         names = _frames_in(path, frame_names) if os.path.isdir(path) else None
-        found.append(Source(path, path, names))
+        labels = tuple(map(int, rest[-1].split(','))) if rest and _LABELS.fullmatch(rest[-1]) else ()
+        found.append(Source(path, path, names, labels=labels))
     if not found:
         raise ValueError(f'list {file} names no videos')
     return found
@@ -256,20 +260,23 @@ def _read_span_list(file: str, data_root: str | None) -> list[Source]:
     for row in read_span_rows(file, needs_labels=False):
         paths = [os.path.join(folder, row.video) for folder in folders]
         path = next(filter(os.path.exists, paths), paths[0])
-        record = VideoRecord(path, (0,), file, row.line, start=row.start, end=row.end)
-        found.append(Source(record.key, path, span=record.span))
+        labels = tuple(map(int, row.label.split(','))) if re.fullmatch(r'\d+(,\d+)*', row.label) else ()
+        record = VideoRecord(path, labels or (0,), file, row.line, start=row.start, end=row.end)
+        found.append(Source(record.key, path, span=record.span, labels=labels))
     if not found:
         raise ValueError(f'list {file} names no videos')
     return found
 
 
-def _find_path(line: str, folders: Sequence[str]) -> str:
-    """Return the path that a line starts with: the longest one that exists, because paths may contain spaces."""
+def _split_line(line: str, folders: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the path that a line starts with, the longest one that exists because paths may contain spaces, and the
+    fields after it."""
     fields = line.split(' ')
     names = [' '.join(fields[:n]) for n in range(len(fields), 0, -1)]
-    paths = [os.path.join(folder, name) for name in names for folder in folders]
-    existing = next(filter(os.path.exists, paths), None)
-    return existing or os.path.join(folders[0], next(filter(is_video, reversed(names)), line))
+    paths = [(os.path.join(folder, name), name) for name in names for folder in folders]
+    guess = next(filter(is_video, reversed(names)), line)
+    found = next((pair for pair in paths if os.path.exists(pair[0])), (os.path.join(folders[0], guess), guess))
+    return found[0], line[len(found[1]) :].split()
 
 
 def _download(url: str, file: Any) -> None:

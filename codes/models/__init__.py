@@ -7,6 +7,7 @@ from dsanet.models.backbones.resnet_tsm import ResNetTSM
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
 from dsanet.models.batch_augment import MixupCutmix
 from dsanet.models.data_preprocessor import DataPreprocessor
+from dsanet.models.heads.attentive_head import AttentiveHead
 from dsanet.models.heads.i3d_cls_head import I3DClsHead
 from dsanet.models.heads.trn_head import TRNHead
 from dsanet.models.heads.tsn_head import TSNHead
@@ -24,6 +25,7 @@ __all__ = [
     'MVF',
     'TAM',
     'V4D',
+    'AttentiveHead',
     'BinaryCrossEntropyLoss',
     'CrossEntropyLoss',
     'DataPreprocessor',

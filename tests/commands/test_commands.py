@@ -29,6 +29,8 @@ ARGUMENTS = {
     'summary': ['x.py'],
     'curves': ['.'],
     'find-lr': ['x.py'],
+    'features': ['x.pth', 'x.mp4', '--out', 'out'],
+    'probe': ['x', 'y', '--out', 'out'],
     'score': ['x.pkl'],
     'convert': ['x.pth', 'y.pth'],
     'publish': ['x.pth', 'out'],

@@ -153,3 +153,12 @@ def test_other_schemes_are_file_names(tmp_path: Path, monkeypatch: pytest.Monkey
             assert record['path'] == name
         with pytest.raises(FileNotFoundError):
             source.check_exists()
+
+
+def test_lists_have_labels(videos: Path, tmp_path: Path) -> None:
+    write_frames(tmp_path / 'frames 1', 3)
+    lines = ['a.mp4 3', 'sub/b c.mp4 1,4', 'sub/d.mkv', f'{tmp_path}/frames 1 3 2', 'gone 7.mp4 5', 'a.mp4 x']
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    found = find_sources(tmp_path / 'list.txt', data_root=str(videos))[0]
+    assert [source.labels for source in found] == [(3,), (1, 4), (), (2,), (5,), ()]
+    assert found[4].name == str(videos / 'gone 7.mp4')
