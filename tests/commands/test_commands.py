@@ -33,6 +33,7 @@ ARGUMENTS = {
     'probe': ['x', 'y', '--out', 'out'],
     'score': ['x.pkl'],
     'convert': ['x.pth', 'y.pth'],
+    'export': ['x.pth', '--format', 'onnx'],
     'publish': ['x.pth', 'out'],
     'benchmark-decoding': [],
 }
