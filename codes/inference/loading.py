@@ -108,9 +108,10 @@ def _load_stored_config(
     """Load the stored config of a checkpoint; errors name the checkpoint."""
     options, imports = list(options), list(imports)
     try:
-        import_modules([*config.get('imports', []), *imports])
+        import_modules(config.get('imports', []))
     except ValueError as error:
         raise ValueError(f'{file} was trained with custom modules: {error}') from error
+    import_modules(imports)
     for option in options:
         key = parse_option(option)[0]
         if len(key) == 1 and key[0] not in SECTIONS:

@@ -53,6 +53,15 @@ def is_stream(source: str) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
+def check_scheme(source: str) -> None:
+    """Raise a ValueError if a URL has a scheme that is not read, such as ftp."""
+    match = _URL.match(source)
+    if match is not None and match[1].lower() not in _PROTOCOLS:
+        raise ValueError(
+            f'{stream_name(source)}: nothing is read through {match[1].lower()}; allowed: {", ".join(_PROTOCOLS)}'
+        )
+
+
 def stream_name(source: str) -> str:
     """Return the name of a stream for results: without password and query of a URL."""
     if source == '-':
@@ -110,11 +119,8 @@ def _arguments(source: str, allow_urls: bool) -> dict[str, Any]:
     match = _URL.match(source)
     if match is None:
         return _device_arguments(source)
+    check_scheme(source)
     scheme = match[1].lower()
-    if scheme not in _PROTOCOLS:
-        raise ValueError(
-            f'{stream_name(source)}: a stream cannot be read through {scheme}; allowed: {", ".join(_PROTOCOLS)}'
-        )
     if not allow_urls:
         raise ValueError(
             f'{stream_name(source)} is a URL, and nothing is read from the network unless asked for: use --allow-urls'

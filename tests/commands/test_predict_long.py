@@ -126,7 +126,13 @@ def wrong_inputs(film: str, tmp_path: Path) -> dict[str, list[object]]:
     write_color_film(tmp_path / 'sub' / 'film.mp4', [('red', 5)])
     truth = write_truth(tmp_path / 'truth.json', 'another')
     write_frames(tmp_path / 'frames', 3)
+    (tmp_path / 'spans.csv').write_text(f'video,start,end\n{film},0,1\n')
+    (tmp_path / 'empty.mp4').touch()
     return {
+        'span': ['spans.csv', '--long'],
+        'empty': ['empty.mp4', '--long'],
+        'tiny stride': [film, '--long', '--stride', '1e-5'],
+        'file as URL': ['file:///etc/passwd', '--allow-urls'],
         'window 0': [film, '--long', '--window', '0'],
         'stride too large': [film, '--long', '--window', '1', '--stride', '2'],
         'threshold': [film, '--long', '--threshold', '1.5'],
@@ -144,7 +150,7 @@ def wrong_inputs(film: str, tmp_path: Path) -> dict[str, list[object]]:
             '--ground-truth',
             write_truth(Path('segments.json'), 'film'),
         ],
-        'not in the ground truth': [film, '--long', '--ground-truth', truth],
+        'not in the ground truth': [film, '--long', '--ground-truth', truth, '--out', 'out'],
         'no ground truth': [film, '--long', '--ground-truth', 'missing.json'],
         'both': [film, '--long', '--stream'],
         'window alone': [film, '--window', '2'],
@@ -168,7 +174,7 @@ def test_wrong_inputs_are_one_line(film: str, tmp_path: Path, capsys: Capture) -
         lines = [line for line in captured.err.splitlines() if 'error: ' in line]
         assert len(lines) == 1, (name, captured.err)
         assert 'Traceback' not in captured.err
-        assert not list(tmp_path.glob('out/*')), name
+        assert not (tmp_path / 'out').exists(), name
         assert not (tmp_path / 'copy.mp4').exists()
 
 

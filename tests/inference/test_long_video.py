@@ -114,6 +114,15 @@ def test_wrong_arguments_are_errors(tmp_path: Path, arguments: tuple[float, ...]
         predict_long(make_color_recognizer(), str(tmp_path / 'missing.mp4'), *arguments)
 
 
+def test_other_inputs_than_files_are_errors(tmp_path: Path) -> None:
+    recognizer = make_color_recognizer()
+    with pytest.raises(FileNotFoundError, match='missing'):
+        predict_long(recognizer, tmp_path / 'missing.mp4')
+    for value in (['a.mp4'], b'a.mp4', np.zeros((2, 4, 4, 3), np.uint8)):
+        with pytest.raises(TypeError, match='path'):
+            predict_long(recognizer, value)  # type: ignore[arg-type]
+
+
 def peak_bytes(film: str) -> int:
     recognizer = make_color_recognizer()
     tracemalloc.start()

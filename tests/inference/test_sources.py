@@ -76,6 +76,25 @@ def test_images_of_several_videos_are_refused(tmp_path: Path) -> None:
         find_sources(tmp_path)
 
 
+def test_other_images_do_not_stop_a_search(videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / 'results').mkdir()
+    for name in ('results/plot.png', 'cover.jpg'):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match='cover'):
+        find_sources(tmp_path)
+    (tmp_path / 'some').symlink_to(videos / 'sub')
+    (tmp_path / 'more').mkdir()
+    (tmp_path / 'more' / 'a.mp4').symlink_to(videos / 'a.mp4')
+    assert names_of(tmp_path) == ([str(tmp_path / 'more' / 'a.mp4')], False)
+    assert [len(record.args or ()) for record in caplog.records] == [1, 1]
+
+
+@pytest.mark.parametrize('fps', [0, -25, float('nan'), float('inf'), '25', True])
+def test_wrong_frame_rates_raise(fps: Any) -> None:
+    with pytest.raises(ValueError, match='fps'):
+        find_sources(draw_frames(2), fps)
+
+
 def test_lists_name_paths_with_or_without_labels(videos: Path, tmp_path: Path) -> None:
     write_frames(tmp_path / 'some frames', 4)
     expected = [str(videos / 'sub' / 'b c.mp4'), str(videos / 'a.mp4'), str(videos / 'gone.mp4')]
