@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsanet.commands.arguments import UsageError, float_between
+from dsanet.utils.console import LastingOutput
 
 ONLY_LONG = ('window', 'stride', 'threshold', 'out', 'ground_truth')
 ONLY_SHORT = ('json', 'csv', 'workers')
@@ -113,6 +114,7 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
         for name in names.values():
             _name_in_truth(truth, name)  # checked before any film is read
     outputs = Outputs(args, list(names.values()))
+    output = LastingOutput(args.out is not None or args.out_video is not None)
     predictions = []
     for source in sources:
         with tqdm(desc=names[source.name], unit=' windows', leave=False, disable=None) as bar:
@@ -120,7 +122,7 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
         if result.error is not None and len(sources) == 1:
             raise ValueError(result.error)
         predictions.append(result)
-        print_film(result)
+        output(print_film, result)
         if result.error is None:
             outputs.write_curve(result, recognizer.class_names, names[source.name])
     outputs.write_segments(predictions, names)
@@ -130,6 +132,7 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
         print(f'Annotated video written to {args.out_video}', file=sys.stderr)
     if truth is not None:
         print_map(truth, [result for result in predictions if result.error is None], names)
+    output.end()
     failed = sum(result.error is not None for result in predictions)
     if failed:
         print(f'{failed} of {len(predictions)} videos could not be predicted', file=sys.stderr)
@@ -298,6 +301,7 @@ def run_stream(args: argparse.Namespace, recognizer: Any) -> int:
 
     window, stride, threshold = _settings(args)
     outputs = Outputs(args, ['stream'])
+    output = LastingOutput(args.out is not None)
     merger = make_merger(recognizer, threshold)
     with StopRequest() as request, ExitStack() as stack:
         stream = StreamPredictor(
@@ -312,7 +316,8 @@ def run_stream(args: argparse.Namespace, recognizer: Any) -> int:
                 points = timeline.add(window_scores)
                 if file is not None:
                     file.add(points)
-                print_window(stream, window_scores, names, threshold, args.topk)
+                if not output(print_window, stream, window_scores, names, threshold, args.topk):
+                    break
         except ValueError as error:
             if not timeline.num_windows:
                 raise
@@ -326,6 +331,7 @@ def run_stream(args: argparse.Namespace, recognizer: Any) -> int:
     if sys.stdout.isatty():
         print('\n'.join(format_segments(result.segments)))
     print(format_stats(stream.stats), file=sys.stderr)
+    output.end()
     if problem is not None:
         sys.stderr.write(error_line(problem))
     return 0 if problem is None else 1

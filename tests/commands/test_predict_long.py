@@ -15,6 +15,7 @@ from dsanet.commands.predict_long import clock_time, format_segments
 from dsanet.inference import recognizer as recognizers
 from dsanet.inference.long_video import predict_long
 from dsanet.inference.segments import Segment
+from dsanet.utils.console import STATUS, ConsoleClosed
 from tests.make_color_films import NAMES, make_color_recognizer, write_color_film
 from tests.make_videos import write_frames
 from tests.stream_servers import make_ts, pipe, serve
@@ -212,6 +213,20 @@ def test_broken_stream_leaves_complete_files(capsys: Capture) -> None:
     assert errors[-1].startswith('error: ')
     assert len(list(Path('out').iterdir())) == 5
     assert json.loads(Path('out/segments.json').read_text())['videos'][0]['segments'][0]['label'] == 'red'
+
+
+def close_output(*_: object) -> None:
+    raise ConsoleClosed
+
+
+def test_closed_output_leaves_complete_files(film: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('print_film', 'print_window'):
+        monkeypatch.setattr(f'dsanet.commands.predict_long.{name}', close_output)
+    assert predict(film, '--long', '--out', 'film') == STATUS
+    with pipe(Path('pipe'), make_ts(SCENES)) as path:
+        assert predict(path, '--stream', '--window', 10, '--out', 'live') == STATUS
+    for folder in ('film', 'live'):
+        assert len(list(Path(folder).iterdir())) == 5
 
 
 def test_ctrl_c_ends_a_stream_with_its_files(capsys: Capture) -> None:
