@@ -23,4 +23,4 @@ def run(args: argparse.Namespace) -> None:
         truth = make_film(args.film, args.num_actions, args.seed, args.size)
     except (ValueError, OSError) as error:
         raise UsageError(error) from None
-    print(f'Film written to {args.film}, its {args.num_actions} segments to {truth}')
+    print(f'Film written to {args.film}, its {args.num_actions} segment{"s" * (args.num_actions > 1)} to {truth}')

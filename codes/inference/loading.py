@@ -42,7 +42,7 @@ def config_for_checkpoint(
         trained_with = None
     if config is None:
         if trained_with is None:
-            raise ValueError(f'{file} has no config; pass the config that it was trained with')
+            raise ValueError(f'{file} has no config; pass the config that it was trained with (--config)')
         return _load_stored_config(file, trained_with, options, imports)
     if isinstance(config, Mapping):
         loaded = load_config(config, options, imports)

@@ -287,7 +287,7 @@ def _download(url: str, file: Any) -> None:
     """Write the content of a URL to a file.
 
     Raises:
-        BadSample: the server reports an error, does not respond, or sends too much.
+        BadSample: the server reports an error, does not respond, or sends too much or too little.
     """
     try:
         with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:
@@ -295,6 +295,8 @@ def _download(url: str, file: Any) -> None:
                 file.write(block)
                 if file.tell() > _MAX_DOWNLOAD_BYTES:
                     raise ValueError(f'it is larger than {_MAX_DOWNLOAD_BYTES >> 30} GiB')
+            if missing := getattr(response, 'length', None):  # not an error for http.client
+                raise ValueError(f'the connection was closed {missing} bytes before the end')
         file.flush()
     except (OSError, ValueError) as error:
         status = f'HTTP status {error.code} ' if isinstance(error, urllib.error.HTTPError) else ''

@@ -100,14 +100,21 @@ def open_stream(source: str, allow_urls: bool = False) -> Any:
     return container
 
 
-def describe_error(error: Exception) -> str:
-    """Return the reason of an error of FFmpeg, without the URL, which may have a password."""
+def describe_error(error: Exception, has_frames: bool = False) -> str:
+    """Return the reason of an error of FFmpeg, without the URL, which may have a password.
+
+    Args:
+        error: of FFmpeg.
+        has_frames: whether frames arrived before.
+    """
     import av
 
     if isinstance(error, av.error.ExitError):
         return f'no data for {_TIMEOUT_S:g} s'
     text = str(getattr(error, 'strerror', None) or error)
-    if isinstance(error, av.error.InvalidDataError):
+    # An MP4 file with its index at the end needs a seek, which many servers refuse with EIO.
+    is_format = isinstance(error, av.error.InvalidDataError) or getattr(error, 'errno', None) == errno.EIO
+    if is_format and not has_frames:
         return f'{text}; MPEG-TS, Matroska and fragmented MP4 can be streamed, other MP4 files cannot'
     return text
 

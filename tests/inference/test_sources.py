@@ -17,6 +17,10 @@ class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        content = source.read()
+        outputfile.write(content[: len(content) // 2] if 'half' in self.path else content)
+
 
 @pytest.fixture
 def server(videos: Path) -> Iterator[str]:
@@ -161,6 +165,9 @@ def test_urls_are_downloaded_only_if_allowed(server: str, videos: Path) -> None:
     with sources[0].open() as record:
         assert Path(record['path']).read_bytes() == (videos / 'sub' / 'b c.mp4').read_bytes()
     with pytest.raises(BadSample, match=r'none\.mp4 .*404'), sources[1].open():
+        pass
+    half = find_sources(f'{server}/a.mp4?half', allow_urls=True)[0][0]
+    with pytest.raises(BadSample, match='bytes'), half.open():
         pass
 
 
