@@ -124,6 +124,8 @@ def predict_long(
     path = check_path(path, 'path')
     if not os.path.exists(path):
         raise FileNotFoundError(f'{os.path.abspath(path)} does not exist')
+    if os.path.isdir(path):
+        raise ValueError(f'{path} is a folder; a film is a video file')
     film = Film(path)
     try:
         pipeline = WindowPipeline(recognizer, path, film.fps)
