@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('film', metavar='FILM', type=output_file('.mp4'), help='MP4 file to write, such as data/film.mp4')
     add('--num-actions', type=int_between(1), default=8, metavar='N', help='number of actions (default: 8)')
     add('--seed', type=int_between(0, MAX_SEED), default=0, help='random seed (default: 0)')
-    add('--size', type=int_between(1), default=40, help='height and width in pixels, even (default: 40)')
+    add('--size', type=int_between(32, 4096), default=40, help='height and width in pixels, even (default: 40)')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -23,4 +23,4 @@ def run(args: argparse.Namespace) -> None:
         truth = make_film(args.film, args.num_actions, args.seed, args.size)
     except (ValueError, OSError) as error:
         raise UsageError(error) from None
-    print(f'Film written to {args.film}, its {args.num_actions} segments to {truth}')
+    print(f'Film written to {args.film}, its {args.num_actions} segment{"s" * (args.num_actions > 1)} to {truth}')

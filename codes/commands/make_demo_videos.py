@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add('--seed', type=int_between(0, MAX_SEED), default=0, help='random seed (default: 0)')
     add('--val-fraction', type=float_between(0, 1), default=0.25, help='share of validation videos (default: 0.25)')
-    add('--size', type=int_between(1), default=40, help='height and width in pixels, even (default: 40)')
+    add('--size', type=int_between(32, 4096), default=40, help='height and width in pixels, even (default: 40)')
     add('--overwrite', action='store_true', help='replace an existing dataset made by this command')
 
 

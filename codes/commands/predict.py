@@ -37,6 +37,7 @@ from dsanet.commands.predict_long import (
     run_long,
     run_stream,
 )
+from dsanet.utils.console import LastingOutput
 
 BAR_WIDTH = 24
 
@@ -113,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
         workers = args.workers
         if workers is None:
             workers = recognizer.config['test_dataloader'].get('num_workers', 2) if len(sources) > 1 else 0
-        results = list(_show(recognizer.iterate(sources, args.topk, num_workers=workers), len(sources)))
+        output = LastingOutput(any(file is not None for file in outputs.values()))
+        results = list(_show(recognizer.iterate(sources, args.topk, num_workers=workers), len(sources), output))
         if len(results) == 1 and results[0].error is not None:
             raise ValueError(results[0].error)
         _write(args, results)
@@ -123,12 +125,13 @@ def run(args: argparse.Namespace) -> int:
 
             annotate_video(sources[0], results[0], args.out_video)
             print(f'Annotated video written to {args.out_video}', file=sys.stderr)
+    output.end()
     if failed:
         print(f'{len(failed)} of {len(results)} videos could not be predicted', file=sys.stderr)
     return 1 if failed else 0
 
 
-def _show(results: Any, number: int) -> Iterator[Any]:
+def _show(results: Any, number: int, output: LastingOutput) -> Iterator[Any]:
     """Print and yield the results as they arrive."""
     from tqdm import tqdm
 
@@ -139,10 +142,14 @@ def _show(results: Any, number: int) -> Iterator[Any]:
                 pass  # becomes the error of the command
             elif sys.stdout.isatty():
                 bar.clear()
-                print(format_result(result))
+                output(print, format_result(result))
             else:
-                print(json.dumps(result.to_dict()), flush=True)
+                output(_print_line, result)
             yield result
+
+
+def _print_line(result: Any) -> None:
+    print(json.dumps(result.to_dict()), flush=True)
 
 
 def format_result(result: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsanet.commands.arguments import UsageError, float_between
+from dsanet.utils.console import LastingOutput
 
 ONLY_LONG = ('window', 'stride', 'threshold', 'out', 'ground_truth')
 ONLY_SHORT = ('json', 'csv', 'workers')
@@ -29,13 +30,13 @@ def add_long_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         '--window',
-        type=_positive_seconds,
+        type=float_between(0.001, 1e6),
         metavar='SECONDS',
         help='length of a window; best is the usual length of the training videos (default: 4)',
     )
     add(
         '--stride',
-        type=_positive_seconds,
+        type=float_between(0.001, 1e6),
         metavar='SECONDS',
         help='from the start of a window to that of the next (default: half a window)',
     )
@@ -60,13 +61,6 @@ def add_long_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive_seconds(text: str) -> float:
-    value = float_between(0, 1e6)(text)
-    if not value:
-        raise argparse.ArgumentTypeError('must be larger than 0')
-    return value
-
-
 def check_long_arguments(args: argparse.Namespace) -> None:
     """Raise a UsageError if options do not fit together."""
     if args.long and args.stream:
@@ -88,10 +82,11 @@ def check_long_arguments(args: argparse.Namespace) -> None:
 
 def check_no_stream(videos: list[str]) -> None:
     """Raise a ValueError if a video can only be read as a stream."""
-    from dsanet.inference.streams import is_stream, stream_name
+    from dsanet.inference.streams import check_scheme, is_stream, stream_name
 
     for video in videos:
         if is_stream(video):
+            check_scheme(video)
             raise ValueError(f'{stream_name(video)} is a stream; predict it with --stream')
 
 
@@ -115,7 +110,11 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
     if len(sources) == 1:
         sources[0].check_exists()
     names = _names([source.name for source in sources], must_differ=args.out is not None or truth is not None)
+    if truth is not None:
+        for name in names.values():
+            _name_in_truth(truth, name)  # checked before any film is read
     outputs = Outputs(args, list(names.values()))
+    output = LastingOutput(args.out is not None or args.out_video is not None)
     predictions = []
     for source in sources:
         with tqdm(desc=names[source.name], unit=' windows', leave=False, disable=None) as bar:
@@ -123,7 +122,7 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
         if result.error is not None and len(sources) == 1:
             raise ValueError(result.error)
         predictions.append(result)
-        print_film(result)
+        output(print_film, result)
         if result.error is None:
             outputs.write_curve(result, recognizer.class_names, names[source.name])
     outputs.write_segments(predictions, names)
@@ -133,6 +132,7 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
         print(f'Annotated video written to {args.out_video}', file=sys.stderr)
     if truth is not None:
         print_map(truth, [result for result in predictions if result.error is None], names)
+    output.end()
     failed = sum(result.error is not None for result in predictions)
     if failed:
         print(f'{failed} of {len(predictions)} videos could not be predicted', file=sys.stderr)
@@ -145,6 +145,8 @@ def _predict_film(args: argparse.Namespace, recognizer: Any, source: Any, bar: A
     from dsanet.utils.text import printable
 
     try:
+        if source.span is not None:
+            raise ValueError(f'{source.name} is a span of a video; --long reads whole videos')
         if source.kind != 'video':
             raise ValueError(f'{source.name} is a folder of frames, whose times are unknown; --long reads video files')
         with source.open() as record:
@@ -197,7 +199,6 @@ class Outputs:
         check_outputs(
             {**outputs, '--out-video': args.out_video}, [args.checkpoint, args.config, args.ground_truth, *args.videos]
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def open_curve(self, stack: ExitStack, class_names: list[str], name: str) -> Any:
         """Return an open CSV file, or None."""
@@ -205,6 +206,7 @@ class Outputs:
 
         if self.folder is None:
             return None
+        self.folder.mkdir(parents=True, exist_ok=True)
         return stack.enter_context(CurveFile(self.folder / f'{name}.csv', class_names))
 
     def write_curve(self, result: Any, class_names: list[str], name: str) -> None:
@@ -228,6 +230,7 @@ class Outputs:
         from dsanet.inference.segment_files import write_segments
 
         if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)  # no film may have had a curve
             write_segments(predictions, self.folder, self.settings, names)
             print(f'Results written to {self.folder}', file=sys.stderr)
 
@@ -266,18 +269,22 @@ def format_segments(segments: list[Any]) -> list[str]:
     return [f'  {"start":>11}  {"end":>11}  {"label":<{width}}   score', *rows]
 
 
+def _name_in_truth(truth: Any, name: str) -> str:
+    """Return the name of a film in the ground truth: files of ActivityNet have the prefix v_."""
+    found = next((n for n in (name, name.removeprefix('v_')) if n in truth), None)
+    if found is None:
+        raise ValueError(f'--ground-truth has no video {name!r}; it has videos such as {min(truth, default=None)!r}')
+    return found
+
+
 def print_map(truth: Any, predictions: list[Any], names: dict[str, str]) -> None:
     """Print the mAP of films: on a terminal to stdout, otherwise to stderr, because stdout has JSON lines."""
     from dsanet.evaluation.detection import FoundSegment, detection_map
 
     found = {}
     for result in predictions:
-        name = names[result.video]
-        if name not in truth and name.removeprefix('v_') in truth:  # files of ActivityNet
-            name = name.removeprefix('v_')
+        name = _name_in_truth(truth, names[result.video])
         found[name] = [FoundSegment(s.label, s.start, s.end, s.score) for s in result.segments]
-        if name not in truth:
-            raise ValueError(f'--ground-truth has no video {name!r}, such as {min(truth, default=None)!r}')
     values = detection_map({name: truth[name] for name in found}, found)
     file = sys.stdout if sys.stdout.isatty() else sys.stderr
     print('tIoU   ' + '  '.join(f'{threshold:6.1f}' for threshold in values) + '    mean', file=file)
@@ -294,6 +301,7 @@ def run_stream(args: argparse.Namespace, recognizer: Any) -> int:
 
     window, stride, threshold = _settings(args)
     outputs = Outputs(args, ['stream'])
+    output = LastingOutput(args.out is not None)
     merger = make_merger(recognizer, threshold)
     with StopRequest() as request, ExitStack() as stack:
         stream = StreamPredictor(
@@ -308,7 +316,8 @@ def run_stream(args: argparse.Namespace, recognizer: Any) -> int:
                 points = timeline.add(window_scores)
                 if file is not None:
                     file.add(points)
-                print_window(stream, window_scores, names, threshold, args.topk)
+                if not output(print_window, stream, window_scores, names, threshold, args.topk):
+                    break
         except ValueError as error:
             if not timeline.num_windows:
                 raise
@@ -322,6 +331,7 @@ def run_stream(args: argparse.Namespace, recognizer: Any) -> int:
     if sys.stdout.isatty():
         print('\n'.join(format_segments(result.segments)))
     print(format_stats(stream.stats), file=sys.stderr)
+    output.end()
     if problem is not None:
         sys.stderr.write(error_line(problem))
     return 0 if problem is None else 1

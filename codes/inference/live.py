@@ -107,7 +107,7 @@ class StreamPredictor:
             self._count()
         if self._windows.error is not None:
             raise ValueError(
-                f'stream {self.name} ended: {describe_error(self._windows.error)}'
+                f'stream {self.name} ended: {describe_error(self._windows.error, self.stats.num_frames > 0)}'
             ) from self._windows.error
         if not self.stats.num_frames:
             raise ValueError(f'stream {self.name} ended without a frame')

@@ -42,7 +42,7 @@ def config_for_checkpoint(
         trained_with = None
     if config is None:
         if trained_with is None:
-            raise ValueError(f'{file} has no config; pass the config that it was trained with')
+            raise ValueError(f'{file} has no config; pass the config that it was trained with (--config)')
         return _load_stored_config(file, trained_with, options, imports)
     if isinstance(config, Mapping):
         loaded = load_config(config, options, imports)
@@ -108,9 +108,10 @@ def _load_stored_config(
     """Load the stored config of a checkpoint; errors name the checkpoint."""
     options, imports = list(options), list(imports)
     try:
-        import_modules([*config.get('imports', []), *imports])
+        import_modules(config.get('imports', []))
     except ValueError as error:
         raise ValueError(f'{file} was trained with custom modules: {error}') from error
+    import_modules(imports)
     for option in options:
         key = parse_option(option)[0]
         if len(key) == 1 and key[0] not in SECTIONS:

@@ -10,6 +10,7 @@ from dsanet.inference.films import Film
 from dsanet.inference.recognizer import Recognizer
 from dsanet.inference.segments import CurvePoint, ScoreCurve, Segment, SegmentMerger, WindowScores
 from dsanet.inference.windows import DEFAULT_WINDOW_S, Window, WindowPipeline, WindowSpec, slide
+from dsanet.utils.files import check_path
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,15 @@ def predict_long(
     Raises:
         ValueError: the file is not a video or has no frames, or an argument is out of range.
         FileNotFoundError: the file does not exist.
+        TypeError: ``path`` is not a path.
     """
     spec = WindowSpec(window, stride)
     timeline = Timeline(make_merger(recognizer, threshold), spec)
-    path = os.fspath(path)
+    path = check_path(path, 'path')
+    if not os.path.exists(path):
+        raise FileNotFoundError(f'{os.path.abspath(path)} does not exist')
+    if os.path.isdir(path):
+        raise ValueError(f'{path} is a folder; a film is a video file')
     film = Film(path)
     try:
         pipeline = WindowPipeline(recognizer, path, film.fps)

@@ -63,7 +63,8 @@ def build_pipeline(steps: Sequence[Mapping[str, Any]], kind: str) -> Compose:
         kind: see ``Source``.
 
     Raises:
-        ValueError: the steps neither read a video file nor a folder of frames, and the kind is another one.
+        ValueError: the steps neither read a video file nor a folder of frames, and the kind is another one, or they
+            do not end with the input of a model.
     """
     types = [step['type'] for step in steps]
     adapted: list[Mapping[str, Any]] = []
@@ -79,4 +80,7 @@ def build_pipeline(steps: Sequence[Mapping[str, Any]], kind: str) -> Compose:
     place = next((i for i, step in enumerate(transforms) if 'frame_indices' in step.provides), None)
     if place is not None:
         transforms.insert(place + 1, _Note())
-    return Compose(transforms, _PROVIDED[kind], owner='inference')
+    pipeline = Compose(transforms, _PROVIDED[kind], owner='inference')
+    if 'inputs' not in pipeline.provides:
+        raise ValueError('test_dataloader.dataset.pipeline does not provide inputs; add PackInputs at its end')
+    return pipeline

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of one video, or the reason why it could not be read.
+    """The classes of one video, or the reason why it could not be read. Comparing two of them ignores the arrays.
 
     Args:
         video: path, URL or name of the video.
@@ -32,8 +32,8 @@ class Prediction:
     num_views: int = 0
     num_frames: int = 0
     seconds: float | None = None
-    all_scores: npt.NDArray[np.float32] | None = field(default=None, repr=False)
-    frame_indices: npt.NDArray[np.int64] | None = field(default=None, repr=False)
+    all_scores: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    frame_indices: npt.NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:

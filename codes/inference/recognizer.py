@@ -217,10 +217,18 @@ def load_recognizer(
 
 
 def find_device(device: str | torch.device) -> torch.device:
-    """Return the device for a name; 'auto' is the first GPU, or else the CPU."""
+    """Return the device for a name; 'auto' is the first GPU, or else the CPU.
+
+    Raises:
+        ValueError: it is not the name of a device, or this machine does not have it.
+    """
     if device == 'auto':
         return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
     try:
-        return torch.device(device)
+        found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r} must be 'auto' or a device such as 'cpu' or 'cuda:0'") from error
+    number = torch.cuda.device_count() if found.type == 'cuda' else 1
+    if (found.index or 0) >= number:
+        raise ValueError(f"device='{found}' is not available: PyTorch finds {number} GPUs; use 'cpu' or 'auto'")
+    return found

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dsanet.datasets.transforms.base import check_number
+
 Probabilities = npt.NDArray[np.float32]
 
 
@@ -112,8 +114,7 @@ class SegmentMerger:
     """
 
     def __init__(self, class_names: Sequence[str], threshold: float = 0.5, multi_label: bool = False) -> None:
-        if not 0 <= threshold <= 1:
-            raise ValueError(f'threshold={threshold:g} must be a probability from 0 to 1')
+        check_number('threshold', threshold, 0, 1)
         self.class_names = class_names
         self.threshold = threshold
         self.multi_label = multi_label

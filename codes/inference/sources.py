@@ -1,6 +1,7 @@
 """What people have, as videos to predict: files, folders, lists, frames in memory, contents of files, and URLs."""
 
 import contextlib
+import logging
 import os
 import re
 import tempfile
@@ -17,9 +18,11 @@ from dsanet.datasets.annotation import VideoRecord, read_lines
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.media_files import is_video
 from dsanet.datasets.span_lists import is_span_list, read_span_rows
-from dsanet.datasets.transforms.base import BadSample
+from dsanet.datasets.transforms.base import BadSample, check_number
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader
 from dsanet.datasets.video.span_reader import Span
+
+LOGGER = logging.getLogger(__name__)
 
 LIST_SUFFIXES = ('.txt', '.lst')
 _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
@@ -147,6 +150,8 @@ def find_sources(
         return [replace_name(source, i) for i, source in enumerate(s for sources in many for s in sources)], False
     if isinstance(videos, np.ndarray):
         _check_array(videos)
+        if fps is not None:
+            check_number('fps', fps, 0.001, 1e6)
         return [Source('array', videos, fps=fps)], True
     if isinstance(videos, bytes | bytearray):
         if not videos:
@@ -191,9 +196,8 @@ def find_frame_names(folder: str) -> FrameNames | None:
     found = [match for match in matches if match is not None]
     if len(found) < len(images) or len({(match[1], match[3]) for match in found}) > 1:
         other = next((name for name, match in zip(images, matches, strict=True) if match is None), images[-1])
-        raise ValueError(
-            f'{folder} has images that are not the numbered frames of one video, such as {images[0]!r} and {other!r}'
-        )
+        examples = ' and '.join(map(repr, dict.fromkeys([images[0], other])))
+        raise ValueError(f'{folder} has images that are not the numbered frames of one video, such as {examples}')
     prefix, digits, suffix = found[0].groups()
     padded = {len(match[2]) for match in found if match[2].startswith('0')}
     width = f':0{len(digits)}d' if padded - {1} else ''
@@ -213,18 +217,25 @@ def _check_array(frames: npt.NDArray[Any]) -> None:
 
 def _find_in_folder(folder: str, frame_names: FrameNames | None) -> tuple[list[Source], bool]:
     """Return the folder as frames, or all videos and folders of frames in it, sorted."""
-    names = _frames_in(folder, frame_names)
-    if names is not None:
-        return [Source(folder, folder, names)], True
     found = []
+    problems = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        if place != folder and (names := _frames_in(place, frame_names)) is not None:
+        try:
+            names = _frames_in(place, frame_names)
+        except ValueError as error:  # images of another kind, such as plots
+            problems.append(error)
+            names = None
+        if names is not None:
+            if place == folder:
+                return [Source(folder, folder, names)], True
             found.append(Source(place, place, names))
         paths = [os.path.join(place, name) for name in sorted(files) if is_video(name) and not name.startswith('.')]
         found += [Source(path, path) for path in paths]
     if not found:
-        raise ValueError(f'folder {folder} has neither videos nor frames')
+        raise problems[0] if problems else ValueError(f'folder {folder} has neither videos nor frames')
+    for problem in problems:
+        LOGGER.warning('%s; they are not predicted', problem)
     return found, False
 
 
@@ -283,7 +294,7 @@ def _download(url: str, file: Any) -> None:
     """Write the content of a URL to a file.
 
     Raises:
-        BadSample: the server reports an error, does not respond, or sends too much.
+        BadSample: the server reports an error, does not respond, or sends too much or too little.
     """
     try:
         with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:
@@ -291,6 +302,8 @@ def _download(url: str, file: Any) -> None:
                 file.write(block)
                 if file.tell() > _MAX_DOWNLOAD_BYTES:
                     raise ValueError(f'it is larger than {_MAX_DOWNLOAD_BYTES >> 30} GiB')
+            if missing := getattr(response, 'length', None):  # not an error for http.client
+                raise ValueError(f'the connection was closed {missing} bytes before the end')
         file.flush()
     except (OSError, ValueError) as error:
         status = f'HTTP status {error.code} ' if isinstance(error, urllib.error.HTTPError) else ''

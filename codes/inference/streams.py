@@ -53,6 +53,15 @@ def is_stream(source: str) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
+def check_scheme(source: str) -> None:
+    """Raise a ValueError if a URL has a scheme that is not read, such as ftp."""
+    match = _URL.match(source)
+    if match is not None and match[1].lower() not in _PROTOCOLS:
+        raise ValueError(
+            f'{stream_name(source)}: nothing is read through {match[1].lower()}; allowed: {", ".join(_PROTOCOLS)}'
+        )
+
+
 def stream_name(source: str) -> str:
     """Return the name of a stream for results: without password and query of a URL."""
     if source == '-':
@@ -91,14 +100,21 @@ def open_stream(source: str, allow_urls: bool = False) -> Any:
     return container
 
 
-def describe_error(error: Exception) -> str:
-    """Return the reason of an error of FFmpeg, without the URL, which may have a password."""
+def describe_error(error: Exception, has_frames: bool = False) -> str:
+    """Return the reason of an error of FFmpeg, without the URL, which may have a password.
+
+    Args:
+        error: of FFmpeg.
+        has_frames: whether frames arrived before.
+    """
     import av
 
     if isinstance(error, av.error.ExitError):
         return f'no data for {_TIMEOUT_S:g} s'
     text = str(getattr(error, 'strerror', None) or error)
-    if isinstance(error, av.error.InvalidDataError):
+    # An MP4 file with its index at the end needs a seek, which many servers refuse with EIO.
+    is_format = isinstance(error, av.error.InvalidDataError) or getattr(error, 'errno', None) == errno.EIO
+    if is_format and not has_frames:
         return f'{text}; MPEG-TS, Matroska and fragmented MP4 can be streamed, other MP4 files cannot'
     return text
 
@@ -110,11 +126,8 @@ def _arguments(source: str, allow_urls: bool) -> dict[str, Any]:
     match = _URL.match(source)
     if match is None:
         return _device_arguments(source)
+    check_scheme(source)
     scheme = match[1].lower()
-    if scheme not in _PROTOCOLS:
-        raise ValueError(
-            f'{stream_name(source)}: a stream cannot be read through {scheme}; allowed: {", ".join(_PROTOCOLS)}'
-        )
     if not allow_urls:
         raise ValueError(
             f'{stream_name(source)} is a URL, and nothing is read from the network unless asked for: use --allow-urls'

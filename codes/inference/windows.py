@@ -11,11 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from dsanet.config.registry import TRANSFORMS, build
+from dsanet.datasets.transforms.base import check_number
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader
 from dsanet.inference.pipelines import build_pipeline
 from dsanet.inference.recognizer import Recognizer
 
 DEFAULT_WINDOW_S = 4.0
+_MIN_SECONDS = 0.001  # shorter than any frame; the curve has a part for each stride
+_MAX_SECONDS = 1e6
 _FALLBACK_FPS = 25
 
 
@@ -33,7 +36,8 @@ class WindowSpec:
         stride: seconds between the starts of two windows; None for half a window.
 
     Raises:
-        ValueError: a number is not positive, or the stride is larger than a window, so that frames would be skipped.
+        ValueError: a number is not from 0.001 to 1e6, or the stride is larger than a window, so that frames would be
+            skipped.
     """
 
     length: Fraction
@@ -41,8 +45,8 @@ class WindowSpec:
 
     def __init__(self, length: float = DEFAULT_WINDOW_S, stride: float | None = None) -> None:
         for name, value in (('window', length), ('stride', stride)):
-            if value is not None and not 0 < value <= 1e6:
-                raise ValueError(f'{name}={value:g} must be a number of seconds > 0 and <= 1e6')
+            if value is not None:
+                check_number(name, value, _MIN_SECONDS, _MAX_SECONDS)
         object.__setattr__(self, 'length', exact_seconds(length))
         object.__setattr__(self, 'stride', self.length / 2 if stride is None else exact_seconds(stride))
         if self.stride > self.length:

@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
@@ -38,6 +38,33 @@ class _Console(io.TextIOWrapper):
         os.dup2(null, self.fileno())
         os.close(null)
         raise ConsoleClosed('the output is no longer read')
+
+
+class LastingOutput:
+    """Calls functions that print; if the output is closed, files can still be completed before the command ends.
+
+    Args:
+        has_files: whether there are files to complete; if not, the command ends at once.
+    """
+
+    def __init__(self, has_files: bool) -> None:
+        self._has_files = has_files
+        self._closed: ConsoleClosed | None = None
+
+    def __call__(self, function: Callable[..., object], *arguments: object) -> bool:
+        """Call a function; return whether the output is still read."""
+        try:
+            function(*arguments)
+        except ConsoleClosed as closed:
+            if not self._has_files:
+                raise
+            self._closed = closed
+        return self._closed is None
+
+    def end(self) -> None:
+        """Raise :class:`ConsoleClosed` if the output was closed."""
+        if self._closed is not None:
+            raise self._closed
 
 
 def open_closed_streams() -> None:

@@ -10,6 +10,7 @@ from dsanet import commands
 from dsanet.commands.predict import BAR_WIDTH, format_result
 from dsanet.inference.prediction import Prediction
 from dsanet.inference.recognizer import Recognizer
+from dsanet.utils.console import STATUS, ConsoleClosed
 from tests.make_recognizer import make_recognizer, save_recognizer, write_some_videos
 
 Capture = pytest.CaptureFixture[str]
@@ -111,6 +112,17 @@ def test_terminal_shows_bars(checkpoint: Path, videos: Path, capsys: Capture, mo
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True, raising=False)
     assert predict(checkpoint, videos / 'a.mp4', '--views', 'fast') == 0
     assert '1 view)' in capsys.readouterr().out
+
+
+def test_closed_output_leaves_complete_files(
+    checkpoint: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close_output(_result: object) -> None:
+        raise ConsoleClosed
+
+    monkeypatch.setattr('dsanet.commands.predict._print_line', close_output)
+    assert predict(checkpoint, videos / 'sub', '--json', tmp_path / 'out.json', '--workers', 0) == STATUS
+    assert len(json.loads((tmp_path / 'out.json').read_text())) == 2
 
 
 def test_fast_views_are_fewer(checkpoint: Path, videos: Path, tmp_path: Path) -> None:

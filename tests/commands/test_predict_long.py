@@ -15,6 +15,7 @@ from dsanet.commands.predict_long import clock_time, format_segments
 from dsanet.inference import recognizer as recognizers
 from dsanet.inference.long_video import predict_long
 from dsanet.inference.segments import Segment
+from dsanet.utils.console import STATUS, ConsoleClosed
 from tests.make_color_films import NAMES, make_color_recognizer, write_color_film
 from tests.make_videos import write_frames
 from tests.stream_servers import make_ts, pipe, serve
@@ -126,7 +127,13 @@ def wrong_inputs(film: str, tmp_path: Path) -> dict[str, list[object]]:
     write_color_film(tmp_path / 'sub' / 'film.mp4', [('red', 5)])
     truth = write_truth(tmp_path / 'truth.json', 'another')
     write_frames(tmp_path / 'frames', 3)
+    (tmp_path / 'spans.csv').write_text(f'video,start,end\n{film},0,1\n')
+    (tmp_path / 'empty.mp4').touch()
     return {
+        'span': ['spans.csv', '--long'],
+        'empty': ['empty.mp4', '--long'],
+        'tiny stride': [film, '--long', '--stride', '1e-5'],
+        'file as URL': ['file:///etc/passwd', '--allow-urls'],
         'window 0': [film, '--long', '--window', '0'],
         'stride too large': [film, '--long', '--window', '1', '--stride', '2'],
         'threshold': [film, '--long', '--threshold', '1.5'],
@@ -144,7 +151,7 @@ def wrong_inputs(film: str, tmp_path: Path) -> dict[str, list[object]]:
             '--ground-truth',
             write_truth(Path('segments.json'), 'film'),
         ],
-        'not in the ground truth': [film, '--long', '--ground-truth', truth],
+        'not in the ground truth': [film, '--long', '--ground-truth', truth, '--out', 'out'],
         'no ground truth': [film, '--long', '--ground-truth', 'missing.json'],
         'both': [film, '--long', '--stream'],
         'window alone': [film, '--window', '2'],
@@ -168,7 +175,7 @@ def test_wrong_inputs_are_one_line(film: str, tmp_path: Path, capsys: Capture) -
         lines = [line for line in captured.err.splitlines() if 'error: ' in line]
         assert len(lines) == 1, (name, captured.err)
         assert 'Traceback' not in captured.err
-        assert not list(tmp_path.glob('out/*')), name
+        assert not (tmp_path / 'out').exists(), name
         assert not (tmp_path / 'copy.mp4').exists()
 
 
@@ -206,6 +213,20 @@ def test_broken_stream_leaves_complete_files(capsys: Capture) -> None:
     assert errors[-1].startswith('error: ')
     assert len(list(Path('out').iterdir())) == 5
     assert json.loads(Path('out/segments.json').read_text())['videos'][0]['segments'][0]['label'] == 'red'
+
+
+def close_output(*_: object) -> None:
+    raise ConsoleClosed
+
+
+def test_closed_output_leaves_complete_files(film: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('print_film', 'print_window'):
+        monkeypatch.setattr(f'dsanet.commands.predict_long.{name}', close_output)
+    assert predict(film, '--long', '--out', 'film') == STATUS
+    with pipe(Path('pipe'), make_ts(SCENES)) as path:
+        assert predict(path, '--stream', '--window', 10, '--out', 'live') == STATUS
+    for folder in ('film', 'live'):
+        assert len(list(Path(folder).iterdir())) == 5
 
 
 def test_ctrl_c_ends_a_stream_with_its_files(capsys: Capture) -> None:

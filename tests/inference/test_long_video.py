@@ -108,10 +108,21 @@ def test_scores_that_are_not_finite_are_errors(tmp_path: Path) -> None:
         predict_long(recognizer, write_color_film(tmp_path / 'a.mp4', [('red', 3)]))
 
 
-@pytest.mark.parametrize('arguments', [(0,), (1, 2), (1, 1, 1.5)])
-def test_wrong_arguments_are_errors(tmp_path: Path, arguments: tuple[float, ...]) -> None:
+@pytest.mark.parametrize('arguments', [(0,), (1, 2), (1, 1, 1.5), (1, 1, '0.5')])
+def test_wrong_arguments_are_errors(tmp_path: Path, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(ValueError, match='window|stride|threshold'):
         predict_long(make_color_recognizer(), str(tmp_path / 'missing.mp4'), *arguments)
+
+
+def test_other_inputs_than_files_are_errors(tmp_path: Path) -> None:
+    recognizer = make_color_recognizer()
+    with pytest.raises(FileNotFoundError, match='missing'):
+        predict_long(recognizer, tmp_path / 'missing.mp4')
+    with pytest.raises(ValueError, match='folder'):
+        predict_long(recognizer, tmp_path)
+    for value in (['a.mp4'], b'a.mp4', np.zeros((2, 4, 4, 3), np.uint8)):
+        with pytest.raises(TypeError, match='path'):
+            predict_long(recognizer, value)  # type: ignore[arg-type]
 
 
 def peak_bytes(film: str) -> int:

@@ -56,6 +56,11 @@ def test_every_config_reads_every_kind(name: str) -> None:
             assert 'inputs' in build_pipeline(choose_views(steps, views), kind).provides
 
 
+def test_pipeline_without_inputs_raises() -> None:
+    with pytest.raises(ValueError, match='PackInputs'):
+        build_pipeline(FILES[:-1], 'video')
+
+
 def test_first_part_of_a_mixture_is_used() -> None:
     part = {'type': 'VideoDataset', 'pipeline': FILES}
     mixture = {'type': 'MixedDataset', 'datasets': [part, {'type': 'RawFramesDataset', 'pipeline': FOLDERS}]}

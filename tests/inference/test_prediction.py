@@ -21,3 +21,9 @@ def test_dict_has_everything_but_arrays() -> None:
 
 def test_dict_of_an_error_has_no_result() -> None:
     assert Prediction('a', error='damaged').to_dict() == {'video': 'a', 'error': 'damaged'}
+
+
+def test_equal_results_compare_equal() -> None:
+    one, same = (Prediction('a.mp4', ['wave'], [1.5], [0.9], all_scores=np.ones(2, np.float32)) for _ in range(2))
+    assert one == same
+    assert one != Prediction('a.mp4', ['wave'], [1.25], [0.9])

@@ -113,7 +113,7 @@ def test_scores_that_are_not_finite_are_errors(recognizer: Recognizer) -> None:
     assert own([draw_frames(8)])[0].labels == ()
 
 
-@pytest.mark.parametrize('device', ['gpu', 'cuda:x', 3.5])
+@pytest.mark.parametrize('device', ['gpu', 'cuda:x', 'cuda:99', 3.5])
 def test_unknown_devices_raise(device: Any) -> None:
     with pytest.raises(ValueError, match='device='):
         find_device(device)

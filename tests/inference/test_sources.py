@@ -17,6 +17,10 @@ class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        content = source.read()
+        outputfile.write(content[: len(content) // 2] if 'half' in self.path else content)
+
 
 @pytest.fixture
 def server(videos: Path) -> Iterator[str]:
@@ -74,6 +78,25 @@ def test_images_of_several_videos_are_refused(tmp_path: Path) -> None:
     (tmp_path / 'b_1.jpg').rename(tmp_path / 'a_02.jpg')
     with pytest.raises(ValueError, match=r'a_02\.jpg'):
         find_sources(tmp_path)
+
+
+def test_other_images_do_not_stop_a_search(videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / 'results').mkdir()
+    for name in ('results/plot.png', 'cover.jpg'):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match='cover'):
+        find_sources(tmp_path)
+    (tmp_path / 'some').symlink_to(videos / 'sub')
+    (tmp_path / 'more').mkdir()
+    (tmp_path / 'more' / 'a.mp4').symlink_to(videos / 'a.mp4')
+    assert names_of(tmp_path) == ([str(tmp_path / 'more' / 'a.mp4')], False)
+    assert [len(record.args or ()) for record in caplog.records] == [1, 1]
+
+
+@pytest.mark.parametrize('fps', [0, -25, float('nan'), float('inf'), '25', True])
+def test_wrong_frame_rates_raise(fps: Any) -> None:
+    with pytest.raises(ValueError, match='fps'):
+        find_sources(draw_frames(2), fps)
 
 
 def test_lists_name_paths_with_or_without_labels(videos: Path, tmp_path: Path) -> None:
@@ -142,6 +165,9 @@ def test_urls_are_downloaded_only_if_allowed(server: str, videos: Path) -> None:
     with sources[0].open() as record:
         assert Path(record['path']).read_bytes() == (videos / 'sub' / 'b c.mp4').read_bytes()
     with pytest.raises(BadSample, match=r'none\.mp4 .*404'), sources[1].open():
+        pass
+    half = find_sources(f'{server}/a.mp4?half', allow_urls=True)[0][0]
+    with pytest.raises(BadSample, match='bytes'), half.open():
         pass
 
 

@@ -95,7 +95,18 @@ def test_only_frames_of_one_window_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ('length', 'stride'), [(0, None), (-1, None), (float('nan'), None), (float('inf'), None), (2, 0), (2, 2.1)]
+    ('length', 'stride'),
+    [
+        (0, None),
+        (-1, None),
+        (float('nan'), None),
+        (float('inf'), None),
+        ('2', None),
+        (1e-9, None),
+        (2, 0),
+        (2, 1e-5),
+        (2, 2.1),
+    ],
 )
 def test_wrong_lengths_are_errors(length: float, stride: float | None) -> None:
     with pytest.raises(ValueError, match='window|stride'):

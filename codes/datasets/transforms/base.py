@@ -18,6 +18,7 @@ key                value
 =================  ==================================================================================
 """
 
+import numbers
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -86,4 +87,11 @@ def check_count(name: str, value: int, low: int = 1) -> int:
     """Return ``value`` if it is an integer of at least ``low``; otherwise raise a ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f'{name} must be an integer >= {low}, got {value!r}')
+    return value
+
+
+def check_number(name: str, value: float, low: float, high: float) -> float:
+    """Return ``value`` if it is a number from ``low`` to ``high``; otherwise raise a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= value <= high:
+        raise ValueError(f'{name} must be a number from {low:g} to {high:g}, got {value!r}')
     return value

@@ -234,6 +234,8 @@ def _describe_file(path: str) -> str | None:
     """Return the kind of a file that FFmpeg cannot read as a video, from its first bytes; None if unknown."""
     with open(path, 'rb') as file:
         header = file.read(512)
+    if not header:
+        return 'an empty file'
     for start, signature, name in _SIGNATURES:
         if header[start : start + len(signature)] == signature:
             return name

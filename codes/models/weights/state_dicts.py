@@ -58,7 +58,8 @@ def find_state_dict(content: Mapping[str, Any]) -> FoundWeights:
     outer = [name for name in found if name.count('.') == depth]
     choices = [name for name in outer if name not in averages] or outer
     if not choices:
-        raise ValueError(f'no weights found, keys: {", ".join(map(repr, list(content)[:5]))}')
+        keys = ', '.join(map(repr, list(content)[:5]))
+        raise ValueError(f'no weights found; {f"its keys are {keys}" if keys else "it is empty"}')
     usual = (name for end in _NAMES for name in choices if name.rpartition('.')[2] == end)
     name = next(usual, '' if '' in choices else None)
     if name is None and len(choices) > 1:
