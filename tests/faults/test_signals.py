@@ -19,9 +19,9 @@ DSANET = (sys.executable, '-m', 'dsanet')
 
 def commands(config: Path, checkpoint: Path, folder: Path) -> list[tuple[object, ...]]:
     return [
-        (*DSANET, 'train', config, '--work-dir', folder),
-        (sys.executable, 'tools/train_recognizer.py', config, '--work-dir', folder, '--no-check'),
-        ('bash', 'dist_train_recognizer.sh', config, 2, '--work-dir', folder),
+        (*DSANET, 'train', config, '--work-dir', folder / 'train'),
+        (sys.executable, 'tools/train_recognizer.py', config, '--work-dir', folder / 'script', '--no-check'),
+        ('bash', 'dist_train_recognizer.sh', config, 2, '--work-dir', folder / 'dist'),
         (*DSANET, 'test', config, checkpoint),
         (*DSANET, 'check', config, '--out', folder),
         (*DSANET, 'find-lr', config, '--out', folder / 'lr.png'),
