@@ -46,12 +46,16 @@ def _convert(args: argparse.Namespace) -> None:
     from dsanet.models.weights.loading import match_state_dict, read_weights
     from dsanet.models.weights.state_dicts import to_half
     from dsanet.utils.checkpoint_io import save_atomically
+    from dsanet.utils.files import check_writable
     from dsanet.utils.safetensors_io import SUFFIX, write_safetensors
 
     if args.target.exists():
         raise ValueError(f'{args.target} already exists')
     if not args.target.absolute().parent.is_dir():
         raise FileNotFoundError(f'folder not found: {args.target.absolute().parent}')
+    if args.target.suffix not in ('.pth', SUFFIX):
+        raise ValueError(f'TARGET {args.target} must end in .pth or {SUFFIX}')
+    check_writable(args.target.absolute().parent, 'the folder of TARGET')
     file, source = read_model(args.source, args.allow_pickle)
     model = None
     if args.config is not None:

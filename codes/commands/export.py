@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dsanet.commands.arguments import (
     CONFIG_HELP,
+    MODEL_SOURCES,
     UsageError,
     add_allow_pickle,
     add_config_options,
@@ -21,7 +22,7 @@ SUFFIXES = {'onnx': '.onnx', 'pt2': '.pt2', 'openvino': '.xml'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of DSANet; other weights require --config')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help=f'checkpoint to export: {MODEL_SOURCES}')
     parser.add_argument(
         '--format', choices=tuple(SUFFIXES), help='format of the file (default: by the suffix of --out)'
     )
@@ -29,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out',
         type=output_file(*SUFFIXES.values()),
         metavar='FILE',
-        help='file to write; an OpenVINO model is FILE.xml and FILE.bin (default: CHECKPOINT with another suffix)',
+        help='file to write; an OpenVINO model is FILE.xml and FILE.bin (default: CHECKPOINT with another suffix; '
+        'NAME.onnx and so on for hf-hub:USER/NAME)',
     )
     parser.add_argument(
         '--video', metavar='VIDEO', help='video for comparing the file with PyTorch (default: generated clips)'
@@ -53,10 +55,13 @@ def _find_output(args: argparse.Namespace) -> tuple[str, Path]:
     if args.format is None and args.out is None:
         raise UsageError('set --format onnx, pt2 or openvino, or --out FILE with the suffix .onnx, .pt2 or .xml')
     form = args.format or next(name for name, suffix in SUFFIXES.items() if suffix == args.out.suffix)
-    out = args.out or Path(args.checkpoint).with_suffix(SUFFIXES[form])
-    if out.suffix != SUFFIXES[form]:
-        raise UsageError(f'--out {out} must end in {SUFFIXES[form]} for --format {form}')
-    return form, out
+    if args.out is None:
+        from dsanet.inference.model_sources import default_output
+
+        return form, default_output(args.checkpoint, SUFFIXES[form])
+    if args.out.suffix != SUFFIXES[form]:
+        raise UsageError(f'--out {args.out} must end in {SUFFIXES[form]} for --format {form}')
+    return form, args.out
 
 
 def _export(args: argparse.Namespace, form: str, out: Path) -> None:

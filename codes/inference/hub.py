@@ -20,13 +20,14 @@ def check_repo(repo: str, where: str) -> None:
         ValueError: it is not USER/NAME, or huggingface_hub is not installed.
     """
     hub = _import()
-    reason = ''
+    if repo.count('/') != 1:
+        raise ValueError(f'{where} {repo!r} must be USER/NAME, such as my-lab/my-model')
     try:
         hub.utils.validate_repo_id(repo)
     except hub.errors.HFValidationError as error:
-        reason = f': {_first_line(error)}'
-    if reason or '/' not in repo:
-        raise ValueError(f'{where} {repo!r} must be USER/NAME, such as my-lab/my-model{reason}')
+        raise ValueError(
+            f'{where} {repo!r} must be USER/NAME, such as my-lab/my-model: {_first_line(error)}'
+        ) from error
 
 
 def download_file(repo: str, file: str, revision: str | None = None) -> Path | None:

@@ -142,8 +142,10 @@ def _data(checkpoint: Mapping[str, Any], loader: str) -> str:
         return ''
     names = []
     for part in config.get('datasets', [config]):
-        paths = [part.get(key) for key in ('data_root', 'list_file')]
-        name = '/'.join(os.path.basename(path.rstrip('/')) for path in paths if isinstance(path, str))
+        root, file = (path if isinstance(path := part.get(key), str) else '' for key in ('data_root', 'list_file'))
+        # data_root may be a folder of videos next to the list.
+        folder = os.path.dirname(file) or root.rstrip('/')
+        name = '/'.join(filter(None, (os.path.basename(folder), os.path.basename(file))))
         names += [name] if name else []
     return ', '.join(names)
 

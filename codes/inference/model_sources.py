@@ -42,6 +42,8 @@ def find_model(source: str | Path) -> Path:
     if text.startswith(HF_HUB):
         return _download(text)
     if text.startswith(LOCAL_DIR):
+        if text == LOCAL_DIR:
+            raise ValueError(f'{text} must be followed by a folder')
         folder = Path(text.removeprefix(LOCAL_DIR)).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f'{text}: {"not a folder" if folder.exists() else "folder not found"}')
@@ -58,6 +60,25 @@ def find_model(source: str | Path) -> Path:
             f'{LOCAL_DIR}FOLDER for a folder'
         )
     return file
+
+
+def default_output(source: str, suffix: str) -> Path:
+    """Return the file to which a model is written in another format.
+
+    Args:
+        source: see :func:`find_model`.
+        suffix: of the format, such as '.onnx'.
+
+    Returns:
+        A file next to the file or folder; in the working directory for a model on the Hub.
+    """
+    if source.startswith(HF_HUB):
+        return Path(source.removeprefix(HF_HUB).partition('@')[0].rpartition('/')[2] + suffix)
+    if source.startswith(LOCAL_DIR):
+        folder = Path(source.removeprefix(LOCAL_DIR)).expanduser()
+        folder = folder if folder.name not in ('', '..') else folder.resolve()
+        return folder.with_name(folder.name + suffix)
+    return Path(source).with_suffix(suffix)
 
 
 def read_model(source: str | Path, allow_pickle: bool = False) -> tuple[Path, dict[str, Any]]:
@@ -87,7 +108,9 @@ def read_model(source: str | Path, allow_pickle: bool = False) -> tuple[Path, di
 
 
 def _download(source: str) -> Path:
-    repo, _, revision = source.removeprefix(HF_HUB).partition('@')
+    repo, at, revision = source.removeprefix(HF_HUB).partition('@')
+    if at and not revision:
+        raise ValueError(f'{source} must end in a branch, tag or commit, or without @')
     hub.check_repo(repo, HF_HUB.rstrip(':'))
     for name in _WEIGHTS_FILES:
         file = hub.download_file(repo, name, revision or None)

@@ -78,6 +78,7 @@ def publish(
         'config': shared,
     }
     card = write_card(folder.absolute().name, description, content, _costs(shared), license_id, repo)
+    check_new_folder(folder)  # another process may have written to it meanwhile
     _write(folder, {'state_dict': state, 'class_names': names, 'config': shared}, description, card)
     return len(state)
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from dsanet.datasets.loader import ShardSampler, collate
-from dsanet.datasets.transforms.base import Record, check_count
+from dsanet.datasets.transforms.base import MissingSample, Record, check_count
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.workers import WatchedLoader, init_worker
 from dsanet.inference.sources import Source
@@ -61,11 +61,10 @@ class _SourceSamples(Dataset[Record]):
         except (OSError, ValueError) as error:
             if isinstance(error, MachineError):
                 raise
-            text = str(error)
-            return {
-                'index': index,
-                'error': printable(text if path in text else f'{path}: {text}').replace(path, source.name),
-            }
+            text = str(error) if path in str(error) else f'{path}: {error}'
+            if not isinstance(error, MissingSample):  # the file may be a temporary one, or readable outside of the span
+                text = text.replace(path, source.name)
+            return {'index': index, 'error': printable(text)}
 
 
 def build_sample_loader(

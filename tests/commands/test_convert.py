@@ -201,6 +201,7 @@ def test_errors_are_one_line_and_write_nothing(convert: Convert, tmp_path: Path,
         ((source, tmp_path / 'y.pth'), r"x.pth .*backbone.patches.weight.*torchvision's S3D"),
         ((source, tmp_path / 'there.pth'), r'there.pth'),
         ((source, tmp_path / 'nowhere' / 'y.pth'), r'nowhere'),
+        ((small, tmp_path / 'y.bin'), r'y\.bin .*\.pth .*\.safetensors'),
         ((tmp_path / 'z.pth', tmp_path / 'y.pth'), r'z.pth'),
         ((small, tmp_path / 'y.pth', '--config', config), r'backbone.conv1.weight .*\(8, 3, 1, 7, 7\)'),
     ]
@@ -209,5 +210,5 @@ def test_errors_are_one_line_and_write_nothing(convert: Convert, tmp_path: Path,
         assert done.status == 2
         assert done.err.count('\n') == 1
         assert re.search(text, done.err), done.err
-    assert not (tmp_path / 'y.pth').exists()
+    assert not list(tmp_path.glob('y.*'))
     assert (tmp_path / 'there.pth').read_bytes() == b'mine'

@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_page_has_all_commands() -> None:
     commands = ' '.join(code_blocks(PAGE, 'bash'))
-    for name in ('build-list', 'check', 'browse', 'train', 'test'):
+    for name in ('build-list', 'check', 'browse', 'train', 'test', 'predict'):
         assert f'dsanet {name} ' in commands
 
 

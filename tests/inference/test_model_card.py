@@ -38,6 +38,27 @@ def test_card_has_use_costs_data_and_metrics(checkpoint: Path, tmp_path: Path) -
     assert '0. moving right: disc then cross\n' in text
 
 
+@pytest.mark.parametrize(
+    ('root', 'file', 'name'),
+    [
+        ('films/videos', 'films/train.csv', 'films/train.csv'),
+        ('data/films', 'train.csv', 'films/train.csv'),
+        ('data/films/', None, 'films'),
+        (None, 'train.csv', 'train.csv'),
+    ],
+)
+def test_card_names_the_training_list(root: str | None, file: str | None, name: str) -> None:
+    description = {
+        'num_classes': 1,
+        'id2label': {'0': 'wave'},
+        'sampling': None,
+        'normalization': {'mean': [0.0], 'std': [1.0]},
+        'config': {'model': {'type': 'Recognizer3D'}},
+    }
+    checkpoint = {'config': {'train_dataloader': {'dataset': {'data_root': root, 'list_file': file}}}}
+    assert f' {name}.\n' in write_card('x', description, checkpoint, None, 'mit', None)
+
+
 @pytest.mark.parametrize('change', [{'epoch': 3}, {'iteration': 5}, {'best': None}, {'best': 3}])
 def test_metrics_of_other_weights_are_left_out(change: dict, content: dict[str, Any], tmp_path: Path) -> None:
     save_atomically({**content, **change}, tmp_path / 'x.pth')

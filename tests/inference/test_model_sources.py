@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dsanet.inference.model_sources import find_model, read_model
+from dsanet.inference.model_sources import default_output, find_model, read_model
 from dsanet.inference.publishing import publish
 
 
@@ -22,6 +22,23 @@ def make_folder(folder: Path, description: object, name: str = 'model.safetensor
     text = description if isinstance(description, str) else json.dumps(description)
     (folder / 'config.json').write_text(text)
     return f'local-dir:{folder}'
+
+
+@pytest.mark.parametrize(
+    ('source', 'file'),
+    [
+        ('runs/best.pth', 'runs/best.onnx'),
+        ('local-dir:models/v1.2/', 'models/v1.2.onnx'),
+        ('local-dir:.', '{}.onnx'),
+        ('hf-hub:user/v1.2', 'v1.2.onnx'),
+        ('hf-hub:user/name@refs/pr/1', 'name.onnx'),
+    ],
+)
+def test_default_output_is_next_to_the_model(
+    source: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_output(source, '.onnx') == Path(file.format(tmp_path))
 
 
 def test_file_needs_no_prefix(tmp_path: Path) -> None:
@@ -41,6 +58,9 @@ def test_file_needs_no_prefix(tmp_path: Path) -> None:
         ('hf-hub:name', ValueError, 'USER/NAME'),
         ('hf-hub:user/na--me', ValueError, 'USER/NAME'),
         ('hf-hub:', ValueError, 'USER/NAME'),
+        ('hf-hub:user/a/b', ValueError, 'USER/NAME'),
+        ('hf-hub:user/name@', ValueError, '@'),
+        ('local-dir:', ValueError, 'local-dir:'),
         ('', ValueError, 'empty'),
         (3, TypeError, 'int'),
     ],

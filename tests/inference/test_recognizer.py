@@ -124,9 +124,10 @@ def test_automatic_device_is_the_best() -> None:
 
 
 def test_spans_are_predicted_like_cut_arrays(recognizer: Recognizer, videos: Path, tmp_path: Path) -> None:
-    (tmp_path / 'spans.csv').write_text('video,start,end\na.mp4,,\na.mp4,0.2,0.6\na.mp4,1.0,\na.mp4,5,6\n')
+    rows = ['video,start,end', 'a.mp4,,', 'a.mp4,0.2,0.6', 'a.mp4,1.0,', 'a.mp4,5,6', 'none.mp4,1,2']
+    (tmp_path / 'spans.csv').write_text('\n'.join(rows) + '\n')
     sources = find_sources(tmp_path / 'spans.csv', data_root=str(videos))[0]
-    whole, middle, end, outside = recognizer.iterate(sources)
+    whole, middle, end, outside, missing = recognizer.iterate(sources)
     path = str(videos / 'a.mp4')
     assert [result.video for result in (whole, middle)] == [path, f'{path}#0.2-0.6']
     assert [result.num_frames for result in (whole, middle, end)] == [30, 10, 5]
@@ -135,3 +136,5 @@ def test_spans_are_predicted_like_cut_arrays(recognizer: Recognizer, videos: Pat
     assert np.array_equal(middle.all_scores, recognizer(frames[5:15]).all_scores)
     assert np.array_equal(end.all_scores, recognizer(frames[25:]).all_scores)
     assert f'{path}#5-6' in outside.error
+    assert missing.video.endswith('none.mp4#1-2')
+    assert f'{videos}/none.mp4 ' in missing.error

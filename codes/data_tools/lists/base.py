@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 Files = Mapping[str, Sequence[str]]
 
+_MAX_SHOWN = 200  # characters of an invalid line or entry
+
 # Common names of the three splits.
 SPLITS = {
     'train': 'train',
@@ -119,8 +121,14 @@ def has_line_break(text: str) -> bool:
     return '\n' in text or '\r' in text
 
 
+def shorten(value: Any) -> str:
+    """Return the beginning of a value as text, for an error."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}...'
+
+
 def raise_bad_line(file: str, line: int, text: str, expected: str) -> NoReturn:
-    raise ValueError(f'{file}:{line}: found {text!r}, expected {expected}')
+    raise ValueError(f'{file}:{line}: found {shorten(text)}, expected {expected}')
 
 
 def numbered_lines(file: str) -> Iterator[tuple[int, str]]:

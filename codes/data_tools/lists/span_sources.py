@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from dsanet.data_tools.lists.base import SPLITS, DatasetSpec, Files, ListedVideo, Lists, Role, read_json, sorted_classes
+from dsanet.data_tools.lists.base import (
+    SPLITS,
+    DatasetSpec,
+    Files,
+    ListedVideo,
+    Lists,
+    Role,
+    read_json,
+    shorten,
+    sorted_classes,
+)
 from dsanet.data_tools.lists.custom import name_classes, parse_names, raise_bad_split, read_table
 from dsanet.datasets.media_files import is_video
 from dsanet.datasets.span_lists import parse_seconds
-
-_MAX_SHOWN = 200  # characters of an invalid entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ def read_activitynet_spans(files: Files) -> Lists:
             ]
         except (AttributeError, KeyError, TypeError):
             raise ValueError(
-                f'{file}, id {video}: invalid entry {_shorten(entry)}; expected a subset (training, validation or '
+                f'{file}, id {video}: invalid entry {shorten(entry)}; expected a subset (training, validation or '
                 'testing) and annotations, each with a label and a segment [start, end]'
             ) from None
         num_empty += not spans
@@ -80,7 +88,7 @@ def read_label_studio(files: Files) -> Lists:
                 ]
             except (AttributeError, KeyError, TypeError):
                 raise ValueError(
-                    f'{source}: invalid task {_shorten(task)}; expected an export in the format JSON (not JSON-MIN) '
+                    f'{source}: invalid task {shorten(task)}; expected an export in the format JSON (not JSON-MIN) '
                     'with timelinelabels and their ranges'
                 ) from None
             num_other += len(results) - len(labels)
@@ -217,7 +225,7 @@ def _video_names(data: Mapping[str, Any], source: str) -> tuple[str, ...]:
     """Return possible names of the video of a task: its path or URL, and its file name without the upload's prefix."""
     found = [value for value in data.values() if isinstance(value, str) and is_video(value.split('?d=')[-1])]
     if len(found) != 1:
-        raise ValueError(f'{source}: expected one video in data, found {", ".join(found) or _shorten(data)}')
+        raise ValueError(f'{source}: expected one video in data, found {", ".join(found) or shorten(data)}')
     url = urlsplit(found[0])
     path = parse_qs(url.query)['d'][0] if 'd=' in url.query else unquote(url.path)
     name = path.rpartition('/')[2]
@@ -238,8 +246,3 @@ def _chosen_annotation(annotations: Sequence[Mapping[str, Any]], source: str) ->
 
 def _note(number: int, what: str) -> list[str]:
     return [f'skipped {number} {what}'] if number else []
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}...'

@@ -134,6 +134,12 @@ def test_csv_reports_where_an_open_quote_begins(tmp_path: Path, text: str, messa
         read_csv(files)
 
 
+def test_long_wrong_header_is_shown_in_part(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r'all\.csv:1: .*\.\.\.') as caught:
+        read_csv({'all': write(tmp_path, 'all.csv', 'x' * 10_000 + '\n')})
+    assert len(str(caught.value)) < 1000
+
+
 def test_csv_reads_quoted_fields(tmp_path: Path) -> None:
     files = {'train': write(tmp_path, 'train.csv', 'path,label\r\n"a,b.mp4","say ""hi"""\r\n')}
     assert content(read_csv(files), 'train') == [('a,b.mp4', ('say "hi"',))]
