@@ -24,7 +24,13 @@ MODEL = {
 
 
 REST = """
-test_dataloader = {'dataset': {'type': 'VideoDataset', 'list_file': 'none.txt', 'pipeline': []}, 'batch_size': 1}
+_steps = [
+    {'type': 'OpenVideo'},
+    {'type': 'SampleSnippets', 'num_snippets': 2, 'frames_per_snippet': 4},
+    {'type': 'DecodeVideo'},
+    {'type': 'PackInputs'},
+]
+test_dataloader = {'dataset': {'type': 'VideoDataset', 'list_file': 'none.txt', 'pipeline': _steps}, 'batch_size': 1}
 metrics = [{'type': 'Accuracy'}]
 """
 
