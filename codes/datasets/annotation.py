@@ -57,7 +57,7 @@ class VideoRecord:
 
     @property
     def key(self) -> str:
-        """The identity of the sample: its path, or with ``#start-end`` for a span."""
+        """Return the identity of the sample, its path; followed by ``#start-end`` for a span."""
         return self.path if self.span is None else f'{self.path}#{format_span(*self.span)}'
 
     @property

@@ -87,7 +87,8 @@ class Candidate:
         lr: its learning rate.
         head: the head, for standardized features until :func:`train_probe` has ended.
         train_loss: mean over the last epoch.
-        val_loss, top1: on the validation data after the last epoch; top1 in percent.
+        val_loss: on the validation data after the last epoch.
+        top1: the same in percent.
     """
 
     lr: float
