@@ -88,7 +88,7 @@ class Candidate:
         head: the head, for standardized features until :func:`train_probe` has ended.
         train_loss: mean over the last epoch.
         val_loss: on the validation data after the last epoch.
-        top1: the same in percent.
+        top1: accuracy there in percent.
     """
 
     lr: float
