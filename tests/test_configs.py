@@ -90,9 +90,12 @@ SET_BY_NO_CONFIG = {
     'MlflowTracker': {'experiment', 'tracking_uri', 'name'},
     # ResNetTSM, which configs use, builds the module and has the same option.
     'TemporalShift': {'shift_div'},
+    # dsanet probe chooses them by the number of channels.
+    'AttentiveHead': {'num_heads'},
 }
 # TenCrop is TSN's test; our configs of 2D networks use three crops like the others, to be comparable.
-USED_BY_NO_CONFIG = {'WandbTracker', 'MlflowTracker', 'TemporalShift', 'TenCrop'}
+# AttentiveHead is made for dsanet probe.
+USED_BY_NO_CONFIG = {'WandbTracker', 'MlflowTracker', 'TemporalShift', 'TenCrop', 'AttentiveHead'}
 OURS = (DATASETS, MODELS, METRICS, SCHEDULES, TRACKERS, TRANSFORMS)
 
 

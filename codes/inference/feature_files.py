@@ -17,6 +17,7 @@ from dsanet import __version__
 from dsanet.config.loading import find_differences
 from dsanet.datasets.media_files import is_video
 from dsanet.inference.sources import Source
+from dsanet.utils import distributed
 from dsanet.utils.files import hash_file, open_atomically, write_atomically
 
 RECIPE_FILE = 'recipe.json'
@@ -230,4 +231,6 @@ def write_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     """Write the recipe, unless the folder has it."""
     if not (folder / RECIPE_FILE).is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(json.dumps(recipe, indent=2).encode() + b'\n', folder / RECIPE_FILE)
+        own = folder / f'{RECIPE_FILE}.{distributed.rank()}'  # all processes may write it at the same time
+        write_atomically(json.dumps(recipe, indent=2).encode() + b'\n', own)
+        os.replace(own, folder / RECIPE_FILE)

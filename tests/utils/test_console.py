@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -16,14 +17,18 @@ SUMMARY = ['summary', 'demo/dsanet_ordered_actions']
 @pytest.mark.parametrize('unbuffered', ['', '1'])
 def test_closed_output_ends_quietly(arguments: list[str], lines: int, unbuffered: str) -> None:
     command = [sys.executable, *['-u'] * bool(unbuffered), '-m', 'dsanet', *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for _ in range(lines):
-        process.stdout.readline()
-    process.stdout.close()
-    errors = process.stderr.read()
+    reading, writing = os.pipe()
+    if not lines:
+        os.close(reading)
+    process = subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    if lines:
+        with open(reading) as output:
+            for _ in range(lines):
+                output.readline()
+    _, errors = process.communicate()
     assert errors == ''
-    assert process.wait() in ((STATUS, 0) if lines else (STATUS,))  # all may be written before the pipe is closed
-    process.stderr.close()
+    assert process.returncode in ((STATUS, 0) if lines else (STATUS,))  # all may be written before the pipe is closed
 
 
 @pytest.mark.parametrize(

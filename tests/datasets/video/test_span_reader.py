@@ -31,6 +31,7 @@ REFUSED = (
     'Variable rate in Matroska',
     'Negative start in Matroska',
     'Frame size changes in .ts',
+    'Joined recordings, .ts',
 )
 SEEKING = ('H.264 with B-frames in MP4', 'Open GOPs, H.265 in MP4', 'Open GOPs, H.264 in Matroska', 'H.264 in FLV')
 COMMON = (*SEEKING, 'Start at 3 seconds in MP4 (edit list)', 'Cut without reencoding (edit list, hidden frames)')
