@@ -23,6 +23,7 @@ from typing import Any
 
 from dsanet.commands.arguments import (
     CONFIG_HELP,
+    MODEL_SOURCES,
     UsageError,
     add_allow_pickle,
     add_config_options,
@@ -36,7 +37,7 @@ LOGGER = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('checkpoint', metavar='CHECKPOINT', help='checkpoint of DSANet; other weights require --config')
+    add('checkpoint', metavar='CHECKPOINT', help=f'checkpoint: {MODEL_SOURCES}; other weights require --config')
     add('videos', nargs='+', metavar='VIDEO', help='videos, folders or lists')
     add('--out', type=Path, required=True, metavar='FOLDER', help='folder of the features, new or to be continued')
     add('--level', choices=('clip', 'snippet', 'video'), default='clip', help='what a row is (default: clip)')
@@ -72,6 +73,7 @@ def _run(args: argparse.Namespace) -> None:
     from dsanet.engine.work_dir import hold_lock
     from dsanet.inference.feature_files import RECIPE_FILE, check_recipe, make_recipe, name_files
     from dsanet.inference.features import FeatureExtractor
+    from dsanet.inference.model_sources import find_model
     from dsanet.inference.pipelines import find_test_dataset
     from dsanet.inference.recognizer import load_recognizer
     from dsanet.inference.sources import find_sources
@@ -95,7 +97,7 @@ def _run(args: argparse.Namespace) -> None:
         files = name_files(sources, args.out, args.format)
         settings = {'layer': args.layer, 'level': args.level, 'format': args.format, 'views': args.views}
         dataset = find_test_dataset(recognizer.config)
-        recipe = make_recipe(recognizer.config, recognizer.steps, dataset, args.checkpoint, **settings)
+        recipe = make_recipe(recognizer.config, recognizer.steps, dataset, find_model(args.checkpoint), **settings)
         check_recipe(args.out, recipe)
         is_new = not args.out.exists()
         args.out.mkdir(parents=True, exist_ok=True)

@@ -156,7 +156,7 @@ def make_recipe(
     config: Mapping[str, Any],
     steps: Sequence[Mapping[str, Any]],
     dataset: Mapping[str, Any],
-    checkpoint: str,
+    checkpoint: str | Path,
     **settings: str | None,
 ) -> dict[str, Any]:
     """Return everything that features depend on, for JSON.

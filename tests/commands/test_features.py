@@ -11,6 +11,7 @@ import pytest
 
 from dsanet import commands
 from dsanet.inference.feature_files import read_features
+from dsanet.inference.publishing import publish
 from dsanet.inference.recognizer import load_recognizer
 from tests.make_recognizer import make_recognizer, save_recognizer, write_some_videos
 
@@ -66,6 +67,13 @@ def test_list_with_labels_gives_files(features: Features, checkpoint: Path, vide
     before = {name: (out / name).stat().st_mtime_ns for name in names}
     assert features(*arguments)[0] == 0
     assert {name: (out / name).stat().st_mtime_ns for name in names} == before
+
+
+def test_features_of_a_shared_folder(features: Features, checkpoint: Path, videos: Path, tmp_path: Path) -> None:
+    publish(checkpoint, tmp_path / 'model')
+    assert features(f'local-dir:{tmp_path}/model', videos / 'a.mp4', '--out', tmp_path / 'out')[0] == 0
+    recipe = json.loads((tmp_path / 'out' / 'recipe.json').read_text())
+    assert recipe['checkpoint'] == str(tmp_path / 'model' / 'model.safetensors')
 
 
 def test_bad_video_does_not_stop_others(features: Features, checkpoint: Path, videos: Path, tmp_path: Path) -> None:
