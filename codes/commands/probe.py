@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> None:
         num_classes = int(train.labels.max()) + 1 if names is None else len(names)
         outputs = {'--out': args.out / 'probe.pth', 'the table': args.out / 'probe.json'}
         check_outputs(outputs, [args.checkpoint or train.recipe['checkpoint'], args.class_file])
-        load_backbone(train.recipe, args.checkpoint, args.allow_pickle)  # fails before the training
+        # Before the training, because it may fail.
+        backbone = load_backbone(train.recipe, args.checkpoint, args.allow_pickle)
         print(f'{len(train.labels)} training and {len(val.labels)} validation videos, {num_classes} classes')
         candidates = train_probe(train, val, num_classes, options, device)
         table = [
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         ]
         args.out.mkdir(parents=True, exist_ok=True)
         file = args.out / 'probe.pth'
-        save_probe(candidates[0].head, options, train.recipe, names, file, args.checkpoint, args.allow_pickle)
+        save_probe(candidates[0].head, options, backbone, names, file)
         content = {'head': args.head, 'epochs': args.epochs, 'features': str(args.train), 'results': table}
         write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.out / 'probe.json')
     print(f'{"lr":>8}  {"train loss":>10}  {"val loss":>8}  {"val top1":>8}')

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -90,25 +90,13 @@ def predict(
     if parts is not None:
         finished.extend(parts.restored)
         loader.sampler.skip_batches(parts.done)  # type: ignore[attr-defined]
-    num_rounds = max(distributed.all_gather_object(len(loader)))
-    batches = iter(progress_bar(loader, text))
-    failure: Exception | None = None
-    logged_at = time.monotonic()
-    for i in range(num_rounds):
-        if i % SYNC_EVERY == 0:
-            sync_errors(failure)
-        if time.monotonic() > logged_at + LOG_EVERY_S and not sys.stderr.isatty():  # instead of a progress bar
-            LOGGER.info('%s [%d/%d]', text, i, num_rounds)
-            logged_at = time.monotonic()
-        try:
-            batch = None if failure else next(batches, None)
-            if batch is not None:
-                finished.append(_score(model, batch, device, amp, loader.batch_size or 1))
-                if parts is not None:
-                    parts.add(finished[-1])
-        except EXPECTED_ERRORS as error:
-            failure = error
-    sync_errors(failure)
+
+    def score(batch: Mapping[str, Any]) -> None:
+        finished.append(_score(model, batch, device, amp, loader.batch_size or 1))
+        if parts is not None:
+            parts.add(finished[-1])
+
+    process_batches(loader, score, text, EXPECTED_ERRORS)
     model.train(was_training)
     results = [batch for of_rank in distributed.all_gather_object(finished) for batch in of_rank]
     index, scores, labels = (
@@ -119,7 +107,37 @@ def predict(
     return Predictions(scores[order], labels[order])
 
 
-def sync_errors(failure: Exception | None) -> None:
+def process_batches(
+    loader: DataLoader[Any], process: Callable[[Any], None], text: str, expected: tuple[type[Exception], ...]
+) -> None:
+    """Process the batches of a loader, on any number of processes, which synchronize every few batches.
+
+    Args:
+        loader: an evaluation loader, with the share of this rank; ranks may have different numbers of batches.
+        process: called with each batch.
+        text: label of the progress bar.
+        expected: errors of the loader and of ``process`` that are raised on all ranks; others end this rank only.
+    """
+    num_rounds = max(distributed.all_gather_object(len(loader)))
+    batches = iter(progress_bar(loader, text))
+    failure: Exception | None = None
+    logged_at = time.monotonic()
+    for i in range(num_rounds):
+        if i % SYNC_EVERY == 0:
+            _sync_errors(failure)
+        if time.monotonic() > logged_at + LOG_EVERY_S and not sys.stderr.isatty():  # instead of a progress bar
+            LOGGER.info('%s [%d/%d]', text, i, num_rounds)
+            logged_at = time.monotonic()
+        try:
+            batch = None if failure else next(batches, None)
+            if batch is not None:
+                process(batch)
+        except expected as error:
+            failure = error
+    _sync_errors(failure)
+
+
+def _sync_errors(failure: Exception | None) -> None:
     """Raise the error of the lowest rank that has one, on all ranks."""
     for error in distributed.all_gather_object(failure):
         if error is not None:

@@ -7,7 +7,6 @@ Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H
 """
 
 import copy
-import inspect
 import logging
 import os
 import tempfile
@@ -21,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from dsanet import __version__
-from dsanet.config.registry import TRANSFORMS
 from dsanet.inference.export_formats import FORMATS, INPUT, OUTPUTS, check_installed, first_line
 from dsanet.inference.export_samples import make_views
+from dsanet.inference.pipelines import find_sampling, with_defaults
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 
 LOGGER = logging.getLogger(__name__)
@@ -162,8 +161,6 @@ def describe(
         shape: (U, T, H, W, C) of the input.
         num_views: V of the test.
     """
-    steps = [with_defaults(step) for step in pipeline]
-    sampling = next((step for step in steps if {'num_snippets', 'frames_per_snippet'} <= step.keys()), None)
     return {
         'dsanet': __version__,
         'class_names': list(class_names),
@@ -172,15 +169,9 @@ def describe(
         'input': {'name': INPUT, 'dtype': 'uint8', 'layout': 'NVUTHWC', 'shape': ['N', 'V', *shape], 'color': 'RGB'},
         'outputs': list(OUTPUTS),
         'num_views': num_views,
-        'sampling': sampling,
-        'pipeline': steps,
+        'sampling': find_sampling(pipeline),
+        'pipeline': [with_defaults(step) for step in pipeline],
     }
-
-
-def with_defaults(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a transform with the default values of all arguments that it does not set."""
-    parameters = inspect.signature(TRANSFORMS.module_dict[step['type']]).parameters.values()
-    return {'type': step['type'], **{one.name: step.get(one.name, one.default) for one in parameters}}
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dsanet.datasets.video.readers import Frames
-from dsanet.inference.pipelines import build_pipeline
+from dsanet.inference.pipelines import build_pipeline, complete_record
 from dsanet.inference.sources import Video, find_sources
 
 _NUM_FRAMES = 64
@@ -74,5 +74,5 @@ def _process(steps: Sequence[Mapping[str, Any]], video: Video) -> Tensor:
     source = sources[0]
     source.check_exists()
     with source.open() as record:
-        record |= {'label': -1, 'index': 0, 'rng': np.random.default_rng(0), 'facts': {}}
+        complete_record(record)
         return build_pipeline(steps, source.kind)(record)['inputs'].movedim(2, -1)  # (V, U, T, H, W, C)

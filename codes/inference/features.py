@@ -5,8 +5,6 @@ Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H
 
 import contextlib
 import logging
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 from dsanet.config.arguments import nearest
 from dsanet.datasets.workers import WatchedLoader
-from dsanet.engine.evaluator import LOG_EVERY_S, SYNC_EVERY, progress_bar, sync_errors
+from dsanet.engine.evaluator import process_batches
 from dsanet.inference.feature_files import VideoFeatures, is_finished, video_path, write_features
 from dsanet.inference.recognizer import Recognizer
 from dsanet.inference.samples import LoadedSamples
@@ -185,23 +183,11 @@ def extract(
     batches = [range(start, min(start + size, len(sources))) for start in range(0, len(sources), size)]
     loader.sampler.skip_batches(n for n, batch in enumerate(batches) if done.issuperset(batch))  # type: ignore[attr-defined]
     problems: dict[int, str] = {}
-    failure: Exception | None = None
-    num_rounds = max(distributed.all_gather_object(len(loader)))
-    remaining = iter(progress_bar(loader, 'features'))
-    logged_at = time.monotonic()
-    for i in range(num_rounds):
-        if i % SYNC_EVERY == 0:
-            sync_errors(failure)
-        if time.monotonic() > logged_at + LOG_EVERY_S and not sys.stderr.isatty():
-            LOGGER.info('features [%d/%d]', i, num_rounds)
-            logged_at = time.monotonic()
-        try:
-            samples = None if failure else next(remaining, None)
-            if samples is not None:
-                problems |= _write(extractor, samples, sources, files, level, before_writing)
-        except (OSError, ValueError) as error:
-            failure = error
-    sync_errors(failure)
+
+    def write(samples: LoadedSamples) -> None:
+        problems.update(_write(extractor, samples, sources, files, level, before_writing))
+
+    process_batches(loader, write, 'features', (OSError, ValueError))
     return len(done), {k: v for of_rank in distributed.all_gather_object(problems) for k, v in of_rank.items()}
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from dsanet.datasets.video.frame_index import FrameIndex
-from dsanet.datasets.video.opening import decode_all, open_video, stores_frame_times
-from dsanet.datasets.video.pyav_reader import PyAVReader
+from dsanet.datasets.video.opening import decode_all, frame_rate, open_video, stores_frame_times
+from dsanet.datasets.video.pyav_reader import FrameConverter, PyAVReader
 from dsanet.datasets.video.readers import Frames, Indices
-from dsanet.datasets.video.sequential import FrameConverter
 from dsanet.inference.windows import TimedFrame, WindowSpec, slide
 
 _DEFAULT_FPS = 25
@@ -65,7 +64,7 @@ class Film:
         container, stream = open_video(path)
         with container:
             has_times = stores_frame_times(container)
-            self._rate, self._time_base = stream.average_rate, Fraction(stream.time_base or 1)
+            self._rate, self._time_base = frame_rate(container, stream), Fraction(stream.time_base or 1)
         # Other formats have no index, and PyAVReader would decode them completely to count their frames.
         self._reader = PyAVReader(path) if has_times else None
         self.fps = float(self._rate) if self._rate else None
@@ -112,7 +111,7 @@ class Film:
         with container:
             clock, convert = FrameClock(self._rate), FrameConverter()
             for frame in decode_all(container, stream):
-                yield TimedFrame(clock(frame), prepare(convert(frame)), time.monotonic())
+                yield TimedFrame(clock(frame), prepare(np.ascontiguousarray(convert(frame))), time.monotonic())
 
     def close(self) -> None:
         """Close the file."""

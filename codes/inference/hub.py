@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dsanet.utils.machine_faults import MachineError
+from dsanet.utils.text import first_line
 
 
 def check_repo(repo: str, where: str) -> None:
@@ -25,9 +26,7 @@ def check_repo(repo: str, where: str) -> None:
     try:
         hub.utils.validate_repo_id(repo)
     except hub.errors.HFValidationError as error:
-        raise ValueError(
-            f'{where} {repo!r} must be USER/NAME, such as my-lab/my-model: {_first_line(error)}'
-        ) from error
+        raise ValueError(f'{where} {repo!r} must be USER/NAME, such as my-lab/my-model: {first_line(error)}') from error
 
 
 def download_file(repo: str, file: str, revision: str | None = None) -> Path | None:
@@ -107,9 +106,4 @@ def _one_line(problem: str, passed: tuple[type[Exception], ...] = ()) -> Iterato
     except passed:
         raise
     except Exception as error:
-        raise MachineError(f'{problem}: {_first_line(error)}') from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        raise MachineError(f'{problem}: {first_line(error)}') from error

@@ -15,6 +15,7 @@ from dsanet.inference import hub
 from dsanet.models.weights.loading import get_class_names
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.files import check_path
+from dsanet.utils.json_lines import read_json
 
 LOCAL_DIR = 'local-dir:'
 HF_HUB = 'hf-hub:'
@@ -98,7 +99,9 @@ def read_model(source: str | Path, allow_pickle: bool = False) -> tuple[Path, di
     file = find_model(source)
     content = read_checkpoint(file, allow_pickle)
     if str(source).startswith((LOCAL_DIR, HF_HUB)) and (config := file.with_name(CONFIG_FILE)).is_file():
-        description = _read_json(config)
+        if config.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ValueError(f'{config} has more than {_MAX_CONFIG_BYTES} bytes; it is not the config of a model')
+        description = read_json(config)
         for key, value in _known(description).items():
             # Tuples of a .pth file are lists in JSON.
             if key in content and json.loads(json.dumps(content[key])) != value:
@@ -118,18 +121,6 @@ def _download(source: str) -> Path:
             hub.download_file(repo, CONFIG_FILE, file.parent.name)  # of the same commit
             return file
     raise FileNotFoundError(f'{source} has no {" or ".join(_WEIGHTS_FILES)}')
-
-
-def _read_json(file: Path) -> Mapping[str, Any]:
-    try:
-        if file.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError(f'larger than {_MAX_CONFIG_BYTES} bytes')
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'cannot read {file}: {error}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{file} must contain a JSON object')
-    return content
 
 
 def _known(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Pipelines for the videos of a user, from the test pipeline of a config, whichever kind of videos that one reads."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from dsanet.config.registry import TRANSFORMS, build
 from dsanet.datasets.transforms.base import Record, Transform
@@ -53,6 +56,31 @@ def _with_one_view(step: Mapping[str, Any]) -> dict[str, Any]:
     if step['type'] in ('ThreeCrop', 'TenCrop'):
         return {'type': 'CenterCrop', 'size': step['size']}
     return {**step, **({'num_groups': 1} if 'num_groups' in step else {})}
+
+
+def complete_record(record: Record, index: int = 0) -> dict[str, Any]:
+    """Add what a pipeline requires in addition to the video, in place; return the dict of facts that it will fill.
+
+    Args:
+        record: from ``Source.open``.
+        index: number of the video.
+    """
+    facts: dict[str, Any] = {}
+    # The label is not used, but PackInputs requires one. The generator is that of a test.
+    record |= {'label': -1, 'index': index, 'rng': np.random.default_rng(0), 'facts': facts}
+    return facts
+
+
+def with_defaults(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a transform with the default values of all arguments that it does not set."""
+    parameters = inspect.signature(TRANSFORMS.module_dict[step['type']]).parameters.values()
+    return {'type': step['type'], **{one.name: step.get(one.name, one.default) for one in parameters}}
+
+
+def find_sampling(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the step of a pipeline that samples snippets, with all its arguments; None if there is none."""
+    complete = map(with_defaults, steps)
+    return next((step for step in complete if {'num_snippets', 'frames_per_snippet'} <= step.keys()), None)
 
 
 def build_pipeline(steps: Sequence[Mapping[str, Any]], kind: str) -> Compose:

@@ -278,33 +278,26 @@ def _validate(head: Any, val: FeatureSet, batch_size: int) -> tuple[float, float
 def save_probe(
     head: nn.Module,
     options: ProbeOptions,
-    recipe: Mapping[str, Any],
+    backbone: tuple[dict[str, Any], dict[str, Tensor]],
     class_names: Sequence[str] | None,
     file: Path,
-    checkpoint: Path | None = None,
-    allow_pickle: bool = False,
 ) -> None:
     """Write a checkpoint with the backbone of the features and a new head.
 
     Args:
         head: trained for these features.
         options: its training.
-        recipe: of the features.
+        backbone: from :func:`load_backbone`.
         class_names: by class number; None if unknown.
         file: the new checkpoint.
-        checkpoint: the weights that made the features; None for the file in the recipe.
-        allow_pickle: see ``read_checkpoint``.
-
-    Raises:
-        FileNotFoundError, ValueError: the checkpoint does not exist, or is another one.
     """
-    config, state = load_backbone(recipe, checkpoint, allow_pickle)
+    config, state = backbone
     classifier: Any = head
-    config['model'] |= {
+    own = {
         'cls_head': make_head_config(options.head, classifier.num_classes, classifier.in_channels),
         'average_views': 'score',
     }
-    config = load_config(config)
+    config = load_config({**config, 'model': {**config['model'], **own}})
     model = build(config['model'], MODELS, 'model')
     kept = {key: value for key, value in state.items() if not key.startswith('cls_head.')}
     model.load_state_dict(kept | {f'cls_head.{key}': value for key, value in head.state_dict().items()})
@@ -317,7 +310,16 @@ def save_probe(
 def load_backbone(
     recipe: Mapping[str, Any], checkpoint: Path | None = None, allow_pickle: bool = False
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the config and the weights of the recognizer that made features; see :func:`save_probe`."""
+    """Return the config and the weights of the recognizer that made features.
+
+    Args:
+        recipe: of the features.
+        checkpoint: the weights that made them; None for the file in the recipe.
+        allow_pickle: see ``read_checkpoint``.
+
+    Raises:
+        FileNotFoundError, ValueError: the checkpoint does not exist, or is another one.
+    """
     file = Path(recipe['checkpoint']) if checkpoint is None else checkpoint
     if not file.is_file():
         hint = '; pass the checkpoint of the features with --checkpoint' if checkpoint is None else ''

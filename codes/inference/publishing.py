@@ -1,6 +1,5 @@
 """Write a trained model as a folder to share: weights, ``config.json`` and a model card, as on the Hugging Face Hub."""
 
-import inspect
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from dsanet import __version__
-from dsanet.config.registry import MODELS, TRANSFORMS, build
+from dsanet.config.registry import MODELS, build
 from dsanet.datasets.classes import find_class_names
 from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint, config_to_share
 from dsanet.inference.model_card import write_card
 from dsanet.inference.model_sources import CONFIG_FILE, LIBRARY, WEIGHTS_FILE, read_model
+from dsanet.inference.pipelines import find_sampling
 from dsanet.models.summary import find_input_shape, summarize_model
 from dsanet.models.weights.loading import get_class_names, load_weights, match_state_dict, read_weights
 from dsanet.utils.class_names import ClassNames
@@ -70,7 +70,7 @@ def publish(
         'num_classes': model.num_classes,
         'id2label': {str(number): name for number, name in enumerate(names)},
         'label2id': {name: number for number, name in enumerate(names)},
-        'sampling': _sampling(shared),
+        'sampling': find_sampling(shared['test_dataloader']['dataset'].get('pipeline', [])),
         'normalization': {
             'mean': [round(value, 4) for value in model.data_preprocessor.mean.tolist()],
             'std': [round(value, 4) for value in (1 / model.data_preprocessor.scale).tolist()],
@@ -114,16 +114,6 @@ def _class_names(
         duplicate = next(name for name in names if names.count(name) > 1)
         raise ValueError(f'{file} has several classes with the name {duplicate!r}; label2id requires unique names')
     return names
-
-
-def _sampling(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the sampling step of the test pipeline with all its arguments."""
-    for step in config['test_dataloader']['dataset'].get('pipeline', []):
-        if str(step['type']).startswith('Sample'):
-            parameters = inspect.signature(TRANSFORMS.module_dict[step['type']]).parameters.values()
-            defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
-            return {'type': step['type'], **defaults, **step}
-    return None
 
 
 def _costs(config: dict[str, Any]) -> dict[str, Any] | None:

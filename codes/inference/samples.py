@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -11,6 +10,7 @@ from dsanet.datasets.loader import ShardSampler, collate
 from dsanet.datasets.transforms.base import MissingSample, Record, check_count
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.workers import WatchedLoader, init_worker
+from dsanet.inference.pipelines import complete_record
 from dsanet.inference.sources import Source
 from dsanet.utils.machine_faults import MachineError
 from dsanet.utils.text import printable
@@ -50,13 +50,11 @@ class _SourceSamples(Dataset[Record]):
 
     def __getitem__(self, index: int) -> Record:
         source = self.sources[index]
-        facts: dict[str, Any] = {}
         path = source.name
         try:
             with source.open() as record:
                 path = record['path']
-                # The label is not used, but PackInputs requires one. The generator is that of a test.
-                record |= {'label': -1, 'index': index, 'rng': np.random.default_rng(0), 'facts': facts}
+                facts = complete_record(record, index)
                 return self.pipelines[source.kind](record) | {'facts': facts}
         except (OSError, ValueError) as error:
             if isinstance(error, MachineError):

@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from dsanet.datasets.video.opening import FORMATS, decode_all
+from dsanet.datasets.video.pyav_reader import FrameConverter
 from dsanet.datasets.video.readers import Frames
-from dsanet.datasets.video.sequential import FrameConverter
 from dsanet.inference.films import FrameClock
 from dsanet.inference.windows import TimedFrame, Window, WindowSpec, slide
 
@@ -237,7 +239,7 @@ class LiveWindows:
         for frame in self._decode(stream):
             now = time.monotonic()
             self.num_frames += 1
-            yield TimedFrame(clock(frame), self._prepare(convert(frame)), now)
+            yield TimedFrame(clock(frame), self._prepare(np.ascontiguousarray(convert(frame))), now)
             if self._is_closed:
                 return
 

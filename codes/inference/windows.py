@@ -13,7 +13,7 @@ from torch import Tensor
 from dsanet.config.registry import TRANSFORMS, build
 from dsanet.datasets.transforms.base import check_number
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader
-from dsanet.inference.pipelines import build_pipeline
+from dsanet.inference.pipelines import build_pipeline, complete_record
 from dsanet.inference.recognizer import Recognizer
 
 DEFAULT_WINDOW_S = 4.0
@@ -186,6 +186,6 @@ class WindowPipeline:
 
     def _record(self, frames: tuple[TimedFrame, ...]) -> dict[str, Any]:
         reader = WindowReader(frames, self.fps, self.name)
-        # The label and the generator are those of any other prediction.
-        start = {'path': self.name, 'label': -1, 'index': 0, 'rng': np.random.default_rng(0), 'facts': {}}
-        return {**start, 'reader': reader, 'num_frames': reader.num_frames}
+        record = {'path': self.name, 'reader': reader, 'num_frames': reader.num_frames}
+        complete_record(record)
+        return record

@@ -18,6 +18,7 @@ from dsanet.utils.file_kinds import describe_kind
 from dsanet.utils.files import open_atomically
 from dsanet.utils.machine_faults import is_machine_fault
 from dsanet.utils.safetensors_io import is_safetensors, read_safetensors
+from dsanet.utils.text import first_line
 from dsanet.utils.zip_check import ZIP_SIGNATURE, check_zip
 
 LOGGER = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def _describe_fault(file: Path, error: Exception) -> Exception:
         return type(error)(error.errno, error.strerror, str(file))
     if isinstance(error, MemoryError) or 'memory' in str(error):
         return MemoryError(f'not enough memory to read checkpoint {file}')
-    return OSError(f'cannot read checkpoint {file}: {_first_line(error)}')
+    return OSError(f'cannot read checkpoint {file}: {first_line(error)}')
 
 
 def _check_format(file: Path) -> None:
@@ -137,7 +138,7 @@ def _load(file: Path, allow_pickle: bool) -> Any:
     except Exception as error:  # for damaged files torch raises errors of many types
         if is_machine_fault(error):
             raise
-        raise ValueError(f'it is damaged: {_first_line(error)}') from error
+        raise ValueError(f'it is damaged: {first_line(error)}') from error
     return _unpickle(file, foreign)
 
 
@@ -154,8 +155,3 @@ def _unpickle(file: Path, foreign: str) -> Any:
     if not any(is_module.values()):
         return content
     return {name: value.state_dict() if is_module[name] else value for name, value in parts}
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

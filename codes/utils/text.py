@@ -41,6 +41,12 @@ def strip_worker_traceback(error: BaseException) -> str:
     return re.split(rf'\n(?:Original )?(?:[\w.]+\.)?{type(error).__qualname__}: ', str(error))[-1].strip()
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class EscapingFormatter(logging.Formatter):
     """A log formatter that escapes text; further lines of a message are indented."""
 

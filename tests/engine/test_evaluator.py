@@ -116,7 +116,7 @@ def test_scores_are_bit_identical_across_world_sizes(
 def test_ranks_synchronize_every_few_batches(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, 'SYNC_EVERY', 3)
     events: list[str] = []
-    monkeypatch.setattr(evaluator, 'sync_errors', lambda failure: events.append('sync'))
+    monkeypatch.setattr(evaluator, '_sync_errors', lambda failure: events.append('sync'))
     model = _Indexed()
     model.register_forward_hook(lambda *_: events.append('batch'))
     predict(model, build_loader(val_section(data, 1), 'val_dataloader', RuntimeCfg()), DEVICE)

@@ -64,7 +64,7 @@ def test_scores_of_the_checkpoint_equal_stored_features(
     options = ProbeOptions(head, lrs=(0.1, 0.01), epochs=2)
     best = train_probe(own, own, 3, options)[0]
     names = ['left', 'right', 'up']
-    save_probe(best.head, options, own.recipe, names, tmp_path / 'probe.pth')
+    save_probe(best.head, options, load_backbone(own.recipe), names, tmp_path / 'probe.pth')
     loaded = load_recognizer(tmp_path / 'probe.pth', 'cpu')
     assert loaded.class_names == names
     assert type(loaded.model.cls_head).__name__ == {'linear': 'I3DClsHead', 'attentive': 'AttentiveHead'}[head]

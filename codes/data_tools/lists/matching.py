@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dsanet.data_tools.lists.base import ListedVideo, Lists, has_line_break
 from dsanet.data_tools.lists.media_index import MediaIndex
@@ -64,32 +65,60 @@ def match(
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     built = BuiltList(name, len(videos))
     for video in videos:
-        wanted = [relative_path(path, media.root) for path in video.names]
-        found = next(filter(None, map(media.find, wanted)), [])
-        line = list_path(prefix + (found[0] if found else ''))
-        num_frames = media.num_frames[found[0]] if found else None
-        middle = '' if num_frames is None else f' {num_frames}'
-        reason, details = '', ''
+        found = find_video(video.names, media)
+        path = found.path
+        line = list_path(prefix + path)
+        reason, details = found.reason, found.details
         if not video.classes:
-            reason = 'no label'
-        elif not found:
-            reason, details = 'not found', f'expected {" or ".join(wanted)}'
-        elif len(found) > 1:
-            reason, details = 'ambiguous', f'{len(found)} matches: {", ".join(found)}'
-        elif found[0] in media.problems:
-            reason, details = 'incomplete', f'{found[0]}: {media.problems[found[0]]}'
-        elif found[0] in built.paths:
-            reason, details = 'listed twice', f'{found[0]} is already listed in {built.paths[found[0]]}'
-        elif line != line.rstrip() or line.endswith(',') or has_line_break(line):
+            reason, details = 'no label', ''
+        elif not reason and path in built.paths:
+            reason, details = 'listed twice', f'{path} is already listed in {built.paths[path]}'
+        elif not reason and (line != line.rstrip() or line.endswith(',') or has_line_break(line)):
             reason, details = 'invalid path', f'a list file cannot contain the path {line!r}'
         if reason:
-            built.skipped.append((wanted[0], reason, details, video.source))
+            built.skipped.append((found.wanted, reason, details, video.source))
             continue
-        built.paths[found[0]] = video.source
+        num_frames = media.num_frames[path]
+        middle = '' if num_frames is None else f' {num_frames}'
+        built.paths[path] = video.source
         built.per_class.update(video.classes)
         labels = ','.join(str(label) for label in sorted(label_of[class_name] for class_name in video.classes))
         built.lines.append(f'{line}{middle} {labels}')
     return built
+
+
+class FoundVideo(NamedTuple):
+    """The result of a search for a video.
+
+    Attributes:
+        path: relative to the folder of the videos; empty if the video was not found.
+        wanted: the first path that was looked for.
+        reason: why it cannot be used; empty if it can.
+        details: of the reason.
+    """
+
+    path: str
+    wanted: str
+    reason: str = ''
+    details: str = ''
+
+
+def find_video(names: Sequence[str], media: MediaIndex) -> FoundVideo:
+    """Find the file of a video.
+
+    Args:
+        names: possible paths.
+        media: videos on disk.
+    """
+    wanted = [relative_path(name, media.root) for name in names]
+    found = next(filter(None, map(media.find, wanted)), [])
+    if not found:
+        return FoundVideo('', wanted[0], 'not found', f'expected {" or ".join(wanted)}')
+    if len(found) > 1:
+        return FoundVideo(found[0], wanted[0], 'ambiguous', f'{len(found)} matches: {", ".join(found)}')
+    if found[0] in media.problems:
+        return FoundVideo(found[0], wanted[0], 'incomplete', f'{found[0]}: {media.problems[found[0]]}')
+    return FoundVideo(found[0], wanted[0])
 
 
 def relative_path(path: str, root: str) -> str:

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from dsanet.data_tools.lists.base import ListedVideo, Lists, has_line_break
 from dsanet.data_tools.lists.custom import choose_val
-from dsanet.data_tools.lists.matching import BuiltList, relative_path
+from dsanet.data_tools.lists.matching import BuiltList, find_video
 from dsanet.data_tools.lists.media_index import MediaIndex
 from dsanet.data_tools.lists.span_sources import ListedSpan
 from dsanet.datasets.overlaps import find_overlaps
 from dsanet.datasets.span_lists import check_span
-from dsanet.datasets.video.opening import open_video
+from dsanet.datasets.video.opening import frame_rate, open_video
 from dsanet.datasets.video.span_reader import MAX_EXCESS, format_seconds, length_in_header
 
 
@@ -111,8 +111,8 @@ def read_lengths(root: str, paths: Sequence[str], workers: int) -> tuple[dict[st
         try:
             container, stream = open_video(os.path.join(root, path))
             with container:
-                rate = float(stream.average_rate) if stream.average_rate else None
-                return VideoLength(rate, length_in_header(container, stream))
+                rate = frame_rate(container, stream)
+                return VideoLength(None if rate is None else float(rate), length_in_header(container, stream))
         except Exception as error:
             return str(error) or type(error).__name__
 
@@ -136,20 +136,13 @@ def _find_videos(
     matched = []
     for span in spans:
         assert isinstance(span, ListedSpan), 'the readers of span_sources return spans'
-        wanted = [relative_path(name, media.root) for name in span.names]
-        found = next(filter(None, map(media.find, wanted)), [])
-        if not found:
-            reason, details = 'not found', f'expected {" or ".join(wanted)}'
-        elif len(found) > 1:
-            reason, details = 'ambiguous', f'{len(found)} matches: {", ".join(found)}'
-        elif found[0] in media.problems:
-            reason, details = 'incomplete', f'{found[0]}: {media.problems[found[0]]}'
-        elif has_line_break(found[0]) or found[0] != found[0].strip():
-            reason, details = 'invalid path', f'a list cannot contain the path {found[0]!r}'
+        path, wanted, reason, details = find_video(span.names, media)
+        if not reason and (has_line_break(path) or path != path.strip()):
+            reason, details = 'invalid path', f'a list cannot contain the path {path!r}'
+        if reason:
+            built.skipped.append((wanted, reason, details, span.source))
         else:
-            matched.append((found[0], span))
-            continue
-        built.skipped.append((wanted[0], reason, details, span.source))
+            matched.append((path, span))
     return built, matched
 
 

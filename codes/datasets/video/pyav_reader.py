@@ -19,6 +19,32 @@ class _InexactSeekError(Exception):
     """A seek did not lead to the expected frames."""
 
 
+class FrameConverter:
+    """Converts decoded frames to upright RGB images of one size.
+
+    Attributes:
+        size: (width, height) of the frames before they are turned; None until the first frame, whose size it becomes.
+    """
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        # One for all frames: the setup of a swscale context takes longer than converting a small frame.
+        self._reformatter = VideoReformatter()
+        self._threads = one_thread()  # because a data worker has one core
+        self.size: tuple[int, int] | None = None
+
+    def __call__(self, frame: Any) -> Frames:
+        """Return the image (H, W, 3) of a PyAV frame; a turned one is a view that is not contiguous."""
+        size = frame.width, frame.height
+        self.size = self.size or size
+        target: dict[str, Any] = {}
+        if size != self.size:
+            target = {'width': self.size[0], 'height': self.size[1], 'interpolation': 'BICUBIC'}
+        image: Any = self._reformatter.reformat(frame, format='rgb24', **target, **self._threads).to_ndarray()
+        return turn_upright(image, frame)  # (H, W, 3)
+
+
 @register_reader('pyav')
 class PyAVReader(VideoReader):
     """FFmpeg through PyAV: reads all formats of FFmpeg, and applies the display matrix.
@@ -112,27 +138,20 @@ class PyAVReader(VideoReader):
 
     def _to_images(self, frames: Iterator[Any]) -> Iterator[Frames]:
         """Yield the upright RGB image (H, W, 3) of each frame."""
-        from av.video.reformatter import VideoReformatter
-
-        # One reformatter for all frames: the setup of a swscale context takes longer than converting a small frame.
-        # One thread, because a data worker has one core.
-        reformatter, options = VideoReformatter(), one_thread()
+        convert = FrameConverter()
         for frame in frames:
-            size = self._target_size(frame)
-            image: Any = reformatter.reformat(frame, format='rgb24', **size, **options).to_ndarray()
-            yield turn_upright(image, frame)
+            convert.size = self._first_size(frame)
+            yield convert(frame)
 
-    def _target_size(self, frame: Any) -> dict[str, Any]:
-        """Return the arguments that resize a frame to the size of the first frame; {} if it has that size."""
+    def _first_size(self, frame: Any) -> tuple[int, int]:
+        """Return the (width, height) of the first frame of the file, to which a frame is resized."""
         if (frame.width, frame.height) != self._size:
             # Either the size changes, or it is not the one in the header.
             container, stream = open_video(self.path)
             with container:
                 first = next(decode_all(container, stream))
                 self._size = (first.width, first.height)
-        if (frame.width, frame.height) == self._size:
-            return {}
-        return {'width': self._size[0], 'height': self._size[1], 'interpolation': 'BICUBIC'}
+        return self._size
 
     def _decode_from_start(self, indices: Indices) -> Iterator[Any]:
         """Yield the requested frames, decoding from the beginning."""

@@ -14,6 +14,7 @@ from dsanet.datasets.video.frame_index import MAX_DELAY, index_span
 from dsanet.datasets.video.opening import decode_all, file_version, open_video
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
+from dsanet.datasets.video.remembered import remember
 
 Span = tuple[float | None, float | None]  # start and end in seconds; None for those of the video
 
@@ -70,7 +71,7 @@ class SpanReader(PyAVReader):
 
     def __init__(self, path: str, start: float | None, end: float | None) -> None:
         self.path = path
-        first = _first_time(*file_version(path))
+        first = remember('time of the first frame', path, lambda: _first_time(path))
         self._container, self._stream = open_video(path)
         try:
             self._size = (self._stream.width, self._stream.height)
@@ -158,8 +159,7 @@ def _timed_frames(container: Any, stream: Any, end: int | None = None) -> Iterat
             num_later += 1  # a frame before the end may follow if the times are wrong
 
 
-@lru_cache(10_000)
-def _first_time(path: str, _size: int, _mtime: int) -> int:
+def _first_time(path: str) -> int:
     """Return when the first frame of a video is shown."""
     container, stream = open_video(path)
     with container:
