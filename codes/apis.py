@@ -15,7 +15,7 @@ from typing import Any
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.config.shipped import list_configs
-from dsanet.inference.long_video import predict_long
+from dsanet.inference.long.predictor import predict_long
 from dsanet.inference.prediction import Prediction
 from dsanet.inference.recognizer import Recognizer, load_recognizer
 from dsanet.inference.sources import Video

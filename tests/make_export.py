@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsanet.inference.export import ExportReport, export_recognizer
+from dsanet.inference.export.exporting import ExportReport, export_recognizer
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.heads.i3d_cls_head import I3DClsHead
 from dsanet.models.recognizers.recognizer3d import Recognizer3D

@@ -9,7 +9,7 @@ from dsanet.config.schema import RuntimeCfg
 from dsanet.data_tools.ordered_actions import CLASSES, make_dataset
 from dsanet.engine.evaluator import predict
 from dsanet.engine.preparation import build_loader
-from dsanet.inference.loading import config_for_checkpoint
+from dsanet.inference.checkpoint_config import config_for_checkpoint
 from dsanet.inference.model_sources import read_model
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils.files import hash_file

@@ -40,7 +40,7 @@ def _convert(args: argparse.Namespace) -> None:
     import torch
 
     from dsanet.config.registry import MODELS, build
-    from dsanet.inference.loading import config_for_checkpoint, config_to_share
+    from dsanet.inference.checkpoint_config import config_for_checkpoint, config_to_share
     from dsanet.inference.model_sources import read_model
     from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN
     from dsanet.models.weights.loading import match_state_dict, read_weights

@@ -65,8 +65,8 @@ def _find_output(args: argparse.Namespace) -> tuple[str, Path]:
 
 
 def _export(args: argparse.Namespace, form: str, out: Path) -> None:
-    from dsanet.inference.export import export_recognizer
-    from dsanet.inference.export_formats import check_installed
+    from dsanet.inference.export.exporting import export_recognizer
+    from dsanet.inference.export.formats import check_installed
     from dsanet.inference.recognizer import load_recognizer
     from dsanet.utils.files import check_outputs, check_writable
 

@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int | None:
 def _run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.work_dir import hold_lock
-    from dsanet.inference.feature_files import RECIPE_FILE, check_recipe, make_recipe, name_files
-    from dsanet.inference.features import FeatureExtractor
+    from dsanet.inference.features.extraction import FeatureExtractor
+    from dsanet.inference.features.files import RECIPE_FILE, check_recipe, make_recipe, name_files
     from dsanet.inference.model_sources import find_model
     from dsanet.inference.pipelines import find_test_dataset
     from dsanet.inference.recognizer import load_recognizer
@@ -117,8 +117,8 @@ def _extract(args: argparse.Namespace, extractor: Any, sources: Any, files: Any,
     from dsanet.datasets.workers import start_workers
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.stopping import RunError, StopRequest
-    from dsanet.inference.feature_files import write_recipe
-    from dsanet.inference.features import extract
+    from dsanet.inference.features.extraction import extract
+    from dsanet.inference.features.files import write_recipe
     from dsanet.inference.samples import build_sample_loader
     from dsanet.utils import distributed
 

@@ -82,7 +82,7 @@ def check_long_arguments(args: argparse.Namespace) -> None:
 
 def check_no_stream(videos: list[str]) -> None:
     """Raise a ValueError if a video can only be read as a stream."""
-    from dsanet.inference.streams import check_scheme, is_stream, stream_name
+    from dsanet.inference.long.streams import check_scheme, is_stream, stream_name
 
     for video in videos:
         if is_stream(video):
@@ -95,10 +95,10 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
     from tqdm import tqdm
 
     from dsanet.evaluation.detection import read_ground_truth
-    from dsanet.inference.film_annotation import annotate_film
-    from dsanet.inference.long_video import make_merger
+    from dsanet.inference.long.annotation import annotate_film
+    from dsanet.inference.long.predictor import make_merger
+    from dsanet.inference.long.windows import WindowSpec
     from dsanet.inference.sources import find_sources
-    from dsanet.inference.windows import WindowSpec
 
     window, stride, threshold = _settings(args)
     WindowSpec(window, stride)  # checked before any film is read
@@ -140,7 +140,7 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
 
 
 def _predict_film(args: argparse.Namespace, recognizer: Any, source: Any, bar: Any) -> Any:
-    from dsanet.inference.long_video import LongPrediction, predict_long
+    from dsanet.inference.long.predictor import LongPrediction, predict_long
     from dsanet.utils.machine_faults import MachineError
     from dsanet.utils.text import printable
 
@@ -161,7 +161,7 @@ def _predict_film(args: argparse.Namespace, recognizer: Any, source: Any, bar: A
 
 
 def _settings(args: argparse.Namespace) -> tuple[float, float | None, float]:
-    from dsanet.inference.windows import DEFAULT_WINDOW_S
+    from dsanet.inference.long.windows import DEFAULT_WINDOW_S
 
     return args.window or DEFAULT_WINDOW_S, args.stride, 0.5 if args.threshold is None else args.threshold
 
@@ -180,7 +180,7 @@ class Outputs:
     """The files in ``--out``; without this option, nothing is written."""
 
     def __init__(self, args: argparse.Namespace, names: list[str]) -> None:
-        from dsanet.inference.segment_files import ACTIVITYNET_FILE, LABEL_STUDIO_FILE, SEGMENTS_FILE
+        from dsanet.inference.long.files import ACTIVITYNET_FILE, LABEL_STUDIO_FILE, SEGMENTS_FILE
         from dsanet.utils.files import check_outputs, check_writable
 
         self.folder = args.out
@@ -202,7 +202,7 @@ class Outputs:
 
     def open_curve(self, stack: ExitStack, class_names: list[str], name: str) -> Any:
         """Return an open CSV file, or None."""
-        from dsanet.inference.segment_files import CurveFile
+        from dsanet.inference.long.files import CurveFile
 
         if self.folder is None:
             return None
@@ -227,7 +227,7 @@ class Outputs:
 
     def write_segments(self, predictions: list[Any], names: dict[str, str]) -> None:
         """Write the segments of all films."""
-        from dsanet.inference.segment_files import write_segments
+        from dsanet.inference.long.files import write_segments
 
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)  # no film may have had a curve
@@ -295,8 +295,8 @@ def print_map(truth: Any, predictions: list[Any], names: dict[str, str]) -> None
 def run_stream(args: argparse.Namespace, recognizer: Any) -> int:
     """Predict a stream until it ends or Ctrl-C; return the exit status."""
     from dsanet.engine.stopping import StopRequest
-    from dsanet.inference.live import StreamPredictor
-    from dsanet.inference.long_video import Timeline, make_merger
+    from dsanet.inference.long.live import StreamPredictor
+    from dsanet.inference.long.predictor import Timeline, make_merger
     from dsanet.utils.text import error_line
 
     window, stride, threshold = _settings(args)

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from dsanet.datasets.annotation import read_class_names
     from dsanet.engine.logging import exit_on_user_error
-    from dsanet.inference.probe import ProbeOptions, load_backbone, load_features, save_probe, train_probe
+    from dsanet.inference.features.probe import ProbeOptions, load_backbone, load_features, save_probe, train_probe
     from dsanet.inference.recognizer import find_device
     from dsanet.utils.files import check_outputs, check_writable, write_atomically
 

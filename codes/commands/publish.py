@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
-    from dsanet.inference.hub import check_login, check_repo, upload_folder
-    from dsanet.inference.publishing import check_new_folder, publish
+    from dsanet.inference.sharing.hub import check_login, check_repo, upload_folder
+    from dsanet.inference.sharing.publishing import check_new_folder, publish
 
     with exit_on_user_error():
         setup_logging()

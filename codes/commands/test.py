@@ -92,7 +92,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     from dsanet.engine.result_parts import ResultParts, describe_test
     from dsanet.evaluation.metrics import build_metrics, check_metrics, compute_metrics
     from dsanet.evaluation.results import Results, check_no_duplicates
-    from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
+    from dsanet.inference.checkpoint_config import class_names_for_checkpoint, config_for_checkpoint
     from dsanet.inference.model_sources import read_model
     from dsanet.models.weights.loading import load_weights
     from dsanet.utils import distributed

@@ -24,9 +24,9 @@ _GRAY, _BLACK = (215, 215, 215), (0, 0, 0)
 
 
 def annotate_video(source: Source, prediction: Prediction, file: Path) -> None:
-    """Write a copy of a video with its best class above, and below a timeline of the frames that the network has seen.
+    """Write a copy of a video with its best class above, and below a bar of the frames that the network has seen.
 
-    Each snippet has a color of its own on the timeline; while one of its frames is shown, the picture has a frame in
+    Each snippet has a color of its own on the bar; while one of its frames is shown, the picture has a frame in
     this color.
 
     Args:
@@ -40,12 +40,12 @@ def annotate_video(source: Source, prediction: Prediction, file: Path) -> None:
     assert prediction.frame_indices is not None, 'there is a result'
     fps = prediction.num_frames / prediction.seconds if prediction.seconds else _DEFAULT_FPS
     text = f'{prediction.labels[0]}  {100 * prediction.probabilities[0]:.1f}%'
-    timeline = Timeline(prediction.frame_indices, prediction.num_frames)
-    images = _annotate(_read_frames(source), text, timeline)
+    snippet_bar = SnippetBar(prediction.frame_indices, prediction.num_frames)
+    images = _annotate(_read_frames(source), text, snippet_bar)
     write_video(images, file, fps)
 
 
-class Timeline:
+class SnippetBar:
     """A strip that shows which frames belong to which snippet.
 
     Args:
@@ -113,17 +113,17 @@ def write_video(images: Iterator[Frames], file: Path, fps: float) -> None:
             container.mux(stream.encode(None))
 
 
-def _annotate(frames: Iterator[Frames], text: str, timeline: Timeline) -> Iterator[Frames]:
+def _annotate(frames: Iterator[Frames], text: str, snippet_bar: SnippetBar) -> Iterator[Frames]:
     heading: Frames | None = None
     for index, frame in enumerate(frames):
         image = np.ascontiguousarray(enlarge(frame))
         if heading is None:
             heading = draw_text(text, image.shape[1])
-        snippet = timeline.snippet_of.get(index)
+        snippet = snippet_bar.snippet_of.get(index)
         if snippet is not None:
             bottom, right = image.shape[0] - 1, image.shape[1] - 1
-            cv2.rectangle(image, (0, 0), (right, bottom), timeline.colors[snippet], thickness=6)
-        yield np.concatenate([heading, image, timeline.draw(index, image.shape[1])])
+            cv2.rectangle(image, (0, 0), (right, bottom), snippet_bar.colors[snippet], thickness=6)
+        yield np.concatenate([heading, image, snippet_bar.draw(index, image.shape[1])])
 
 
 def _read_frames(source: Source) -> Iterator[Frames]:

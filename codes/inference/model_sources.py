@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsanet.inference import hub
+from dsanet.inference.sharing import hub
 from dsanet.models.weights.loading import get_class_names
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.files import check_path

@@ -18,7 +18,7 @@ from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.transforms.base import check_count
 from dsanet.engine.evaluator import autocast
 from dsanet.engine.preparation import check_clip_shape, place_model
-from dsanet.inference.loading import class_names_for_checkpoint, config_for_checkpoint
+from dsanet.inference.checkpoint_config import class_names_for_checkpoint, config_for_checkpoint
 from dsanet.inference.model_sources import read_model
 from dsanet.inference.pipelines import build_pipeline, choose_views, find_test_dataset
 from dsanet.inference.prediction import Prediction

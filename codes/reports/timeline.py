@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsanet.data_tools.visualization import escape_math, shorten
-from dsanet.inference.segments import CurvePoint, Segment
+from dsanet.inference.long.segments import CurvePoint, Segment
 from dsanet.utils.files import write_atomically
 
 _MAX_CLASSES = 8

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dsanet import commands
-from dsanet.inference.feature_files import read_features
-from dsanet.inference.publishing import publish
+from dsanet.inference.features.files import read_features
 from dsanet.inference.recognizer import load_recognizer
+from dsanet.inference.sharing.publishing import publish
 from tests.make_recognizer import make_recognizer, save_recognizer, write_some_videos
 
 Features = Callable[..., tuple[int, str, str]]

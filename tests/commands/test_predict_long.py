@@ -13,8 +13,8 @@ import pytest
 from dsanet import commands
 from dsanet.commands.predict_long import clock_time, format_segments
 from dsanet.inference import recognizer as recognizers
-from dsanet.inference.long_video import predict_long
-from dsanet.inference.segments import Segment
+from dsanet.inference.long.predictor import predict_long
+from dsanet.inference.long.segments import Segment
 from dsanet.utils.console import STATUS, ConsoleClosed
 from tests.make_color_films import NAMES, make_color_recognizer, write_color_film
 from tests.make_videos import write_frames

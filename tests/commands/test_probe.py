@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from dsanet import commands
-from dsanet.inference.feature_files import write_recipe
+from dsanet.inference.features.files import write_recipe
 from dsanet.inference.recognizer import Recognizer, load_recognizer
-from tests.inference.test_probe import recipe_of, write_set
+from tests.inference.features.test_probe import recipe_of, write_set
 from tests.make_recognizer import make_recognizer, save_recognizer, write_some_videos
 
 Capture = pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ from dsanet import commands
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.data_tools.ordered_actions import CLASSES
-from dsanet.inference import hub
+from dsanet.inference.sharing import hub
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 from tests.fake_hub import TOKEN, serve_hub
 

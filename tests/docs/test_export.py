@@ -11,8 +11,8 @@ import torch
 
 from dsanet import load_recognizer
 from dsanet.config.registry import MODELS, build
-from dsanet.inference.export import PROB_TOLERANCE, TOLERANCE
-from dsanet.inference.export_formats import FORMATS, INPUT, OUTPUTS
+from dsanet.inference.export.exporting import PROB_TOLERANCE, TOLERANCE
+from dsanet.inference.export.formats import FORMATS, INPUT, OUTPUTS
 from dsanet.utils.checkpoint_io import save_atomically
 from tests.docs.pages import PAGES, code_blocks
 from tests.engine.conftest import make_config

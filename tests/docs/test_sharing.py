@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dsanet.inference.publishing import FILES
+from dsanet.inference.sharing.publishing import FILES
 from tests.docs.pages import PAGES, ROOT, code_blocks
 from tests.docs.test_commands import options_of
 from tests.fake_hub import TOKEN, serve_hub

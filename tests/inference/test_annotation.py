@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from dsanet.inference.annotation import Timeline, annotate_video
+from dsanet.inference.annotation import SnippetBar, annotate_video
 from dsanet.inference.prediction import Prediction
 from dsanet.inference.sources import find_sources
 from tests.make_videos import draw_frames, read_index, write_frames, write_video
@@ -12,12 +12,12 @@ from tests.make_videos import draw_frames, read_index, write_frames, write_video
 INDICES = np.array([[[0, 1], [9, 9]], [[4, 5], [8, 9]]])
 
 
-def test_timeline_marks_the_frames_of_each_snippet() -> None:
-    timeline = Timeline(INDICES, 10)
-    assert timeline.snippet_of == {0: 0, 1: 0, 4: 0, 5: 0, 8: 1, 9: 1}
-    strip = timeline.draw(3, 100)
+def test_snippet_bar_marks_the_frames_of_each_snippet() -> None:
+    snippet_bar = SnippetBar(INDICES, 10)
+    assert snippet_bar.snippet_of == {0: 0, 1: 0, 4: 0, 5: 0, 8: 1, 9: 1}
+    strip = snippet_bar.draw(3, 100)
     colors = [tuple(strip[5, 10 * i + 5].tolist()) for i in range(10)]
-    first, second = timeline.colors
+    first, second = snippet_bar.colors
     gray = (215, 215, 215)
     assert colors == [first, first, gray, (0, 0, 0), first, first, gray, gray, second, second]
 
@@ -35,7 +35,7 @@ def test_copy_has_every_frame_below_the_label(tmp_path: Path, kind: str) -> None
     assert [read_index(image[30:-14, 20:-20]) for image in images] == list(range(10))
     text = images[0][:30]
     assert text.min() < 60, 'text is drawn'
-    color = Timeline(INDICES, 10).colors[1]
+    color = SnippetBar(INDICES, 10).colors[1]
     assert images[9][140, 2].astype(int) == pytest.approx(color, abs=60), 'a frame around the picture in the color'
 
 

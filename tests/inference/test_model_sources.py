@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from dsanet.inference.model_sources import default_output, find_model, read_model
-from dsanet.inference.publishing import publish
+from dsanet.inference.sharing.publishing import publish
 
 
 def make_folder(folder: Path, description: object, name: str = 'model.safetensors') -> str:

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dsanet.inference.segments import CurvePoint, Segment
+from dsanet.inference.long.segments import CurvePoint, Segment
 from dsanet.reports.timeline import choose_classes, plot_timeline
 
 NAMES = [f'class {k}' for k in range(12)]
