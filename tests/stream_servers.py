@@ -1,8 +1,11 @@
 """Streams for tests: a web server on loopback, and a named pipe."""
 
+import contextlib
 import http.server
 import io
 import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -84,4 +87,41 @@ def pipe(path: Path, content: bytes, stays_open: bool = False) -> Iterator[str]:
         yield str(path)
     finally:
         finished.set()
+        thread.join()
+
+
+@contextmanager
+def serve_rtsp(content: bytes) -> Iterator[str]:
+    """Serve MPEG-TS through RTSP (RFC 2326) to one client, as RTP in the TCP connection, and yield its URL."""
+    description = b'v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=live\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:track0\r\n'
+    replies = {
+        b'OPTIONS': b'Public: DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n',
+        b'DESCRIBE': b'Content-Type: application/sdp\r\nContent-Length: %d\r\n\r\n' % len(description) + description,
+        b'SETUP': b'Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n',
+        b'PLAY': b'Session: 1\r\n\r\n',
+    }
+
+    def send_packets(connection: socket.socket) -> None:
+        size = 7 * 188  # whole MPEG-TS packets
+        for number, begin in enumerate(range(0, len(content), size)):
+            payload = content[begin : begin + size]
+            rtp = struct.pack('>BBHII', 0x80, 33, number, 0, 1) + payload
+            connection.sendall(b'$' + struct.pack('>BH', 0, len(rtp)) + rtp)
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection, connection.makefile('rb') as requests, contextlib.suppress(OSError):
+            while request := requests.readline().split(b' ')[0]:
+                headers = dict(line.split(b': ', 1) for line in iter(requests.readline, b'\r\n'))
+                if request not in replies:
+                    break
+                connection.sendall(b'RTSP/1.0 200 OK\r\nCSeq: ' + headers[b'CSeq'] + replies[request])
+                if request == b'PLAY':
+                    send_packets(connection)
+                    break
+
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f'rtsp://127.0.0.1:{server.getsockname()[1]}/live'
         thread.join()

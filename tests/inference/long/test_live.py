@@ -14,7 +14,7 @@ from dsanet.inference.long.live import StreamPredictor, StreamStats
 from dsanet.inference.long.predictor import predict_long
 from dsanet.inference.long.segments import WindowScores
 from tests.make_color_films import make_color_recognizer
-from tests.stream_servers import make_ts, pipe, serve
+from tests.stream_servers import make_ts, pipe, serve, serve_rtsp
 
 ROOT = Path(__file__).parents[3]
 SCENES = [('dark', 20), ('red', 30), ('green', 30), ('dark', 7)]  # at 1 fps
@@ -60,6 +60,17 @@ def test_stream_served_by_ffmpeg(tmp_path: Path, protocol: str, monkeypatch: pyt
             found += iter(stream)
     assert [w.num_frames for w in found] == [w.num_frames for w in expected]
     assert all(np.array_equal(a.scores, b.scores) for a, b in zip(found, expected, strict=True))
+
+
+def test_stream_of_an_rtsp_server(tmp_path: Path) -> None:
+    content = make_ts(SCENES)
+    expected = windows_of_file(tmp_path, content)
+    with serve_rtsp(content) as url:
+        stream = StreamPredictor(make_color_recognizer(), url, 10, 5, allow_urls=True)
+        found = list(stream)
+    assert stream.stats.num_frames == 86  # a frame of MPEG-TS is complete when the next one begins
+    assert [(w.start, w.num_frames) for w in found[:-1]] == [(w.start, w.num_frames) for w in expected[:-1]]
+    assert all(np.array_equal(a.scores, b.scores) for a, b in zip(found[:-1], expected[:-1], strict=True))
 
 
 def open_when_ready(url: str, server: subprocess.Popen[bytes]) -> StreamPredictor:
