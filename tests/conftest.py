@@ -3,8 +3,7 @@
 import os
 import random
 import signal
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -32,17 +31,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker('needs_gpu'):
             item.add_marker(pytest.mark.skip(reason='no CUDA device'))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Escape paths that are not UTF-8 in logs and errors: pytest-xdist cannot send them to the main process."""
-    return escape_surrogates((yield))
-
-
-def escape_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode('utf-8', 'backslashreplace').decode()
-    if isinstance(value, dict):
-        return {escape_surrogates(key): escape_surrogates(part) for key, part in value.items()}
-    return type(value)(map(escape_surrogates, value)) if isinstance(value, list | tuple) else value
