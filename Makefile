@@ -41,8 +41,16 @@ lint: setup-dev
 	$(BIN)/shellcheck *.sh tools/*.sh pretrained/*.sh .ci/run
 	$(BIN)/codespell codes configs docs tests tools pretrained *.md *.sh Makefile pyproject.toml
 
+# Two processes, each with a half of the tests, as most tests keep one core busy
+HALF := tests/data_tools tests/engine tests/inference tests/models
 test: lint
-	$(BIN)/python -m pytest
+	$(MAKE) -j 2 -O --no-print-directory test-half test-rest
+
+.PHONY: test-half test-rest
+test-half:
+	$(BIN)/python -m pytest $(HALF)
+test-rest:
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(HALF))
 
 test-all: test
 	$(BIN)/python -m pytest -m sweep

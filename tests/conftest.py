@@ -1,4 +1,4 @@
-"""Setup for all tests: fixed seeds, two threads, and GPU tests skipped without a GPU."""
+"""Setup for all tests: fixed seeds, one thread, and GPU tests skipped without a GPU."""
 
 import os
 import random
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background by a script; tests need SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

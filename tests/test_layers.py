@@ -1,6 +1,7 @@
 """The layers of the package: who may import whom. CONTRIBUTING.md has the same table."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'codes'
@@ -19,6 +20,7 @@ LAYERS = (
 LEVELS = {folder: level for level, folders in enumerate(LAYERS) for folder in folders}
 
 
+@cache
 def find_imports(file: Path) -> list[tuple[int, str]]:
     """Return line and dotted name of each import from the package, including imports in functions."""
     found = []
@@ -93,11 +95,11 @@ def test_only_commands_parse_arguments_and_print() -> None:
     for file in PACKAGE.rglob('*.py'):
         if file.parent.name == 'commands':
             continue
+        name = file.relative_to(PACKAGE)
         for node in ast.walk(ast.parse(file.read_text())):
-            where = f'{file.relative_to(PACKAGE)}:{getattr(node, "lineno", 0)}'
             if isinstance(node, ast.Import):
-                assert 'argparse' not in [alias.name for alias in node.names], where
+                assert 'argparse' not in [alias.name for alias in node.names], f'{name}:{node.lineno}'
             if isinstance(node, ast.ImportFrom):
-                assert node.module != 'argparse', where
+                assert node.module != 'argparse', f'{name}:{node.lineno}'
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id != 'print', where
+                assert node.func.id != 'print', f'{name}:{node.lineno}'

@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -39,6 +40,12 @@ CONFIGS = sorted(
 
 def sources(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob('*.py'))
+
+
+@cache
+def parse(file: Path) -> ast.Module:
+    """Parse a file once for all tests."""
+    return ast.parse(file.read_text())
 
 
 @pytest.mark.parametrize('name', MODULES)
@@ -127,21 +134,21 @@ def test_every_reshape_has_a_shape_comment(folder: str) -> None:
 def test_constructors_asserts_and_raises_are_explicit() -> None:
     """No ``**kwargs`` in constructors, and no assert or raise without a message."""
     for file in sources('codes'):
-        for node in ast.walk(ast.parse(file.read_text())):
-            where = f'{file.relative_to(ROOT)}:{getattr(node, "lineno", 0)}'
+        name = file.relative_to(ROOT)
+        for node in ast.walk(parse(file)):
             if isinstance(node, ast.Assert):
-                assert node.msg is not None, f'{where}: assert without a message'
+                assert node.msg is not None, f'{name}:{node.lineno}: assert without a message'
             if isinstance(node, ast.FunctionDef) and node.name == '__init__':
-                assert node.args.kwarg is None, f'{where}: constructor with **kwargs'
+                assert node.args.kwarg is None, f'{name}:{node.lineno}: constructor with **kwargs'
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name):
-                assert node.exc.id[0].islower(), f'{where}: raise without a message'
+                assert node.exc.id[0].islower(), f'{name}:{node.lineno}: raise without a message'
 
 
 def test_files_and_classes_are_short() -> None:
     for file in sources('codes'):
         text = file.read_text()
         assert text.count('\n') <= 400, f'{file.relative_to(ROOT)} has more than 400 lines'
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parse(file)):
             if isinstance(node, ast.ClassDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
                 assert length <= 250, f'{file.relative_to(ROOT)}: {node.name} has {length} lines'
@@ -154,7 +161,7 @@ def test_every_import_is_a_declared_dependency() -> None:
     listed = {re.match(r'[\w-]+', requirement)[0] for requirement in (*project['dependencies'], *extras)}
     for folder in ('codes', 'tools'):
         for file in sources(folder):
-            for node in ast.walk(ast.parse(file.read_text())):
+            for node in ast.walk(parse(file)):
                 modules = []
                 if isinstance(node, ast.Import):
                     modules = [alias.name for alias in node.names]
@@ -172,7 +179,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 def test_test_names_have_at_most_eight_words() -> None:
     long = []
     for file in sources('tests'):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(parse(file)):
             if isinstance(node, ast.FunctionDef) and re.fullmatch(r'test(_[^_]+){9,}', node.name):
                 long.append(f'{file.relative_to(ROOT)}:{node.lineno} {node.name}')
     assert not long, '\n'.join(long)

@@ -67,13 +67,12 @@ def summarize_model(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[s
         backbone, name = backbone.net, 'backbone.net'
     parts = {f'{name}.{child}': part for child, part in backbone.named_children() if not isinstance(part, nn.ReLU)}
     hooks = [record(name, part) for name, part in {**parts, 'cls_head': model.cls_head}.items()]
-    with torch.no_grad():
-        model(inputs)
+    macs = count_macs(model, inputs)
     for hook in hooks:
         hook.remove()
     return {
         'params': sum(p.numel() for p in model.parameters()),
-        'gmacs': count_macs(model, inputs) / 1e9,
+        'gmacs': macs / 1e9,
         'input_shape': [1, 1, num_snippets, 3, frames, height, width],
         'stages': stages,
     }

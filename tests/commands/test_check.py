@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -21,15 +22,23 @@ def main(argv: list[str]) -> int:
     return commands.main(['check', *argv])
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
+@pytest.fixture(scope='module')
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight classes with two training videos and one validation video each."""
+    root = tmp_path_factory.mktemp('originals')
     for name, number in (('train', 16), ('val', 8)):
         lines = []
         for i in range(number):
-            write_video(tmp_path / f'{name}{i}.mp4', 12 + i, 72, 128, crf=str(10 + i))
+            write_video(root / f'{name}{i}.mp4', 12 + i, 72, 128, crf=str(10 + i))
             lines.append(f'{name}{i}.mp4 {i % 8}\n')
-        (tmp_path / f'{name}.txt').write_text(''.join(lines))
+        (root / f'{name}.txt').write_text(''.join(lines))
+    return root
+
+
+@pytest.fixture
+def data(originals: Path, tmp_path: Path) -> Path:
+    """A copy of the videos, which a test may change."""
+    shutil.copytree(originals, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -91,7 +91,7 @@ def compute(name: str, folder: Path) -> dict[str, object]:
     }
 
 
-QUICK = ('r50_dsa_res_2', 'r18_dsa_res_2')
+QUICK = ('r18_dsa_res_2',)
 
 
 @pytest.mark.parametrize('name', [pytest.param(n, marks=[] if n in QUICK else pytest.mark.sweep) for n in CASES])

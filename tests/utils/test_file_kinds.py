@@ -23,7 +23,7 @@ def make_tar() -> bytes:
         ('x.pth', b'\n<!DOCTYPE html>\n<html>', 'web page'),
         ('x.pth', b'<?xml version="1.0"?><Error>AccessDenied</Error>', 'XML'),
         ('x.pth', b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'git lfs pull'),
-        ('x.pth', gzip.compress(b'x'), 'gzip'),
+        ('x.pth', gzip.compress(b'x', mtime=0), 'gzip'),
         ('x.pth', make_tar(), 'tar archive'),
         ('x.pth', b'\x10' + bytes(7) + b'{"a":{"dtype":0}}' + bytes(9), 'safetensors'),
         ('x.h5', b'\x89HDF\r\n\x1a\n' + bytes(9), 'Keras'),
