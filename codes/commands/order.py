@@ -125,14 +125,14 @@ def format_results(results: list[tuple[str, str, Any]], class_names: list[str]) 
         columns = [max(len(one), 8) for one in result.names]
         header = [f'{one:>{size}}' for one, size in zip(result.names, columns, strict=True)]
         lines += [f'{name}: {checkpoint}', '  '.join([f'{"":<{width}}', f'{"videos":>6}', *header])]
-        rows: list[tuple[str, int, list[float], str]] = [
+        rows: list[tuple[str, object, list[float], str]] = [
             ('all', len(result.labels), result.accuracies().tolist(), '.1f'),
             *(
                 (text, counts[k], values, '.1f')
                 for text, k, values in zip(names, shown, result.class_accuracies().T[shown].tolist(), strict=True)
             ),
-            ('changed', len(result.labels), result.changed().tolist(), 'd'),
-            ('max change', len(result.labels), result.score_changes().tolist(), '.2g'),
+            ('changed', '', result.changed().tolist(), 'd'),
+            ('max change', '', result.score_changes().tolist(), '.2g'),
         ]
         for text, count, values, spec in rows:
             cells = [f'{value:>{size}{spec}}' for value, size in zip(values, columns, strict=True)]

@@ -1,11 +1,11 @@
 """How much a recognizer depends on the order of snippets and frames.
 
-The snippets or the frames of each video are rearranged before the forward pass; each video is decoded once. A model that
-averages the scores of its snippets gives the same scores for any order of the snippets, up to rounding. A model that
-relates snippets, such as DSANet (arXiv 2105.12085), does not.
+The snippets or the frames of each video are rearranged before the forward pass; each video is decoded once. A model
+that averages the scores of its snippets gives the same scores for any order of the snippets, up to rounding. A model
+that relates snippets, such as DSANet (arXiv 2105.12085), does not.
 
-Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes; M arrangements, n
-videos in total.
+Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels, K classes; M arrangements,
+n videos in total.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
