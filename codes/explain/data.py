@@ -61,8 +61,6 @@ def check_control(model: Recognizer, control: Recognizer) -> None:
         )
         first = f'; class {number} is {pair[0]!r} and {pair[1]!r}' if pair is not None else ''
         sizes = ' and '.join(str(len(names)) for names in classes)
-        raise ValueError(
-            f'the model and the control have different classes ({sizes}{first})'
-        )
+        raise ValueError(f'the model and the control have different classes ({sizes}{first})')
     if model.steps != control.steps:
         LOGGER.warning('The test pipeline of the control differs; both are tested with the pipeline of the model')

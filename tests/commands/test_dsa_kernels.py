@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from dsanet import commands
+from dsanet.config.formatting import format_config
+from dsanet.config.registry import MODELS, build
 from dsanet.inference.recognizer import Recognizer, load_recognizer
 from tests.engine.conftest import make_config
 from tests.make_recognizer import make_recognizer, save_recognizer, write_some_videos
@@ -28,24 +30,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def save_without_dsa(file: Path) -> None:
-    from dsanet.config.registry import MODELS, build
-
     config = make_config(Path('nowhere'))
     config['model']['module_cfg'] = None
     save_recognizer(Recognizer(build(config['model'], MODELS), config, device='cpu'), file)
 
 
-def test_config_gives_table_picture_and_arrays(config: Path, data: Path, folder: Path, capsys: Capture) -> None:
+def test_config_gives_table_picture_and_arrays(data: Path, folder: Path, capsys: Capture) -> None:
     recognizer = make_recognizer()
     recognizer.class_names = (data / 'classes.txt').read_text().splitlines()
     save_recognizer(recognizer, folder / 'named.pth')
-    assert call('named.pth', config, '--npz', 'k.npz') == 0
-    row = capsys.readouterr().out.splitlines()[1].split()
+    Path('own.py').write_text(format_config(make_config(data)))
+    assert call('named.pth', 'own.py', '--npz', 'k.npz') == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     arrays = np.load('k.npz')
     kernels = arrays['backbone.layer2.0.dsa']
     assert (len(kernels), kernels.shape[2]) == (7, 3)
     assert sorted(arrays['labels']) == sorted(int(x.split()[1]) for x in (data / 'val.txt').read_text().splitlines())
-    assert row[0] == 'backbone.layer2.0.dsa'
+    (row,) = [row for row in rows if row[0] == 'backbone.layer2.0.dsa']
     assert float(row[1]) == pytest.approx(1 - kernels[:, :, 1].mean(), abs=1e-3)
     assert cv2.imread('dsa_kernels.png').std() > 10
 

@@ -32,9 +32,7 @@ def test_kernels_are_those_of_the_forward_pass(tmp_path, monkeypatch, limit) -> 
     seen = {name: [] for name in modules}
     for name, module in modules.items():
         original = module.make_kernel
-        monkeypatch.setattr(
-            module, 'make_kernel', lambda x, o=original, n=name: seen[n].append(o(x)) or seen[n][-1]
-        )
+        monkeypatch.setattr(module, 'make_kernel', lambda x, o=original, n=name: seen[n].append(o(x)) or seen[n][-1])
     found = collect_kernels(recognizer, [(INPUTS, NAMES, [0, 1, -1]), (INPUTS[:1], ['d'], [2])])
     assert (found.videos, found.labels.tolist()) == ([*NAMES, 'd'], [0, 1, -1, 2])
     for module in found.modules:
@@ -62,7 +60,9 @@ def test_statistics_match_slow_loops() -> None:
     assert stats.from_average == pytest.approx(np.mean([distance(kernels[i], [1 / 3] * 3) for i in each]))
     assert stats.offset == pytest.approx(np.mean([kernels[i][2] - kernels[i][0] for i in each]))
     assert stats.between_videos == pytest.approx(np.mean([distance(kernels[i], channel[i[1]]) for i in each]))
-    assert stats.between_channels == pytest.approx(np.mean([distance(one, np.mean(channel, axis=0)) for one in channel]))
+    assert stats.between_channels == pytest.approx(
+        np.mean([distance(one, np.mean(channel, axis=0)) for one in channel])
+    )
     total = between = 0.0
     for c in range(5):
         for tap in range(3):
