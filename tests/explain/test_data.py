@@ -2,7 +2,6 @@ import logging
 
 import pytest
 
-from dsanet.config.loading import check_config
 from dsanet.data_tools.ordered_actions import CLASSES, make_dataset
 from dsanet.explain.data import build_test_loader, check_control, read_batches
 from tests.engine.conftest import make_config
@@ -13,7 +12,7 @@ from tests.make_recognizer import make_recognizer
 def recognizer(tmp_path):
     make_dataset(tmp_path, num_videos=16, seed=0, val_fraction=0.5, size=32)
     own = make_recognizer()
-    own.config = check_config(make_config(tmp_path))
+    own.config = make_config(tmp_path)
     own.class_names = list(CLASSES)
     return own
 
