@@ -36,6 +36,8 @@ COMMANDS = {
     'summary': 'print parameters, GMACs and output shapes of a model',
     'curves': 'plot the training curves of one or more runs',
     'find-lr': 'run a learning-rate range test',
+    'dsa-kernels': 'draw the kernels that DSA generates',
+    'order': 'measure how a model depends on the order of snippets and frames',
     'score': 'compute metrics of saved test results, or average several results',
     'convert': 'convert a checkpoint from another project',
     'publish': 'write a trained model and its model card to a folder to share it',

@@ -31,6 +31,8 @@ ARGUMENTS = {
     'find-lr': ['x.py'],
     'features': ['x.pth', 'x.mp4', '--out', 'out'],
     'probe': ['x', 'y', '--out', 'out'],
+    'dsa-kernels': ['x.pth', 'x.mp4'],
+    'order': ['x.pth'],
     'score': ['x.pkl'],
     'convert': ['x.pth', 'y.pth'],
     'export': ['x.pth', '--format', 'onnx'],

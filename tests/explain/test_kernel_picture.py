@@ -1,0 +1,23 @@
+import cv2
+import numpy as np
+import pytest
+
+from dsanet.explain.kernel_picture import draw_kernels
+from dsanet.explain.kernels import Kernels, ModuleKernels
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize('num_classes', [0, 1, 20])
+def test_picture_has_a_row_per_module(tmp_path, num_classes) -> None:
+    labels = np.arange(24) % num_classes if num_classes else np.full(24, -1)
+    modules = [ModuleKernels(f'dsa{c}', RNG.dirichlet(np.ones(5), size=(24, c)), c == 3) for c in (1, 3)]
+    videos, names = [f'$v_{i}.mp4' for i in range(24)], [f'class $ {k}' for k in range(num_classes)]
+    heights = []
+    for used in (modules[:1], modules):
+        draw_kernels(Kernels(used, videos, labels, names), tmp_path / 'k.png', 'a $ title')
+        image = cv2.imread(str(tmp_path / 'k.png'))
+        assert image.std() > 10
+        heights.append(image.shape[0])
+    assert heights[1] > 1.5 * heights[0]
+    assert [file.name for file in tmp_path.iterdir()] == ['k.png']
