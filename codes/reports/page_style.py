@@ -12,7 +12,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1400px; padding: 1rem; background: var(--back); color: var(--text);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--edge); } h3 { margin-bottom: .3rem; }
+h1 { font-size: clamp(1.2rem, 4vw, 1.6rem); } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--edge); } h3 { margin-bottom: .3rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; list-style: none; }
 a { color: var(--focus); } :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 p.note { color: var(--soft); max-width: 48rem; margin: .4rem 0; }
@@ -22,7 +22,8 @@ table { border-collapse: collapse; font-size: .92rem; overflow-wrap: normal; }
 caption { text-align: left; color: var(--soft); }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--edge); text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.text { max-width: 26rem; overflow-wrap: anywhere; }
+th[scope="row"] { min-width: 9.5rem; font-weight: 600; } article { min-width: 0; }
+td.text { min-width: 8rem; max-width: 26rem; overflow-wrap: anywhere; }
 .grid-of { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1rem; }
 figure { margin: 0; padding: .6rem; background: var(--panel); border: 1px solid var(--edge); border-radius: 8px; }
 figcaption { font-weight: 600; } figure img { width: 100%; height: auto; display: block; margin: .4rem 0; }

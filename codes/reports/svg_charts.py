@@ -37,12 +37,12 @@ class Line:
     band: Sequence[tuple[float, float, float]] = ()
 
 
-def ticks(low: float, high: float, number: int = 4) -> list[float]:
+def ticks(low: float, high: float, number: int = 5) -> list[float]:
     """Return about ``number`` round values from ``low`` to ``high``."""
     span = high - low
     raw = span / number
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
