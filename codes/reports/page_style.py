@@ -12,7 +12,8 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1400px; padding: 1rem; background: var(--back); color: var(--text);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: clamp(1.2rem, 4vw, 1.6rem); } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--edge); } h3 { margin-bottom: .3rem; }
+h1 { font-size: clamp(1.2rem, 4vw, 1.6rem); } 
+h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--edge); } h3 { margin-bottom: .3rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; list-style: none; }
 a { color: var(--focus); } :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 p.note { color: var(--soft); max-width: 48rem; margin: .4rem 0; }

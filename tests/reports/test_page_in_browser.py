@@ -23,7 +23,7 @@ def browser() -> Iterator[Any]:
         pytest.skip('chromium and chromedriver are not installed')
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage'):
+    for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--hide-scrollbars'):
         options.add_argument(argument)
     options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
