@@ -4,13 +4,14 @@
 # make test          linter, type checker and tests: a few minutes
 # make test-all      also the slow tests: the network of each config is built and trained for a step
 # make faults        runs are killed, frozen, disconnected or out of disk space, then resumed: about 12 minutes
+# make test-web      tests of pages in Chromium; requires chromium and chromedriver
 # make docs          the website of docs/, in docs/_build; each warning is an error
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-dev demo demo-models test test-all faults lint docs
+.PHONY: setup setup-dev demo demo-models test test-all test-web faults lint docs
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
 
@@ -54,6 +55,9 @@ test-rest:
 
 test-all: test
 	$(BIN)/python -m pytest -m sweep
+
+test-web: setup-dev
+	$(BIN)/python -m pytest -rs -m web
 
 FAULTS ?= faults
 faults: setup-dev

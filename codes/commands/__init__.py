@@ -35,6 +35,7 @@ COMMANDS = {
     'demo': 'train DSANet and its baseline on generated videos, and compare them',
     'summary': 'print parameters, GMACs and output shapes of a model',
     'curves': 'plot the training curves of one or more runs',
+    'report': 'write a report of one or more runs as one HTML file',
     'find-lr': 'run a learning-rate range test',
     'dsa-kernels': 'draw the kernels that DSA generates',
     'order': 'measure how a model depends on the order of snippets and frames',

@@ -24,19 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    for work_dir in args.work_dirs:
-        if not (work_dir / 'scalars.jsonl').is_file():
-            raise UsageError(f'no scalars.jsonl in {work_dir}; expected a work dir of dsanet train')
     from dsanet.reports.curves import plot_curves
+    from dsanet.reports.run_data import read_scalars
     from dsanet.utils.files import check_outputs
-    from dsanet.utils.json_lines import read_json_lines
 
     folder = args.work_dirs[0] if len(args.work_dirs) == 1 else Path()
     out = args.out or folder / 'curves.png'
     try:
         check_outputs({'--out': out}, [d / 'scalars.jsonl' for d in args.work_dirs])
-        runs = {str(d): read_json_lines(d / 'scalars.jsonl', {'iteration': int}) for d in args.work_dirs}
+        runs = {str(d): read_scalars(d) for d in args.work_dirs}
         plot_curves(runs, out, args.scalars)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     print(f'Curves written to {out}')

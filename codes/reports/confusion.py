@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 from dsanet.data_tools.visualization import escape_math
 
 
+def class_shares(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the fractions (K, K) of the videos of each row of a confusion matrix; nan in rows without videos."""
+    videos = matrix.sum(axis=1, keepdims=True)
+    return np.where(videos > 0, matrix / np.maximum(videos, 1), np.nan)
+
+
 def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path, title: str) -> None:
     """Draw a confusion matrix; each row shows the fractions of a class by predicted class.
 
@@ -22,8 +28,7 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], file: Path, 
     from matplotlib.figure import Figure
 
     num_classes = len(matrix)
-    videos = matrix.sum(axis=1, keepdims=True)
-    shares = np.where(videos > 0, matrix / np.maximum(videos, 1), np.nan)  # classes without videos are gray
+    shares = class_shares(matrix)  # classes without videos are gray
     shown = [escape_math(name if len(name) <= 24 else f'{name[:23]}…') for name in names]
     size = min(4 + 0.17 * num_classes, 22)
     figure = Figure(figsize=(size + 1, size))

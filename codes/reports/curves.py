@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dsanet.data_tools.visualization import escape_math
 from dsanet.engine.range_test import MEMORY, Point
+from dsanet.reports.run_data import Scalars, scalar_names, scalar_points
 
 
-def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, names: Sequence[str]) -> None:
+def plot_curves(runs: Mapping[str, Scalars], file: Path, names: Sequence[str]) -> None:
     """Plot one panel per scalar with one line per run.
 
     Args:
@@ -21,11 +21,11 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, nam
     figure = Figure(figsize=(5 * len(names), 3.6))
     panels = figure.subplots(1, len(names), squeeze=False)
     for name, panel in zip(names, panels[0], strict=True):
-        known = sorted({key for lines in runs.values() for line in lines for key in line})
+        known = scalar_names(runs.values())
         if name not in known:
             raise ValueError(f'no run has the scalar {name!r}; available: {", ".join(known)}')
         for run, lines in runs.items():
-            points = [(line['iteration'], line[name]) for line in lines if name in line]
+            points = scalar_points(lines, name)
             if points:
                 panel.plot(*zip(*points, strict=True), label=escape_math(f' {run}' if run.startswith('_') else run))
         panel.set_xlabel('iteration')

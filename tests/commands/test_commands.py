@@ -28,6 +28,7 @@ ARGUMENTS = {
     'demo': [],
     'summary': ['x.py'],
     'curves': ['.'],
+    'report': ['.'],
     'find-lr': ['x.py'],
     'features': ['x.pth', 'x.mp4', '--out', 'out'],
     'probe': ['x', 'y', '--out', 'out'],

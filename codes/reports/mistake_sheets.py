@@ -1,0 +1,47 @@
+"""Small contact sheets of videos that a model takes for another class."""
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dsanet.data_tools.visualization import Image, fit_into
+from dsanet.datasets.video.span_reader import open_reader
+from dsanet.utils.text import printable
+
+NUM_FRAMES = 4
+CELL = (160, 120)  # width and height of a frame in pixels
+
+_logger = logging.getLogger(__name__)
+
+
+def read_sheet(path: str) -> Image | None:
+    """Return frames of a video, evenly spaced from the first to the last, side by side.
+
+    Args:
+        path: the video file, relative to the current folder.
+
+    Returns:
+        RGB image; None if there is no such file or it cannot be read.
+    """
+    if not Path(path).is_file():
+        return None
+    try:
+        reader = open_reader('pyav', path)
+        try:
+            indices = np.linspace(0, reader.num_frames - 1, NUM_FRAMES).round().astype(np.int64)
+            frames = reader.read(np.unique(indices))
+        finally:
+            reader.close()
+    except (OSError, ValueError, RuntimeError) as error:
+        _logger.warning('%s cannot be read: %s', printable(path), printable(str(error)))
+        return None
+    return np.concatenate([fit_into(frame, *CELL) for frame in frames], axis=1)  # (H, 4 * W, 3)
+
+
+def encode_jpeg(image: Image) -> bytes:
+    """Return an RGB image as a JPEG file."""
+    is_encoded, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    assert is_encoded, f'OpenCV cannot encode {image.shape} as JPEG'
+    return data.tobytes()

@@ -1,0 +1,203 @@
+"""Read the files of training runs, and compare the runs: curves, configs, seeds, results and costs."""
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsanet.config.loading import load_config
+from dsanet.evaluation.metrics import build_metrics, compute_metrics
+from dsanet.evaluation.results import Results, default_metrics, read_results
+from dsanet.models.summary import find_input_shape, summarize_model
+from dsanet.utils.json_lines import read_json_lines
+
+# Names of result files in a work dir, the first one that exists is used; scores.json is that of dsanet demo.
+RESULT_FILES = ('results.json', 'results.pkl', 'scores.json', 'scores.pkl')
+
+Scalars = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run, as its work dir shows it.
+
+    Args:
+        name: short name that no other run of the report has.
+        work_dir: its folder.
+        config: the resolved config.
+        lines: the lines of ``scalars.jsonl``.
+        results: results of a test; None if the folder has none.
+        costs: ``params``, ``gmacs`` and ``input_shape`` (U, T, H, W); None if the config does not tell the input shape.
+    """
+
+    name: str
+    work_dir: Path
+    config: dict[str, Any]
+    lines: Scalars
+    results: Results | None
+    costs: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs whose configs differ only in the seed.
+
+    Args:
+        name: of the first run, without the ending ``_seed<number>`` if there are several.
+        runs: at least one.
+    """
+
+    name: str
+    runs: list[Run]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and spread of one number over the runs of a group.
+
+    Args:
+        mean: the mean.
+        deviation: sample standard deviation; None for one run.
+        number: number of runs.
+    """
+
+    mean: float
+    deviation: float | None
+    number: int
+
+
+def read_scalars(work_dir: Path) -> Scalars:
+    """Return the curves of a run, the lines of its ``scalars.jsonl``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    file = work_dir / 'scalars.jsonl'
+    if not file.is_file():
+        raise FileNotFoundError(f'no scalars.jsonl in {work_dir}; expected a work dir of dsanet train')
+    return read_json_lines(file, {'iteration': int})
+
+
+def scalar_points(lines: Scalars, name: str) -> list[tuple[int, float | None]]:
+    """Return iteration and value of a scalar; None where the value was not finite."""
+    return [(line['iteration'], line[name]) for line in lines if name in line]
+
+
+def scalar_names(runs: Iterable[Scalars]) -> list[str]:
+    """Return the names of all scalars of some runs, sorted."""
+    return sorted({name for lines in runs for line in lines for name in line})
+
+
+def find_results(work_dir: Path) -> Path | None:
+    """Return the result file in a work dir; None if there is none."""
+    return next((work_dir / name for name in RESULT_FILES if (work_dir / name).is_file()), None)
+
+
+def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
+    """Read the work dirs of runs.
+
+    Raises:
+        FileNotFoundError: a folder has no config or no curves.
+        KeyError, TypeError: an error in a config.
+        ValueError: a folder is given twice, or a file is damaged.
+    """
+    if len({folder.resolve() for folder in work_dirs}) < len(work_dirs):
+        raise ValueError(f'a work dir is given twice: {", ".join(map(str, work_dirs))}; name each one once')
+    short = [folder.resolve().name for folder in work_dirs]
+    names = short if len(set(short)) == len(short) else [str(folder) for folder in work_dirs]
+    return [_read_run(folder, name) for folder, name in zip(work_dirs, names, strict=True)]
+
+
+def _read_run(folder: Path, name: str) -> Run:
+    lines = read_scalars(folder)
+    if not lines:
+        raise ValueError(f'{folder / "scalars.jsonl"} has no values; has the run logged an iteration?')
+    if not (folder / 'config.py').is_file():
+        raise FileNotFoundError(f'no config.py in {folder}; expected a work dir of dsanet train')
+    config = load_config(folder / 'config.py')
+    file = find_results(folder)
+    return Run(name, folder, config, lines, read_results(file) if file else None, _measure_costs(config))
+
+
+def _measure_costs(config: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        shape = find_input_shape(config)
+    except (KeyError, ValueError):  # an unusual pipeline; the page says that the costs are unknown
+        return None
+    summary = summarize_model(config['model'], shape)
+    return {'params': summary['params'], 'gmacs': summary['gmacs'], 'input_shape': shape}
+
+
+def flatten(value: Any, path: str = '') -> dict[str, str]:
+    """Return the values of a nested config as texts by their paths, such as 'optimizer.lr'."""
+    if isinstance(value, Mapping) and value:
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list | tuple) and any(isinstance(entry, Mapping) for entry in value):
+        items = enumerate(value)
+    else:
+        return {path: repr(value)}
+    return {k: v for key, entry in items for k, v in flatten(entry, f'{path}.{key}' if path else str(key)).items()}
+
+
+def compare_configs(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
+    """Return the settings that differ: path, then the value in each config as text, None where it is not set."""
+    flat = [flatten(config) for config in configs]
+    paths = dict.fromkeys(path for settings in flat for path in settings)
+    rows = {path: [settings.get(path) for settings in flat] for path in paths}
+    return {path: values for path, values in rows.items() if len(set(values)) > 1}
+
+
+def group_seeds(runs: Iterable[Run]) -> list[Group]:
+    """Group the runs whose configs differ only in ``runtime.seed``, in the order of their first runs."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        settings = {path: value for path, value in flatten(run.config).items() if path != 'runtime.seed'}
+        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
+    return [Group(_group_name(members), members) for members in groups.values()]
+
+
+def _group_name(runs: Sequence[Run]) -> str:
+    name, marker, number = runs[0].name.rpartition('_seed')
+    return name if len(runs) > 1 and marker and number.isdigit() else runs[0].name
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    """Return the mean and the spread of the values that are not None; None if there are none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+
+
+def mean_curve(group: Group, name: str) -> list[tuple[int, Spread]]:
+    """Return the mean and spread of a scalar over the runs of a group, where at least one run has a value."""
+    values: dict[int, list[float | None]] = {}
+    for run in group.runs:
+        for iteration, value in dict(scalar_points(run.lines, name)).items():
+            values.setdefault(iteration, []).append(value)
+    rows = ((iteration, spread(values[iteration])) for iteration in sorted(values))
+    return [(iteration, row) for iteration, row in rows if row is not None]
+
+
+def last_value(run: Run, name: str) -> float | None:
+    """Return the last value of a scalar; None if there is none."""
+    values = [value for _, value in scalar_points(run.lines, name) if value is not None]
+    return values[-1] if values else None
+
+
+def best_value(run: Run, name: str) -> float | None:
+    """Return the best value of a scalar: the lowest of losses, otherwise the highest; None if there is none."""
+    values = [value for _, value in scalar_points(run.lines, name) if value is not None]
+    return (min if 'loss' in name else max)(values, default=None)
+
+
+def metrics_of(results: Results) -> dict[str, float]:
+    """Return the default metrics of test results, as ``dsanet score`` does."""
+    return compute_metrics(build_metrics(default_metrics(results)), results.scores, results.labels)
+
+
+def class_names(results: Results) -> list[str]:
+    """Return the class names of results, or the class numbers."""
+    return results.class_names or [str(k) for k in range(results.scores.shape[1])]

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+
+from dsanet.reports.run_data import compare_configs, flatten, group_seeds, mean_curve, read_runs, spread
+from tests.reports.run_dirs import write_run
+
+
+def test_seeds_are_grouped_with_mean_and_deviation(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f'a_seed{k}', k, scale=scale) for k, scale in enumerate((1, 2, 6))]
+    groups = group_seeds(read_runs([*folders, write_run(tmp_path / 'b', 0, rate=0.1)]))
+    assert [(group.name, len(group.runs)) for group in groups] == [('a', 3), ('b', 1)]
+    iterations, rows = zip(*mean_curve(groups[0], 'train/loss'), strict=True)
+    assert iterations == (10, 20, 30)
+    assert rows[0].mean == pytest.approx(3)
+    assert rows[0].deviation == pytest.approx(7**0.5)  # of 1, 2, 6: (4 + 1 + 9) / 2
+    assert rows[0].number == 3
+    assert spread([None, None]) is None
+
+
+def test_settings_that_differ_have_their_paths() -> None:
+    one = {'a': {'b': 1, 'c': [{'d': 2}]}, 'e': (1, 2)}
+    other = {'a': {'b': 1, 'c': [{'d': 3}, {'d': 4}]}, 'e': (1, 2)}
+    assert flatten(one) == {'a.b': '1', 'a.c.0.d': '2', 'e': '(1, 2)'}
+    assert compare_configs([one, other]) == {'a.c.0.d': ['2', '3'], 'a.c.1.d': [None, '4']}
+
+
+def test_folder_without_run_is_an_error(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / 'a', 0)
+    with pytest.raises(ValueError, match='twice'):
+        read_runs([folder, folder / '..' / 'a'])
+    (folder / 'config.py').unlink()
+    with pytest.raises(FileNotFoundError, match='config.py'):
+        read_runs([folder])
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        read_runs([tmp_path / 'nowhere'])
