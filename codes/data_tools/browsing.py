@@ -1,8 +1,11 @@
 """Load the samples of a config as the network sees them, together with the frames before augmentation."""
 
 import itertools
+import json
 import os
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +15,55 @@ from dsanet.data_tools.visualization import NetworkInput, fit_into, height_of
 from dsanet.datasets.loader import identity_collate
 from dsanet.datasets.transforms.base import Record, Transform
 from dsanet.datasets.workers import WatchedLoader, init_worker
+from dsanet.utils.files import write_atomically
 from dsanet.utils.machine_faults import MachineError
 from dsanet.utils.signals import block_sigint
 
+_OUTPUT_NAME = re.compile(r'(train_epoch\d+|val|test)_\d+\.(png|mp4)')
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample of any height
+
+
+class OutputFiles:
+    """The files of a call in its output folder, listed in ``browse.json``, so that the next call can remove them.
+
+    Args:
+        folder: output folder, which need not exist.
+
+    Raises:
+        ValueError: the folder has sheets or clips that no call listed, which would mix with the new ones.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: list[str] = []
+        self._list = folder / 'browse.json'
+        listed: Any = []
+        if self._list.is_file():
+            try:
+                listed = json.loads(self._list.read_bytes())
+            except ValueError:
+                listed = None
+        is_own = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+        found = [file.name for file in sorted(folder.glob('*')) if _OUTPUT_NAME.fullmatch(file.name) and file.is_file()]
+        unknown = [name for name in found if name not in listed] if is_own else [self._list.name, *found]
+        if unknown:
+            raise ValueError(
+                f'--out {folder} has files that dsanet browse did not write and that would mix with its own: '
+                f'{", ".join(unknown)}. Move them away, or choose another --out'
+            )
+        self._old = found
+
+    def remove_old(self) -> None:
+        """Remove the files of the last call."""
+        for name in self._old:
+            (self.folder / name).unlink(missing_ok=True)
+        self._list.unlink(missing_ok=True)
+
+    def add(self, name: str) -> Path:
+        """List a file, before it is written, and return its path."""
+        self.names.append(name)
+        write_atomically(json.dumps(self.names).encode(), self._list)
+        return self.folder / name
 
 
 class RecordTap(Transform):
@@ -96,7 +144,7 @@ def choose_keys(
     Args:
         loader: loader of the config.
         epoch: training epoch from 1; None for validation and test.
-        num: maximum number of samples.
+        num: maximum number of samples; of each class if ``classes`` are given.
         indices: indices of samples in the dataset, instead of the first ``num``.
         classes: names or numbers of classes to show; all by default.
     """
@@ -110,12 +158,22 @@ def choose_keys(
     if indices:
         return [index if epoch is None else (epoch - 1, index) for index in indices]
     keys: Iterator[Any] = iter(sampler)
-    if classes:
-        wanted = {parse_class(name, dataset) for name in classes}
-        keys = (key for key in keys if wanted & set(dataset.records[key if epoch is None else key[1]].labels))
-    chosen = list(itertools.islice(keys, num))
-    if not chosen:
-        raise ValueError(f'no sample of class {" or ".join(classes)} in this epoch')
+    if not classes:
+        return list(itertools.islice(keys, num))
+    names = {parse_class(name, dataset): name for name in classes}
+    missing = dict.fromkeys(names, num)  # samples still to find, by label
+    chosen = []
+    for key in keys:
+        labels = [k for k in dataset.records[key if epoch is None else key[1]].labels if missing.get(k)]
+        if labels:
+            chosen.append(key)
+        for label in labels:
+            missing[label] -= 1
+        if not any(missing.values()):
+            break
+    absent = [names[label] for label, number in missing.items() if number == num]
+    if absent:
+        raise ValueError(f'no sample of class {" or ".join(absent)} in this epoch')
     return chosen
 
 
