@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import RuntimeCfg
+from dsanet.engine.logging import ScalarWriter
 from dsanet.engine.tensorboard import CELL, compute_features, draw_batch, label_names
 from tests.engine.conftest import make_config, train
 
@@ -32,7 +33,7 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tupl
     root = tmp_path_factory.mktemp('runs')
     found = {}
     for name, extras in (('plain', []), ('all', ['graph', 'embedding'])):
-        config = make_config(data, train_cfg={'max_epochs': 2, 'ema_decay': 0.9}, runtime={'tensorboard': extras})
+        config = make_config(data, train_cfg={'max_epochs': 1, 'ema_decay': 0.9}, runtime={'tensorboard': extras})
         found[name] = (root / name, train(config, root / name))
     return found
 
@@ -60,14 +61,15 @@ def test_graph_and_embedding_only_on_request(runs: dict) -> None:
     assert rows.shape == (7, 32)  # validation videos, channels
     assert len(labels.read_text().splitlines()) == 7
     assert labels.with_name('sprite.png').is_file()
-    assert labels.parent.parent.name == '00004', 'after the last iteration'
+    assert labels.parent.parent.name == '00002', 'after the last iteration'
 
 
 def test_pictures_do_not_change_the_run(runs: dict) -> None:
-    plain, full = (trainer.stepper.state_dict() for _, trainer in runs.values())
-    for name in ('state_dict', 'ema_state_dict'):
-        if name in plain:
-            assert all(torch.equal(value, full[name][key]) for key, value in plain[name].items())
+    plain, full = (trainer.stepper for _, trainer in runs.values())
+    for one, other in ((plain.model, full.model), (plain.average.model, full.average.model)):
+        assert one.training == other.training
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
     scalars = [read_events(folder) for folder, _ in runs.values()]
     for tag in ('train/loss', 'val/top1'):
         assert [e.value for e in scalars[0].Scalars(tag)] == [e.value for e in scalars[1].Scalars(tag)]
@@ -119,3 +121,15 @@ def test_labels_are_shown_by_name() -> None:
 def test_unknown_extras_are_errors(wrong: object) -> None:
     with pytest.raises(ValueError, match='tensorboard=.*embedding'):
         RuntimeCfg(tensorboard=wrong)  # type: ignore[arg-type]
+
+
+def test_only_rank_0_draws_and_errors_are_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[Any] = []
+    with ScalarWriter(tmp_path, is_main=False) as writer:
+        writer.draw(calls.append)
+    assert calls == []
+    with ScalarWriter(tmp_path, is_main=True) as writer:
+        writer.draw(calls.append)
+        writer.draw(lambda board: board.no_such_method())
+    assert len(calls) == 1
+    assert [record.levelname for record in caplog.records] == ['WARNING']
