@@ -3,8 +3,8 @@
 Crops, flips and colors are the same as in training with the same seed and epoch. Each row of a sheet shows a snippet:
 the first frame before augmentation, then the frames that the network sees, with their numbers. The colored bar shows
 their positions in the video. Validation and test samples show all views: each crop and each group of snippets. --clips
-writes videos instead of sheets. The files of an earlier call in the same folder are removed. A sample that cannot be
-read is reported and skipped; the exit status is then 1.
+writes videos instead of sheets. Sheets or clips of an earlier call for the same split and epoch are removed. A sample
+that cannot be read is reported and skipped; the exit status is then 1.
 """
 
 import argparse
@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         loader = build_loader({**config[name], 'num_workers': 0, 'batch_size': 1}, name, runtime)
         keys = choose_keys(loader, args.epoch, args.num, args.index, args.classes)
         _check_has_no_videos(args.out, loader.dataset)
-        output = OutputFiles(args.out)
+        prefix = f'train_epoch{args.epoch}' if args.split == 'train' else args.split
+        output = OutputFiles(args.out, prefix, '.mp4' if args.clips else '.png')
         args.out.mkdir(parents=True, exist_ok=True)
     try:
         output.remove_old()
@@ -115,9 +116,7 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
 
     samples = []
     num_failed = 0
-    is_training = args.split == 'train'
-    prefix = f'train_epoch{args.epoch}' if is_training else args.split
-    draw = f'seed {seed}, epoch {args.epoch}' if is_training else ''
+    draw = f'seed {seed}, epoch {args.epoch}' if args.split == 'train' else ''
     for item in _load(dataset, keys, args):
         if 'error' in item:
             num_failed += 1
@@ -127,13 +126,13 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
         tqdm.write('')
         print('\n'.join(map(printable, sample.headings)))
         if args.clips:
-            file = output.add(f'{prefix}_{item["index"]:05d}.mp4')
+            file = output.add(f'{item["index"]:05d}')
             save_clip(draw_clip(sample, args.cell), file, FPS, LOOPS)
         else:
             samples.append(sample)
-    title = f'{Path(args.config).stem}, {prefix.replace("_epoch", ", epoch ")}'
+    title = f'{Path(args.config).stem}, {output.prefix.replace("_epoch", ", epoch ")}'
     for number, sheet in enumerate(sheets(samples, args.cell) if samples else (), start=1):
-        save_png(draw_sheet(sheet, title, args.cell), output.add(f'{prefix}_{number}.png'))
+        save_png(draw_sheet(sheet, title, args.cell), output.add(f'{number}'))
     if num_failed:
         sys.stderr.write(f'{num_failed} of {len(keys)} samples cannot be read\n')
     print(f'\nWritten to {args.out}: {" ".join(output.names) or "no files"}')

@@ -19,22 +19,27 @@ from dsanet.utils.files import write_atomically
 from dsanet.utils.machine_faults import MachineError
 from dsanet.utils.signals import block_sigint
 
-_OUTPUT_NAME = re.compile(r'(train_epoch\d+|val|test)_\d+\.(png|mp4)')
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample of any height
 
 
 class OutputFiles:
-    """The files of a call in its output folder, listed in ``browse.json``, so that the next call can remove them.
+    """The files of a call in its output folder, which replace those of the last call for the same split and epoch.
+
+    ``browse.json`` lists the files of all calls, so that files of the user are not removed.
 
     Args:
         folder: output folder, which need not exist.
+        prefix: start of the file names, such as 'train_epoch1'; the rest is a number.
+        suffix: '.png' or '.mp4'.
 
     Raises:
-        ValueError: the folder has sheets or clips that no call listed, which would mix with the new ones.
+        ValueError: the folder has files with such names that no call listed, which would mix with the new ones.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str, suffix: str) -> None:
         self.folder = folder
+        self.prefix = prefix
+        self.suffix = suffix
         self.names: list[str] = []
         self._list = folder / 'browse.json'
         listed: Any = []
@@ -44,7 +49,8 @@ class OutputFiles:
             except ValueError:
                 listed = None
         is_own = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
-        found = [file.name for file in sorted(folder.glob('*')) if _OUTPUT_NAME.fullmatch(file.name) and file.is_file()]
+        pattern = re.compile(rf'{prefix}_\d+\{suffix}')
+        found = [file.name for file in sorted(folder.glob('*')) if pattern.fullmatch(file.name) and file.is_file()]
         unknown = [name for name in found if name not in listed] if is_own else [self._list.name, *found]
         if unknown:
             raise ValueError(
@@ -52,18 +58,18 @@ class OutputFiles:
                 f'{", ".join(unknown)}. Move them away, or choose another --out'
             )
         self._old = found
+        self._others = [name for name in listed if not pattern.fullmatch(name)]  # of other splits or epochs
 
     def remove_old(self) -> None:
         """Remove the files of the last call."""
         for name in self._old:
             (self.folder / name).unlink(missing_ok=True)
-        self._list.unlink(missing_ok=True)
 
-    def add(self, name: str) -> Path:
+    def add(self, number: str) -> Path:
         """List a file, before it is written, and return its path."""
-        self.names.append(name)
-        write_atomically(json.dumps(self.names).encode(), self._list)
-        return self.folder / name
+        self.names.append(f'{self.prefix}_{number}{self.suffix}')
+        write_atomically(json.dumps([*self._others, *self.names]).encode(), self._list)
+        return self.folder / self.names[-1]
 
 
 class RecordTap(Transform):

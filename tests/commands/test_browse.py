@@ -1,3 +1,4 @@
+import json
 import os
 import re
 from pathlib import Path
@@ -237,20 +238,27 @@ def test_class_without_samples_is_an_error(data: Path, tmp_path: Path, capsys: p
     assert 'jump' in capsys.readouterr().err
 
 
-def test_old_files_are_removed_but_not_others(config: str, capsys: pytest.CaptureFixture) -> None:
+def test_second_call_replaces_only_its_kind(config: str) -> None:
     out = browse(config, '--num', '2', '--clips')
     (out / 'notes.png').touch()
     browse(config, '--num', '1', '--split', 'val')
-    assert sorted(file.name for file in out.iterdir()) == ['browse.json', 'notes.png', 'val_1.png']
-    browse(config, '--num', '1')
-    assert sorted(file.name for file in out.iterdir()) == ['browse.json', 'notes.png', 'train_epoch1_1.png']
-    for name, text in (('test_4.png', ''), ('browse.json', 'mine')):
-        (out / name).write_text(text)
-        with pytest.raises(SystemExit, match='^2$'):
-            browse(config, '--num', '1')
-        assert name in capsys.readouterr().err
-        assert (out / 'train_epoch1_1.png').exists()
-        (out / 'test_4.png').unlink(missing_ok=True)
+    assert len(list(out.glob('train_epoch1_*.mp4'))) == 2
+    main([config, '--out', str(out), '--workers', '0', '--index', '4', '--clips'])
+    names = ['browse.json', 'notes.png', 'train_epoch1_00004.mp4', 'val_1.png']
+    assert sorted(file.name for file in out.iterdir()) == names
+    assert sorted(json.loads((out / 'browse.json').read_text())) == names[2:]
+
+
+@pytest.mark.parametrize('name', ['val_4.png', 'browse.json'])
+def test_files_of_the_user_are_kept(config: str, name: str, capsys: pytest.CaptureFixture) -> None:
+    out = Path(config).parent / 'out'
+    out.mkdir()
+    (out / name).write_text('mine')
+    with pytest.raises(SystemExit, match='^2$'):
+        browse(config, '--num', '1', '--split', 'val')
+    assert name in capsys.readouterr().err
+    assert [file.name for file in out.iterdir()] == [name]
+    assert (out / name).read_text() == 'mine'
 
 
 def test_swapped_labels_are_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
