@@ -29,7 +29,11 @@ def label_names(label: Tensor, class_names: Sequence[str] | None) -> list[str]:
         label: classes (N,), or soft or multi-hot labels (N, K).
         class_names: names of the K classes; None if unknown.
     """
-    rows = [[int(k)] for k in label] if label.dim() == 1 else [row.nonzero().flatten().tolist() for row in label]
+    rows = (
+        [[int(k)] for k in label]
+        if label.dim() == 1
+        else [[k for k, share in enumerate(row.tolist()) if share] for row in label]
+    )
     names = [', '.join(class_names[k] if class_names else f'class {k}' for k in row) for row in rows]
     return [printable(name) or 'no class' for name in names]
 
