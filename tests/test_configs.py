@@ -85,7 +85,7 @@ def test_header_states_the_costs(file: Path) -> None:
 SET_BY_NO_CONFIG = {
     # About the run and its machine, not the experiment: set on the command line.
     'train_cfg': {'sync_bn', 'scale_lr', 'max_nonfinite'},
-    'runtime': {'deterministic', 'timeout_minutes', 'find_unused_parameters', 'compile', 'trackers'},
+    'runtime': {'deterministic', 'timeout_minutes', 'find_unused_parameters', 'compile', 'trackers', 'tensorboard'},
     'WandbTracker': {'project', 'name', 'entity'},
     'MlflowTracker': {'experiment', 'tracking_uri', 'name'},
     # ResNetTSM, which configs use, builds the module and has the same option.

@@ -3,7 +3,8 @@
 Crops, flips and colors are the same as in training with the same seed and epoch. Each row of a sheet shows a snippet:
 the first frame before augmentation, then the frames that the network sees, with their numbers. The colored bar shows
 their positions in the video. Validation and test samples show all views: each crop and each group of snippets. --clips
-writes videos instead of sheets. A sample that cannot be read is reported and skipped; the exit status is then 1.
+writes videos instead of sheets. Sheets or clips of an earlier call for the same split and epoch are removed. A sample
+that cannot be read is reported and skipped; the exit status is then 1.
 """
 
 import argparse
@@ -30,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add = parser.add_argument
     add('--split', choices=('train', 'val', 'test'), default='train', help='dataloader of the config (default: train)')
-    add('--num', type=int_between(1), metavar='N', help='number of samples, from the start of the epoch (default: 6)')
+    add(
+        '--num',
+        type=int_between(1),
+        metavar='N',
+        help='number of samples, from the start of the epoch; with --classes, of each class (default: 6)',
+    )
     add(
         '--index',
         type=int_between(0),
@@ -61,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     args.out = args.out or default_folder(args.config) / 'browse'
     from dsanet.config.loading import read_section
     from dsanet.config.schema import RuntimeCfg
-    from dsanet.data_tools.browsing import choose_keys
+    from dsanet.data_tools.browsing import OutputFiles, choose_keys
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.preparation import build_loader
     from dsanet.utils.files import check_writable
@@ -78,9 +84,12 @@ def run(args: argparse.Namespace) -> int:
         loader = build_loader({**config[name], 'num_workers': 0, 'batch_size': 1}, name, runtime)
         keys = choose_keys(loader, args.epoch, args.num, args.index, args.classes)
         _check_has_no_videos(args.out, loader.dataset)
+        prefix = f'train_epoch{args.epoch}' if args.split == 'train' else args.split
+        output = OutputFiles(args.out, prefix, '.mp4' if args.clips else '.png')
         args.out.mkdir(parents=True, exist_ok=True)
     try:
-        num_failed = _show(loader.dataset, keys, args, runtime.seed)
+        output.remove_old()
+        num_failed = _show(loader.dataset, keys, args, runtime.seed, output)
     except OSError as error:  # such as a full disk
         sys.stderr.write(error_line(f'cannot write the images: {error}'))
         return 2
@@ -97,7 +106,7 @@ def _check_has_no_videos(out: Path, dataset: Any) -> None:
         raise ValueError(f'--out {out} contains videos of the dataset; choose another folder')
 
 
-def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int) -> int:
+def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int, output: Any) -> int:
     """Write sheets or clips of samples, print their contents, and return the number of unreadable samples."""
     from tqdm import tqdm
 
@@ -106,11 +115,8 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
     from dsanet.utils.text import error_line, printable
 
     samples = []
-    files = []
     num_failed = 0
-    is_training = args.split == 'train'
-    prefix = f'train_epoch{args.epoch}' if is_training else args.split
-    draw = f'seed {seed}, epoch {args.epoch}' if is_training else ''
+    draw = f'seed {seed}, epoch {args.epoch}' if args.split == 'train' else ''
     for item in _load(dataset, keys, args):
         if 'error' in item:
             num_failed += 1
@@ -120,17 +126,16 @@ def _show(dataset: Any, keys: Sequence[Any], args: argparse.Namespace, seed: int
         tqdm.write('')
         print('\n'.join(map(printable, sample.headings)))
         if args.clips:
-            files.append(args.out / f'{prefix}_{item["index"]:05d}.mp4')
-            save_clip(draw_clip(sample, args.cell), files[-1], FPS, LOOPS)
+            file = output.add(f'{item["index"]:05d}')
+            save_clip(draw_clip(sample, args.cell), file, FPS, LOOPS)
         else:
             samples.append(sample)
-    title = f'{Path(args.config).stem}, {prefix.replace("_epoch", ", epoch ")}'
+    title = f'{Path(args.config).stem}, {output.prefix.replace("_epoch", ", epoch ")}'
     for number, sheet in enumerate(sheets(samples, args.cell) if samples else (), start=1):
-        files.append(args.out / f'{prefix}_{number}.png')
-        save_png(draw_sheet(sheet, title, args.cell), files[-1])
+        save_png(draw_sheet(sheet, title, args.cell), output.add(f'{number}'))
     if num_failed:
         sys.stderr.write(f'{num_failed} of {len(keys)} samples cannot be read\n')
-    print(f'\nWritten to {args.out}: {" ".join(file.name for file in files) or "no files"}')
+    print(f'\nWritten to {args.out}: {" ".join(output.names) or "no files"}')
     return num_failed
 
 

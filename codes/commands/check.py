@@ -2,9 +2,9 @@
 
 Reads the lists, compares the labels with the number of classes, finds duplicates and training videos that are also in
 the validation or test list, opens each file and decodes some of its frames, and runs the pipeline of each split on one
-video. Writes report.txt, report.json and classes_*.png (training samples of each class).
-files.jsonl keeps the results per file, so that an interrupted check continues, and a later check opens only files that
-are new, changed or unreadable.
+video. Writes report.txt, report.json and classes_*.png, which show the first, middle and last frames of training videos
+of each class. files.jsonl keeps the results per file, so that an interrupted check continues, and a later check opens
+only files that are new, changed or unreadable.
 
 Exit status: 0 the dataset has no errors; 1 it has errors; 2 the check could not be completed, for example because of
 invalid arguments; 130 interrupted.
@@ -101,7 +101,7 @@ def _check(args: argparse.Namespace) -> int:
         write_atomically(text.encode(), args.out / 'report.txt')
         if not args.quick and args.samples:
             for split in [split for split in splits if split.is_training and split.records]:
-                heading = f'{title}, {split.name}: middle frames'
+                heading = f'{title}, {split.name}: samples of each class'
                 files += write_class_sheets(
                     split, facts, args.out, args.samples, heading, args.workers, args.time_limit
                 )

@@ -104,6 +104,9 @@ def _is_multiplier(value: Any) -> bool:
     return is_number and math.isfinite(value) and value >= 0
 
 
+TENSORBOARD_EXTRAS = ('graph', 'embedding')
+
+
 @dataclass(frozen=True)
 class RuntimeCfg:
     """Settings of a run that are not part of the training recipe.
@@ -123,6 +126,8 @@ class RuntimeCfg:
             all of them every time; slower (``DistributedDataParallel``).
         compile: compile the model with ``torch.compile``.
         trackers: services that also receive the curves, dicts with the type ``WandbTracker`` or ``MlflowTracker``.
+        tensorboard: what else TensorBoard shows: 'graph', the graph of the network, and 'embedding', features of up to
+            1000 validation videos after the last epoch, with their classes and frames.
     """
 
     seed: int = 0
@@ -136,10 +141,13 @@ class RuntimeCfg:
     find_unused_parameters: bool = False
     compile: bool = False
     trackers: Sequence[Mapping[str, Any]] = ()
+    tensorboard: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.amp not in (None, 'bf16', 'fp16'):
             raise ValueError(f"amp={self.amp!r} must be None, 'bf16' or 'fp16'")
+        if isinstance(self.tensorboard, str) or not set(self.tensorboard) <= set(TENSORBOARD_EXTRAS):
+            raise ValueError(f'tensorboard={self.tensorboard!r} must be a list of {", ".join(TENSORBOARD_EXTRAS)}')
         if self.seed < 0:
             raise ValueError(f'seed={self.seed} must be at least 0')
         for name in ('log_interval', 'keep_checkpoints', 'checkpoint_interval'):

@@ -1,7 +1,7 @@
 """Check the labels: do they match the model, and can all classes be learned?"""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dsanet.data_checks.report import Finding, count_noun, format_record
 from dsanet.data_checks.splits import Split
@@ -75,8 +75,12 @@ def _check_imbalance(split: Split) -> Iterator[Finding]:
         names = split.class_name(largest), split.class_name(smallest)
         text = f'imbalanced classes: {names[0]} has {many:,} videos, {names[1]} has {few:,}'
         if split.class_balance is None:
-            hint = "train_dataloader.class_balance='square_root' or a loss with class weights may help"
-            yield Finding('warning', 'balance', split.name, f'{text}; {hint} (see configs/custom/imbalanced_videos.py)')
+            hint = "train_dataloader.class_balance='square_root' may help"
+            examples: tuple[str, ...] = ()
+            if split.multi_hot is None and split.num_classes is not None and max(split.counts) < split.num_classes:
+                hint += ', or these weights in model.cls_head.loss (see configs/custom/imbalanced_videos.py):'
+                examples = (f'class_weights={format_weights(class_weights(split.counts, split.num_classes))}',)
+            yield Finding('warning', 'balance', split.name, f'{text}; {hint}', examples)
         else:
             yield Finding(
                 'note',
@@ -84,6 +88,20 @@ def _check_imbalance(split: Split) -> Iterator[Finding]:
                 split.name,
                 f'{text}; class_balance={split.class_balance!r} compensates for the imbalance',
             )
+
+
+def class_weights(counts: Mapping[int, int], num_classes: int) -> list[float]:
+    """Return the weights of K classes for a loss, inversely proportional to their numbers of videos.
+
+    Their mean over the videos is 1. A class without videos has the weight 1.
+    """
+    total, present = sum(counts.values()), len(counts)
+    return [total / (present * counts[k]) if counts.get(k) else 1.0 for k in range(num_classes)]
+
+
+def format_weights(weights: Sequence[float]) -> str:
+    """Return weights with four digits as a tuple in Python."""
+    return f'({", ".join(f"{weight:.4g}" for weight in weights)})'
 
 
 def check_class_names(train: Sequence[Split], other: Split) -> Iterator[Finding]:

@@ -1,8 +1,11 @@
 """Load the samples of a config as the network sees them, together with the frames before augmentation."""
 
 import itertools
+import json
 import os
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +15,61 @@ from dsanet.data_tools.visualization import NetworkInput, fit_into, height_of
 from dsanet.datasets.loader import identity_collate
 from dsanet.datasets.transforms.base import Record, Transform
 from dsanet.datasets.workers import WatchedLoader, init_worker
+from dsanet.utils.files import write_atomically
 from dsanet.utils.machine_faults import MachineError
 from dsanet.utils.signals import block_sigint
 
 SHEET_HEIGHT = 1800  # pixels; a sheet has at least one sample of any height
+
+
+class OutputFiles:
+    """The files of a call in its output folder, which replace those of the last call for the same split and epoch.
+
+    ``browse.json`` lists the files of all calls, so that files of the user are not removed.
+
+    Args:
+        folder: output folder, which need not exist.
+        prefix: start of the file names, such as 'train_epoch1'; the rest is a number.
+        suffix: '.png' or '.mp4'.
+
+    Raises:
+        ValueError: the folder has files with such names that no call listed, which would mix with the new ones.
+    """
+
+    def __init__(self, folder: Path, prefix: str, suffix: str) -> None:
+        self.folder = folder
+        self.prefix = prefix
+        self.suffix = suffix
+        self.names: list[str] = []
+        self._list = folder / 'browse.json'
+        listed: Any = []
+        if self._list.is_file():
+            try:
+                listed = json.loads(self._list.read_bytes())
+            except ValueError:
+                listed = None
+        is_own = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+        pattern = re.compile(rf'{prefix}_\d+\{suffix}')
+        found = [file.name for file in sorted(folder.glob('*')) if pattern.fullmatch(file.name) and file.is_file()]
+        unknown = [name for name in found if name not in listed] if is_own else [self._list.name, *found]
+        if unknown:
+            raise ValueError(
+                f'--out {folder} has files that dsanet browse did not write and that would mix with its own: '
+                f'{", ".join(unknown)}. Move them away, or choose another --out'
+            )
+        self._old = found
+        self._others = [name for name in listed if not pattern.fullmatch(name)]  # of other splits or epochs
+
+    def remove_old(self) -> None:
+        """Remove the files of the last call."""
+        for name in self._old:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def add(self, number: str) -> Path:
+        """List a file, before it is written, and return its path."""
+        self.names.append(f'{self.prefix}_{number}{self.suffix}')
+        write_atomically(json.dumps([*self._others, *self.names]).encode(), self._list)
+        return self.folder / self.names[-1]
 
 
 class RecordTap(Transform):
@@ -96,7 +150,7 @@ def choose_keys(
     Args:
         loader: loader of the config.
         epoch: training epoch from 1; None for validation and test.
-        num: maximum number of samples.
+        num: maximum number of samples; of each class if ``classes`` are given.
         indices: indices of samples in the dataset, instead of the first ``num``.
         classes: names or numbers of classes to show; all by default.
     """
@@ -110,12 +164,22 @@ def choose_keys(
     if indices:
         return [index if epoch is None else (epoch - 1, index) for index in indices]
     keys: Iterator[Any] = iter(sampler)
-    if classes:
-        wanted = {parse_class(name, dataset) for name in classes}
-        keys = (key for key in keys if wanted & set(dataset.records[key if epoch is None else key[1]].labels))
-    chosen = list(itertools.islice(keys, num))
-    if not chosen:
-        raise ValueError(f'no sample of class {" or ".join(classes)} in this epoch')
+    if not classes:
+        return list(itertools.islice(keys, num))
+    names = {parse_class(name, dataset): name for name in classes}
+    missing = dict.fromkeys(names, num)  # samples still to find, by label
+    chosen = []
+    for key in keys:
+        labels = [k for k in dataset.records[key if epoch is None else key[1]].labels if missing.get(k)]
+        if labels:
+            chosen.append(key)
+        for label in labels:
+            missing[label] -= 1
+        if not any(missing.values()):
+            break
+    absent = [names[label] for label, number in missing.items() if number == num]
+    if absent:
+        raise ValueError(f'no sample of class {" or ".join(absent)} in this epoch')
     return chosen
 
 

@@ -3,10 +3,12 @@
 Frames are copied pixel by pixel, so that they look exactly as the network sees them; matplotlib only draws the text.
 """
 
+import bisect
+import contextlib
+import functools
 import itertools
-import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,20 @@ class Sheet:
         height, width, _ = image.shape
         self.pixels[top : top + height, left : left + width] = image
 
-    def write(self, text: str, left: float, top: float, size: int = 13, color: str = 'black', **style: Any) -> None:
-        """Write text of ``size`` pixels; ``style`` has further arguments of matplotlib."""
-        self._texts.append((left, top, text, {'fontsize': size * POINTS, 'color': color, **style}))
+    def write(
+        self,
+        text: str,
+        left: float,
+        top: float,
+        size: int = 13,
+        color: str = 'black',
+        weight: str = 'normal',
+        width: float | None = None,
+    ) -> None:
+        """Write text of ``size`` pixels, shortened in the middle to ``width`` pixels, or to the edge of the sheet."""
+        width = self.width - left if width is None else width
+        style = {'fontsize': size * POINTS, 'color': color, 'weight': weight}
+        self._texts.append((left, top, shorten_to_width(text, width, size, weight), style))
 
     def draw(self) -> Image:
         """Render the sheet with its captions, (height, width, 3)."""
@@ -57,8 +70,7 @@ class Sheet:
         for left, top, text, style in self._texts:
             x, y = left / self.width, 1 - top / self.height
             figure.text(x, y, escape_math(text), va='top', **style)
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='Glyph')  # a character that the font does not have
+        with _missing_glyphs_allowed():
             canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -95,41 +107,50 @@ def shorten(text: str, length: int) -> str:
     return f'{text[: keep - keep // 2]}…{text[len(text) - keep // 2 :]}'
 
 
-# -- samples of each class ---------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _missing_glyphs_allowed() -> Iterator[None]:
+    """Do not warn of characters that the font does not have; they are drawn as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph')
+        yield
 
 
-def draw_classes(
-    blocks: Sequence[tuple[str, Sequence[tuple[Image, str]]]], title: str, columns: int, cell: tuple[int, int]
-) -> Image:
-    """Draw a block for each class: a heading and some frames with captions.
+@functools.lru_cache(maxsize=1)
+def _renderer() -> Any:
+    from matplotlib.backends.backend_agg import RendererAgg
 
-    Args:
-        blocks: heading of each class, and its frames with captions.
-        title: title of the sheet.
-        columns: frames per class.
-        cell: width and height of a frame in pixels.
+    return RendererAgg(1, 1, DPI)
 
-    Returns:
-        The sheet, (H, W, 3).
-    """
-    width, height = cell
-    gap, heading, caption = 6, 22, 16
-    block_width, block_height = columns * (width + gap), heading + height + caption + 12
-    across = 2 if len(blocks) > 5 else 1
-    down = math.ceil(len(blocks) / across)
-    sheet = Sheet(2 * MARGIN + across * block_width + (across - 1) * 24, 2 * MARGIN + 30 + down * block_height)
-    sheet.write(title, MARGIN, MARGIN, size=18, weight='bold')
-    for number, (name, frames) in enumerate(blocks):
-        column, row = divmod(number, down)
-        left, top = MARGIN + column * (block_width + 24), MARGIN + 34 + row * block_height
-        sheet.write(shorten(name, block_width // 8), left, top, size=15)
-        for place, (frame, text) in enumerate(frames):
-            x = left + place * (width + gap)
-            sheet.paste(fit_into(frame, width, height), x, top + heading)
-            sheet.write(shorten(text, width // 5), x, top + heading + height + 2, size=10, color='dimgray')
-        if not frames:
-            sheet.write(shorten('no readable video', block_width // 8), left, top + heading + 8, color='tab:red')
-    return sheet.draw()
+
+def text_width(text: str, size: int, weight: str = 'normal') -> float:
+    """Return the width in pixels of text of ``size`` pixels, as :class:`Sheet` draws it."""
+    from matplotlib.font_manager import FontProperties
+
+    with _missing_glyphs_allowed():
+        font = FontProperties(size=size * POINTS, weight=weight)
+        width: float = _renderer().get_text_width_height_descent(printable_lines(text), font, ismath=False)[0]
+    return width
+
+
+def shorten_to_width(text: str, width: float, size: int, weight: str = 'normal') -> str:
+    """Shorten text to at most ``width`` pixels, but to no less than its first and last character."""
+    if text_width(text, size, weight) <= width:
+        return text
+    lengths = range(2, len(text))
+    best = bisect.bisect_right(lengths, width, key=lambda n: text_width(shorten(text, n), size, weight))
+    return shorten(text, lengths[max(best - 1, 0)]) if lengths else text
+
+
+def wrap_to_width(text: str, width: float, size: int) -> list[str]:
+    """Break text between words into lines of at most ``width`` pixels."""
+    lines = ['']
+    for word in text.split():
+        longer = f'{lines[-1]} {word}'.lstrip()
+        if lines[-1] and text_width(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 # -- input of the network ----------------------------------------------------------------------------------------------
@@ -171,6 +192,19 @@ _LABELS = 92  # width of the labels at the left of a row
 _CROP_GAP = 12  # pixels between the frames of two crops
 
 
+LETTERS = 'V views, U snippets, C color channels, T frames per snippet, H x W height and width in pixels'
+SHEET_LEGEND = (
+    f'inputs: {LETTERS}. A row is a snippet: first its full first frame, then the frames that the network sees, with '
+    'their numbers in the video, counted from 0. The bars show where in the video they are, from its start (left) to '
+    'its end (right).'
+)
+CLIP_LEGEND = (
+    f'inputs: {LETTERS}. A column is a snippet as the network sees it. The bars show where in the video its frames '
+    'are, from start (left) to end (right).'
+)
+_LEGEND_LINE = 16  # height in pixels of a line of the legend
+
+
 def _color(snippet: int) -> tuple[int, int, int]:
     return SNIPPET_COLORS[snippet % len(SNIPPET_COLORS)]
 
@@ -202,13 +236,20 @@ def draw_sheet(samples: Sequence[NetworkInput], title: str, cell: int) -> Image:
     columns = 1 + max(sample.num_crops * sample.inputs.shape[2] for sample in samples)
     width = 2 * MARGIN + _LABELS + columns * (cell + _GAP) + num_crops * _CROP_GAP
     width = max(width, 2 * MARGIN + 620)  # minimum width for the headings
-    sheet = Sheet(width, 2 * MARGIN + 30 + sum(height_of(sample, cell) for sample in samples))
-    sheet.write(shorten(title, width // 10), MARGIN, MARGIN, size=18, weight='bold')
-    top = MARGIN + 32
+    legend = wrap_to_width(SHEET_LEGEND, width - 2 * MARGIN, 12)
+    top = MARGIN + 32 + len(legend) * _LEGEND_LINE
+    sheet = Sheet(width, top + MARGIN + sum(height_of(sample, cell) for sample in samples))
+    sheet.write(title, MARGIN, MARGIN, size=18, weight='bold', width=width - 2 * MARGIN)
+    _draw_legend(sheet, legend, MARGIN + 26)
     for sample in samples:
         _draw_sample(sheet, sample, top, cell)
         top += height_of(sample, cell)
     return sheet.draw()
+
+
+def _draw_legend(sheet: Sheet, lines: Sequence[str], top: int) -> None:
+    for number, line in enumerate(lines):
+        sheet.write(line, MARGIN, top + number * _LEGEND_LINE, size=12, color='dimgray')
 
 
 def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> None:
@@ -220,7 +261,7 @@ def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> Non
             sheet.write(f'group {group}', MARGIN, top + 20, size=12)
         left = MARGIN + _LABELS
         sheet.paste(fit_into(sample.whole[group, snippet], cell, cell), left, top)
-        sheet.write('full frame', left, top + cell + 1, size=10, color='dimgray')
+        sheet.write('full frame', left, top + cell + 1, size=10, color='dimgray', width=cell)
         left += cell + _GAP
         for crop in range(sample.num_crops):
             left += _CROP_GAP
@@ -229,7 +270,7 @@ def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> Non
                 sheet.paste(fit_into(frame, cell, cell), left, top)
                 name = f'crop {crop}, ' if sample.num_crops > 1 and number == 0 else ''
                 text = f'{name}frame {sample.frame_indices[group, snippet, number]}'
-                sheet.write(shorten(text, cell // 5), left, top + cell + 1, size=10, color='dimgray')
+                sheet.write(text, left, top + cell + 1, size=10, color='dimgray', width=cell)
                 left += cell + _GAP
         top += cell + _CAPTION + _GAP
 
@@ -237,9 +278,8 @@ def _draw_sample(sheet: Sheet, sample: NetworkInput, top: int, cell: int) -> Non
 def _draw_heading(sheet: Sheet, sample: NetworkInput, top: int) -> int:
     """Draw headings and the positions of the frames in the video; return the top of the rows."""
     for number, text in enumerate(sample.headings):
-        style = {'size': 14, 'weight': 'bold'} if number == 0 else {'size': 12}
-        letter = 8 if number == 0 else 6.4  # pixels, about
-        sheet.write(shorten(text, int((sheet.width - 2 * MARGIN) / letter)), MARGIN, top, **style)
+        size, weight = (14, 'bold') if number == 0 else (12, 'normal')
+        sheet.write(text, MARGIN, top, size, weight=weight, width=sheet.width - 2 * MARGIN)
         top += _LINE
     length = sheet.width - 2 * MARGIN
     for group in sample.frame_indices:
@@ -264,7 +304,9 @@ def draw_clip(sample: NetworkInput, cell: int) -> list[Image]:
     num_groups = len(sample.frame_indices)
     row = cell + 2 * _CAPTION + _GAP
     width = max(2 * MARGIN + snippets * (cell + _GAP), 2 * MARGIN + 420)
-    height = 2 * MARGIN + _height_of_heading(sample) + views * row
+    legend = wrap_to_width(CLIP_LEGEND, width - 2 * MARGIN, 12)
+    bottom = MARGIN + _height_of_heading(sample) + views * row
+    height = bottom + len(legend) * _LEGEND_LINE + MARGIN
     images = []
     for number in range(frames):
         sheet = Sheet(width + width % 2, height + height % 2)
@@ -278,8 +320,9 @@ def draw_clip(sample: NetworkInput, cell: int) -> list[Image]:
                 text = f'frame {index}'
                 if name := sample.name_of_view(view):
                     text = f'{text}, {name}'
-                sheet.write(shorten(text, cell // 5), left, top + cell + _CAPTION + 3, size=10, color='dimgray')
+                sheet.write(text, left, top + cell + _CAPTION + 3, size=10, color='dimgray', width=cell)
             top += row
+        _draw_legend(sheet, legend, bottom)
         images.append(sheet.draw())
     return images
 

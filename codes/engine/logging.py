@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from dsanet.utils import distributed
 from dsanet.utils.json_lines import RecordFile
 from dsanet.utils.machine_faults import is_machine_fault
 from dsanet.utils.text import EscapingFormatter, printable_lines
+
+LOGGER = logging.getLogger(__name__)
 
 
 class _BarHandler(logging.Handler):
@@ -110,6 +112,15 @@ class ScalarWriter:
                 self._record.try_write(partial(self._board.add_scalar, name, value, iteration))
         for tracker in self._trackers:
             tracker.log(named, iteration)
+
+    def draw(self, draw: Callable[[Any], None]) -> None:
+        """Call a function with the ``SummaryWriter`` of TensorBoard, on rank 0; an error is logged as a warning."""
+        if not self.is_main or self._board is None:
+            return
+        try:
+            draw(self._board)
+        except Exception as error:  # a missing picture must not end the run
+            LOGGER.warning('TensorBoard: %s: %s', type(error).__name__, str(error).strip().partition('\n')[0])
 
     def close(self) -> None:
         """Close files and trackers."""

@@ -189,7 +189,7 @@ class Trainer:
             while not self.state.is_done(self.train_cfg):
                 self._train_epoch(profiler)
                 self._end_epoch()
-            self.log.end_run()
+            self.log.end_run(self.val_loader)
         return self.state.best
 
     def _train_epoch(self, profiler: torch.profiler.profile | None) -> None:

@@ -4,9 +4,10 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from dsanet.engine.checkpointing import TrainState
 from dsanet.engine.logging import ScalarWriter
 from dsanet.engine.nonfinite import NonFiniteLog
 from dsanet.engine.stopping import RunError
+from dsanet.engine.tensorboard import add_embedding, add_first_batch, add_graph
 from dsanet.engine.trackers import Tracker
 from dsanet.engine.train_step import Stepper, StepResult
 from dsanet.utils import distributed
@@ -90,6 +92,7 @@ class TrainingLog:
         is_main = distributed.rank() == 0
         self._writer = ScalarWriter(work_dir, is_main, state.num_logged, state.validated, trackers)
         self._first_iteration = state.num_iterations
+        self._class_names: Sequence[str] | None = getattr(dataset, 'class_names', None)
         self._run_start = time.monotonic()
         self._announce(loader.batch_size or 0, work_dir)
 
@@ -156,6 +159,9 @@ class TrainingLog:
         """
         now = time.perf_counter()
         times = {'data_time': self._wait, 'time': now - self._iteration_start}
+        if self.state.num_logged == 1:
+            self._draw_first_batch(batches[0])
+            now = time.perf_counter()
         self._epoch_wait += self._wait
         self._wait, self._iteration_start = 0.0, now
         if result is StepResult.UPDATED:
@@ -228,8 +234,28 @@ class TrainingLog:
         best = f'  (best {self.stepper.runtime.save_best} so far)' if is_best else ''
         LOGGER.info('Epoch %d  %s%s%s', self.state.epoch, _format(metrics, 'val/'), average, best)
 
-    def end_run(self) -> None:
-        """Log why training ended before its last epoch."""
+    def _draw_first_batch(self, batch: Mapping[str, Any]) -> None:
+        self._writer.draw(partial(add_first_batch, batch=batch, class_names=self._class_names))
+        if 'graph' in self.stepper.runtime.tensorboard:
+            self._writer.draw(partial(add_graph, model=self.stepper.model, inputs=batch['inputs']))
+
+    def end_run(self, val_loader: Iterable[Mapping[str, Any]] | None) -> None:
+        """Log why training ended before its last epoch, and write the embedding of the validation videos if requested.
+
+        Args:
+            val_loader: of the validation data, if any; rank 0 uses its share.
+        """
+        is_requested = 'embedding' in self.stepper.runtime.tensorboard
+        if is_requested and val_loader is not None and self.state.num_iterations > self._first_iteration:
+            self._writer.draw(
+                partial(
+                    add_embedding,
+                    model=self.stepper.evaluated_model,
+                    batches=val_loader,
+                    class_names=self._class_names,
+                    iteration=self.state.num_logged,
+                )
+            )
         if self.state.epoch < self.max_epochs:
             text = 'Early stopping after epoch %d: %s did not improve for %d validations'
             LOGGER.info(text, self.state.epoch, self.stepper.runtime.save_best, self.state.num_worse)

@@ -1,8 +1,9 @@
-"""Contact sheets of a dataset with the middle frames of some videos per class."""
+"""Contact sheets of a dataset with the first, middle and last frames of some videos per class."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,19 +14,81 @@ from dsanet.data_checks.existence import golden_ratio_order
 from dsanet.data_checks.probe import ProbeResult, ProbeTask, read_frames
 from dsanet.data_checks.report import count_noun
 from dsanet.data_checks.splits import Split
-from dsanet.data_tools.visualization import Image, draw_classes, fit_into, save_png
+from dsanet.data_tools.visualization import MARGIN, Image, Sheet, fit_into, save_png, wrap_to_width
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
-CELL = (144, 108)  # width and height of a frame in pixels
-CLASSES_PER_SHEET = 24
+CELL = (96, 72)  # width and height of a frame in pixels
+CLASSES_PER_SHEET = 12
+LEGEND = (
+    'Each sample: the first, middle and last frame of a video (a movement and its reverse look alike in the middle). '
+    'Below it: its file or its line in the list, the numbers of these frames, counted from 0, and its length.'
+)
 
 
-def shrink_middle_frame(job: tuple[ProbeTask, int]) -> Image:
-    """Return the middle frame of a video, resized to a cell."""
+def shown_indices(num_frames: int) -> list[int]:
+    """Return the indices of the first, middle and last frame of a video."""
+    return [0, num_frames // 2, num_frames - 1]
+
+
+def shrink_frames(job: tuple[ProbeTask, int]) -> list[Image]:
+    """Return the first, middle and last frame of a video, resized to a cell."""
     cv2.setNumThreads(0)
     video, num_frames = job
-    return fit_into(read_frames(video, np.array([num_frames // 2]))[0], *CELL)
+    return [fit_into(frame, *CELL) for frame in read_frames(video, np.array(shown_indices(num_frames)))]
+
+
+@dataclass(frozen=True)
+class ClassBlock:
+    """The samples of a class on a sheet.
+
+    Args:
+        heading: name of the class and number of videos.
+        samples: the frames of each sample, in their order in the video, and its caption.
+    """
+
+    heading: str
+    samples: Sequence[tuple[Sequence[Image], str]]
+
+
+def draw_classes(
+    blocks: Sequence[ClassBlock], title: str, legend: str, columns: int, frames: int, cell: tuple[int, int]
+) -> Image:
+    """Draw a row for each class: a heading, and the frames of some samples side by side with a caption.
+
+    Args:
+        blocks: the classes.
+        title: title of the sheet.
+        legend: explains what the sheet shows; wrapped to its width.
+        columns: samples per class.
+        frames: frames per sample.
+        cell: width and height of a frame in pixels.
+
+    Returns:
+        The sheet, (H, W, 3).
+    """
+    width, height = cell
+    between, gap, heading, caption = 2, 14, 24, 16  # pixels between frames and between samples, and of the texts
+    sample_width = frames * (width + between) - between
+    block_height = heading + height + caption + 12
+    inner = max(columns * (sample_width + gap) - gap, 420)  # minimum width for the legend
+    lines = wrap_to_width(legend, inner, 12)
+    top = MARGIN + 30 + len(lines) * 16 + 8
+    sheet = Sheet(2 * MARGIN + inner, top + len(blocks) * block_height + MARGIN)
+    sheet.write(title, MARGIN, MARGIN, size=18, weight='bold', width=inner)
+    for number, line in enumerate(lines):
+        sheet.write(line, MARGIN, MARGIN + 30 + number * 16, size=12, color='dimgray')
+    for block in blocks:
+        sheet.write(block.heading, MARGIN, top, size=15, width=inner)
+        for column, (shown, text) in enumerate(block.samples):
+            left = MARGIN + column * (sample_width + gap)
+            for place, frame in enumerate(shown):
+                sheet.paste(fit_into(frame, width, height), left + place * (width + between), top + heading)
+            sheet.write(text, left, top + heading + height + 2, size=11, color='dimgray', width=sample_width)
+        if not block.samples:
+            sheet.write('no readable video', MARGIN, top + heading + 8, color='tab:red', width=inner)
+        top += block_height
+    return sheet.draw()
 
 
 def choose_samples(split: Split, facts: Mapping[ProbeTask, ProbeResult], number: int) -> dict[int, list[VideoRecord]]:
@@ -46,6 +109,12 @@ def name_sample(record: VideoRecord) -> str:
     return os.path.basename(record.path if record.line is None else record.source)
 
 
+def describe_length(video: ProbeResult) -> str:
+    """Return the numbers of the shown frames, and the length of the video in seconds if its frame rate is known."""
+    text = f'frames {", ".join(map(str, shown_indices(video.num_frames)))}'
+    return f'{text} ({video.num_frames / video.fps:.1f} s)' if video.fps else text
+
+
 def write_class_sheets(
     split: Split,
     facts: Mapping[ProbeTask, ProbeResult],
@@ -55,7 +124,7 @@ def write_class_sheets(
     num_workers: int,
     time_limit: float,
 ) -> list[Path]:
-    """Write contact sheets with the middle frames of some videos of each class; return the files.
+    """Write contact sheets with the first, middle and last frames of some videos of each class; return the files.
 
     The files are ``classes_<page>.png``, or ``classes_<part>_<page>.png`` for a part of a mixed dataset.
 
@@ -71,8 +140,8 @@ def write_class_sheets(
     chosen = choose_samples(split, facts, number)
     videos = dict.fromkeys(split.probe_task(record) for records in chosen.values() for record in records)
     jobs = [(video, facts[video].num_frames) for video in videos]
-    frames: dict[ProbeTask, Image] = {}
-    done = run_in_processes(shrink_middle_frame, jobs, num_workers, time_limit)
+    frames: dict[ProbeTask, list[Image]] = {}
+    done = run_in_processes(shrink_frames, jobs, num_workers, time_limit)
     for place, result in tqdm(done, total=len(jobs), desc='samples', unit='video', disable=None):
         if not isinstance(result, WorkerFailure):
             frames[jobs[place][0]] = result
@@ -80,11 +149,15 @@ def write_class_sheets(
     for start in range(0, len(chosen), CLASSES_PER_SHEET):
         blocks = []
         for label in sorted(chosen)[start : start + CLASSES_PER_SHEET]:
-            of_label = [(frames.get(split.probe_task(r)), name_sample(r)) for r in chosen[label]]
-            shown = [(frame, source) for frame, source in of_label if frame is not None]
-            blocks.append((f'{split.class_name(label)}: {count_noun(split.counts[label], "video")}', shown))
+            shown = []
+            for record in chosen[label]:
+                video = split.probe_task(record)
+                if video in frames:
+                    shown.append((frames[video], f'{name_sample(record)}, {describe_length(facts[video])}'))
+            blocks.append(ClassBlock(f'{split.class_name(label)}: {count_noun(split.counts[label], "video")}', shown))
         file = out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{len(files) + 1}.png'
-        save_png(draw_classes(blocks, title, number, CELL), file)
+        columns = max((len(block.samples) for block in blocks), default=0)
+        save_png(draw_classes(blocks, title, LEGEND, max(columns, 1), 3, CELL), file)
         files.append(file)
     return files
 

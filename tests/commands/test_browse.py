@@ -1,3 +1,4 @@
+import json
 import os
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.config.schema import RuntimeCfg
 from dsanet.data_tools import browsing
+from dsanet.data_tools.visualization import SHEET_LEGEND, wrap_to_width
 from dsanet.engine.preparation import build_loader
 from tests.engine.conftest import make_config
 from tests.make_videos import read_index, write_video
@@ -106,7 +108,7 @@ def test_bad_videos_are_reported_and_skipped(
     assert '1 of 3 ' in errors
     assert 'Traceback' not in errors
     sheet = tmp_path / 'out' / 'val_1.png'
-    assert list(sheet.parent.iterdir()) == [sheet]
+    assert list(sheet.parent.glob('*.png')) == [sheet]
     sheet.unlink()
     assert main([*argv, '--index', '1']) == 1
     assert not sheet.exists()
@@ -135,7 +137,7 @@ def test_frame_numbers_match_the_frames(config: str, seen: list[dict], capsys: p
         assert len(frames) == len(indices) == 4
     for token in ('clap (1)\n', 'val.txt:2 ', seen[1]['path'], ' 21 '):
         assert token in printed
-    assert [file.name for file in out.iterdir()] == ['val_1.png']
+    assert [file.name for file in out.glob('*.png')] == ['val_1.png']
 
 
 def test_sheets_have_a_row_per_test_view(config: str, seen: list[dict]) -> None:
@@ -145,7 +147,8 @@ def test_sheets_have_a_row_per_test_view(config: str, seen: list[dict]) -> None:
     picture = cv2.imread(str(out / 'test_1.png'))
     # One row per group and snippet: the whole frame, and three crops of two frames.
     assert picture.shape[1] == 24 + 92 + 7 * 116 + 3 * 12
-    assert picture.shape[0] == 24 + 30 + (3 * 18 + 2 * 10 + 10 + 4 * (112 + 14 + 4) + 14)
+    legend = len(wrap_to_width(SHEET_LEGEND, picture.shape[1] - 24, 12)) * 16
+    assert picture.shape[0] == 24 + 32 + legend + (3 * 18 + 2 * 10 + 10 + 4 * (112 + 14 + 4) + 14)
 
 
 def test_index_and_classes_select_samples(config: str, seen: list[dict]) -> None:
@@ -200,7 +203,7 @@ def test_write_failures_are_one_error_line(config: str, options: list[str], caps
 
 def test_clips_show_the_snippets_side_by_side(config: str, seen: list[dict]) -> None:
     out = browse(config, '--num', '2', '--clips', '--cell', '64')
-    assert len(list(out.iterdir())) == 2
+    assert len(list(out.glob('*.mp4'))) == 2
     file = out / f'train_epoch1_{seen[0]["index"]:05d}.mp4'
     with av.open(str(file)) as container:
         assert container.streams.video[0].average_rate == 4
@@ -214,6 +217,48 @@ def test_clips_show_the_snippets_side_by_side(config: str, seen: list[dict]) -> 
             wanted = seen[0]['inputs'][0, snippet, :, number].permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
             assert np.abs(shown - wanted).mean() < 12  # compressed
     assert np.abs(pictures[0].astype(int) - pictures[2]).mean() < 2  # the loop starts again
+
+
+def test_num_counts_per_class(config: str, seen: list[dict]) -> None:
+    browse(config, '--classes', 'jump', 'wave', '--num', '2')
+    assert sorted(item['label'] for item in seen) == [0, 0, 2, 2]
+    order = torch.cat([b['index'] for b in training_batches(config, 0)]).tolist()
+    places = [order.index(item['index']) for item in seen if item['index'] in order]
+    assert places == sorted(places), 'the first ones of the epoch, in its order'
+    seen.clear()
+    browse(config, '--classes', 'wave', '--num', '9')  # there are three
+    assert [item['label'] for item in seen] == [0, 0, 0]
+
+
+def test_class_without_samples_is_an_error(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'train.txt').write_text(''.join(f'{data}/train{i}.mp4 {i % 2}\n' for i in range(4)))
+    config = write_config(data, tmp_path / 'config.py', list_file=str(tmp_path / 'train.txt'))
+    with pytest.raises(SystemExit, match='^2$'):
+        browse(config, '--classes', 'wave', 'jump')
+    assert 'jump' in capsys.readouterr().err
+
+
+def test_second_call_replaces_only_its_kind(config: str) -> None:
+    out = browse(config, '--num', '2', '--clips')
+    (out / 'notes.png').touch()
+    browse(config, '--num', '1', '--split', 'val')
+    assert len(list(out.glob('train_epoch1_*.mp4'))) == 2
+    main([config, '--out', str(out), '--workers', '0', '--index', '4', '--clips'])
+    names = ['browse.json', 'notes.png', 'train_epoch1_00004.mp4', 'val_1.png']
+    assert sorted(file.name for file in out.iterdir()) == names
+    assert sorted(json.loads((out / 'browse.json').read_text())) == names[2:]
+
+
+@pytest.mark.parametrize('name', ['val_4.png', 'browse.json'])
+def test_files_of_the_user_are_kept(config: str, name: str, capsys: pytest.CaptureFixture) -> None:
+    out = Path(config).parent / 'out'
+    out.mkdir()
+    (out / name).write_text('mine')
+    with pytest.raises(SystemExit, match='^2$'):
+        browse(config, '--num', '1', '--split', 'val')
+    assert name in capsys.readouterr().err
+    assert [file.name for file in out.iterdir()] == [name]
+    assert (out / name).read_text() == 'mine'
 
 
 def test_swapped_labels_are_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

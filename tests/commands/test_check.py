@@ -156,7 +156,7 @@ def test_sheets_show_samples_of_each_class(config: str, data: Path, monkeypatch:
     *_, out = run(config, '--samples', '2')
     sizes = [cv2.imread(str(file)).shape for file in sorted(out.glob('classes_*.png'))]
     assert len(sizes) == 3
-    assert sizes[0][1] == 2 * 12 + 2 * (144 + 6)
+    assert sizes[0][1] == 2 * 12 + 2 * (3 * 98 - 2 + 14) - 14
     for file in out.glob('classes_*.png'):
         file.unlink()
     run(config)

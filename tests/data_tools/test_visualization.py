@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -5,10 +6,10 @@ import numpy as np
 import pytest
 
 from dsanet.data_tools.visualization import (
+    SHEET_LEGEND,
     SNIPPET_COLORS,
     NetworkInput,
     Sheet,
-    draw_classes,
     draw_clip,
     draw_sheet,
     fit_into,
@@ -16,6 +17,9 @@ from dsanet.data_tools.visualization import (
     save_clip,
     save_png,
     shorten,
+    shorten_to_width,
+    text_width,
+    wrap_to_width,
 )
 
 RED, GREEN = (np.array(color, np.uint8) for color in ((255, 0, 0), (0, 255, 0)))
@@ -76,16 +80,41 @@ def test_shortened_text_keeps_both_ends() -> None:
     assert len(shorten('x' * 100, 20)) == 20
 
 
-def test_each_class_has_a_block() -> None:
-    frames = [(block(30, 40, color), 'list.txt:1') for color in (RED, GREEN)]
-    for number in (1, 5, 6, 7):
-        blocks = [(f'class {i}', frames if i != 2 else []) for i in range(number)]
-        sheet = draw_classes(blocks, 'title', 3, (40, 30))
-        shown = sum(bool(frames) for _, frames in blocks)
-        for color in (RED, GREEN):
-            assert (sheet == color).all(axis=2).sum() == shown * 30 * 40
-    one, two = (draw_classes([('x', frames)] * n, '', 3, (40, 30)) for n in (5, 6))
-    assert two.shape[1] > 1.8 * one.shape[1]  # two blocks side by side
+@pytest.mark.parametrize('weight', ['normal', 'bold'])
+def test_measured_width_is_that_of_the_drawing(weight: str) -> None:
+    sheet = Sheet(500, 60)
+    sheet.write('Pushing $5 from left', 10, 10, size=18, weight=weight)
+    columns = np.nonzero((sheet.draw() < 128).any(axis=(0, 2)))[0]
+    assert columns.max() - columns.min() == pytest.approx(text_width('Pushing $5 from left', 18, weight), abs=4)
+
+
+def test_long_text_ends_before_its_width() -> None:
+    text = 'WWWW ' * 40 + 'end'
+    short = shorten_to_width(text, 150, 14, 'bold')
+    assert text_width(short, 14, 'bold') <= 150 < text_width(shorten(text, len(short) + 1), 14, 'bold')
+    assert short.endswith('end')
+    sheet = Sheet(300, 40)
+    sheet.write(text, 20, 10, size=14, weight='bold', width=150)
+    assert np.nonzero((sheet.draw() < 250).any(axis=(0, 2)))[0].max() <= 20 + 150
+    assert shorten_to_width('wave', 0, 14) == 'w…e'  # never empty
+    assert shorten_to_width('W', 0, 14) == 'W'
+
+
+def test_wrapped_lines_keep_all_words() -> None:
+    text = 'The bars show where in the video the frames are'
+    lines = wrap_to_width(text, 120, 12)
+    assert ' '.join(lines) == text
+    assert len(lines) > 2
+    assert all(text_width(line, 12) <= 120 for line in lines)
+    assert wrap_to_width('Donaudampfschiff', 10, 12) == ['Donaudampfschiff']
+
+
+def test_headings_fit_a_narrow_sheet() -> None:
+    sample = make_sample(1, 1)
+    long = dataclasses.replace(sample, headings=['W' * 300, '/data/' + 'M' * 300])
+    for picture in (draw_sheet([long], 'W' * 300, 16), draw_clip(long, 16)[0]):
+        right = picture[:, -11:]
+        assert (right == 255).all(), 'the margin is free of text'
 
 
 def make_sample(groups: int, crops: int, snippets: int = 2, frames: int = 3) -> NetworkInput:
@@ -112,7 +141,8 @@ def test_sheet_has_every_frame_of_every_view(groups: int, crops: int) -> None:
     sample = make_sample(groups, crops)
     picture = draw_sheet([sample, make_sample(1, 1)], 'title', 64)
     assert height_of(sample, 64) == 2 * 18 + groups * 10 + 10 + groups * 2 * (64 + 14 + 4) + 14
-    assert picture.shape[0] == 24 + 30 + height_of(sample, 64) + height_of(make_sample(1, 1), 64)
+    legend = len(wrap_to_width(SHEET_LEGEND, picture.shape[1] - 24, 12)) * 16
+    assert picture.shape[0] == 24 + 32 + legend + height_of(sample, 64) + height_of(make_sample(1, 1), 64)
     # Captions and the other sample may contain the same gray.
     assert abs(count(picture, RED) - (groups * 2 + 2) * 64 * 64) < 50
     shown = [
@@ -125,9 +155,10 @@ def test_bar_shows_the_positions_of_frames() -> None:
     sample = make_sample(2, 1)
     picture = draw_sheet([sample], 'title', 64)
     length = picture.shape[1] - 24
+    legend = len(wrap_to_width(SHEET_LEGEND, length, 12)) * 16
     for group, indices in enumerate(sample.frame_indices):
         for snippet, frames in enumerate(indices):
-            bar = picture[24 + 20 + 2 * 18 + group * 10 + snippet * 4 + 1]
+            bar = picture[12 + 32 + legend + 2 * 18 + group * 10 + snippet * 4 + 1]
             for index in frames:
                 middle = 12 + int((index + 0.5) * length / 50)
                 assert bar[middle].tolist() == list(SNIPPET_COLORS[snippet])
