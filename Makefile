@@ -3,6 +3,7 @@
 # make demo-models   five models on the same videos: under 15 minutes
 # make test          linter, type checker and tests: a few minutes
 # make test-all      also the slow tests: the network of each config is built and trained for a step
+# make test-web      pages in headless Chromium, which needs Debian's packages chromium and chromium-driver
 # make faults        runs are killed, frozen, disconnected or out of disk space, then resumed: about 12 minutes
 # make docs          the website of docs/, in docs/_build; each warning is an error
 
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-dev demo demo-models test test-all faults lint docs
+.PHONY: setup setup-dev demo demo-models test test-all test-web faults lint docs
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
 
@@ -21,6 +22,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+$(VENV)/installed-web: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet -e '.[web]'
 	touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed
@@ -46,6 +51,9 @@ test: lint
 
 test-all: test
 	$(BIN)/python -m pytest -m sweep
+
+test-web: $(VENV)/installed-web
+	$(BIN)/python -m pytest -m web
 
 FAULTS ?= faults
 faults: setup-dev

@@ -23,12 +23,14 @@ class VideoAnalysis:
         inputs: the sampled frames as the network sees them, uint8 RGB (V, U, T, H, W, 3), crop-major: the G groups of
             crop 0, then those of crop 1, ...
         class_names: names by class number.
+        window: seconds of a window.
         film: the classes over time; None for a video that is not longer than a window.
     """
 
     prediction: Prediction
     inputs: npt.NDArray[np.uint8] = field(repr=False)
     class_names: Sequence[str] = field(repr=False)
+    window: float
     film: LongPrediction | None = None
 
 
@@ -67,4 +69,4 @@ def analyze_video(
             )
         except (OSError, ValueError) as error:
             raise ValueError(str(error).replace(str(path), path.name)) from error
-    return VideoAnalysis(prediction, inputs, recognizer.class_names, film)
+    return VideoAnalysis(prediction, inputs, recognizer.class_names, window, film)

@@ -26,31 +26,37 @@ _JPEG_QUALITY = 88
 CSS = """
 .dsanet { color: var(--body-text-color); font-size: 15px; line-height: 1.45; }
 .dsanet h2 { font-size: 1.2em; margin: 1.4em 0 .3em; }
-.dsanet p { margin: .2em 0 .6em; color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
+.dsanet p { margin: .2em 0 .6em; opacity: .75; overflow-wrap: anywhere; }
 .dsanet .error { color: var(--body-text-color); border: 1px solid #d04040; border-left-width: 6px; border-radius: 6px;
   padding: .6em .9em; }
 .dsanet .bars { display: grid; grid-template-columns: minmax(5em, max-content) 1fr max-content; gap: .35em .7em;
   align-items: center; }
-.dsanet .bars > span:first-child, .dsanet .name { overflow-wrap: anywhere; }
+.dsanet .name { overflow-wrap: anywhere; }
 .dsanet .track { height: 1.1em; background: var(--border-color-primary); border-radius: 3px; }
 .dsanet .track > div { height: 100%; min-width: 1px; background: #3b7dd8; border-radius: 3px; }
 .dsanet .number { text-align: right; font-variant-numeric: tabular-nums; }
 .dsanet svg { display: block; width: 100%; background: var(--border-color-primary); border-radius: 3px; }
-.dsanet .curve { height: 44px; color: #3b7dd8; }
+.dsanet .curve { height: 44px; margin-bottom: .5em; }
 .dsanet .positions { height: 16px; margin: .3em 0; }
-.dsanet .axis { display: flex; justify-content: space-between; color: var(--body-text-color-subdued); font-size: .87em;
+.dsanet .axis { display: flex; justify-content: space-between; opacity: .75; font-size: .87em;
   font-variant-numeric: tabular-nums; }
 .dsanet table { border-collapse: collapse; margin: .8em 0; }
-.dsanet th, .dsanet td { text-align: left; padding: .15em 1.2em .15em 0; overflow-wrap: anywhere; }
-.dsanet th { font-weight: 600; color: var(--body-text-color-subdued); }
+.dsanet th, .dsanet td { text-align: left; padding: .15em 1.2em .15em 0 !important;
+  border: 0 !important; color: inherit !important; }
+.dsanet td:first-child { white-space: nowrap; }
+.dsanet th { font-weight: 600; }
 .dsanet .snippet { margin: .9em 0; }
 .dsanet .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; }
 .dsanet .frames { display: flex; flex-wrap: wrap; gap: 5px; margin-top: .3em; }
 .dsanet figure { margin: 0; width: 96px; }
 .dsanet figure img { width: 96px; border-radius: 2px; display: block; }
-.dsanet figcaption { font-size: .76em; color: var(--body-text-color-subdued); }
+.dsanet figcaption { font-size: .76em; opacity: .75; }
 .dsanet summary { cursor: pointer; font-weight: 600; margin: .5em 0; }
-@media (max-width: 480px) { .dsanet figure, .dsanet figure img { width: 72px; } }
+@media (max-width: 480px) {
+  .dsanet figure, .dsanet figure img { width: 64px; }
+  .dsanet .bars { grid-template-columns: 1fr max-content; }
+  .dsanet .bars > .name { grid-column: 1 / -1; margin-bottom: -.3em; }
+}
 """
 
 
@@ -63,7 +69,7 @@ def draw_analysis(analysis: VideoAnalysis) -> str:
     """Return all panels."""
     panels = [_draw_classes(analysis.prediction)]
     if analysis.film is not None:
-        panels.append(_draw_film(analysis.film, analysis.class_names))
+        panels.append(_draw_film(analysis.film, analysis.class_names, analysis.window))
     panels.append(_draw_snippets(analysis.prediction, analysis.inputs))
     return f'<div class="dsanet">{"".join(panels)}</div>'
 
@@ -85,7 +91,7 @@ def _draw_classes(prediction: Prediction) -> str:
     )
 
 
-def _draw_film(film: LongPrediction, class_names: Sequence[str]) -> str:
+def _draw_film(film: LongPrediction, class_names: Sequence[str], window: float) -> str:
     rows = ''.join(
         f'<div class="name">{escape(class_names[k])}</div>{draw_curve(film.curve, k, film.seconds, class_names[k])}'
         for k in choose_classes(film.curve, film.segments, class_names)
@@ -96,13 +102,14 @@ def _draw_film(film: LongPrediction, class_names: Sequence[str]) -> str:
         f'<td class="number">{100 * segment.score:.0f}%</td></tr>'
         for segment in shown
     )
-    header = '<tr><th>time</th><th>class</th><th>mean probability</th></tr>'
+    header = '<tr><th>time</th><th>class</th><th>mean</th></tr>'
     table = f'<table>{header}{lines}</table>' if shown else '<p>No class reaches 50% at any time.</p>'
     if len(film.segments) > len(shown):
         table += f'<p>The first {len(shown)} of {len(film.segments)} segments.</p>'
     return (
-        f'<section><h2>Classes over time</h2><p>{film.num_windows} windows slide over the video. The height of a curve is '
-        f'the probability of the class, from 0 to 100%.</p>{rows}<div class="axis"><span>0 s</span>'
+        f'<section><h2>Classes over time</h2><p>{film.num_windows} windows of {window:g} s slide over the video. '
+        f'A curve is the probability of a class, from 0 to 100%; the table lists the times at which it is at least 50%.'
+        f'</p>{rows}<div class="axis"><span>0 s</span>'
         f'<span>{film.seconds / 2:.1f} s</span><span>{film.seconds:.1f} s</span></div>{table}</section>'
     )
 
@@ -117,7 +124,7 @@ def draw_curve(curve: Sequence[CurvePoint], k: int, seconds: float, name: str) -
     label = escape(f'{name} over time, at most {100 * highest:.0f}%')
     return (
         f'<svg class="curve" viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="{label}">'
-        f'<path fill="currentColor" shape-rendering="crispEdges" d="{"".join(areas)}"/></svg>'
+        f'<path fill="#3b7dd8" shape-rendering="crispEdges" d="{"".join(areas)}"/></svg>'
     )
 
 

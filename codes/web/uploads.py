@@ -1,7 +1,7 @@
 """Uploaded files: who may read them, and that they are removed.
 
-Gradio stores an upload as ``FOLDER/HASH/NAME``, so two users who upload the same video share a file. A handler therefore
-reads a hard link of its own, and the upload itself is removed when it is a minute old, also if it was never used.
+Gradio stores an upload as ``FOLDER/HASH/NAME``, so two users who upload the same video share a file. A handler
+therefore reads a hard link of its own, and the upload itself is removed when it is a minute old, used or not.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class Uploads:
             raise ValueError(f'{upload.name} is not an uploaded file')
         if not is_video(upload.name):
             raise ValueError(
-                f'{upload.name} is not a video: its name must end in .mp4, .avi, .mkv, .mov, .webm or similar'
+                f'{upload.name} is not a video: the name must end in .mp4, .avi, .mkv, .mov or similar'
             )
         if not upload.is_file():
             raise FileNotFoundError(f'{upload.name} is no longer on the server; upload it again')

@@ -29,6 +29,7 @@ ARGUMENTS = {
     'summary': ['x.py'],
     'curves': ['.'],
     'find-lr': ['x.py'],
+    'web': ['x.pth'],
     'features': ['x.pth', 'x.mp4', '--out', 'out'],
     'probe': ['x', 'y', '--out', 'out'],
     'score': ['x.pkl'],
