@@ -6,6 +6,7 @@ Gradio is optional and slow to import, so it is imported in functions.
 import importlib.util
 import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -123,25 +124,25 @@ def serve(
         page.queue(max_size=_MAX_WAITING)
         # The default theme loads fonts from a server.
         fonts = ['system-ui', 'sans-serif']
+        _, url, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=max_size * 10**6,
+            theme=gradio.themes.Default(font=fonts, font_mono=['monospace']),
+            css=CSS,
+            footer_links=[],
+            share=False,
+            ssr_mode=False,
+            run_history=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            pwa=False,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
         try:
-            _, url, _ = page.launch(
-                server_name=host,
-                server_port=port,
-                max_file_size=max_size * 10**6,
-                theme=gradio.themes.Default(font=fonts, font_mono=['monospace']),
-                css=CSS,
-                footer_links=[],
-                share=False,
-                ssr_mode=False,
-                run_history=False,
-                enable_monitoring=False,
-                mcp_server=False,
-                pwa=False,
-                quiet=True,
-                prevent_thread_lock=True,
-            )
             if on_start is not None:
                 on_start(url)
-            page.block_thread()
+            threading.Event().wait()  # until Ctrl-C
         finally:
             page.close(verbose=False)

@@ -60,9 +60,7 @@ class Uploads:
         if not upload.is_relative_to(self.folder) or upload.is_symlink():
             raise ValueError(f'{upload.name} is not an uploaded file')
         if not is_video(upload.name):
-            raise ValueError(
-                f'{upload.name} is not a video: the name must end in .mp4, .avi, .mkv, .mov or similar'
-            )
+            raise ValueError(f'{upload.name} is not a video: the name must end in .mp4, .avi, .mkv, .mov or similar')
         if not upload.is_file():
             raise FileNotFoundError(f'{upload.name} is no longer on the server; upload it again')
         with tempfile.TemporaryDirectory(dir=self._links) as folder:
