@@ -103,12 +103,13 @@ def find(browser: Any, selector: str, text: str = '') -> Any:
     """Return the first element with a text, as soon as it exists."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for script in (
-            'return [...document.querySelectorAll(arguments[0])].filter(e => e.innerText.includes(arguments[1]))',
-        ):
-            found = browser.execute_script(script, selector, text)
-            if found:
-                return found[0]
+        found = browser.execute_script(
+            'return [...document.querySelectorAll(arguments[0])].find(e => e.textContent.includes(arguments[1]))',
+            selector,
+            text,
+        )
+        if found:
+            return found
         time.sleep(0.1)
     raise AssertionError(f'{selector} with {text!r} does not appear')
 
