@@ -1,5 +1,6 @@
 """The page in headless Chromium, with the server in a process of its own."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -128,8 +129,9 @@ def test_upload_shows_result_from_this_machine_only(browser: Any, folder: Path, 
     find(browser, '#result', 'b.mp4')
     find(browser, '#result svg.curve')
     for entry in browser.get_log('performance'):
-        if '"Network.requestWillBeSent"' in entry['message']:
-            address = entry['message'].partition('"url":"')[2].partition('"')[0]
+        message = json.loads(entry['message'])['message']
+        if message['method'] == 'Network.requestWillBeSent':
+            address = message['params']['request']['url']
             assert address.startswith((url, 'data:', 'blob:')), address
 
 
