@@ -24,6 +24,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
+$(VENV)/installed-web: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet -e '.[web]'
+	touch $@
+
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
@@ -56,7 +60,7 @@ test-rest:
 test-all: test
 	$(BIN)/python -m pytest -m sweep
 
-test-web: setup-dev
+test-web: $(VENV)/installed-web
 	$(BIN)/python -m pytest -rs -m web
 
 FAULTS ?= faults

@@ -15,6 +15,7 @@ LAYERS = (
     ('engine',),
     ('inference',),
     ('explain', 'reports'),
+    ('web',),
     ('apis', 'commands'),
 )
 LEVELS = {folder: level for level, folders in enumerate(LAYERS) for folder in folders}

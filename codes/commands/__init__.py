@@ -23,6 +23,7 @@ COMMANDS = {
     'test': 'test a trained recognizer',
     'launch': 'run a program in several processes',
     'predict': 'predict the classes of videos',
+    'web': 'show predictions and what the network sees on a local page',
     'features': 'write the features of videos',
     'probe': 'train a classifier on features',
     'check': 'check the dataset of a config before training',

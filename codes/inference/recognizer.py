@@ -22,7 +22,7 @@ from dsanet.inference.checkpoint_config import class_names_for_checkpoint, confi
 from dsanet.inference.model_sources import read_model
 from dsanet.inference.pipelines import build_pipeline, choose_views, find_test_dataset
 from dsanet.inference.prediction import Prediction
-from dsanet.inference.samples import load_samples
+from dsanet.inference.samples import LoadedSamples, load_samples
 from dsanet.inference.sources import Source, Video, find_sources
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.weights.loading import load_weights
@@ -117,18 +117,28 @@ class Recognizer:
         check_count('topk', topk)
         size = self.config['test_dataloader']['batch_size'] if batch_size is None else batch_size
         for samples in load_samples(sources, self.pipelines, size, num_workers):
-            rows: dict[int, tuple[npt.NDArray[np.float32], Tensor, int]] = {}
-            for batch in samples.batches:
-                scores, probabilities = self.score(batch['inputs'])
-                num_views = batch['inputs'].shape[1]
-                for i, index in enumerate(batch['index'].tolist()):
-                    rows[index] = scores[i].numpy(), probabilities[i], num_views
-            for index in sorted({*rows, *samples.errors}):
-                name = sources[index].name
-                if index in samples.errors:
-                    yield Prediction(name, error=samples.errors[index])
-                else:
-                    yield self._to_prediction(name, *rows[index], samples.facts[index], topk)
+            yield from self.predict_samples(samples, sources, topk)
+
+    def predict_samples(self, samples: LoadedSamples, sources: Sequence[Source], topk: int = 5) -> Iterator[Prediction]:
+        """Yield the results of samples that are loaded already, in the order of their videos.
+
+        Args:
+            samples: from ``load_samples``.
+            sources: all videos; the indices of the samples refer to them.
+            topk: number of best classes in a result.
+        """
+        rows: dict[int, tuple[npt.NDArray[np.float32], Tensor, int]] = {}
+        for batch in samples.batches:
+            scores, probabilities = self.score(batch['inputs'])
+            num_views = batch['inputs'].shape[1]
+            for i, index in enumerate(batch['index'].tolist()):
+                rows[index] = scores[i].numpy(), probabilities[i], num_views
+        for index in sorted({*rows, *samples.errors}):
+            name = sources[index].name
+            if index in samples.errors:
+                yield Prediction(name, error=samples.errors[index])
+            else:
+                yield self._to_prediction(name, *rows[index], samples.facts[index], topk)
 
     @torch.no_grad()
     def score(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

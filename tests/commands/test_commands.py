@@ -30,6 +30,7 @@ ARGUMENTS = {
     'curves': ['.'],
     'report': ['.'],
     'find-lr': ['x.py'],
+    'web': ['x.pth'],
     'features': ['x.pth', 'x.mp4', '--out', 'out'],
     'probe': ['x', 'y', '--out', 'out'],
     'dsa-kernels': ['x.pth', 'x.mp4'],

@@ -1,0 +1,43 @@
+import base64
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dsanet.inference.long.segments import CurvePoint
+from dsanet.web.analysis import analyze_video
+from dsanet.web.drawing import draw_analysis, draw_curve, draw_error, encode_picture
+from tests.make_recognizer import make_recognizer
+from tests.make_videos import write_video
+
+
+def test_page_escapes_names_and_shows_all_frames(tmp_path: Path) -> None:
+    recognizer = make_recognizer()
+    recognizer.class_names = [f'<i>{k}&' for k in range(8)]
+    path = tmp_path / '<b>.mp4'
+    write_video(path, 60)
+    analysis = analyze_video(recognizer, path, 1.0)
+    text = draw_analysis(analysis)
+    assert '<i>' not in text
+    assert '<b>.mp4' not in text
+    assert text.count('<img ') == np.prod(analysis.inputs.shape[:3])
+    assert text.count('<details') == len(analysis.inputs)
+    widths = [float(width) for width in re.findall(r'style="width:([\d.]+)%"', text)]
+    np.testing.assert_allclose(widths, 100 * np.array(analysis.prediction.probabilities), atol=0.0051)
+    assert '<i>' not in draw_error('<i>')
+
+
+def test_curve_has_the_probabilities_as_heights() -> None:
+    points = [CurvePoint(Fraction(i), Fraction(i + 1), np.array([0.25 * i, 0.5], np.float32)) for i in (0, 1, 3)]
+    path = re.findall(r' d="(.*?)"', draw_curve(points, 0, 4.0, 'x'))
+    assert path == ['M0.00 100V100.00H250.00V100ZM250.00 100V75.00H500.00V100ZM750.00 100V25.00H1000.00V100Z']
+
+
+def test_picture_keeps_its_colors() -> None:
+    image = np.full((16, 24, 3), (200, 40, 90), np.uint8)
+    content = base64.b64decode(encode_picture(image).partition(',')[2])
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    np.testing.assert_allclose(decoded[..., ::-1], image, atol=4)
