@@ -1,5 +1,6 @@
 """Setup for all tests: fixed seeds, one thread, and GPU tests skipped without a GPU."""
 
+import logging
 import os
 import random
 import signal
@@ -22,6 +23,23 @@ def _fixed_seeds() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _default_logging() -> Iterator[None]:
+    """Undo what commands do to the logger, so that no log lines are in the output of other tests."""
+    _reset_logging()
+    yield
+    _reset_logging()
+
+
+def _reset_logging() -> None:
+    logger = logging.getLogger('dsanet')
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

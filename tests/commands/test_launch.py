@@ -24,7 +24,6 @@ def test_launcher_gets_environment_and_command(
 ) -> None:
     calls = []
     monkeypatch.setattr(launching, 'run', lambda *call: calls.append(call) or (3, 'rank 1 failed'))
-    monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_args, **_options: None)  # adds log handlers
     monkeypatch.setenv('MAX_RESTARTS', '7')
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     assert commands.main(['launch', '2', 'tool.py', '--seed', '1']) == 3
@@ -38,7 +37,6 @@ def test_gpus_option_starts_the_command_in_processes(
 ) -> None:
     calls = []
     monkeypatch.setattr(launching, 'run', lambda *call: calls.append(call) or (143, 'stopped by SIGTERM'))
-    monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_args, **_options: None)  # adds log handlers
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     argv = [*command, '--gpus', '2', '--amp', 'bf16']
     assert commands.main(argv) == 143

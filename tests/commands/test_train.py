@@ -162,7 +162,6 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[Stepper]:
         raise ValueError('prepared')
 
     monkeypatch.setattr(Stepper, 'start', stop)
-    monkeypatch.setattr('dsanet.engine.logging.setup_logging', lambda *_args, **_options: None)  # outlives the test
     return steppers
 
 

@@ -3,7 +3,6 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,18 +106,6 @@ def test_other_ranks_write_no_scalars(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def _remove_handlers() -> Iterator[None]:
-    yield
-    logger = logging.getLogger('dsanet')
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    logger.setLevel(logging.NOTSET)
-    logger.propagate = True
-
-
-@pytest.mark.usefixtures('_remove_handlers')
 def test_log_goes_to_console_and_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +122,6 @@ def test_log_goes_to_console_and_file(
     assert 'not from rank 1' not in out
 
 
-@pytest.mark.usefixtures('_remove_handlers')
 def test_every_rank_has_its_log_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from dsanet import commands
 from tests.make_recognizer import make_recognizer, save_recognizer
 from tests.make_videos import write_video
 
@@ -27,18 +26,6 @@ sys.addaudithook(note)
 from dsanet.commands import main
 sys.exit(main(sys.argv[2:]))
 """
-
-
-def test_missing_gradio_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    with pytest.raises(SystemExit, match='^2$'):
-        commands.main(['web', str(tmp_path / 'best.pth')])
-    error = capsys.readouterr().err
-    assert error.startswith('error: ')
-    assert error.count('\n') == 1
-    assert "'dsanet[web]'" in error
 
 
 @pytest.fixture(scope='module')
