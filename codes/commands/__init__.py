@@ -23,6 +23,7 @@ COMMANDS = {
     'test': 'test a trained recognizer',
     'launch': 'run a program in several processes',
     'predict': 'predict the classes of videos',
+    'explain': 'show where a recognizer finds a class: maps over the frames',
     'features': 'write the features of videos',
     'probe': 'train a classifier on features',
     'check': 'check the dataset of a config before training',

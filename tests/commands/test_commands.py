@@ -29,6 +29,7 @@ ARGUMENTS = {
     'summary': ['x.py'],
     'curves': ['.'],
     'find-lr': ['x.py'],
+    'explain': ['x.pth', 'x.mp4', '--out', 'x.png'],
     'features': ['x.pth', 'x.mp4', '--out', 'out'],
     'probe': ['x', 'y', '--out', 'out'],
     'score': ['x.pkl'],
