@@ -39,6 +39,7 @@ def test_wrong_layer_lists_the_right_ones(layer: str) -> None:
         compute_maps(recognizer, view, layer)
 
 
+@pytest.mark.sweep  # building the model takes seconds
 def test_token_grid_of_mvit() -> None:
     backbone = TorchvisionVideo('mvit_v2_s')
     assert backbone.cam_layer == 'net.blocks.15.norm1'
