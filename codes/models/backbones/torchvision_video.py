@@ -72,7 +72,7 @@ class TorchvisionVideo(Backbone):
         """The last submodule with positions in time and space; in MViT the input of the last attention."""
         if self.name.startswith('mvit'):
             # After the last attention only the class token reaches the scores.
-            return f'net.blocks.{len(self.net.get_submodule("blocks")) - 1}.norm1'  # type: ignore[arg-type]
+            return f'net.blocks.{len(self.net.get_submodule("blocks")) - 1}.norm1'
         if self.name.startswith('swin3d'):
             return 'net.norm'
         return 'net.features' if self.name == 's3d' else 'net.layer4'
