@@ -10,7 +10,10 @@ Letters (see ``dsanet``): V views, U snippets, T frames, C channels, H x W pixel
 """
 
 import contextlib
+import logging
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +28,9 @@ from dsanet.inference.recognizer import Recognizer
 from dsanet.inference.samples import load_samples
 from dsanet.inference.sources import Source
 
-_MAX_LISTED = 24
+_MAX_LISTED = 8
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class ActivationMaps:
         is_predicted: whether it is the class with the highest score.
         frames: uint8 (U, T, H, W, 3), RGB, as the network sees them.
         frame_indices: (U, T), frames in the video.
+        num_frames: number of frames of the video.
         maps: float32 (U, T', H', W') >= 0, of the size of the layer.
     """
 
@@ -52,7 +58,13 @@ class ActivationMaps:
     is_predicted: bool
     frames: npt.NDArray[np.uint8]
     frame_indices: npt.NDArray[np.int64]
+    num_frames: int
     maps: npt.NDArray[np.float32]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all maps are zero: no channel with a positive sum speaks for the class."""
+        return not self.maps.any()
 
     def scaled(self) -> npt.NDArray[np.float32]:
         """Return the maps in the size of the frames, (U, T, H, W), divided by their largest value in the video."""
@@ -86,7 +98,7 @@ def explain_video(
     source.check_exists()
     names = recognizer.class_names
     if label is not None and label not in names:
-        raise ValueError(f'class={label!r} must be one of {", ".join(names[:_MAX_LISTED])}.{nearest(label, names)}')
+        raise ValueError(f'class={label!r} must be one of {_join(names)}.{nearest(label, names)}')
     pipeline = build_pipeline(choose_views(recognizer.steps, 'fast'), source.kind)
     samples = next(load_samples([source], {source.kind: pipeline}, 1))
     if samples.errors:
@@ -95,6 +107,10 @@ def explain_video(
     maps, scores, layer = compute_maps(recognizer, view, layer, None if label is None else names.index(label))
     best = int(scores.argmax())
     number = best if label is None else names.index(label)
+    if not maps.any():
+        logger.warning(
+            '%s: all maps of %s are zero: nothing in this layer speaks for %r', source.name, layer, names[number]
+        )
     return ActivationMaps(
         source.name,
         layer,
@@ -104,6 +120,7 @@ def explain_video(
         number == best,
         view.permute(0, 2, 3, 4, 1).numpy(),  # (U, T, H, W, C)
         samples.facts[0]['frame_indices'][0],
+        samples.facts[0]['num_frames'],
         maps.numpy(),
     )
 
@@ -129,7 +146,7 @@ def compute_maps(
     name = layer or '.'.join(filter(None, ('backbone', model.backbone.cam_layer)))
     modules = dict(model.named_modules())
     if not name.startswith('backbone') or name not in modules:
-        raise ValueError(f'layer={name!r} must be one of {_list_layers(recognizer, view)}.{nearest(name, modules)}')
+        raise _layer_error(name, 'does not exist in the backbone', recognizer, view)
     leaves: list[Tensor] = []
     scores: list[Tensor] = []
 
@@ -141,7 +158,7 @@ def compute_maps(
         return leaves[-1].clone()  # the next layer may change it in place
 
     # Threads that share the model must not run through each other's hooks.
-    with recognizer._lock, contextlib.ExitStack() as hooks, torch.enable_grad():
+    with recognizer.lock, contextlib.ExitStack() as hooks, torch.enable_grad():
         hook = modules[name].register_forward_hook(cut)
         hooks.callback(hook.remove)
         hook = model.cls_head.register_forward_hook(lambda _module, _arguments, output: scores.append(output))
@@ -153,9 +170,7 @@ def compute_maps(
         gradient = torch.autograd.grad(score[number], leaves[0])[0] if found else None
     features = _to_maps(leaves[0].detach(), name, model.backbone, len(view)) if found else None
     if gradient is None or features is None:
-        raise ValueError(
-            f'layer={name!r} has no positions in time and space; choose one of {_list_layers(recognizer, view)}'
-        )
+        raise _layer_error(name, 'has no positions in time and space, or is used several times', recognizer, view)
     slopes = _to_maps(gradient, name, model.backbone, len(view))
     assert slopes is not None, 'a gradient has the shape of its features'
     weights = slopes.mean(dim=(2, 3, 4), keepdim=True)  # (U, C, 1, 1, 1)
@@ -175,11 +190,16 @@ def _to_maps(output: Tensor, name: str, backbone: Any, num_snippets: int) -> Ten
     return output[:, 1:].movedim(-1, 1).unflatten(2, grid)  # (U, C, T', H', W')
 
 
+def _layer_error(name: str, problem: str, recognizer: Recognizer, view: Tensor) -> ValueError:
+    layers = _find_layers(recognizer, view)
+    return ValueError(f'layer={name!r} {problem}; choose one of {_join(layers)}.{nearest(name, layers)}')
+
+
 @torch.no_grad()
-def _list_layers(recognizer: Recognizer, view: Tensor) -> str:
-    """Return the names of the layers that have maps, those of the upper levels."""
+def _find_layers(recognizer: Recognizer, view: Tensor) -> list[str]:
+    """Return the names of the layers that have maps and are used once, the upper levels first."""
     model, found = recognizer.model, []
-    with recognizer._lock, contextlib.ExitStack() as hooks:
+    with recognizer.lock, contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
             if name.startswith('backbone'):
 
@@ -190,7 +210,10 @@ def _list_layers(recognizer: Recognizer, view: Tensor) -> str:
                 hook = module.register_forward_hook(note)
                 hooks.callback(hook.remove)
         model(view[None, None].to(recognizer.device))
-    highest = sorted(dict.fromkeys(found), key=lambda name: name.count('.'))[:_MAX_LISTED]
-    return ', '.join(highest) + (
-        f' and {len(set(found)) - len(highest)} more' if len(set(found)) > len(highest) else ''
-    )
+    once = [name for name, calls in Counter(found).items() if calls == 1]
+    return sorted(once, key=lambda name: name.count('.'))
+
+
+def _join(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_LISTED
+    return ', '.join(names[:_MAX_LISTED]) + f' and {more} more' * (more > 0)

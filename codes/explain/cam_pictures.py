@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dsanet.data_tools.visualization import MARGIN, Image, Sheet, fit_into, shorten
 from dsanet.explain.cam import ActivationMaps
-from dsanet.inference.annotation import draw_text, enlarge, write_video
+from dsanet.inference.annotation import SnippetBar, draw_text, enlarge, write_video
 
 _COLUMNS = 8
 _FPS = 4.0
@@ -26,19 +26,24 @@ def draw_maps(maps: ActivationMaps) -> Image:
     width = max(2 * MARGIN + 2 * half + 24, 560)
     top = MARGIN + 96
     sheet = Sheet(width, top + num_snippets * row + MARGIN)
-    sheet.write(shorten(f'{_title(maps)}', width // 10), MARGIN, MARGIN, size=18, weight='bold')
+    sheet.write(shorten(_title(maps), width // 10), MARGIN, MARGIN, size=18, weight='bold')
     text = f'Grad-CAM of {maps.layer}. {shorten(maps.video, 40)}'
     sheet.write(shorten(text, width // 7), MARGIN, MARGIN + 28, color='dimgray')
-    scale = _colors(np.tile(np.linspace(0, 1, 160, dtype=np.float32), (12, 1)))
-    sheet.paste(scale, MARGIN + 24, MARGIN + 52)
-    sheet.write('0', MARGIN, MARGIN + 50)
-    sheet.write('largest value in this video: speaks for the class', MARGIN + 192, MARGIN + 50)
+    if maps.is_empty:
+        sheet.write(
+            'All maps are zero: nothing in this layer speaks for this class.', MARGIN, MARGIN + 50, color='firebrick'
+        )
+    else:
+        scale = _colors(np.tile(np.linspace(0, 1, 160, dtype=np.float32), (12, 1)))
+        sheet.write('nothing', MARGIN, MARGIN + 50)
+        sheet.paste(scale, MARGIN + 60, MARGIN + 52)
+        sheet.write('speaks most for the class in this video', MARGIN + 228, MARGIN + 50)
     sheet.write('What the network sees', MARGIN, MARGIN + 74, weight='bold')
     sheet.write('Where it finds the class', MARGIN + half + 24, MARGIN + 74, weight='bold')
     scaled, shares = maps.scaled(), maps.shares()
     for u in range(num_snippets):
         y = top + u * row
-        sheet.write(f'snippet {u + 1}: {100 * shares[u]:.0f}% of the maps', MARGIN, y)
+        sheet.write(f'snippet {u + 1}: {100 * shares[u]:.0f}% of the sum of all maps', MARGIN, y)
         for t in range(num_frames):
             line, column = divmod(t, columns)
             x, z = MARGIN + column * (cell + gap), y + heading + line * (cell + caption)
@@ -49,7 +54,10 @@ def draw_maps(maps: ActivationMaps) -> Image:
 
 
 def write_maps_video(maps: ActivationMaps, file: Path) -> None:
-    """Write the frames and the maps over them, side by side in the order of the snippets, as MP4."""
+    """Write the frames and the maps over them, side by side in the order of time, as MP4.
+
+    The bar below shows where the snippets lie in the video.
+    """
     write_video(_images(maps), file, _FPS)
 
 
@@ -61,11 +69,16 @@ def blend(frame: Image, heat: npt.NDArray[np.float32]) -> Image:
 
 def _images(maps: ActivationMaps) -> Iterator[Image]:
     scaled = maps.scaled()
-    for u, t in np.ndindex(*maps.frame_indices.shape):
-        frame = maps.frames[u, t]
+    snippet_bar = SnippetBar(maps.frame_indices[None], maps.num_frames)
+    columns = maps.frame_indices.shape[1]
+    for position in np.argsort(maps.frame_indices, axis=None, kind='stable'):
+        u, t = divmod(int(position), columns)
+        frame, index = maps.frames[u, t], int(maps.frame_indices[u, t])
         image = enlarge(np.concatenate([frame, blend(frame, scaled[u, t])], axis=1))
-        text = f'{_title(maps)}  snippet {u + 1}, frame {maps.frame_indices[u, t]}'
-        yield np.concatenate([draw_text(text, image.shape[1]), image])
+        width = image.shape[1]
+        place = f'snippet {u + 1}, frame {index}' + ', all maps are zero' * maps.is_empty
+        heading = [draw_text(text, width) for text in (f'{maps.label}  {100 * maps.probability:.1f}%', place)]
+        yield np.concatenate([*heading, image, snippet_bar.draw(index, width)])
 
 
 def _title(maps: ActivationMaps) -> str:
