@@ -24,6 +24,7 @@ COMMANDS = {
     'launch': 'run a program in several processes',
     'predict': 'predict the classes of videos',
     'web': 'show predictions and what the network sees on a local page',
+    'explain': 'show where a recognizer finds a class: maps over the frames',
     'features': 'write the features of videos',
     'probe': 'train a classifier on features',
     'check': 'check the dataset of a config before training',

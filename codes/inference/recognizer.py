@@ -45,6 +45,7 @@ class Recognizer:
         steps: the steps of the pipeline with these views, as in a config.
         pipelines: the pipeline by kind of source, see ``Source``.
         frame_names: file names of frames, if the config reads folders of frames.
+        lock: held while the model computes; who adds hooks to the model holds it as long as they are there.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Recognizer:
         template = dataset.get('filename_tmpl')
         self.frame_names = FrameNames(template, dataset.get('start_index', 1)) if template is not None else None
         self._amp = read_section(config, 'runtime', RuntimeCfg).amp
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         place_model(model, self.device)
         model.eval()
 
@@ -150,7 +151,7 @@ class Recognizer:
         Returns:
             Both (N, K) float32 on the CPU.
         """
-        with self._lock:
+        with self.lock:
             with autocast(self.device, self._amp):
                 scores = self.model(inputs)
             scores = scores.float()

@@ -31,6 +31,7 @@ ARGUMENTS = {
     'report': ['.'],
     'find-lr': ['x.py'],
     'web': ['x.pth'],
+    'explain': ['x.pth', 'x.mp4', '--out', 'x.png'],
     'features': ['x.pth', 'x.mp4', '--out', 'out'],
     'probe': ['x', 'y', '--out', 'out'],
     'dsa-kernels': ['x.pth', 'x.mp4'],

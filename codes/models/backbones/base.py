@@ -23,6 +23,15 @@ class Backbone(nn.Module):
         """The stages, each a sequence of ``InsertableBlock``; empty if modules can be inserted by name only."""
         return []
 
+    @property
+    def cam_layer(self) -> str:
+        """Submodule with the last features that have positions, for maps; '' for the output of the backbone."""
+        return ''
+
+    def token_grid(self, num_tokens: int) -> tuple[int, int, int] | None:
+        """Return (T, H, W) of tokens (B, 1 + T*H*W, C) after a class token; None if the backbone has no tokens."""
+        return None
+
     def is_channels_last(self, submodule: str) -> bool:
         """Return whether the output of a submodule (dotted name) is (B, T, H, W, C) instead of (B, C, T, H, W)."""
         return False

@@ -130,6 +130,11 @@ class ResidualBackbone(Backbone):
         """The four stages."""
         return [getattr(self, f'layer{i}') for i in range(1, 5)]
 
+    @property
+    def cam_layer(self) -> str:
+        """The last stage, whose output is that of the backbone."""
+        return 'layer4'
+
     def init_convolutions(self) -> None:
         """Initialize all convolutions (arXiv 1502.01852) as torchvision does."""
         for module in self.modules():

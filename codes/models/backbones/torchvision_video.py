@@ -1,5 +1,7 @@
 """Video models of torchvision as backbones."""
 
+import math
+
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
@@ -64,6 +66,22 @@ class TorchvisionVideo(Backbone):
         largest = max(drop.p for drop in drops)
         for drop in drops:
             drop.p *= last / largest
+
+    @property
+    def cam_layer(self) -> str:
+        """The last submodule with positions in time and space; in MViT the input of the last attention."""
+        if self.name.startswith('mvit'):
+            # After the last attention only the class token reaches the scores.
+            return f'net.blocks.{len(self.net.get_submodule("blocks")) - 1}.norm1'
+        if self.name.startswith('swin3d'):
+            return 'net.norm'
+        return 'net.features' if self.name == 's3d' else 'net.layer4'
+
+    def token_grid(self, num_tokens: int) -> tuple[int, int, int] | None:
+        """Return (T, H, W) of the tokens of MViT, which keeps the 8 time steps of its first convolution."""
+        side = math.isqrt((num_tokens - 1) // 8)
+        is_grid = self.name.startswith('mvit') and num_tokens == 1 + 8 * side**2
+        return (8, side, side) if is_grid else None
 
     def is_channels_last(self, submodule: str) -> bool:
         """Return whether the output is (B, T, H, W, C): in Swin all but the first convolution and the pooling."""

@@ -1,0 +1,125 @@
+"""Class activation maps, compared with torchcam and with sums by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dsanet.explain.cam import compute_maps
+from dsanet.inference.recognizer import Recognizer
+from dsanet.models.backbones.base import Backbone
+from tests.make_recognizer import make_recognizer
+
+GRID = (2, 2, 3)
+
+
+class Tokens(Backbone):
+    """A class token that attends to the positions of a grid, as at the end of a video transformer."""
+
+    out_channels = 32
+    is_pooled = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv3d(3, 4, (1, 8, 8), (1, 8, 8))
+        self.norm = nn.LayerNorm(4)
+        self.query = nn.Parameter(torch.randn(4))
+        self.value = nn.Linear(4, 32)
+
+    @property
+    def cam_layer(self) -> str:
+        return 'norm'
+
+    def token_grid(self, num_tokens: int) -> tuple[int, int, int] | None:
+        return GRID if num_tokens == 1 + math.prod(GRID) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT  # (U, T'*H'*W', 4)
+        tokens = self.norm(torch.cat([torch.ones_like(tokens[:, :1]), tokens], dim=1))  # (U, 1 + T'*H'*W', 4)
+        attention = (tokens @ self.query).softmax(dim=1)  # (U, 1 + T'*H'*W')
+        return self.value(torch.einsum('un,unc->uc', attention, tokens))[..., None, None, None]  # (U, 32, 1, 1, 1)
+
+
+@pytest.fixture
+def recognizer() -> Recognizer:
+    return make_recognizer()
+
+
+def make_view(height: int = 64, width: int = 64) -> Tensor:
+    """Return two snippets of two frames."""
+    shape = (2, 3, 2, height, width)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize('layer', [None, 'backbone.layer3'])
+def test_maps_equal_those_of_torchcam(recognizer: Recognizer, layer: str | None) -> None:
+    from torchcam.methods import GradCAM  # imported here because it is slow
+
+    view, model = make_view(), recognizer.model
+    maps, scores, name = compute_maps(recognizer, view, layer, 3)
+    assert name == (layer or 'backbone.layer4')
+    with GradCAM(model, name) as extractor:
+        output = model(view[None, None])
+        weights = extractor._get_weights(3, scores=output)[0]
+        features = extractor.hook_a[0]
+        assert features is not None
+        expected = (weights[:, :, None, None, None] * features).sum(dim=1).relu()
+    assert expected.max() > 0
+    torch.testing.assert_close(maps, expected)
+    torch.testing.assert_close(scores, output[0].detach())
+
+
+def test_maps_of_tokens_equal_sums_by_hand(recognizer: Recognizer) -> None:
+    torch.manual_seed(0)
+    model, backbone, k = recognizer.model, Tokens().eval(), 5
+    model.backbone = backbone
+    view = make_view(16, 24)
+    maps, _, name = compute_maps(recognizer, view, class_index=k)
+    assert name == 'backbone.norm'
+    found: list[Tensor] = []
+    hook = backbone.norm.register_forward_hook(lambda _module, _arguments, output: found.append(output))
+    with torch.no_grad():
+        model(view[None, None])
+    hook.remove()
+    tokens, query = found[0].double().numpy(), backbone.query.detach().double().numpy()
+    to_score = model.cls_head.fc_cls.weight[k].detach().double() @ backbone.value.weight.detach().double()
+    slope = to_score.numpy() / 2  # the score is the mean of two snippets
+    expected = np.zeros((2, 12))
+    for u in range(2):
+        weights = np.exp(tokens[u] @ query)
+        weights /= weights.sum()
+        mean = weights @ tokens[u]
+        # d(sum_m a_m * s.x_m) / dx_n = a_n * (s + (s.x_n - s.mean) * q)
+        gradient = np.stack([a * (slope + slope @ (x - mean) * query) for a, x in zip(weights, tokens[u], strict=True)])
+        channel_weights = gradient[1:].mean(axis=0)
+        for n in range(12):
+            expected[u, n] = max(0, channel_weights @ tokens[u, 1 + n])
+    assert (expected > 0).any()
+    assert (expected == 0).any()
+    np.testing.assert_allclose(maps, expected.reshape(2, *GRID), rtol=1e-4, atol=1e-7)
+
+
+def test_maps_do_not_depend_on_frozen_weights(recognizer: Recognizer) -> None:
+    maps, _, _ = compute_maps(recognizer, make_view())
+    recognizer.model.requires_grad_(False)
+    torch.testing.assert_close(compute_maps(recognizer, make_view())[0], maps, rtol=0, atol=0)
+    assert not recognizer.lock.locked()
+    assert not any(module._forward_hooks for module in recognizer.model.backbone.modules())
+
+
+@pytest.mark.parametrize('layer', ['backbone.layr3', 'backbone.layer4.0.relu', 'cls_head', 'cls_head.fc_cls'])
+def test_wrong_layer_lists_the_right_ones(recognizer: Recognizer, layer: str) -> None:
+    with pytest.raises(ValueError, match=r'backbone\.layer3.* and \d+ more'):
+        compute_maps(recognizer, make_view(), layer)
+
+
+@pytest.mark.sweep  # building the model takes seconds
+def test_token_grid_of_mvit() -> None:
+    from dsanet.models.backbones.torchvision_video import TorchvisionVideo
+
+    backbone = TorchvisionVideo('mvit_v2_s')
+    assert backbone.cam_layer == 'net.blocks.15.norm1'
+    assert backbone.token_grid(1 + 8 * 14 * 14) == (8, 14, 14)
+    assert backbone.token_grid(8 * 14 * 14) is None
