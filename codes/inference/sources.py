@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -142,11 +143,18 @@ def find_sources(
         The videos, and whether ``videos`` is a single one: no sequence, list or folder of videos.
 
     Raises:
-        TypeError, ValueError: a value is of another kind, an array has another shape or type, or a folder is empty.
+        TypeError, ValueError: a value is of another kind, an array has another shape or type, or a folder is empty, or
+            there is a ``data_root`` but no list.
         FileNotFoundError: a list does not exist.
     """
+    if data_root is not None and not _has_list(videos):
+        raise ValueError(f'data_root={data_root!r} has no effect without a list (.txt, .csv); leave it out')
     if isinstance(videos, list | tuple):
-        many = [find_sources(video, fps, allow_urls, frame_names, data_root)[0] for video in videos]
+        # A list beside single videos may need the folder.
+        many = [
+            find_sources(video, fps, allow_urls, frame_names, data_root if _has_list(video) else None)[0]
+            for video in videos
+        ]
         return [replace_name(source, i) for i, source in enumerate(s for sources in many for s in sources)], False
     if isinstance(videos, np.ndarray):
         _check_array(videos)
@@ -166,7 +174,7 @@ def find_sources(
     if _URL.match(path):
         if not allow_urls:
             raise ValueError(f'{path} is a URL; pass allow_urls=True (--allow-urls) to download it')
-        return [Source(path, path)], True
+        return [Source(_public_url(path), path)], True
     if os.path.isdir(path):
         return _find_in_folder(path, frame_names)
     if is_span_list(path):
@@ -174,6 +182,21 @@ def find_sources(
     if path.lower().endswith(LIST_SUFFIXES):
         return _read_list(path, frame_names, data_root), False
     return [Source(path, path)], True
+
+
+def _has_list(videos: Any) -> bool:
+    if isinstance(videos, list | tuple):
+        return any(map(_has_list, videos))
+    if not isinstance(videos, str | os.PathLike):
+        return False
+    path = os.fspath(videos)
+    return not _URL.match(path) and (path.lower().endswith(LIST_SUFFIXES) or is_span_list(path))
+
+
+def _public_url(url: str) -> str:
+    """Return a URL without user, password, query and fragment, which may be secret."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition('@')[2], parts.path, '', ''))
 
 
 def replace_name(source: Source, number: int) -> Source:
