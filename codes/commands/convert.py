@@ -48,11 +48,10 @@ def _convert(args: argparse.Namespace) -> None:
     from dsanet.models.weights.loading import match_state_dict, read_weights
     from dsanet.models.weights.state_dicts import to_half
     from dsanet.utils.checkpoint_io import save_atomically
-    from dsanet.utils.files import check_writable
+    from dsanet.utils.files import check_absent, check_writable
     from dsanet.utils.safetensors_io import SUFFIX, write_safetensors
 
-    if args.target.exists():
-        raise ValueError(f'{args.target} already exists')
+    check_absent(args.target)
     if not args.target.absolute().parent.is_dir():
         raise FileNotFoundError(f'folder not found: {args.target.absolute().parent}')
     if args.target.suffix not in ('.pth', SUFFIX):
