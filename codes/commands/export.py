@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out',
         type=output_file(*SUFFIXES.values()),
         metavar='FILE',
-        help='file to write, must not exist; an OpenVINO model is FILE.xml and FILE.bin (default: CHECKPOINT with another suffix; '
-        'NAME.onnx and so on for hf-hub:USER/NAME)',
+        help='file to write, must not exist; an OpenVINO model is FILE.xml and FILE.bin (default: CHECKPOINT with '
+        'another suffix; NAME.onnx and so on for hf-hub:USER/NAME)',
     )
     parser.add_argument(
         '--video', metavar='VIDEO', help='video for comparing the file with PyTorch (default: generated clips)'
