@@ -1,7 +1,8 @@
 """Convert a checkpoint from another project to DSANet's parameter names, without pickled objects.
 
 Training and testing read all known layouts directly. Convert a file to remove its pickled objects, or to share it: a
-checkpoint of DSANet keeps the weights, the class names, and the config for testing, without absolute paths.
+checkpoint of DSANet keeps the weights, the class names, the config for testing without absolute paths, and the metrics
+of its validation.
 """
 
 import argparse
@@ -42,15 +43,15 @@ def _convert(args: argparse.Namespace) -> None:
     from dsanet.config.registry import MODELS, build
     from dsanet.inference.checkpoint_config import config_for_checkpoint, config_to_share
     from dsanet.inference.model_sources import read_model
+    from dsanet.inference.sharing.run_facts import KEY, find_run_facts
     from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN
     from dsanet.models.weights.loading import match_state_dict, read_weights
     from dsanet.models.weights.state_dicts import to_half
     from dsanet.utils.checkpoint_io import save_atomically
-    from dsanet.utils.files import check_writable
+    from dsanet.utils.files import check_absent, check_writable
     from dsanet.utils.safetensors_io import SUFFIX, write_safetensors
 
-    if args.target.exists():
-        raise ValueError(f'{args.target} already exists')
+    check_absent(args.target)
     if not args.target.absolute().parent.is_dir():
         raise FileNotFoundError(f'folder not found: {args.target.absolute().parent}')
     if args.target.suffix not in ('.pth', SUFFIX):
@@ -82,6 +83,8 @@ def _convert(args: argparse.Namespace) -> None:
         content['class_names'] = weights.class_names
     if weights.layout.name == 'DSANet' and isinstance(source.get('config'), Mapping):
         content['config'] = config_to_share(source['config'])
+        if facts := find_run_facts(source, with_metrics=not args.half):
+            content[KEY] = facts
     write = write_safetensors if args.target.suffix == SUFFIX else save_atomically
     write(content, args.target)
     print(f'{args.target}: {len(state)} tensors{"; skipped: " + ", ".join(skipped) if skipped else ""}')

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out',
         type=output_file(*SUFFIXES.values()),
         metavar='FILE',
-        help='file to write; an OpenVINO model is FILE.xml and FILE.bin (default: CHECKPOINT with another suffix; '
-        'NAME.onnx and so on for hf-hub:USER/NAME)',
+        help='file to write, must not exist; an OpenVINO model is FILE.xml and FILE.bin (default: CHECKPOINT with '
+        'another suffix; NAME.onnx and so on for hf-hub:USER/NAME)',
     )
     parser.add_argument(
         '--video', metavar='VIDEO', help='video for comparing the file with PyTorch (default: generated clips)'
@@ -68,10 +68,13 @@ def _export(args: argparse.Namespace, form: str, out: Path) -> None:
     from dsanet.inference.export.exporting import export_recognizer
     from dsanet.inference.export.formats import check_installed
     from dsanet.inference.recognizer import load_recognizer
-    from dsanet.utils.files import check_outputs, check_writable
+    from dsanet.utils.files import check_absent, check_outputs, check_writable
 
     check_installed(form)
     check_writable(out.parent, '--out')
+    check_absent(out)
+    if form == 'openvino':
+        check_absent(out.with_suffix('.bin'))
     recognizer = load_recognizer(
         args.checkpoint,
         'cpu',

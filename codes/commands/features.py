@@ -93,7 +93,8 @@ def _run(args: argparse.Namespace) -> None:
             allow_pickle=args.allow_pickle,
         )
         extractor = FeatureExtractor(recognizer, args.layer)
-        sources, _ = find_sources(args.videos, None, False, recognizer.frame_names, args.data_root)
+        names = recognizer.class_names
+        sources, _ = find_sources(args.videos, None, False, recognizer.frame_names, args.data_root, names)
         files = name_files(sources, args.out, args.format)
         settings = {'layer': args.layer, 'level': args.level, 'format': args.format, 'views': args.views}
         dataset = find_test_dataset(recognizer.config)

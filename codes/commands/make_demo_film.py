@@ -10,7 +10,7 @@ from dsanet.commands.arguments import MAX_SEED, UsageError, int_between, output_
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('film', metavar='FILM', type=output_file('.mp4'), help='MP4 file to write, such as data/film.mp4')
+    add('film', metavar='FILM', type=output_file('.mp4'), help='new MP4 file to write, such as data/film.mp4')
     add('--num-actions', type=int_between(1), default=8, metavar='N', help='number of actions (default: 8)')
     add('--seed', type=int_between(0, MAX_SEED), default=0, help='random seed (default: 0)')
     add('--size', type=int_between(32, 4096), default=40, help='height and width in pixels, even (default: 40)')

@@ -138,17 +138,17 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     if parts is not None:
         num_restored = sum(distributed.all_gather_object(sum(len(part.index) for part in parts.restored)))
     if num_restored:
-        LOGGER.info('Resuming the test: %d of %d videos are already scored', num_restored, len(dataset))
+        LOGGER.info('Resuming the test: %d of %d samples are already scored', num_restored, len(dataset))
     elif args.resume_test:
         LOGGER.info('No interrupted test found for %s, starting from the beginning', args.out)
     started = time.monotonic()
     predictions = _predict(args, model, loader, device, amp, parts)
     seconds = max(time.monotonic() - started, 1e-3)
     numbers = compute_metrics(metrics, predictions.scores, predictions.labels)
-    LOGGER.info('%d videos  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
+    LOGGER.info('%d samples  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
     num_scored = len(dataset) - num_restored
     LOGGER.info(
-        '%d videos scored in %s, %.1f videos/s', num_scored, timedelta(seconds=round(seconds)), num_scored / seconds
+        '%d samples scored in %s, %.1f samples/s', num_scored, timedelta(seconds=round(seconds)), num_scored / seconds
     )
     if distributed.rank() == 0:
         paths = [record.key for record in dataset.records]
@@ -166,7 +166,7 @@ def _predict(args: argparse.Namespace, model: Any, loader: Any, device: Any, amp
     from dsanet.engine.stopping import RunError, StopRequest
     from dsanet.utils.text import strip_worker_traceback
 
-    hint = '' if parts is None else f'; continue with --resume-test, the scored videos are in {parts.folder}'
+    hint = '' if parts is None else f'; continue with --resume-test, the scored samples are in {parts.folder}'
     try:
         with StopRequest() as stop, stop.at_once(f'during the test{hint}'):
             return predict(model, loader, device, amp, parts=parts)

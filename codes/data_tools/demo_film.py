@@ -22,7 +22,7 @@ from dsanet.data_tools.ordered_actions import (
     draw_background,
     draw_video,
 )
-from dsanet.utils.files import open_atomically, write_atomically
+from dsanet.utils.files import check_absent, open_atomically, write_atomically
 
 PAUSE_RANGE = (NUM_FRAMES, 2 * NUM_FRAMES)  # frames
 
@@ -40,8 +40,11 @@ def make_film(file: Path, num_actions: int = 8, seed: int = 0, size: int = 40) -
         The JSON file, with the name of the film.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or one of the files exists.
     """
+    truth = file.with_suffix('.json')
+    check_absent(file)
+    check_absent(truth)
     if size < MIN_SIZE or size % 2:
         raise ValueError(f'size must be even and at least {MIN_SIZE} pixels, got {size}')
     segments: list[dict[str, Any]] = []
@@ -58,7 +61,6 @@ def make_film(file: Path, num_actions: int = 8, seed: int = 0, size: int = 40) -
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
         container.mux(stream.encode(None))
     annotation = {'duration': float(Fraction(num_frames, FPS)), 'annotations': segments}
-    truth = file.with_suffix('.json')
     write_atomically(json.dumps({'database': {file.stem: annotation}}, indent=2).encode() + b'\n', truth)
     return truth
 

@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from dsanet.datasets.annotation import VideoRecord, read_lines
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.media_files import is_video
-from dsanet.datasets.span_lists import is_span_list, read_span_rows
+from dsanet.datasets.span_lists import is_span_list, parse_labels, read_span_rows
 from dsanet.datasets.transforms.base import BadSample, check_number
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader
 from dsanet.datasets.video.span_reader import Span
@@ -126,6 +127,7 @@ def find_sources(
     allow_urls: bool = False,
     frame_names: FrameNames | None = None,
     data_root: str | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> tuple[list[Source], bool]:
     """Find the videos that are meant.
 
@@ -137,16 +139,24 @@ def find_sources(
         allow_urls: download videos from http and https.
         frame_names: file names of frames; None to find them in each folder.
         data_root: folder of the relative paths in a list; None for the working directory or else the list's folder.
+        class_names: of the labels in a list of spans; None to skip labels that are not class numbers.
 
     Returns:
         The videos, and whether ``videos`` is a single one: no sequence, list or folder of videos.
 
     Raises:
-        TypeError, ValueError: a value is of another kind, an array has another shape or type, or a folder is empty.
+        TypeError, ValueError: a value is of another kind, an array has another shape or type, or a folder is empty, a
+            label is not in ``class_names``, or there is a ``data_root`` but no list.
         FileNotFoundError: a list does not exist.
     """
+    if data_root is not None and not _has_list(videos):
+        raise ValueError(f'data_root={data_root!r} has no effect without a list (.txt, .csv); leave it out')
     if isinstance(videos, list | tuple):
-        many = [find_sources(video, fps, allow_urls, frame_names, data_root)[0] for video in videos]
+        # A list beside single videos may need the folder.
+        many = [
+            find_sources(video, fps, allow_urls, frame_names, data_root if _has_list(video) else None, class_names)[0]
+            for video in videos
+        ]
         return [replace_name(source, i) for i, source in enumerate(s for sources in many for s in sources)], False
     if isinstance(videos, np.ndarray):
         _check_array(videos)
@@ -165,15 +175,30 @@ def find_sources(
         raise ValueError('the path of a video must not be empty')
     if _URL.match(path):
         if not allow_urls:
-            raise ValueError(f'{path} is a URL; pass allow_urls=True (--allow-urls) to download it')
-        return [Source(path, path)], True
+            raise ValueError(f'{_public_url(path)} is a URL; pass allow_urls=True (--allow-urls) to download it')
+        return [Source(_public_url(path), path)], True
     if os.path.isdir(path):
         return _find_in_folder(path, frame_names)
     if is_span_list(path):
-        return _read_span_list(path, data_root), False
+        return _read_span_list(path, data_root, class_names), False
     if path.lower().endswith(LIST_SUFFIXES):
         return _read_list(path, frame_names, data_root), False
     return [Source(path, path)], True
+
+
+def _has_list(videos: Any) -> bool:
+    if isinstance(videos, list | tuple):
+        return any(map(_has_list, videos))
+    if not isinstance(videos, str | os.PathLike):
+        return False
+    path = os.fspath(videos)
+    return not _URL.match(path) and (path.lower().endswith(LIST_SUFFIXES) or is_span_list(path))
+
+
+def _public_url(url: str) -> str:
+    """Return a URL without user, password, query and fragment, which may be secret."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition('@')[2], parts.path, '', ''))
 
 
 def replace_name(source: Source, number: int) -> Source:
@@ -264,19 +289,29 @@ def _read_list(file: str, frame_names: FrameNames | None, data_root: str | None)
     return found
 
 
-def _read_span_list(file: str, data_root: str | None) -> list[Source]:
+def _read_span_list(file: str, data_root: str | None, class_names: Sequence[str] | None) -> list[Source]:
     """Return the videos, or spans of videos, of a CSV list."""
     found = []
     folders = [data_root] if data_root is not None else ['', os.path.dirname(file)]
     for row in read_span_rows(file, needs_labels=False):
         paths = [os.path.join(folder, row.video) for folder in folders]
         path = next(filter(os.path.exists, paths), paths[0])
-        labels = tuple(map(int, row.label.split(','))) if re.fullmatch(r'\d+(,\d+)*', row.label) else ()
+        try:
+            labels = _span_labels(row.label, class_names)
+        except ValueError as error:
+            hint = 'labels of other classes must be class numbers'
+            raise ValueError(f'{file}:{row.line}: {error}; {hint}') from None
         record = VideoRecord(path, labels or (0,), file, row.line, start=row.start, end=row.end)
         found.append(Source(record.key, path, span=record.span, labels=labels))
     if not found:
         raise ValueError(f'list {file} names no videos')
     return found
+
+
+def _span_labels(text: str, class_names: Sequence[str] | None) -> tuple[int, ...]:
+    if class_names is None:
+        return tuple(map(int, text.split(','))) if _LABELS.fullmatch(text) else ()
+    return tuple(parse_labels(text, class_names)) if text else ()
 
 
 def _split_line(line: str, folders: Sequence[str]) -> tuple[str, list[str]]:
@@ -308,4 +343,5 @@ def _download(url: str, file: Any) -> None:
     except (OSError, ValueError) as error:
         status = f'HTTP status {error.code} ' if isinstance(error, urllib.error.HTTPError) else ''
         reason = f'cannot be downloaded: {status}{getattr(error, "reason", None) or error}'
-        raise BadSample(f'{url} {reason}', url, reason) from error
+        name = _public_url(url)
+        raise BadSample(f'{name} {reason}', name, reason) from error

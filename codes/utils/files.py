@@ -81,6 +81,12 @@ def check_writable(folder: Path, name: str) -> None:
     raise ValueError(f'{name} {folder} must be a writable or new folder: {reason}')
 
 
+def check_absent(file: Path) -> None:
+    """Raise a ValueError if an output exists, so that it is not replaced."""
+    if file.exists():
+        raise ValueError(f'{file} already exists; delete it or choose another file')
+
+
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Path | None]) -> None:
     """Check that no output file is an input or another output, even via a link, another path or another case.
 

@@ -89,6 +89,8 @@ def test_weights_of_others_need_a_config(
         (['best.pth', '--out', 'folder.pt2'], 2, r'folder\.pt2'),
         (['best.pth', '--out', 'clip.mp4/x.pt2'], 2, r'clip\.mp4'),
         (['none.pth', '--format', 'pt2'], 2, r'none\.pth does not exist'),
+        (['best.pth', '--out', 'used.pt2'], 2, r'used\.pt2 already exists'),
+        (['best.pth', '--out', 'used.xml'], 2, r'openvino|used\.bin already exists'),
         (['clip.mp4', '--format', 'pt2'], 2, r'clip\.mp4'),
         (['other.pth', '--format', 'pt2'], 2, r'fc_cls'),
         (['best.pth', '--format', 'pt2', '--video', 'none.mp4'], 2, r'none\.mp4 does not exist'),
@@ -109,6 +111,8 @@ def test_wrong_input_is_one_line(
     monkeypatch.chdir(folder)
     write_video('clip.mp4', 4)
     (folder / 'folder.pt2').mkdir()
+    (folder / 'used.pt2').touch()
+    (folder / 'used.bin').touch()
     (folder / 'broken.mp4').write_bytes(Path('clip.mp4').read_bytes()[:300])
     content = torch.load(checkpoint, weights_only=True)
     del content['state_dict']['cls_head.fc_cls.weight']

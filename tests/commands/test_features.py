@@ -27,6 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('some') / 'videos'
     write_some_videos(root)
+    (root.parent / 'spans.csv').write_text('video,label\nvideos/a.mp4,hop\n')
     return root
 
 
@@ -97,6 +98,7 @@ def test_bad_video_does_not_stop_others(features: Features, checkpoint: Path, vi
         (['CHECKPOINT', 'VIDEOS', '--level', 'snippet', '--layer', 'cls_head'], '--level'),
         (['CHECKPOINT', 'http://127.0.0.1/a.mp4'], 'URL'),
         (['CHECKPOINT', 'EMPTY'], 'neither'),
+        (['CHECKPOINT', 'VIDEOS/../spans.csv'], 'hop'),
         (['CHECKPOINT', 'VIDEOS/a.mp4', 'VIDEOS'], 'twice'),
         (['VIDEOS/a.mp4', 'VIDEOS'], 'a.mp4'),
         (['CHECKPOINT', 'VIDEOS', '--config', 'ucf101/ucf101_dsanet_r50_4x8'], 'best.pth'),

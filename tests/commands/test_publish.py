@@ -57,7 +57,9 @@ def test_folder_is_written_and_not_uploaded(
     status, out, err = publish(checkpoint, tmp_path / 'new/model', '--license', 'apache-2.0')
     assert (status, err) == (0, '')
     assert f'local-dir:{tmp_path / "new/model"}' in out
-    assert read_checkpoint(tmp_path / 'new/model/model.safetensors').keys() == {'state_dict', 'class_names', 'config'}
+    written = read_checkpoint(tmp_path / 'new/model/model.safetensors')
+    assert written.keys() == {'state_dict', 'class_names', 'config', 'run'}
+    assert written['run'].keys() == {'train_data', 'val_data'}
     assert 'license: "apache-2.0"\n' in (tmp_path / 'new/model/README.md').read_text()
 
 

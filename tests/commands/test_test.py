@@ -92,7 +92,7 @@ def test_results_are_in_dataset_order(test_here: Test, data: Path, tmp_path: Pat
     metrics = json.loads((tmp_path / 'm.json').read_text())
     assert (metrics['num_videos'], metrics['top1']) == (7, top1)
     assert f'top1 {top1:.2f}' in output
-    assert re.search(r'7 videos.* 0:00:\d\d, [\d.]+ videos/s', output)
+    assert re.search(r'7 samples.* 0:00:\d\d, [\d.]+ samples/s', output)
     assert sorted(file.name for file in tmp_path.rglob('*') if file.is_file()) == ['m.json', 'x.json']
     test_here('--out', tmp_path / 'x.pkl')
     assert pickle.loads((tmp_path / 'x.pkl').read_bytes()) == entries
@@ -193,7 +193,7 @@ def test_resumed_test_scores_only_the_remaining_batches(
         output = test_here('--out', out, '--resume-test', options=('test_dataloader.num_workers=1',))
     assert len(sizes) == 4 - batch
     assert (f' {2 * batch} of 7 ' in output) == (batch > 0)
-    assert re.search(rf' {7 - 2 * batch} videos.* videos/s', output)
+    assert re.search(rf' {7 - 2 * batch} samples.* samples/s', output)
     assert out.read_bytes() == uninterrupted.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ['uninterrupted.pkl', 'x.pkl']
 

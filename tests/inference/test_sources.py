@@ -188,3 +188,29 @@ def test_lists_have_labels(videos: Path, tmp_path: Path) -> None:
     found = find_sources(tmp_path / 'list.txt', data_root=str(videos))[0]
     assert [source.labels for source in found] == [(3,), (1, 4), (), (2,), (5,), ()]
     assert found[4].name == str(videos / 'gone 7.mp4')
+
+
+def test_labels_of_spans_may_be_names(tmp_path: Path) -> None:
+    rows = ['video,label,start,end', 'a.mp4,clap,0,1', 'a.mp4,"wave, clap",,', 'a.mp4,"1,0",,', 'b.mp4,7,,', 'b.mp4,,,']
+    (tmp_path / 'spans.csv').write_text('\n'.join(rows) + '\n')
+    sources, _ = find_sources([tmp_path / 'spans.csv'], class_names=['wave', 'clap'])
+    assert [source.labels for source in sources] == [(1,), (0, 1), (1, 0), (7,), ()]
+    sources, _ = find_sources(tmp_path / 'spans.csv')
+    assert [source.labels for source in sources] == [(), (), (1, 0), (7,), ()]
+    with pytest.raises(ValueError, match=r"spans\.csv:2: .*'clap'"):
+        find_sources(tmp_path / 'spans.csv', class_names=['wave'])
+
+
+def test_secrets_of_urls_are_not_in_names() -> None:
+    sources, _ = find_sources('https://user:word@example.org:81/a.mp4?token=secret#t=1', allow_urls=True)
+    assert [source.name for source in sources] == ['https://example.org:81/a.mp4']
+    with pytest.raises(ValueError, match=r'^https://example\.org:81/a\.mp4 '):
+        find_sources('https://user:word@example.org:81/a.mp4?token=secret#t=1')
+
+
+def test_data_root_without_list_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='data_root'):
+        find_sources(['a.mp4'], data_root=str(tmp_path))
+    (tmp_path / 'list.txt').write_text('b.mp4 0\n')
+    sources, _ = find_sources(['a.mp4', str(tmp_path / 'list.txt')], data_root=str(tmp_path))
+    assert len(sources) == 2

@@ -50,7 +50,7 @@ def download_file(repo: str, file: str, revision: str | None = None) -> Path | N
     try:
         with _one_line(f'cannot download {file} of {known} from {hub.constants.ENDPOINT}', missing):
             try:
-                return Path(hub.hf_hub_download(repo, file, revision=revision))
+                return _fetch(hub, repo, file, revision)
             except hub.errors.EntryNotFoundError as error:
                 if isinstance(error, hub.errors.LocalEntryNotFoundError):  # the server did not answer
                     raise
@@ -87,6 +87,21 @@ def upload_folder(folder: Path, repo: str) -> str:
         url = hub.create_repo(repo, exist_ok=True)
         hub.upload_folder(repo_id=repo, folder_path=folder, commit_message='Upload model with DSANet')
     return str(url)
+
+
+def _fetch(hub: Any, repo: str, file: str, revision: str | None) -> Path:
+    """Download a file; if the server does not answer, take it from the cache."""
+    try:
+        # hf_hub_download would retry for half a minute.
+        hub.get_hf_file_metadata(hub.hf_hub_url(repo, file, revision=revision))
+    except hub.errors.HfHubHTTPError:  # an answer, which hf_hub_download interprets
+        pass
+    except Exception as error:
+        try:
+            return Path(hub.hf_hub_download(repo, file, revision=revision, local_files_only=True))
+        except hub.errors.LocalEntryNotFoundError:
+            raise error from None
+    return Path(hub.hf_hub_download(repo, file, revision=revision))
 
 
 def _import() -> Any:

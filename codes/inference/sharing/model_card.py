@@ -1,12 +1,12 @@
 """The model card of a published model: Markdown with the YAML front matter of the Hugging Face Hub."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from dsanet.inference.model_sources import CONFIG_FILE, HF_HUB, LIBRARY, LOCAL_DIR
+from dsanet.inference.sharing.run_facts import find_run_facts
 from dsanet.utils.text import printable
 
 _MAX_CLASSES = 50  # all names are in config.json
@@ -34,7 +34,8 @@ def write_card(
         repo: USER/NAME on the Hub, or None.
     """
     name = printable(name)
-    metrics, val_data = _metrics(checkpoint), _data(checkpoint, 'val_dataloader')
+    facts = find_run_facts(checkpoint)
+    metrics, val_data = facts.get('metrics', {}), facts.get('val_data', '')
     front: dict[str, Any] = {
         'library_name': LIBRARY,
         'pipeline_tag': _PIPELINE,
@@ -65,9 +66,9 @@ def write_card(
         '## Model',
         _table(_facts(description, costs)),
         '## Data',
-        _data_text(checkpoint),
+        _data_text(facts.get('train_data', '')),
         '## Metrics',
-        _metrics_text(checkpoint, metrics, val_data),
+        _metrics_text(facts),
         '## License',
         _escape(license_id),
     ]
@@ -103,25 +104,16 @@ def _facts(description: Mapping[str, Any], costs: Mapping[str, Any] | None) -> d
     return facts
 
 
-def _data_text(checkpoint: Mapping[str, Any]) -> str:
-    data = _data(checkpoint, 'train_dataloader')
+def _data_text(data: str) -> str:
     return f'Trained on {_escape(data)}.' if data else 'The checkpoint does not name its training data.'
 
 
-def _metrics_text(checkpoint: Mapping[str, Any], metrics: Mapping[str, float], data: str) -> str:
-    if not metrics:
+def _metrics_text(facts: Mapping[str, Any]) -> str:
+    if 'metrics' not in facts:
         return 'The checkpoint has no metrics; measure them with `dsanet test`.'
-    rows = {key: f'{value:.4g}' for key, value in metrics.items()}
-    where = f' on {_escape(data)}' if data else ''
-    return f'Validation{where} after epoch {checkpoint["epoch"]}:\n\n{_table(rows)}'
-
-
-def _metrics(checkpoint: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of the validation of these weights; empty if the last one was of earlier weights."""
-    best = checkpoint.get('best')
-    if not isinstance(best, Mapping) or best.get('epoch') != checkpoint.get('epoch') or checkpoint.get('iteration'):
-        return {}
-    return {str(key): float(value) for key, value in best.items() if key != 'epoch' and isinstance(value, int | float)}
+    rows = {key: f'{value:.4g}' for key, value in facts['metrics'].items()}
+    where = f' on {_escape(facts["val_data"])}' if 'val_data' in facts else ''
+    return f'Validation{where} after epoch {facts["epoch"]}:\n\n{_table(rows)}'
 
 
 def _result(metrics: Mapping[str, float], data: str) -> dict[str, Any]:
@@ -131,23 +123,6 @@ def _result(metrics: Mapping[str, float], data: str) -> dict[str, Any]:
         'dataset': {'name': printable(data) or 'validation data', 'type': 'video'},
         'metrics': [{'type': key, 'value': value} for key, value in metrics.items()],
     }
-
-
-def _data(checkpoint: Mapping[str, Any], loader: str) -> str:
-    """Return the names of the datasets of a loader in the config of a run, without folders; empty if unknown."""
-    config: Any = checkpoint.get('config')
-    for key in (loader, 'dataset'):
-        config = config.get(key) if isinstance(config, Mapping) else None
-    if not isinstance(config, Mapping):
-        return ''
-    names = []
-    for part in config.get('datasets', [config]):
-        root, file = (path if isinstance(path := part.get(key), str) else '' for key in ('data_root', 'list_file'))
-        # data_root may be a folder of videos next to the list.
-        folder = os.path.dirname(file) or root.rstrip('/')
-        name = '/'.join(filter(None, (os.path.basename(folder), os.path.basename(file))))
-        names += [name] if name else []
-    return ', '.join(names)
 
 
 def _table(rows: Mapping[str, str]) -> str:

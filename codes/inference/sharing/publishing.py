@@ -14,6 +14,7 @@ from dsanet.inference.checkpoint_config import class_names_for_checkpoint, confi
 from dsanet.inference.model_sources import CONFIG_FILE, LIBRARY, WEIGHTS_FILE, read_model
 from dsanet.inference.pipelines import find_sampling
 from dsanet.inference.sharing.model_card import write_card
+from dsanet.inference.sharing.run_facts import KEY, find_run_facts
 from dsanet.models.summary import find_input_shape, summarize_model
 from dsanet.models.weights.loading import get_class_names, load_weights, match_state_dict, read_weights
 from dsanet.utils.class_names import ClassNames
@@ -79,7 +80,10 @@ def publish(
     }
     card = write_card(folder.absolute().name, description, content, _costs(shared), license_id, repo)
     check_new_folder(folder)  # another process may have written to it meanwhile
-    _write(folder, {'state_dict': state, 'class_names': names, 'config': shared}, description, card)
+    weights = {'state_dict': state, 'class_names': names, 'config': shared}
+    if facts := find_run_facts(content):
+        weights[KEY] = facts
+    _write(folder, weights, description, card)
     return len(state)
 
 

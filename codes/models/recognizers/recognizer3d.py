@@ -96,6 +96,14 @@ class Recognizer3D(nn.Module):
             try:
                 load_weights(self.backbone, self.backbone.pretrained)
             except FileNotFoundError as error:
+                kind, colon, place = str(self.backbone.pretrained).partition(':')
+                if colon and kind in ('local-dir', 'hf-hub'):
+                    folder = place.rstrip('/') if kind == 'local-dir' else 'FOLDER'
+                    download = '' if kind == 'local-dir' else f' after `hf download {place} --local-dir FOLDER`'
+                    raise FileNotFoundError(
+                        f'model.backbone.pretrained must be a file, got {self.backbone.pretrained!r}; use '
+                        f'{folder}/model.safetensors{download}'
+                    ) from error
                 raise FileNotFoundError(
                     f'model.backbone.pretrained: {error}. Download the ImageNet ResNets with `bash '
                     'pretrained/download_imgnet.sh DEPTH`, or train from scratch with '

@@ -94,6 +94,18 @@ def test_hub_errors_are_one_line(run: Run, hub: FakeHub) -> None:
     assert not any('\n' in text for _, text in found)
 
 
+def test_unreachable_server_is_reported_at_once(run: Run, hub: FakeHub) -> None:
+    hub.repos['user/demo'] = {'a': b'1'}
+    (file,) = run('call("download_file", "user/demo", "a")')
+    calls = [f'call("download_file", "user/{name}", "a")' for name in ('demo', 'none')]
+    lines = ['import time', 'start = time.monotonic()', *calls, 'print(time.monotonic() - start)']
+    cached, (kind, text), seconds = run('\n'.join(lines), HF_ENDPOINT='http://127.0.0.1:9')
+    assert cached == file, 'from the cache'
+    assert kind == 'MachineError'
+    assert '127.0.0.1:9' in text
+    assert seconds < 10, 'a retry waits up to 8 s'
+
+
 def test_failed_upload_names_the_folder_to_retry(run: Run, hub: FakeHub, tmp_path: Path) -> None:
     (tmp_path / 'model').mkdir()
     hub.is_down = True

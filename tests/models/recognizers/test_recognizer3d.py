@@ -148,6 +148,10 @@ def test_init_weights_loads_the_pretrained_file(tmp_path: Path) -> None:
     backbone.pretrained = str(tmp_path / 'missing.pth')
     with pytest.raises(FileNotFoundError, match=r'model\.backbone\.pretrained.*missing\.pth.*download_imgnet\.sh'):
         model.init_weights()
+    for name, file in (('local-dir:m/x/', 'm/x/model.safetensors'), ('hf-hub:user/x', 'hf download user/x ')):
+        backbone.pretrained = name
+        with pytest.raises(FileNotFoundError, match=file):
+            model.init_weights()
 
 
 def test_frozen_stages_freeze_inserted_modules() -> None:
