@@ -63,7 +63,7 @@ class ActivationMaps:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all maps are zero: no channel with a positive sum speaks for the class."""
+        """True if all maps are zero, as no channel with a positive sum speaks for the class."""
         return not self.maps.any()
 
     def scaled(self) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ def find_run_facts(checkpoint: Mapping[str, Any], with_metrics: bool = True) -> 
     """Return the facts of a checkpoint of a run, or those in a shared file.
 
     Args:
-        checkpoint: from ``read_checkpoint``. The facts in a shared file have the key :data:`KEY`.
+        checkpoint: from ``read_checkpoint``. The facts in a shared file have the key 'run'.
         with_metrics: False for weights that differ from the validated ones, such as those in half precision.
 
     Returns:
