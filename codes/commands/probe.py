@@ -72,7 +72,6 @@ def run(args: argparse.Namespace) -> None:
             {'lr': one.lr, 'train_loss': one.train_loss, 'val_loss': one.val_loss, 'top1': one.top1}
             for one in candidates
         ]
-        args.out.mkdir(parents=True, exist_ok=True)
         file = args.out / 'probe.pth'
         save_probe(candidates[0].head, options, backbone, names, file)
         content = {'head': args.head, 'epochs': args.epochs, 'features': str(args.train), 'results': table}
@@ -80,5 +79,5 @@ def run(args: argparse.Namespace) -> None:
     print(f'{"lr":>8}  {"train loss":>10}  {"val loss":>8}  {"val top1":>8}')
     for row in sorted(table, key=lambda row: row['lr']):
         best = '  best' if row is table[0] else ''
-        print(f'{row["lr"]:8g}  {row["train_loss"]:10.4f}  {row["val_loss"]:8.4f}  {row["top1"]:8.2f}{best}')
+        print(f'{row["lr"]:8g}  {row["train_loss"]:10.4g}  {row["val_loss"]:8.4g}  {row["top1"]:8.2f}{best}')
     print(f'Checkpoint written to {file}')

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dsanet.config.loading import find_differences, load_config
 from dsanet.config.registry import MODELS, build
 from dsanet.datasets.transforms.base import check_count
-from dsanet.inference.features.files import LEVELS, read_features, read_recipe
+from dsanet.inference.features.files import LEVELS, RECIPE_FILE, read_features, read_recipe
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils.checkpoint_io import read_checkpoint, save_atomically
 from dsanet.utils.files import hash_file
@@ -28,6 +28,7 @@ from dsanet.utils.files import hash_file
 LOGGER = logging.getLogger(__name__)
 
 HEADS = ('linear', 'attentive')
+_NUM_AXES = {'clip': 2, 'snippet': 3, 'video': 1}  # of the features of a video
 _NUM_HEADS = 8  # of the attention, or fewer if this does not divide D
 
 
@@ -41,6 +42,7 @@ class FeatureSet:
         labels: (N,) int64.
         class_names: names of the class folders; None if the labels are those of a list.
         recipe: what made the features.
+        videos: (N,) their paths; empty if unknown.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class FeatureSet:
     labels: Tensor
     class_names: list[str] | None
     recipe: Mapping[str, Any]
+    videos: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,13 @@ def load_features(folder: Path, class_names: Sequence[str] | None = None) -> Fea
         class_names: names of the class folders in the order of the labels; None for their sorted names.
 
     Raises:
-        FileNotFoundError, ValueError: the folder has no recipe or no features, or a file is damaged or has no label.
+        FileNotFoundError, ValueError: the folder has no recipe or no features, or a file is damaged, has no label, has
+            values that are not finite, or has the video of another file.
     """
     recipe = read_recipe(folder)
     files = sorted(folder.rglob('*.npz'))
+    if nested := [file for file in folder.rglob(RECIPE_FILE) if file.parent != folder]:
+        raise ValueError(f'{nested[0].parent} is in {folder}, but has features of its own; move it out of it')
     if not files:
         npy = ', only NPY files; use --format npz' if recipe.get('format') == 'npy' else ''
         raise ValueError(f'{folder} has no features{npy}')
@@ -118,10 +124,17 @@ def load_features(folder: Path, class_names: Sequence[str] | None = None) -> Fea
         raise ValueError(f'{folder}: level={level!r} must be one of {", ".join(LEVELS)}')
     rows: list[np.ndarray] = []
     labels: list[tuple[int, ...]] = []
+    file_of: dict[str, Path] = {}
     for file in files:
         content = read_features(file)
         if rows and content.features.shape != rows[0].shape:
             raise ValueError(f'{file} has shape {content.features.shape}, but {files[0]} has {rows[0].shape}')
+        if content.features.ndim != _NUM_AXES[level]:
+            raise ValueError(f'{file} has shape {content.features.shape}, which is not of level {level!r}')
+        if not np.isfinite(content.features).all():
+            raise ValueError(f'{file} has features that are not finite; remove it and extract them again')
+        if (other := file_of.setdefault(content.video, file)) != file:
+            raise ValueError(f'{file} and {other} have features of the same video, {content.video}; remove one')
         rows.append(content.features)
         labels.append(content.labels)
     features = torch.from_numpy(np.stack(rows)).float()
@@ -135,7 +148,7 @@ def load_features(folder: Path, class_names: Sequence[str] | None = None) -> Fea
     for file, label in zip(files, labels, strict=True):
         if len(label) != 1:
             raise ValueError(f'{file} has {len(label)} labels, but a probe requires one label per video')
-    return FeatureSet(folder, features, torch.tensor([label[0] for label in labels]), names, recipe)
+    return FeatureSet(folder, features, torch.tensor([label[0] for label in labels]), names, recipe, list(file_of))
 
 
 def _label_folders(
@@ -145,8 +158,8 @@ def _label_folders(
     parts = [file.relative_to(folder).parts for file in files]
     if any(len(part) != 2 for part in parts):
         raise ValueError(
-            f'{folder} has no labels; extract the features from a list with lines "path label", or from a folder with '
-            'one folder per class'
+            f'{folder} has no labels; extract the features from a list with lines "path label", where labels are class '
+            'numbers, or from a folder with one folder per class'
         )
     found = sorted({part[0] for part in parts})
     names = list(found if class_names is None else class_names)
@@ -159,7 +172,8 @@ def check_sets(train: FeatureSet, val: FeatureSet, head: str, num_classes: int) 
     """Check that a probe can be trained and put on the backbone.
 
     Raises:
-        ValueError: the recipes differ, the features are of another layer or level, or a label is out of range.
+        ValueError: the recipes or shapes differ, the features are of another layer or level, a label is out of range,
+            or all training videos have the same.
     """
     if differences := find_differences(train.recipe, val.recipe):
         raise ValueError(f'{train.folder} and {val.folder} have other recipes: {next(iter(differences.values()))}')
@@ -173,6 +187,21 @@ def check_sets(train: FeatureSet, val: FeatureSet, head: str, num_classes: int) 
         largest = int(one.labels.max())
         if largest >= num_classes:
             raise ValueError(f'{one.folder}: label {largest} is out of range; there are {num_classes} classes')
+    if train.features.shape[1:] != val.features.shape[1:]:
+        shapes = [tuple(one.features.shape[1:]) for one in (train, val)]
+        raise ValueError(f'{val.folder} has shape {shapes[1]} per video, but {train.folder} has {shapes[0]}')
+    if (train.labels == train.labels[0]).all():
+        raise ValueError(
+            f'{train.folder}: all {len(train.labels)} videos have label {int(train.labels[0])}; a probe requires '
+            'videos of two or more classes'
+        )
+    if both := set(train.videos).intersection(val.videos):
+        LOGGER.warning(
+            '%d of %d validation videos are also training videos, such as %s; the validation results are too good',
+            len(both),
+            len(val.videos),
+            min(both),
+        )
 
 
 def make_head_config(head: str, num_classes: int, in_channels: int) -> dict[str, Any]:
@@ -289,7 +318,7 @@ def save_probe(
         options: its training.
         backbone: from :func:`load_backbone`.
         class_names: by class number; None if unknown.
-        file: the new checkpoint.
+        file: the new checkpoint; missing folders are created.
     """
     config, state = backbone
     classifier: Any = head
@@ -304,6 +333,7 @@ def save_probe(
     content: dict[str, Any] = {'state_dict': model.state_dict(), 'config': config}
     if class_names is not None:
         content['class_names'] = list(class_names)
+    file.parent.mkdir(parents=True, exist_ok=True)
     save_atomically(content, file)
 
 

@@ -61,7 +61,7 @@ class AttentiveHead(ClsHead):
         """Map features (N*V*U, C, T, H, W) to float32 scores (N*V, K)."""
         pooled = features.mean(dim=(2, 3, 4)).unflatten(0, (-1, num_snippets))  # (N*V, U, C)
         snippets = self.norm(pooled)
-        query = self.query.expand(len(pooled), -1, -1)  # (N*V, 1, C)
+        query = self.query.expand(pooled.shape[0], -1, -1)  # (N*V, 1, C); len() would make N*V constant in an export
         found = query + self.attention(query, snippets, snippets, need_weights=False)[0]  # (N*V, 1, C)
         view = self.last_norm(found + self.mlp(found)).squeeze(1)  # (N*V, C)
         return self.fc_cls(self.dropout(view)).float()  # (N*V, K)

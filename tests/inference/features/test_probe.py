@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def test_class_folders_are_labels(tmp_path: Path) -> None:
         ({}, {'a.npz': (4,)}, {}, 'no labels'),
         ({}, {'a.npz': (4,), 'b.npz': (4,)}, {'a.npz': (1,)}, r'b\.npz has 0'),
         ({}, {'a.npz': (4,)}, {'a.npz': (1, 2)}, r'a\.npz has 2'),
+        ({'level': 'snippet'}, {'a.npz': (6, 4)}, {'a.npz': (1,)}, r"a\.npz.*\(6, 4\).*'snippet'"),
     ],
 )
 def test_unsuitable_folders_raise(tmp_path: Path, recipe: dict, shapes: dict, labels: dict, text: str) -> None:
@@ -170,12 +172,39 @@ def test_unsuitable_folders_raise(tmp_path: Path, recipe: dict, shapes: dict, la
         load_features(tmp_path)
 
 
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_features_must_be_finite(tmp_path: Path, value: float) -> None:
+    write_set(tmp_path, {'level': 'video', 'config': {}}, {'a.npz': (4,)}, {'a.npz': (1,)})
+    rows = np.array([1, value, 0, 0], np.float32)
+    write_features(VideoFeatures(rows, np.zeros(()), 'b', 9, None, (0,)), tmp_path / 'b.npz')
+    with pytest.raises(ValueError, match=r'b\.npz'):
+        load_features(tmp_path)
+
+
+def test_videos_must_not_count_twice(tmp_path: Path) -> None:
+    write_set(tmp_path, {'level': 'video', 'config': {}}, {'a.npz': (4,)}, {'a.npz': (1,)})
+    (tmp_path / 'sub').mkdir()
+    (tmp_path / 'sub' / 'a.npz').write_bytes((tmp_path / 'a.npz').read_bytes())
+    with pytest.raises(ValueError, match=r'a\.npz.*sub/a\.npz|sub/a\.npz.*a\.npz'):
+        load_features(tmp_path)
+
+
+def test_validation_features_inside_are_not_trained_on(tmp_path: Path) -> None:
+    recipe = {'level': 'video', 'config': {}}
+    write_set(tmp_path, recipe, {'a.npz': (4,)}, {'a.npz': (1,)})
+    write_set(tmp_path / 'val', recipe, {'b.npz': (4,)}, {'b.npz': (1,)})
+    with pytest.raises(ValueError, match='val'):
+        load_features(tmp_path)
+    assert len(load_features(tmp_path / 'val').labels) == 1
+
+
 def test_sets_must_match() -> None:
     train = make_set()
     check_sets(train, make_set(1), 'attentive', 3)
     for other, head, num_classes, text in (
         (make_set(checkpoint_sha256='a'), 'linear', 3, 'checkpoint_sha256'),
         (train, 'linear', 2, 'label 2'),
+        (make_set(snippets=3), 'linear', 3, r'\(2, 3, 6\).*\(2, 2, 6\)'),
     ):
         with pytest.raises(ValueError, match=text):
             check_sets(train, other, head, num_classes)
@@ -183,6 +212,17 @@ def test_sets_must_match() -> None:
         check_sets(make_set(layer='backbone'), make_set(layer='backbone'), 'linear', 3)
     with pytest.raises(ValueError, match='--level snippet'):
         check_sets(make_set(level='clip'), make_set(level='clip'), 'attentive', 3)
+    with pytest.raises(ValueError, match='two or more'):
+        check_sets(make_set(number=1), make_set(), 'linear', 3)
+
+
+def test_common_videos_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    train, val = replace(make_set(number=3), videos='abc'), replace(make_set(number=3), videos='cde')
+    check_sets(train, val, 'linear', 3)
+    assert [record.args for record in caplog.records] == [(1, 3, 'c')]
+    caplog.clear()
+    check_sets(train, replace(val, videos='def'), 'linear', 3)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

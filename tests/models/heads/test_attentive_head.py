@@ -52,3 +52,21 @@ def test_it_trains_in_a_recognizer(tmp_path: object) -> None:
 def test_heads_must_divide_the_channels(num_heads: int) -> None:
     with pytest.raises(ValueError, match=f'num_heads={num_heads}'):
         AttentiveHead(num_classes=2, in_channels=4, num_heads=num_heads)
+
+
+class OfViews(torch.nn.Module):
+    def __init__(self, head: AttentiveHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, views: Tensor) -> Tensor:
+        return self.head(views.flatten(0, 1), num_snippets=3)
+
+
+def test_exported_head_takes_any_number_of_views() -> None:
+    module = OfViews(AttentiveHead(num_classes=3, in_channels=4, num_heads=2)).eval()
+    views = torch.randn(2, 3, 4, 1, 2, 2)
+    program = torch.export.export(module, (views,), dynamic_shapes={'views': {0: torch.export.Dim('N')}})
+    for number in (2, 5):
+        views = torch.randn(number, 3, 4, 1, 2, 2)
+        torch.testing.assert_close(program.module()(views), module(views))
