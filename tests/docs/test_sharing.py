@@ -49,6 +49,6 @@ def test_all_commands_of_the_page_work(tmp_path: Path) -> None:
             outputs.append(done.stdout)
         assert hub.repos.keys() == {'USER/NAME'}
         assert {*hub.repos['USER/NAME']} == {*FILES}
-    assert [text.count('top1 100.00') for text in outputs if ' videos  top1 ' in text] == [1, 1]
+    assert [text.count('top1 100.00') for text in outputs if ' samples  top1 ' in text] == [1, 1]
     assert json.loads((tmp_path / 'my-model/config.json').read_text())['num_classes'] == 8
     assert (tmp_path / 'shared.safetensors').stat().st_size < 1_000_000
