@@ -5,9 +5,12 @@ import math
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsanet.utils.processes import MAX_PROCESSES
+
+if TYPE_CHECKING:
+    from dsanet.inference.recognizer import Recognizer
 
 TRAINING_SECTIONS = ('train_dataloader', 'val_dataloader')
 MODEL_SOURCES = 'a file, local-dir:FOLDER or hf-hub:USER/NAME'
@@ -144,6 +147,30 @@ def add_allow_pickle(parser: argparse.ArgumentParser, whose: str) -> None:
         '--allow-pickle',
         action='store_true',
         help=f'load {whose} even if it contains pickled objects, which can run any code; only for trusted files',
+    )
+
+
+def load_model(
+    args: argparse.Namespace, device: Any = None, config: str | None = None, views: str = 'test'
+) -> 'Recognizer':
+    """Load the recognizer given by the arguments ``checkpoint``, ``config``, ``device`` and so on of a command.
+
+    Args:
+        args: parsed arguments.
+        device: instead of ``--device``.
+        config: instead of ``--config``.
+        views: see :func:`dsanet.inference.recognizer.load_recognizer`.
+    """
+    from dsanet.inference.recognizer import load_recognizer
+
+    return load_recognizer(
+        args.checkpoint,
+        args.device if device is None else device,
+        config=args.config if config is None else config,
+        options=args.cfg_options,
+        imports=args.imports,
+        views=views,
+        allow_pickle=args.allow_pickle,
     )
 
 

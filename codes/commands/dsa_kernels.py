@@ -30,6 +30,7 @@ from dsanet.commands.arguments import (
     add_allow_pickle,
     add_config_options,
     files_of_config,
+    load_model,
     output_file,
 )
 
@@ -57,7 +58,6 @@ def run(args: argparse.Namespace) -> int:
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.explain.kernel_picture import draw_kernels
     from dsanet.explain.kernels import collect_kernels, find_dsa
-    from dsanet.inference.recognizer import load_recognizer
     from dsanet.utils.files import check_outputs
 
     problems: list[str] = []
@@ -68,14 +68,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f'{first} is a config; pass either one config or videos')
         outputs = {'--out': args.out, '--npz': args.npz}
         check_outputs(outputs, [args.checkpoint, args.config, *args.videos])
-        recognizer = load_recognizer(
-            args.checkpoint,
-            args.device,
-            config=first if is_config else args.config,
-            options=args.cfg_options,
-            imports=args.imports,
-            allow_pickle=args.allow_pickle,
-        )
+        recognizer = load_model(args, config=first if is_config else None)
         find_dsa(recognizer.model)  # before any video is read
         if is_config:
             check_outputs(outputs, files_of_config(recognizer.config))

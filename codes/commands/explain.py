@@ -12,6 +12,7 @@ from dsanet.commands.arguments import (
     UsageError,
     add_allow_pickle,
     add_config_options,
+    load_model,
     output_file,
 )
 
@@ -41,22 +42,13 @@ def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.explain.cam import explain_video
     from dsanet.explain.cam_pictures import draw_maps, write_maps_video
-    from dsanet.inference.recognizer import load_recognizer
     from dsanet.inference.sources import find_sources
     from dsanet.utils.files import check_outputs
 
     with exit_on_user_error():
         outputs = {f'--out ({n})': file for n, file in enumerate(args.out, 1)}
         check_outputs(outputs, [args.checkpoint, args.config, args.video])
-        recognizer = load_recognizer(
-            args.checkpoint,
-            args.device,
-            config=args.config,
-            options=args.cfg_options,
-            imports=args.imports,
-            views='fast',
-            allow_pickle=args.allow_pickle,
-        )
+        recognizer = load_model(args, views='fast')
         sources, _ = find_sources(args.video, frame_names=recognizer.frame_names)
         if len(sources) != 1:
             raise UsageError(f'explain shows a single video; {args.video} has {len(sources)}')

@@ -15,6 +15,7 @@ from dsanet.commands.arguments import (
     add_allow_pickle,
     add_config_options,
     files_of_config,
+    load_model,
     output_file,
 )
 
@@ -67,7 +68,6 @@ def _find_output(args: argparse.Namespace) -> tuple[str, Path]:
 def _export(args: argparse.Namespace, form: str, out: Path) -> None:
     from dsanet.inference.export.exporting import export_recognizer
     from dsanet.inference.export.formats import check_installed
-    from dsanet.inference.recognizer import load_recognizer
     from dsanet.utils.files import check_absent, check_outputs, check_writable
 
     check_installed(form)
@@ -75,14 +75,7 @@ def _export(args: argparse.Namespace, form: str, out: Path) -> None:
     check_absent(out)
     if form == 'openvino':
         check_absent(out.with_suffix('.bin'))
-    recognizer = load_recognizer(
-        args.checkpoint,
-        'cpu',
-        config=args.config,
-        options=args.cfg_options,
-        imports=args.imports,
-        allow_pickle=args.allow_pickle,
-    )
+    recognizer = load_model(args, 'cpu')
     check_outputs({'--out': out}, [args.checkpoint, args.config, args.video, *files_of_config(recognizer.config)])
     report = export_recognizer(recognizer.model, recognizer.steps, recognizer.class_names, form, out, args.video)
     size = sum(file.stat().st_size for file in report.files)

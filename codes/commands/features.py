@@ -28,6 +28,7 @@ from dsanet.commands.arguments import (
     add_allow_pickle,
     add_config_options,
     add_gpus,
+    load_model,
     num_processes,
 )
 from dsanet.commands.launch import launch_command
@@ -75,7 +76,6 @@ def _run(args: argparse.Namespace) -> None:
     from dsanet.inference.features.files import RECIPE_FILE, check_recipe, make_recipe, name_files
     from dsanet.inference.model_sources import find_model
     from dsanet.inference.pipelines import find_test_dataset
-    from dsanet.inference.recognizer import load_recognizer
     from dsanet.inference.sources import find_sources
     from dsanet.utils import distributed
     from dsanet.utils.files import check_writable
@@ -83,15 +83,7 @@ def _run(args: argparse.Namespace) -> None:
     with exit_on_user_error():
         setup_logging()
         check_writable(args.out, '--out')
-        recognizer = load_recognizer(
-            args.checkpoint,
-            distributed.find_device() if args.device == 'auto' else args.device,
-            config=args.config,
-            options=args.cfg_options,
-            imports=args.imports,
-            views=args.views,
-            allow_pickle=args.allow_pickle,
-        )
+        recognizer = load_model(args, distributed.find_device() if args.device == 'auto' else None, views=args.views)
         extractor = FeatureExtractor(recognizer, args.layer)
         names = recognizer.class_names
         sources, _ = find_sources(args.videos, None, False, recognizer.frame_names, args.data_root, names)

@@ -29,6 +29,7 @@ from dsanet.commands.arguments import (
     add_config_options,
     files_of_config,
     int_between,
+    load_model,
     output_file,
 )
 
@@ -57,14 +58,7 @@ def run(args: argparse.Namespace) -> None:
     with exit_on_user_error():
         outputs = {'--json': args.json, '--out': args.out}
         check_outputs(outputs, [args.checkpoint, args.config, args.control])
-        model = load_recognizer(
-            args.checkpoint,
-            args.device,
-            config=args.config,
-            options=args.cfg_options,
-            imports=args.imports,
-            allow_pickle=args.allow_pickle,
-        )
+        model = load_model(args)
         check_outputs(outputs, files_of_config(model.config))
         recognizers = {args.checkpoint: model}
         if args.control is not None:

@@ -27,6 +27,7 @@ from dsanet.commands.arguments import (
     add_allow_pickle,
     add_config_options,
     int_between,
+    load_model,
     num_processes,
     output_file,
 )
@@ -87,7 +88,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from dsanet.engine.logging import exit_on_user_error
-    from dsanet.inference.recognizer import load_recognizer
     from dsanet.inference.sources import find_sources
     from dsanet.utils.files import check_outputs
 
@@ -97,15 +97,7 @@ def run(args: argparse.Namespace) -> int:
             check_no_stream(args.videos)
         outputs = {'--json': args.json, '--csv': args.csv, '--out-video': args.out_video}
         check_outputs(outputs, [args.checkpoint, args.config, *args.videos])
-        recognizer = load_recognizer(
-            args.checkpoint,
-            args.device,
-            config=args.config,
-            options=args.cfg_options,
-            imports=args.imports,
-            views=args.views,
-            allow_pickle=args.allow_pickle,
-        )
+        recognizer = load_model(args, views=args.views)
         if args.long or args.stream:
             return (run_long if args.long else run_stream)(args, recognizer)
         sources, _ = find_sources(args.videos, None, args.allow_urls, recognizer.frame_names, args.data_root)

@@ -20,6 +20,7 @@ from dsanet.commands.arguments import (
     add_config_options,
     float_between,
     int_between,
+    load_model,
 )
 
 INTERRUPTED = 'Server stopped'
@@ -50,20 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
-    from dsanet.inference.recognizer import load_recognizer
     from dsanet.web.page import check_gradio, serve
 
     setup_logging()
     with exit_on_user_error():
         check_gradio()
-        recognizer = load_recognizer(
-            args.checkpoint,
-            args.device,
-            config=args.config,
-            options=args.cfg_options,
-            imports=args.imports,
-            allow_pickle=args.allow_pickle,
-        )
+        recognizer = load_model(args)
         title = f'DSANet: {Path(args.checkpoint).name}'
         serve(recognizer, title, args.host, args.port, args.max_size, args.window, _print_url)
 

@@ -26,9 +26,9 @@ def draw_maps(maps: ActivationMaps) -> Image:
     width = max(2 * MARGIN + 2 * half + 24, 560)
     top = MARGIN + 96
     sheet = Sheet(width, top + num_snippets * row + MARGIN)
-    sheet.write(shorten(_title(maps), width // 10), MARGIN, MARGIN, size=18, weight='bold')
+    sheet.write(_title(maps), MARGIN, MARGIN, size=18, weight='bold')
     text = f'Grad-CAM of {maps.layer}. {shorten(maps.video, 40)}'
-    sheet.write(shorten(text, width // 7), MARGIN, MARGIN + 28, color='dimgray')
+    sheet.write(text, MARGIN, MARGIN + 28, color='dimgray')
     if maps.is_empty:
         sheet.write(
             'All maps are zero: nothing in this layer speaks for this class.', MARGIN, MARGIN + 50, color='firebrick'

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.data_tools.visualization import escape_math
+from dsanet.data_tools.visualization import escape_math, shorten
 from dsanet.explain.kernels import Floats, Kernels, ModuleKernels
 from dsanet.utils.files import write_atomically
 
@@ -73,7 +73,7 @@ def _draw_module(
     order = np.argsort(module.offsets().mean(axis=0), kind='stable')
     mean = kernels.mean(axis=0)  # (C, L)
     stats = module.measure(content.labels)
-    short = [escape_math(name if len(name) <= 32 else f'{name[:20]}…{name[-11:]}') for name in names]
+    short = [escape_math(shorten(name, 32)) for name in names]
 
     image = axes[0].imshow(mean[order], aspect='auto', cmap='viridis', vmin=0, vmax=1, interpolation='nearest')
     figure.colorbar(image, ax=axes[0], label='weight')

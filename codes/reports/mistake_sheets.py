@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from dsanet.data_tools.visualization import Image, fit_into
@@ -38,10 +37,3 @@ def read_sheet(path: str) -> Image | None:
         _logger.warning('%s cannot be read: %s', printable(path), printable(str(error)))
         return None
     return np.concatenate([fit_into(frame, *CELL) for frame in frames], axis=1)  # (H, 4 * W, 3)
-
-
-def encode_jpeg(image: Image) -> bytes:
-    """Return an RGB image as a JPEG file."""
-    is_encoded, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    assert is_encoded, f'OpenCV cannot encode {image.shape} as JPEG'
-    return data.tobytes()

@@ -3,14 +3,13 @@
 The page needs no network and no script. Text from files is escaped.
 """
 
-import base64
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 
 from dsanet.evaluation.results import class_table, confident_mistakes, confusion_matrix
 from dsanet.reports.confusion import class_shares
-from dsanet.reports.mistake_sheets import encode_jpeg, read_sheet
+from dsanet.reports.html_parts import html_text, jpeg_uri
+from dsanet.reports.mistake_sheets import read_sheet
 from dsanet.reports.page_style import STYLE
 from dsanet.reports.run_data import (
     Group,
@@ -29,11 +28,11 @@ from dsanet.reports.run_data import (
     spread,
 )
 from dsanet.reports.svg_charts import NUM_STYLES, Line, draw_lines, draw_matrix
-from dsanet.utils.text import printable
 
 MAX_SIZE = 5_000_000  # bytes of a page
 MAX_SHEETS = 72  # contact sheets of a page
 MAX_CELLS = 8000  # cells of all confusion matrices of a page
+JPEG_QUALITY = 80
 MAX_MISTAKES = 12  # per run
 
 # Scalars in the order of the page; the others are folded.
@@ -58,7 +57,7 @@ def build_page(runs: Sequence[Run]) -> str:
     bodies = {title: write(groups) for title, write in SECTIONS.items()}
     links = ''.join(f'<li><a href="#{_anchor(title)}">{title}</a></li>' for title in bodies)
     parts = [f'<section id="{_anchor(t)}"><h2>{t}</h2>{body}</section>' for t, body in bodies.items()]
-    title = f'Report: {_text(", ".join(group.name for group in groups))}'
+    title = f'Report: {html_text(", ".join(group.name for group in groups))}'
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
@@ -74,10 +73,6 @@ def build_page(runs: Sequence[Run]) -> str:
 
 def _anchor(title: str) -> str:
     return title.lower().replace(' ', '-')
-
-
-def _text(value: object) -> str:
-    return escape(printable(str(value)))
 
 
 def _runs(groups: Sequence[Group]) -> list[Run]:
@@ -126,16 +121,16 @@ def _write_overview(groups: Sequence[Group]) -> str:
     names = list(dict.fromkeys(name for test in tests for numbers in test for name in numbers))
     rows = []
     for group, test in zip(groups, tests, strict=True):
-        row = [_text(group.name), str(len(group.runs))]
+        row = [html_text(group.name), str(len(group.runs))]
         row.append(str(max(line.get('epoch', 0) for run in group.runs for line in run.lines)))
         row.append(_number(spread([last_value(run, 'train/loss') for run in group.runs]), 4))
         row.append(_number(spread([best_value(run, metric) for run in group.runs])))
         row.append(_number(spread([last_value(run, metric) for run in group.runs])))
         row += [_number(spread([numbers.get(name) for numbers in test])) for name in names]
         rows.append(row)
-    shown = _text(metric)
+    shown = html_text(metric)
     header = ['Run', 'Seeds', 'Epochs', 'Last train/loss', f'Best {shown}', f'Last {shown}']
-    header += [f'Test {_text(name)}' for name in names]
+    header += [f'Test {html_text(name)}' for name in names]
     note = 'Runs whose configs differ only in the seed are one row: mean ± standard deviation over the seeds.'
     if not names:
         note += ' No test results were found; the commands below write them.'
@@ -144,16 +139,16 @@ def _write_overview(groups: Sequence[Group]) -> str:
         if len(group.runs) > 1:
             rows = [
                 [
-                    _text(run.name),
-                    _text(run.config.get('runtime', {}).get('seed')),
+                    html_text(run.name),
+                    html_text(run.config.get('runtime', {}).get('seed')),
                     _number(spread([best_value(run, metric)])),
                     *(_number(spread([numbers.get(name)])) for name in names),
                 ]
                 for run, numbers in zip(group.runs, test, strict=True)
             ]
-            head = ['Run', 'Seed', f'Best {shown}', *(f'Test {_text(name)}' for name in names)]
+            head = ['Run', 'Seed', f'Best {shown}', *(f'Test {html_text(name)}' for name in names)]
             table = _table('Results of each seed', head, rows, range(1, len(head)))
-            parts.append(f'<details><summary>Seeds of {_text(group.name)}</summary>{table}</details>')
+            parts.append(f'<details><summary>Seeds of {html_text(group.name)}</summary>{table}</details>')
     return ''.join(parts)
 
 
@@ -161,24 +156,27 @@ def _write_configs(groups: Sequence[Group]) -> str:
     parts = []
     if len(groups) > 1:
         rows = [
-            [f'<code>{_text(path)}</code>', *('not set' if v is None else f'<code>{_text(v)}</code>' for v in values)]
+            [
+                f'<code>{html_text(path)}</code>',
+                *('not set' if v is None else f'<code>{html_text(v)}</code>' for v in values),
+            ]
             for path, values in compare_configs([group.runs[0].config for group in groups]).items()
         ]
-        parts.append(_table('Settings that differ', ['Setting', *(_text(group.name) for group in groups)], rows))
+        parts.append(_table('Settings that differ', ['Setting', *(html_text(group.name) for group in groups)], rows))
     else:
         parts.append('<p>There is one config, so nothing differs.</p>')
     for group in groups:
         settings = flatten(group.runs[0].config).items()
-        rows = [[f'<code>{_text(path)}</code>', f'<code>{_text(value)}</code>'] for path, value in settings]
-        table = _table(f'Settings of {_text(group.name)}', ['Setting', 'Value'], rows)
-        parts.append(f'<details><summary>All settings of {_text(group.name)}</summary>{table}</details>')
+        rows = [[f'<code>{html_text(path)}</code>', f'<code>{html_text(value)}</code>'] for path, value in settings]
+        table = _table(f'Settings of {html_text(group.name)}', ['Setting', 'Value'], rows)
+        parts.append(f'<details><summary>All settings of {html_text(group.name)}</summary>{table}</details>')
     return ''.join(parts)
 
 
 def _write_curves(groups: Sequence[Group]) -> str:
     keys = ''.join(
         f'<li><svg viewBox="0 0 38 12" aria-hidden="true"><path class="line s{i % NUM_STYLES}" d="M0 6H38"/></svg>'
-        f'{_text(group.name)}{f" (mean of {len(group.runs)} seeds)" if len(group.runs) > 1 else ""}</li>'
+        f'{html_text(group.name)}{f" (mean of {len(group.runs)} seeds)" if len(group.runs) > 1 else ""}</li>'
         for i, group in enumerate(groups)
     )
     known = [name for name in scalar_names(run.lines for run in _runs(groups)) if '/' in name]
@@ -207,13 +205,13 @@ def _chart(groups: Sequence[Group], name: str, title: str) -> str:
     if gaps:
         note = f'<p>{gaps} values are not finite and are left out.</p>'
     chart = draw_lines(lines, title, 'iteration')
-    return f'<figure><figcaption>{_text(title)} <code>{_text(name)}</code></figcaption>{chart}{note}</figure>'
+    return f'<figure><figcaption>{html_text(title)} <code>{html_text(name)}</code></figcaption>{chart}{note}</figure>'
 
 
 def _without_results(run: Run) -> str:
     """Return what to do to see the results of a run."""
     command = f'dsanet test {run.work_dir / "best.pth"} --out {run.work_dir / "results.json"}'
-    return f'<p>No test results. Run <code>{_text(command)}</code>, then write the report again.</p>'
+    return f'<p>No test results. Run <code>{html_text(command)}</code>, then write the report again.</p>'
 
 
 def _each_run(groups: Sequence[Group], write: Callable[[Run], str]) -> str:
@@ -225,7 +223,7 @@ def _each_run(groups: Sequence[Group], write: Callable[[Run], str]) -> str:
             body = '<p>Videos have several labels; this part requires one label per video.</p>'
         else:
             body = write(run)
-        parts.append(f'<article><h3>{_text(run.name)}</h3>{body}</article>')
+        parts.append(f'<article><h3>{html_text(run.name)}</h3>{body}</article>')
     return ''.join(parts)
 
 
@@ -235,7 +233,7 @@ def _write_confusion(groups: Sequence[Group]) -> str:
     def write(run: Run) -> str:
         assert run.results is not None, run.name
         matrix, names = confusion_matrix(run.results), class_names(run.results)
-        legend = ''.join(f'<li>{k}: {_text(name)}</li>' for k, name in enumerate(names))
+        legend = ''.join(f'<li>{k}: {html_text(name)}</li>' for k, name in enumerate(names))
         legend = f'<details><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
         left_out = (matrix > 0).sum() - budget
         note = f'<p class="note">{left_out} cells with the fewest videos are left out.</p>' if left_out > 0 else ''
@@ -254,16 +252,16 @@ def _classes_of(run: Run) -> str:
     table = class_table(run.results, class_names(run.results))
     rows = [
         [
-            f'{row["class"]}: {_text(row["name"])}',
+            f'{row["class"]}: {html_text(row["name"])}',
             f'{row["videos"]}',
             f'{row[key]:.1f}',
             f'<span class="track" aria-hidden="true"><span class="bar" style="width:{row[key]:.0f}%"></span></span>',
-            f'{_text(row["confused_with"])} ({row["confused"]})' if row.get('confused_with') else '–',
+            f'{html_text(row["confused_with"])} ({row["confused"]})' if row.get('confused_with') else '–',
         ]
         for row in sorted(table, key=lambda row: (row[key], -row['videos']))
     ]
     header = ['Class', 'Videos', f'{key.replace("_", " ").capitalize()} (%)', '', 'Most often taken for (videos)']
-    body = _table(f'Classes of {_text(run.name)}, the lowest first', header, rows, (1, 2))
+    body = _table(f'Classes of {html_text(run.name)}, the lowest first', header, rows, (1, 2))
     if len(rows) > 20:
         return f'<details><summary>{len(rows)} classes</summary>{body}</details>'
     return body
@@ -287,19 +285,18 @@ def _write_mistakes(groups: Sequence[Group]) -> str:
             missing += image is None
             picture = ''
             if image is not None:
-                data = base64.b64encode(encode_jpeg(image)).decode()
-                picture = f'<img alt="Frames of {_text(mistake["path"])}" src="data:image/jpeg;base64,{data}">'
+                picture = f'<img alt="Frames of {html_text(mistake["path"])}" src="{jpeg_uri(image, JPEG_QUALITY)}">'
             figures.append(
-                f'<figure><figcaption>Predicted: {_text(mistake["predicted"])} '
+                f'<figure><figcaption>Predicted: {html_text(mistake["predicted"])} '
                 f'({mistake["probability"]:.1%})</figcaption>{picture}'
-                f'<p>Label: {_text(mistake["label"])} ({mistake["label_probability"]:.1%})</p>'
-                f'<p class="path">{_text(mistake["path"])}</p></figure>'
+                f'<p>Label: {html_text(mistake["label"])} ({mistake["label_probability"]:.1%})</p>'
+                f'<p class="path">{html_text(mistake["path"])}</p></figure>'
             )
         note = ''
         if missing:
             note = (
-                f'<p>{missing} of these videos cannot be read from {_text(Path.cwd())}. Run <code>dsanet report</code> '
-                'in the folder in which the model was tested.</p>'
+                f'<p>{missing} of these videos cannot be read from {html_text(Path.cwd())}. '
+                'Run <code>dsanet report</code> in the folder in which the model was tested.</p>'
             )
         return f'{note}<div class="grid-of">{"".join(figures)}</div>'
 
@@ -320,7 +317,7 @@ def _write_costs(groups: Sequence[Group]) -> str:
             row = [f'{costs["params"]:,}', f'{costs["gmacs"]:.3f}', shape]
         seconds = _number(spread([last_value(run, 'train/time') for run in group.runs]), 3)
         memory = _number(spread([last_value(run, 'train/memory') for run in group.runs]), 0)
-        rows.append([_text(group.name), *row, seconds, memory])
+        rows.append([html_text(group.name), *row, seconds, memory])
     header = ['Run', 'Parameters', 'GMACs per view', 'Input (U × T × H × W)', 'Seconds per iteration', 'Memory (MiB)']
     note = (
         'GMACs are 10<sup>9</sup> multiply-adds for one view of one video, as <code>dsanet summary</code> counts them; '

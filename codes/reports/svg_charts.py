@@ -3,21 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsanet.utils.text import printable
+from dsanet.reports.html_parts import html_text
 
 WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 12, 40
 MAX_POINTS = 300  # per line; more than a chart has room for
 NUM_STYLES = 8  # styles of lines in the style sheet
-
-
-def _text(value: str) -> str:
-    return escape(printable(value))
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ def draw_lines(lines: Sequence[Line], title: str, x_label: str) -> str:
     def place_y(y: float) -> float:
         return HEIGHT - BOTTOM - (y - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_text(title)}">']
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html_text(title)}">']
     for y in ticks(bottom, top):
         parts.append(f'<path class="grid" d="M{LEFT} {place_y(y):.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{place_y(y) + 4:.1f}" text-anchor="end">{y:.4g}</text>')
@@ -83,7 +78,7 @@ def draw_lines(lines: Sequence[Line], title: str, x_label: str) -> str:
         anchor = 'end' if place_x(x) > WIDTH - RIGHT - 18 else 'middle'
         parts.append(f'<text x="{place_x(x):.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="{anchor}">{x:.6g}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
-    parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{_text(x_label)}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{html_text(x_label)}</text>')
     for line in lines:
         style, band = line.style % NUM_STYLES, thin_out(line.band)
         if len(band) > 1:
@@ -91,7 +86,7 @@ def draw_lines(lines: Sequence[Line], title: str, x_label: str) -> str:
             corners = 'L'.join(f'{place_x(x):.1f} {place_y(y):.1f}' for x, y in edge)
             parts.append(f'<path class="band s{style}" d="M{corners}Z"/>')
         points = [(place_x(x), place_y(y)) for x, y in thin_out(line.points)]
-        name = f'<title>{_text(line.name)}</title>'
+        name = f'<title>{html_text(line.name)}</title>'
         if len(points) == 1:
             parts.append(
                 f'<circle class="dot s{style}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3">{name}</circle>'
@@ -128,7 +123,7 @@ def draw_matrix(matrix: NDArray[np.int64], shares: NDArray[np.float64], names: S
         x, y, share, count = edge + column * cell, edge + row * cell, shares[row, column], matrix[row, column]
         # With the square root, a confusion of a few percent is visible next to a diagonal of 90%.
         kind = 'right' if row == column else 'wrong'
-        name = f'<title>{_text(names[row])} → {_text(names[column])}: {count}</title>'
+        name = f'<title>{html_text(names[row])} → {html_text(names[column])}: {count}</title>'
         parts.append(
             f'<rect class="{kind}" x="{x}" y="{y}" width="{cell}" height="{cell}" '
             f'fill-opacity="{math.sqrt(share):.2f}">{name}</rect>'

@@ -4,11 +4,9 @@ The HTML has no scripts and refers to no other file. All names are escaped. Colo
 the page, which has a light and a dark theme.
 """
 
-import base64
 from collections.abc import Sequence
 from html import escape
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +14,7 @@ from dsanet.inference.annotation import snippet_color
 from dsanet.inference.long.predictor import LongPrediction
 from dsanet.inference.long.segments import CurvePoint
 from dsanet.inference.prediction import Prediction
+from dsanet.reports.html_parts import jpeg_uri
 from dsanet.reports.timeline import choose_classes
 from dsanet.web.analysis import VideoAnalysis
 
@@ -158,7 +157,7 @@ def _draw_view(prediction: Prediction, frame_indices: npt.NDArray[np.int64], fra
     for u, (indices, images) in enumerate(zip(frame_indices.tolist(), frames, strict=True)):
         time = f', {indices[0] / fps:.2f}–{indices[-1] / fps:.2f} s' if fps else ''
         pictures = ''.join(
-            f'<figure><img src="{encode_picture(image)}" alt="frame {index} of snippet {u}">'
+            f'<figure><img src="{jpeg_uri(image, _JPEG_QUALITY)}" alt="frame {index} of snippet {u}">'
             f'<figcaption>frame {index}</figcaption></figure>'
             for index, image in zip(indices, images, strict=True)
         )
@@ -180,9 +179,3 @@ def _draw_positions(frame_indices: npt.NDArray[np.int64], colors: Sequence[str],
         '<svg class="positions" viewBox="0 0 1000 16" preserveAspectRatio="none" role="img" '
         f'aria-label="positions of {len(colors)} snippets in {num_frames} frames">{marks}</svg>'
     )
-
-
-def encode_picture(image: npt.NDArray[np.uint8]) -> str:
-    """Return an image, RGB (H, W, 3), as a data URI."""
-    _, content = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return 'data:image/jpeg;base64,' + base64.b64encode(content.tobytes()).decode()

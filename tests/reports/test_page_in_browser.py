@@ -1,6 +1,5 @@
 """The report page in Chromium, at two widths and in two color schemes."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 
 from dsanet.reports.page import build_page
 from dsanet.reports.run_data import read_runs
+from tests.chromium import open_chromium
 from tests.reports.run_dirs import write_run
 
 pytestmark = pytest.mark.web
@@ -16,17 +16,7 @@ pytestmark = pytest.mark.web
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    from selenium import webdriver
-
-    chromium, driver = shutil.which('chromium'), shutil.which('chromedriver')
-    if not chromium or not driver:
-        pytest.skip('chromium and chromedriver are not installed')
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--hide-scrollbars'):
-        options.add_argument(argument)
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser = open_chromium('browser')
     yield browser
     browser.quit()
 

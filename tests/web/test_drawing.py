@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from dsanet.inference.long.segments import CurvePoint
+from dsanet.reports.html_parts import jpeg_uri
 from dsanet.web.analysis import analyze_video
-from dsanet.web.drawing import draw_analysis, draw_curve, draw_error, encode_picture
+from dsanet.web.drawing import draw_analysis, draw_curve, draw_error
 from tests.make_recognizer import make_recognizer
 from tests.make_videos import write_video
 
@@ -37,7 +38,7 @@ def test_curve_has_the_probabilities_as_heights() -> None:
 
 def test_picture_keeps_its_colors() -> None:
     image = np.full((16, 24, 3), (200, 40, 90), np.uint8)
-    content = base64.b64decode(encode_picture(image).partition(',')[2])
+    content = base64.b64decode(jpeg_uri(image, 88).partition(',')[2])
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     np.testing.assert_allclose(decoded[..., ::-1], image, atol=4)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.chromium import open_chromium
 from tests.make_recognizer import make_recognizer, save_recognizer
 from tests.make_videos import write_video
 
@@ -68,14 +69,7 @@ def url(folder: Path) -> Iterator[str]:
 
 
 def open_browser(url: str) -> Any:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage'):
-        options.add_argument(argument)
-    options.binary_location = '/usr/bin/chromium'
-    options.set_capability('goog:loggingPrefs', {'performance': 'ALL'})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService('/usr/bin/chromedriver'))
+    browser = open_chromium('performance')
     browser.get(url)
     return browser
 
