@@ -112,7 +112,7 @@ class WatchedLoader(DataLoader[Any]):
         """
         before = active_children()
         try:
-            with self._limited():
+            with self._limited(), _kept_sigchld_handler():
                 iterator: Any = super().__iter__()
         except BaseException as error:  # some may have been started, and would not end with this process
             self._kill([worker for worker in active_children() if worker not in before])
@@ -140,25 +140,23 @@ class WatchedLoader(DataLoader[Any]):
                 with self._limited():
                     batch = next(iterator, done)
             except (EOFError, OSError, RuntimeError) as error:
-                dead = self._find_dead(LOST_TIMEOUT_S if isinstance(error, EOFError | ConnectionError) else 0)
+                dead = self.find_dead(LOST_TIMEOUT_S if isinstance(error, EOFError | ConnectionError) else 0)
                 if dead is None:
                     raise
                 self.kill_workers()
-                name = signal.strsignal(-dead.exitcode) if dead.exitcode is not None and dead.exitcode < 0 else None
-                raise MachineError(explain_dead_worker(dead.pid or 0, name)) from error
+                raise _explain_exit(dead) from error
             if batch is done:
                 return
             yield batch
 
-    def _find_dead(self, timeout: float) -> BaseProcess | None:
+    def find_dead(self, timeout: float = 0) -> BaseProcess | None:
         """Return a worker that has ended, or ends within ``timeout`` seconds; None if there is none."""
         deadline = time.monotonic() + timeout
-        with _ignored_sigchld():
-            while True:
-                dead = next((worker for worker in self.workers if worker.exitcode is not None), None)
-                if dead is not None or time.monotonic() >= deadline:
-                    return dead
-                time.sleep(0.01)
+        while True:
+            dead = next((worker for worker in self.workers if worker.exitcode is not None), None)
+            if dead is not None or time.monotonic() >= deadline:
+                return dead
+            time.sleep(0.01)
 
     def _limited(self) -> AbstractContextManager[None]:
         return call_every(TICK_S, _Wait(self).check)
@@ -171,14 +169,11 @@ class WatchedLoader(DataLoader[Any]):
 
     @staticmethod
     def _kill(workers: Sequence[BaseProcess]) -> None:
-        if not workers:
-            return
-        with _ignored_sigchld():
-            for worker in workers:
-                worker.kill()
-            deadline = time.monotonic() + KILL_TIMEOUT_S
-            for worker in workers:
-                worker.join(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            worker.kill()
+        deadline = time.monotonic() + KILL_TIMEOUT_S
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
     def __del__(self) -> None:
         self.kill_workers()
@@ -193,19 +188,24 @@ def _kill_all() -> None:
 
 
 @contextmanager
-def _ignored_sigchld() -> Iterator[None]:
-    """Disable torch's handler, which raises an error when a worker ends, in this context; other children need it later.
+def _kept_sigchld_handler() -> Iterator[None]:
+    """Undo that torch installs a handler in this context that raises an error as soon as a worker is killed.
 
-    Not SIG_IGN or SIG_DFL: Python prints an error for a signal that arrives just before.
+    It would raise it anywhere in the main thread: in a training step, or while another error is handled.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # cannot change handlers, and torch's does not run here
-        return
-    handler = signal.signal(signal.SIGCHLD, lambda *_: None)
+    handler = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)  # None if C code installed it
+        in_main_thread = threading.current_thread() is threading.main_thread()  # others cannot set a handler
+        if in_main_thread and signal.getsignal(signal.SIGCHLD) is not handler:
+            signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)  # None if C code installed it
+
+
+def _explain_exit(worker: BaseProcess) -> MachineError:
+    """Return the error for a worker that has ended."""
+    name = signal.strsignal(-worker.exitcode) if worker.exitcode is not None and worker.exitcode < 0 else None
+    return MachineError(explain_dead_worker(worker.pid or 0, name))
 
 
 class _Wait:
@@ -218,6 +218,9 @@ class _Wait:
     def check(self) -> None:
         """Raise a MachineError if there is no point in waiting any longer."""
         self.loader.while_waiting()
+        dead = self.loader.find_dead()
+        if dead is not None and dead.exitcode != 0:  # 0 at the end of an epoch
+            raise _explain_exit(dead)
         pids = [worker.pid for worker in self.loader.workers if worker.pid is not None]
         states = {pid: process_state(pid) for pid in pids}
         stopped = [pid for pid, state in states.items() if state == 'T']

@@ -211,6 +211,19 @@ def test_killed_worker_is_explained(number, part):
     assert seconds < 10
 
 
+def test_killed_worker_is_an_error_only_for_who_waits_for_a_batch():
+    before = signal.getsignal(signal.SIGCHLD)
+    loader, batches = load(lambda: time.sleep(60))
+    next(batches)
+    loader.workers[0].kill()
+    loader.workers[0].join()
+    time.sleep(0.1)  # a handler of the signal would raise an error here, as in a training step
+    assert signal.getsignal(signal.SIGCHLD) is before
+    text, seconds = wait_for_error(batches)
+    assert str(loader.workers[0].pid) in text
+    assert seconds < 4
+
+
 def test_function_called_while_waiting_may_end_it():
     loader, batches = load(lambda: time.sleep(60))
     calls = []
