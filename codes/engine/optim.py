@@ -3,6 +3,7 @@
 The optimizers are those of torch. A schedule is a pure function of the iteration, so it has no state to resume.
 """
 
+import inspect
 import logging
 import math
 import re
@@ -10,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dsanet.config.arguments import nearest
-from dsanet.config.registry import OPTIMIZERS, SCHEDULES, build
+from dsanet.config.registry import OPTIMIZERS, SCHEDULES, build, get_class
 from dsanet.config.schema import ParametersCfg, TrainCfg
 
 LOGGER = logging.getLogger(__name__)
@@ -87,10 +88,12 @@ def _matching_keys(names: Iterable[str]) -> list[str]:
 
 
 def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: ParametersCfg) -> torch.optim.Optimizer:
-    """Build the optimizer for the trainable parameters of a model."""
+    """Build the optimizer for the trainable parameters of a model, with a fused step where torch has one."""
     groups = group_parameters(model, parameters)
     of_name = dict(model.named_parameters())
     params = [{'params': [of_name[name] for name in names]} for names in groups.values()]
+    if _can_be_fused(get_class(cfg, OPTIMIZERS, 'optimizer'), cfg):
+        cfg = {**cfg, 'fused': True}
     optimizer: torch.optim.Optimizer = build(cfg, OPTIMIZERS, 'optimizer', params=params)
     texts = []
     for options, ((multiplier, decays), names) in zip(optimizer.param_groups, groups.items(), strict=True):
@@ -104,6 +107,27 @@ def build_optimizer(cfg: Mapping[str, Any], model: nn.Module, parameters: Parame
     if parameters != ParametersCfg():
         LOGGER.info('Trainable parameters in %d groups: %s', len(groups), '; '.join(texts))
     return optimizer
+
+
+def _can_be_fused(cls: Any, cfg: Mapping[str, Any]) -> bool:
+    """Return whether an optimizer has a fused step, and the config says nothing about how a step is computed."""
+    return 'fused' in inspect.signature(cls).parameters and not _EXECUTION_FLAGS & set(cfg)
+
+
+def match_layouts(optimizer: torch.optim.Optimizer) -> None:
+    """Store gradients in the memory format of their parameters, if they are not.
+
+    Fused steps on the CPU ignore strides: with other strides, they silently combine the wrong values.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                parameter.grad = _like(parameter, parameter.grad)
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a value in the memory format of a parameter of the same shape."""
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 class OptimizerState:
@@ -153,6 +177,10 @@ class OptimizerState:
         for number, values in state['state'].items():
             self._check(number, values)
         self.optimizer.load_state_dict({'state': state['state'], 'param_groups': groups})
+        for parameter, values in self.optimizer.state.items():  # see match_layouts
+            for name, value in values.items():
+                if name in _LIKE_PARAMETER and value is not None:
+                    values[name] = _like(parameter, value)
 
     def _check(self, number: Any, values: Any) -> None:
         """Check the state of a parameter, which torch would load in any case, to fail in the first step."""

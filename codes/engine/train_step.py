@@ -15,7 +15,13 @@ from dsanet.config.registry import MODELS, SCHEDULES, build
 from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.engine.ema import WeightAverage
 from dsanet.engine.evaluator import autocast
-from dsanet.engine.optim import OptimizerState, build_optimizer, scale_learning_rate, set_learning_rate
+from dsanet.engine.optim import (
+    OptimizerState,
+    build_optimizer,
+    match_layouts,
+    scale_learning_rate,
+    set_learning_rate,
+)
 from dsanet.engine.preparation import place_model
 from dsanet.models.sync_batch_norm import convert_sync_batch_norm
 from dsanet.models.weights.loading import load_weights
@@ -179,6 +185,7 @@ class Stepper:
             scalars: from :meth:`backward`.
         """
         if scalars['grad_norm'].isfinite():
+            match_layouts(self.optimizer)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.average is not None:

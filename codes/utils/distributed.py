@@ -168,9 +168,16 @@ def broadcast_buffers(model: nn.Module) -> None:
 
     The running statistics of each process are from its own batches, so without this the validated models would differ.
     """
-    if dist.is_initialized():
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+    if not dist.is_initialized():
+        return
+    of_type: dict[torch.dtype, list[Tensor]] = {}
+    for buffer in model.buffers():
+        of_type.setdefault(buffer.dtype, []).append(buffer)
+    for buffers in of_type.values():  # one operation each, as each one takes as long as sending a message
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.broadcast(flat, src=0)
+        for buffer, part in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+            buffer.copy_(part.view_as(buffer))
 
 
 def all_reduce_mean(value: Tensor) -> Tensor:

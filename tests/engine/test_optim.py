@@ -16,6 +16,7 @@ from dsanet.engine.optim import (
     StepSchedule,
     build_optimizer,
     group_parameters,
+    match_layouts,
     set_learning_rate,
 )
 
@@ -208,6 +209,31 @@ def test_state_loads_under_other_groups(cfg: dict) -> None:
         for key, value in entry.items()
     )
     assert sorted(i for group in again['param_groups'] for i in group['params']) == list(range(10))
+
+
+FUSED = [SGD, {'type': 'AdamW', 'lr': 0.01, 'weight_decay': 0.05}]
+
+
+@pytest.mark.parametrize('cfg', FUSED)
+def test_fused_steps_ignore_no_memory_format(cfg: dict) -> None:
+    """Gradients and a loaded state that are not channels-last, as the weights are, give the steps of torch's loop."""
+    weight = torch.randn(4, 3, 2, 5, 5)
+    results = []
+    for options in ({}, {'foreach': False}):
+        model = nn.Conv3d(3, 4, (2, 5, 5), bias=False)
+        model.weight.data = weight.clone().contiguous(memory_format=torch.channels_last_3d)
+        optimizer = build_optimizer({**cfg, **options}, model, ParametersCfg())
+        assert optimizer.param_groups[0].get('fused') is (None if options else True)
+        for _ in range(3):
+            state = OptimizerState(optimizer, model).state_dict()
+            for values in state['state'].values():
+                values.update((k, v.contiguous()) for k, v in values.items() if isinstance(v, torch.Tensor))
+            OptimizerState(optimizer, model).load_state_dict(state)
+            model.weight.grad = torch.arange(weight.numel()).view_as(weight) / weight.numel()
+            match_layouts(optimizer)
+            optimizer.step()
+        results.append(model.weight)
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
 
 
 def test_loading_keeps_current_rates_and_decay() -> None:

@@ -1,8 +1,10 @@
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import LOADERS, RuntimeCfg
@@ -24,6 +26,27 @@ def test_determinism_can_be_set_and_unset() -> None:
     for deterministic in (True, False):
         set_determinism(deterministic)
         assert torch.are_deterministic_algorithms_enabled() == deterministic
+
+
+@pytest.fixture
+def onednn() -> Iterator[None]:
+    """Enable oneDNN again after a test that disabled it."""
+    yield
+    torch.backends.mkldnn.set_flags(True)
+
+
+@pytest.mark.parametrize(('device', 'amp'), [('cpu', 'bf16'), ('cpu', None), ('cpu', 'fp16'), ('cuda', 'bf16')])
+@pytest.mark.parametrize('is_wrong', [False, True])
+def test_onednn_is_disabled_only_if_wrong(
+    device: str, amp: str | None, is_wrong: bool, onednn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_wrong:
+        convolve = nn.functional.conv3d
+        monkeypatch.setattr(
+            nn.functional, 'conv3d', lambda x, w, **options: convolve(x, w * w.new_tensor(1.1), **options)
+        )
+    preparation.avoid_broken_kernels(torch.device(device), amp)
+    assert torch.backends.mkldnn.enabled != (is_wrong and (device, amp) == ('cpu', 'bf16'))
 
 
 @pytest.mark.parametrize('mode', MODES)

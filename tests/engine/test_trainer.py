@@ -426,17 +426,8 @@ def test_momentum_follows_parameters_into_other_groups(data: Path, straight: Pat
         assert torch.equal(trainer.stepper.optimizer.state[parameter]['momentum_buffer'], saved[i]['momentum_buffer'])
 
 
-@pytest.fixture
-def onednn() -> Iterator[None]:
-    """Enable oneDNN again after a test whose run disabled it."""
-    yield
-    torch.backends.mkldnn.set_flags(True)
-
-
 @pytest.mark.parametrize('amp', ['bf16', 'fp16'])
-def test_mixed_precision_stays_close_to_float32(
-    data: Path, straight: Path, tmp_path: Path, amp: str, onednn: None
-) -> None:
+def test_mixed_precision_stays_close_to_float32(data: Path, straight: Path, tmp_path: Path, amp: str) -> None:
     trainer = train(make_config(data, runtime={'amp': amp}, train_cfg={'max_epochs': 1}), tmp_path)
     for name in ('train/loss', 'train/grad_norm'):
         exact, mixed = (read_json_lines(d / 'scalars.jsonl')[0][name] for d in (straight, tmp_path))

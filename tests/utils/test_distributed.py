@@ -132,6 +132,25 @@ def test_group_wraps_model_and_gathers(group: torch.device) -> None:
     assert not dist.is_initialized()
 
 
+def test_buffers_are_sent_in_one_operation_a_type(group: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(*[nn.BatchNorm1d(i) for i in (1, 2, 3)])
+    sent = []
+
+    def broadcast(values: Tensor, src: int) -> None:
+        sent.append((values.clone(), src))
+        values += torch.arange(len(values))  # of another process
+
+    monkeypatch.setattr(dist, 'broadcast', broadcast)
+    distributed.broadcast_buffers(model)
+    assert [(values.tolist(), src) for values, src in sent] == [
+        ([0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1], 0),
+        ([0, 0, 0], 0),
+    ]
+    assert model[2].running_mean.tolist() == [6, 7, 8]
+    assert model[2].running_var.tolist() == [10, 11, 12]
+    assert [norm.num_batches_tracked.item() for norm in model] == [0, 1, 2]
+
+
 @pytest.fixture
 def every_warning() -> Iterator[None]:
     """Let torch repeat the same warning."""

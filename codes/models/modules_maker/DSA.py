@@ -103,7 +103,7 @@ class DSA(nn.Module):
         mixed = self.aggregate(snippets, kernel).flatten(0, 1)  # (N*V*U, C1, T, H, W)
         if self.residual:
             mixed = mixed + active
-        return torch.cat([mixed, passive], dim=1)
+        return torch.cat([mixed, passive], dim=1) if passive.shape[1] else mixed
 
     def make_kernel(self, snippets: Tensor) -> Tensor:
         """Generate one kernel for each view and channel from its pooled values.
@@ -119,7 +119,8 @@ class DSA(nn.Module):
         return kernel.unflatten(0, pooled.shape[:2])  # (N*V, C1, L)
 
     def aggregate(self, snippets: Tensor, kernel: Tensor) -> Tensor:
-        """Convolve the snippets with each kernel, as a product with a banded U x U matrix.
+        """Convolve the snippets with each kernel: as a sum of shifted snippets if compiled, which becomes one loop over
+        the data; otherwise as a product with a banded U x U matrix.
 
         A grouped convolution would need N*V*C1 groups, which is slow and not supported by exporters.
 
@@ -130,6 +131,12 @@ class DSA(nn.Module):
         Returns:
             (N*V, U, C1, T, H, W); snippet u is sum_k kernel[k] * snippets[u + k - L // 2].
         """
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            ends = self.kernel_size // 2
+            padded = nn.functional.pad(snippets, (0, 0) * 4 + (ends, ends))  # (N*V, U + L - 1, C1, T, H, W)
+            weights = kernel.transpose(1, 2)[..., None, None, None].unbind(1)  # L of (N*V, C1, 1, 1, 1)
+            shifted = [padded[:, k : k + self.num_snippets] * weight[:, None] for k, weight in enumerate(weights)]
+            return torch.stack(shifted).sum(0)  # (N*V, U, C1, T, H, W)
         band = nn.functional.pad(kernel, (0, 1))[..., self.tap_index]  # (N*V, C1, U, U)
         return torch.einsum('ncuj,njcthw->nucthw', band, snippets)  # (N*V, U, C1, T, H, W)
 

@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsanet.models.modules_maker.DSA import DSA
 
@@ -70,6 +73,38 @@ def test_dsa_equals_slow_loop(options: dict) -> None:
     module = make_dsa(**options)
     x = torch.randn(3 * module.num_snippets, 8, 2, 3, 4)
     torch.testing.assert_close(module(x), slow_dsa(module, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('options', [{}, {'num_snippets': 5, 'kernel_size': 5}, {'num_snippets': 1, 'kernel_size': 1}])
+def test_compiled_form_equals_the_eager_one(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make_dsa(**options).double().eval()
+    x = torch.randn(3 * module.num_snippets, 8, 2, 3, 4, dtype=torch.double, requires_grad=True)
+    weights = torch.randn_like(x)
+    results = []
+    for is_compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, 'is_compiling', lambda value=is_compiling: value)
+        y = module(x)
+        results.append([y, *torch.autograd.grad((y * weights).sum(), [x, *module.parameters()])])
+    torch.testing.assert_close(*results)
+
+
+class _Copies(TorchDispatchMode):
+    """Counts concatenations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten.cat.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(('ratio', 'copies'), [(1.0, 0), (0.5, 1)])
+def test_nothing_is_copied_beside_all_channels(ratio: float, copies: int) -> None:
+    module = make_dsa(channel_ratio=ratio)
+    x = torch.randn(4, 8, 2, 3, 4, requires_grad=True)
+    with _Copies() as mode:
+        module(x).sum().backward()
+    assert mode.count == copies
 
 
 def test_dsa_with_known_kernel_by_hand() -> None:
