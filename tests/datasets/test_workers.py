@@ -211,7 +211,7 @@ def test_killed_worker_is_explained(number, part):
     assert seconds < 10
 
 
-def test_killed_worker_is_an_error_only_for_who_waits_for_a_batch():
+def test_killed_worker_ends_only_a_wait():
     before = signal.getsignal(signal.SIGCHLD)
     loader, batches = load(lambda: time.sleep(60))
     next(batches)
