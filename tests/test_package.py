@@ -48,6 +48,15 @@ def test_importing_dsanet_loads_only_standard_library_modules() -> None:
     assert packages - sys.stdlib_module_names == {'dsanet'}
 
 
+SLOW = {'matplotlib', 'mmcv', 'mmengine', 'sympy', 'torch._dynamo', 'torch.distributed.fsdp', 'torchvision', 'triton'}
+
+
+def test_training_imports_no_slow_unused_modules() -> None:
+    imports = 'import sys, dsanet.engine.trainer, dsanet.inference.recognizer, dsanet.engine.evaluator'
+    loaded = run_python('-c', f"{imports}; print(*sys.modules, sep='\\n')").split()
+    assert not SLOW & set(loaded)
+
+
 def third_party_imports() -> set[str]:
     """Return all modules outside the package that it imports at module level."""
     found = set()

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import StochasticDepth
 
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.modules_maker.block_maker import InsertableBlock, modules_in_forward
@@ -48,7 +47,11 @@ class ResidualBlock(InsertableBlock):
         super().__init__()
         self.activation_checkpointing = activation_checkpointing
         self.relu = nn.ReLU(inplace=True)
-        self.stochastic_depth = StochasticDepth(stochastic_depth, mode='row') if stochastic_depth else None
+        self.stochastic_depth: nn.Module | None = None
+        if stochastic_depth:
+            from torchvision.ops import StochasticDepth  # imported here because it takes seconds
+
+            self.stochastic_depth = StochasticDepth(stochastic_depth, mode='row')
         self.downsample: nn.Module | None = None
         if stride != (1, 1, 1) or in_channels != out_channels:
             self.downsample = nn.Sequential(

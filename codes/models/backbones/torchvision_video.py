@@ -3,7 +3,6 @@
 import math
 
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from dsanet.config.arguments import nearest
 from dsanet.config.registry import MODELS
@@ -60,6 +59,8 @@ class TorchvisionVideo(Backbone):
         """Scale the drop probabilities so that the last is ``last``, which Swin's constructor does not support."""
         if not 0 <= last < 1:
             raise ValueError(f'stochastic_depth={last!r} must be in [0, 1)')
+        from torchvision.ops import StochasticDepth  # imported here because it takes seconds
+
         drops = [module for module in self.net.modules() if isinstance(module, StochasticDepth)]
         if not drops:
             raise ValueError(f'stochastic_depth={last} is not supported by name={self.name!r}')

@@ -3,9 +3,10 @@
 Non-local Neural Networks, Wang et al., CVPR 2018, arXiv 1711.07971; the implementation is mmcv's.
 """
 
+import functools
+
 import torch
-from mmcv.cnn.bricks.non_local import NonLocal3d as MmcvNonLocal3d
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
 
@@ -13,8 +14,8 @@ MODES = ('embedded_gaussian', 'dot_product', 'gaussian', 'concatenation')
 
 
 @MODELS.register_module()
-class NonLocal3d(MmcvNonLocal3d):
-    """Attention over all T * H * W positions of a snippet, added to the input (N*V*U, C, T, H, W).
+class NonLocal3d(nn.Module):
+    """Attention over all T * H * W positions of a snippet, added to the input.
 
     Its last norm is initialized to zero, so the block starts as the identity and can be inserted into pretrained
     networks.
@@ -27,6 +28,8 @@ class NonLocal3d(MmcvNonLocal3d):
         sub_sample: pool keys and values 2 x 2, which reduces the cost by about four (section 3.3).
     """
 
+    _block: nn.Module
+
     def __init__(
         self, in_channels: int, reduction: int = 2, mode: str = 'embedded_gaussian', sub_sample: bool = True
     ) -> None:
@@ -34,7 +37,10 @@ class NonLocal3d(MmcvNonLocal3d):
             raise ValueError(f'mode={mode!r} must be one of {", ".join(MODES)}')
         if not 1 <= reduction <= in_channels:
             raise ValueError(f'reduction={reduction!r} must be between 1 and in_channels={in_channels}')
-        super().__init__(
+        super().__init__()
+        from mmcv.cnn.bricks import non_local  # imported here because it takes seconds
+
+        block = non_local.NonLocal3d(
             in_channels,
             reduction=reduction,
             mode=mode,
@@ -42,18 +48,38 @@ class NonLocal3d(MmcvNonLocal3d):
             use_scale=False,
             norm_cfg={'type': 'BN3d'},
         )
+        if mode == 'concatenation':
+            block.concatenation = functools.partial(_compare, block.concat_project)
+        # The layers have the names of mmcv's block, so that its checkpoints load.
+        for name, layer in block.named_children():
+            self.add_module(name, layer)
+        object.__setattr__(self, '_block', block)  # not a submodule, because its layers are
 
-    def concatenation(self, theta_x: Tensor, phi_x: Tensor) -> Tensor:
-        """Compare two positions with a linear layer; without mmcv's in-place division, which autograd does not support.
+    def forward(self, x: Tensor) -> Tensor:
+        """Add to each position a weighted sum over all positions of its snippet.
 
         Args:
-            theta_x: (N*V*U, C', T*H*W, 1).
-            phi_x: (N*V*U, C', 1, P), of the P keys.
+            x: features (N*V*U, C, T, H, W).
 
         Returns:
-            Weights (N*V*U, T*H*W, P).
+            Features of the same shape.
         """
-        positions, keys = theta_x.shape[2], phi_x.shape[3]
-        thetas, phis = theta_x.expand(-1, -1, -1, keys), phi_x.expand(-1, -1, positions, -1)
-        pairs = torch.cat([thetas, phis], dim=1)  # (N*V*U, 2*C', T*H*W, P)
-        return self.concat_project(pairs).squeeze(1) / keys  # (N*V*U, T*H*W, P)
+        result: Tensor = self._block(x)
+        return result
+
+
+def _compare(project: nn.Module, theta: Tensor, phi: Tensor) -> Tensor:
+    """Compare two positions with a linear layer; without mmcv's in-place division, which autograd does not support.
+
+    Args:
+        project: a layer from 2*C' to one channel.
+        theta: (N*V*U, C', T*H*W, 1).
+        phi: (N*V*U, C', 1, P), of the P keys.
+
+    Returns:
+        Weights (N*V*U, T*H*W, P).
+    """
+    positions, keys = theta.shape[2], phi.shape[3]
+    pairs = torch.cat([theta.expand(-1, -1, -1, keys), phi.expand(-1, -1, positions, -1)], dim=1)
+    weights: Tensor = project(pairs).squeeze(1) / keys  # (N*V*U, T*H*W, P)
+    return weights

@@ -174,9 +174,13 @@ class Recognizer3D(nn.Module):
             losses['top1'] = (scores.argmax(dim=1) == best).float().mean() * 100
         return losses
 
-    @torch.compiler.disable
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile as ``nn.Module.compile``, except for the batch augmentation."""
+        # Each random draw would cause a graph break. Not a decorator, which would import the compiler in each process.
+        self._augment = torch.compiler.disable(self._augment)  # type: ignore[method-assign]
+        super().compile(*args, **kwargs)
+
     def _augment(self, frames: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix a batch; not compiled, because each random draw would cause a graph break in ``torch.compile``."""
         assert self.batch_augment is not None, 'only called with a batch_augment'
         return self.batch_augment(frames, label, self.num_classes)
 

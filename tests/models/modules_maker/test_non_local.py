@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,10 +14,10 @@ def pool_pixels(x: Tensor) -> Tensor:
     return torch.maximum(rows[..., 0::2], rows[..., 1::2])
 
 
-def slow_non_local(module: NonLocal3d, x: Tensor) -> Tensor:
+def slow_non_local(module: NonLocal3d, x: Tensor, mode: str = 'embedded_gaussian', sub_sample: bool = True) -> Tensor:
     """Section 3 of the paper in eval mode, one snippet and one pair of positions at a time."""
     parts = dict(module.named_parameters())
-    suffix = '.0' if module.sub_sample else ''
+    suffix = '.0' if sub_sample else ''
     out = torch.empty_like(x)
     for b in range(len(x)):
 
@@ -24,23 +26,23 @@ def slow_non_local(module: NonLocal3d, x: Tensor) -> Tensor:
             return (weight @ frames.flatten(1) + bias[:, None]).unflatten(1, frames.shape[1:])  # (C', T, H, W)
 
         theta = phi = x[b]
-        if module.mode != 'gaussian':
+        if mode != 'gaussian':
             theta, phi = linear('theta', x[b]), linear(f'phi{suffix}', x[b])
         g = linear(f'g{suffix}', x[b])
-        if module.sub_sample:
+        if sub_sample:
             phi, g = pool_pixels(phi), pool_pixels(g)
         theta, phi, g = theta.flatten(1), phi.flatten(1), g.flatten(1)
         answers = []
         for i in range(theta.shape[1]):
             pairs = []
             for j in range(phi.shape[1]):
-                if module.mode == 'concatenation':
+                if mode == 'concatenation':
                     weight = parts['concat_project.conv.weight'].flatten()
                     pairs.append((weight @ torch.cat([theta[:, i], phi[:, j]])).clamp(min=0))
                 else:
                     pairs.append(theta[:, i] @ phi[:, j])
             f = torch.stack(pairs)
-            f = f.softmax(0) if 'gaussian' in module.mode else f / len(f)
+            f = f.softmax(0) if 'gaussian' in mode else f / len(f)
             answers.append(sum(f[j] * g[:, j] for j in range(len(f))))
         y = torch.stack(answers, dim=1)  # (C', T*H*W)
         z = module.conv_out.conv.weight.flatten(1) @ y
@@ -68,7 +70,18 @@ def make_non_local(channels: int = 6, **options: object) -> NonLocal3d:
 def test_non_local_equals_slow_loop(mode: str, sub_sample: bool) -> None:
     module = make_non_local(mode=mode, sub_sample=sub_sample)
     x = torch.randn(2, 6, 2, 4, 2)
-    torch.testing.assert_close(module(x), slow_non_local(module, x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(module(x), slow_non_local(module, x, mode, sub_sample), rtol=1e-4, atol=1e-5)
+
+
+def test_copy_of_non_local_is_independent() -> None:
+    module = make_non_local(mode='concatenation')
+    x = torch.randn(1, 6, 2, 2, 2)
+    clone = copy.deepcopy(module)
+    expected = module(x)
+    nn.init.zeros_(module.g[0].conv.weight)
+    nn.init.zeros_(module.concat_project.conv.weight)
+    assert torch.equal(clone(x), expected)
+    assert not torch.equal(module(x), expected)
 
 
 @pytest.mark.parametrize(('reduction', 'width'), [(1, 6), (2, 3), (4, 1), (6, 1)])
