@@ -39,6 +39,10 @@ def as_processes(monkeypatch: pytest.MonkeyPatch, world_size: int, work: Callabl
         barrier.wait()
         return gathered
 
+    def gather_object(value: Any) -> list[Any] | None:
+        gathered = all_gather_object(value)
+        return gathered if current.rank == 0 else None
+
     def run(rank: int) -> None:
         current.rank = rank
         try:
@@ -53,6 +57,7 @@ def as_processes(monkeypatch: pytest.MonkeyPatch, world_size: int, work: Callabl
         patch.setattr(distributed, 'rank', lambda: current.rank)
         patch.setattr(distributed, 'world_size', lambda: world_size)
         patch.setattr(distributed, 'all_gather_object', all_gather_object)
+        patch.setattr(distributed, 'gather_object', gather_object)
         threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world_size)]
         for thread in threads:
             thread.start()

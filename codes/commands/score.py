@@ -27,7 +27,9 @@ AVERAGE = 'average'  # name of the fused result of several files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('results', nargs='+', type=Path, metavar='RESULT', help='.pkl or .json of dsanet test --out')
+    parser.add_argument(
+        'results', nargs='+', type=Path, metavar='RESULT', help='.pkl, .json or .npz of dsanet test --out'
+    )
     parser.add_argument(
         '--weights', nargs='+', type=float_between(0, 1e30), metavar='W', help='weight of each result (default: equal)'
     )
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--mistakes', type=int_between(0), metavar='N', help='print the N most confident mistakes')
     parser.add_argument('--json', type=output_file('.json'), metavar='FILE', help='write all numbers as JSON')
     parser.add_argument(
-        '--out', type=output_file('.pkl', '.json'), metavar='FILE', help='save the (averaged) results as .pkl or .json'
+        '--out', type=output_file('.pkl', '.json', '.npz'), metavar='FILE', help='save the (averaged) results'
     )
 
 
@@ -72,14 +74,13 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
     """Print the requested tables, and return their numbers for the JSON file."""
     from dsanet.datasets.annotation import read_class_names
     from dsanet.evaluation.metrics import build_metrics, compute_metrics
+    from dsanet.evaluation.result_files import read_results, write_results
     from dsanet.evaluation.results import (
         class_table,
         confident_mistakes,
         confusion_matrix,
         default_metrics,
         fuse,
-        read_results,
-        write_results,
     )
     from dsanet.reports.confusion import draw_confusion
     from dsanet.utils.class_names import ClassNames, check_same_class_names

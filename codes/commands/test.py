@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_allow_pickle(parser, 'CHECKPOINT')
     parser.add_argument(
         '--out',
-        type=output_file('.pkl', '.json'),
+        type=output_file('.pkl', '.json', '.npz'),
         metavar='FILE',
         help='write path, label and scores of each video; FILE.parts has the results of an unfinished test',
     )
@@ -144,7 +144,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     started = time.monotonic()
     predictions = _predict(args, model, loader, device, amp, parts)
     seconds = max(time.monotonic() - started, 1e-3)
-    numbers = compute_metrics(metrics, predictions.scores, predictions.labels)
+    numbers = distributed.compute_on_main(lambda: compute_metrics(metrics, predictions.scores, predictions.labels))
     LOGGER.info('%d samples  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
     num_scored = len(dataset) - num_restored
     LOGGER.info(
@@ -184,7 +184,7 @@ def _predict(args: argparse.Namespace, model: Any, loader: Any, device: Any, amp
 
 def _write(args: argparse.Namespace, results: Any, numbers: Mapping[str, float]) -> None:
     from dsanet.engine.stopping import RunError
-    from dsanet.evaluation.results import write_results
+    from dsanet.evaluation.result_files import write_results
     from dsanet.utils.files import write_atomically
 
     try:

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +60,7 @@ def predict(
     amp: str | None = None,
     text: str = 'test',
     parts: ResultParts | None = None,
-) -> Predictions:
+) -> Predictions | None:
     """Score every video of a dataset exactly once, on any number of processes.
 
     The batches do not depend on the number of processes. The processes synchronize every few batches, so that a hanging
@@ -76,7 +76,7 @@ def predict(
             None stores nothing.
 
     Returns:
-        The predictions of all ranks, on each rank.
+        The predictions of all ranks, on rank 0; None on other ranks.
 
     Raises:
         FloatingPointError: a score is not finite.
@@ -98,13 +98,23 @@ def predict(
 
     process_batches(loader, score, text, EXPECTED_ERRORS)
     model.train(was_training)
-    results = [batch for of_rank in distributed.all_gather_object(finished) for batch in of_rank]
-    index, scores, labels = (
-        np.concatenate([getattr(batch, name) for batch in results]) for name in ('index', 'scores', 'labels')
+    gathered = distributed.gather_object(list(finished))
+    finished.clear()  # with several processes, gathered has copies
+    return None if gathered is None else _combine(gathered, len(loader.dataset))  # type: ignore[arg-type]
+
+
+def _combine(gathered: Sequence[Sequence[ScoredBatch]], num_videos: int) -> Predictions:
+    """Return the predictions of the batches of each rank, in the order of the dataset."""
+    batches = [batch for of_rank in gathered for batch in of_rank]
+    index = np.concatenate([batch.index for batch in batches])
+    assert np.array_equal(np.sort(index), np.arange(num_videos)), 'evaluation missed or repeated a sample'
+    scores, labels = (
+        np.empty((num_videos, *values.shape[1:]), values.dtype) for values in (batches[0].scores, batches[0].labels)
     )
-    order = np.argsort(index)
-    assert np.array_equal(index[order], np.arange(len(loader.dataset))), 'evaluation missed or repeated a sample'  # type: ignore[arg-type]
-    return Predictions(scores[order], labels[order])
+    for batch in batches:  # without a second copy of all
+        scores[batch.index] = batch.scores
+        labels[batch.index] = batch.labels
+    return Predictions(scores, labels)
 
 
 def process_batches(

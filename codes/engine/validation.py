@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from dsanet.engine.evaluator import EXPECTED_ERRORS, predict
+from dsanet.engine.evaluator import EXPECTED_ERRORS, Predictions, predict
 from dsanet.engine.stopping import RunError
 from dsanet.evaluation.metrics import Metric, build_metrics, check_metrics, compute_metrics
+from dsanet.utils import distributed
 from dsanet.utils.text import strip_worker_traceback
 
 
@@ -59,6 +60,14 @@ def validate(
         raise RunError(f'validation of epoch {epoch}: {error}; training has diverged') from error
     except EXPECTED_ERRORS as error:
         raise RunError(f'validation of epoch {epoch}: {strip_worker_traceback(error)}') from error
+    numbers: dict[str, float] = distributed.compute_on_main(lambda: _compute(model, metrics, predictions, device))
+    return numbers
+
+
+def _compute(
+    model: Any, metrics: Sequence[Metric], predictions: Predictions | None, device: torch.device
+) -> dict[str, float]:
+    assert predictions is not None, 'called on rank 0'
     numbers = compute_metrics(metrics, predictions.scores, predictions.labels)
     # With several labels per video, the sum of single-label losses is not the loss that is trained.
     has_loss = predictions.labels.ndim == 1 or model.cls_head.criterion.supports_multi_label

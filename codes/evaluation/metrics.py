@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from dsanet.config.registry import METRICS, build
 
+_BLOCK = 4096  # videos that are ranked at once, and
+_COLUMNS = 64  # classes that are sorted at once, to limit memory
+
 
 class Metric(ABC):
     """A metric of the scores of a whole dataset, computed on rank 0 with every video exactly once.
@@ -54,9 +57,18 @@ class Accuracy(Metric):
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
         """Return the accuracies of scores (n, K) with labels (n,). Equal scores rank by class number."""
         _require_one_label(self, labels)
-        ranking = np.argsort(-scores, axis=1, kind='stable')
-        hits = ranking == labels[:, None]
-        return {f'top{k}': float(hits[:, :k].any(axis=1).mean() * 100) for k in self.topk}
+        ranks = np.concatenate(
+            [_rank(scores[i : i + _BLOCK], labels[i : i + _BLOCK]) for i in range(0, len(labels), _BLOCK)]
+        )
+        return {f'top{k}': float((ranks < k).mean() * 100) for k in self.topk}
+
+
+def _rank(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many classes of (n, K) are before the label of (n,): higher, or equal with a smaller number."""
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    is_smaller = np.arange(scores.shape[1]) < labels[:, None]
+    above: NDArray[np.int64] = np.count_nonzero(np.where(is_smaller, scores >= own, scores > own), axis=1)
+    return above
 
 
 @METRICS.register_module()
@@ -71,9 +83,9 @@ class MeanClassAccuracy(Metric):
     def __call__(self, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
         """Return the accuracy of scores (n, K) with labels (n,)."""
         _require_one_label(self, labels)
-        correct = scores.argmax(axis=1) == labels
-        per_class = [correct[labels == label].mean() for label in np.unique(labels)]
-        return {'mean_class_accuracy': float(np.mean(per_class) * 100)}
+        correct = np.bincount(labels, weights=scores.argmax(axis=1) == labels)
+        videos = np.bincount(labels)
+        return {'mean_class_accuracy': float(np.mean(correct[videos > 0] / videos[videos > 0]) * 100)}
 
 
 @METRICS.register_module()
@@ -99,26 +111,27 @@ class MeanAveragePrecision(Metric):
             scores: (n, K), finite; compared between the videos for each class.
             labels: classes (n,) int64, or multi-hot (n, K).
         """
-        if labels.ndim == 1:
-            positives = labels[:, None] == np.arange(scores.shape[1])
-        elif labels.shape == scores.shape:
-            positives = labels > 0
-        else:
+        if labels.ndim > 1 and labels.shape != scores.shape:
             raise ValueError(f'multi-hot labels must have the shape of the scores {scores.shape}, got {labels.shape}')
-        present = np.flatnonzero(positives.any(axis=0))
+        present = np.unique(labels) if labels.ndim == 1 else np.flatnonzero((labels > 0).any(axis=0))
         if not present.size:
             raise ValueError(f'average precision needs labels, but none of the {len(labels)} videos has one')
-        per_class = [average_precision(scores[:, k], positives[:, k]) for k in present]
+        per_class = []
+        for start in range(0, len(present), _COLUMNS):
+            classes = present[start : start + _COLUMNS]
+            columns = np.ascontiguousarray(scores[:, classes].T)  # sorting a column of a matrix is slow
+            for k, column in zip(classes, columns, strict=True):
+                per_class.append(average_precision(column, labels == k if labels.ndim == 1 else labels[:, k] > 0))
         return {'mAP': float(np.mean(per_class) * 100)}
 
 
 def average_precision(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float:
     """Return the average precision, from 0 to 1, of scores (n,) with ``positive`` (n,) videos."""
-    order = np.argsort(-scores, kind='stable')
-    is_last_of_its_score = np.append(np.diff(scores[order]) != 0, True)
-    hits = np.cumsum(positive[order])[is_last_of_its_score]
-    seen = np.flatnonzero(is_last_of_its_score) + 1
-    return float(np.sum(np.diff(hits, prepend=0) * hits / seen) / hits[-1])
+    found = np.sort(scores[positive])
+    values, before = np.unique(found, return_index=True)
+    hits = len(found) - before  # positive videos with at least this score
+    seen = len(scores) - np.searchsorted(np.sort(scores), values)  # all videos with at least this score
+    return float(np.sum(np.diff(before, append=len(found)) * hits / seen) / len(found))
 
 
 def _require_one_label(metric: object, labels: NDArray[Any]) -> None:

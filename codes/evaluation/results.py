@@ -1,11 +1,9 @@
-"""Result files with path, label and scores of every video of a test, and their analysis."""
+"""The results of a test, with path, label and scores of every video, and their analysis."""
 
-import json
-import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ from numpy.typing import NDArray
 
 from dsanet.evaluation.metrics import average_precision
 from dsanet.utils.class_names import ClassNames, check_same_class_names
-from dsanet.utils.files import write_atomically
 
 # Ways to combine the results of several tests: the mean of probabilities or of scores.
 FUSIONS = ('prob', 'score')
@@ -21,7 +18,7 @@ FUSIONS = ('prob', 'score')
 # Functions from scores to probabilities (a model's ``activation``); 'none' for probabilities.
 ACTIVATIONS = ('softmax', 'sigmoid', 'none')
 
-_MAX_SCORE = float(np.finfo(np.float32).max)
+_BLOCK = 4096  # videos whose float64 values are in memory at once
 
 
 @dataclass(frozen=True)
@@ -54,114 +51,17 @@ class Results:
         """Whether videos can have several labels."""
         return self.labels.ndim > 1
 
-    def probabilities(self) -> NDArray[np.float64]:
-        """Return the probabilities (n, K)."""
-        scores = self.scores.astype(np.float64)
+    def probabilities(self, videos: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
+        """Return the probabilities (n, K), of all videos or of those with these positions."""
+        scores = self.scores[videos].astype(np.float64)
         if self.activation == 'none':
             return scores
         if self.activation == 'sigmoid':
             return np.exp(-np.logaddexp(0, -scores))
         scores -= scores.max(axis=1, keepdims=True)
-        return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, dicts, strings and numbers only, because other pickled types can run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f'unpickling {module}.{name} could run code from the file')
-
-
-def write_results(results: Results, file: Path) -> None:
-    """Write one dict per video with ``path``, ``label``, ``scores`` and ``activation``; atomic.
-
-    The first one also has ``class_names``, if they are known.
-    """
-    rows = zip(results.paths, results.labels, results.scores, strict=True)
-    entries: list[dict[str, Any]] = [
-        {'path': path, 'label': label.tolist(), 'scores': scores.tolist(), 'activation': results.activation}
-        for path, label, scores in rows
-    ]
-    if results.class_names is not None:
-        entries[0]['class_names'] = results.class_names
-    write_atomically(json.dumps(entries).encode() if file.suffix == '.json' else pickle.dumps(entries), file)
-
-
-def read_results(file: Path) -> Results:
-    """Read a result file, without running code from it."""
-    if not file.is_file():
-        raise FileNotFoundError(f'result file {file} not found')
-    try:
-        with file.open('rb') as stream:
-            entries = json.load(stream) if file.suffix == '.json' else _PlainUnpickler(stream).load()
-    except OSError:
-        raise
-    except Exception as error:  # damaged pickles raise almost any type
-        raise ValueError(f'{file} is not a readable result file: {error}') from error
-    return _to_results(entries, file)
-
-
-def _to_results(entries: Any, file: Path) -> Results:
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f'{file} must contain a list with one entry per video, got {_shorten(entries)}')
-    for i, entry in enumerate(entries):
-        is_entry = isinstance(entry, dict) and {'path', 'label', 'scores', 'activation'} <= entry.keys()
-        if not is_entry or not isinstance(entry['path'], str):
-            raise ValueError(f'{file}: entry {i} must have path, label, scores and activation, got {_shorten(entry)}')
-    paths = [entry['path'] for entry in entries]
-    check_no_duplicates(paths, str(file))
-    scores = _read_scores(entries, file)
-    labels = _read_labels(entries, scores.shape[1], file)
-    activations = [entry['activation'] for entry in entries]
-    if activations[0] not in ACTIVATIONS or activations.count(activations[0]) != len(entries):
-        raise ValueError(f'{file}: activation must be one of {", ".join(ACTIVATIONS)} and equal in all entries')
-    return Results(str(file), paths, labels, scores, activations[0], _read_class_names(entries, scores.shape[1], file))
-
-
-def _read_scores(entries: Sequence[Mapping[str, Any]], file: Path) -> NDArray[np.float32]:
-    """Return the scores (n, K). Types are checked, because NumPy would turn true and '1.5' into numbers."""
-    length = len(entries[0]['scores']) if isinstance(entries[0]['scores'], list) else 0
-    for i, entry in enumerate(entries):
-        row = entry['scores']
-        is_row = isinstance(row, list) and len(row) == length > 0 and set(map(type, row)) <= {int, float}
-        if not is_row or not all(-_MAX_SCORE <= value <= _MAX_SCORE for value in row):  # NaN is in no range
-            raise ValueError(
-                f'{file}: entry {i}: scores must be {length or "at least 1"} finite numbers, the same number in '
-                f'all entries, got {_shorten(row)}'
-            )
-    return np.array([entry['scores'] for entry in entries], dtype=np.float32)
-
-
-def _read_labels(
-    entries: Sequence[Mapping[str, Any]], num_classes: int, file: Path
-) -> NDArray[np.int64] | NDArray[np.float32]:
-    """Return the labels, (n,) int64 or multi-hot (n, K) float32."""
-    is_multi_hot = isinstance(entries[0]['label'], list)
-    for i, entry in enumerate(entries):
-        label = entry['label']
-        if is_multi_hot:
-            is_valid = isinstance(label, list) and len(label) == num_classes and set(map(type, label)) <= {int, float}
-            is_valid = is_valid and set(label) <= {0, 1}
-        else:
-            is_valid = type(label) is int and 0 <= label < num_classes
-        if not is_valid:
-            expected = f'{num_classes} values of 0 or 1' if is_multi_hot else f'an integer from 0 to {num_classes - 1}'
-            raise ValueError(
-                f'{file}: entry {i}: label must be {expected} for {num_classes} scores, and of the same kind in all '
-                f'entries, got {_shorten(label)}'
-            )
-    labels = [entry['label'] for entry in entries]
-    return np.array(labels, dtype=np.float32) if is_multi_hot else np.array(labels, dtype=np.int64)
-
-
-def _read_class_names(entries: Sequence[Mapping[str, Any]], num_classes: int, file: Path) -> list[str] | None:
-    """Return the class names, None if no entry has any."""
-    found = [entry['class_names'] for entry in entries if 'class_names' in entry]
-    for names in found:
-        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if not is_list or len(names) != num_classes or len(set(names)) < num_classes or names != found[0]:
-            raise ValueError(f'{file}: class_names must be {num_classes} different names, got {_shorten(names)}')
-    return found[0] if found else None
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1, keepdims=True)
+        return scores
 
 
 def check_no_duplicates(paths: Sequence[str], name: str) -> None:
@@ -179,11 +79,6 @@ def check_no_duplicates(paths: Sequence[str], name: str) -> None:
         raise ValueError(
             f'{name} has {len(duplicates)} videos more than once: {_few(duplicates)}; keep one entry of each'
         )
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f'{text[:57]}...'
 
 
 def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Results:
@@ -317,19 +212,24 @@ def confident_mistakes(results: Results, names: Sequence[str], number: int) -> l
     """
     if results.is_multi_hot:
         raise ValueError(f'{results.name} has multi-hot labels; confident mistakes require one label per video')
-    prob = results.probabilities()
     predicted = results.scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != results.labels)
-    order = wrong[np.argsort(-prob[wrong, predicted[wrong]], kind='stable')][:number].tolist()
+    pairs = np.empty((len(wrong), 2))  # probabilities of the prediction and of the label
+    for start in range(0, len(wrong), _BLOCK):
+        videos = wrong[start : start + _BLOCK]
+        of_classes = results.probabilities(videos)
+        for column, classes in enumerate((predicted, results.labels)):
+            pairs[start : start + _BLOCK, column] = of_classes[np.arange(len(videos)), classes[videos]]
+    order = np.argsort(-pairs[:, 0], kind='stable')[:number]
     return [
         {
             'path': results.paths[i],
             'label': names[results.labels[i]],
             'predicted': names[predicted[i]],
-            'probability': float(prob[i, predicted[i]]),
-            'label_probability': float(prob[i, results.labels[i]]),
+            'probability': probability,
+            'label_probability': label_probability,
         }
-        for i in order
+        for i, (probability, label_probability) in zip(wrong[order].tolist(), pairs[order].tolist(), strict=True)
     ]
 
 

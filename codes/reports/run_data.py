@@ -9,12 +9,13 @@ from typing import Any
 
 from dsanet.config.loading import load_config
 from dsanet.evaluation.metrics import build_metrics, compute_metrics
-from dsanet.evaluation.results import Results, default_metrics, read_results
+from dsanet.evaluation.result_files import SUFFIXES, read_results
+from dsanet.evaluation.results import Results, default_metrics
 from dsanet.models.summary import find_input_shape, summarize_model
 from dsanet.utils.json_lines import read_json_lines
 
 # Names of result files in a work dir, the first one that exists is used; scores.json is that of dsanet demo.
-RESULT_FILES = ('results.json', 'results.pkl', 'scores.json', 'scores.pkl')
+RESULT_FILES = tuple(f'{name}{suffix}' for name in ('results', 'scores') for suffix in SUFFIXES)
 
 Scalars = list[dict[str, Any]]
 

@@ -219,6 +219,30 @@ def all_gather_object(value: Any) -> list[Any]:
     return values
 
 
+def gather_object(value: Any) -> list[Any] | None:
+    """Return the values of all processes, ordered by rank, on rank 0; None on others. The value must be picklable."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(value, values)
+    return values
+
+
+def compute_on_main(function: Callable[[], Any]) -> Any:
+    """Call a function on rank 0 only, and return its result, or raise its exception, on all ranks."""
+    result: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            result = [function(), None]
+        except Exception as error:
+            result = [None, error]
+    if dist.is_initialized():
+        dist.broadcast_object_list(result)
+    if result[1] is not None:
+        raise result[1]
+    return result[0]
+
+
 def store() -> dist.Store | None:
     """Return the store shared by the processes of this attempt; None in a single process."""
     return _STORE

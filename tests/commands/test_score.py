@@ -11,7 +11,8 @@ import pytest
 from dsanet import commands
 from dsanet.commands import score
 from dsanet.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
-from dsanet.evaluation.results import FUSIONS, Results, fuse, read_results, write_results
+from dsanet.evaluation.result_files import read_results, write_results
+from dsanet.evaluation.results import FUSIONS, Results, fuse
 from tests.commands.conftest import ROOT
 
 RNG = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from dsanet import commands
 from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
 from dsanet.config.registry import MODELS, build
-from dsanet.evaluation.results import read_results
+from dsanet.evaluation.result_files import read_results
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.utils.file_lock import FileLock
 from tests.commands.conftest import ROOT, Run

@@ -26,6 +26,15 @@ def test_equal_scores_rank_by_class_number() -> None:
     assert Accuracy(topk=(1,))(flat, np.arange(4)) == {'top1': 25.0}
 
 
+def test_accuracy_equals_a_stable_sort() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(4, size=(5000, 7)).astype(np.float32)  # more than one block, with many equal scores
+    labels = rng.integers(7, size=5000)
+    ranking = np.argsort(-scores, axis=1, kind='stable')
+    expected = {f'top{k}': (ranking[:, :k] == labels[:, None]).any(axis=1).mean() * 100 for k in (1, 3, 6, 7)}
+    assert Accuracy(topk=(1, 3, 6, 7))(scores, labels) == pytest.approx(expected, abs=1e-12)
+
+
 def test_mean_class_accuracy_skips_absent_classes() -> None:
     # class 0: 1 of 1; class 1: absent; class 2: 1 of 3
     assert MeanClassAccuracy()(SCORES, LABELS)['mean_class_accuracy'] == pytest.approx((1 + 1 / 3) / 2 * 100)

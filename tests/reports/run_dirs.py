@@ -7,7 +7,8 @@ import numpy as np
 
 from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
-from dsanet.evaluation.results import Results, write_results
+from dsanet.evaluation.result_files import write_results
+from dsanet.evaluation.results import Results
 
 NAMES = ['<b>run</b>', 'walk & "sit"', 'jump']
 

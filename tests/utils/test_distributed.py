@@ -124,6 +124,10 @@ def test_group_wraps_model_and_gathers(group: torch.device) -> None:
     wrapped = distributed.wrap_ddp(nn.Linear(2, 2).to(group), group)
     assert isinstance(wrapped, nn.parallel.DistributedDataParallel)
     assert distributed.all_gather_object({'a': 1}) == [{'a': 1}]
+    assert distributed.gather_object({'a': 1}) == [{'a': 1}]
+    assert distributed.compute_on_main(lambda: {'a': 1}) == {'a': 1}
+    with pytest.raises(KeyError, match='of the function'):
+        distributed.compute_on_main(lambda: {}['of the function'])
     value = torch.tensor(3.0)
     assert distributed.all_reduce_mean(value) == 3
     distributed.broadcast_buffers(nn.BatchNorm1d(2))
