@@ -1,7 +1,7 @@
 """Write a report of one training run, or of several runs side by side, as one HTML file.
 
 Runs whose configs differ only in the seed are grouped, with mean and standard deviation. The file needs no network.
-Confusion matrix, classes and mistakes come from the results.json or results.pkl of dsanet test --out in the work dir.
+Confusion matrix, classes and mistakes come from the results of dsanet test --out in the work dir.
 """
 
 import argparse
