@@ -98,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         outputs = {'--json': args.json, '--csv': args.csv, '--out-video': args.out_video}
         check_outputs(outputs, [args.checkpoint, args.config, *args.videos])
         recognizer = load_model(args, views=args.views)
+        recognizer.model.optimize()
         if args.long or args.stream:
             return (run_long if args.long else run_stream)(args, recognizer)
         sources, _ = find_sources(args.videos, None, args.allow_urls, recognizer.frame_names, args.data_root)

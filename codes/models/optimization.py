@@ -1,0 +1,99 @@
+"""Make a trained model faster for inference, with the same scores except for rounding."""
+
+import contextlib
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dsanet.models.backbones.base import Backbone
+from dsanet.models.modules_maker.block_maker import to_meta
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def fold_batch_norms(backbone: Backbone) -> int:
+    """Multiply the weights of convolutions by the scales of the batch norms that follow them, and remove these.
+
+    In evaluation a batch norm is a scale and an offset per channel, which a convolution can include. A batch norm is
+    removed only if its input is the output of a convolution that nothing else uses.
+
+    Args:
+        backbone: in eval mode; changed in place. Removed norms become ``nn.Identity``.
+
+    Returns:
+        The number of removed batch norms.
+    """
+    modules = dict(backbone.named_modules())
+    pairs = _find_pairs(backbone)
+    for conv_name, norm_name in pairs:
+        conv: Any = modules[conv_name]
+        norm: Any = modules[norm_name]
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight.double(),
+            None if conv.bias is None else conv.bias.double(),
+            norm.running_mean.double(),
+            norm.running_var.double(),
+            norm.eps,
+            None if norm.weight is None else norm.weight.double(),
+            None if norm.bias is None else norm.bias.double(),
+        )
+        conv.weight.data = weight.data.to(conv.weight.dtype)
+        conv.bias = nn.Parameter(bias.data.to(conv.weight.dtype))
+        parent, _, name = norm_name.rpartition('.')
+        setattr(backbone.get_submodule(parent), name, nn.Identity())
+    return len(pairs)
+
+
+@torch.no_grad()
+def _find_pairs(backbone: Backbone) -> list[tuple[str, str]]:
+    """Return the names of convolutions and of the batch norms that alone use their outputs."""
+    copied = to_meta(backbone)
+    outputs: dict[int, tuple[str, Tensor]] = {}  # with the tensors, so that no other one gets the same id
+    pairs: list[tuple[str, str, int]] = []
+    calls: dict[str, int] = {}
+
+    def note_output(name: str, output: Tensor) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        outputs[id(output)] = name, output
+
+    def note_input(name: str, value: Tensor) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        if id(value) in outputs:
+            pairs.append((outputs[id(value)][0], name, id(value)))
+
+    for name, module in copied.named_modules():
+        if isinstance(module, CONVOLUTIONS):
+            module.register_forward_hook(lambda _module, _inputs, output, name=name: note_output(name, output))
+        elif isinstance(module, NORMS) and module.running_mean is not None:
+            module.register_forward_pre_hook(lambda _module, inputs, name=name: note_input(name, inputs[0]))
+    num_snippets = math.lcm(*{getattr(module, 'num_snippets', 1) for module in backbone.modules()})
+    channels, *clip = backbone.probe_shape[1:]
+    for module in backbone.modules():  # TAM works with one length only
+        clip[0] = getattr(module, 'frames_per_snippet', clip[0])
+    dtype = next(backbone.parameters()).dtype
+    frames = torch.zeros(num_snippets, channels, *clip, dtype=dtype, device='meta')
+    with _Uses() as uses, contextlib.suppress(RuntimeError):  # some operators do not work on the meta device
+        copied(frames)
+    return [(conv, norm) for conv, norm, tensor in pairs if uses.count[tensor] == 1 and calls[conv] == calls[norm] == 1]
+
+
+class _Uses(TorchDispatchMode):
+    """Counts the operations that use each tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that no other tensor gets the same id
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        self._kept += tensors
+        for key in {id(value) for value in tensors}:
+            self.count[key] = self.count.get(key, 0) + 1
+        return function(*args, **(kwargs or {}))
