@@ -110,7 +110,7 @@ def _write_pt2(program: torch.export.ExportedProgram, file: Path, metadata: Mapp
     content = io.BytesIO()  # torch.export.save would abort the process if the disk is full
     with _quiet():
         torch.export.save(program, content, extra_files={KEY: json.dumps(metadata)})
-    write_atomically(content.getbuffer(), file)
+    write_atomically(content.getvalue(), file)
 
 
 def _load_pt2(file: Path) -> tuple[Predict, dict[str, Any]]:
