@@ -2,6 +2,7 @@
 
 Runs whose configs differ only in the seed are grouped, with mean and standard deviation. The file needs no network.
 Confusion matrix, classes and mistakes come from the results.json or results.pkl of dsanet test --out in the work dir.
+Activation maps and DSA kernels are computed with best.pth, if the videos are available.
 """
 
 import argparse

@@ -1,8 +1,11 @@
-"""The test data of a recognizer's config, decoded once."""
+"""The test data of a recognizer's config, or a selection of them, decoded once."""
 
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from dsanet.config.loading import read_section
 from dsanet.config.schema import RuntimeCfg
@@ -16,21 +19,67 @@ from dsanet.utils.text import strip_worker_traceback
 
 LOGGER = logging.getLogger(__name__)
 
+MIN_PER_CLASS = 4  # videos of a class in a selection
 
-def build_test_loader(recognizer: Recognizer) -> WatchedLoader:
-    """Build the loader of the config's ``test_dataloader``, as a test does.
+
+def build_test_loader(recognizer: Recognizer, max_videos: int | None = None) -> WatchedLoader:
+    """Build the loader of the config's ``test_dataloader``, as a test does, with the views of the recognizer.
+
+    Args:
+        recognizer: its config names the data.
+        max_videos: the largest number of videos, see :func:`choose_videos`; None for all of them.
 
     Raises:
         FileNotFoundError, ValueError: the data cannot be read, or their classes are not those of the model.
     """
     runtime: RuntimeCfg = read_section(recognizer.config, 'runtime', RuntimeCfg)
-    loader = build_loader(recognizer.config['test_dataloader'], 'test_dataloader', runtime)
+    section = recognizer.config['test_dataloader']
+    if 'datasets' not in section['dataset']:  # the pipelines of a mixture stay as they are
+        section = {**section, 'dataset': {**section['dataset'], 'pipeline': recognizer.steps}}
+    loader = build_loader(section, 'test_dataloader', runtime)
     dataset: Any = loader.dataset
     names = class_names_of(dataset, 'test')
     dataset.check_labels(recognizer.model.num_classes)
     if recognizer.class_names != [str(k) for k in range(recognizer.model.num_classes)]:  # not numbers for unknown names
         check_same_class_names(ClassNames(recognizer.class_names, 'the checkpoint'), names)
-    return loader
+    if max_videos is None or len(dataset) <= max_videos:
+        return loader
+    labels = dataset.labels if dataset.labels.ndim == 1 else dataset.labels.argmax(axis=1)  # the first of several
+    return WatchedLoader(
+        dataset,
+        batch_size=loader.batch_size,
+        sampler=choose_videos(labels, max_videos),
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        worker_init_fn=loader.worker_init_fn,
+        generator=loader.generator,
+    )
+
+
+def choose_videos(labels: npt.NDArray[np.int64], max_videos: int) -> list[int]:
+    """Return the indices of an equal number of videos of each class, spread evenly over its list, in ascending order.
+
+    With many classes, they are from fewer classes, also spread evenly, so that a class has at least
+    ``MIN_PER_CLASS`` videos if it has so many: the differences within a class are then known, too.
+
+    Args:
+        labels: class numbers of the n videos.
+        max_videos: at least one; no more videos are chosen.
+    """
+    classes = np.unique(labels)
+    number = min(max_videos, max(MIN_PER_CLASS, max_videos // len(classes)))
+    chosen: list[int] = []
+    for k in _spread(classes, max_videos // number):
+        chosen += _spread(np.flatnonzero(labels == k), number)
+    return sorted(chosen)
+
+
+def _spread(values: npt.NDArray[Any], number: int) -> list[int]:
+    """Return at most ``number`` values at equal distances, from the middle of as many parts."""
+    count = min(number, len(values))
+    chosen: list[int] = values[((np.arange(count) + 0.5) * len(values) / count).astype(int)].tolist()
+    return chosen
 
 
 def read_batches(loader: WatchedLoader) -> Iterator[Mapping[str, Any]]:
