@@ -106,6 +106,11 @@ class Kernels:
     class_names: list[str]
 
 
+def has_dsa(model: nn.Module) -> bool:
+    """Return True if a model has a DSA module, and so generates kernels."""
+    return any(isinstance(module, DSA) for module in model.modules())
+
+
 def find_dsa(model: nn.Module) -> dict[str, DSA]:
     """Return the DSA modules of a model by name.
 

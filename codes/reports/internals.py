@@ -15,11 +15,10 @@ from dsanet.engine.checkpointing import list_checkpoints
 from dsanet.evaluation.results import Results, confident_mistakes
 from dsanet.explain.cam import ActivationMaps, explain_samples
 from dsanet.explain.data import build_test_loader, read_batches
-from dsanet.explain.kernels import Kernels, collect_kernels
+from dsanet.explain.kernels import Kernels, collect_kernels, has_dsa
 from dsanet.inference.recognizer import Recognizer, load_recognizer
 from dsanet.inference.samples import load_samples
 from dsanet.inference.sources import find_sources
-from dsanet.models.modules_maker.DSA import DSA
 from dsanet.utils.text import printable
 
 MAX_VIDEOS = 32  # of the kernels
@@ -81,7 +80,7 @@ def look_inside(work_dir: Path, results: Results | None, names: Sequence[str]) -
         return Internals(file.name, None, reason, (), reason)
     _logger.info('%s: computing kernels and activation maps with %s', work_dir, file.name)
     kernels, why_no_kernels = None, 'The model has no DSA, so it generates no kernels.'
-    if any(isinstance(module, DSA) for module in recognizer.model.modules()):
+    if has_dsa(recognizer.model):
         kernels, why_no_kernels = _attempt(lambda: _collect(recognizer), 'Kernels')
     mistakes, why_no_maps = _explain_mistakes(recognizer, results, names)
     return Internals(file.name, kernels, why_no_kernels, mistakes, why_no_maps)
