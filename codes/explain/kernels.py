@@ -121,7 +121,7 @@ def find_dsa(model: nn.Module) -> dict[str, DSA]:
     if not found:
         raise ValueError(
             'the model has no DSA module, so it generates no kernels; train one with a config such as '
-            "kinetics/dsanet_r50_4x8 or demo/dsanet_ordered_actions, or with model.module_cfg=dict(type='DSA', ...)"
+            "kinetics/dsanet_r50_4x4 or demo/dsanet_ordered_actions, or with model.module_cfg=dict(type='DSA', ...)"
         )
     return found
 

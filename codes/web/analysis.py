@@ -87,8 +87,8 @@ def analyze_video(
         report = _Progress(prediction.seconds, film_limit, on_progress)
         try:
             film = predict_long(recognizer, path, window, on_window=report)
-        except _OutOfTime:
-            why_no_film = f'Not predicted over time: this video takes longer than {film_limit:g} s.'
+        except _OutOfTimeError as error:
+            why_no_film = str(error)
         except (OSError, ValueError) as error:
             raise ValueError(str(error).replace(str(path), path.name)) from error
     inputs = loaded[0].batches[0]['inputs'][0].permute(0, 1, 3, 4, 5, 2).numpy()  # (V, U, T, H, W, C)
@@ -97,7 +97,7 @@ def analyze_video(
     )
 
 
-class _OutOfTime(Exception):
+class _OutOfTimeError(Exception):
     """The classes over time take too long."""
 
 
@@ -106,12 +106,13 @@ class _Progress:
 
     def __init__(self, seconds: float, limit: float, report: Callable[[float], object] | None) -> None:
         self._seconds = seconds
+        self._limit = limit
         self._deadline = time.monotonic() + limit
         self._report = report
 
     def __call__(self, scores: WindowScores) -> None:
         if time.monotonic() > self._deadline:
-            raise _OutOfTime
+            raise _OutOfTimeError(f'Not predicted over time: this video takes longer than {self._limit:g} s.')
         if self._report is not None:
             self._report(min(1.0, float(scores.end) / self._seconds))
 

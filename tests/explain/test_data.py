@@ -61,7 +61,7 @@ def test_loader_reads_the_selection_with_one_view(recognizer) -> None:
     assert torch.equal(batches[0]['inputs'][0], everything['inputs'][first])
 
 
-def test_other_test_videos_of_a_control_are_an_error(recognizer, tmp_path, caplog) -> None:
+def test_control_has_the_same_test_videos(recognizer, tmp_path, caplog) -> None:
     model = recognizer.config
     copy = tmp_path / 'copy'
     shutil.copytree(tmp_path, copy)
