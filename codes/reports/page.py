@@ -1,4 +1,4 @@
-"""One HTML page about one run or several: configs, curves, seeds, classes, mistakes and costs.
+"""One HTML page about one run or several: configs, curves, seeds, classes, mistakes, kernels and costs.
 
 The page needs no network and no script. Text from files is escaped.
 """
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dsanet.evaluation.results import class_table, confident_mistakes, confusion_matrix
 from dsanet.reports.confusion import class_shares
-from dsanet.reports.html_parts import html_text, jpeg_uri
+from dsanet.reports.html_parts import html_table, html_text, jpeg_uri
+from dsanet.reports.internals_sections import write_kernels, write_maps
 from dsanet.reports.mistake_sheets import read_sheet
 from dsanet.reports.page_style import STYLE
 from dsanet.reports.run_data import (
@@ -79,26 +80,6 @@ def _runs(groups: Sequence[Group]) -> list[Run]:
     return [run for group in groups for run in group.runs]
 
 
-def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Return a table; the cells are HTML, and those of the columns ``numbers`` are aligned to the right."""
-
-    def kind(column: int) -> str:
-        return ' class="number"' if column in numbers else ' class="text"'
-
-    head = ''.join(f'<th scope="col"{kind(i)}>{cell}</th>' for i, cell in enumerate(header))
-    body = ''.join(
-        f'<tr><th scope="row">{row[0]}</th>'
-        + ''.join(f'<td{kind(i)}>{cell}</td>' for i, cell in enumerate(row[1:], 1))
-        + '</tr>'
-        for row in rows
-    )
-    # A scrollable area needs the focus, so that the arrow keys scroll it.
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table><caption>{caption}</caption>'
-        f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
-
-
 def _number(value: Spread | None, digits: int = 2) -> str:
     if value is None:
         return '–'
@@ -134,7 +115,7 @@ def _write_overview(groups: Sequence[Group]) -> str:
     note = 'Runs whose configs differ only in the seed are one row: mean ± standard deviation over the seeds.'
     if not names:
         note += ' No test results were found; the commands below write them.'
-    parts = [_table('Results', header, rows, range(1, len(header))), f'<p class="note">{note}</p>']
+    parts = [html_table('Results', header, rows, range(1, len(header))), f'<p class="note">{note}</p>']
     for group, test in zip(groups, tests, strict=True):
         if len(group.runs) > 1:
             rows = [
@@ -147,7 +128,7 @@ def _write_overview(groups: Sequence[Group]) -> str:
                 for run, numbers in zip(group.runs, test, strict=True)
             ]
             head = ['Run', 'Seed', f'Best {shown}', *(f'Test {html_text(name)}' for name in names)]
-            table = _table('Results of each seed', head, rows, range(1, len(head)))
+            table = html_table('Results of each seed', head, rows, range(1, len(head)))
             parts.append(f'<details><summary>Seeds of {html_text(group.name)}</summary>{table}</details>')
     return ''.join(parts)
 
@@ -162,13 +143,15 @@ def _write_configs(groups: Sequence[Group]) -> str:
             ]
             for path, values in compare_configs([group.runs[0].config for group in groups]).items()
         ]
-        parts.append(_table('Settings that differ', ['Setting', *(html_text(group.name) for group in groups)], rows))
+        parts.append(
+            html_table('Settings that differ', ['Setting', *(html_text(group.name) for group in groups)], rows)
+        )
     else:
         parts.append('<p>There is one config, so nothing differs.</p>')
     for group in groups:
         settings = flatten(group.runs[0].config).items()
         rows = [[f'<code>{html_text(path)}</code>', f'<code>{html_text(value)}</code>'] for path, value in settings]
-        table = _table(f'Settings of {html_text(group.name)}', ['Setting', 'Value'], rows)
+        table = html_table(f'Settings of {html_text(group.name)}', ['Setting', 'Value'], rows)
         parts.append(f'<details><summary>All settings of {html_text(group.name)}</summary>{table}</details>')
     return ''.join(parts)
 
@@ -261,7 +244,7 @@ def _classes_of(run: Run) -> str:
         for row in sorted(table, key=lambda row: (row[key], -row['videos']))
     ]
     header = ['Class', 'Videos', f'{key.replace("_", " ").capitalize()} (%)', '', 'Most often taken for (videos)']
-    body = _table(f'Classes of {html_text(run.name)}, the lowest first', header, rows, (1, 2))
+    body = html_table(f'Classes of {html_text(run.name)}, the lowest first', header, rows, (1, 2))
     if len(rows) > 20:
         return f'<details><summary>{len(rows)} classes</summary>{body}</details>'
     return body
@@ -323,7 +306,7 @@ def _write_costs(groups: Sequence[Group]) -> str:
         'GMACs are 10<sup>9</sup> multiply-adds for one view of one video, as <code>dsanet summary</code> counts them; '
         'FLOPs are twice as many. Seconds and memory are the last ones that the run logged.'
     )
-    return _table('Costs', header, rows, range(1, 6)) + f'<p class="note">{note}</p>'
+    return html_table('Costs', header, rows, range(1, 6)) + f'<p class="note">{note}</p>'
 
 
 # The sections by title, each a function from the groups of runs to HTML.
@@ -334,5 +317,7 @@ SECTIONS: dict[str, Callable[[Sequence[Group]], str]] = {
     'Confusion matrix': _write_confusion,
     'Accuracy of each class': _write_classes,
     'Most confident mistakes': _write_mistakes,
+    'Activation maps': lambda groups: write_maps(_runs(groups)),
+    'DSA kernels': lambda groups: write_kernels(_runs(groups)),
     'Costs': _write_costs,
 }

@@ -12,6 +12,7 @@ from dsanet.evaluation.metrics import build_metrics, compute_metrics
 from dsanet.evaluation.result_files import SUFFIXES, read_results
 from dsanet.evaluation.results import Results, default_metrics
 from dsanet.models.summary import find_input_shape, summarize_model
+from dsanet.reports.internals import Internals, look_inside
 from dsanet.utils.json_lines import read_json_lines
 
 # Names of result files in a work dir, the first one that exists is used; scores.json is that of dsanet demo.
@@ -31,6 +32,7 @@ class Run:
         lines: the lines of ``scalars.jsonl``.
         results: results of a test; None if the folder has none.
         costs: ``params``, ``gmacs`` and ``input_shape`` (U, T, H, W); None if the config does not tell the input shape.
+        internals: kernels and activation maps.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Run:
     lines: Scalars
     results: Results | None
     costs: dict[str, Any] | None
+    internals: Internals
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,9 @@ def _read_run(folder: Path, name: str) -> Run:
         raise FileNotFoundError(f'no config.py in {folder}; expected a work dir of dsanet train')
     config = load_config(folder / 'config.py')
     file = find_results(folder)
-    return Run(name, folder, config, lines, read_results(file) if file else None, _measure_costs(config))
+    results = read_results(file) if file else None
+    internals = look_inside(folder, results, class_names(results) if results else [])
+    return Run(name, folder, config, lines, results, _measure_costs(config), internals)
 
 
 def _measure_costs(config: dict[str, Any]) -> dict[str, Any] | None:
