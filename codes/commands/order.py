@@ -74,7 +74,10 @@ def run(args: argparse.Namespace) -> None:
             write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.json)
         if args.out is not None:
             title = Path(args.config or args.checkpoint).stem
-            draw_order(dict(zip(names, results, strict=True)), args.out, title)
+            legend = [
+                f'{name}: {"/".join(Path(file).parts[-2:])}' for name, file in zip(names, recognizers, strict=True)
+            ]
+            draw_order(dict(zip(legend, results, strict=True)), args.out, title)
     print(format_results(list(zip(names, recognizers, results, strict=True)), model.class_names))
     for file in (args.json, args.out):
         if file is not None:
