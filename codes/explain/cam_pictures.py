@@ -44,7 +44,7 @@ def draw_maps(maps: ActivationMaps) -> Image:
         x, y = MARGIN, top + u * row
         if single:
             x, y = MARGIN + u % columns * (cell + gap), top + u // columns * (row // lines)
-        share = f'snippet {u + 1}: {100 * shares[u]:.0f}%'
+        share = f'snippet {u}: {100 * shares[u]:.0f}%'
         sheet.write(share if single else f'{share} of the sum of all maps', x, y)
         for t in range(num_frames):
             line, column = divmod(t, columns)
@@ -79,7 +79,7 @@ def _images(maps: ActivationMaps) -> Iterator[Image]:
         frame, index = maps.frames[u, t], int(maps.frame_indices[u, t])
         image = enlarge(np.concatenate([frame, blend(frame, scaled[u, t])], axis=1))
         width = image.shape[1]
-        place = f'snippet {u + 1}, frame {index}' + ', all maps are zero' * maps.is_empty
+        place = f'snippet {u}, frame {index}' + ', all maps are zero' * maps.is_empty
         heading = [draw_text(text, width) for text in (f'{maps.label}  {100 * maps.probability:.1f}%', place)]
         yield np.concatenate([*heading, image, snippet_bar.draw(index, width)])
 

@@ -31,6 +31,7 @@ from dsanet.reports.svg_charts import NUM_STYLES, Line, draw_lines, draw_matrix
 
 MAX_SIZE = 5_000_000  # bytes of a page
 MAX_SHEETS = 72  # contact sheets of a page
+MAX_NAMES = 12  # classes whose names are unfolded below a confusion matrix
 MAX_CELLS = 8000  # cells of all confusion matrices of a page
 JPEG_QUALITY = 80
 MAX_MISTAKES = 12  # per run
@@ -234,7 +235,8 @@ def _write_confusion(groups: Sequence[Group]) -> str:
         assert run.results is not None, run.name
         matrix, names = confusion_matrix(run.results), class_names(run.results)
         legend = ''.join(f'<li>{k}: {html_text(name)}</li>' for k, name in enumerate(names))
-        legend = f'<details><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
+        unfolded = ' open' if len(names) <= MAX_NAMES else ''
+        legend = f'<details{unfolded}><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
         left_out = (matrix > 0).sum() - budget
         note = f'<p class="note">{left_out} cells with the fewest videos are left out.</p>' if left_out > 0 else ''
         return draw_matrix(matrix, class_shares(matrix), names, budget) + note + legend
