@@ -1,5 +1,6 @@
 import base64
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,6 +29,23 @@ def test_page_escapes_names_and_shows_all_frames(tmp_path: Path) -> None:
     widths = [float(width) for width in re.findall(r'style="width:([\d.]+)%"', text)]
     np.testing.assert_allclose(widths, 100 * np.array(analysis.prediction.probabilities), atol=0.0051)
     assert '<i>' not in draw_error('<i>')
+
+
+def test_snippets_of_one_frame_are_side_by_side(tmp_path: Path) -> None:
+    write_video(tmp_path / 'a.mp4', 60)
+    analysis = analyze_video(make_recognizer(), tmp_path / 'a.mp4', 4.0)
+    indices = analysis.prediction.frame_indices
+    assert indices is not None
+    one = replace(
+        analysis,
+        inputs=analysis.inputs[:, :, :1],
+        prediction=replace(analysis.prediction, frame_indices=indices[..., :1]),
+    )
+    assert '<div class="single">' not in draw_analysis(analysis)
+    text = draw_analysis(one)
+    assert text.count('<div class="single">') == len(one.inputs)
+    times = [f'{index / 25:.2f} s' for index in indices[0, :, 0].tolist()]  # 25 frames per second
+    assert re.findall(r'</b>, ([\d.]+ s)', text)[: len(times)] == times
 
 
 def test_curve_has_the_probabilities_as_heights() -> None:
