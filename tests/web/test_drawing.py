@@ -31,6 +31,20 @@ def test_page_escapes_names_and_shows_all_frames(tmp_path: Path) -> None:
     assert '<i>' not in draw_error('<i>')
 
 
+def test_curve_has_the_probabilities_as_heights() -> None:
+    points = [CurvePoint(Fraction(i), Fraction(i + 1), np.array([0.25 * i, 0.5], np.float32)) for i in (0, 1, 3)]
+    path = re.findall(r' d="(.*?)"', draw_curve(points, 0, 4.0, 'x'))
+    assert path == ['M0.00 100V100.00H250.00V100ZM250.00 100V75.00H500.00V100ZM750.00 100V25.00H1000.00V100Z']
+
+
+def test_picture_keeps_its_colors() -> None:
+    image = np.full((16, 24, 3), (200, 40, 90), np.uint8)
+    content = base64.b64decode(jpeg_uri(image, 88).partition(',')[2])
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    np.testing.assert_allclose(decoded[..., ::-1], image, atol=4)
+
+
 def test_snippets_of_one_frame_are_side_by_side(tmp_path: Path) -> None:
     write_video(tmp_path / 'a.mp4', 60)
     analysis = analyze_video(make_recognizer(), tmp_path / 'a.mp4', 4.0)
@@ -46,17 +60,3 @@ def test_snippets_of_one_frame_are_side_by_side(tmp_path: Path) -> None:
     assert text.count('<div class="single">') == len(one.inputs)
     times = [f'{index / 25:.2f} s' for index in indices[0, :, 0].tolist()]  # 25 frames per second
     assert re.findall(r'</b>, ([\d.]+ s)', text)[: len(times)] == times
-
-
-def test_curve_has_the_probabilities_as_heights() -> None:
-    points = [CurvePoint(Fraction(i), Fraction(i + 1), np.array([0.25 * i, 0.5], np.float32)) for i in (0, 1, 3)]
-    path = re.findall(r' d="(.*?)"', draw_curve(points, 0, 4.0, 'x'))
-    assert path == ['M0.00 100V100.00H250.00V100ZM250.00 100V75.00H500.00V100ZM750.00 100V25.00H1000.00V100Z']
-
-
-def test_picture_keeps_its_colors() -> None:
-    image = np.full((16, 24, 3), (200, 40, 90), np.uint8)
-    content = base64.b64decode(jpeg_uri(image, 88).partition(',')[2])
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    assert decoded is not None
-    np.testing.assert_allclose(decoded[..., ::-1], image, atol=4)
