@@ -22,6 +22,7 @@ from dsanet.reports.run_data import (
     group_seeds,
     last_value,
     mean_curve,
+    median_value,
     metrics_of,
     scalar_names,
     scalar_points,
@@ -317,13 +318,13 @@ def _write_costs(groups: Sequence[Group]) -> str:
         if costs is not None:
             shape = ' × '.join(map(str, costs['input_shape']))
             row = [f'{costs["params"]:,}', f'{costs["gmacs"]:.3f}', shape]
-        seconds = _number(spread([last_value(run, 'train/time') for run in group.runs]), 3)
+        seconds = _number(spread([median_value(run, 'train/time') for run in group.runs]), 3)
         memory = _number(spread([last_value(run, 'train/memory') for run in group.runs]), 0)
         rows.append([html_text(group.name), *row, seconds, memory])
     header = ['Run', 'Parameters', 'GMACs per view', 'Input (U × T × H × W)', 'Seconds per iteration', 'Memory (MiB)']
     note = (
         'GMACs are 10<sup>9</sup> multiply-adds for one view of one video, as <code>dsanet summary</code> counts them; '
-        'FLOPs are twice as many. Seconds and memory are the last ones that the run logged.'
+        'FLOPs are twice as many. Seconds are the median of the logged ones, memory is the last one.'
     )
     return _table('Costs', header, rows, range(1, 6)) + f'<p class="note">{note}</p>'
 
