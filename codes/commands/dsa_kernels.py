@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             batches = _video_batches(recognizer, args.videos, problems)
         content = collect_kernels(recognizer, batches)
-        draw_kernels(content, args.out, Path(args.checkpoint).name)
+        draw_kernels(content, args.out, '/'.join(Path(args.checkpoint).parts[-2:]))
         if args.npz is not None:
             _write_arrays(content, args.npz)
     print(format_table(content))

@@ -76,8 +76,11 @@ def run(args: argparse.Namespace) -> None:
             content = {'config': args.config, 'seed': args.seed, 'class_names': model.class_names, **table}
             write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.json)
         if args.out is not None:
-            title = Path(args.config or args.checkpoint).stem
-            draw_order(dict(zip(names, results, strict=True)), args.out, title)
+            title = '/'.join(Path(args.checkpoint).parts[-2:]) if args.config is None else Path(args.config).stem
+            legend = [
+                f'{name}: {"/".join(Path(file).parts[-2:])}' for name, file in zip(names, recognizers, strict=True)
+            ]
+            draw_order(dict(zip(legend, results, strict=True)), args.out, title)
     if len(results) > 1:
         count = len(results[0].labels)
         classes = f'the same {len(model.class_names)} classes'

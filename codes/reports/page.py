@@ -23,6 +23,7 @@ from dsanet.reports.run_data import (
     group_seeds,
     last_value,
     mean_curve,
+    median_value,
     metrics_of,
     scalar_names,
     scalar_points,
@@ -32,6 +33,7 @@ from dsanet.reports.svg_charts import NUM_STYLES, Line, draw_lines, draw_matrix
 
 MAX_SIZE = 5_000_000  # bytes of a page
 MAX_SHEETS = 72  # contact sheets of a page
+MAX_NAMES = 12  # classes whose names are unfolded below a confusion matrix
 MAX_CELLS = 8000  # cells of all confusion matrices of a page
 JPEG_QUALITY = 80
 MAX_MISTAKES = 12  # per run
@@ -217,7 +219,8 @@ def _write_confusion(groups: Sequence[Group]) -> str:
         assert run.results is not None, run.name
         matrix, names = confusion_matrix(run.results), class_names(run.results)
         legend = ''.join(f'<li>{k}: {html_text(name)}</li>' for k, name in enumerate(names))
-        legend = f'<details><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
+        unfolded = ' open' if len(names) <= MAX_NAMES else ''
+        legend = f'<details{unfolded}><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
         left_out = (matrix > 0).sum() - budget
         note = f'<p class="note">{left_out} cells with the fewest videos are left out.</p>' if left_out > 0 else ''
         return draw_matrix(matrix, class_shares(matrix), names, budget) + note + legend
@@ -298,13 +301,13 @@ def _write_costs(groups: Sequence[Group]) -> str:
         if costs is not None:
             shape = ' × '.join(map(str, costs['input_shape']))
             row = [f'{costs["params"]:,}', f'{costs["gmacs"]:.3f}', shape]
-        seconds = _number(spread([last_value(run, 'train/time') for run in group.runs]), 3)
+        seconds = _number(spread([median_value(run, 'train/time') for run in group.runs]), 3)
         memory = _number(spread([last_value(run, 'train/memory') for run in group.runs]), 0)
         rows.append([html_text(group.name), *row, seconds, memory])
     header = ['Run', 'Parameters', 'GMACs per view', 'Input (U × T × H × W)', 'Seconds per iteration', 'Memory (MiB)']
     note = (
         'GMACs are 10<sup>9</sup> multiply-adds for one view of one video, as <code>dsanet summary</code> counts them; '
-        'FLOPs are twice as many. Seconds and memory are the last ones that the run logged.'
+        'FLOPs are twice as many. Seconds are the median of the logged ones, memory is the last one.'
     )
     return html_table('Costs', header, rows, range(1, 6)) + f'<p class="note">{note}</p>'
 

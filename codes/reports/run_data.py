@@ -193,6 +193,12 @@ def last_value(run: Run, name: str) -> float | None:
     return values[-1] if values else None
 
 
+def median_value(run: Run, name: str) -> float | None:
+    """Return the median of a scalar, which single slow iterations do not change; None if there is none."""
+    values = [value for _, value in scalar_points(run.lines, name) if value is not None]
+    return statistics.median(values) if values else None
+
+
 def best_value(run: Run, name: str) -> float | None:
     """Return the best value of a scalar: the lowest of losses, otherwise the highest; None if there is none."""
     values = [value for _, value in scalar_points(run.lines, name) if value is not None]
@@ -200,8 +206,9 @@ def best_value(run: Run, name: str) -> float | None:
 
 
 def metrics_of(results: Results) -> dict[str, float]:
-    """Return the default metrics of test results, as ``dsanet score`` does."""
-    return compute_metrics(build_metrics(default_metrics(results)), results.scores, results.labels)
+    """Return the metrics of ``dsanet score``; no top-5 accuracy for five classes or fewer, where it is always 100%."""
+    metrics = compute_metrics(build_metrics(default_metrics(results)), results.scores, results.labels)
+    return {name: value for name, value in metrics.items() if name != 'top5' or results.scores.shape[1] > 5}
 
 
 def class_names(results: Results) -> list[str]:

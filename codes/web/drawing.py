@@ -50,6 +50,7 @@ CSS = """
 .dsanet tr { border: 0 !important; }
 .dsanet th { font-weight: 600; }
 .dsanet .snippet { margin: .9em 0; }
+.dsanet .single { display: flex; flex-wrap: wrap; gap: 0 16px; }
 .dsanet .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; }
 .dsanet .frames { display: flex; flex-wrap: wrap; gap: 5px; margin-top: .3em; }
 .dsanet figure { margin: 0; width: 96px; }
@@ -206,7 +207,8 @@ def _draw_view(prediction: Prediction, frame_indices: npt.NDArray[np.int64], fra
     fps = prediction.num_frames / prediction.seconds if prediction.seconds else None
     rows = []
     for u, (indices, images) in enumerate(zip(frame_indices.tolist(), frames, strict=True)):
-        time = f', {indices[0] / fps:.2f}–{indices[-1] / fps:.2f} s' if fps else ''
+        times = [f'{index / fps:.2f}' for index in (indices[0], indices[-1])] if fps else []
+        time = f', {"–".join(dict.fromkeys(times))} s' if times else ''
         pictures = ''.join(
             f'<figure><img src="{jpeg_uri(image, _JPEG_QUALITY)}" alt="frame {index} of snippet {u}">'
             f'<figcaption>frame {index}</figcaption></figure>'
@@ -216,7 +218,8 @@ def _draw_view(prediction: Prediction, frame_indices: npt.NDArray[np.int64], fra
             f'<div class="snippet"><span class="swatch" style="background:{colors[u]}"></span><b>Snippet {u}</b>{time}'
             f'<div class="frames">{pictures}</div></div>'
         )
-    return _draw_positions(frame_indices, colors, prediction.num_frames) + ''.join(rows)
+    single = ' class="single"' if frame_indices.shape[1] == 1 else ''  # snippets of one frame are side by side
+    return f'{_draw_positions(frame_indices, colors, prediction.num_frames)}<div{single}>{"".join(rows)}</div>'
 
 
 def _draw_positions(frame_indices: npt.NDArray[np.int64], colors: Sequence[str], num_frames: int) -> str:

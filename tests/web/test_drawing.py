@@ -59,3 +59,20 @@ def test_picture_keeps_its_colors() -> None:
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     np.testing.assert_allclose(decoded[..., ::-1], image, atol=4)
+
+
+def test_snippets_of_one_frame_are_side_by_side(tmp_path: Path) -> None:
+    write_video(tmp_path / 'a.mp4', 60)
+    analysis = analyze_video(make_recognizer(), tmp_path / 'a.mp4', 4.0)
+    indices = analysis.prediction.frame_indices
+    assert indices is not None
+    one = replace(
+        analysis,
+        inputs=analysis.inputs[:, :, :1],
+        prediction=replace(analysis.prediction, frame_indices=indices[..., :1]),
+    )
+    assert '<div class="single">' not in draw_analysis(analysis)
+    text = draw_analysis(one)
+    assert text.count('<div class="single">') == len(one.inputs)
+    times = [f'{index / 25:.2f} s' for index in indices[0, :, 0].tolist()]  # 25 frames per second
+    assert re.findall(r'</b>, ([\d.]+ s)', text)[: len(times)] == times
