@@ -14,7 +14,8 @@ LAYERS = (
     ('data_checks', 'data_tools'),
     ('engine',),
     ('inference',),
-    ('explain', 'reports'),
+    ('explain',),
+    ('reports',),
     ('web',),
     ('apis', 'commands'),
 )

@@ -1,7 +1,8 @@
 """Draw the kernels that the DSA modules of a model generate, and print how much they differ.
 
 Pass a config to use the videos and labels of its test_dataloader, or videos: files, folders, or lists with lines
-"path" or "path label". The picture has a row for each DSA module.
+"path" or "path label". Of a config with many videos, an equal number of each class is used, spread evenly over the list
+(--num-videos). The picture has a row for each DSA module.
 
 Distances are half the sum of the absolute differences of two kernels, from 0 to 1:
   identity   from the kernel that keeps each snippet
@@ -30,9 +31,12 @@ from dsanet.commands.arguments import (
     add_allow_pickle,
     add_config_options,
     files_of_config,
+    int_between,
     load_model,
     output_file,
 )
+
+DEFAULT_NUM_VIDEOS = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='the picture (default: dsa_kernels.png)',
     )
     add('--npz', type=output_file('.npz'), metavar='FILE', help='write the kernels of all videos as NumPy arrays')
+    add(
+        '--num-videos',
+        type=int_between(1),
+        metavar='N',
+        help=f'largest number of videos of a CONFIG (default: {DEFAULT_NUM_VIDEOS})',
+    )
     add('--config', metavar='CONFIG', help='config of the model for VIDEO (default: the config in the checkpoint)')
     add_config_options(parser)
     add('--device', default='auto', help="such as 'cpu' or 'cuda:0' (default: the first GPU, or else the CPU)")
@@ -64,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     with exit_on_user_error():
         first = args.videos[0]
         is_config = first.endswith('.py') or (not os.path.exists(first) and first in list_configs())
+        if args.num_videos is not None and not is_config:
+            raise UsageError('--num-videos has no effect without a CONFIG')
         if is_config and (len(args.videos) > 1 or args.config is not None):
             raise UsageError(f'{first} is a config; pass either one config or videos')
         outputs = {'--out': args.out, '--npz': args.npz}
@@ -72,11 +84,11 @@ def run(args: argparse.Namespace) -> int:
         find_dsa(recognizer.model)  # before any video is read
         if is_config:
             check_outputs(outputs, files_of_config(recognizer.config))
-            batches = _dataset_batches(recognizer)
+            batches = _dataset_batches(recognizer, args.num_videos or DEFAULT_NUM_VIDEOS)
         else:
             batches = _video_batches(recognizer, args.videos, problems)
         content = collect_kernels(recognizer, batches)
-        draw_kernels(content, args.out, Path(args.checkpoint).name)
+        draw_kernels(content, args.out, '/'.join(Path(args.checkpoint).parts[-2:]))
         if args.npz is not None:
             _write_arrays(content, args.npz)
     print(format_table(content))
@@ -86,11 +98,14 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _dataset_batches(recognizer: Any) -> Iterator[Any]:
-    """Yield the videos of the test data of a config."""
+def _dataset_batches(recognizer: Any, max_videos: int) -> Iterator[Any]:
+    """Yield the videos of the test data of a config, or an equal number of each class."""
     from dsanet.explain.data import build_test_loader, read_batches
 
-    loader = build_test_loader(recognizer)
+    loader: Any = build_test_loader(recognizer, max_videos)
+    number, total = len(loader.sampler), len(loader.dataset)
+    if number < total:
+        print(f'{number} of {total} videos, evenly chosen from each class; --num-videos sets the largest number')
     for batch in read_batches(loader):
         label = batch['label']
         labels = label.tolist() if label.dim() == 1 else [-1] * len(label)  # a video may have several classes

@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> None:
 
     try:
         written = make_dataset(args.out, args.num_videos, args.seed, args.val_fraction, args.size, args.overwrite)
-    except (ValueError, FileExistsError) as error:
-        raise UsageError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise UsageError(error) from None
     if not written:
         print(f'{args.out} already contains this dataset, nothing to do')
         return

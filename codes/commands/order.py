@@ -10,7 +10,7 @@ The table has the top-1 accuracy in percent, overall and for each class, for vid
 
 "changed" is the number of videos with another predicted class than in order, "max change" the largest difference of a
 score. A model that averages the scores of its snippets does not change when they are reversed or shuffled, except for
-rounding. Pass such a model, trained on the same data, as --control.
+rounding. Pass such a model as --control. Other classes, or other test videos in its training, are an error.
 
 Example:
     dsanet order work_dirs/dsanet/best.pth configs/my_config.py --control work_dirs/i3d/best.pth
@@ -49,9 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error
-    from dsanet.explain.data import build_test_loader, check_control, read_batches
+    from dsanet.explain.data import build_test_loader, check_control, check_same_test_videos, read_batches
     from dsanet.explain.order import measure_order
     from dsanet.explain.order_picture import draw_order
+    from dsanet.inference.model_sources import read_model
     from dsanet.inference.recognizer import load_recognizer
     from dsanet.utils.files import check_outputs, write_atomically
 
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> None:
         if args.control is not None:
             control = load_recognizer(args.control, args.device, imports=args.imports, allow_pickle=args.allow_pickle)
             check_control(model, control)
+            trained_with = read_model(args.checkpoint, args.allow_pickle)[1].get('config') or model.config
+            check_same_test_videos(trained_with, control.config)
             recognizers[args.control] = control
         batches = read_batches(build_test_loader(model))
         results = measure_order(list(recognizers.values()), batches, args.seed)
@@ -73,8 +76,15 @@ def run(args: argparse.Namespace) -> None:
             content = {'config': args.config, 'seed': args.seed, 'class_names': model.class_names, **table}
             write_atomically(json.dumps(content, indent=2).encode() + b'\n', args.json)
         if args.out is not None:
-            title = Path(args.config or args.checkpoint).stem
-            draw_order(dict(zip(names, results, strict=True)), args.out, title)
+            title = '/'.join(Path(args.checkpoint).parts[-2:]) if args.config is None else Path(args.config).stem
+            legend = [
+                f'{name}: {"/".join(Path(file).parts[-2:])}' for name, file in zip(names, recognizers, strict=True)
+            ]
+            draw_order(dict(zip(legend, results, strict=True)), args.out, title)
+    if len(results) > 1:
+        count = len(results[0].labels)
+        classes = f'the same {len(model.class_names)} classes'
+        print(f'Model and control have {classes} and are tested on the same {count} videos\n')
     print(format_results(list(zip(names, recognizers, results, strict=True)), model.class_names))
     for file in (args.json, args.out):
         if file is not None:

@@ -215,7 +215,7 @@ class Outputs:
             file = self.open_curve(stack, class_names, name)
             if file is not None:
                 file.add(result.curve)
-        self.plot(result, class_names, name)
+                self.plot(result, class_names, name)  # before the CSV file gets its name: both, or none
 
     def plot(self, result: Any, class_names: list[str], name: str) -> None:
         """Plot the probabilities."""

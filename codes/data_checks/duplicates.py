@@ -46,7 +46,8 @@ def _report_groups(
                 ', '.join(f'{record.source} (label {_format_labels(record)})' for record in group) + f': {group[0].key}'
                 for group in chosen
             )
-            yield Finding('warning', check, split.name, f'{count_noun(len(chosen), "video")} {text}', examples)
+            number = count_noun(len(chosen), 'video' if check == 'same_content' else split.noun)
+            yield Finding('warning', check, split.name, f'{number} {text}', examples)
 
 
 def _format_labels(record: VideoRecord) -> str:
@@ -105,8 +106,9 @@ def _report_overlap(
     if pairs:
         share = 100 * len(pairs) / len(other.records)
         how = {'same_content': ' (same content)', 'links': ' under another path (a link)'}.get(check, '')
+        relation = 'also' if other.noun == 'video' else 'in'
         text = (
-            f'{len(pairs)} of {len(other.records)} videos ({share:.3g}%) are also training videos{how}, '
+            f'{len(pairs)} of {other.count(len(other.records))} ({share:.3g}%) are {relation} training videos{how}, '
             'so the accuracy will be too high'
         )
         examples = tuple(

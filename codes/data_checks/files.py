@@ -38,9 +38,9 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
         chosen = sorted((facts for facts in bad if facts.kind == kind), key=lambda facts: facts.path)
         if not chosen:
             continue
-        text = f'{len(chosen)} of {num_checked:,} videos {what}'
+        text = f'{len(chosen)} of {split.count(num_checked)} {what}'
         if kind == 'missing' and len(chosen) == num_checked:
-            text = f'all {num_checked:,} checked videos are missing or empty; check data_root'
+            text = f'all {num_checked:,} checked {split.noun}s are missing or empty; check data_root'
         elif kind == 'bad_span':
             text += '; correct the list'
         elif not is_too_much:
@@ -90,7 +90,7 @@ def check_facts(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterato
     readable = [(record, one) for record, one in zip(split.records, found, strict=True) if one.kind == 'ok']
     suspicious = [(record, one) for record, one in readable if one.warning]
     if suspicious:
-        text = f'{len(suspicious)} of {len(found)} videos can be read, but have problems'
+        text = f'{len(suspicious)} of {split.count(len(found))} can be read, but have problems'
         examples = tuple(f'{format_record(record)}: {one.warning}' for record, one in suspicious)
         yield Finding('warning', 'files_odd', split.name, text, examples)
     yield from check_lengths(split, [(record, one.num_frames) for record, one in readable])
@@ -108,7 +108,7 @@ def check_lengths(split: Split, lengths: Sequence[tuple[VideoRecord, int]]) -> I
     short = [(record, n) for record, n in lengths if n < split.needed_frames]
     if short:
         text = (
-            f'{len(short)} of {len(lengths)} videos have fewer than {split.needed_frames} frames, so snippets or '
+            f'{len(short)} of {split.count(len(lengths))} have fewer than {split.needed_frames} frames, so snippets or '
             'frames repeat; consider a smaller frame_interval or frames_per_snippet'
         )
         examples = tuple(
@@ -124,8 +124,8 @@ def _check_rates(split: Split, rates: Sequence[tuple[VideoRecord, float]]) -> It
     others = [(record, fps) for record, fps in rates if max(fps / usual, usual / fps) > MAX_RATE_RATIO]
     if others:
         text = (
-            f'{len(others)} of {len(rates)} videos have a different frame rate than the most common one, {usual} fps; '
-            'frame_interval counts frames, so their actions look slower or faster; '
+            f'{len(others)} of {split.count(len(rates))} have a different frame rate than the most common one, '
+            f'{usual} fps; frame_interval counts frames, so their actions look slower or faster; '
             f'dsanet transcode --fps {usual} converts all videos to the same rate'
         )
         level = 'warning' if 10 * len(others) > len(rates) else 'note'
@@ -139,6 +139,6 @@ def _check_resolutions(split: Split, readable: Sequence[tuple[VideoRecord, Probe
     small = [(record, one) for record, one in readable if min(one.height, one.width) < side]
     if small:
         smallest = min(min(one.height, one.width) for _, one in small)
-        text = f'{len(small)} of {len(readable)} videos are smaller than {side} pixels and will be enlarged'
+        text = f'{len(small)} of {split.count(len(readable))} are smaller than {side} pixels and will be enlarged'
         examples = tuple(f'{format_record(record)}: {one.width}x{one.height}' for record, one in small)
         yield Finding('warning' if 2 * smallest < side else 'note', 'resolution', split.name, text, examples)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from dsanet.data_checks.report import Finding, count_noun, format_record
+from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import label_hint
 from dsanet.utils.class_names import ClassNames, check_same_class_names
@@ -18,7 +18,7 @@ def check_labels(split: Split) -> Iterator[Finding]:
     if split.multi_hot is None:
         several = [f'{format_record(record)}: {record.labels}' for record in split.records if len(record.labels) > 1]
         if several:
-            text = f'{count_noun(len(several), "video")} with several labels; set multi_hot=<number of classes>'
+            text = f'{split.count(len(several))} with several labels; set multi_hot=<number of classes>'
             yield Finding('error', 'labels', split.name, text, tuple(several))
     if num_classes is None or not counts:
         return
@@ -30,7 +30,7 @@ def check_labels(split: Split) -> Iterator[Finding]:
         is_named = split.class_names is not None and len(split.class_names) == num_classes
         hint = label_hint('num_classes', num_classes, min(counts), max(counts), 'the class file' if is_named else None)
         text = (
-            f'{count_noun(len(wrong), "video")} with a label out of range: num_classes={num_classes} allows 0 to '
+            f'{split.count(len(wrong))} with a label out of range: num_classes={num_classes} allows 0 to '
             f'{num_classes - 1}, the largest label is {max(counts)}{hint}'
         )
         examples = tuple(f'{format_record(record)}: {record.labels}' for record in wrong)
@@ -54,16 +54,20 @@ def check_balance(split: Split) -> Iterator[Finding]:
     if not counts:
         return
     if len(counts) == 1 and split.multi_hot is None and (split.num_classes or 2) > 1:
-        text = f'all videos have the same label, {split.class_name(next(iter(counts)))}; there is nothing to learn'
+        text = (
+            f'all {split.noun}s have the same label, {split.class_name(next(iter(counts)))}; there is nothing to learn'
+        )
         yield Finding('error', 'balance', split.name, text)
         return
     missing = [label for label in range(split.num_classes or 0) if label not in counts]
     if missing:
-        text = f'{len(missing)} of {split.num_classes} classes have no videos and cannot be learned'
+        text = f'{len(missing)} of {split.num_classes} classes have no {split.noun}s and cannot be learned'
         yield Finding('warning', 'balance', split.name, text, tuple(map(split.class_name, missing)))
     if missing == [0] and len(counts) > 1:
         # Labels that start at 1, with one class too many in the config, would train without an error.
-        text = f'no video has label 0; if labels start at 1, subtract 1 from each and set num_classes={len(counts)}'
+        text = (
+            f'no {split.noun} has label 0; if labels start at 1, subtract 1 from each and set num_classes={len(counts)}'
+        )
         yield Finding('warning', 'labels', split.name, text)
     yield from _check_imbalance(split)
 
@@ -73,7 +77,7 @@ def _check_imbalance(split: Split) -> Iterator[Finding]:
     (largest, many), (smallest, few) = by_size[0], by_size[-1]
     if many >= IMBALANCE_RATIO * few:
         names = split.class_name(largest), split.class_name(smallest)
-        text = f'imbalanced classes: {names[0]} has {many:,} videos, {names[1]} has {few:,}'
+        text = f'imbalanced classes: {names[0]} has {split.count(many)}, {names[1]} has {few:,}'
         if split.class_balance is None:
             hint = "train_dataloader.class_balance='square_root' may help"
             examples: tuple[str, ...] = ()
@@ -121,6 +125,8 @@ def check_unseen_classes(train: Sequence[Split], other: Split) -> Iterator[Findi
     trained = set().union(*(split.counts for split in train))
     unseen = Counter({k: n for k, n in other.counts.items() if trained and k not in trained})
     if unseen:
-        text = f'{sum(unseen.values())} of {len(other.records)} videos are of classes without training videos'
-        examples = tuple(f'{other.class_name(k)}: {count_noun(n, "video")}' for k, n in sorted(unseen.items()))
+        text = (
+            f'{sum(unseen.values())} of {other.count(len(other.records))} are of classes without training {other.noun}s'
+        )
+        examples = tuple(f'{other.class_name(k)}: {other.count(n)}' for k, n in sorted(unseen.items()))
         yield Finding('warning', 'balance', other.name, text, examples)

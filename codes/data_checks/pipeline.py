@@ -15,7 +15,7 @@ import torch
 
 from dsanet.data_checks.existence import golden_ratio_order
 from dsanet.data_checks.probe import ProbeResult, ProbeTask
-from dsanet.data_checks.report import Finding, count_noun, format_record
+from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record
@@ -70,7 +70,7 @@ def try_pipelines(
                 findings.append(Finding('error', 'pipeline', splits[n].name, text, (format_record(record),)))
     for n in waiting:
         if bad[n]:
-            text = f'the pipeline was not tested: {count_noun(len(bad[n]), "video")} tried, none can be read'
+            text = f'the pipeline was not tested: {splits[n].count(len(bad[n]))} tried, none can be read'
             examples = tuple(f'{record.source}: {reason}' for record, reason in bad[n])
             findings.append(Finding('warning', 'pipeline', splits[n].name, text, examples))
     return findings

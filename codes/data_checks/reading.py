@@ -131,7 +131,8 @@ def _check_batch_size(splits: Sequence[Split], section: Mapping[str, Any]) -> It
     num_videos = sum(len(split.records) for split in splits) * section.get('repeat', 1)
     batch_size = section.get('batch_size', 1)
     if 0 < num_videos < batch_size:
-        text = f'fewer videos ({num_videos}) than train_dataloader.batch_size={batch_size}; batches must be full'
+        number = f'fewer {splits[0].noun}s ({num_videos})'
+        text = f'{number} than train_dataloader.batch_size={batch_size}; batches must be full'
         yield Finding('error', 'list', splits[0].name, text)
 
 

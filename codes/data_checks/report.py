@@ -99,8 +99,13 @@ class Report:
 
 def format_statistics(numbers: Mapping[str, Any]) -> str:
     """Return the statistics of a split as one line."""
-    videos, classes = count_noun(numbers['videos'], 'video'), count_noun(numbers['classes'], 'class', 'es')
-    text = f'{videos}, {classes}, {_range(*numbers["videos_per_class"])} per class'
+    if 'files' in numbers:
+        number = f'{count_noun(numbers["videos"], "sample")} in {count_noun(numbers["files"], "video")}'
+    else:
+        number = count_noun(numbers['videos'], 'video')
+    text = (
+        f'{number}, {count_noun(numbers["classes"], "class", "es")}, {_range(*numbers["videos_per_class"])} per class'
+    )
     if 'frames' in numbers:
         low, high, median = numbers['frames']
         text += f', {_range(low, high)} frames (median {median:,})'

@@ -164,6 +164,8 @@ def _statistics_of(split: Split, facts: Sequence[ProbeResult]) -> dict[str, Any]
         'videos_per_class': (min(counts.values(), default=0), max(counts.values(), default=0)),
         'histogram': {str(label): counts[label] for label in sorted(counts)},
     }
+    if split.noun == 'sample':
+        numbers['files'] = len(set(split.paths))
     if split.decoder is not None:
         numbers['decoder'] = split.decoder
     if lengths:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dsanet.data_checks.probe import ProbeTask
-from dsanet.data_checks.report import Finding
+from dsanet.data_checks.report import Finding, count_noun
 from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.transforms.base import Transform
 from dsanet.datasets.transforms.decoding import OpenVideo
@@ -51,6 +51,15 @@ class Split:
     num_workers: int = 0
     findings: tuple[Finding, ...] = ()
     classes_from: str | None = None
+
+    @cached_property
+    def noun(self) -> str:
+        """Return what to call a record: 'sample' if there are spans, because a video can have several, or 'video'."""
+        return 'video' if all(record.span is None for record in self.records) else 'sample'
+
+    def count(self, number: int) -> str:
+        """Return a number of records for people, such as '2 videos'."""
+        return count_noun(number, self.noun)
 
     @property
     def is_training(self) -> bool:
@@ -102,7 +111,7 @@ class Split:
 
     @cached_property
     def counts(self) -> Counter[int]:
-        """Return the number of videos by label."""
+        """Return the number of records by label."""
         return Counter(label for record in self.records for label in record.labels)
 
     def class_name(self, label: int) -> str:

@@ -49,6 +49,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from dsanet.utils.files import write_atomically
 from dsanet.utils.json_lines import read_json
 
 SHAPES = ('disc', 'cross')
@@ -211,7 +212,7 @@ def make_dataset(
             return False
     _clear(out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / ARGUMENTS_FILE).write_text(json.dumps(arguments, indent=2) + '\n')
+    write_atomically(json.dumps(arguments, indent=2).encode() + b'\n', out / ARGUMENTS_FILE)
     (out / 'videos').mkdir()
 
     label_seed, *video_seeds = np.random.SeedSequence(seed).spawn(1 + num_videos)
@@ -227,7 +228,7 @@ def make_dataset(
     num_train = len(train_labels)
     contents = (lines[:num_train], lines[num_train:], CLASSES)
     for list_name, list_lines in zip(LIST_FILES, contents, strict=True):
-        (out / list_name).write_text('\n'.join(list_lines) + '\n')
+        write_atomically('\n'.join([*list_lines, '']).encode(), out / list_name)
     return True
 
 

@@ -160,7 +160,7 @@ def _to_text(array: NDArray[Any]) -> dict[str, Any]:
 
 def _to_array(content: Mapping[str, Any]) -> NDArray[Any]:
     values = np.frombuffer(base64.b64decode(content['base64']), content['dtype'])
-    return values.reshape(content['shape'])
+    return values.reshape(content['shape'])  # (n,) or (n, K)
 
 
 def _to_batch(content: Mapping[str, Any]) -> ScoredBatch:

@@ -16,10 +16,7 @@ MAX_VIDEOS_SHOWN = 8
 MAX_POINTS = 1000  # videos in the embedding, because the browser draws a picture for each
 CELL = 64  # size of a frame in pixels
 THUMBNAIL = 40  # size of the picture of a video in the embedding; all of them form one image
-LEGEND = (
-    'The frames that the network sees, after augmentation and before normalization. A row is a snippet, a column is a '
-    'frame of the snippet.'
-)
+LEGEND = 'The frames that the network sees, after augmentation and before normalization. '
 
 
 def label_names(label: Tensor, class_names: Sequence[str] | None) -> list[str]:
@@ -41,6 +38,8 @@ def label_names(label: Tensor, class_names: Sequence[str] | None) -> list[str]:
 def draw_batch(inputs: Tensor, names: Sequence[str], title: str) -> Image:
     """Draw the first videos of a batch, each as a grid with a row per snippet and a column per frame.
 
+    Snippets of a single frame are columns, so that there is space for the names of the classes.
+
     Args:
         inputs: uint8 (N, V, U, C, T, H, W); the first view is shown.
         names: caption of each video.
@@ -50,12 +49,16 @@ def draw_batch(inputs: Tensor, names: Sequence[str], title: str) -> Image:
         The image, (H, W, 3).
     """
     frames = inputs[:MAX_VIDEOS_SHOWN, 0].permute(0, 1, 3, 4, 5, 2).cpu().numpy()  # (N, U, T, H, W, C)
-    num_videos, num_snippets, num_frames = frames.shape[:3]
+    layout = 'A row is a snippet, a column is a frame of the snippet.'
+    if frames.shape[2] == 1:
+        frames = frames.swapaxes(1, 2)  # (N, T, U, H, W, C)
+        layout = 'A column is a snippet of a single frame.'
+    num_videos, num_rows, num_columns = frames.shape[:3]
     step, gap, caption = CELL + 2, 16, 20
-    block_width, block_height = num_frames * step, caption + num_snippets * step + 8
+    block_width, block_height = num_columns * step, caption + num_rows * step + 8
     across = max(1, min(num_videos, 1100 // (block_width + gap)))
     inner = max(across * (block_width + gap) - gap, 420)  # minimum width for the legend
-    legend = wrap_to_width(LEGEND, inner, 12)
+    legend = wrap_to_width(LEGEND + layout, inner, 12)
     top = MARGIN + 28 + 16 * len(legend) + 8
     sheet = Sheet(2 * MARGIN + inner, top + math.ceil(num_videos / across) * block_height + MARGIN)
     sheet.write(title, MARGIN, MARGIN, size=18, weight='bold', width=inner)
@@ -65,9 +68,9 @@ def draw_batch(inputs: Tensor, names: Sequence[str], title: str) -> Image:
         x = MARGIN + video % across * (block_width + gap)
         y = top + video // across * block_height
         sheet.write(name, x, y, size=13, weight='bold', width=block_width)
-        for snippet, frame in np.ndindex(num_snippets, num_frames):
-            cell = fit_into(frames[video, snippet, frame], CELL, CELL)
-            sheet.paste(cell, x + frame * step, y + caption + snippet * step)
+        for row, column in np.ndindex(num_rows, num_columns):
+            cell = fit_into(frames[video, row, column], CELL, CELL)
+            sheet.paste(cell, x + column * step, y + caption + row * step)
     return sheet.draw()
 
 

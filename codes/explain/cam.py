@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from dsanet.config.arguments import nearest
 from dsanet.inference.pipelines import build_pipeline, choose_views
 from dsanet.inference.recognizer import Recognizer
-from dsanet.inference.samples import load_samples
+from dsanet.inference.samples import LoadedSamples, load_samples
 from dsanet.inference.sources import Source
 
 _MAX_LISTED = 8
@@ -96,23 +96,38 @@ def explain_video(
         FileNotFoundError: the video does not exist.
     """
     source.check_exists()
-    names = recognizer.class_names
-    if label is not None and label not in names:
-        raise ValueError(f'class={label!r} must be one of {_join(names)}.{nearest(label, names)}')
+    _check_label(recognizer, label)  # before the video is read
     pipeline = build_pipeline(choose_views(recognizer.steps, 'fast'), source.kind)
     samples = next(load_samples([source], {source.kind: pipeline}, 1))
     if samples.errors:
         raise ValueError(samples.errors[0])
+    return explain_samples(recognizer, samples, source.name, layer, label)
+
+
+def explain_samples(
+    recognizer: Recognizer, samples: LoadedSamples, video: str, layer: str | None = None, label: str | None = None
+) -> ActivationMaps:
+    """Compute the maps of a video that is loaded already.
+
+    Args:
+        recognizer: the model.
+        samples: of one video, which could be read; the maps are of its first view.
+        video: its name.
+        layer, label: see :func:`explain_video`.
+
+    Raises:
+        ValueError: there is no such class or layer.
+    """
+    _check_label(recognizer, label)
+    names = recognizer.class_names
     view = samples.batches[0]['inputs'][0, 0]  # (U, C, T, H, W)
     maps, scores, layer = compute_maps(recognizer, view, layer, None if label is None else names.index(label))
     best = int(scores.argmax())
     number = best if label is None else names.index(label)
     if not maps.any():
-        logger.warning(
-            '%s: all maps of %s are zero: nothing in this layer speaks for %r', source.name, layer, names[number]
-        )
+        logger.warning('%s: all maps of %s are zero: nothing in this layer speaks for %r', video, layer, names[number])
     return ActivationMaps(
-        source.name,
+        video,
         layer,
         names[number],
         float(scores[number]),
@@ -125,6 +140,12 @@ def explain_video(
     )
 
 
+def _check_label(recognizer: Recognizer, label: str | None) -> None:
+    names = recognizer.class_names
+    if label is not None and label not in names:
+        raise ValueError(f'class={label!r} must be one of {_join(names)}.{nearest(label, names)}')
+
+
 def compute_maps(
     recognizer: Recognizer, view: Tensor, layer: str | None = None, class_index: int | None = None
 ) -> tuple[Tensor, Tensor, str]:
@@ -133,7 +154,8 @@ def compute_maps(
     Args:
         recognizer: the model.
         view: uint8 (U, C, T, H, W).
-        layer: name of a module; None for ``Backbone.cam_layer``.
+        layer: name of a module; None for ``Backbone.cam_layer``, or the last layer before it with at least 2 x 2
+            positions if it has a single one, as with small frames.
         class_index: the class; None for that with the highest score.
 
     Returns:
@@ -142,11 +164,24 @@ def compute_maps(
     Raises:
         ValueError: the layer does not exist, or has no positions in time and space.
     """
-    model = recognizer.model
-    name = layer or '.'.join(filter(None, ('backbone', model.backbone.cam_layer)))
-    modules = dict(model.named_modules())
-    if not name.startswith('backbone') or name not in modules:
+    backbone = recognizer.model.backbone
+    name = layer or '.'.join(filter(None, ('backbone', backbone.cam_layer)))
+    if not name.startswith('backbone') or name not in dict(recognizer.model.named_modules()):
         raise _layer_error(name, 'does not exist in the backbone', recognizer, view)
+    found = _run(recognizer, view, name, class_index)
+    if found is None and layer is None:
+        earlier = _find_earlier_layer(name, _find_layers(recognizer, view))
+        if earlier is not None:
+            logger.info('%s has a single position in each frame; the maps are those of %s', name, earlier)
+            found, name = _run(recognizer, view, earlier, class_index), earlier
+    if found is None:
+        raise _layer_error(name, 'has no positions in time and space, or is used several times', recognizer, view)
+    return *found, name
+
+
+def _run(recognizer: Recognizer, view: Tensor, name: str, class_index: int | None) -> tuple[Tensor, Tensor] | None:
+    """Return the maps of a layer and the scores; None if the layer has no maps."""
+    model = recognizer.model
     leaves: list[Tensor] = []
     scores: list[Tensor] = []
 
@@ -159,7 +194,7 @@ def compute_maps(
 
     # Threads that share the model must not run through each other's hooks.
     with recognizer.lock, contextlib.ExitStack() as hooks, torch.enable_grad():
-        hook = modules[name].register_forward_hook(cut)
+        hook = model.get_submodule(name).register_forward_hook(cut)
         hooks.callback(hook.remove)
         hook = model.cls_head.register_forward_hook(lambda _module, _arguments, output: scores.append(output))
         hooks.callback(hook.remove)
@@ -170,12 +205,12 @@ def compute_maps(
         gradient = torch.autograd.grad(score[number], leaves[0])[0] if found else None
     features = _to_maps(leaves[0].detach(), name, model.backbone, len(view)) if found else None
     if gradient is None or features is None:
-        raise _layer_error(name, 'has no positions in time and space, or is used several times', recognizer, view)
+        return None
     slopes = _to_maps(gradient, name, model.backbone, len(view))
     assert slopes is not None, 'a gradient has the shape of its features'
     weights = slopes.mean(dim=(2, 3, 4), keepdim=True)  # (U, C, 1, 1, 1)
     maps = (weights * features).sum(dim=1).relu()  # (U, T', H', W')
-    return maps.float().cpu(), score.detach().float().cpu(), name
+    return maps.float().cpu(), score.detach().float().cpu()
 
 
 def _to_maps(output: Tensor, name: str, backbone: Any, num_snippets: int) -> Tensor | None:
@@ -191,27 +226,47 @@ def _to_maps(output: Tensor, name: str, backbone: Any, num_snippets: int) -> Ten
 
 
 def _layer_error(name: str, problem: str, recognizer: Recognizer, view: Tensor) -> ValueError:
-    layers = _find_layers(recognizer, view)
+    layers = sorted(_find_layers(recognizer, view), key=lambda layer: layer.count('.'))  # the upper levels first
     return ValueError(f'layer={name!r} {problem}; choose one of {_join(layers)}.{nearest(name, layers)}')
 
 
+def _find_earlier_layer(name: str, layers: dict[str, tuple[int, int]]) -> str | None:
+    """Return the last layer with at least 2 x 2 positions, on the level of ``name`` if there is one.
+
+    Args:
+        name: the layer that is replaced.
+        layers: from :func:`_find_layers`.
+
+    Returns:
+        The layer; the one with the most positions if none has 2 x 2; None if there are no layers.
+    """
+    wide = [one for one, size in layers.items() if min(size) > 1]
+    on_level = [one for one in wide if one.count('.') == name.count('.')]
+    if wide:
+        return (on_level or wide)[-1]
+    return max(layers, key=lambda one: math.prod(layers[one]), default=None)
+
+
 @torch.no_grad()
-def _find_layers(recognizer: Recognizer, view: Tensor) -> list[str]:
-    """Return the names of the layers that have maps and are used once, the upper levels first."""
-    model, found = recognizer.model, []
+def _find_layers(recognizer: Recognizer, view: Tensor) -> dict[str, tuple[int, int]]:
+    """Return height and width of the maps of each layer that has maps and is used once, in the order of the results."""
+    model = recognizer.model
+    found: list[tuple[str, tuple[int, int]]] = []
     with recognizer.lock, contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
             if name.startswith('backbone'):
 
                 def note(_module: nn.Module, _arguments: Any, output: Any, name: str = name) -> None:
-                    if isinstance(output, Tensor) and _to_maps(output, name, model.backbone, len(view)) is not None:
-                        found.append(name)
+                    if isinstance(output, Tensor):
+                        maps = _to_maps(output, name, model.backbone, len(view))
+                        if maps is not None:
+                            found.append((name, (maps.shape[3], maps.shape[4])))
 
                 hook = module.register_forward_hook(note)
                 hooks.callback(hook.remove)
         model(view[None, None].to(recognizer.device))
-    once = [name for name, calls in Counter(found).items() if calls == 1]
-    return sorted(once, key=lambda name: name.count('.'))
+    calls = Counter(name for name, _ in found)
+    return {name: size for name, size in found if calls[name] == 1}
 
 
 def _join(names: Sequence[str]) -> str:

@@ -16,40 +16,43 @@ _FPS = 4.0
 
 
 def draw_maps(maps: ActivationMaps) -> Image:
-    """Draw each snippet as a row: its frames on the left, the maps over them on the right; (H, W, 3)."""
+    """Draw the frames and the maps over them; (H, W, 3).
+
+    A snippet is a row, its frames on the left and the maps on the right. Snippets of a single frame are columns, with
+    the maps below the frames.
+    """
     num_snippets, num_frames = maps.frames.shape[:2]
-    columns = min(num_frames, _COLUMNS)
-    lines = -(-num_frames // columns)
+    single = num_frames == 1
+    columns = min(num_snippets if single else num_frames, _COLUMNS)
+    lines = -(-(num_snippets if single else num_frames) // columns)
     cell, gap, heading, caption = (112 if columns > 4 else 128), 6, 20, 16
     half = columns * (cell + gap)
-    row = heading + lines * (cell + caption) + 8
-    width = max(2 * MARGIN + 2 * half + 24, 560)
+    row = lines * (heading + 2 * cell + gap + caption) if single else heading + lines * (cell + caption) + 8
+    width = max(2 * MARGIN + (half if single else 2 * half + 24), 780 if single else 560)
     top = MARGIN + 96
-    sheet = Sheet(width, top + num_snippets * row + MARGIN)
-    sheet.write(_title(maps), MARGIN, MARGIN, size=18, weight='bold')
-    text = f'Grad-CAM of {maps.layer}. {shorten(maps.video, 40)}'
-    sheet.write(text, MARGIN, MARGIN + 28, color='dimgray')
-    if maps.is_empty:
-        sheet.write(
-            'All maps are zero: nothing in this layer speaks for this class.', MARGIN, MARGIN + 50, color='firebrick'
-        )
+    sheet = Sheet(width, top + (1 if single else num_snippets) * row + MARGIN)
+    _draw_header(sheet, maps)
+    if single:
+        text = 'What the network sees, and below it where it finds the class'
+        sheet.write(text, MARGIN, top - 22, weight='bold')
+        sheet.write('Percentages: shares of the sum of all maps', MARGIN + 470, top - 22, color='dimgray')
     else:
-        scale = _colors(np.tile(np.linspace(0, 1, 160, dtype=np.float32), (12, 1)))
-        sheet.write('nothing', MARGIN, MARGIN + 50)
-        sheet.paste(scale, MARGIN + 60, MARGIN + 52)
-        sheet.write('speaks most for the class in this video', MARGIN + 228, MARGIN + 50)
-    sheet.write('What the network sees', MARGIN, MARGIN + 74, weight='bold')
-    sheet.write('Where it finds the class', MARGIN + half + 24, MARGIN + 74, weight='bold')
+        sheet.write('What the network sees', MARGIN, top - 22, weight='bold')
+        sheet.write('Where it finds the class', MARGIN + half + 24, top - 22, weight='bold')
     scaled, shares = maps.scaled(), maps.shares()
     for u in range(num_snippets):
-        y = top + u * row
-        sheet.write(f'snippet {u + 1}: {100 * shares[u]:.0f}% of the sum of all maps', MARGIN, y)
+        x, y = MARGIN, top + u * row
+        if single:
+            x, y = MARGIN + u % columns * (cell + gap), top + u // columns * (row // lines)
+        share = f'snippet {u}: {100 * shares[u]:.0f}%'
+        sheet.write(share if single else f'{share} of the sum of all maps', x, y)
         for t in range(num_frames):
             line, column = divmod(t, columns)
-            x, z = MARGIN + column * (cell + gap), y + heading + line * (cell + caption)
-            sheet.paste(fit_into(maps.frames[u, t], cell, cell), x, z)
-            sheet.paste(fit_into(blend(maps.frames[u, t], scaled[u, t]), cell, cell), x + half + 24, z)
-            sheet.write(f'frame {maps.frame_indices[u, t]}', x, z + cell + 1, size=10, color='dimgray')
+            left, high = x + column * (cell + gap), y + heading + line * (cell + caption)
+            right, low = (left, high + cell + gap) if single else (left + half + 24, high)  # place of the map
+            sheet.paste(fit_into(maps.frames[u, t], cell, cell), left, high)
+            sheet.paste(fit_into(blend(maps.frames[u, t], scaled[u, t]), cell, cell), right, low)
+            sheet.write(f'frame {maps.frame_indices[u, t]}', left, low + cell + 1, size=10, color='dimgray')
     return sheet.draw()
 
 
@@ -76,9 +79,25 @@ def _images(maps: ActivationMaps) -> Iterator[Image]:
         frame, index = maps.frames[u, t], int(maps.frame_indices[u, t])
         image = enlarge(np.concatenate([frame, blend(frame, scaled[u, t])], axis=1))
         width = image.shape[1]
-        place = f'snippet {u + 1}, frame {index}' + ', all maps are zero' * maps.is_empty
+        place = f'snippet {u}, frame {index}' + ', all maps are zero' * maps.is_empty
         heading = [draw_text(text, width) for text in (f'{maps.label}  {100 * maps.probability:.1f}%', place)]
         yield np.concatenate([*heading, image, snippet_bar.draw(index, width)])
+
+
+def _draw_header(sheet: Sheet, maps: ActivationMaps) -> None:
+    """Write the class, the source and the color scale."""
+    sheet.write(_title(maps), MARGIN, MARGIN, size=18, weight='bold')
+    text = f'Grad-CAM of {maps.layer}. {shorten(maps.video, 40)}'
+    sheet.write(text, MARGIN, MARGIN + 28, color='dimgray')
+    if maps.is_empty:
+        sheet.write(
+            'All maps are zero: nothing in this layer speaks for this class.', MARGIN, MARGIN + 50, color='firebrick'
+        )
+    else:
+        scale = _colors(np.tile(np.linspace(0, 1, 160, dtype=np.float32), (12, 1)))
+        sheet.write('nothing', MARGIN, MARGIN + 50)
+        sheet.paste(scale, MARGIN + 60, MARGIN + 52)
+        sheet.write('speaks most for the class in this video', MARGIN + 228, MARGIN + 50)
 
 
 def _title(maps: ActivationMaps) -> str:

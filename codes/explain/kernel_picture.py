@@ -12,7 +12,6 @@ from dsanet.explain.kernels import Floats, Kernels, ModuleKernels
 from dsanet.utils.files import write_atomically
 
 MAX_ROWS = 16  # classes or videos in a heat map
-MAX_LINES = 8  # classes or videos as lines
 
 
 def draw_kernels(content: Kernels, file: Path, title: str) -> None:
@@ -20,8 +19,8 @@ def draw_kernels(content: Kernels, file: Path, title: str) -> None:
 
     The panels of a module: the mean kernel of each channel; these kernels as lines, with the identity and the average;
     the standard deviation between videos; how classes, or videos without known classes, move the weights to earlier or
-    later snippets; the kernels of the channel that differs most between them. Channels are sorted by their center of
-    mass, so that channels with similar kernels are neighbors.
+    later snippets; for the same classes, the kernel of the channel that differs most between them. Channels are sorted
+    by their center of mass, so that channels with similar kernels are neighbors.
 
     Args:
         content: the kernels.
@@ -32,15 +31,15 @@ def draw_kernels(content: Kernels, file: Path, title: str) -> None:
 
     rows, names = _group(content)
     kind = 'classes' if (content.labels >= 0).any() else 'videos'
-    figure = Figure(figsize=(21, 1.3 + 3.5 * len(content.modules)), layout='constrained')
+    figure = Figure(figsize=(15, 1 + 3.3 * len(content.modules)), layout='constrained')
     figure.suptitle(
         f'{escape_math(title)}: kernels of {len(content.modules)} DSA modules for {len(content.videos)} videos\n'
         'DSA replaces each snippet u by a weighted sum of its neighbors in time. The weights are the kernel, generated '
         'for each video and channel; they sum to 1.',
-        fontsize=13,
+        fontsize=12,
     )
     panels = figure.subplots(
-        len(content.modules), 5, squeeze=False, gridspec_kw={'width_ratios': [1.1, 1.3, 1.1, 1.9, 1.3]}
+        len(content.modules), 5, squeeze=False, gridspec_kw={'width_ratios': [1, 1.4, 1, 1.9, 1.2]}
     )
     for module, axes in zip(content.modules, panels, strict=True):
         _draw_module(figure, axes, module, content, rows, names, kind)
@@ -93,38 +92,53 @@ def _draw_module(
     spread = kernels.std(axis=0)[order]
     image = axes[2].imshow(spread, aspect='auto', cmap='magma', vmin=0, interpolation='nearest')
     figure.colorbar(image, ax=axes[2], label='standard deviation')
-    axes[2].set_title(f'change from video to video\nmean distance {stats.between_videos:.3f}', fontsize=10)
+    axes[2].set_title(f'change between videos\nmean distance {stats.between_videos:.3f}', fontsize=10)
     axes[2].set_ylabel('channels, same order')
 
     means = np.stack([kernels[group].mean(axis=0) for group in groups])  # (groups, C, L)
     moved = np.stack([module.offsets()[group].mean(axis=0) for group in groups])  # (groups, C)
-    _draw_moves(figure, axes[3], moved[:, order], short, kind, _share_text(stats.between_classes, stats.by_chance))
+    shown = _draw_moves(
+        figure, axes[3], moved[:, order], short, kind, _share_text(stats.between_classes, stats.by_chance)
+    )
 
     channel = int(means.var(axis=0).sum(axis=1).argmax())
-    shown = _most_different(means[:, channel], MAX_LINES)
-    for i in shown:
-        axes[4].plot(means[i, channel], marker='o', markersize=3, label=short[i])
-    axes[4].set_title(f'channel {channel}, which differs most\n{_count(len(shown), len(names), kind)}', fontsize=10)
-    axes[4].set_ylabel('weight')
-    axes[4].set_ylim(0, 1.05)
-    axes[4].legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+    image = axes[4].imshow(
+        means[shown, channel], aspect='auto', cmap='viridis', vmin=0, vmax=1, interpolation='nearest'
+    )
+    for row, tap in np.ndindex(len(shown), length):
+        weight = means[shown[row], channel, tap]
+        color = 'black' if weight > 0.6 else 'white'
+        axes[4].text(tap, row, f'{weight:.2f}', ha='center', va='center', fontsize=8, color=color)
+    axes[4].set_title(f'kernel of channel {channel},\nwhich differs most', fontsize=10)
+    axes[4].set_yticks(range(len(shown)), [''] * len(shown))
     for panel in (axes[0], axes[1], axes[2], axes[4]):
         panel.set_xticks(range(length), taps)
-        panel.set_xlabel('snippet that gets the weight')
+        panel.set_xlabel('weight of snippet')
 
 
-def _draw_moves(figure: Any, panel: Any, moved: Floats, names: list[str], kind: str, share: str) -> None:
-    """Draw by how many snippets groups move the center of mass of the kernel of each channel; moved is (groups, C)."""
+def _draw_moves(figure: Any, panel: Any, moved: Floats, names: list[str], kind: str, share: str) -> list[int]:
+    """Draw by how many snippets groups move the center of mass of the kernel of each channel.
+
+    Args:
+        figure: the figure of the panel.
+        panel: where to draw.
+        moved: center of mass in snippets, (groups, C).
+        names: of the groups.
+        kind: what a group is.
+        share: second line of the title.
+
+    Returns:
+        The groups shown, those that differ most.
+    """
     shown = _most_different(moved, MAX_ROWS)
     difference = (moved - moved.mean(axis=0))[shown]
     limit = max(float(np.abs(difference).max()), 1e-6)
     image = panel.imshow(difference, aspect='auto', cmap='RdBu_r', vmin=-limit, vmax=limit, interpolation='nearest')
-    figure.colorbar(image, ax=panel, label='snippets: − earlier, + later')
+    figure.colorbar(image, ax=panel, label='− earlier, + later snippets')
     panel.set_yticks(range(len(shown)), [names[i] for i in shown], fontsize=8)
     panel.set_xlabel('channels, same order')
-    panel.set_title(
-        f'{_count(len(shown), len(names), kind)}: move of the center of mass{share}', fontsize=10, loc='center'
-    )
+    panel.set_title(f'{_count(len(shown), len(names), kind)}: where the weights move{share}', fontsize=10, loc='center')
+    return shown
 
 
 def _share_text(share: float | None, chance: float | None) -> str:

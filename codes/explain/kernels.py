@@ -8,7 +8,7 @@ pixels, K classes, L kernel length; n videos in total.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,11 @@ class Kernels:
     class_names: list[str]
 
 
+def has_dsa(model: nn.Module) -> bool:
+    """Return True if a model has a DSA module, and so generates kernels."""
+    return any(isinstance(module, DSA) for module in model.modules())
+
+
 def find_dsa(model: nn.Module) -> dict[str, DSA]:
     """Return the DSA modules of a model by name.
 
@@ -116,7 +121,7 @@ def find_dsa(model: nn.Module) -> dict[str, DSA]:
     if not found:
         raise ValueError(
             'the model has no DSA module, so it generates no kernels; train one with a config such as '
-            "kinetics/dsanet_r50_4x8 or demo/dsanet_ordered_actions, or with model.module_cfg=dict(type='DSA', ...)"
+            "kinetics/dsanet_r50_4x4 or demo/dsanet_ordered_actions, or with model.module_cfg=dict(type='DSA', ...)"
         )
     return found
 
@@ -125,7 +130,7 @@ def collect_kernels(recognizer: Recognizer, batches: Iterable[Batch]) -> Kernels
     """Run a recognizer on videos and collect the kernels that its DSA modules generate.
 
     Args:
-        recognizer: not used by other threads meanwhile: their kernels would be collected, too.
+        recognizer: the model; other threads may use it, too.
         batches: uint8 frames (N, V, U, C, T, H, W), N names of the videos, N class numbers (-1 if unknown).
 
     Raises:
@@ -140,7 +145,9 @@ def collect_kernels(recognizer: Recognizer, batches: Iterable[Batch]) -> Kernels
         wrong = [(video, label) for video, label in zip(names, classes, strict=True) if not -1 <= label < num_classes]
         if wrong:
             raise ValueError(f'{wrong[0][0]}: label {wrong[0][1]} must be from 0 to {num_classes - 1}')
-        for name, kernels in _kernels_of_batch(recognizer, modules, inputs).items():
+        with record_kernels(recognizer) as passes:
+            recognizer.score(inputs)
+        for name, kernels in average_views(passes, modules, len(names)).items():
             for video, values in zip(names, kernels, strict=True):
                 if not np.isfinite(values).all():
                     raise ValueError(f'{video}: the kernels of {name} are not finite')
@@ -157,21 +164,39 @@ def collect_kernels(recognizer: Recognizer, batches: Iterable[Batch]) -> Kernels
     )
 
 
-def _kernels_of_batch(recognizer: Recognizer, modules: dict[str, DSA], inputs: Tensor) -> dict[str, Floats]:
-    """Return the kernels (N, C, L) of each module."""
-    passes: dict[str, list[Tensor]] = {name: [] for name in modules}  # the model may split the views
+@contextlib.contextmanager
+def record_kernels(recognizer: Recognizer) -> Iterator[dict[str, list[Tensor]]]:
+    """Record the kernels of all passes of the model in this context; other threads wait until it ends.
 
-    with contextlib.ExitStack() as hooks:
+    Yields:
+        For each DSA module the kernels of each call, float32 (views * C, L); a module appends them as it runs.
+
+    Raises:
+        ValueError: the model has no DSA.
+    """
+    modules = find_dsa(recognizer.model)
+    passes: dict[str, list[Tensor]] = {name: [] for name in modules}  # the model may split the views
+    with recognizer.lock, contextlib.ExitStack() as hooks:
         for name, module in modules.items():
 
             def receive(_module: nn.Module, _arguments: Any, output: Tensor, rows: list[Tensor] = passes[name]) -> None:
                 rows.append(output.detach().float().cpu())
 
             hooks.callback(module.generate.register_forward_hook(receive).remove)
-        recognizer.score(inputs)
+        yield passes
+
+
+def average_views(passes: dict[str, list[Tensor]], modules: dict[str, DSA], num_videos: int) -> dict[str, Floats]:
+    """Return the kernels of each module for each video, averaged over its views, (N, C, L).
+
+    Args:
+        passes: from :func:`record_kernels`.
+        modules: from :func:`find_dsa`.
+        num_videos: N.
+    """
     found: dict[str, Floats] = {}
     for name, rows in passes.items():
-        shape = (*inputs.shape[:2], modules[name].channels, modules[name].kernel_size)
+        shape = (num_videos, -1, modules[name].channels, modules[name].kernel_size)
         kernels = torch.cat(rows).reshape(shape)  # (N, V, C, L)
         found[name] = kernels.double().mean(dim=1).numpy()  # (N, C, L)
     return found

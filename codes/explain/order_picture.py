@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsanet.data_tools.visualization import escape_math
+from dsanet.data_tools.visualization import escape_math, shorten
 from dsanet.explain.order import OrderResult
 from dsanet.utils.files import write_atomically
 
@@ -28,10 +28,12 @@ def draw_order(results: Mapping[str, OrderResult], file: Path, title: str) -> No
     for i, (model, result) in enumerate(results.items()):
         places = np.arange(len(result.names)) + (i - (len(results) - 1) / 2) * width
         accuracies = result.accuracies()
-        bars = panel.bar(places, accuracies, width * 0.92, color=f'C{i}', alpha=0.75, label=escape_math(model))
+        bars = panel.bar(
+            places, accuracies, width * 0.92, color=f'C{i}', alpha=0.75, label=escape_math(shorten(model, 60))
+        )
         panel.bar_label(bars, [f'{value:.1f}' for value in accuracies], fontsize=9, padding=2)
-        for values in result.class_accuracies().T:
-            panel.plot(places, values, '.', color='black', markersize=4, alpha=0.6)
+        for values in result.class_accuracies().T:  # left of the middle, where the number of the bar is
+            panel.plot(places - 0.36 * width, values, '.', color='black', markersize=4, alpha=0.6, clip_on=False)
     chance = 100 / first.scores.shape[2]
     panel.axhline(chance, color='0.5', linestyle=':', linewidth=1, label=f'guessing: {chance:.1f}%')
     panel.plot([], [], '.', color='black', label='one class')
@@ -40,7 +42,7 @@ def draw_order(results: Mapping[str, OrderResult], file: Path, title: str) -> No
     panel.set_yticks(range(0, 101, 20))
     panel.set_ylabel('top-1 accuracy (%)')
     panel.set_title(f'{escape_math(title)}: {len(first.labels)} videos with rearranged snippets or frames')
-    figure.legend(loc='outside lower center', ncols=len(results) + 2, frameon=False)
+    figure.legend(loc='outside lower center', ncols=2, frameon=False)
     stream = io.BytesIO()
     figure.savefig(stream, dpi=90, format=file.suffix.lstrip('.').lower())
     write_atomically(stream.getvalue(), file)

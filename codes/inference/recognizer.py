@@ -66,7 +66,7 @@ class Recognizer:
         template = dataset.get('filename_tmpl')
         self.frame_names = FrameNames(template, dataset.get('start_index', 1)) if template is not None else None
         self._amp = read_section(config, 'runtime', RuntimeCfg).amp
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # who holds it for hooks calls score()
         place_model(model, self.device)
         model.eval()
 

@@ -50,19 +50,30 @@ class _SourceSamples(Dataset[Record]):
 
     def __getitem__(self, index: int) -> Record:
         source = self.sources[index]
-        path = source.name
-        try:
-            with source.open() as record:
-                path = record['path']
-                facts = complete_record(record, index)
-                return self.pipelines[source.kind](record) | {'facts': facts}
-        except (OSError, ValueError) as error:
-            if isinstance(error, MachineError):
-                raise
-            text = str(error) if path in str(error) else f'{path}: {error}'
-            if not isinstance(error, MissingSample):  # the file may be a temporary one, or readable outside of the span
-                text = text.replace(path, source.name)
-            return {'index': index, 'error': printable(text)}
+        return read_sample(source, self.pipelines[source.kind], index)
+
+
+def read_sample(source: Source, pipeline: Compose, index: int = 0) -> Record:
+    """Return the sample of a video, with ``facts``; of one that cannot be read only ``index`` and ``error``.
+
+    Args:
+        source: the video.
+        pipeline: for this kind of source.
+        index: number of the video.
+    """
+    path = source.name
+    try:
+        with source.open() as record:
+            path = record['path']
+            facts = complete_record(record, index)
+            return pipeline(record) | {'facts': facts}
+    except (OSError, ValueError) as error:
+        if isinstance(error, MachineError):
+            raise
+        text = str(error) if path in str(error) else f'{path}: {error}'
+        if not isinstance(error, MissingSample):  # the file may be a temporary one, or readable outside of the span
+            text = text.replace(path, source.name)
+        return {'index': index, 'error': printable(text)}
 
 
 def build_sample_loader(

@@ -51,7 +51,8 @@ def summarize_model(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[s
     """Return ``params``, ``gmacs`` and ``stages`` of a model for one view (U, T, H, W), on the meta device."""
     num_snippets, frames, height, width = shape
     with torch.device('meta'):
-        model = build(model_cfg, MODELS, 'model').eval()
+        # Without gradients, because torch's counter fails if a module gets a view of a parameter, as in AttentiveHead.
+        model = build(model_cfg, MODELS, 'model').eval().requires_grad_(False)
         inputs = torch.zeros(1, 1, num_snippets, 3, frames, height, width, dtype=torch.uint8)
     stages = []
 

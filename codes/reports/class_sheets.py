@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from dsanet.data_checks.existence import golden_ratio_order
 from dsanet.data_checks.probe import ProbeResult, ProbeTask, read_frames
-from dsanet.data_checks.report import count_noun
 from dsanet.data_checks.splits import Split
 from dsanet.data_tools.visualization import MARGIN, Image, Sheet, fit_into, save_png, wrap_to_width
 from dsanet.datasets.annotation import VideoRecord
@@ -21,8 +20,8 @@ from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 CELL = (96, 72)  # width and height of a frame in pixels
 CLASSES_PER_SHEET = 12
 LEGEND = (
-    'Each sample: the first, middle and last frame of a video (a movement and its reverse look alike in the middle). '
-    'Below it: its file or its line in the list, the numbers of these frames, counted from 0, and its length.'
+    'Each sample: the first, middle and last frame of a video or span (a movement and its reverse look alike in the '
+    'middle). Below it: its file or its line in the list, the numbers of these frames, counted from 0, and its length.'
 )
 
 
@@ -154,7 +153,7 @@ def write_class_sheets(
                 video = split.probe_task(record)
                 if video in frames:
                     shown.append((frames[video], f'{name_sample(record)}, {describe_length(facts[video])}'))
-            blocks.append(ClassBlock(f'{split.class_name(label)}: {count_noun(split.counts[label], "video")}', shown))
+            blocks.append(ClassBlock(f'{split.class_name(label)}: {split.count(split.counts[label])}', shown))
         file = out / f'classes_{split.name.partition(".")[2]}{"_" * ("." in split.name)}{len(files) + 1}.png'
         columns = max((len(block.samples) for block in blocks), default=0)
         save_png(draw_classes(blocks, title, LEGEND, max(columns, 1), 3, CELL), file)

@@ -1,6 +1,7 @@
-"""Text and pictures inside HTML and SVG."""
+"""Text, tables and pictures inside HTML and SVG."""
 
 import base64
+from collections.abc import Sequence
 from html import escape
 
 import cv2
@@ -19,3 +20,30 @@ def jpeg_uri(image: Image, quality: int) -> str:
     is_encoded, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert is_encoded, f'OpenCV cannot encode {image.shape} as JPEG'
     return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode()
+
+
+def png_uri(image: Image) -> str:
+    """Return an RGB image (H, W, 3) as a data URI of a PNG file."""
+    is_encoded, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    assert is_encoded, f'OpenCV cannot encode {image.shape} as PNG'
+    return 'data:image/png;base64,' + base64.b64encode(data.tobytes()).decode()
+
+
+def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """Return a table; the cells are HTML, and those of the columns ``numbers`` are aligned to the right."""
+
+    def kind(column: int) -> str:
+        return ' class="number"' if column in numbers else ' class="text"'
+
+    head = ''.join(f'<th scope="col"{kind(i)}>{cell}</th>' for i, cell in enumerate(header))
+    body = ''.join(
+        f'<tr><th scope="row">{row[0]}</th>'
+        + ''.join(f'<td{kind(i)}>{cell}</td>' for i, cell in enumerate(row[1:], 1))
+        + '</tr>'
+        for row in rows
+    )
+    # A scrollable area needs the focus, so that the arrow keys scroll it.
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table><caption>{caption}</caption>'
+        f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )

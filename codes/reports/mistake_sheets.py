@@ -10,7 +10,7 @@ from dsanet.datasets.video.span_reader import open_reader
 from dsanet.utils.text import printable
 
 NUM_FRAMES = 4
-CELL = (160, 120)  # width and height of a frame in pixels
+CELL = (160, 120)  # largest width and height of a frame in pixels
 
 _logger = logging.getLogger(__name__)
 
@@ -36,4 +36,7 @@ def read_sheet(path: str) -> Image | None:
     except (OSError, ValueError, RuntimeError) as error:
         _logger.warning('%s cannot be read: %s', printable(path), printable(str(error)))
         return None
-    return np.concatenate([fit_into(frame, *CELL) for frame in frames], axis=1)  # (H, 4 * W, 3)
+    height, width = frames[0].shape[:2]
+    scale = min(CELL[0] / width, CELL[1] / height)
+    size = max(1, round(scale * width)), max(1, round(scale * height))  # without bars, which glare in dark mode
+    return np.concatenate([fit_into(frame, *size) for frame in frames], axis=1)  # (H, 4 * W, 3)

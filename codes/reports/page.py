@@ -1,4 +1,4 @@
-"""One HTML page about one run or several: configs, curves, seeds, classes, mistakes and costs.
+"""One HTML page about one run or several: configs, curves, seeds, classes, mistakes, kernels and costs.
 
 The page needs no network and no script. Text from files is escaped.
 """
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dsanet.evaluation.results import class_table, confident_mistakes, confusion_matrix
 from dsanet.reports.confusion import class_shares
-from dsanet.reports.html_parts import html_text, jpeg_uri
+from dsanet.reports.html_parts import html_table, html_text, jpeg_uri
+from dsanet.reports.internals_sections import write_kernels, write_maps
 from dsanet.reports.mistake_sheets import read_sheet
 from dsanet.reports.page_style import STYLE
 from dsanet.reports.run_data import (
@@ -22,6 +23,7 @@ from dsanet.reports.run_data import (
     group_seeds,
     last_value,
     mean_curve,
+    median_value,
     metrics_of,
     scalar_names,
     scalar_points,
@@ -31,6 +33,7 @@ from dsanet.reports.svg_charts import NUM_STYLES, Line, draw_lines, draw_matrix
 
 MAX_SIZE = 5_000_000  # bytes of a page
 MAX_SHEETS = 72  # contact sheets of a page
+MAX_NAMES = 12  # classes whose names are unfolded below a confusion matrix
 MAX_CELLS = 8000  # cells of all confusion matrices of a page
 JPEG_QUALITY = 80
 MAX_MISTAKES = 12  # per run
@@ -79,26 +82,6 @@ def _runs(groups: Sequence[Group]) -> list[Run]:
     return [run for group in groups for run in group.runs]
 
 
-def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Return a table; the cells are HTML, and those of the columns ``numbers`` are aligned to the right."""
-
-    def kind(column: int) -> str:
-        return ' class="number"' if column in numbers else ' class="text"'
-
-    head = ''.join(f'<th scope="col"{kind(i)}>{cell}</th>' for i, cell in enumerate(header))
-    body = ''.join(
-        f'<tr><th scope="row">{row[0]}</th>'
-        + ''.join(f'<td{kind(i)}>{cell}</td>' for i, cell in enumerate(row[1:], 1))
-        + '</tr>'
-        for row in rows
-    )
-    # A scrollable area needs the focus, so that the arrow keys scroll it.
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table><caption>{caption}</caption>'
-        f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
-
-
 def _number(value: Spread | None, digits: int = 2) -> str:
     if value is None:
         return '–'
@@ -134,7 +117,7 @@ def _write_overview(groups: Sequence[Group]) -> str:
     note = 'Runs whose configs differ only in the seed are one row: mean ± standard deviation over the seeds.'
     if not names:
         note += ' No test results were found; the commands below write them.'
-    parts = [_table('Results', header, rows, range(1, len(header))), f'<p class="note">{note}</p>']
+    parts = [html_table('Results', header, rows, range(1, len(header))), f'<p class="note">{note}</p>']
     for group, test in zip(groups, tests, strict=True):
         if len(group.runs) > 1:
             rows = [
@@ -147,7 +130,7 @@ def _write_overview(groups: Sequence[Group]) -> str:
                 for run, numbers in zip(group.runs, test, strict=True)
             ]
             head = ['Run', 'Seed', f'Best {shown}', *(f'Test {html_text(name)}' for name in names)]
-            table = _table('Results of each seed', head, rows, range(1, len(head)))
+            table = html_table('Results of each seed', head, rows, range(1, len(head)))
             parts.append(f'<details><summary>Seeds of {html_text(group.name)}</summary>{table}</details>')
     return ''.join(parts)
 
@@ -162,13 +145,15 @@ def _write_configs(groups: Sequence[Group]) -> str:
             ]
             for path, values in compare_configs([group.runs[0].config for group in groups]).items()
         ]
-        parts.append(_table('Settings that differ', ['Setting', *(html_text(group.name) for group in groups)], rows))
+        parts.append(
+            html_table('Settings that differ', ['Setting', *(html_text(group.name) for group in groups)], rows)
+        )
     else:
         parts.append('<p>There is one config, so nothing differs.</p>')
     for group in groups:
         settings = flatten(group.runs[0].config).items()
         rows = [[f'<code>{html_text(path)}</code>', f'<code>{html_text(value)}</code>'] for path, value in settings]
-        table = _table(f'Settings of {html_text(group.name)}', ['Setting', 'Value'], rows)
+        table = html_table(f'Settings of {html_text(group.name)}', ['Setting', 'Value'], rows)
         parts.append(f'<details><summary>All settings of {html_text(group.name)}</summary>{table}</details>')
     return ''.join(parts)
 
@@ -234,7 +219,8 @@ def _write_confusion(groups: Sequence[Group]) -> str:
         assert run.results is not None, run.name
         matrix, names = confusion_matrix(run.results), class_names(run.results)
         legend = ''.join(f'<li>{k}: {html_text(name)}</li>' for k, name in enumerate(names))
-        legend = f'<details><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
+        unfolded = ' open' if len(names) <= MAX_NAMES else ''
+        legend = f'<details{unfolded}><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
         left_out = (matrix > 0).sum() - budget
         note = f'<p class="note">{left_out} cells with the fewest videos are left out.</p>' if left_out > 0 else ''
         return draw_matrix(matrix, class_shares(matrix), names, budget) + note + legend
@@ -261,7 +247,7 @@ def _classes_of(run: Run) -> str:
         for row in sorted(table, key=lambda row: (row[key], -row['videos']))
     ]
     header = ['Class', 'Videos', f'{key.replace("_", " ").capitalize()} (%)', '', 'Most often taken for (videos)']
-    body = _table(f'Classes of {html_text(run.name)}, the lowest first', header, rows, (1, 2))
+    body = html_table(f'Classes of {html_text(run.name)}, the lowest first', header, rows, (1, 2))
     if len(rows) > 20:
         return f'<details><summary>{len(rows)} classes</summary>{body}</details>'
     return body
@@ -315,15 +301,15 @@ def _write_costs(groups: Sequence[Group]) -> str:
         if costs is not None:
             shape = ' × '.join(map(str, costs['input_shape']))
             row = [f'{costs["params"]:,}', f'{costs["gmacs"]:.3f}', shape]
-        seconds = _number(spread([last_value(run, 'train/time') for run in group.runs]), 3)
+        seconds = _number(spread([median_value(run, 'train/time') for run in group.runs]), 3)
         memory = _number(spread([last_value(run, 'train/memory') for run in group.runs]), 0)
         rows.append([html_text(group.name), *row, seconds, memory])
     header = ['Run', 'Parameters', 'GMACs per view', 'Input (U × T × H × W)', 'Seconds per iteration', 'Memory (MiB)']
     note = (
         'GMACs are 10<sup>9</sup> multiply-adds for one view of one video, as <code>dsanet summary</code> counts them; '
-        'FLOPs are twice as many. Seconds and memory are the last ones that the run logged.'
+        'FLOPs are twice as many. Seconds are the median of the logged ones, memory is the last one.'
     )
-    return _table('Costs', header, rows, range(1, 6)) + f'<p class="note">{note}</p>'
+    return html_table('Costs', header, rows, range(1, 6)) + f'<p class="note">{note}</p>'
 
 
 # The sections by title, each a function from the groups of runs to HTML.
@@ -334,5 +320,7 @@ SECTIONS: dict[str, Callable[[Sequence[Group]], str]] = {
     'Confusion matrix': _write_confusion,
     'Accuracy of each class': _write_classes,
     'Most confident mistakes': _write_mistakes,
+    'Activation maps': lambda groups: write_maps(_runs(groups)),
+    'DSA kernels': lambda groups: write_kernels(_runs(groups)),
     'Costs': _write_costs,
 }

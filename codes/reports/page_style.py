@@ -26,6 +26,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 th[scope="row"] { min-width: 9.5rem; font-weight: 600; } article { min-width: 0; }
 td.text { min-width: 8rem; max-width: 26rem; overflow-wrap: anywhere; }
 .grid-of { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1rem; }
+.grid-of.narrow { grid-template-columns: repeat(auto-fit, minmax(min(100%, 290px), 1fr)); }
 figure { margin: 0; padding: .6rem; background: var(--panel); border: 1px solid var(--edge); border-radius: 8px; }
 figcaption { font-weight: 600; } figure img { width: 100%; height: auto; display: block; margin: .4rem 0; }
 figure p { margin: .2rem 0; font-size: .92rem; } .path { color: var(--soft); font-size: .82rem; }

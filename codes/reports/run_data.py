@@ -12,6 +12,7 @@ from dsanet.evaluation.metrics import build_metrics, compute_metrics
 from dsanet.evaluation.result_files import SUFFIXES, read_results
 from dsanet.evaluation.results import Results, default_metrics
 from dsanet.models.summary import find_input_shape, summarize_model
+from dsanet.reports.internals import Internals, look_inside
 from dsanet.utils.json_lines import read_json_lines
 
 # Names of result files in a work dir, the first one that exists is used; scores.json is that of dsanet demo.
@@ -31,6 +32,7 @@ class Run:
         lines: the lines of ``scalars.jsonl``.
         results: results of a test; None if the folder has none.
         costs: ``params``, ``gmacs`` and ``input_shape`` (U, T, H, W); None if the config does not tell the input shape.
+        internals: kernels and activation maps.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Run:
     lines: Scalars
     results: Results | None
     costs: dict[str, Any] | None
+    internals: Internals
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,9 @@ def _read_run(folder: Path, name: str) -> Run:
         raise FileNotFoundError(f'no config.py in {folder}; expected a work dir of dsanet train')
     config = load_config(folder / 'config.py')
     file = find_results(folder)
-    return Run(name, folder, config, lines, read_results(file) if file else None, _measure_costs(config))
+    results = read_results(file) if file else None
+    internals = look_inside(folder, results, class_names(results) if results else [])
+    return Run(name, folder, config, lines, results, _measure_costs(config), internals)
 
 
 def _measure_costs(config: dict[str, Any]) -> dict[str, Any] | None:
@@ -188,6 +193,12 @@ def last_value(run: Run, name: str) -> float | None:
     return values[-1] if values else None
 
 
+def median_value(run: Run, name: str) -> float | None:
+    """Return the median of a scalar, which single slow iterations do not change; None if there is none."""
+    values = [value for _, value in scalar_points(run.lines, name) if value is not None]
+    return statistics.median(values) if values else None
+
+
 def best_value(run: Run, name: str) -> float | None:
     """Return the best value of a scalar: the lowest of losses, otherwise the highest; None if there is none."""
     values = [value for _, value in scalar_points(run.lines, name) if value is not None]
@@ -195,8 +206,9 @@ def best_value(run: Run, name: str) -> float | None:
 
 
 def metrics_of(results: Results) -> dict[str, float]:
-    """Return the default metrics of test results, as ``dsanet score`` does."""
-    return compute_metrics(build_metrics(default_metrics(results)), results.scores, results.labels)
+    """Return the metrics of ``dsanet score``; no top-5 accuracy for five classes or fewer, where it is always 100%."""
+    metrics = compute_metrics(build_metrics(default_metrics(results)), results.scores, results.labels)
+    return {name: value for name, value in metrics.items() if name != 'top5' or results.scores.shape[1] > 5}
 
 
 def class_names(results: Results) -> list[str]:

@@ -1,5 +1,6 @@
 """Atomic writing of files, and checks that a path can be written."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,13 +9,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
 
+# Errors of writing to an open file, which do not name it: a full disk, or a quota.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def open_atomically(file: Path) -> Iterator[BinaryIO]:
     """Open ``<name>.part`` for writing, and rename it to ``file`` at the end.
 
     So the file is always complete, the old or the new one, even after a crash or a power failure. After an error the
-    old file stays and the new one is removed.
+    old file stays and the new one is removed; the error of a full disk names the file.
     """
     part = file.with_name(f'{file.name}.part')
     try:
@@ -23,8 +27,10 @@ def open_atomically(file: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(part, file)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
         raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:

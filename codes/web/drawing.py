@@ -1,4 +1,4 @@
-"""The result for a video as HTML: bars of the best classes, classes over time, and the sampled snippets.
+"""The result for a video as HTML: bars of the best classes, classes over time, the sampled snippets, maps and kernels.
 
 The HTML has no scripts and refers to no other file. All names are escaped. Colors of text and background are those of
 the page, which has a light and a dark theme.
@@ -10,11 +10,15 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
+from dsanet.explain.cam import ActivationMaps
+from dsanet.explain.cam_pictures import blend
+from dsanet.explain.kernels import Kernels
 from dsanet.inference.annotation import snippet_color
 from dsanet.inference.long.predictor import LongPrediction
 from dsanet.inference.long.segments import CurvePoint
 from dsanet.inference.prediction import Prediction
 from dsanet.reports.html_parts import jpeg_uri
+from dsanet.reports.kernel_panels import EXPLANATION, draw_kernel_panels
 from dsanet.reports.timeline import choose_classes
 from dsanet.web.analysis import VideoAnalysis
 
@@ -39,17 +43,27 @@ CSS = """
 .dsanet .positions { height: 16px; margin: .3em 0; }
 .dsanet .axis { display: flex; justify-content: space-between; opacity: .75; font-size: .87em;
   font-variant-numeric: tabular-nums; }
-.dsanet table { border-collapse: collapse; margin: .8em 0; }
+.dsanet table { border-collapse: collapse; border: 0 !important; margin: .8em 0; }
 .dsanet th, .dsanet td { text-align: left; padding: .15em 1.2em .15em 0 !important;
   border: 0 !important; color: inherit !important; }
 .dsanet td:first-child { white-space: nowrap; }
+.dsanet tr { border: 0 !important; }
 .dsanet th { font-weight: 600; }
 .dsanet .snippet { margin: .9em 0; }
+.dsanet .single { display: flex; flex-wrap: wrap; gap: 0 16px; }
 .dsanet .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; }
 .dsanet .frames { display: flex; flex-wrap: wrap; gap: 5px; margin-top: .3em; }
 .dsanet figure { margin: 0; width: 96px; }
 .dsanet figure img { width: 96px; border-radius: 2px; display: block; }
 .dsanet figcaption { font-size: .76em; opacity: .75; }
+.dsanet .grid-of { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: .8em; }
+.dsanet .grid-of figure { width: auto; border: 1px solid var(--border-color-primary); border-radius: 6px;
+  padding: .5em; }
+.dsanet .grid-of figcaption { font-size: .9em; font-weight: 600; opacity: 1; }
+.dsanet svg.chart { background: none; }
+.dsanet .scroll { overflow-x: auto; }
+.dsanet caption { text-align: left; opacity: .75; }
+.dsanet code { font-size: .9em; white-space: nowrap; }
 .dsanet summary { cursor: pointer; font-weight: 600; margin: .5em 0; }
 @media (max-width: 480px) {
   .dsanet figure, .dsanet figure img { width: 64px; }
@@ -69,7 +83,11 @@ def draw_analysis(analysis: VideoAnalysis) -> str:
     panels = [_draw_classes(analysis.prediction)]
     if analysis.film is not None:
         panels.append(_draw_film(analysis.film, analysis.class_names, analysis.window))
+    elif analysis.why_no_film:
+        panels.append(f'<section><h2>Classes over time</h2><p>{escape(analysis.why_no_film)}</p></section>')
     panels.append(_draw_snippets(analysis.prediction, analysis.inputs))
+    panels.append(_draw_maps(analysis.maps, analysis.why_no_maps))
+    panels.append(_draw_kernels(analysis.kernels))
     return f'<div class="dsanet">{"".join(panels)}</div>'
 
 
@@ -148,6 +166,40 @@ def _draw_snippets(prediction: Prediction, inputs: npt.NDArray[np.uint8]) -> str
     )
 
 
+def _draw_maps(maps: ActivationMaps | None, reason: str) -> str:
+    """Return the frames of each snippet under the maps of a class."""
+    if maps is None:
+        return f'<section><h2>Activation maps</h2><p>There are none: {escape(reason)}</p></section>'
+    title = f'<h2>Where it finds “{escape(maps.label)}”</h2>'
+    view = f'Grad-CAM of <code>{escape(maps.layer)}</code> in the center of one view.'
+    if maps.is_empty:
+        return f'<section>{title}<p>{view} All maps are zero: nothing in this layer speaks for the class.</p></section>'
+    scaled, shares, rows = maps.scaled(), maps.shares(), []
+    num_shown = max(1, min(len(maps.frames), _MAX_PICTURES // maps.frames.shape[1]))
+    for u in range(num_shown):
+        pictures = ''.join(
+            f'<figure><img src="{jpeg_uri(blend(maps.frames[u, t], scaled[u, t]), _JPEG_QUALITY)}" '
+            f'alt="map of frame {index}"><figcaption>frame {index}</figcaption></figure>'
+            for t, index in enumerate(maps.frame_indices[u].tolist())
+        )
+        share = f'{100 * shares[u]:.0f}% of the sum of all maps'
+        rows.append(f'<div class="snippet"><b>Snippet {u}</b>, {share}<div class="frames">{pictures}</div></div>')
+    more = f'<p>{num_shown} of {len(maps.frames)} snippets are shown.</p>' if num_shown < len(maps.frames) else ''
+    return (
+        f'<section id="maps">{title}<p>{view} Blue is nothing; red speaks most for the class in this video.</p>'
+        f'{"".join(rows)}{more}</section>'
+    )
+
+
+def _draw_kernels(kernels: Kernels | None) -> str:
+    if kernels is None:
+        return '<section><h2>DSA kernels</h2><p>The model has no DSA, so it generates no kernels.</p></section>'
+    return (
+        f'<section id="kernels"><h2>DSA kernels</h2><p>The kernels of this video. {EXPLANATION}</p>'
+        f'{draw_kernel_panels(kernels)}</section>'
+    )
+
+
 def _draw_view(prediction: Prediction, frame_indices: npt.NDArray[np.int64], frames: npt.NDArray[np.uint8]) -> str:
     """Return a view: the positions of its snippets, then their frames, (U, T, H, W, 3)."""
     num_snippets = len(frames)
@@ -155,7 +207,8 @@ def _draw_view(prediction: Prediction, frame_indices: npt.NDArray[np.int64], fra
     fps = prediction.num_frames / prediction.seconds if prediction.seconds else None
     rows = []
     for u, (indices, images) in enumerate(zip(frame_indices.tolist(), frames, strict=True)):
-        time = f', {indices[0] / fps:.2f}–{indices[-1] / fps:.2f} s' if fps else ''
+        times = [f'{index / fps:.2f}' for index in (indices[0], indices[-1])] if fps else []
+        time = f', {"–".join(dict.fromkeys(times))} s' if times else ''
         pictures = ''.join(
             f'<figure><img src="{jpeg_uri(image, _JPEG_QUALITY)}" alt="frame {index} of snippet {u}">'
             f'<figcaption>frame {index}</figcaption></figure>'
@@ -165,7 +218,8 @@ def _draw_view(prediction: Prediction, frame_indices: npt.NDArray[np.int64], fra
             f'<div class="snippet"><span class="swatch" style="background:{colors[u]}"></span><b>Snippet {u}</b>{time}'
             f'<div class="frames">{pictures}</div></div>'
         )
-    return _draw_positions(frame_indices, colors, prediction.num_frames) + ''.join(rows)
+    single = ' class="single"' if frame_indices.shape[1] == 1 else ''  # snippets of one frame are side by side
+    return f'{_draw_positions(frame_indices, colors, prediction.num_frames)}<div{single}>{"".join(rows)}</div>'
 
 
 def _draw_positions(frame_indices: npt.NDArray[np.int64], colors: Sequence[str], num_frames: int) -> str:

@@ -16,6 +16,7 @@ from dsanet.inference.long.windows import DEFAULT_WINDOW_S, WindowSpec
 from dsanet.inference.recognizer import Recognizer
 from dsanet.utils.text import printable
 from dsanet.web.analysis import analyze_video
+from dsanet.web.decoding import start_server
 from dsanet.web.drawing import CSS, draw_analysis, draw_error
 from dsanet.web.uploads import Uploads
 
@@ -118,6 +119,7 @@ def serve(
     """
     check_count('max_size', max_size)
     WindowSpec(window)
+    start_server()  # before there are threads
     with Uploads() as uploads:
         page = build_page(recognizer, title, uploads, window)
         gradio = _import_gradio(str(uploads.folder))

@@ -35,7 +35,7 @@ _sample = dict(
 )
 _augment = [
     dict(type='RandomResizedCrop', size='${crop_size}', area_range=(0.3, 1.0), aspect_ratio_range=(0.75, 1.333)),
-    dict(type='Flip', prob=0.5),
+    dict(type='Flip', prob='${flip_prob}'),
     dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05),
     dict(type='PackInputs'),
 ]

@@ -67,7 +67,7 @@ train_dataloader = dict(
             ),
             dict(type='DecodeRawFrames'),
             dict(type='RandomResizedCrop', size='${crop_size}', area_range=(0.3, 1.0)),
-            dict(type='Flip', prob=0.5),
+            dict(type='Flip', prob='${flip_prob}'),
             dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2),
             dict(type='PackInputs'),
         ],

@@ -51,6 +51,15 @@ def test_config_gives_table_picture_and_arrays(data: Path, folder: Path, capsys:
     assert cv2.imread('dsa_kernels.png').std() > 10
 
 
+def test_number_of_videos_is_limited_and_printed(data: Path, folder: Path, capsys: Capture) -> None:
+    config = make_config(data)
+    config['test_dataloader']['dataset']['class_file'] = None
+    Path('own.py').write_text(format_config(config))
+    assert call('best.pth', 'own.py', '--num-videos', '3', '--npz', 'k.npz') == 0
+    assert f'{len(np.load("k.npz")["labels"])} of 7 videos' in capsys.readouterr().out
+    assert 2 <= len(np.load('k.npz')['labels']) <= 3
+
+
 def test_videos_and_lists_are_accepted(folder: Path, capsys: Capture) -> None:
     Path('list.txt').write_text('videos/a.mp4 0\nvideos/sub/d.mkv 1\n')
     assert call('best.pth', 'list.txt', 'videos/sub', '--out', 'k.svg', '--npz', 'k.npz') == 0
@@ -72,6 +81,7 @@ def test_bad_videos_are_skipped_with_status_1(folder: Path, capsys: Capture) -> 
         (['best.pth', 'gone.mp4'], 'gone.mp4'),
         (['best.pth', 'gone.py'], 'gone.py'),
         (['best.pth', 'demo/dsanet_ordered_actions', 'videos/a.mp4'], 'config'),
+        (['best.pth', 'videos/a.mp4', '--num-videos', '3'], '--num-videos'),
         (['gone.pth', 'videos/a.mp4'], 'gone.pth'),
         (['plain.pth', 'videos/a.mp4'], 'demo/dsanet_ordered_actions'),
         (['best.pth', 'videos/a.mp4', '--npz', 'k.txt'], '.npz'),

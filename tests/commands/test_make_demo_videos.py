@@ -1,3 +1,4 @@
+import errno
 import re
 
 import pytest
@@ -29,3 +30,13 @@ def test_result_is_reported_in_one_line(tmp_path, capsys):
     assert re.search(f' 8 .* 8 .*{out}: 8 .* 63 .* 32x32', capsys.readouterr().out)
     assert commands.main(argv) == 0
     assert str(out) in capsys.readouterr().out
+
+
+def test_full_disk_is_reported(tmp_path, monkeypatch, capsys):
+    def fail(content, file):
+        raise OSError(errno.ENOSPC, 'full', str(file))
+
+    monkeypatch.setattr('dsanet.data_tools.ordered_actions.write_atomically', fail)
+    with pytest.raises(SystemExit, match='^2$'):
+        commands.main(['make-demo-videos', str(tmp_path / 'out')])
+    assert 'arguments.json' in capsys.readouterr().err

@@ -34,6 +34,9 @@ def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config['model']['module_cfg'] = None
     save_recognizer(Recognizer(build(config['model'], MODELS), config, names, 'cpu'), tmp_path / 'control.pth')
     save_recognizer(make_recognizer(), tmp_path / 'other.pth')
+    (tmp_path / 'short.txt').write_text('\n'.join((data / 'val.txt').read_text().splitlines()[1:]))
+    config['test_dataloader']['dataset']['list_file'] = str(tmp_path / 'short.txt')
+    save_recognizer(Recognizer(build(config['model'], MODELS), config, names, 'cpu'), tmp_path / 'elsewhere.pth')
     (tmp_path / 'own.py').write_text(format_config(make_config(data)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -72,6 +75,7 @@ def test_config_of_the_checkpoint_is_the_default(folder: Path, capsys: Capture) 
         (['best.pth', 'gone.py'], 'gone.py'),
         (['best.pth', '--control', 'gone.pth'], 'gone.pth'),
         (['best.pth', '--control', 'other.pth'], 'class 0'),
+        (['best.pth', '--control', 'elsewhere.pth'], '6 and 7 videos'),
         (['best.pth', '--json', 'x.txt'], 'x.txt'),
         (['best.pth', '--cfg-options', 'test_dataloader.dataset.list_file=bad.txt'], 'bad.mp4'),
         (['best.pth', '--cfg-options', 'test_dataloader.dataset.list_file=gone.txt'], 'gone.txt'),

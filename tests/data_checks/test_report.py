@@ -1,7 +1,9 @@
 import json
 
 from dsanet.data_checks.report import Finding
-from dsanet.data_checks.run import full_report
+from dsanet.data_checks.run import full_report, quick_report
+from dsanet.data_checks.splits import Split
+from dsanet.datasets.annotation import VideoRecord
 from tests.data_checks.conftest import facts, numbers, split
 
 
@@ -25,3 +27,14 @@ def test_text_is_limited_to_few_examples() -> None:
     finding = Finding('note', 'x', 'val', 'many', tuple(map(str, range(12))))
     *lines, last = str(finding).splitlines()
     assert (lines, numbers(last)) == (['val: many', *(f'    {i}' for i in range(5))], ['7'])
+
+
+def test_spans_are_counted_as_samples() -> None:
+    records = [VideoRecord('a.mp4', (k,), 'a.csv', k + 2, start=k, end=k + 1) for k in (0, 1)]
+    train = Split('train', [*records, VideoRecord('b.mp4', (1,), 'a.csv', 4)], num_classes=3)
+    report = quick_report([train], seconds=None)
+    assert report.splits['train']['videos'] == 3
+    assert report.splits['train']['files'] == 2
+    assert '3 samples in 2 videos' in report.text()
+    missing, _ = report.findings
+    assert 'all 3 checked samples' in missing.text

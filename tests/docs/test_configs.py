@@ -80,3 +80,11 @@ def test_inserted_modules_are_valid() -> None:
     assert len(values) == 3
     for value in values:
         check_module_cfg(eval(ast.unparse(value)), 'module_cfg')
+
+
+@pytest.mark.parametrize('name', ['small_from_scratch', 'small_from_scratch_frames', 'finetune_videos'])
+def test_flips_are_a_setting(name: str) -> None:
+    for options, prob in (([], 0.5), (['flip_prob=0'], 0)):
+        loaded = load_config(f'custom/{name}', options)
+        steps = loaded['train_dataloader']['dataset']['pipeline']
+        assert [step['prob'] for step in steps if step['type'] == 'Flip'] == [prob]

@@ -112,6 +112,16 @@ def test_batch_picture_has_all_frames() -> None:
     assert corners[0][0] < corners[2][0] < corners[4][0]
 
 
+def test_snippets_of_one_frame_are_columns() -> None:
+    inputs = torch.zeros(1, 1, 4, 3, 1, 8, 8, dtype=torch.uint8)
+    for snippet in range(4):
+        inputs[0, 0, snippet] = torch.tensor([200, 10 * snippet, 30]).view(3, 1, 1, 1)
+    picture = draw_batch(inputs, ['wave'], 'title')
+    corners = [np.argwhere((picture == [200, 10 * snippet, 30]).all(axis=2)).min(axis=0) for snippet in range(4)]
+    assert len({row for row, _ in corners}) == 1
+    assert np.all(np.diff([column for _, column in corners]) > CELL)
+
+
 def test_labels_are_shown_by_name() -> None:
     assert label_names(torch.tensor([1, 0]), ['wave', 'clap']) == ['clap', 'wave']
     assert label_names(torch.tensor([[1.0, 0, 1], [0, 0, 0]]), None) == ['class 0, class 2', 'no class']

@@ -1,6 +1,8 @@
 """Class activation maps, compared with torchcam and with sums by hand."""
 
+import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -105,8 +107,32 @@ def test_maps_do_not_depend_on_frozen_weights(recognizer: Recognizer) -> None:
     maps, _, _ = compute_maps(recognizer, make_view())
     recognizer.model.requires_grad_(False)
     torch.testing.assert_close(compute_maps(recognizer, make_view())[0], maps, rtol=0, atol=0)
-    assert not recognizer.lock.locked()
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(recognizer.lock.acquire, timeout=1).result(), 'the lock is free'
     assert not any(module._forward_hooks for module in recognizer.model.backbone.modules())
+
+
+@pytest.mark.parametrize(('size', 'layer'), [(32, 'layer3'), (16, 'layer2'), (8, 'layer1')])
+def test_single_position_is_replaced_by_earlier_layer(
+    recognizer: Recognizer, caplog: pytest.LogCaptureFixture, size: int, layer: str
+) -> None:
+    view = make_view(size, size)
+    with caplog.at_level(logging.INFO):
+        maps, _, name = compute_maps(recognizer, view)
+    assert name == f'backbone.{layer}'
+    assert min(maps.shape[2:]) >= 2
+    torch.testing.assert_close(maps, compute_maps(recognizer, view, name)[0], rtol=0, atol=0)
+    assert [record.levelname for record in caplog.records] == ['INFO']
+    with pytest.raises(ValueError, match=r'backbone\.layer4'):
+        compute_maps(recognizer, view, 'backbone.layer4')
+
+
+def test_narrow_frames_use_the_finest_maps(recognizer: Recognizer) -> None:
+    with pytest.raises(ValueError, match=r'backbone\.layer4'):
+        compute_maps(recognizer, make_view(1, 1))
+    maps, _, name = compute_maps(recognizer, make_view(2, 8))
+    assert name != 'backbone.layer4'
+    assert maps.shape[2] * maps.shape[3] > 1
 
 
 @pytest.mark.parametrize('layer', ['backbone.layr3', 'backbone.layer4.0.relu', 'cls_head', 'cls_head.fc_cls'])

@@ -27,6 +27,19 @@ def test_sheet_shows_where_the_maps_are(maps: ActivationMaps) -> None:
     assert rows.max() > len(sheet) // 2  # the second snippet
 
 
+def test_snippets_of_one_frame_are_columns(maps: ActivationMaps) -> None:
+    frames = np.zeros((9, 1, 16, 16, 3), np.uint8)
+    frames[..., 0] = 20 * np.arange(1, 10)[:, None, None, None]  # red
+    single = replace(maps, frames=frames, frame_indices=np.arange(9)[:, None], maps=np.zeros((9, 1, 2, 2), np.float32))
+    sheet = draw_maps(single)
+    corners = [np.argwhere((sheet == [20 * u, 0, 0]).all(axis=2)).min(axis=0) for u in range(1, 10)]
+    rows, columns = np.array(corners).T
+    assert len(set(rows[:8])) == 1
+    assert np.all(np.diff(columns[:8]) > 100)
+    assert rows[8] > rows[0] + 200  # below the maps of the first line
+    assert columns[8] == columns[0]
+
+
 def test_blend_keeps_half_of_the_frame() -> None:
     frame = np.full((8, 8, 3), 100, np.uint8)
     cold, hot = blend(frame, np.zeros((8, 8), np.float32)), blend(frame, np.ones((8, 8), np.float32))

@@ -201,3 +201,17 @@ def test_pipeline_without_size_raises() -> None:
     config = {'test_dataloader': {'dataset': {'pipeline': [{'type': 'PackInputs'}]}}}
     with pytest.raises(ValueError, match='--input-shape'):
         find_input_shape(config)
+
+
+def test_macs_of_attentive_head_are_counted() -> None:
+    channels, num_snippets, num_classes = 512, 4, 10
+    model = network(18, num_classes)
+    head = {'type': 'AttentiveHead', 'num_classes': num_classes, 'in_channels': channels}
+    shape = (num_snippets, 1, 32, 32)
+    linear, attentive = summarize_model(model, shape), summarize_model({**model, 'cls_head': head}, shape)
+    projections = 2 * channels**2 + 2 * num_snippets * channels**2  # of query and output, of keys and values
+    products = 2 * num_snippets * channels
+    mlp = 8 * channels**2
+    classifiers = num_classes * channels * (1 - num_snippets)  # one per view instead of one per snippet
+    difference = round(1e9 * (attentive['gmacs'] - linear['gmacs']))
+    assert difference == projections + products + mlp + classifiers

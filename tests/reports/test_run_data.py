@@ -1,8 +1,19 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dsanet.reports.run_data import compare_configs, flatten, group_seeds, mean_curve, read_runs, spread
+from dsanet.evaluation.results import Results
+from dsanet.reports.run_data import (
+    compare_configs,
+    flatten,
+    group_seeds,
+    mean_curve,
+    median_value,
+    metrics_of,
+    read_runs,
+    spread,
+)
 from tests.reports.run_dirs import write_run
 
 
@@ -23,6 +34,23 @@ def test_settings_that_differ_have_their_paths() -> None:
     other = {'a': {'b': 1, 'c': [{'d': 3}, {'d': 4}]}, 'e': (1, 2)}
     assert flatten(one) == {'a.b': '1', 'a.c.0.d': '2', 'e': '(1, 2)'}
     assert compare_configs([one, other]) == {'a.c.0.d': ['2', '3'], 'a.c.1.d': [None, '4']}
+
+
+def test_one_slow_iteration_keeps_the_median(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / 'a', 0)
+    with (folder / 'scalars.jsonl').open('a') as stream:
+        for i, seconds in enumerate((0.2, 0.1, 9.0), 4):
+            stream.write(f'\n{{"epoch": 1, "iteration": {10 * i}, "train/time": {seconds}}}')
+    (run,) = read_runs([folder])
+    assert median_value(run, 'train/time') == 0.2
+    assert median_value(run, 'train/nothing') is None
+
+
+@pytest.mark.parametrize(('num_classes', 'names'), [(5, {'top1'}), (6, {'top1', 'top5'})])
+def test_top5_needs_more_than_five_classes(num_classes: int, names: set[str]) -> None:
+    scores = np.eye(num_classes, dtype=np.float32)
+    results = Results('x', ['a'] * num_classes, np.arange(num_classes), scores, 'softmax', list('abcdef')[:num_classes])
+    assert metrics_of(results).keys() == {*names, 'mean_class_accuracy'}
 
 
 def test_folder_without_run_is_an_error(tmp_path: Path) -> None:

@@ -133,3 +133,11 @@ def test_existing_and_different_outputs_are_allowed(tmp_path: Path) -> None:
     for name in ('a.json', 'b.json'):
         (tmp_path / name).write_text('of an earlier run')
     check_outputs({'--out': tmp_path / 'a.json', '--metrics-out': tmp_path / 'b.json'}, [tmp_path / 'c.pth'])
+
+
+def test_full_disk_error_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / 'a.txt'
+    with pytest.raises(OSError, match='No space left') as caught, open_atomically(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(file))
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 import base64
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,11 +24,27 @@ def test_page_escapes_names_and_shows_all_frames(tmp_path: Path) -> None:
     text = draw_analysis(analysis)
     assert '<i>' not in text
     assert '<b>.mp4' not in text
-    assert text.count('<img ') == np.prod(analysis.inputs.shape[:3])
-    assert text.count('<details') == len(analysis.inputs)
+    snippets = text[text.index('What the network sees') : text.index('<section id="maps">')]
+    assert snippets.count('<img ') == np.prod(analysis.inputs.shape[:3])
+    assert snippets.count('<details') == len(analysis.inputs)
+    assert text.count('<img ') - snippets.count('<img ') == np.prod(analysis.inputs.shape[1:3]), 'maps of one view'
     widths = [float(width) for width in re.findall(r'style="width:([\d.]+)%"', text)]
     np.testing.assert_allclose(widths, 100 * np.array(analysis.prediction.probabilities), atol=0.0051)
     assert '<i>' not in draw_error('<i>')
+
+
+def test_model_without_dsa_or_maps_says_so(tmp_path: Path) -> None:
+    path = tmp_path / 'a.mp4'
+    write_video(path, 30)
+    analysis = analyze_video(make_recognizer(), path, 9.0)
+    assert analysis.kernels is not None
+    assert '<section id="kernels">' in draw_analysis(analysis)
+    plain = replace(analysis, kernels=None, maps=None, why_no_maps='<i>', film=None, why_no_film='too slow')
+    text = draw_analysis(plain)
+    assert '<section id=' not in text
+    assert 'no DSA' in text
+    assert '&lt;i&gt;' in text
+    assert 'too slow' in text
 
 
 def test_curve_has_the_probabilities_as_heights() -> None:
@@ -42,3 +59,20 @@ def test_picture_keeps_its_colors() -> None:
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     np.testing.assert_allclose(decoded[..., ::-1], image, atol=4)
+
+
+def test_snippets_of_one_frame_are_side_by_side(tmp_path: Path) -> None:
+    write_video(tmp_path / 'a.mp4', 60)
+    analysis = analyze_video(make_recognizer(), tmp_path / 'a.mp4', 4.0)
+    indices = analysis.prediction.frame_indices
+    assert indices is not None
+    one = replace(
+        analysis,
+        inputs=analysis.inputs[:, :, :1],
+        prediction=replace(analysis.prediction, frame_indices=indices[..., :1]),
+    )
+    assert '<div class="single">' not in draw_analysis(analysis)
+    text = draw_analysis(one)
+    assert text.count('<div class="single">') == len(one.inputs)
+    times = [f'{index / 25:.2f} s' for index in indices[0, :, 0].tolist()]  # 25 frames per second
+    assert re.findall(r'</b>, ([\d.]+ s)', text)[: len(times)] == times

@@ -106,6 +106,10 @@ def test_upload_shows_result_from_this_machine_only(browser: Any, folder: Path, 
     find(browser, '#result', 'a.mp4')
     assert browser.execute_script('return document.querySelectorAll("#result .bars .name").length') == 5
     assert not browser.execute_script('return document.querySelectorAll("#result .curve").length')
+    assert browser.execute_script('return document.querySelectorAll("#maps img").length') == 4
+    assert browser.execute_script('return document.querySelectorAll("#kernels svg").length') == 2
+    wide = 'return [...document.images].filter(image => !image.naturalWidth).length'
+    assert browser.execute_script(wide) == 0, 'all pictures are shown'
     upload(browser, folder / 'b.mp4')
     find(browser, '#result', 'b.mp4')
     find(browser, '#result svg.curve')

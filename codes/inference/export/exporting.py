@@ -116,7 +116,13 @@ def export_recognizer(
     with temporary as folder:
         part = Path(folder) / out.name
         program = trace(exportable, shape)
-        target.write(program, part, describe(model, pipeline, class_names, shape, num_test_views))
+        metadata = describe(model, pipeline, class_names, shape, num_test_views)
+        try:
+            target.write(program, part, metadata)
+        except OSError as error:  # such as a full disk
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(out)) from error  # not the temporary file
         del program
         difference, largest = compare(exportable, part, form, views)
         files = _move_files(Path(folder), out)

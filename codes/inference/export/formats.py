@@ -5,6 +5,7 @@ files as an extra file, in OpenVINO files as runtime information.
 """
 
 import importlib.util
+import io
 import json
 import logging
 import re
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from dsanet.utils.files import write_atomically
 
 Predict = Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]]
 
@@ -104,8 +107,10 @@ def _load_onnx(file: Path) -> tuple[Predict, dict[str, Any]]:
 
 def _write_pt2(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[str, Any]) -> None:
     program.example_inputs = None  # would be stored, too
+    content = io.BytesIO()  # torch.export.save would abort the process if the disk is full
     with _quiet():
-        torch.export.save(program, file, extra_files={KEY: json.dumps(metadata)})
+        torch.export.save(program, content, extra_files={KEY: json.dumps(metadata)})
+    write_atomically(content.getvalue(), file)
 
 
 def _load_pt2(file: Path) -> tuple[Predict, dict[str, Any]]:

@@ -35,9 +35,10 @@ class CurveFile:
         self._class_names = class_names
 
     def __enter__(self) -> 'CurveFile':
-        self._stack = ExitStack()
-        self._target: BinaryIO = self._stack.enter_context(open_atomically(self.file))
-        self._write_rows([['start', 'end', *self._class_names]])
+        with ExitStack() as stack:
+            self._target: BinaryIO = stack.enter_context(open_atomically(self.file))
+            self._write_rows([['start', 'end', *self._class_names]])
+            self._stack = stack.pop_all()
         return self
 
     def add(self, points: Iterable[CurvePoint]) -> None:

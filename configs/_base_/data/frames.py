@@ -13,6 +13,7 @@ frame_interval = 8
 num_groups = 2  # groups of snippets; x 3 crops = 6 test views
 short_side = 256
 crop_size = 224
+flip_prob = 0.5  # 0 if a mirrored video belongs to another class
 train_crop = dict(type='RandomResizedCrop', size='${crop_size}')
 
 _sample = dict(
@@ -32,7 +33,7 @@ train_dataloader = dict(
             dict(**_sample, random=True),
             dict(type='DecodeRawFrames'),
             '${train_crop}',
-            dict(type='Flip', prob=0.5),
+            dict(type='Flip', prob='${flip_prob}'),
             dict(type='PackInputs'),
         ],
     ),

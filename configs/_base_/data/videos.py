@@ -17,6 +17,7 @@ frames_per_snippet = 8
 frame_interval = 4
 short_side = 256
 crop_size = 224
+flip_prob = 0.5  # 0 if a mirrored video belongs to another class
 
 _sample = dict(
     type='SampleSnippets',
@@ -36,7 +37,7 @@ train_dataloader = dict(
             dict(**_sample, random=True),
             dict(type='DecodeVideo'),
             dict(type='RandomResizedCrop', size='${crop_size}', area_range=(0.3, 1.0)),
-            dict(type='Flip', prob=0.5),
+            dict(type='Flip', prob='${flip_prob}'),
             dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2),
             dict(type='PackInputs'),
         ],

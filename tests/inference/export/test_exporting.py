@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,17 @@ def test_export_does_not_change_the_model(onnx_file: Exported) -> None:
     assert onnx_file.model.max_views_per_forward == 1
     before, after = make_model().state_dict(), onnx_file.model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(content: Any, file: Path) -> None:
+        raise OSError(errno.ENOSPC, 'full', str(file))
+
+    monkeypatch.setattr('dsanet.inference.export.formats.write_atomically', fail)
+    with pytest.raises(OSError, match='full') as caught:
+        export(make_model(), tmp_path / 'm.pt2', 'pt2')
+    assert caught.value.filename == str(tmp_path / 'm.pt2')
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('name', ['onnx_file', 'pt2_file'])

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -66,3 +68,14 @@ def test_label_studio_counts_frames_from_one() -> None:
     assert (first['type'], first['from_name'], first['to_name']) == ('timelinelabels', 'videoLabels', 'video')
     assert first['id'] != second['id']
     assert label_studio_task(LongPrediction('y'), 'm')['predictions'][0]['result'] == []
+
+
+def test_full_disk_at_the_header_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: CurveFile, rows: Iterable[Sequence[object]]) -> None:
+        raise OSError(errno.ENOSPC, 'full')
+
+    monkeypatch.setattr(CurveFile, '_write_rows', fail)
+    with pytest.raises(OSError, match='full|left') as caught, CurveFile(tmp_path / 'a.csv', ['a']):
+        pass
+    assert caught.value.filename == str(tmp_path / 'a.csv')
+    assert not list(tmp_path.iterdir())
