@@ -31,6 +31,9 @@ class ColorModel(nn.Module):
     def activation(self) -> str:
         return self.cls_head.activation
 
+    def optimize(self) -> None:
+        """Nothing can be faster."""
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return scores (N, K) of (N, V, U, C, T, H, W)."""
         self.calls += 1

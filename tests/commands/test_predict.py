@@ -9,7 +9,7 @@ import pytest
 from dsanet import commands
 from dsanet.commands.predict import BAR_WIDTH, format_result
 from dsanet.inference.prediction import Prediction
-from dsanet.inference.recognizer import Recognizer
+from dsanet.inference.recognizer import Recognizer, load_recognizer
 from dsanet.utils.console import STATUS, ConsoleClosed
 from tests.make_recognizer import make_recognizer, save_recognizer, write_some_videos
 
@@ -17,13 +17,16 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope='module')
-def recognizer() -> Recognizer:
-    return make_recognizer()
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_recognizer(make_recognizer(), tmp_path_factory.mktemp('checkpoint') / 'best.pth')
 
 
 @pytest.fixture(scope='module')
-def checkpoint(recognizer: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_recognizer(recognizer, tmp_path_factory.mktemp('checkpoint') / 'best.pth')
+def recognizer(checkpoint: Path) -> Recognizer:
+    """The model of the checkpoint, optimized as by the command."""
+    loaded = load_recognizer(checkpoint, 'cpu')
+    loaded.model.optimize()
+    return loaded
 
 
 @pytest.fixture(scope='module')

@@ -190,8 +190,8 @@ class Recognizer3D(nn.Module):
             compile: also compile the model for its constant weights, which takes a minute and a C++ compiler.
         """
         self.eval()
-        self.requires_grad_(False)
         fold_batch_norms(self.backbone)
+        self.requires_grad_(False)
         if compile:
             self.compile(options={'freezing': True})
 

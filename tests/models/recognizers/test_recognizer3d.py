@@ -34,6 +34,20 @@ def frames(*shape: int) -> Tensor:
     return torch.randint(0, 256, (*shape[:3], 3, *shape[3:]), dtype=torch.uint8)
 
 
+@pytest.mark.parametrize('compile_it', [False, pytest.param(True, marks=pytest.mark.sweep)])
+@torch.no_grad()
+def test_optimized_model_gives_the_same_scores(compile_it: bool) -> None:
+    model = make_model()
+    batches = [frames(2, 1, 4, 2, 32, 32), frames(1, 1, 4, 2, 32, 32)]
+    expected = [model(x) for x in batches]
+    model.optimize(compile_it)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
+    assert not norms
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    for x, scores in zip(batches, expected, strict=True):
+        torch.testing.assert_close(model(x), scores, rtol=1e-5, atol=1e-5)
+
+
 @torch.no_grad()
 def test_views_and_videos_are_independent() -> None:
     model = make_model()
