@@ -46,6 +46,7 @@ def test_optimized_model_gives_the_same_scores(compile_it: bool) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
     for x, scores in zip(batches, expected, strict=True):
         torch.testing.assert_close(model(x), scores, rtol=1e-5, atol=1e-5)
+    torch.compiler.reset()
 
 
 @torch.no_grad()
