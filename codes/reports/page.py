@@ -138,12 +138,17 @@ def _write_overview(groups: Sequence[Group]) -> str:
 def _write_configs(groups: Sequence[Group]) -> str:
     parts = []
     if len(groups) > 1:
+        differences = compare_configs([group.runs[0].config for group in groups])
+        seeds = [', '.join(flatten(run.config).get('runtime.seed', '–') for run in group.runs) for group in groups]
+        differences.pop('runtime.seed', None)
+        if len(set(seeds)) > 1:  # of all runs, not only of the first ones
+            differences['runtime.seed'] = list(seeds)
         rows = [
             [
                 f'<code>{html_text(path)}</code>',
                 *('not set' if v is None else f'<code>{html_text(v)}</code>' for v in values),
             ]
-            for path, values in compare_configs([group.runs[0].config for group in groups]).items()
+            for path, values in differences.items()
         ]
         parts.append(
             html_table('Settings that differ', ['Setting', *(html_text(group.name) for group in groups)], rows)
