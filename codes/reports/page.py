@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dsanet.evaluation.results import class_table, confident_mistakes, confusion_matrix
 from dsanet.reports.confusion import class_shares
-from dsanet.reports.html_parts import html_table, html_text, jpeg_uri
+from dsanet.reports.html_parts import html_name, html_table, html_text, jpeg_uri
 from dsanet.reports.internals_sections import write_kernels, write_maps
 from dsanet.reports.mistake_sheets import read_sheet
 from dsanet.reports.page_style import STYLE
@@ -223,7 +223,7 @@ def _write_confusion(groups: Sequence[Group]) -> str:
     def write(run: Run) -> str:
         assert run.results is not None, run.name
         matrix, names = confusion_matrix(run.results), class_names(run.results)
-        legend = ''.join(f'<li>{k}: {html_text(name)}</li>' for k, name in enumerate(names))
+        legend = ''.join(f'<li>{k}: {html_name(name)}</li>' for k, name in enumerate(names))
         unfolded = ' open' if len(names) <= MAX_NAMES else ''
         legend = f'<details{unfolded}><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
         left_out = (matrix > 0).sum() - budget
@@ -243,11 +243,11 @@ def _classes_of(run: Run) -> str:
     table = class_table(run.results, class_names(run.results))
     rows = [
         [
-            f'{row["class"]}: {html_text(row["name"])}',
+            f'{row["class"]}: {html_name(row["name"])}',
             f'{row["videos"]}',
             f'{row[key]:.1f}',
             f'<span class="track" aria-hidden="true"><span class="bar" style="width:{row[key]:.0f}%"></span></span>',
-            f'{html_text(row["confused_with"])} ({row["confused"]})' if row.get('confused_with') else '–',
+            f'{html_name(row["confused_with"])} ({row["confused"]})' if row.get('confused_with') else '–',
         ]
         for row in sorted(table, key=lambda row: (row[key], -row['videos']))
     ]
@@ -278,9 +278,9 @@ def _write_mistakes(groups: Sequence[Group]) -> str:
             if image is not None:
                 picture = f'<img alt="Frames of {html_text(mistake["path"])}" src="{jpeg_uri(image, JPEG_QUALITY)}">'
             figures.append(
-                f'<figure><figcaption>Predicted: {html_text(mistake["predicted"])} '
+                f'<figure><figcaption>Predicted: {html_name(mistake["predicted"])} '
                 f'({mistake["probability"]:.1%})</figcaption>{picture}'
-                f'<p>Label: {html_text(mistake["label"])} ({mistake["label_probability"]:.1%})</p>'
+                f'<p>Label: {html_name(mistake["label"])} ({mistake["label_probability"]:.1%})</p>'
                 f'<p class="path">{html_text(mistake["path"])}</p></figure>'
             )
         note = ''

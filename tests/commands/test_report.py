@@ -26,7 +26,7 @@ def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert not out.exists()
 
 
-def test_file_as_work_dir_is_not_blamed_on_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_file_is_not_a_work_dir(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / 'file.mp4').write_text('')
     with pytest.raises(SystemExit, match='^2$'):
         commands.main(['report', str(tmp_path / 'file.mp4')])
