@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from dsanet.config.shipped import list_configs
+    from dsanet.data_checks.report import count_noun
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.explain.kernel_picture import draw_kernels
     from dsanet.explain.kernels import collect_kernels, find_dsa
@@ -92,9 +93,9 @@ def run(args: argparse.Namespace) -> int:
         if args.npz is not None:
             _write_arrays(content, args.npz)
     print(format_table(content))
-    print(f'Kernels of {len(content.videos)} videos drawn in {args.out}')
+    print(f'Kernels of {count_noun(len(content.videos), "video")} drawn in {args.out}')
     if problems:
-        print(f'{len(problems)} videos could not be read', file=sys.stderr)
+        print(f'{count_noun(len(problems), "video")} could not be read', file=sys.stderr)
     return 1 if problems else 0
 
 

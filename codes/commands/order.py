@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--seed', type=int_between(0, MAX_SEED), default=0, metavar='N', help='seed of the random orders (default: 0)')
     add_config_options(parser)
     add('--device', default='auto', help="such as 'cpu' or 'cuda:0' (default: the first GPU, or else the CPU)")
-    add_allow_pickle(parser, 'the checkpoints')
+    add_allow_pickle(parser, 'a checkpoint')
 
 
 def run(args: argparse.Namespace) -> None:

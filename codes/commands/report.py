@@ -24,13 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.reports.page import build_page
-    from dsanet.reports.run_data import RESULT_FILES, read_runs
+    from dsanet.reports.run_data import RESULT_FILES, find_scalars, read_runs
     from dsanet.utils.files import check_outputs, check_writable, write_atomically
 
     out = args.out or (args.work_dirs[0] if len(args.work_dirs) == 1 else Path()) / 'report.html'
     with exit_on_user_error():
         names = ('scalars.jsonl', 'config.py', *RESULT_FILES)
         check_outputs({'--out': out}, [folder / name for folder in args.work_dirs for name in names])
+        for folder in args.work_dirs:
+            find_scalars(folder)  # a folder that is none is no problem of --out
         check_writable(out.parent, '--out')
         page = build_page(read_runs(args.work_dirs)).encode()
         write_atomically(page, out)

@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
+    from dsanet.utils.signals import sigterm_exits
     from dsanet.web.page import check_gradio, serve
 
     setup_logging()
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
         check_gradio()
         recognizer = load_model(args)
         title = f'DSANet: {Path(args.checkpoint).name}'
-        serve(recognizer, title, args.host, args.port, args.max_size, args.window, _print_url)
+        with sigterm_exits():  # uploads are removed
+            serve(recognizer, title, args.host, args.port, args.max_size, args.window, _print_url)
 
 
 def _print_url(url: str) -> None:

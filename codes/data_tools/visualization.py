@@ -70,7 +70,7 @@ class Sheet:
         for left, top, text, style in self._texts:
             x, y = left / self.width, 1 - top / self.height
             figure.text(x, y, escape_math(text), va='top', **style)
-        with _missing_glyphs_allowed():
+        with missing_glyphs_allowed():
             canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -108,7 +108,7 @@ def shorten(text: str, length: int) -> str:
 
 
 @contextlib.contextmanager
-def _missing_glyphs_allowed() -> Iterator[None]:
+def missing_glyphs_allowed() -> Iterator[None]:
     """Do not warn of characters that the font does not have; they are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Glyph')
@@ -126,7 +126,7 @@ def text_width(text: str, size: int, weight: str = 'normal') -> float:
     """Return the width in pixels of text of ``size`` pixels, as :class:`Sheet` draws it."""
     from matplotlib.font_manager import FontProperties
 
-    with _missing_glyphs_allowed():
+    with missing_glyphs_allowed():
         font = FontProperties(size=size * POINTS, weight=weight)
         width: float = _renderer().get_text_width_height_descent(printable_lines(text), font, ismath=False)[0]
     return width

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.data_tools.visualization import escape_math, shorten
+from dsanet.data_checks.report import count_noun
+from dsanet.data_tools.visualization import escape_math, missing_glyphs_allowed, shorten
 from dsanet.explain.kernels import Floats, Kernels, ModuleKernels
 from dsanet.utils.files import write_atomically
 
 MAX_ROWS = 16  # classes or videos in a heat map
+_SINGULAR = {'classes': 'class', 'videos': 'video'}
 
 
 def draw_kernels(content: Kernels, file: Path, title: str) -> None:
@@ -33,7 +35,8 @@ def draw_kernels(content: Kernels, file: Path, title: str) -> None:
     kind = 'classes' if (content.labels >= 0).any() else 'videos'
     figure = Figure(figsize=(15, 1 + 3.3 * len(content.modules)), layout='constrained')
     figure.suptitle(
-        f'{escape_math(title)}: kernels of {len(content.modules)} DSA modules for {len(content.videos)} videos\n'
+        f'{escape_math(title)}: kernels of {count_noun(len(content.modules), "DSA module")} for '
+        f'{count_noun(len(content.videos), "video")}\n'
         'DSA replaces each snippet u by a weighted sum of its neighbors in time. The weights are the kernel, generated '
         'for each video and channel; they sum to 1.',
         fontsize=12,
@@ -44,7 +47,8 @@ def draw_kernels(content: Kernels, file: Path, title: str) -> None:
     for module, axes in zip(content.modules, panels, strict=True):
         _draw_module(figure, axes, module, content, rows, names, kind)
     stream = io.BytesIO()
-    figure.savefig(stream, dpi=75, format=file.suffix.lstrip('.').lower())
+    with missing_glyphs_allowed():
+        figure.savefig(stream, dpi=75, format=file.suffix.lstrip('.').lower())
     write_atomically(stream.getvalue(), file)
 
 
@@ -90,7 +94,9 @@ def _draw_module(
     axes[1].set_ylim(0, 1.35)
 
     spread = kernels.std(axis=0)[order]
-    image = axes[2].imshow(spread, aspect='auto', cmap='magma', vmin=0, interpolation='nearest')
+    image = axes[2].imshow(
+        spread, aspect='auto', cmap='magma', vmin=0, vmax=max(spread.max(), 1e-3), interpolation='nearest'
+    )
     figure.colorbar(image, ax=axes[2], label='standard deviation')
     axes[2].set_title(f'change between videos\nmean distance {stats.between_videos:.3f}', fontsize=10)
     axes[2].set_ylabel('channels, same order')
@@ -154,4 +160,6 @@ def _most_different(values: Floats, limit: int) -> list[int]:
 
 
 def _count(shown: int, number: int, kind: str) -> str:
+    if number == 1:
+        return f'1 {_SINGULAR[kind]}'
     return f'{number} {kind}' if shown == number else f'{shown} of {number} {kind}'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsanet.data_tools.visualization import escape_math, shorten
+from dsanet.data_tools.visualization import escape_math, missing_glyphs_allowed, shorten
 from dsanet.explain.order import OrderResult
 from dsanet.utils.files import write_atomically
 
@@ -44,5 +44,6 @@ def draw_order(results: Mapping[str, OrderResult], file: Path, title: str) -> No
     panel.set_title(f'{escape_math(title)}: {len(first.labels)} videos with rearranged snippets or frames')
     figure.legend(loc='outside lower center', ncols=2, frameon=False)
     stream = io.BytesIO()
-    figure.savefig(stream, dpi=90, format=file.suffix.lstrip('.').lower())
+    with missing_glyphs_allowed():
+        figure.savefig(stream, dpi=90, format=file.suffix.lstrip('.').lower())
     write_atomically(stream.getvalue(), file)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dsanet.data_tools.visualization import escape_math
+from dsanet.data_tools.visualization import escape_math, missing_glyphs_allowed
 from dsanet.engine.range_test import MEMORY, Point
 from dsanet.reports.run_data import Scalars, scalar_names, scalar_points
 
@@ -32,8 +32,9 @@ def plot_curves(runs: Mapping[str, Scalars], file: Path, names: Sequence[str]) -
         panel.set_title(name)
         panel.grid(alpha=0.3)
     panels[0][-1].legend()
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
+    with missing_glyphs_allowed():  # in the names of the runs
+        figure.tight_layout()
+        figure.savefig(file, dpi=110)
 
 
 def plot_range_test(points: Sequence[Point], suggestion: tuple[float, float] | None, file: Path) -> None:

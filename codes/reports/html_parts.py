@@ -15,6 +15,11 @@ def html_text(value: object) -> str:
     return escape(printable(str(value)))
 
 
+def html_name(value: object) -> str:
+    """Return a name as text for HTML; if it runs from right to left, the text around it stays in place."""
+    return f'<bdi>{html_text(value)}</bdi>'
+
+
 def jpeg_uri(image: Image, quality: int) -> str:
     """Return an RGB image (H, W, 3) as a data URI of a JPEG file."""
     is_encoded, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -7,7 +7,7 @@ import numpy as np
 from dsanet.data_tools.visualization import Image, fit_into
 from dsanet.explain.cam import ActivationMaps
 from dsanet.explain.cam_pictures import blend
-from dsanet.reports.html_parts import html_text, jpeg_uri
+from dsanet.reports.html_parts import html_name, html_text, jpeg_uri
 from dsanet.reports.kernel_panels import EXPLANATION, draw_kernel_panels
 from dsanet.reports.run_data import Run
 
@@ -67,7 +67,7 @@ def write_maps(runs: Sequence[Run]) -> str:
 
 def _draw_row(maps: ActivationMaps, role: str) -> str:
     """Return the maps of one class as a picture with a caption."""
-    title = f'{role.capitalize()}: {html_text(maps.label)} ({maps.probability:.1%})'
+    title = f'{role.capitalize()}: {html_name(maps.label)} ({maps.probability:.1%})'
     if maps.is_empty:
         return f'<figcaption>{title}</figcaption><p>All maps are zero: nothing in this layer speaks for this class.</p>'
     alt = f'Activation maps of the {role} class in {html_text(maps.video)}'

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dsanet.evaluation.results import class_table, confident_mistakes, confusion_matrix
 from dsanet.reports.confusion import class_shares
-from dsanet.reports.html_parts import html_table, html_text, jpeg_uri
+from dsanet.reports.html_parts import html_name, html_table, html_text, jpeg_uri
 from dsanet.reports.internals_sections import write_kernels, write_maps
 from dsanet.reports.mistake_sheets import read_sheet
 from dsanet.reports.page_style import STYLE
@@ -138,12 +138,17 @@ def _write_overview(groups: Sequence[Group]) -> str:
 def _write_configs(groups: Sequence[Group]) -> str:
     parts = []
     if len(groups) > 1:
+        differences = compare_configs([group.runs[0].config for group in groups])
+        seeds = [', '.join(flatten(run.config).get('runtime.seed', '–') for run in group.runs) for group in groups]
+        differences.pop('runtime.seed', None)
+        if len(set(seeds)) > 1:  # of all runs, not only of the first ones
+            differences['runtime.seed'] = list(seeds)
         rows = [
             [
                 f'<code>{html_text(path)}</code>',
                 *('not set' if v is None else f'<code>{html_text(v)}</code>' for v in values),
             ]
-            for path, values in compare_configs([group.runs[0].config for group in groups]).items()
+            for path, values in differences.items()
         ]
         parts.append(
             html_table('Settings that differ', ['Setting', *(html_text(group.name) for group in groups)], rows)
@@ -218,7 +223,7 @@ def _write_confusion(groups: Sequence[Group]) -> str:
     def write(run: Run) -> str:
         assert run.results is not None, run.name
         matrix, names = confusion_matrix(run.results), class_names(run.results)
-        legend = ''.join(f'<li>{k}: {html_text(name)}</li>' for k, name in enumerate(names))
+        legend = ''.join(f'<li>{k}: {html_name(name)}</li>' for k, name in enumerate(names))
         unfolded = ' open' if len(names) <= MAX_NAMES else ''
         legend = f'<details{unfolded}><summary>Names of the {len(names)} classes</summary><ul>{legend}</ul></details>'
         left_out = (matrix > 0).sum() - budget
@@ -238,11 +243,11 @@ def _classes_of(run: Run) -> str:
     table = class_table(run.results, class_names(run.results))
     rows = [
         [
-            f'{row["class"]}: {html_text(row["name"])}',
+            f'{row["class"]}: {html_name(row["name"])}',
             f'{row["videos"]}',
             f'{row[key]:.1f}',
             f'<span class="track" aria-hidden="true"><span class="bar" style="width:{row[key]:.0f}%"></span></span>',
-            f'{html_text(row["confused_with"])} ({row["confused"]})' if row.get('confused_with') else '–',
+            f'{html_name(row["confused_with"])} ({row["confused"]})' if row.get('confused_with') else '–',
         ]
         for row in sorted(table, key=lambda row: (row[key], -row['videos']))
     ]
@@ -273,9 +278,9 @@ def _write_mistakes(groups: Sequence[Group]) -> str:
             if image is not None:
                 picture = f'<img alt="Frames of {html_text(mistake["path"])}" src="{jpeg_uri(image, JPEG_QUALITY)}">'
             figures.append(
-                f'<figure><figcaption>Predicted: {html_text(mistake["predicted"])} '
+                f'<figure><figcaption>Predicted: {html_name(mistake["predicted"])} '
                 f'({mistake["probability"]:.1%})</figcaption>{picture}'
-                f'<p>Label: {html_text(mistake["label"])} ({mistake["label_probability"]:.1%})</p>'
+                f'<p>Label: {html_name(mistake["label"])} ({mistake["label_probability"]:.1%})</p>'
                 f'<p class="path">{html_text(mistake["path"])}</p></figure>'
             )
         note = ''

@@ -23,7 +23,8 @@ table { border-collapse: collapse; font-size: .92rem; overflow-wrap: normal; }
 caption { text-align: left; color: var(--soft); }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--edge); text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th[scope="row"] { min-width: 9.5rem; font-weight: 600; } article { min-width: 0; }
+th[scope="row"] { min-width: 9.5rem; max-width: 26rem; font-weight: 600; overflow-wrap: anywhere; }
+article { min-width: 0; }
 td.text { min-width: 8rem; max-width: 26rem; overflow-wrap: anywhere; }
 .grid-of { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1rem; }
 .grid-of.narrow { grid-template-columns: repeat(auto-fit, minmax(min(100%, 290px), 1fr)); }

@@ -1,6 +1,7 @@
 """Read the files of training runs, and compare the runs: curves, configs, seeds, results and costs."""
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,15 +79,28 @@ def read_scalars(work_dir: Path) -> Scalars:
     Raises:
         FileNotFoundError: there is no such file.
     """
+    return read_json_lines(find_scalars(work_dir), {'iteration': int})
+
+
+def find_scalars(work_dir: Path) -> Path:
+    """Return the file of the curves of a run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     file = work_dir / 'scalars.jsonl'
     if not file.is_file():
         raise FileNotFoundError(f'no scalars.jsonl in {work_dir}; expected a work dir of dsanet train')
-    return read_json_lines(file, {'iteration': int})
+    return file
 
 
 def scalar_points(lines: Scalars, name: str) -> list[tuple[int, float | None]]:
-    """Return iteration and value of a scalar; None where the value was not finite."""
-    return [(line['iteration'], line[name]) for line in lines if name in line]
+    """Return iteration and value of a scalar; None where the value is not a finite number."""
+    return [(line['iteration'], _finite(line[name])) for line in lines if name in line]
+
+
+def _finite(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def scalar_names(runs: Iterable[Scalars]) -> list[str]:

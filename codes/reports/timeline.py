@@ -1,13 +1,12 @@
 """Plot the scores of a film over time, with its segments below."""
 
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from dsanet.data_tools.visualization import escape_math, shorten
+from dsanet.data_tools.visualization import escape_math, missing_glyphs_allowed, shorten
 from dsanet.inference.long.segments import CurvePoint, Segment
 from dsanet.utils.files import write_atomically
 
@@ -60,8 +59,7 @@ def plot_timeline(
     if curve:
         bottom.set_xlim(float(curve[0].start) / unit, float(curve[-1].end) / unit)
     content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='Glyph')  # a character that the font does not have
+    with missing_glyphs_allowed():
         figure.tight_layout()
         figure.savefig(content, format='png', dpi=110)
     write_atomically(content.getvalue(), file)

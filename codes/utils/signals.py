@@ -81,6 +81,20 @@ def default_sigint() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit in this context, so that temporary files are removed; only in the main thread."""
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted') -> int:
     """Run a program in which Ctrl-C raises KeyboardInterrupt, or exits at once during an import.
 

@@ -109,7 +109,7 @@ def serve(
         title: of the page.
         host: address to listen on; the default is reachable only from this machine.
         port: TCP port.
-        max_size: largest video in MB (10^6 bytes).
+        max_size: largest video in MB (2^20 bytes, as the page counts them).
         window: seconds of a window, for videos that are longer.
         on_start: called with the URL.
 
@@ -129,7 +129,7 @@ def serve(
         _, url, _ = page.launch(
             server_name=host,
             server_port=port,
-            max_file_size=max_size * 10**6,
+            max_file_size=max_size * 2**20,
             theme=gradio.themes.Default(font=fonts, font_mono=['monospace']),
             css=CSS,
             footer_links=[],

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from dsanet.explain.kernel_picture import draw_kernels
 from dsanet.explain.kernels import Kernels, ModuleKernels
@@ -12,7 +13,7 @@ RNG = np.random.default_rng(0)
 def test_picture_has_a_row_per_module(tmp_path, num_classes) -> None:
     labels = np.arange(24) % num_classes if num_classes else np.full(24, -1)
     modules = [ModuleKernels(f'dsa{c}', RNG.dirichlet(np.ones(5), size=(24, c)), c == 3) for c in (1, 3)]
-    videos, names = [f'$v_{i}.mp4' for i in range(24)], [f'class $ {k}' for k in range(num_classes)]
+    videos, names = [f'$v_{i}日.mp4' for i in range(24)], [f'class $ 日 {k}' for k in range(num_classes)]
     heights = []
     for used in (modules[:1], modules):
         draw_kernels(Kernels(used, videos, labels, names), tmp_path / 'k.png', 'a $ title')
@@ -21,3 +22,16 @@ def test_picture_has_a_row_per_module(tmp_path, num_classes) -> None:
         heights.append(image.shape[0])
     assert heights[1] > 1.5 * heights[0]
     assert [file.name for file in tmp_path.iterdir()] == ['k.png']
+
+
+def test_kernels_of_one_video_are_black(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(__import__('matplotlib').rcParams, 'svg.fonttype', 'none')  # text stays text
+    module = ModuleKernels('dsa', RNG.dirichlet(np.ones(3), size=(1, 4)), False)
+    images = []
+    imshow = Axes.imshow
+    monkeypatch.setattr(Axes, 'imshow', lambda *args, **options: images.append(imshow(*args, **options)) or images[-1])
+    draw_kernels(Kernels([module], ['a.mp4'], np.array([-1]), []), tmp_path / 'k.svg', 'title')
+    spread = images[1]
+    assert not spread.get_array().any()
+    assert spread.to_rgba(0.0)[:3] == spread.cmap(0.0)[:3], 'no change has the lowest color'
+    assert ' 1 videos' not in (tmp_path / 'k.svg').read_text()

@@ -13,7 +13,7 @@ LINES = [{'epoch': 1, 'iteration': i, 'train/loss': 1 / i} for i in (1, 2, 3)] +
 def test_each_scalar_has_a_panel(tmp_path: Path) -> None:
     sizes = []
     for names in (['train/loss'], ['train/loss', 'val/top1']):
-        plot_curves({'a': LINES, 'b': LINES[:2]}, tmp_path / 'x.png', names)
+        plot_curves({'日': LINES, 'b': LINES[:2]}, tmp_path / 'x.png', names)
         image = cv2.imread(str(tmp_path / 'x.png'))
         assert image.std() > 5  # something is drawn
         sizes.append(image.shape[1])

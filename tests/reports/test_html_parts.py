@@ -3,13 +3,14 @@ import base64
 import cv2
 import numpy as np
 
-from dsanet.reports.html_parts import html_text, jpeg_uri
+from dsanet.reports.html_parts import html_name, html_text, jpeg_uri
 
 
 def test_text_is_escaped_and_printable() -> None:
     assert html_text('<b>"x" & y</b>') == '&lt;b&gt;&quot;x&quot; &amp; y&lt;/b&gt;'
     assert html_text(3) == '3'
     assert '\x1b' not in html_text('a\x1b[0m')
+    assert html_name('<مشي>') == '<bdi>&lt;مشي&gt;</bdi>'
 
 
 def test_picture_is_rgb() -> None:

@@ -42,3 +42,9 @@ def test_run_without_results_names_the_command(tmp_path: Path) -> None:
 def test_ticks_are_round() -> None:
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert ticks(20, 960) == [200, 400, 600, 800]
+
+
+def test_seeds_of_all_runs_are_compared(tmp_path: Path) -> None:
+    settings = [('a_seed0', 0, 0.1), ('a_seed1', 1, 0.1), ('b', 0, 0.2)]
+    page = build_page(read_runs([write_run(tmp_path / name, seed, rate) for name, seed, rate in settings]))
+    assert re.search(r'<code>runtime.seed</code></th><td[^>]*><code>0, 1</code></td><td[^>]*><code>0</code>', page)

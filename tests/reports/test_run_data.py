@@ -12,6 +12,7 @@ from dsanet.reports.run_data import (
     median_value,
     metrics_of,
     read_runs,
+    scalar_points,
     spread,
 )
 from tests.reports.run_dirs import write_run
@@ -62,3 +63,8 @@ def test_folder_without_run_is_an_error(tmp_path: Path) -> None:
         read_runs([folder])
     with pytest.raises(FileNotFoundError, match='nowhere'):
         read_runs([tmp_path / 'nowhere'])
+
+
+def test_values_that_are_no_numbers_are_gaps() -> None:
+    lines = [{'iteration': k, 'x': value} for k, value in enumerate((1.5, float('nan'), float('inf'), 'text', None, 2))]
+    assert scalar_points(lines, 'x') == [(0, 1.5), (1, None), (2, None), (3, None), (4, None), (5, 2)]

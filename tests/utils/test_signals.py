@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
@@ -165,3 +166,15 @@ def test_interrupt_is_blocked_in_new_processes() -> None:
 def test_signals_module_imports_nothing_heavy() -> None:
     done = run('assert not {"torch", "numpy", "av", "cv2"} & set(sys.modules), sorted(sys.modules)')
     assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_termination_removes_temporary_files(tmp_path: Path) -> None:
+    code = f"""
+import os, signal, tempfile, time
+from dsanet.utils.signals import sigterm_exits
+with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}), sigterm_exits():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+"""
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
