@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from dsanet.config.registry import TRANSFORMS
 from dsanet.datasets.transforms.base import Record, Transform
+from dsanet.datasets.transforms.frame_steps import DecodingStep, steps_while_decoding
 
 
 class Compose:
@@ -43,14 +44,21 @@ class Compose:
     def __call__(self, record: Record) -> Record:
         """Apply all steps, and close a reader that is still open at the end or after an error."""
         try:
-            for number, transform in enumerate(self.transforms):
-                result = transform(record)
+            number = 0
+            while number < len(self.transforms):
+                transform = self.transforms[number]
+                steps = steps_while_decoding(self.transforms, number)
+                if steps and isinstance(transform, DecodingStep):
+                    result = transform.decode(record, steps)
+                else:
+                    result = transform(record)
                 if not isinstance(result, dict):
                     raise TypeError(
                         f'pipeline step {number} {type(transform).__name__} returned {result!r:.60} instead of the '
                         'record; its __call__ must end with `return record`'
                     )
                 record = result
+                number += 1 + len(steps)
         finally:
             if 'reader' in record:
                 record.pop('reader').close()

@@ -6,7 +6,7 @@ description names, even if it is called ``x.mp4``. Here, a path is the name of o
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -91,7 +91,9 @@ def open_video(path: str) -> tuple[Any, Any]:
     return container, stream
 
 
-def decode_all(container: Any, stream: Any, strict: bool = False) -> Iterator[Any]:
+def decode_all(
+    container: Any, stream: Any, strict: bool = False, needed: Container[int] | None = None
+) -> Iterator[Any]:
     """Yield all frames that can be decoded, in FFmpeg's order; like FFmpeg, skip damaged packets.
 
     In a recording that begins between key frames, FFmpeg shows nothing before the first intact frame.
@@ -99,11 +101,17 @@ def decode_all(container: Any, stream: Any, strict: bool = False) -> Iterator[An
     Args:
         container, stream: from :func:`open_video`.
         strict: raise FFmpeg's error at a damaged packet.
+        needed: times of the frames that must be decoded; the decoder skips others if no frame depends on them. None
+            for all frames.
     """
     import av
 
+    context = stream.codec_context
+    context.skip_frame = 'DEFAULT'
     has_begun = False
     for packet in container.demux(stream):
+        if needed is not None:
+            context.skip_frame = 'DEFAULT' if packet.pts is None or packet.pts in needed else 'NONREF'
         try:
             frames = packet.decode()
         except MemoryError:
