@@ -14,6 +14,7 @@ from dsanet.datasets.video.remembered import remember
 MAX_DELAY = 16
 # Packets of this size or less are not frames in MPEG-4, but repeat the previous one.
 _MAX_EMPTY_BYTES = 16
+_LONG_US = 60_000_000  # microseconds
 
 
 class FrameIndex(NamedTuple):
@@ -35,6 +36,27 @@ class FrameIndex(NamedTuple):
     first_reordered: int | None = None
 
 
+class _PackedIndex(NamedTuple):
+    """A :class:`FrameIndex` in 4 bytes per frame: the first time and the differences."""
+
+    first: int
+    steps: npt.NDArray[np.int64 | np.int32]
+    others: tuple[Any, ...]
+
+    @classmethod
+    def pack(cls, index: FrameIndex) -> '_PackedIndex':
+        steps = np.diff(index.times)
+        small = steps.astype(np.int32)
+        return cls(index.times[0], small if (small == steps).all() else steps, index[1:])
+
+    def unpack(self) -> FrameIndex:
+        return FrameIndex((self.first + np.append(0, np.cumsum(self.steps))).tolist(), *self.others)
+
+    @property
+    def nbytes(self) -> int:
+        return self.steps.nbytes + self.others[0].nbytes
+
+
 class _Packet(NamedTuple):
     time: int
     is_key: bool
@@ -46,9 +68,22 @@ def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
 
     It is reliable in MP4/MOV, Matroska/WebM and FLV, if the video begins with a key frame, no packet is damaged, and
     each packet has one frame and its own time. For an MP4 with only key frames, the index of the file is sufficient.
+    The index of a long video is remembered, because all of its packets are read to find it.
     """
     if not stores_frame_times(container) or _is_interlaced(stream):
         return None
+    if (container.duration or 0) < _LONG_US:
+        return _find_index(container, stream, path)
+
+    def find() -> _PackedIndex | None:
+        index = _find_index(container, stream, path)
+        return None if index is None else _PackedIndex.pack(index)
+
+    packed = remember('index of frames', path, find)
+    return None if packed is None else packed.unpack()
+
+
+def _find_index(container: Any, stream: Any, path: str) -> FrameIndex | None:
     packets = _read_key_frame_index(stream, path) or _read_packets(container, stream)
     if not packets or not packets[0].is_key:
         return None

@@ -164,7 +164,8 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
 
     # frame.side_data would refer to the frame and the frame to it, so that frames are not freed before the next garbage
     # collection: 12 MB each at 4K.
-    data = next((data for data in SideDataContainer(frame).keys() if data.type == Type.DISPLAYMATRIX), None)
+    side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]
+    data = next((data for data in side_data.keys() if data.type == Type.DISPLAYMATRIX), None)
     if data is None:
         return False, False, False
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
