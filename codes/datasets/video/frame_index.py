@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dsanet.datasets.video.index_files import load_arrays, save_arrays
 from dsanet.datasets.video.opening import decode_all, open_video, stores_frame_times
 from dsanet.datasets.video.remembered import remember
 
@@ -37,24 +38,38 @@ class FrameIndex(NamedTuple):
 
 
 class _PackedIndex(NamedTuple):
-    """A :class:`FrameIndex` in 4 bytes per frame: the first time and the differences."""
+    """A :class:`FrameIndex` in 4 bytes per frame.
 
-    first: int
-    steps: npt.NDArray[np.int64 | np.int32]
-    others: tuple[Any, ...]
+    Attributes:
+        first: time of the first frame.
+        steps: differences of the times.
+        key_times: see :class:`FrameIndex`.
+        flags: the remaining attributes; -1 for None.
+    """
+
+    first: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64]
+    key_times: npt.NDArray[np.int64]
+    flags: npt.NDArray[np.int64]
 
     @classmethod
     def pack(cls, index: FrameIndex) -> '_PackedIndex':
         steps = np.diff(index.times)
-        small = steps.astype(np.int32)
-        return cls(index.times[0], small if (small == steps).all() else steps, index[1:])
+        if np.array_equal(steps.astype(np.int32), steps):
+            steps = steps.astype(np.int32)
+        reordered = -1 if index.first_reordered is None else index.first_reordered
+        flags = np.array([index.has_open_gops, index.has_hidden, reordered])
+        return cls(np.array(index.times[0]), steps, index.key_times, flags)
 
     def unpack(self) -> FrameIndex:
-        return FrameIndex((self.first + np.append(0, np.cumsum(self.steps))).tolist(), *self.others)
+        has_open_gops, has_hidden, reordered = self.flags.tolist()
+        times = (self.first + np.append(0, np.cumsum(self.steps, dtype=np.int64))).tolist()
+        first_reordered = None if reordered < 0 else reordered
+        return FrameIndex(times, self.key_times, bool(has_open_gops), bool(has_hidden), first_reordered)
 
     @property
     def nbytes(self) -> int:
-        return self.steps.nbytes + self.others[0].nbytes
+        return sum(array.nbytes for array in self)
 
 
 class _Packet(NamedTuple):
@@ -76,8 +91,15 @@ def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
         return _find_index(container, stream, path)
 
     def find() -> _PackedIndex | None:
+        saved = load_arrays(path)
+        if saved is not None and saved.keys() == set(_PackedIndex._fields):
+            return _PackedIndex(**saved)
         index = _find_index(container, stream, path)
-        return None if index is None else _PackedIndex.pack(index)
+        if index is None:
+            return None
+        packed = _PackedIndex.pack(index)
+        save_arrays(path, packed._asdict())
+        return packed
 
     packed = remember('index of frames', path, find)
     return None if packed is None else packed.unpack()

@@ -71,7 +71,9 @@ def open_video(path: str) -> tuple[Any, Any]:
 
     try:
         container = _open_container(path)
-    except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
+    except av.error.FFmpegError as error:
+        if not isinstance(error, ValueError | EOFError):  # an error of the system; the classes' own names vary
+            raise
         kind = _describe_file(path)
         if kind is None:
             raise ValueError(f'FFmpeg finds no video in it; it may be truncated ({error.strerror})') from error

@@ -157,7 +157,7 @@ def test_index_takes_four_bytes_per_frame():
     for large in (0, 2**40):
         index = frame_index.FrameIndex([*times.tolist(), int(times[-1]) + 512 + large], times[::250], True, False, 1)
         packed = frame_index._PackedIndex.pack(index)
-        assert packed.nbytes == (8 if large else 4) * 10_000 + 8 * 40
+        assert packed.nbytes == (8 if large else 4) * 10_000 + 8 * 40 + 8 + 3 * 8
         again = packed.unpack()
         assert again.times == index.times
         assert again[2:] == index[2:]
