@@ -16,9 +16,9 @@ import numpy as np
 from dsanet.config.arguments import nearest
 from dsanet.config.registry import TRANSFORMS
 from dsanet.datasets.transforms.base import BadSample, BadSpan, MissingSample, Record, Transform
-from dsanet.datasets.transforms.frame_steps import CropPlan, DecodingStep
+from dsanet.datasets.transforms.frame_steps import ClipPlan, DecodingStep
 from dsanet.datasets.video.frame_store import Frames, FrameStore, new_array
-from dsanet.datasets.video.readers import READERS, Indices, VideoReader, first_installed
+from dsanet.datasets.video.readers import READERS, VideoReader, first_installed
 from dsanet.datasets.video.span_reader import Span, SpanError, open_reader
 from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, shorten_error
 
@@ -103,27 +103,27 @@ class DecodeVideo(DecodingStep):
     provides = ('frames',)
     removes = ('reader',)
 
-    def decode(self, record: Record, steps: Sequence[Transform]) -> Record:
-        distinct, positions = _distinct(record['frame_indices'])
-        reader = record.pop('reader')
-        plan = CropPlan(steps, record)
+    def decode(self, records: Sequence[Record], steps: Sequence[Transform]) -> Sequence[Record]:
+        plan = ClipPlan(steps, records)
+        indices = plan.indices
+        reader = [record.pop('reader') for record in records][0]
         try:
-            frames = reader.read(distinct, plan) if steps else reader.read(distinct)
-            if len(frames) != len(distinct):
-                raise ValueError(f'the decoder returned {len(frames)} of {len(distinct)} frames')
-            record['frames'] = plan.arrange(frames, positions, reader.reuses_memory)
+            frames = reader.read(indices, plan) if steps or len(records) > 1 else reader.read(indices)
+            if len(frames) != plan.num_results:
+                raise ValueError(f'the decoder returned {len(frames)} of {plan.num_results} frames')
+            plan.set_frames(frames, reader.reuses_memory)
         except Exception as error:
             if error is plan.error:
                 raise
             decoder = getattr(reader, 'decoder', type(reader).__name__)
             reason = (
-                f'{decoder} cannot decode {len(distinct)} frames from {distinct[0]} to {distinct[-1]} of '
+                f'{decoder} cannot decode {len(indices)} frames from {indices[0]} to {indices[-1]} of '
                 f'{reader.num_frames}: {shorten_error(error)}. The file may be damaged'
             )
             raise BadSample(f'{reader.path}: {reason}', reader.path, reason) from error
         finally:
             reader.close()
-        return record
+        return records
 
 
 @TRANSFORMS.register_module()
@@ -138,11 +138,11 @@ class DecodeRawFrames(DecodingStep):
     requires = ('path', 'frame_indices', 'filename_tmpl', 'start_index')
     provides = ('frames',)
 
-    def decode(self, record: Record, steps: Sequence[Transform]) -> Record:
-        distinct, positions = _distinct(record['frame_indices'])
-        plan = CropPlan(steps, record)
-        store = FrameStore(len(distinct), new_array, plan)
-        for number, index in enumerate(distinct.tolist()):
+    def decode(self, records: Sequence[Record], steps: Sequence[Transform]) -> Sequence[Record]:
+        plan = ClipPlan(steps, records)
+        record = records[0]
+        store = FrameStore(len(plan.indices), new_array, plan)
+        for number, index in enumerate(plan.indices.tolist()):
             name = record['filename_tmpl'].format(index + record['start_index'])
             file = os.path.join(record['path'], name)
             is_file, problem = _is_file(file)
@@ -156,8 +156,8 @@ class DecodeRawFrames(DecodingStep):
                     raise
                 reason = f'{file} {shorten_error(error)}'
                 raise BadSample(reason, record['path'], reason) from error
-        record['frames'] = plan.arrange(store.frames, positions)  # (V*U*T, H, W, 3)
-        return record
+        plan.set_frames(store.frames)
+        return records
 
 
 def _bad_sample(path: str, reason: str) -> BadSample:
@@ -177,12 +177,6 @@ def _read_image(file: str) -> Frames:
         raise ValueError(f'is not an image that OpenCV can read ({len(data)} bytes)')
     image = image.astype(np.uint8, copy=False)
     return image if _IMREAD_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
-
-
-def _distinct(frame_indices: Indices) -> tuple[Indices, Indices]:
-    """Return the distinct indices, ascending, and the position of each of the V*U*T frames among them."""
-    flat = frame_indices.reshape(-1)  # (V*U*T,)
-    return np.unique(flat, return_inverse=True)
 
 
 def _is_file(path: str) -> tuple[bool, Exception | None]:

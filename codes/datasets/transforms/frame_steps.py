@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dsanet.datasets.transforms.base import Record, Transform
 from dsanet.datasets.transforms.boxes import Box
-from dsanet.datasets.video.frame_store import Crop, Frames, resize_image
+from dsanet.datasets.video.frame_store import Clip, Crop, Frames, resize_image
 
 
 def check_box(box: Box, height: int, width: int) -> Box:
@@ -103,62 +103,91 @@ class MultiCropStep(Transform):
         return record
 
 
-class CropPlan:
-    """Steps that are applied while frames are decoded, for one video.
+class ClipPlan:
+    """Which frames of a video are read, and the steps that are applied to each one, for one or several clips.
 
     Args:
         steps: any number of FrameSteps, then at most one MultiCropStep.
-        record: the record.
+        records: of the clips, with ``frame_indices``.
 
     Attributes:
+        indices: the frames (len,) that the clips need, each one once, ascending.
+        num_results: number of frames that the clips have together, without repetitions.
         error: of a step that does not fit to the size of the frames; not an error of the video.
     """
 
-    def __init__(self, steps: Sequence[Transform], record: Record) -> None:
+    def __init__(self, steps: Sequence[Transform], records: Sequence[Record]) -> None:
         self._steps = [step for step in steps if isinstance(step, FrameStep)]
         self._multi = next((step for step in steps if isinstance(step, MultiCropStep)), None)
-        self._record = record
+        self._records = records
+        # The distinct indices of each clip, and the position of each of its V*U*T frames among them.
+        flat = [record['frame_indices'].reshape(-1) for record in records]  # (V*U*T,) each
+        self._distinct, self._places = zip(*(np.unique(one, return_inverse=True) for one in flat), strict=True)
+        self.indices = self._distinct[0] if len(records) == 1 else np.unique(np.concatenate(self._distinct))
+        self.num_results = sum(map(len, self._distinct))
         self.error: Exception | None = None
 
-    def __call__(self, height: int, width: int) -> list[Crop]:
-        crops = []
+    def __call__(self, height: int, width: int) -> list[Clip]:
         try:
-            for step in self._steps:
-                crop = step.plan(height, width, self._record)
-                check_box(crop.box, height, width)
-                crops.append(crop)
-                height, width = crop.size
-            for box in self._multi.boxes(height, width) if self._multi is not None else ():
-                check_box(box, height, width)
+            crops = [self._plan_crops(height, width, record) for record in self._records]
         except Exception as error:
             self.error = error
             raise
+        if len(crops) == 1:
+            return [Clip(crops[0])]
+        positions = [np.searchsorted(self.indices, distinct) for distinct in self._distinct]
+        return [Clip(*pair) for pair in zip(crops, positions, strict=True)]
+
+    def _plan_crops(self, height: int, width: int, record: Record) -> list[Crop]:
+        crops = []
+        for step in self._steps:
+            crop = step.plan(height, width, record)
+            check_box(crop.box, height, width)
+            crops.append(crop)
+            height, width = crop.size
+        for box in self._multi.boxes(height, width) if self._multi is not None else ():
+            check_box(box, height, width)
         return crops
 
-    def arrange(self, frames: Frames, positions: npt.NDArray[np.int64], must_copy: bool = False) -> Frames:
-        """Return the frames, or crops of them, at ``positions`` (V*U*T,), without a copy if possible."""
-        if self._multi is not None:
-            return self._multi.crop(frames, positions)
-        if not must_copy and np.array_equal(positions, np.arange(len(frames))):
-            return frames
-        return frames[positions]
+    def set_frames(self, frames: Frames, must_copy: bool = False) -> None:
+        """Set ``frames`` of the records, given the frames of all clips, without a copy if possible."""
+        start = 0
+        for record, distinct, places in zip(self._records, self._distinct, self._places, strict=True):
+            mine = frames[start : start + len(distinct)]
+            start += len(distinct)
+            if self._multi is not None:
+                record['frames'] = self._multi.crop(mine, places)
+            elif must_copy or not np.array_equal(places, np.arange(len(mine))):
+                record['frames'] = mine[places]  # (V*U*T, H, W, 3)
+            else:
+                record['frames'] = mine if len(self._records) > 1 else frames
 
 
 class DecodingStep(Transform):
     """A step that provides the frames of a video."""
 
     def __call__(self, record: Record) -> Record:
-        return self.decode(record, ())
+        return self.decode([record], ())[0]
 
     @abstractmethod
-    def decode(self, record: Record, steps: Sequence[Transform]) -> Record:
-        """Decode, and apply the steps that :func:`steps_while_decoding` has chosen."""
+    def decode(self, records: Sequence[Record], steps: Sequence[Transform]) -> Sequence[Record]:
+        """Decode the frames of one or several clips of a video, each frame once.
+
+        Args:
+            records: of the clips, which share the open video.
+            steps: from :func:`steps_while_decoding`, applied to each frame.
+        """
+
+
+def is_decoding(transform: Transform) -> bool:
+    """Return True for a decoding step, unless its class has a call of its own."""
+    return type(transform).__call__ is DecodingStep.__call__
 
 
 def steps_while_decoding(transforms: Sequence[Transform], number: int) -> list[Transform]:
     """Return the transforms after ``transforms[number]`` that it can apply; [] if it is not a decoding step."""
     chosen: list[Transform] = []
-    if type(transforms[number]).__call__ is DecodingStep.__call__:
+    if is_decoding(transforms[number]):
         for step in transforms[number + 1 :]:
             if type(step).__call__ is FrameStep.__call__:
                 chosen.append(step)

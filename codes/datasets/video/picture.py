@@ -71,7 +71,7 @@ class FrameConverter:
             y, x, rows, columns = (value // scale for value in (first_row, first_column, num_rows, num_columns))
             _as_rows(target)[:rows, :columns] = _as_rows(source)[y : y + rows, x : x + columns]
         rgb = _as_rows(self._to_rgb(self._part).planes[0])[:, : 3 * num_columns]  # without padding
-        image = rgb.reshape(num_rows, num_columns, 3)
+        image = rgb.reshape(num_rows, num_columns, 3)  # (H, W, 3)
         return turn_upright(crop_image(image, (top - first_row, left - first_column, height, width)), frame)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dsanet.datasets.video.frame_index import count_frames, index_frames
-from dsanet.datasets.video.frame_store import Frames, FrameStore, PlanCrops
+from dsanet.datasets.video.frame_store import Frames, FrameStore, PlanClips
 from dsanet.datasets.video.opening import decode_all, frame_rate, open_video
 from dsanet.datasets.video.picture import FrameConverter
 from dsanet.datasets.video.readers import Indices, VideoReader, register_reader
@@ -61,10 +61,10 @@ class PyAVReader(VideoReader):
     def _read(self, indices: Indices) -> Frames:
         return self._collect(indices, None)
 
-    def _read_crops(self, indices: Indices, plan: PlanCrops) -> Frames:
+    def _read_clips(self, indices: Indices, plan: PlanClips) -> Frames:
         return self._collect(indices, plan)
 
-    def _collect(self, indices: Indices, plan: PlanCrops | None) -> Frames:
+    def _collect(self, indices: Indices, plan: PlanClips | None) -> Frames:
         store = FrameStore(len(indices), self.allocate, plan)
         for skips in (True, False) if self._can_skip() else (False,):
             if self.index is not None:

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from dsanet.datasets.video.frame_index import MAX_DELAY, index_span
-from dsanet.datasets.video.frame_store import Frames, PlanCrops
+from dsanet.datasets.video.frame_store import Frames, PlanClips
 from dsanet.datasets.video.opening import decode_all, file_version, open_video
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import READERS, Indices, VideoReader
@@ -104,7 +104,7 @@ class SpanReader(PyAVReader):
         if not self.num_frames:
             raise SpanError(f'the span {span} s has no frames; the video has {length:.2f} s')
 
-    def _collect(self, indices: Indices, plan: PlanCrops | None) -> Frames:
+    def _collect(self, indices: Indices, plan: PlanClips | None) -> Frames:
         return super()._collect(indices + self._offset, plan)
 
     def _decode_from_start(self, indices: Indices) -> Iterator[Any]:

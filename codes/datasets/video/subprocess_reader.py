@@ -24,7 +24,7 @@ import numpy as np
 from torch.utils.data import get_worker_info
 
 from dsanet.datasets.video import remembered
-from dsanet.datasets.video.frame_store import Crop, Frames, PlanCrops
+from dsanet.datasets.video.frame_store import Clip, Frames, PlanClips
 from dsanet.datasets.video.readers import Indices, VideoReader
 from dsanet.datasets.video.span_reader import Span, SpanError, open_reader
 from dsanet.utils.machine_faults import MachineError, explain_shortage
@@ -76,10 +76,10 @@ class IsolatedReader(VideoReader):
     def _read(self, indices: Indices) -> Frames:
         return self._read_with(indices, None)
 
-    def _read_crops(self, indices: Indices, plan: PlanCrops) -> Frames:
+    def _read_clips(self, indices: Indices, plan: PlanClips) -> Frames:
         return self._read_with(indices, plan)
 
-    def _read_with(self, indices: Indices, plan: PlanCrops | None) -> Frames:
+    def _read_with(self, indices: Indices, plan: PlanClips | None) -> Frames:
         shape = self._request('read', indices, plan=plan)
         assert self._process is not None, 'the process has answered'
         return self._process.memory.array(shape)
@@ -96,7 +96,7 @@ class IsolatedReader(VideoReader):
                 self._process = None
         self._end_process()
 
-    def _request(self, *request: Any, plan: PlanCrops | None = None) -> Any:
+    def _request(self, *request: Any, plan: PlanClips | None = None) -> Any:
         if self._process is None:
             raise ValueError('the decoder process has ended')
         try:
@@ -159,7 +159,7 @@ class _DecodingProcess:
             _serve(other, self.memory)
         other.close()
 
-    def request(self, time_limit: float, *request: Any, plan: PlanCrops | None = None) -> Any:
+    def request(self, time_limit: float, *request: Any, plan: PlanClips | None = None) -> Any:
         """Return the answer to ('open', decoder, path, span), ('read', indices) or ('close',).
 
         Args:
@@ -235,10 +235,10 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
         gc.freeze()  # exclude forked objects from garbage collection, so that their memory stays shared
         reader: VideoReader | None = None
 
-        def ask(height: int, width: int) -> Sequence[Crop]:
+        def ask(height: int, width: int) -> Sequence[Clip]:
             connection.send((_NeedsPlan, (height, width)))
-            crops: Sequence[Crop] = connection.recv()
-            return crops
+            clips: Sequence[Clip] = connection.recv()
+            return clips
 
         while True:
             time_limit, has_plan, request, *arguments = connection.recv()

@@ -181,7 +181,7 @@ def test_reader_with_its_own_memory_is_cropped():
     reader = Reader()
     reader.allocate = lambda shape: shared.reshape(-1)[: np.prod(shape)].reshape(shape)
     record = {'reader': reader, 'frame_indices': np.array([[[0, 2]]]), 'rng': None}
-    frames = DecodeVideo().decode(record, [Resize(60)])['frames']
+    frames = DecodeVideo().decode([record], [Resize(60)])[0]['frames']
     expected = [cv2.resize(Reader.frames[index], (72, 60)) for index in (0, 2)]
     np.testing.assert_array_equal(frames, expected)
     assert np.shares_memory(frames, shared)

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dsanet.datasets.video.frame_store import Crop, FrameStore, new_array
+from dsanet.datasets.video.frame_store import Clip, Crop, FrameStore, new_array
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), np.uint8)
 
@@ -10,7 +10,7 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), np.uint8)
 def store_all(frames, crops):
     shapes = []
     store = FrameStore(
-        len(frames), lambda shape: shapes.append(shape) or new_array(shape), crops and (lambda *_: crops)
+        len(frames), lambda shape: shapes.append(shape) or new_array(shape), crops and (lambda *_: [Clip(crops)])
     )
     for position, frame in enumerate(frames):
         store.put_whole(position, frame)
@@ -34,7 +34,7 @@ def test_crops_are_applied_in_order():
 
 def test_plan_is_made_once_with_the_size():
     sizes = []
-    store = FrameStore(2, new_array, lambda *size: sizes.append(size) or [Crop((1, 1, 8, 8), (8, 8))])
+    store = FrameStore(2, new_array, lambda *size: sizes.append(size) or [Clip([Crop((1, 1, 8, 8), (8, 8))])])
     assert [store.region(40, 60) for _ in range(3)] == [(1, 1, 8, 8)] * 3
     assert sizes == [(40, 60)]
 
