@@ -261,7 +261,7 @@ class VideoDataset(VideoSamples):
         for sample in samples:
             sample['label'] = int(label) if self.multi_hot is None else label.astype(np.float32)
         try:
-            samples = list(self.pipeline.make_clips(samples))
+            samples = [self.pipeline(samples[0])] if len(rngs) == 1 else list(self.pipeline.make_clips(samples))
         except Exception as error:
             raise self._with_source(error, record) from error
         return samples if record.span is None else [sample | {'path': record.key} for sample in samples]

@@ -60,7 +60,7 @@ class Compose:
                 steps = steps_while_decoding(self.transforms, number)
                 if isinstance(transform, DecodingStep) and is_decoding(transform):
                     records = transform.decode(records, steps)
-                elif 'reader' in transform.provides:  # once for all clips
+                elif len(records) > 1 and 'reader' in transform.provides:  # opened once
                     opened = self._apply(number, records[0])
                     shared = {key: opened[key] for key in transform.provides}
                     records = [opened, *(record | shared for record in records[1:])]

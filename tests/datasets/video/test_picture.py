@@ -55,7 +55,7 @@ def test_part_equals_part_of_the_whole(tmp_path, kind, converts_parts):
 
 
 @pytest.mark.parametrize('color_range', ['JPEG', 'MPEG'])
-def test_colors_of_a_part_are_those_of_the_frame(color_range):
+def test_part_has_the_colors_of_the_frame(color_range):
     pixels = np.random.default_rng(1).integers(0, 256, (54, 64), np.uint8)
     for colorspace in (1, 5, 9):
         frame = av.VideoFrame.from_ndarray(pixels, format='yuv420p')
