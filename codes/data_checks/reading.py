@@ -129,6 +129,7 @@ def read_split(section_name: str, section: Mapping[str, Any], num_classes: int |
 def _check_batch_size(splits: Sequence[Split], section: Mapping[str, Any]) -> Iterator[Finding]:
     """Check that there are enough training videos for one full batch."""
     num_videos = sum(len(split.records) for split in splits) * section.get('repeat', 1)
+    num_videos *= section.get('clips_per_video', 1)
     batch_size = section.get('batch_size', 1)
     if 0 < num_videos < batch_size:
         number = f'fewer {splits[0].noun}s ({num_videos})'

@@ -37,9 +37,10 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         repeat: number of passes through the data per epoch.
         plan: groups of samples and their shares of an epoch, from ``plan_groups``; None for all samples equally.
         accumulate: batches of one process per step; an epoch has whole steps only.
+        clips_per_video: samples of a video that follow each other, as its repetitions; a batch has all of them.
 
     Raises:
-        ValueError: an epoch is smaller than one step.
+        ValueError: an epoch is smaller than one step, or ``batch_size`` is not a multiple of ``clips_per_video``.
     """
 
     def __init__(
@@ -52,11 +53,15 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         repeat: int = 1,
         plan: tuple[list[Places], npt.NDArray[np.float64]] | None = None,
         accumulate: int = 1,
+        clips_per_video: int = 1,
     ) -> None:
+        if batch_size % clips_per_video:
+            raise ValueError(f'{batch_size=} must be a multiple of {clips_per_video=}, the clips of a video in a batch')
         global_batch = batch_size * world_size * accumulate
-        if num_samples * repeat < global_batch:
+        if num_samples * repeat * clips_per_video < global_batch:
             steps = f' x accumulate={accumulate}' if accumulate > 1 else ''
             repeats = f' x repeat={repeat}' if repeat > 1 else ''
+            repeats += f' x clips_per_video={clips_per_video}' if clips_per_video > 1 else ''
             raise ValueError(
                 f'training requires full batches: batch_size={batch_size} x {world_size} process(es){steps} = '
                 f'{global_batch} videos, but the dataset has {num_samples}{repeats}'
@@ -64,7 +69,8 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         self.num_samples = num_samples
         self.repeat = repeat
         self.plan = plan
-        self.num_used = num_samples * repeat // global_batch * global_batch
+        self.clips_per_video = clips_per_video
+        self.num_used = num_samples * repeat * clips_per_video // global_batch * global_batch
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -88,14 +94,15 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         rng = np.random.default_rng((self.seed, self.epoch))
         length = self.num_samples * self.repeat
         order = rng.permutation(length) % self.num_samples if self.plan is None else draw_epoch(*self.plan, length, rng)
-        mine = slice(self.rank + self.first * self.world_size, self.num_used, self.world_size)
+        clips = self.clips_per_video
+        mine = slice(self.rank + self.first // clips * self.world_size, self.num_used // clips, self.world_size)
         # The index carries the epoch: a persistent worker has no other way to learn it.
-        if self.repeat == 1 and self.plan is None:
+        if self.repeat == 1 and self.plan is None and clips == 1:
             yield from ((self.epoch, index) for index in order[mine].tolist())
         else:
             times = count_repetitions(order)
             keys = zip(order[mine].tolist(), times[mine].tolist(), strict=True)
-            yield from ((self.epoch, index, repetition) for index, repetition in keys)
+            yield from ((self.epoch, index, number * clips + clip) for index, number in keys for clip in range(clips))
 
     def __len__(self) -> int:
         return self.num_used // self.world_size
@@ -207,6 +214,7 @@ def build_dataloader(
     repeat: int = 1,
     on_error: str | None = None,
     max_bad_share: float = 0.2,
+    clips_per_video: int = 1,
     *,
     training: bool,
     seed: int = 0,
@@ -221,7 +229,7 @@ def build_dataloader(
 
     Args:
         dataset: its ``seed``, ``on_error`` and ``max_bad_share`` are set.
-        batch_size: videos in a batch of one process.
+        batch_size: videos in a batch of one process; with ``clips_per_video``, clips.
         num_workers: worker processes; 0 to load in this process.
         class_balance: None to take every video equally often; 'equal' to take every class equally often; 'square_root'
             for something in between, see ``plan_groups``.
@@ -229,6 +237,9 @@ def build_dataloader(
         on_error: what to do if a video cannot be read: 'raise', or in training 'resample': replace it by another one of
             the same class, and report it in the batch. None for 'resample' in training and 'raise' otherwise.
         max_bad_share: training stops if a larger share of an epoch's samples of one process is bad.
+        clips_per_video: clips of a video that follow each other in a training batch, with their own snippets and
+            augmentation. They are decoded together, which takes less time than ``repeat``; an epoch is longer by this
+            factor, too.
         training: shuffled full batches (call ``loader.sampler.set_epoch`` before each epoch); otherwise every sample
             exactly once, in order.
         seed: with epoch and index, decides order and augmentation.
@@ -253,6 +264,7 @@ def build_dataloader(
     if not 0 <= rank < world_size:
         raise ValueError(f'rank must be from 0 to world_size - 1 = {world_size - 1}, got {rank}')
     check_count('repeat', repeat)
+    check_count('clips_per_video', clips_per_video)
     if not 0 <= max_bad_share <= 1:
         raise ValueError(f'max_bad_share={max_bad_share} must be between 0 and 1')
     if on_error not in (None, 'raise', 'resample'):
@@ -261,6 +273,7 @@ def build_dataloader(
         changed = {
             'class_balance': class_balance is not None,
             'repeat': repeat != 1,
+            'clips_per_video': clips_per_video != 1,
             'on_error': on_error == 'resample',
         }
         for name, is_changed in changed.items():
@@ -274,7 +287,9 @@ def build_dataloader(
     sampler: Sampler[Any]
     if training:
         plan = plan_groups(dataset, class_balance)
-        sampler = EpochSampler(len(dataset), batch_size, seed, rank, world_size, repeat, plan, accumulate)
+        sampler = EpochSampler(
+            len(dataset), batch_size, seed, rank, world_size, repeat, plan, accumulate, clips_per_video
+        )
     else:
         sampler = ShardSampler(len(dataset), batch_size, rank, world_size)
     loader = WatchedLoader(

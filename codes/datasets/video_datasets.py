@@ -8,7 +8,6 @@ a video several times, the repetition is a fourth number.
 again a function of the same numbers.
 """
 
-import operator
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from dsanet.datasets.annotation import (
     scan_class_folders,
     select_classes,
 )
+from dsanet.datasets.clips import SampleKey, load_samples, parse_key
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.overlaps import check_overlaps
 from dsanet.datasets.transforms.base import BadSample, Record, SampleError, Transform, check_count
@@ -39,8 +39,6 @@ from dsanet.utils.text import printable
 # RuntimeError.
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
 _MAX_ATTEMPTS = 10  # samples that are tried as a replacement of a bad one; the first half has the same labels
-
-SampleKey = int | tuple[int, int] | tuple[int, int, int]
 
 
 class VideoSamples(Dataset[Record]):
@@ -84,8 +82,19 @@ class VideoSamples(Dataset[Record]):
     def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
         """Return the indices of all videos with the same labels, in the same part of a mixed dataset."""
 
+    def make_clips(self, index: int, rngs: Sequence[np.random.Generator]) -> list[Record]:
+        """Return the sample of one video for each generator; datasets override it to decode the frames once."""
+        return [self.make_sample(index, rng) for rng in rngs]
+
     def __len__(self) -> int:
         return len(self.records)
+
+    def __getitems__(self, keys: Sequence[SampleKey]) -> list[Record]:
+        """Return the samples of a batch."""
+        return list(load_samples(keys, self.__getitem__, self._load_clips))
+
+    def _load_clips(self, epoch: int, index: int, repetitions: Sequence[int]) -> list[Record]:
+        return self.make_clips(index, [self._generator(epoch, index, 0, number) for number in repetitions])
 
     def __getitem__(self, key: SampleKey) -> Record:
         """Return one sample.
@@ -100,7 +109,7 @@ class VideoSamples(Dataset[Record]):
             replaces bad ones has its own label and path, and a list ``bad`` of dicts with ``path``, ``reason`` and
             ``source`` of each bad sample.
         """
-        epoch, index, repetition = (*map(operator.index, key if isinstance(key, tuple) else (0, key)), 0)[:3]
+        epoch, index, repetition = parse_key(key)
         index = range(len(self))[index]
         try:
             return self.make_sample(index, self._generator(epoch, index, 0, repetition))
@@ -241,17 +250,21 @@ class VideoDataset(VideoSamples):
         self._check_range('num_classes', num_classes)
 
     def make_sample(self, index: int, rng: np.random.Generator) -> Record:
+        return self.make_clips(index, [rng])[0]
+
+    def make_clips(self, index: int, rngs: Sequence[np.random.Generator]) -> list[Record]:
+        if len(rngs) > 1 and type(self).make_sample is not VideoDataset.make_sample:  # of a class of the user
+            return super().make_clips(index, rngs)
         record = self.records[index]
-        sample = self._initial_sample(record)
         label = self.labels[index]
-        sample['label'] = int(label) if self.multi_hot is None else label.astype(np.float32)
-        sample['index'] = index
-        sample['rng'] = rng
+        samples = [self._initial_sample(record) | {'index': index, 'rng': rng} for rng in rngs]
+        for sample in samples:
+            sample['label'] = int(label) if self.multi_hot is None else label.astype(np.float32)
         try:
-            sample = self.pipeline(sample)
+            samples = [self.pipeline(samples[0])] if len(rngs) == 1 else list(self.pipeline.make_clips(samples))
         except Exception as error:
             raise self._with_source(error, record) from error
-        return sample if record.span is None else sample | {'path': record.key}
+        return samples if record.span is None else [sample | {'path': record.key} for sample in samples]
 
     def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
         same = self.labels == self.labels[index]
@@ -362,8 +375,11 @@ class MixedDataset(VideoSamples):
         return number, int(self.ends[number]) - len(self.datasets[number])
 
     def make_sample(self, index: int, rng: np.random.Generator) -> Record:
+        return self.make_clips(index, [rng])[0]
+
+    def make_clips(self, index: int, rngs: Sequence[np.random.Generator]) -> list[Record]:
         number, begin = self._locate(index)
-        return self.datasets[number].make_sample(index - begin, rng) | {'index': index}
+        return [clip | {'index': index} for clip in self.datasets[number].make_clips(index - begin, rngs)]
 
     def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
         number, begin = self._locate(index)

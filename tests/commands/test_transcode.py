@@ -10,7 +10,7 @@ import pytest
 from av.video.frame import PictureType
 
 from dsanet import commands
-from dsanet.datasets.video.pyav_reader import one_thread
+from dsanet.datasets.video.picture import one_thread
 from dsanet.datasets.video.readers import READERS, is_installed
 from tests.data_tools.video.test_constant_rate import write_timed
 from tests.make_videos import draw_frame, read_index, rotate_video, write_video

@@ -9,7 +9,7 @@ import numpy as np
 
 from dsanet.datasets.video.frame_index import pyav_version
 from dsanet.datasets.video.opening import frame_rate, open_video, orientation, stores_frame_times, turn_upright
-from dsanet.datasets.video.pyav_reader import one_thread
+from dsanet.datasets.video.picture import one_thread
 
 # A longer gap between timestamps is an error, not a still image.
 MAX_GAP_SECONDS = 60

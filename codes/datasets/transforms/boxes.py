@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Box = tuple[int, int, int, int]
+from dsanet.datasets.video.frame_store import Box
 
 # Corners, center, middles of the sides and centers of the quadrants, in quarters of the free space around a crop.
 _FIXED_POSITIONS = (

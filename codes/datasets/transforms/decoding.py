@@ -8,6 +8,7 @@ An unreadable file raises :class:`BadSample`; an error of the config or the envi
 
 import os
 import stat
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,9 +16,14 @@ import numpy as np
 from dsanet.config.arguments import nearest
 from dsanet.config.registry import TRANSFORMS
 from dsanet.datasets.transforms.base import BadSample, BadSpan, MissingSample, Record, Transform
-from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader, first_installed
+from dsanet.datasets.transforms.frame_steps import ClipPlan, DecodingStep
+from dsanet.datasets.video.frame_store import Frames, FrameStore, new_array
+from dsanet.datasets.video.readers import READERS, VideoReader, first_installed
 from dsanet.datasets.video.span_reader import Span, SpanError, open_reader
 from dsanet.datasets.video.subprocess_reader import IsolatedReader, can_isolate, shorten_error
+
+# OpenCV before 4.11 cannot read images as RGB; reading them as BGR and converting them gives the same values.
+_IMREAD_RGB: int = getattr(cv2, 'IMREAD_COLOR_RGB', 0)
 
 
 @TRANSFORMS.register_module()
@@ -86,7 +92,7 @@ class OpenVideo(Transform):
 
 
 @TRANSFORMS.register_module()
-class DecodeVideo(Transform):
+class DecodeVideo(DecodingStep):
     """Decode the sampled frames of the open video, each distinct one once, and close the video.
 
     Raises:
@@ -97,28 +103,31 @@ class DecodeVideo(Transform):
     provides = ('frames',)
     removes = ('reader',)
 
-    def __call__(self, record: Record) -> Record:
-        distinct, positions = _distinct(record['frame_indices'])
-        reader = record.pop('reader')
+    def decode(self, records: Sequence[Record], steps: Sequence[Transform]) -> Sequence[Record]:
+        plan = ClipPlan(steps, records)
+        indices = plan.indices
+        reader = [record.pop('reader') for record in records][0]
         try:
-            frames = reader.read(distinct)
-            if len(frames) != len(distinct):
-                raise ValueError(f'the decoder returned {len(frames)} of {len(distinct)} frames')
-            record['frames'] = _arrange(frames, positions, reader.reuses_memory)
+            frames = reader.read(indices, plan) if steps or len(records) > 1 else reader.read(indices)
+            if len(frames) != plan.num_results:
+                raise ValueError(f'the decoder returned {len(frames)} of {plan.num_results} frames')
+            plan.set_frames(frames, reader.reuses_memory)
         except Exception as error:
+            if error is plan.error:
+                raise
             decoder = getattr(reader, 'decoder', type(reader).__name__)
             reason = (
-                f'{decoder} cannot decode {len(distinct)} frames from {distinct[0]} to {distinct[-1]} of '
+                f'{decoder} cannot decode {len(indices)} frames from {indices[0]} to {indices[-1]} of '
                 f'{reader.num_frames}: {shorten_error(error)}. The file may be damaged'
             )
             raise BadSample(f'{reader.path}: {reason}', reader.path, reason) from error
         finally:
             reader.close()
-        return record
+        return records
 
 
 @TRANSFORMS.register_module()
-class DecodeRawFrames(Transform):
+class DecodeRawFrames(DecodingStep):
     """Read the sampled frames of a folder, each distinct one once.
 
     Raises:
@@ -129,10 +138,11 @@ class DecodeRawFrames(Transform):
     requires = ('path', 'frame_indices', 'filename_tmpl', 'start_index')
     provides = ('frames',)
 
-    def __call__(self, record: Record) -> Record:
-        distinct, positions = _distinct(record['frame_indices'])
-        frames: Frames | None = None
-        for number, index in enumerate(distinct.tolist()):
+    def decode(self, records: Sequence[Record], steps: Sequence[Transform]) -> Sequence[Record]:
+        plan = ClipPlan(steps, records)
+        record = records[0]
+        store = FrameStore(len(plan.indices), new_array, plan)
+        for number, index in enumerate(plan.indices.tolist()):
             name = record['filename_tmpl'].format(index + record['start_index'])
             file = os.path.join(record['path'], name)
             is_file, problem = _is_file(file)
@@ -140,18 +150,14 @@ class DecodeRawFrames(Transform):
                 text = _describe_missing_frame(file, index, record)
                 raise MissingSample(text, record['path'], text) from problem
             try:
-                image = _read_image(file)
-                if frames is None:
-                    frames = np.empty((len(distinct), *image.shape), np.uint8)
-                if image.shape != frames.shape[1:]:
-                    raise ValueError(f'has (height, width) {image.shape[:2]}, other frames have {frames.shape[1:3]}')
+                store.put_whole(number, _read_image(file))
             except (OSError, ValueError, cv2.error) as error:
+                if error is plan.error:
+                    raise
                 reason = f'{file} {shorten_error(error)}'
                 raise BadSample(reason, record['path'], reason) from error
-            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=frames[number])
-        assert frames is not None, 'frame_indices is not empty'
-        record['frames'] = _arrange(frames, positions)  # (V*U*T, H, W, 3)
-        return record
+        plan.set_frames(store.frames)
+        return records
 
 
 def _bad_sample(path: str, reason: str) -> BadSample:
@@ -159,30 +165,18 @@ def _bad_sample(path: str, reason: str) -> BadSample:
 
 
 def _read_image(file: str) -> Frames:
-    """Return an image as BGR; raise a ValueError if it is unreadable or truncated."""
+    """Return an image as RGB (H, W, 3); raise a ValueError if it is unreadable or truncated."""
     with open(file, 'rb') as stream:
         data = stream.read()
     # OpenCV fills the rest of a truncated JPEG with gray and does not report it. The last scan starts with FF DA and
     # must be followed by FF D9; neither pair occurs inside a scan.
     if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
         raise ValueError(f'is a truncated JPEG ({len(data)} bytes)')
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), _IMREAD_RGB or cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise ValueError(f'is not an image that OpenCV can read ({len(data)} bytes)')
-    return image.astype(np.uint8, copy=False)
-
-
-def _distinct(frame_indices: Indices) -> tuple[Indices, Indices]:
-    """Return the distinct indices, ascending, and the position of each of the V*U*T frames among them."""
-    flat = frame_indices.reshape(-1)  # (V*U*T,)
-    return np.unique(flat, return_inverse=True)
-
-
-def _arrange(frames: Frames, positions: Indices, must_copy: bool = False) -> Frames:
-    """Return the frames at ``positions`` (V*U*T,), without a copy if possible."""
-    if not must_copy and np.array_equal(positions, np.arange(len(frames))):
-        return frames
-    return frames[positions]
+    image = image.astype(np.uint8, copy=False)
+    return image if _IMREAD_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
 def _is_file(path: str) -> tuple[bool, Exception | None]:

@@ -6,9 +6,8 @@ All frames of a video get the same crop box and the same flip. Random crops resi
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -22,40 +21,8 @@ from dsanet.datasets.transforms.boxes import (
     random_area_box,
     three_boxes,
 )
-
-Frames = npt.NDArray[np.uint8]
-
-
-def crop_frames(frames: Frames, box: Box) -> Frames:
-    """Crop all frames, without a copy."""
-    top, left, height, width = box
-    _, frame_height, frame_width, _ = frames.shape
-    if height > frame_height or width > frame_width:
-        raise ValueError(
-            f'crop {height}x{width} (height x width) is larger than the frames {frame_height}x{frame_width}; '
-            'add a Resize step with a larger short_side before it'
-        )
-    inside = 0 <= top <= frame_height - height and 0 <= left <= frame_width - width
-    assert inside, f'{box=} is not inside the frames {frame_height}x{frame_width}'
-    return frames[:, top : top + height, left : left + width]
-
-
-def resize_frames(frames: Frames, height: int, width: int) -> Frames:
-    """Resize all frames bilinearly; return frames of the right size unchanged."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    resized = np.empty((len(frames), height, width, 3), np.uint8)
-    for frame, target in zip(frames, resized, strict=True):
-        cv2.resize(frame, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
-    return resized
-
-
-def flip_frames(frames: Frames) -> Frames:
-    """Flip all frames horizontally; OpenCV is many times faster than a copy of a reversed NumPy view."""
-    flipped = np.empty(frames.shape, np.uint8)
-    for frame, target in zip(frames, flipped, strict=True):
-        cv2.flip(frame, 1, dst=target)
-    return flipped
+from dsanet.datasets.transforms.frame_steps import FrameStep, MultiCropStep, flip_frames
+from dsanet.datasets.video.frame_store import Crop
 
 
 def _size_pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -74,32 +41,20 @@ def _range_pair(name: str, pair: Sequence[float], high: float = math.inf) -> tup
     return pair[0], pair[1]
 
 
-class _FramesTransform(Transform):
-    requires: tuple[str, ...] = ('frames',)
-    provides: tuple[str, ...] = ('frames',)
-
-
-class _RandomFramesTransform(Transform):
-    requires: tuple[str, ...] = ('frames', 'rng')
-    provides: tuple[str, ...] = ('frames',)
-
-
 @TRANSFORMS.register_module()
-class Resize(_FramesTransform):
+class Resize(FrameStep):
     """Resize the frames to a shorter side of ``short_side`` pixels, with the same aspect ratio."""
 
     def __init__(self, short_side: int) -> None:
         self.short_side = check_count('short_side', short_side)
 
-    def __call__(self, record: Record) -> Record:
-        _, height, width, _ = record['frames'].shape
+    def plan(self, height: int, width: int, record: Record) -> Crop:
         scale = self.short_side / min(height, width)
-        record['frames'] = resize_frames(record['frames'], round(height * scale), round(width * scale))
-        return record
+        return Crop((0, 0, height, width), (round(height * scale), round(width * scale)))
 
 
 @TRANSFORMS.register_module()
-class RandomResizedCrop(_RandomFramesTransform):
+class RandomResizedCrop(FrameStep):
     """Crop a box of random area, aspect ratio and position, and resize it to ``size``.
 
     Args:
@@ -107,6 +62,8 @@ class RandomResizedCrop(_RandomFramesTransform):
         area_range: area of the box relative to the frame area.
         aspect_ratio_range: width / height of the box.
     """
+
+    requires: tuple[str, ...] = ('frames', 'rng')
 
     def __init__(
         self,
@@ -118,15 +75,12 @@ class RandomResizedCrop(_RandomFramesTransform):
         self.area_range = _range_pair('area_range', area_range, high=1)
         self.aspect_ratio_range = _range_pair('aspect_ratio_range', aspect_ratio_range)
 
-    def __call__(self, record: Record) -> Record:
-        _, height, width, _ = record['frames'].shape
-        box = random_area_box(height, width, self.area_range, self.aspect_ratio_range, record['rng'])
-        record['frames'] = resize_frames(crop_frames(record['frames'], box), *self.size)
-        return record
+    def plan(self, height: int, width: int, record: Record) -> Crop:
+        return Crop(random_area_box(height, width, self.area_range, self.aspect_ratio_range, record['rng']), self.size)
 
 
 @TRANSFORMS.register_module()
-class MultiScaleCrop(_RandomFramesTransform):
+class MultiScaleCrop(FrameStep):
     """Crop a box of one of a few sizes at one of 13 fixed positions, and resize it to ``size`` (TSN).
 
     Args:
@@ -134,6 +88,8 @@ class MultiScaleCrop(_RandomFramesTransform):
         scales: sides of the box relative to the shorter side of the frame, in descending order.
         max_distort: maximum distance between the positions of height and width in ``scales``; 0 for squares.
     """
+
+    requires: tuple[str, ...] = ('frames', 'rng')
 
     def __init__(
         self,
@@ -147,16 +103,13 @@ class MultiScaleCrop(_RandomFramesTransform):
         self.scales = tuple(scales)
         self.max_distort = check_count('max_distort', max_distort, low=0)
 
-    def __call__(self, record: Record) -> Record:
-        _, height, width, _ = record['frames'].shape
+    def plan(self, height: int, width: int, record: Record) -> Crop:
         boxes = multi_scale_boxes(height, width, self.scales, self.max_distort)
-        box = boxes[record['rng'].integers(len(boxes))]
-        record['frames'] = resize_frames(crop_frames(record['frames'], box), *self.size)
-        return record
+        return Crop(boxes[record['rng'].integers(len(boxes))], self.size)
 
 
 @TRANSFORMS.register_module()
-class Flip(_RandomFramesTransform):
+class Flip(Transform):
     """Flip all frames of a video horizontally with probability ``prob``.
 
     Args:
@@ -165,6 +118,9 @@ class Flip(_RandomFramesTransform):
             from right to left": ``((93, 94), ...)``. The label of a flipped video is swapped, too. Do not use Flip
             for a dataset with a class that depends on the direction and has no opposite class.
     """
+
+    requires: tuple[str, ...] = ('frames', 'rng')
+    provides: tuple[str, ...] = ('frames',)
 
     def __init__(self, prob: float = 0.5, swap_labels: Sequence[Sequence[int]] = ()) -> None:
         if not 0 <= prob <= 1:
@@ -208,48 +164,42 @@ def _opposites(swap_labels: Sequence[Sequence[int]]) -> dict[int, int]:
     return opposite
 
 
-class _FixedCrop(_FramesTransform):
-    """A step that crops boxes of ``size``, a side or (height, width), at fixed positions."""
+@TRANSFORMS.register_module()
+class CenterCrop(FrameStep):
+    """Crop a box of ``size``, a side or (height, width), at the center."""
 
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = _size_pair(size)
 
-    def _crop(self, frames: Frames, boxes: Callable[[int, int, int, int], list[Box]]) -> list[Frames]:
-        _, height, width, _ = frames.shape
-        return [crop_frames(frames, box) for box in boxes(height, width, *self.size)]
+    def plan(self, height: int, width: int, record: Record) -> Crop:
+        return Crop(center_box(height, width, *self.size), self.size)
 
 
 @TRANSFORMS.register_module()
-class CenterCrop(_FixedCrop):
-    """Crop a box of ``size``, a side or (height, width), at the center."""
-
-    def __call__(self, record: Record) -> Record:
-        _, height, width, _ = record['frames'].shape
-        record['frames'] = crop_frames(record['frames'], center_box(height, width, *self.size))
-        return record
-
-
-@TRANSFORMS.register_module()
-class ThreeCrop(_FixedCrop):
+class ThreeCrop(MultiCropStep):
     """Crop three boxes of ``size`` along the longer side: left, center, right, or top, center, bottom.
 
     The number of views is multiplied by 3, crop-major: all frames of the first crop, then of the second, ...
     """
 
-    def __call__(self, record: Record) -> Record:
-        crops = self._crop(record['frames'], three_boxes)
-        record['frames'] = np.concatenate(crops)  # (3*V*U*T, H, W, 3)
-        return record
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = _size_pair(size)
+
+    def boxes(self, height: int, width: int) -> list[Box]:
+        return three_boxes(height, width, *self.size)
 
 
 @TRANSFORMS.register_module()
-class TenCrop(_FixedCrop):
+class TenCrop(MultiCropStep):
     """Crop five boxes of ``size``, at the four corners and the center, and add their horizontal flips.
 
     The number of views is multiplied by 10, crop-major: all frames of the first crop, then of the second, ...
     """
 
-    def __call__(self, record: Record) -> Record:
-        crops = self._crop(record['frames'], five_boxes)
-        record['frames'] = np.concatenate([*crops, *map(flip_frames, crops)])  # (10*V*U*T, H, W, 3)
-        return record
+    adds_flips = True
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = _size_pair(size)
+
+    def boxes(self, height: int, width: int) -> list[Box]:
+        return five_boxes(height, width, *self.size)

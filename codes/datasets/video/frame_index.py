@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dsanet.datasets.video.index_files import load_arrays, save_arrays
 from dsanet.datasets.video.opening import decode_all, open_video, stores_frame_times
 from dsanet.datasets.video.remembered import remember
 
@@ -14,6 +15,7 @@ from dsanet.datasets.video.remembered import remember
 MAX_DELAY = 16
 # Packets of this size or less are not frames in MPEG-4, but repeat the previous one.
 _MAX_EMPTY_BYTES = 16
+_LONG_US = 60_000_000  # microseconds
 
 
 class FrameIndex(NamedTuple):
@@ -35,6 +37,41 @@ class FrameIndex(NamedTuple):
     first_reordered: int | None = None
 
 
+class _PackedIndex(NamedTuple):
+    """A :class:`FrameIndex` in 4 bytes per frame.
+
+    Attributes:
+        first: time of the first frame.
+        steps: differences of the times.
+        key_times: see :class:`FrameIndex`.
+        flags: the remaining attributes; -1 for None.
+    """
+
+    first: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64]
+    key_times: npt.NDArray[np.int64]
+    flags: npt.NDArray[np.int64]
+
+    @classmethod
+    def pack(cls, index: FrameIndex) -> '_PackedIndex':
+        steps = np.diff(index.times)
+        if np.array_equal(steps.astype(np.int32), steps):
+            steps = steps.astype(np.int32)
+        reordered = -1 if index.first_reordered is None else index.first_reordered
+        flags = np.array([index.has_open_gops, index.has_hidden, reordered])
+        return cls(np.array(index.times[0]), steps, index.key_times, flags)
+
+    def unpack(self) -> FrameIndex:
+        has_open_gops, has_hidden, reordered = self.flags.tolist()
+        times = (self.first + np.append(0, np.cumsum(self.steps, dtype=np.int64))).tolist()
+        first_reordered = None if reordered < 0 else reordered
+        return FrameIndex(times, self.key_times, bool(has_open_gops), bool(has_hidden), first_reordered)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self)
+
+
 class _Packet(NamedTuple):
     time: int
     is_key: bool
@@ -46,9 +83,29 @@ def index_frames(container: Any, stream: Any, path: str) -> FrameIndex | None:
 
     It is reliable in MP4/MOV, Matroska/WebM and FLV, if the video begins with a key frame, no packet is damaged, and
     each packet has one frame and its own time. For an MP4 with only key frames, the index of the file is sufficient.
+    The index of a long video is remembered, because all of its packets are read to find it.
     """
     if not stores_frame_times(container) or _is_interlaced(stream):
         return None
+    if (container.duration or 0) < _LONG_US:
+        return _find_index(container, stream, path)
+
+    def find() -> _PackedIndex | None:
+        saved = load_arrays(path)
+        if saved is not None and saved.keys() == set(_PackedIndex._fields):
+            return _PackedIndex(**saved)
+        index = _find_index(container, stream, path)
+        if index is None:
+            return None
+        packed = _PackedIndex.pack(index)
+        save_arrays(path, packed._asdict())
+        return packed
+
+    packed = remember('index of frames', path, find)
+    return None if packed is None else packed.unpack()
+
+
+def _find_index(container: Any, stream: Any, path: str) -> FrameIndex | None:
     packets = _read_key_frame_index(stream, path) or _read_packets(container, stream)
     if not packets or not packets[0].is_key:
         return None

@@ -6,7 +6,7 @@ description names, even if it is called ``x.mp4``. Here, a path is the name of o
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -71,7 +71,9 @@ def open_video(path: str) -> tuple[Any, Any]:
 
     try:
         container = _open_container(path)
-    except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
+    except av.error.FFmpegError as error:
+        if not isinstance(error, ValueError | EOFError):  # an error of the system; the classes' own names vary
+            raise
         kind = _describe_file(path)
         if kind is None:
             raise ValueError(f'FFmpeg finds no video in it; it may be truncated ({error.strerror})') from error
@@ -91,7 +93,9 @@ def open_video(path: str) -> tuple[Any, Any]:
     return container, stream
 
 
-def decode_all(container: Any, stream: Any, strict: bool = False) -> Iterator[Any]:
+def decode_all(
+    container: Any, stream: Any, strict: bool = False, needed: Container[int] | None = None
+) -> Iterator[Any]:
     """Yield all frames that can be decoded, in FFmpeg's order; like FFmpeg, skip damaged packets.
 
     In a recording that begins between key frames, FFmpeg shows nothing before the first intact frame.
@@ -99,11 +103,17 @@ def decode_all(container: Any, stream: Any, strict: bool = False) -> Iterator[An
     Args:
         container, stream: from :func:`open_video`.
         strict: raise FFmpeg's error at a damaged packet.
+        needed: times of the frames that must be decoded; the decoder skips others if no frame depends on them. None
+            for all frames.
     """
     import av
 
+    context = stream.codec_context
+    context.skip_frame = 'DEFAULT'
     has_begun = False
     for packet in container.demux(stream):
+        if needed is not None:
+            context.skip_frame = 'DEFAULT' if packet.pts is None or packet.pts in needed else 'NONREF'
         try:
             frames = packet.decode()
         except MemoryError:
@@ -152,9 +162,12 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
 
     These are the rules of the ffmpeg command: angles within one degree of a multiple of 90 are rounded.
     """
-    from av.sidedata.sidedata import Type
+    from av.sidedata.sidedata import SideDataContainer, Type
 
-    data = next((data for data in frame.side_data.keys() if data.type == Type.DISPLAYMATRIX), None)  # noqa: SIM118
+    # frame.side_data would refer to the frame and the frame to it, so that frames are not freed before the next garbage
+    # collection: 12 MB each at 4K.
+    side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]
+    data = next((data for data in side_data.keys() if data.type == Type.DISPLAYMATRIX), None)
     if data is None:
         return False, False, False
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()

@@ -1,14 +1,16 @@
 """Read videos with PyAV, the default: all formats of FFmpeg, and the frames that the ffmpeg command outputs."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
 
-from dsanet.datasets.video.frame_index import count_frames, index_frames, pyav_version
-from dsanet.datasets.video.opening import decode_all, frame_rate, open_video, turn_upright
-from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
+from dsanet.datasets.video.frame_index import count_frames, index_frames
+from dsanet.datasets.video.frame_store import Frames, FrameStore, PlanClips
+from dsanet.datasets.video.opening import decode_all, frame_rate, open_video
+from dsanet.datasets.video.picture import FrameConverter
+from dsanet.datasets.video.readers import Indices, VideoReader, register_reader
 from dsanet.datasets.video.remembered import remember
 
 # How many frames, starting with the first reordered one, are decoded once per file to confirm their order.
@@ -17,32 +19,6 @@ _NUM_CONFIRMED = 4
 
 class _InexactSeekError(Exception):
     """A seek did not lead to the expected frames."""
-
-
-class FrameConverter:
-    """Converts decoded frames to upright RGB images of one size.
-
-    Attributes:
-        size: (width, height) of the frames before they are turned; None until the first frame, whose size it becomes.
-    """
-
-    def __init__(self) -> None:
-        from av.video.reformatter import VideoReformatter
-
-        # One for all frames: the setup of a swscale context takes longer than converting a small frame.
-        self._reformatter = VideoReformatter()
-        self._threads = one_thread()  # because a data worker has one core
-        self.size: tuple[int, int] | None = None
-
-    def __call__(self, frame: Any) -> Frames:
-        """Return the image (H, W, 3) of a PyAV frame; a turned one is a view that is not contiguous."""
-        size = frame.width, frame.height
-        self.size = self.size or size
-        target: dict[str, Any] = {}
-        if size != self.size:
-            target = {'width': self.size[0], 'height': self.size[1], 'interpolation': 'BICUBIC'}
-        image: Any = self._reformatter.reformat(frame, format='rgb24', **target, **self._threads).to_ndarray()
-        return turn_upright(image, frame)  # (H, W, 3)
 
 
 @register_reader('pyav')
@@ -83,12 +59,20 @@ class PyAVReader(VideoReader):
         return None if rate is None else float(rate)
 
     def _read(self, indices: Indices) -> Frames:
-        if self.index is not None:
-            try:
-                return self._convert(self._decode_with_seek(indices), len(indices))
-            except _InexactSeekError:
-                pass
-        return self._convert(self._decode_from_start(indices), len(indices))
+        return self._collect(indices, None)
+
+    def _read_clips(self, indices: Indices, plan: PlanClips) -> Frames:
+        return self._collect(indices, plan)
+
+    def _collect(self, indices: Indices, plan: PlanClips | None) -> Frames:
+        store = FrameStore(len(indices), self.allocate, plan)
+        for skips in (True, False) if self._can_skip() else (False,):
+            if self.index is not None:
+                try:
+                    return self._store(self._decode_with_seek(indices, skips), store)
+                except _InexactSeekError:
+                    pass
+        return self._store(self._decode_from_start(indices), store)
 
     def confirms(self, indices: Indices) -> bool:
         """Return True if the decoder finds these frames by seeking; for readers that cannot check this themselves."""
@@ -126,15 +110,18 @@ class PyAVReader(VideoReader):
         if num_read < len(indices):
             yield from self._to_images(self._decode_from_start(indices[num_read:]))
 
-    def _convert(self, frames: Iterator[Any], num_frames: int) -> Frames:
-        rgb: Frames | None = None
-        # Copied one by one: np.stack of a list would need twice the memory.
-        for position, image in enumerate(self._to_images(frames)):
-            if rgb is None:
-                rgb = self.allocate((num_frames, *image.shape))
-            rgb[position] = image
-        assert rgb is not None, 'indices is not empty'
-        return rgb  # (len, H, W, 3)
+    def _can_skip(self) -> bool:
+        """Return True if there may be B-frames on which no other frame depends, which H.264 marks."""
+        has_b_frames = self.index is not None and self.index.first_reordered is not None
+        return has_b_frames and self._stream.codec_context.codec.canonical_name == 'h264'
+
+    def _store(self, frames: Iterator[Any], store: FrameStore) -> Frames:
+        convert = FrameConverter()
+        for position, frame in enumerate(frames):
+            convert.size = self._first_size(frame)
+            box = store.region(*convert.upright_size(frame))
+            store.put(position, convert(frame, box))
+        return store.frames  # (len, H, W, 3)
 
     def _to_images(self, frames: Iterator[Any]) -> Iterator[Frames]:
         """Yield the upright RGB image (H, W, 3) of each frame."""
@@ -170,12 +157,18 @@ class PyAVReader(VideoReader):
         if num_decoded != self.num_frames:
             raise ValueError(f'only the first {num_decoded} of {self.num_frames} frames can be decoded without gaps')
 
-    def _decode_with_seek(self, indices: Indices) -> Iterator[Any]:
-        """Yield the requested frames, seeking to a key frame where that skips frames."""
+    def _decode_with_seek(self, indices: Indices, skips: bool = False) -> Iterator[Any]:
+        """Yield the requested frames, seeking to a key frame where that skips frames.
+
+        Args:
+            indices: the frames.
+            skips: let the decoder skip frames between them on which no frame depends.
+        """
         import av
 
         assert self.index is not None, 'seeking requires an index'
         times, key_times = self.index.times, self.index.key_times
+        needed = {times[index] for index in indices} if skips else None
         next_time: int | None = None  # time of the frame that the decoder returns next
         frames: Iterator[Any] = iter(())
         for index in indices:
@@ -186,7 +179,7 @@ class PyAVReader(VideoReader):
                     self._container.seek(key_time, stream=self._stream)
                 except av.error.FFmpegError as error:
                     raise _InexactSeekError('FFmpeg reports an error') from error
-                frames = self._decode_from_key_frame(key_time)
+                frames = self._decode_from_key_frame(key_time, needed)
             try:
                 frame = next((frame for frame in frames if frame.pts >= time), None)
             except av.error.FFmpegError as error:
@@ -196,13 +189,13 @@ class PyAVReader(VideoReader):
             next_time = times[min(index + 1, len(times) - 1)]
             yield frame
 
-    def _decode_from_key_frame(self, key_time: int) -> Iterator[Any]:
+    def _decode_from_key_frame(self, key_time: int, needed: Set[int] | None) -> Iterator[Any]:
         """Yield the frames from a key frame that the decoder confirms, in the order of their times."""
         assert self.index is not None, 'key frames are known'
         previous: int | None = None
         times = self.index.times
         is_hidden = times[bisect_left(times, key_time)] != key_time
-        for frame in decode_all(self._container, self._stream, strict=True):
+        for frame in decode_all(self._container, self._stream, strict=True, needed=needed):
             if frame.pts is None:
                 raise _InexactSeekError('a frame has no time')
             if previous is None and frame.pts < key_time:
@@ -218,8 +211,3 @@ class PyAVReader(VideoReader):
 
     def close(self) -> None:
         self._container.close()
-
-
-def one_thread() -> dict[str, int]:
-    """Return the arguments for single-threaded color conversion; PyAV before 17 has only one thread."""
-    return {'threads': 1} if pyav_version() >= 17 else {}

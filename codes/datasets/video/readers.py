@@ -16,13 +16,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dsanet.datasets.video.frame_store import Frames, FrameStore, PlanClips, new_array
+
 LOGGER = logging.getLogger(__name__)
-Frames = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
-
-
-def _new_array(shape: tuple[int, ...]) -> Frames:
-    return np.empty(shape, np.uint8)
 
 
 class VideoReader(ABC):
@@ -42,25 +39,39 @@ class VideoReader(ABC):
     fps: float | None = None
     reuses_memory: bool = False
     package: ClassVar[str]
-    allocate: Callable[[tuple[int, ...]], Frames] = staticmethod(_new_array)
+    allocate: Callable[[tuple[int, ...]], Frames] = staticmethod(new_array)
 
-    def read(self, indices: Indices) -> Frames:
+    def read(self, indices: Indices, plan: PlanClips | None = None) -> Frames:
         """Decode frames.
 
         Args:
             indices: (len,), ascending, without duplicates, from 0 to ``num_frames - 1``.
+            plan: called once, with height and width of the frames; returns clips, whose crops are applied to each frame
+                as soon as it is decoded. None for whole frames.
 
         Returns:
-            uint8 RGB (len, H, W, 3).
+            uint8 RGB (len, H, W, 3); with a plan, the frames of the first clip, then of the second, ...
         """
         if not len(indices) or indices[0] < 0 or indices[-1] >= self.num_frames or (np.diff(indices) < 1).any():
             last = self.num_frames - 1
             raise ValueError(f'frame indices must be ascending, without duplicates, from 0 to {last}; got {indices}')
-        return self._read(indices)
+        return self._read(indices) if plan is None else self._read_clips(indices, plan)
 
     @abstractmethod
     def _read(self, indices: Indices) -> Frames:
         """Decode valid indices."""
+
+    def _read_clips(self, indices: Indices, plan: PlanClips) -> Frames:
+        """Decode valid indices, and crop the frames. Readers that decode frame by frame keep no whole frames."""
+        allocate, self.allocate = self.allocate, new_array  # the memory is for the result
+        try:
+            frames = self._read(indices)
+        finally:
+            self.allocate = allocate
+        store = FrameStore(len(frames), allocate, plan)
+        for position, frame in enumerate(frames):
+            store.put_whole(position, frame)
+        return store.frames  # (len, H, W, 3)
 
     @abstractmethod
     def close(self) -> None:

@@ -5,14 +5,15 @@ A data worker's decoding process finds it out, but may be replaced at any time: 
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dsanet.datasets.video.opening import file_version
 
-T = TypeVar('T', int, bool)
-Results = dict[tuple[str, tuple[str, int, int]], int]
+T = TypeVar('T')
+Results = dict[tuple[str, tuple[str, int, int]], Any]
 
 _MAX_RESULTS = 100_000
+_MAX_BYTES = 2**25  # of arrays, in one process
 _RESULTS: Results = {}
 _NEW: Results = {}  # since the last call of take_new()
 
@@ -23,20 +24,36 @@ def remember(kind: str, path: str, compute: Callable[[], T]) -> T:
     Args:
         kind: what is computed.
         path: the file.
-        compute: finds it out.
+        compute: finds it out; returns a number, or an object that states its size as ``nbytes``.
     """
     key = kind, file_version(path)
     if key not in _RESULTS:
         add({key: compute()})
         _NEW[key] = _RESULTS[key]
-    return _RESULTS[key]  # type: ignore[return-value]
+    result: T = _RESULTS[key]
+    return result
 
 
 def add(results: Results) -> None:
-    """Add the results of another process; forget all earlier ones if there are too many."""
+    """Add the results of another process; forget all earlier ones if there are too many, and the first large ones."""
     if len(_RESULTS) + len(results) > _MAX_RESULTS:
         _RESULTS.clear()
+        _NEW.clear()
     _RESULTS.update(results)
+    if not any(map(_num_bytes, results.values())):
+        return
+    large = {key: size for key, result in _RESULTS.items() if (size := _num_bytes(result))}
+    excess = sum(large.values()) - _MAX_BYTES
+    for key, size in large.items():
+        if excess <= 0 or key in results:
+            return
+        del _RESULTS[key]
+        _NEW.pop(key, None)
+        excess -= size
+
+
+def _num_bytes(result: Any) -> int:
+    return int(getattr(result, 'nbytes', 0))
 
 
 def take_new() -> Results:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dsanet.datasets.video.opening import decode_all, open_video
-from dsanet.datasets.video.pyav_reader import FrameConverter
+from dsanet.datasets.video.picture import FrameConverter
 from dsanet.datasets.video.readers import Frames
 
 

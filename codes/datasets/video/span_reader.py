@@ -11,9 +11,10 @@ from math import ceil
 from typing import Any
 
 from dsanet.datasets.video.frame_index import MAX_DELAY, index_span
+from dsanet.datasets.video.frame_store import Frames, PlanClips
 from dsanet.datasets.video.opening import decode_all, file_version, open_video
 from dsanet.datasets.video.pyav_reader import PyAVReader
-from dsanet.datasets.video.readers import READERS, Frames, Indices, VideoReader
+from dsanet.datasets.video.readers import READERS, Indices, VideoReader
 from dsanet.datasets.video.remembered import remember
 
 Span = tuple[float | None, float | None]  # start and end in seconds; None for those of the video
@@ -103,8 +104,8 @@ class SpanReader(PyAVReader):
         if not self.num_frames:
             raise SpanError(f'the span {span} s has no frames; the video has {length:.2f} s')
 
-    def _read(self, indices: Indices) -> Frames:
-        return super()._read(indices + self._offset)
+    def _collect(self, indices: Indices, plan: PlanClips | None) -> Frames:
+        return super()._collect(indices + self._offset, plan)
 
     def _decode_from_start(self, indices: Indices) -> Iterator[Any]:
         self.close()

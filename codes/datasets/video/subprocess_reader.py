@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
@@ -23,7 +24,8 @@ import numpy as np
 from torch.utils.data import get_worker_info
 
 from dsanet.datasets.video import remembered
-from dsanet.datasets.video.readers import Frames, Indices, VideoReader
+from dsanet.datasets.video.frame_store import Clip, Frames, PlanClips
+from dsanet.datasets.video.readers import Indices, VideoReader
 from dsanet.datasets.video.span_reader import Span, SpanError, open_reader
 from dsanet.utils.machine_faults import MachineError, explain_shortage
 from dsanet.utils.processes import die_with_parent
@@ -72,7 +74,13 @@ class IsolatedReader(VideoReader):
         remembered.add(results)
 
     def _read(self, indices: Indices) -> Frames:
-        shape = self._request('read', indices)
+        return self._read_with(indices, None)
+
+    def _read_clips(self, indices: Indices, plan: PlanClips) -> Frames:
+        return self._read_with(indices, plan)
+
+    def _read_with(self, indices: Indices, plan: PlanClips | None) -> Frames:
+        shape = self._request('read', indices, plan=plan)
         assert self._process is not None, 'the process has answered'
         return self._process.memory.array(shape)
 
@@ -88,11 +96,11 @@ class IsolatedReader(VideoReader):
                 self._process = None
         self._end_process()
 
-    def _request(self, *request: Any) -> Any:
+    def _request(self, *request: Any, plan: PlanClips | None = None) -> Any:
         if self._process is None:
             raise ValueError('the decoder process has ended')
         try:
-            return self._process.request(self._time_limit, *request)
+            return self._process.request(self._time_limit, *request, plan=plan)
         except Exception:
             self._end_process()  # do not reuse a decoder after an error
             raise
@@ -101,6 +109,10 @@ class IsolatedReader(VideoReader):
         if self._process is not None:
             self._process.end()
             self._process = None
+
+
+class _NeedsPlan(Exception):
+    """Not an error: the process asks for the crops of the frames, whose size it knows now."""
 
 
 class _SharedMemory:
@@ -147,14 +159,22 @@ class _DecodingProcess:
             _serve(other, self.memory)
         other.close()
 
-    def request(self, time_limit: float, *request: Any) -> Any:
-        """Return the answer to ('open', decoder, path, span), ('read', indices) or ('close',)."""
+    def request(self, time_limit: float, *request: Any, plan: PlanClips | None = None) -> Any:
+        """Return the answer to ('open', decoder, path, span), ('read', indices) or ('close',).
+
+        Args:
+            time_limit: seconds.
+            request: see above.
+            plan: answers the question of the process for the crops of 'read'; None to read whole frames.
+        """
         timed_out = f'the decoder did not finish within time_limit={time_limit:g} s'
         try:
-            self._connection.send((time_limit, *request))
-            if not self._connection.poll(time_limit + _KILL_TIMEOUT_S):
-                raise ValueError(timed_out)
-            error, answer = self._connection.recv()
+            self._connection.send((time_limit, plan is not None, *request))
+            error, answer = self._receive(time_limit, timed_out)
+            if error is _NeedsPlan:
+                assert plan is not None, 'the process asks only if there is a plan'
+                self._connection.send(plan(*answer))
+                error, answer = self._receive(time_limit, timed_out)
         except (EOFError, OSError):
             number = self._wait()
             if number == signal.SIGALRM:
@@ -165,6 +185,12 @@ class _DecodingProcess:
         if error is not None:
             raise error(answer)
         return answer
+
+    def _receive(self, time_limit: float, timed_out: str) -> tuple[type[Exception] | None, Any]:
+        if not self._connection.poll(time_limit + _KILL_TIMEOUT_S):
+            raise ValueError(timed_out)
+        received: tuple[type[Exception] | None, Any] = self._connection.recv()
+        return received
 
     def _wait(self) -> int:
         """Return the signal that ended the process; 0 if it exited or is still running after a second."""
@@ -208,8 +234,14 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
         cv2.setNumThreads(0)
         gc.freeze()  # exclude forked objects from garbage collection, so that their memory stays shared
         reader: VideoReader | None = None
+
+        def ask(height: int, width: int) -> Sequence[Clip]:
+            connection.send((_NeedsPlan, (height, width)))
+            clips: Sequence[Clip] = connection.recv()
+            return clips
+
         while True:
-            time_limit, request, *arguments = connection.recv()
+            time_limit, has_plan, request, *arguments = connection.recv()
             answer: Any = None
             signal.setitimer(signal.ITIMER_REAL, time_limit)
             try:
@@ -218,7 +250,7 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                     reader.allocate = memory.array
                     answer = reader.num_frames, reader.fps, remembered.take_new()
                 elif reader is not None and request == 'read':
-                    frames = reader.read(arguments[0])
+                    frames = reader.read(arguments[0], ask if has_plan else None)
                     shared = memory.array(frames.shape)
                     if not np.may_share_memory(frames, shared):  # otherwise the reader has decoded into it
                         shared[:] = frames

@@ -9,7 +9,8 @@ import numpy as np
 
 from dsanet.datasets.video.frame_index import FrameIndex
 from dsanet.datasets.video.opening import decode_all, frame_rate, open_video, stores_frame_times
-from dsanet.datasets.video.pyav_reader import FrameConverter, PyAVReader
+from dsanet.datasets.video.picture import FrameConverter
+from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import Frames, Indices
 from dsanet.inference.long.windows import TimedFrame, WindowSpec, slide
 

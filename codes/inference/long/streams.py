@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from dsanet.datasets.video.opening import FORMATS, decode_all
-from dsanet.datasets.video.pyav_reader import FrameConverter
+from dsanet.datasets.video.picture import FrameConverter
 from dsanet.datasets.video.readers import Frames
 from dsanet.inference.long.films import FrameClock
 from dsanet.inference.long.windows import TimedFrame, Window, WindowSpec, slide

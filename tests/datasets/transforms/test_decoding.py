@@ -222,6 +222,17 @@ def test_raw_frames_are_rgb(tmp_path):
     assert frames[0].mean(axis=(0, 1)) == pytest.approx([255, 0, 0], abs=3)
 
 
+def test_older_opencv_reads_the_same_images(folder, monkeypatch):
+    new = DecodeRawFrames()(folder_record(folder, [[[0, 5]]]))['frames']
+    converted = []
+    real = cv2.cvtColor
+    monkeypatch.setattr(cv2, 'cvtColor', lambda *arguments: converted.append(1) or real(*arguments))
+    DecodeRawFrames()(folder_record(folder, [[[0, 5]]]))
+    assert len(converted) == (0 if hasattr(cv2, 'IMREAD_COLOR_RGB') else 2)
+    monkeypatch.setattr(decoding, '_IMREAD_RGB', 0)
+    np.testing.assert_array_equal(DecodeRawFrames()(folder_record(folder, [[[0, 5]]]))['frames'], new)
+
+
 def test_each_distinct_image_is_read_once(folder, monkeypatch):
     read = []
     real = cv2.imdecode

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from dsanet.datasets.transforms import CenterCrop, Flip, MultiScaleCrop, RandomResizedCrop, Resize, TenCrop, ThreeCrop
-from dsanet.datasets.transforms.spatial import resize_frames
+from dsanet.datasets.transforms.frame_steps import resize_frames
 
 
 def numbered_frames(num_frames, height, width):

@@ -1,13 +1,18 @@
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dsanet.datasets.video import frame_index
+from dsanet.datasets.video import frame_index, remembered, subprocess_reader
 from dsanet.datasets.video.frame_index import count_frames, index_frames
 from dsanet.datasets.video.opening import decode_all, open_video
+from dsanet.datasets.video.pyav_reader import PyAVReader
+from dsanet.datasets.video.subprocess_reader import IsolatedReader
 from tests.make_odd_videos import GOP, KINDS, NUM_FRAMES, write
+from tests.make_videos import read_index as read_number
+from tests.make_videos import write_video
 
 # Only decoding shows the frames of these: no times, false times, hidden or incomplete frames, or two fields.
 UNCERTAIN = (
@@ -92,3 +97,67 @@ def test_files_are_counted_once(tmp_path, monkeypatch):
     write(Path(path), range(12))
     assert count_frames(path) == 12
     assert len(counted) == 2
+
+
+@pytest.fixture
+def long_videos(monkeypatch):
+    """Treat all videos as long ones, whose index is remembered, and record whose packets are read."""
+    monkeypatch.setattr(frame_index, '_LONG_US', 0)
+    monkeypatch.setattr(remembered, '_RESULTS', {})
+    monkeypatch.setattr(remembered, '_NEW', {})
+    opened = []
+    real = frame_index._find_index
+    monkeypatch.setattr(frame_index, '_find_index', lambda *args: opened.append(args[2]) or real(*args))
+    return opened
+
+
+@pytest.mark.parametrize('kind', CERTAIN)
+def test_remembered_index_is_the_same(tmp_path, monkeypatch, kind):
+    path = make(kind, tmp_path)
+    plain = read_index(path)
+    monkeypatch.setattr(frame_index, '_LONG_US', 0)
+    for _ in range(2):
+        again = read_index(path)
+        assert (again.times, again.key_times.tolist()) == (plain.times, plain.key_times.tolist())
+        assert again[2:] == plain[2:]
+
+
+def test_packets_of_long_videos_are_read_once(tmp_path, long_videos):
+    path = write_video(tmp_path / 'a.mp4', 40)
+    for indices in ([3], [17, 30], [39]):
+        reader = PyAVReader(path)
+        assert [read_number(frame) for frame in reader.read(np.array(indices))] == indices
+        reader.close()
+    assert long_videos == [path]
+    shutil.copy(write_video(tmp_path / 'b.mp4', 20), path)
+    reader = PyAVReader(path)
+    reader.close()
+    assert (reader.num_frames, long_videos) == (20, [path, path])
+
+
+def test_packets_of_short_videos_are_not_remembered(tmp_path):
+    before = len(remembered._RESULTS)
+    PyAVReader(write_video(tmp_path / 'a.mp4', 20, bf='0')).close()
+    assert len(remembered._RESULTS) == before
+
+
+def test_next_process_knows_the_index(tmp_path, long_videos, monkeypatch):
+    path = write_video(tmp_path / 'a.mp4', 40)
+    while subprocess_reader._IDLE:
+        subprocess_reader._IDLE.pop().end()
+    IsolatedReader('pyav', path, 60)._end_process()
+    monkeypatch.setattr(frame_index, '_find_index', None)  # in the next process, reading packets is an error
+    reader = IsolatedReader('pyav', path, 60)
+    assert [read_number(frame) for frame in reader.read(np.array([7, 30]))] == [7, 30]
+    reader._end_process()
+
+
+def test_index_takes_four_bytes_per_frame():
+    times = np.cumsum(np.random.default_rng(0).integers(400, 600, 10_000))
+    for large in (0, 2**40):
+        index = frame_index.FrameIndex([*times.tolist(), int(times[-1]) + 512 + large], times[::250], True, False, 1)
+        packed = frame_index._PackedIndex.pack(index)
+        assert packed.nbytes == (8 if large else 4) * 10_000 + 8 * 40 + 8 + 3 * 8
+        again = packed.unpack()
+        assert again.times == index.times
+        assert again[2:] == index[2:]

@@ -141,3 +141,49 @@ def test_one_by_one_continues_after_an_inexact_seek(tmp_path, monkeypatch):
     indices = np.arange(0, 40, 3)
     assert [read_index(image) for image in reader.read_one_by_one(indices)] == indices.tolist()
     reader.close()
+
+
+def count_decoded(monkeypatch):
+    """Count the frames that the decoder returns, with and without skipping."""
+    counts = {True: 0, False: 0}
+    real = pyav_reader.decode_all
+
+    def counting(container, stream, strict=False, needed=None):
+        for frame in real(container, stream, strict, needed):
+            counts[needed is not None] += 1
+            yield frame
+
+    monkeypatch.setattr(pyav_reader, 'decode_all', counting)
+    return counts
+
+
+def test_frames_that_no_frame_needs_are_skipped(tmp_path, monkeypatch):
+    path = write_video(
+        tmp_path / 'a.mp4', 60, g='60', **{'x264-params': 'bframes=3:b-adapt=0:b-pyramid=none:scenecut=0'}
+    )
+    indices = np.arange(0, 57, 4)
+    whole = read(path, np.arange(60))[indices]
+    counts = count_decoded(monkeypatch)
+    np.testing.assert_array_equal(read(path, indices), whole)
+    # Frames 0, 4, 8, ... are I and P frames, between which are three B-frames.
+    assert counts[True] == len(indices)
+
+
+def test_no_frame_is_skipped_without_b_frames(tmp_path, monkeypatch):
+    path = write_video(tmp_path / 'a.mp4', 30, bf='0', **{'x264-params': 'scenecut=0'})
+    counts = count_decoded(monkeypatch)
+    assert [read_index(frame) for frame in read(path, [5, 20])] == [5, 20]
+    assert (counts[True], counts[False]) == (0, 6 + 9)  # from the key frames 0 and 12
+
+
+def test_frames_are_read_again_if_skipping_fails(tmp_path, monkeypatch):
+    path = write_video(tmp_path / 'a.mp4', 40)
+    real = pyav_reader.decode_all
+
+    def losing(container, stream, strict=False, needed=None):
+        for number, frame in enumerate(real(container, stream, strict, needed)):
+            if needed is None or number < 2:
+                yield frame
+
+    monkeypatch.setattr(pyav_reader, 'decode_all', losing)
+    assert [read_index(frame) for frame in read(path, [1, 7, 10, 23])] == [1, 7, 10, 23]

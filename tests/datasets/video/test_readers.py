@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from dsanet.datasets.video import frame_index, other_readers, pyav_reader, readers
+from dsanet.datasets.video import frame_index, other_readers, picture, readers
 from dsanet.datasets.video.frame_index import pyav_version
 from dsanet.datasets.video.other_readers import OpenCVReader
 from dsanet.datasets.video.pyav_reader import PyAVReader
@@ -293,7 +293,7 @@ def test_videos_of_key_frames_are_read_exactly(key_frames, decoder, codec):
 
 def test_older_pyav_reads_the_same_frames(videos, key_frames, monkeypatch):
     new = [read('pyav', path, [0, 7, 8, 40]) for path in (videos['mp4'], *key_frames.values())]
-    for module in (frame_index, pyav_reader):
+    for module in (frame_index, picture):
         monkeypatch.setattr(module, 'pyav_version', lambda: 14)
     old = [read('pyav', path, [0, 7, 8, 40]) for path in (videos['mp4'], *key_frames.values())]
     for one, other in zip(new, old, strict=True):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from dsanet.datasets.video import remembered
@@ -44,3 +45,14 @@ def test_number_of_results_is_limited(monkeypatch):
         add({('f', (str(number), 0, 0)): number})
         assert len(remembered._RESULTS) <= 3
     assert ('f', ('9', 0, 0)) in remembered._RESULTS
+
+
+def test_bytes_of_results_are_limited(monkeypatch):
+    monkeypatch.setattr(remembered, '_MAX_BYTES', 1000)
+    add({('f', ('number', 0, 0)): 5})
+    for number in range(10):
+        add({('index', (str(number), 0, 0)): np.zeros(300, np.uint8)})
+    kept = [path for _, (path, _, _) in remembered._RESULTS]
+    assert kept == ['number', '7', '8', '9']
+    add({('index', ('large', 0, 0)): np.zeros(2000, np.uint8)})
+    assert [path for _, (path, _, _) in remembered._RESULTS] == ['number', 'large']
