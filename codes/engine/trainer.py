@@ -84,11 +84,11 @@ class Trainer:
         self.is_main = distributed.rank() == 0
         self.runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
         set_determinism(self.runtime.deterministic)
-        avoid_broken_kernels(device, self.runtime.amp)
         torch.manual_seed(self.runtime.seed)
         self.trackers = [build(cfg, TRACKERS, f'runtime.trackers.{i}') for i, cfg in enumerate(self.runtime.trackers)]
         self.stepper = Stepper(config, device)
         self.model = self.stepper.model
+        avoid_broken_kernels(self.model, device, self.runtime.amp)
         self.train_cfg = self.stepper.train_cfg
         check_clip_shape(self.model, config, LOADERS)
         self.train_loader = build_train_loader(config, self.model, self.runtime, self.train_cfg.accumulate)
