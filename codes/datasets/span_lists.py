@@ -24,6 +24,7 @@ from dsanet.config.arguments import nearest
 COLUMNS = ('video', 'label', 'start', 'end')
 _MAX_DIGITS = 9  # of labels
 _SEPARATORS = ',;\t'
+_SECONDS = re.compile(r'(?:\d+:){0,2}\d+(?:\.\d*)?|\.\d+', re.ASCII)
 
 
 class SpanRow(NamedTuple):
@@ -104,14 +105,16 @@ def _parse_row(header: list[str], row: list[str], line: int, needs_labels: bool)
     if len(row) != len(header):
         raise ValueError(f'found {len(row)} fields, expected {len(header)}: {", ".join(header)}')
     value = dict(zip(header, row, strict=True))
-    for name in ('video', 'label')[: 1 + needs_labels]:
-        if not value[name]:
-            raise ValueError(f'{name} is empty')
-    if '\n' in value['video'] or '\0' in value['video']:
+    video, label = value['video'], value.get('label', '')
+    if not video:
+        raise ValueError('video is empty')
+    if not label and needs_labels:
+        raise ValueError('label is empty')
+    if '\n' in video or '\0' in video:
         raise ValueError('video contains a line break or a null character; is a quote not closed?')
-    start, end = (parse_seconds(value.get(name, ''), name) for name in ('start', 'end'))
+    start, end = parse_seconds(value.get('start', ''), 'start'), parse_seconds(value.get('end', ''), 'end')
     check_span(start, end)
-    return SpanRow(line, value['video'], value.get('label', ''), start, end)
+    return SpanRow(line, video, label, start, end)
 
 
 def parse_seconds(text: str, name: str) -> float | None:
@@ -122,11 +125,11 @@ def parse_seconds(text: str, name: str) -> float | None:
     """
     if not text:
         return None
-    if not re.fullmatch(r'(?:\d+:){0,2}\d+(?:\.\d*)?|\.\d+', text, flags=re.ASCII):
+    if not _SECONDS.fullmatch(text):
         raise ValueError(f'{name} must be seconds >= 0, or minutes:seconds, got {text!r}')
+    if ':' not in text:
+        return float(text)
     *larger, seconds = text.split(':')
-    if not larger:
-        return float(seconds)
     minutes = 0
     for number in larger:
         minutes = 60 * minutes + int(number)
@@ -135,6 +138,8 @@ def parse_seconds(text: str, name: str) -> float | None:
 
 def check_span(start: float | None, end: float | None) -> None:
     """Raise a ValueError if a span is empty, negative or not finite."""
+    if start is not None and end is not None and 0 <= start < end < math.inf:
+        return
     limits = [limit for limit in (start, end) if limit is not None]
     if not all(math.isfinite(limit) and limit >= 0 for limit in limits):
         raise ValueError(f'start and end must be seconds >= 0, got {start} and {end}')

@@ -19,16 +19,10 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from dsanet.config.registry import DATASETS
-from dsanet.datasets.annotation import (
-    VideoRecord,
-    label_hint,
-    parse_list_file,
-    read_class_names,
-    scan_class_folders,
-    select_classes,
-)
+from dsanet.datasets.annotation import label_hint, parse_list_file, read_class_names, scan_class_folders, select_classes
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.overlaps import check_overlaps
+from dsanet.datasets.records import VideoRecord, VideoRecords
 from dsanet.datasets.transforms.base import BadSample, Record, SampleError, Transform, check_count
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.utils.class_names import ClassNames, check_same_class_names
@@ -47,7 +41,7 @@ class VideoSamples(Dataset[Record]):
     """Base class of datasets: access to samples, and replacement of bad ones.
 
     Attributes:
-        records: one :class:`VideoRecord` per video.
+        records: a sequence with one :class:`VideoRecord` per video.
         labels: (len,) int64; with ``multi_hot`` (len, K) bool.
         class_names: names in the order of the labels; None if unknown.
         classes_from: source of the class names, a class file or folder; None if there are none.
@@ -58,7 +52,7 @@ class VideoSamples(Dataset[Record]):
         max_bad_share: maximum share of bad samples in an epoch of one process.
     """
 
-    records: list[VideoRecord]
+    records: VideoRecords
     labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
     class_names: list[str] | None
     classes_from: str | None = None
@@ -205,27 +199,29 @@ class VideoDataset(VideoSamples):
         self._relative_to = f'relative paths start at {base}'
 
     def _read_labels(self) -> npt.NDArray[np.int64] | npt.NDArray[np.bool_]:
+        records = self.records
         if self.multi_hot is None:
-            return np.array([record.label for record in self.records], dtype=np.int64)
+            if records.label_ends is not None:
+                _ = records[int(np.argmax(records.label_counts > 1))].label  # raises the error for several labels
+            return records.labels.astype(np.int64)
         self._check_range('multi_hot', self.multi_hot)
-        labels = np.zeros((len(self.records), self.multi_hot), dtype=np.bool_)
-        for row, record in zip(labels, self.records, strict=True):
-            row[list(record.labels)] = True
+        labels = np.zeros((len(records), self.multi_hot), dtype=np.bool_)
+        labels[np.repeat(np.arange(len(records)), records.label_counts), records.labels] = True
         return labels
 
     def _check_range(self, name: str, num_classes: int) -> None:
         """Check that labels and the classes of transforms are below ``num_classes``, the value of option ``name``."""
-        for record in self.records:
-            if max(record.labels) >= num_classes:
-                every = {label for record in self.records for label in record.labels}
-                is_named = self.class_names is not None and len(self.class_names) == num_classes
-                names_from = self.classes_from if is_named else None
-                hint = label_hint(name, num_classes, min(every), max(every), names_from)
-                raise ValueError(
-                    f'{record.source}: label {max(record.labels)} of {record.key!r} is out of range: '
-                    f'{name}={num_classes} allows 0 to {num_classes - 1}; '
-                    f'the largest label in the list is {max(every)}{hint}'
-                )
+        largest = int(self.records.labels.max(initial=0))
+        if largest >= num_classes:
+            smallest = int(self.records.labels.min())
+            record = self.records[int(np.argmax(self.records.largest_labels >= num_classes))]
+            is_named = self.class_names is not None and len(self.class_names) == num_classes
+            names_from = self.classes_from if is_named else None
+            raise ValueError(
+                f'{record.source}: label {max(record.labels)} of {record.key!r} is out of range: '
+                f'{name}={num_classes} allows 0 to {num_classes - 1}; the largest label in the list is {largest}'
+                f'{label_hint(name, num_classes, smallest, largest, names_from)}'
+            )
         for number, step in enumerate(self.pipeline.transforms):
             if max(step.classes, default=0) >= num_classes:
                 raise ValueError(
@@ -347,7 +343,7 @@ class MixedDataset(VideoSamples):
         every = [ClassNames(dataset.class_names, dataset.classes_from or 'a dataset') for dataset in named]
         for other in every[1:]:
             check_same_class_names(every[0], other)
-        self.records = [record for dataset in datasets for record in dataset.records]
+        self.records = VideoRecords.concatenate([VideoRecords.of(dataset.records) for dataset in datasets])
         self.labels = np.concatenate([dataset.labels for dataset in datasets])
         self.provides = frozenset.intersection(*(dataset.provides for dataset in datasets))
         self.ends = np.cumsum([len(dataset) for dataset in datasets])

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dsanet.config.loading import find_differences
+from dsanet.datasets.records import VideoRecords
 from dsanet.engine.checkpointing import TrainState, find_checkpoint
 from dsanet.models.weights.loading import describe_difference, get_class_names
 from dsanet.utils import distributed
@@ -103,10 +104,29 @@ def hash_records(dataset: Any, ordered: bool = True) -> str:
     parts = getattr(dataset, 'datasets', [dataset])
     digest = hashlib.sha256()
     for part in parts:
-        start = os.path.commonprefix([r.path for r in part.records]).rfind('/') + 1
-        lines = [f'{r.key[start:]}\t{r.labels}\t{r.num_frames}\n' for r in part.records]
-        digest.update(''.join([*(lines if ordered else sorted(lines)), '\n']).encode('utf-8', 'surrogateescape'))
+        lines = _record_lines(VideoRecords.of(part.records))
+        if ordered:
+            for chunk in lines:
+                digest.update(b''.join(chunk))
+        else:
+            every = [line.decode('utf-8', 'surrogateescape') for chunk in lines for line in chunk]
+            digest.update(''.join(sorted(every)).encode('utf-8', 'surrogateescape'))
+        digest.update(b'\n')
     return digest.hexdigest()
+
+
+def _record_lines(records: VideoRecords) -> Iterator[list[bytes]]:
+    """Yield lists with a line for each video: its key relative to the common folder, its labels and its length."""
+    ends = [choose(map(choose, records.path_chunks()), default=b'') for choose in (min, max)]
+    start = os.path.commonprefix([path.decode('latin-1') for path in ends]).rfind('/') + 1  # one character per byte
+    begin = 0
+    for keys in records.key_chunks():
+        part = slice(begin, begin + len(keys))
+        begin += len(keys)
+        others = list(zip(records.labels_in(part), records.frame_counts_in(part), strict=True))
+        # Many videos have the same labels, and often no length.
+        text_of = {other: f'\t{other[0]}\t{other[1]}\n'.encode() for other in set(others)}
+        yield [key[start:] + text_of[other] for key, other in zip(keys, others, strict=True)]
 
 
 def compare_run(

@@ -7,7 +7,7 @@ from dsanet.data_checks.duplicates import check_duplicates, check_overlap
 from dsanet.data_checks.existence import find_file
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from tests.data_checks.conftest import facts, numbers, records, split
 from tests.make_videos import write_frames
 

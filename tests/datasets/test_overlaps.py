@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.overlaps import check_overlaps, find_overlaps
+from dsanet.datasets.records import VideoRecord
 
 
 def record(label, start=None, end=None, path='a.mp4', line=1):
