@@ -30,8 +30,8 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
     """
     if not bad:
         return
-    paths = {facts.path for facts in bad}
-    records = {key: split.records[index] for index, key in enumerate(split.columns.keys()) if key in paths}
+    places = split.columns.find_keys([facts.path for facts in bad])
+    records = {key: split.records[index] for key, index in places.items()}
     is_too_much = len(bad) > split.max_bad_share * num_checked
     for kind, what in (
         ('missing', 'are missing or empty'),

@@ -49,7 +49,9 @@ def read_columns(text: bytes, with_num_frames: bool) -> Iterator[LineColumns]:
     bytes_ = np.frombuffer(text, dtype=np.uint8)
     first = 0
     while first < len(text):
-        last = text.rfind(b'\n', first, first + _CHUNK_BYTES) + 1 or text.find(b'\n', first) + 1 or len(text)
+        last = len(text)
+        if last > first + _CHUNK_BYTES:
+            last = text.rfind(b'\n', first, first + _CHUNK_BYTES) + 1 or text.find(b'\n', first) + 1 or last
         ends = first + np.flatnonzero(bytes_[first:last] == ord('\n'))
         if last == len(text) and text[-1:] != b'\n':
             ends = np.append(ends, last)

@@ -38,7 +38,7 @@ def _find_candidates(records: VideoRecords) -> npt.NDArray[np.int64]:
     """Return the indices of all records of files with overlaps, and perhaps of some others, ascending."""
     starts, ends = (np.full(len(records), np.nan) if one is None else one for one in (records.starts, records.ends))
     starts, ends = np.nan_to_num(starts, nan=0.0), np.where(np.isnan(ends), np.inf, ends)
-    hashes = np.fromiter((hash(path) for chunk in records.path_chunks() for path in chunk), np.int64, len(records))
+    hashes = np.fromiter((hash(path) for chunk in records.paths.chunks() for path in chunk), np.int64, len(records))
     order = np.lexsort((starts, hashes))
     # In the order of the starts, there is an overlap only if one span begins before the previous one ends.
     overlaps = (np.diff(hashes[order]) == 0) & (starts[order[1:]] < ends[order[:-1]])

@@ -5,21 +5,20 @@ writes a reference count into every object that it touches. Columns take 90 byte
 """
 
 import operator
-import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, NamedTuple, overload
+from itertools import chain, pairwise
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from dsanet.datasets.path_columns import PathColumns, RecordSource
 from dsanet.datasets.video.span_reader import Span, format_span
 
 _NONE = -1  # in columns of integers; NaN in columns of seconds
-_CHUNK = 65536  # records whose paths are in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +66,21 @@ class VideoRecord:
         return self.labels[0]
 
 
-class RecordSource(NamedTuple):
-    """What records have in common: their list file or class folder, the folder of relative paths, and a text.
-
-    The text contains the paths, in UTF-8; it may be the content of the list file.
-    """
-
-    list_file: str
-    root: str
-    text: bytes
-
-
 @dataclass(frozen=True, eq=False)
 class VideoRecords(Sequence[VideoRecord]):
     """A sequence of :class:`VideoRecord`, which are made when they are used.
 
     Args:
-        sources: at least one, unless there are no records.
-        begins: (len,) int64 or uint32, first byte of the path in the text of the source.
-        sizes: (len,) int32, bytes of the path.
+        paths: their paths and sources.
         labels: int32, those of the first record, then those of the second, and so on.
         label_ends: (len,) int64, number of labels up to and including those of the record; None if each has one.
-        source_numbers: (len,) int32, indices into ``sources``; None for the first one.
         lines, frame_counts: (len,) int32, ``line`` and ``num_frames``, -1 for None; None if all are.
         starts, ends: (len,) float64, limits of the span in seconds, NaN for None; None if there are no spans.
     """
 
-    sources: tuple[RecordSource, ...]
-    begins: npt.NDArray[np.int64] | npt.NDArray[np.uint32]
-    sizes: npt.NDArray[np.int32]
+    paths: PathColumns
     labels: npt.NDArray[np.int32]
     label_ends: npt.NDArray[np.int64] | None = None
-    source_numbers: npt.NDArray[np.int32] | None = None
     lines: npt.NDArray[np.int32] | None = None
     frame_counts: npt.NDArray[np.int32] | None = None
     starts: npt.NDArray[np.float64] | None = None
@@ -122,9 +104,6 @@ class VideoRecords(Sequence[VideoRecord]):
             return parts[0]
         if not parts:
             return RecordBuilder().build()
-        sources = [source for part in parts for source in part.sources]
-        offsets = np.cumsum([0, *(len(part.sources) for part in parts[:-1])])
-        numbers = [part._column('source_numbers', 0) + offset for part, offset in zip(parts, offsets, strict=True)]
         counts = np.concatenate([part.label_counts for part in parts])
 
         def join(name: str, missing: float) -> Any:
@@ -132,12 +111,9 @@ class VideoRecords(Sequence[VideoRecord]):
             return None if is_missing else np.concatenate([part._column(name, missing) for part in parts])
 
         return VideoRecords(
-            tuple(sources),
-            np.concatenate([part.begins for part in parts]),
-            np.concatenate([part.sizes for part in parts]),
+            PathColumns.concatenate([part.paths for part in parts]),
             np.concatenate([part.labels for part in parts]),
             None if (counts == 1).all() else np.cumsum(counts),
-            np.concatenate(numbers).astype(np.int32),
             join('lines', _NONE),
             join('frame_counts', _NONE),
             join('starts', np.nan),
@@ -150,7 +126,7 @@ class VideoRecords(Sequence[VideoRecord]):
         return np.full(len(self), missing, dtype=kind) if column is None else column
 
     def __len__(self) -> int:
-        return len(self.begins)
+        return len(self.paths)
 
     @overload
     def __getitem__(self, index: int) -> VideoRecord: ...
@@ -158,16 +134,14 @@ class VideoRecords(Sequence[VideoRecord]):
     def __getitem__(self, index: slice) -> 'VideoRecords': ...
     def __getitem__(self, index: int | slice) -> 'VideoRecord | VideoRecords':
         if isinstance(index, slice):
-            return self.take(np.arange(len(self))[index])
+            return self.take(np.arange(*index.indices(len(self))))
         i = range(len(self))[operator.index(index)]
-        source = self.sources[0 if self.source_numbers is None else self.source_numbers[i]]
-        begin = int(self.begins[i])
-        path = source.text[begin : begin + int(self.sizes[i])].decode('utf-8', 'surrogateescape')
         part = slice(i, i + 1)
         (labels,) = self.labels_in(part)
         columns = (self.lines, self.frame_counts, self.starts, self.ends)
         line, num_frames, start, end = (None if one is None else _to_list(one[part])[0] for one in columns)
-        return VideoRecord(os.path.join(source.root, path), labels, source.list_file, line, num_frames, start, end)
+        list_file = self.paths.source(i).list_file
+        return VideoRecord(self.paths.path(i), labels, list_file, line, num_frames, start, end)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
@@ -177,7 +151,7 @@ class VideoRecords(Sequence[VideoRecord]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f'<{len(self)} records of {", ".join(source.list_file for source in self.sources[:3])}>'
+        return f'<{len(self)} records of {", ".join(source.list_file for source in self.paths.sources[:3])}>'
 
     def take(self, indices: npt.NDArray[np.int64]) -> 'VideoRecords':
         """Return some of the records, in the order of the indices; the texts are shared."""
@@ -187,11 +161,9 @@ class VideoRecords(Sequence[VideoRecord]):
         else:  # the labels of record i end at label_ends[i]
             ends = np.cumsum(label_counts)
             labels = self.labels[np.repeat(self.label_ends[indices] - ends, label_counts) + np.arange(ends[-1:].sum())]
-        others = ('source_numbers', 'lines', 'frame_counts', 'starts', 'ends')
+        others = ('lines', 'frame_counts', 'starts', 'ends')
         return VideoRecords(
-            self.sources,
-            self.begins[indices],
-            self.sizes[indices],
+            self.paths.take(indices),
             labels,
             None if (label_counts == 1).all() else np.cumsum(label_counts),
             *(None if (column := getattr(self, name)) is None else column[indices] for name in others),
@@ -233,44 +205,35 @@ class VideoRecords(Sequence[VideoRecord]):
             return self.labels
         return np.maximum.reduceat(self.labels, self.label_ends - self.label_counts)
 
+    def multi_hot(self, num_classes: int) -> npt.NDArray[np.bool_]:
+        """Return which of K classes are labels of each record, (len, K)."""
+        hot = np.zeros((len(self), num_classes), dtype=np.bool_)
+        hot[np.repeat(np.arange(len(self)), self.label_counts), self.labels] = True
+        return hot
+
+    def have_same_labels(self, index: int) -> npt.NDArray[np.bool_]:
+        """Return whether the labels of each record are those of one of them, in any order; (len,)."""
+        ((*labels,),) = self.labels_in(slice(index, index + 1))
+        if self.label_ends is None:
+            return self.labels == labels[0]
+        counts = self.label_counts
+        shared = np.add.reduceat(np.isin(self.labels, labels), self.label_ends - counts, dtype=np.int64)
+        return (counts == len(labels)) & (shared == len(labels))
+
     def count_labels(self) -> Counter[int]:
         """Return the number of records by label, in the order of the first record of each label."""
         values, first, counts = np.unique(self.labels, return_index=True, return_counts=True)
         order = np.argsort(first)
         return Counter(dict(zip(values[order].tolist(), counts[order].tolist(), strict=True)))
 
-    def path_chunks(self) -> Iterator[list[bytes]]:
-        """Yield the paths of all records in lists, in UTF-8: much faster than from one record after the other."""
-        prefixes = [os.path.join(source.root, '').encode('utf-8', 'surrogateescape') for source in self.sources]
-        texts = [source.text for source in self.sources]
-        for first in range(0, len(self), _CHUNK):
-            begins = self.begins[first : first + _CHUNK]
-            limits = zip(begins.tolist(), (begins + self.sizes[first : first + _CHUNK]).tolist(), strict=True)
-            if len(texts) > 1:
-                assert self.source_numbers is not None, 'records of several sources have source_numbers'
-                numbers = self.source_numbers[first : first + _CHUNK].tolist()
-                yield [
-                    (b'' if texts[n].startswith(b'/', begin) else prefixes[n]) + texts[n][begin:end]
-                    for n, (begin, end) in zip(numbers, limits, strict=True)
-                ]
-            elif (prefix := prefixes[0]) == b'':
-                text = texts[0]
-                yield [text[begin:end] for begin, end in limits]
-            else:
-                text = texts[0]
-                yield [
-                    text[begin:end] if text.startswith(b'/', begin) else prefix + text[begin:end]
-                    for begin, end in limits
-                ]
-
-    def key_chunks(self) -> Iterator[list[bytes]]:
-        """Yield ``key`` of all records in lists, in UTF-8."""
+    def key_chunks(self, skip: int = 0) -> Iterator[list[bytes]]:
+        """Yield ``key`` of all records in lists, in UTF-8, without the first ``skip`` bytes."""
         if not self.has_spans:
-            yield from self.path_chunks()
+            yield from self.paths.chunks(skip=skip)
             return
         starts, ends = (self._column(name, np.nan) for name in ('starts', 'ends'))
         begin = 0
-        for chunk in self.path_chunks():
+        for chunk in self.paths.chunks(skip=skip):
             part = slice(begin, begin + len(chunk))
             begin += len(chunk)
             spans = zip(_to_list(starts[part]), _to_list(ends[part]), strict=True)
@@ -282,6 +245,11 @@ class VideoRecords(Sequence[VideoRecord]):
     def keys(self) -> Iterator[str]:
         """Yield ``key`` of all records."""
         return (key.decode('utf-8', 'surrogateescape') for chunk in self.key_chunks() for key in chunk)
+
+    def find_keys(self, keys: Iterable[str]) -> dict[str, int]:
+        """Return the index of the last record with each of these keys, without keys that no record has."""
+        encoded = {key.encode('utf-8', 'surrogateescape'): key for key in keys}
+        return {encoded[key]: i for i, key in enumerate(chain.from_iterable(self.key_chunks())) if key in encoded}
 
     def labels_in(self, part: slice) -> list[tuple[int, ...]]:
         """Return ``labels`` of the records in a slice."""
@@ -296,7 +264,9 @@ class VideoRecords(Sequence[VideoRecord]):
 
     def frame_counts_in(self, part: slice) -> list[int | None]:
         """Return ``num_frames`` of the records in a slice."""
-        return _to_list(self._column('frame_counts', _NONE)[part])
+        if self.frame_counts is None:
+            return [None] * len(range(len(self))[part])
+        return _to_list(self.frame_counts[part])
 
 
 def _to_list(column: npt.NDArray[Any]) -> list[Any]:
@@ -364,12 +334,14 @@ class RecordBuilder:
         starts, ends = as_column(self._starts), as_column(self._ends)
         has_spans = not (np.isnan(starts) & np.isnan(ends)).all()
         return VideoRecords(
-            tuple(RecordSource(list_file, self._root, text) for list_file in self._source_number),
-            as_column(self._begins),
-            as_column(self._sizes),
+            PathColumns(
+                tuple(RecordSource(list_file, self._root, text) for list_file in self._source_number),
+                as_column(self._begins),
+                as_column(self._sizes),
+                as_column(self._numbers) if len(self._source_number) > 1 else None,
+            ),
             as_column(self._labels),
             None if len(self._labels) == len(lines) else as_column(self._label_ends),
-            as_column(self._numbers) if len(self._source_number) > 1 else None,
             None if (lines == _NONE).all() else lines,
             None if (frames == _NONE).all() else frames,
             starts if has_spans else None,

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from dsanet.datasets.list_columns import MAX_DIGITS, LineColumns, read_columns
 from dsanet.datasets.list_hints import explain_line
 from dsanet.datasets.media_files import is_video
-from dsanet.datasets.records import RecordSource, VideoRecords, as_column
+from dsanet.datasets.path_columns import PathColumns, RecordSource
+from dsanet.datasets.records import VideoRecords, as_column
 
 Array = npt.NDArray[Any]
 
@@ -108,9 +109,11 @@ class _ListLines:
         """Return the records."""
         counts = as_column(self.label_counts)
         return VideoRecords(
-            (RecordSource(self.list_file, self.data_root or '', self.text),),
-            as_column(self.begins),
-            as_column(self.sizes),
+            PathColumns(
+                (RecordSource(self.list_file, self.data_root or '', self.text),),
+                as_column(self.begins),
+                as_column(self.sizes),
+            ),
             as_column(self.labels),
             label_ends=None if (counts == 1).all() else np.cumsum(counts, dtype=np.int64),
             lines=as_column(self.lines),

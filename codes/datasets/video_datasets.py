@@ -12,6 +12,7 @@ import operator
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from dsanet.utils.text import printable
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
 _MAX_ATTEMPTS = 10  # samples that are tried as a replacement of a bad one; the first half has the same labels
 
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 SampleKey = int | tuple[int, int] | tuple[int, int, int]
 
 
@@ -42,7 +44,6 @@ class VideoSamples(Dataset[Record]):
 
     Attributes:
         records: a sequence with one :class:`VideoRecord` per video.
-        labels: (len,) int64; with ``multi_hot`` (len, K) bool.
         class_names: names in the order of the labels; None if unknown.
         classes_from: source of the class names, a class file or folder; None if there are none.
         multi_hot: number of classes K of a multi-label dataset; None for one label per video.
@@ -53,7 +54,6 @@ class VideoSamples(Dataset[Record]):
     """
 
     records: VideoRecords
-    labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
     class_names: list[str] | None
     classes_from: str | None = None
     multi_hot: int | None
@@ -65,6 +65,15 @@ class VideoSamples(Dataset[Record]):
     @abstractmethod
     def check_labels(self, num_classes: int) -> None:
         """Raise a ValueError if labels, class names or classes of transforms do not match ``num_classes``."""
+
+    @cached_property
+    @abstractmethod
+    def labels(self) -> Labels:
+        """(len,) int64; with ``multi_hot`` (len, K) bool, which is large: prefer :meth:`label`."""
+
+    @abstractmethod
+    def label(self, index: int) -> int | npt.NDArray[np.bool_]:
+        """Return the label of a sample; with ``multi_hot`` (K,)."""
 
     @abstractmethod
     def make_sample(self, index: int, rng: np.random.Generator) -> Record:
@@ -194,20 +203,23 @@ class VideoDataset(VideoSamples):
             raise ValueError(f'{overlaps[0]}{more}')
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
         self.provides = self.pipeline.provides
-        self.labels = self._read_labels()
+        if multi_hot is not None:
+            self._check_range('multi_hot', multi_hot)
+        elif self.records.label_ends is not None:
+            _ = self.records[int(np.argmax(self.records.label_counts > 1))].label  # raises the error for several labels
         base = f'data_root={data_root!r}' if data_root else f'the working directory {os.getcwd()!r}'
         self._relative_to = f'relative paths start at {base}'
 
-    def _read_labels(self) -> npt.NDArray[np.int64] | npt.NDArray[np.bool_]:
-        records = self.records
+    @cached_property
+    def labels(self) -> Labels:
         if self.multi_hot is None:
-            if records.label_ends is not None:
-                _ = records[int(np.argmax(records.label_counts > 1))].label  # raises the error for several labels
-            return records.labels.astype(np.int64)
-        self._check_range('multi_hot', self.multi_hot)
-        labels = np.zeros((len(records), self.multi_hot), dtype=np.bool_)
-        labels[np.repeat(np.arange(len(records)), records.label_counts), records.labels] = True
-        return labels
+            return self.records.labels.astype(np.int64)
+        return self.records.multi_hot(self.multi_hot)
+
+    def label(self, index: int) -> int | npt.NDArray[np.bool_]:
+        if self.multi_hot is None:
+            return int(self.records.labels[index])
+        return self.records[index : index + 1].multi_hot(self.multi_hot)[0]
 
     def _check_range(self, name: str, num_classes: int) -> None:
         """Check that labels and the classes of transforms are below ``num_classes``, the value of option ``name``."""
@@ -239,8 +251,8 @@ class VideoDataset(VideoSamples):
     def make_sample(self, index: int, rng: np.random.Generator) -> Record:
         record = self.records[index]
         sample = self._initial_sample(record)
-        label = self.labels[index]
-        sample['label'] = int(label) if self.multi_hot is None else label.astype(np.float32)
+        label = self.label(index)
+        sample['label'] = label.astype(np.float32) if isinstance(label, np.ndarray) else label
         sample['index'] = index
         sample['rng'] = rng
         try:
@@ -250,8 +262,7 @@ class VideoDataset(VideoSamples):
         return sample if record.span is None else sample | {'path': record.key}
 
     def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
-        same = self.labels == self.labels[index]
-        return np.flatnonzero(same if self.multi_hot is None else same.all(axis=1))
+        return np.flatnonzero(self.records.have_same_labels(index))
 
     def _initial_sample(self, record: VideoRecord) -> Record:
         """Return the input of the pipeline, without ``label``, ``index`` and ``rng``."""
@@ -344,13 +355,20 @@ class MixedDataset(VideoSamples):
         for other in every[1:]:
             check_same_class_names(every[0], other)
         self.records = VideoRecords.concatenate([VideoRecords.of(dataset.records) for dataset in datasets])
-        self.labels = np.concatenate([dataset.labels for dataset in datasets])
         self.provides = frozenset.intersection(*(dataset.provides for dataset in datasets))
         self.ends = np.cumsum([len(dataset) for dataset in datasets])
 
     def check_labels(self, num_classes: int) -> None:
         for dataset in self.datasets:
             dataset.check_labels(num_classes)
+
+    @cached_property
+    def labels(self) -> Labels:
+        return np.concatenate([dataset.labels for dataset in self.datasets])
+
+    def label(self, index: int) -> int | npt.NDArray[np.bool_]:
+        number, begin = self._locate(index)
+        return self.datasets[number].label(index - begin)
 
     def _locate(self, index: int) -> tuple[int, int]:
         """Return the number of the dataset that contains a sample, and the index of its first sample."""

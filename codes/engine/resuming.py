@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -104,29 +104,29 @@ def hash_records(dataset: Any, ordered: bool = True) -> str:
     parts = getattr(dataset, 'datasets', [dataset])
     digest = hashlib.sha256()
     for part in parts:
-        lines = _record_lines(VideoRecords.of(part.records))
-        if ordered:
-            for chunk in lines:
-                digest.update(b''.join(chunk))
-        else:
-            every = [line.decode('utf-8', 'surrogateescape') for chunk in lines for line in chunk]
-            digest.update(''.join(sorted(every)).encode('utf-8', 'surrogateescape'))
+        for lines in _record_lines(VideoRecords.of(part.records), ordered):
+            digest.update(lines)
         digest.update(b'\n')
     return digest.hexdigest()
 
 
-def _record_lines(records: VideoRecords) -> Iterator[list[bytes]]:
-    """Yield lists with a line for each video: its key relative to the common folder, its labels and its length."""
-    ends = [choose(map(choose, records.path_chunks()), default=b'') for choose in (min, max)]
-    start = os.path.commonprefix([path.decode('latin-1') for path in ends]).rfind('/') + 1  # one character per byte
+def _record_lines(records: VideoRecords, ordered: bool) -> Iterator[bytes]:
+    """Yield text with a line for each video: its key relative to the common folder, its labels and its length."""
     begin = 0
-    for keys in records.key_chunks():
+    every: list[str] = []
+    for keys in records.key_chunks(skip=len(records.paths.common_folder())):
         part = slice(begin, begin + len(keys))
         begin += len(keys)
-        others = list(zip(records.labels_in(part), records.frame_counts_in(part), strict=True))
-        # Many videos have the same labels, and often no length.
-        text_of = {other: f'\t{other[0]}\t{other[1]}\n'.encode() for other in set(others)}
-        yield [key[start:] + text_of[other] for key, other in zip(keys, others, strict=True)]
+        labels, frame_counts = records.labels_in(part), records.frame_counts_in(part)
+        # Many videos have the same labels or the same length.
+        labels_text = {one: f'\t{one}\t'.encode() for one in set(labels)}
+        frames_text = {one: f'{one}\n'.encode() for one in set(frame_counts)}
+        lines = zip(keys, map(labels_text.__getitem__, labels), map(frames_text.__getitem__, frame_counts), strict=True)
+        if ordered:
+            yield b''.join(chain.from_iterable(lines))
+        else:
+            every += (b''.join(line).decode('utf-8', 'surrogateescape') for line in lines)
+    yield ''.join(sorted(every)).encode('utf-8', 'surrogateescape')
 
 
 def compare_run(
