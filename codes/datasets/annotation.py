@@ -20,7 +20,7 @@ from dsanet.config.arguments import nearest
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.media_files import SkippedFiles, choose_videos, is_video
 from dsanet.datasets.records import RecordBuilder, VideoRecords
-from dsanet.datasets.span_lists import is_span_list, parse_labels, read_span_rows
+from dsanet.datasets.span_lists import SpanColumns, is_span_list, parse_labels, read_span_columns
 from dsanet.datasets.text_lists import parse_text_list
 from dsanet.utils.file_kinds import UNKNOWN_KIND, describe_kind
 
@@ -67,16 +67,26 @@ def _parse_span_list(
     """Read a CSV file with the columns ``video,label,start,end``; see :func:`parse_list_file`."""
     records = RecordBuilder(data_root or '')
     known: dict[str, list[int]] = {}  # labels by text
-    for row in read_span_rows(list_file, errors):
-        try:
-            labels = known.get(row.label) or parse_labels(row.label, class_names)
-        except ValueError as error:
-            if errors is None:
-                raise ValueError(f'{list_file}:{row.line}: {error}') from None
-            errors.append(f'{list_file}:{row.line}: {error}')
+
+    def find_labels(text: str, line: int) -> list[int] | None:
+        if text not in known:
+            try:
+                known[text] = parse_labels(text, class_names)
+            except ValueError as error:
+                if errors is None:
+                    raise ValueError(f'{list_file}:{line}: {error}') from None
+                errors.append(f'{list_file}:{line}: {error}')
+        return known.get(text)
+
+    for batch in read_span_columns(list_file, errors):
+        if isinstance(batch, SpanColumns):
+            both = zip(batch.labels, batch.lines, strict=True)
+            every = [known.get(text) or find_labels(text, line) for text, line in both]
+            records.extend(batch.videos, every, list_file, batch.lines, batch.starts, batch.ends)
         else:
-            known[row.label] = labels
-            records.add(row.video, labels, list_file, row.line, start=row.start, end=row.end)
+            for row in batch:
+                if (labels := find_labels(row.label, row.line)) is not None:
+                    records.add(row.video, labels, list_file, row.line, start=row.start, end=row.end)
     if not len(records) and not errors:
         raise ValueError(f'{list_file} has no videos; expected rows of the form video,label,start,end')
     return records.build()

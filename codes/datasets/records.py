@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from typing import Any, overload
 
 import numpy as np
@@ -310,6 +310,40 @@ class RecordBuilder:
         end: float | None = None,
     ) -> None:
         """Add a record, see :class:`VideoRecord`."""
+        self._add_path(path)
+        self._labels.extend(labels)
+        self._label_ends.append(len(self._labels))
+        self._numbers.append(self._number(list_file))
+        self._lines.append(_NONE if line is None else line)
+        self._frames.append(_NONE if num_frames is None else num_frames)
+        self._starts.append(np.nan if start is None else start)
+        self._ends.append(np.nan if end is None else end)
+
+    def extend(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[Sequence[int] | None],
+        list_file: str,
+        lines: Sequence[int],
+        starts: npt.NDArray[np.float64],
+        ends: npt.NDArray[np.float64],
+    ) -> None:
+        """Add many records, NaN for None; those whose labels are None are skipped."""
+        if None in labels:
+            kept = [index for index, one in enumerate(labels) if one is not None]
+            paths, lines = [paths[index] for index in kept], [lines[index] for index in kept]
+            labels, starts, ends = [labels[index] for index in kept], starts[kept], ends[kept]
+        for path in paths:
+            self._add_path(path)
+        self._label_ends.extend((len(self._labels) + np.cumsum([len(one or ()) for one in labels])).tolist())
+        self._labels.extend(chain.from_iterable(one or () for one in labels))
+        self._numbers.extend(repeat(self._number(list_file), len(paths)))
+        self._lines.extend(lines)
+        self._frames.extend(repeat(_NONE, len(paths)))
+        self._starts.extend(starts)
+        self._ends.extend(ends)
+
+    def _add_path(self, path: str) -> None:
         if path != self._last or not self._sizes:
             encoded = path.encode('utf-8', 'surrogateescape')
             self._begins.append(len(self._text))
@@ -319,13 +353,9 @@ class RecordBuilder:
         else:
             self._begins.append(self._begins[-1])
             self._sizes.append(self._sizes[-1])
-        self._labels.extend(labels)
-        self._label_ends.append(len(self._labels))
-        self._numbers.append(self._source_number.setdefault(list_file, len(self._source_number)))
-        self._lines.append(_NONE if line is None else line)
-        self._frames.append(_NONE if num_frames is None else num_frames)
-        self._starts.append(np.nan if start is None else start)
-        self._ends.append(np.nan if end is None else end)
+
+    def _number(self, list_file: str) -> int:
+        return self._source_number.setdefault(list_file, len(self._source_number))
 
     def build(self) -> VideoRecords:
         """Return the records; columns without a value are dropped."""
