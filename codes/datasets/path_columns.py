@@ -41,16 +41,6 @@ class PathColumns:
     def __len__(self) -> int:
         return len(self.begins)
 
-    def source(self, index: int) -> RecordSource:
-        """Return the source of a path."""
-        return self.sources[0 if self.numbers is None else self.numbers[index]]
-
-    def path(self, index: int) -> str:
-        """Return a path."""
-        source, begin = self.source(index), int(self.begins[index])
-        path = source.text[begin : begin + int(self.sizes[index])].decode('utf-8', 'surrogateescape')
-        return os.path.join(source.root, path)
-
     def take(self, indices: npt.NDArray[np.int64]) -> 'PathColumns':
         """Return some of the paths, in the order of the indices; the texts are shared."""
         numbers = None if self.numbers is None else self.numbers[indices]

@@ -5,6 +5,7 @@ writes a reference count into every object that it touches. Columns take 90 byte
 """
 
 import operator
+import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -136,12 +137,19 @@ class VideoRecords(Sequence[VideoRecord]):
         if isinstance(index, slice):
             return self.take(np.arange(*index.indices(len(self))))
         i = range(len(self))[operator.index(index)]
-        part = slice(i, i + 1)
-        (labels,) = self.labels_in(part)
-        columns = (self.lines, self.frame_counts, self.starts, self.ends)
-        line, num_frames, start, end = (None if one is None else _to_list(one[part])[0] for one in columns)
-        list_file = self.paths.source(i).list_file
-        return VideoRecord(self.paths.path(i), labels, list_file, line, num_frames, start, end)
+        paths = self.paths
+        source = paths.sources[0 if paths.numbers is None else paths.numbers[i]]
+        begin = paths.begins.item(i)
+        path = source.text[begin : begin + paths.sizes.item(i)].decode('utf-8', 'surrogateescape')
+        return VideoRecord(
+            os.path.join(source.root, path) if source.root else path,
+            (self.labels.item(i),) if self.label_ends is None else self.labels_in(slice(i, i + 1))[0],
+            source.list_file,
+            _item(self.lines, i),
+            _item(self.frame_counts, i),
+            _item(self.starts, i),
+            _item(self.ends, i),
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
@@ -267,6 +275,13 @@ class VideoRecords(Sequence[VideoRecord]):
         if self.frame_counts is None:
             return [None] * len(range(len(self))[part])
         return _to_list(self.frame_counts[part])
+
+
+def _item(column: npt.NDArray[Any] | None, index: int) -> Any:
+    """Return a value of a column; None if it is missing."""
+    if column is None or (value := column.item(index)) == _NONE or value != value:
+        return None
+    return value
 
 
 def _to_list(column: npt.NDArray[Any]) -> list[Any]:

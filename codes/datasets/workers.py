@@ -266,8 +266,7 @@ def start_workers(loader: WatchedLoader) -> None:
 
     Workers are forked. Forking copies no threads, but copies the locks that other threads hold at that moment. The
     threads of a process group take such locks at any time, and workers forked while they run sometimes hang. Forking is
-    kept because forkserver is slower and larger: with a list of 1,000,000 videos its workers take minutes to start
-    instead of 0.2 s, and twice the memory.
+    kept because the workers of a forkserver import torch again, and have their own copies of all modules and lists.
 
     The workers block SIGTERM, which a scheduler sends to all processes of a job; the main process reacts to it as to
     Ctrl-C (see :func:`init_worker`), and kills its workers when it ends.
