@@ -219,7 +219,9 @@ class VideoDataset(VideoSamples):
     def label(self, index: int) -> int | npt.NDArray[np.bool_]:
         if self.multi_hot is None:
             return int(self.records.labels[index])
-        return self.records[index : index + 1].multi_hot(self.multi_hot)[0]
+        hot = np.zeros(self.multi_hot, dtype=np.bool_)
+        hot[list(self.records[index].labels)] = True
+        return hot
 
     def _check_range(self, name: str, num_classes: int) -> None:
         """Check that labels and the classes of transforms are below ``num_classes``, the value of option ``name``."""
