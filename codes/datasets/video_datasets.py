@@ -69,7 +69,7 @@ class VideoSamples(Dataset[Record]):
     @cached_property
     @abstractmethod
     def labels(self) -> Labels:
-        """(len,) int64; with ``multi_hot`` (len, K) bool, which is large: prefer :meth:`label`."""
+        """Return the labels of all samples, (len,) int64; with ``multi_hot`` (len, K) bool, which is large."""
 
     @abstractmethod
     def label(self, index: int) -> int | npt.NDArray[np.bool_]:
