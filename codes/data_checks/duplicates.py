@@ -3,21 +3,33 @@
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from dsanet.data_checks.probe import Identity, ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding, count_noun
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 
 
 def check_duplicates(split: Split) -> Iterator[Finding]:
     """Look for videos that are listed more than once."""
-    keys = [(path, record.span) for path, record in zip(split.paths, split.records, strict=True)]
-    if len(set(keys)) == len(keys):
-        return
     by_key: dict[Hashable, list[VideoRecord]] = defaultdict(list)
-    for key, record in zip(keys, split.records, strict=True):
-        by_key[key].append(record)
+    for index in _repeated(split).tolist():
+        record = split.records[index]
+        by_key[split.path(index), record.span].append(record)
     yield from _report_groups(split, by_key, 'duplicates', 'listed more than once')
+
+
+def _repeated(split: Split) -> npt.NDArray[np.int64]:
+    """Return the indices of records that may be listed more than once, ascending."""
+    hashes = split.path_hashes
+    for limits in (split.columns.starts, split.columns.ends):
+        if limits is not None:  # multiplied by an odd constant; integers wrap around
+            hashes = hashes * np.int64(6364136223846793005) + limits.view(np.int64)
+    order = np.argsort(hashes)
+    is_equal = np.diff(hashes[order]) == 0
+    return np.union1d(order[1:][is_equal], order[:-1][is_equal])
 
 
 def check_copies(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterator[Finding]:
@@ -56,9 +68,18 @@ def _format_labels(record: VideoRecord) -> str:
 
 def check_overlap(train: Split, other: Split) -> Iterator[Finding]:
     """Look for training videos in validation or test, by path: other spans of the same file count, too."""
-    trained = dict(zip(train.paths, train.records, strict=True))
-    pairs = [(record, trained[key]) for key, record in zip(other.paths, other.records, strict=True) if key in trained]
+    trained, found = _shared_paths(train, other)
+    pairs = [(other.records[i], train.records[trained[path]]) for i, path in found.items()]
     yield from _report_overlap(train, other, pairs, 'overlap')
+
+
+def _shared_paths(train: Split, other: Split) -> tuple[dict[str, int], dict[int, str]]:
+    """Return the last index in ``train`` of each path in both splits, and the path of each such index in ``other``."""
+    in_train = np.flatnonzero(np.isin(train.path_hashes, other.path_hashes)).tolist()
+    trained = {train.path(index): index for index in in_train}
+    in_other = np.flatnonzero(np.isin(other.path_hashes, train.path_hashes)).tolist() if in_train else []
+    found = {index: path for index in in_other if (path := other.path(index)) in trained}
+    return trained, found
 
 
 def check_links(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> Iterator[Finding]:
@@ -79,12 +100,12 @@ def check_same_content(
     """Look for training videos in validation or test, by content; findings of :func:`check_links` are not repeated."""
     trained = {facts[train.probe_task(record)].digest or '': record for record in train.records}
     trained.pop('', None)
-    paths = set(train.paths)
+    shared = _shared_paths(train, other)[1]
     linked = {index for index, _ in _find_links(train, other, identities)}
     pairs = [
         (record, trained[digest])
-        for index, (key, record) in enumerate(zip(other.paths, other.records, strict=True))
-        if key not in paths
+        for index, record in enumerate(other.records)
+        if index not in shared
         and index not in linked
         and (digest := facts[other.probe_task(record)].digest) in trained
         and digest is not None
@@ -94,10 +115,10 @@ def check_same_content(
 
 def _find_links(train: Split, other: Split, identities: Mapping[str, Mapping[int, Identity]]) -> list[tuple[int, int]]:
     """Return (index in ``other``, index in ``train``) of the same files under different paths."""
-    paths = set(train.paths)
     trained = {identity: index for index, identity in identities[train.name].items()}
-    found = sorted(identities[other.name].items())
-    return [(i, trained[identity]) for i, identity in found if identity in trained and other.paths[i] not in paths]
+    found = [(i, trained[identity]) for i, identity in sorted(identities[other.name].items()) if identity in trained]
+    shared = _shared_paths(train, other)[1] if found else {}
+    return [(i, j) for i, j in found if i not in shared]
 
 
 def _report_overlap(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dsanet.data_checks.probe import Identity, ProbeResult
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def scan_files(split: Split, seconds: float | None) -> FileScan:
     identities: dict[int, Identity] = {}
     num_videos = 0
     started = time.monotonic()
-    for index in golden_ratio_order(len(split.records)).tolist():
+    for index in map(int, golden_ratio_order(len(split.records))):
         if seconds is not None and num_videos >= 20 and time.monotonic() - started > seconds:
             break
         num_videos += 1

@@ -4,13 +4,17 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.list_hints import explain_missing
+from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.span_lists import is_span_list, read_span_rows
 
 MAX_RATE_RATIO = 1.3  # of a frame rate and the most frequent one
@@ -26,7 +30,8 @@ def check_files(split: Split, bad: Sequence[ProbeResult], num_checked: int) -> I
     """
     if not bad:
         return
-    records = {record.key: record for record in split.records}
+    places = split.columns.find_keys([facts.path for facts in bad])
+    records = {key: split.records[index] for key, index in places.items()}
     is_too_much = len(bad) > split.max_bad_share * num_checked
     for kind, what in (
         ('missing', 'are missing or empty'),
@@ -93,27 +98,30 @@ def check_facts(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterato
         text = f'{len(suspicious)} of {split.count(len(found))} can be read, but have problems'
         examples = tuple(f'{format_record(record)}: {one.warning}' for record, one in suspicious)
         yield Finding('warning', 'files_odd', split.name, text, examples)
-    yield from check_lengths(split, [(record, one.num_frames) for record, one in readable])
+    lengths = np.array([one.num_frames for _, one in readable], dtype=np.int64)
+    yield from check_lengths(split, [record for record, _ in readable], lengths)
     yield from _check_resolutions(split, readable)
     yield from _check_rates(split, [(record, one.fps) for record, one in readable if one.fps])
 
 
-def check_lengths(split: Split, lengths: Sequence[tuple[VideoRecord, int]]) -> Iterator[Finding]:
+def check_lengths(
+    split: Split, records: Sequence[VideoRecord], lengths: npt.NDArray[np.integer[Any]]
+) -> Iterator[Finding]:
     """Look for videos with fewer than ``split.needed_frames`` frames.
 
     Args:
         split: the split.
-        lengths: (video, number of frames), for the videos whose length is known.
+        records: its videos whose length is known.
+        lengths: (len(records),), their numbers of frames.
     """
-    short = [(record, n) for record, n in lengths if n < split.needed_frames]
-    if short:
+    short = np.flatnonzero(lengths < split.needed_frames)
+    if len(short):
         text = (
             f'{len(short)} of {split.count(len(lengths))} have fewer than {split.needed_frames} frames, so snippets or '
             'frames repeat; consider a smaller frame_interval or frames_per_snippet'
         )
-        examples = tuple(
-            f'{format_record(record)}: {n} frames' for record, n in sorted(short, key=lambda pair: pair[1])
-        )
+        short = short[np.argsort(lengths[short], kind='stable')]
+        examples = tuple(f'{format_record(records[i])}: {lengths[i]} frames' for i in short.tolist())
         yield Finding('warning' if 10 * len(short) > len(lengths) else 'note', 'length', split.name, text, examples)
 
 

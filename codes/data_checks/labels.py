@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import label_hint
@@ -16,7 +18,8 @@ def check_labels(split: Split) -> Iterator[Finding]:
     counts = split.counts
     num_classes = split.num_classes
     if split.multi_hot is None:
-        several = [f'{format_record(record)}: {record.labels}' for record in split.records if len(record.labels) > 1]
+        records = map(split.records.__getitem__, np.flatnonzero(split.columns.label_counts > 1).tolist())
+        several = [f'{format_record(record)}: {record.labels}' for record in records]
         if several:
             text = f'{split.count(len(several))} with several labels; set multi_hot=<number of classes>'
             yield Finding('error', 'labels', split.name, text, tuple(several))
@@ -26,7 +29,8 @@ def check_labels(split: Split) -> Iterator[Finding]:
         text = f'multi_hot={split.multi_hot} must equal num_classes={num_classes} of the model'
         yield Finding('error', 'labels', split.name, text)
     if max(counts) >= num_classes:
-        wrong = [record for record in split.records if max(record.labels) >= num_classes]
+        indices = np.flatnonzero(split.columns.largest_labels >= num_classes).tolist()
+        wrong = [split.records[index] for index in indices]
         is_named = split.class_names is not None and len(split.class_names) == num_classes
         hint = label_hint('num_classes', num_classes, min(counts), max(counts), 'the class file' if is_named else None)
         text = (

@@ -17,7 +17,7 @@ from dsanet.data_checks.existence import golden_ratio_order
 from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.transforms.base import BadSample, MissingSample, Record
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.video.subprocess_reader import shorten_error

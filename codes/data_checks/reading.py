@@ -17,9 +17,10 @@ from dsanet.config.loading import LOADERS
 from dsanet.config.registry import DATASETS, TRANSFORMS, build, get_class
 from dsanet.data_checks.report import Finding, count_noun
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord, parse_list_file, read_class_names, select_classes
+from dsanet.datasets.annotation import parse_list_file, read_class_names, select_classes
 from dsanet.datasets.loader import build_dataloader
 from dsanet.datasets.overlaps import check_overlaps
+from dsanet.datasets.records import VideoRecords
 from dsanet.datasets.video_datasets import RawFramesDataset
 from dsanet.utils import distributed
 
@@ -155,7 +156,7 @@ def _read_valid_part(name: str, cfg: Mapping[str, Any], path: str, reason: str) 
     """Return the split of a dataset config that cannot be built because of ``reason``."""
     steps = [build(step, TRANSFORMS, f'{path}.pipeline.{i}') for i, step in enumerate(cfg['pipeline'])]
     has_frames = get_class(cfg, DATASETS, path) is RawFramesDataset
-    records: list[VideoRecord] = []
+    records = VideoRecords.of([])
     findings: list[Finding] = []
     class_names = None
     if cfg.get('class_file') is not None:
@@ -165,9 +166,9 @@ def _read_valid_part(name: str, cfg: Mapping[str, Any], path: str, reason: str) 
         records, findings = read_valid_records(name, cfg['list_file'], cfg.get('data_root'), has_frames, class_names)
     if cfg.get('classes') is not None:
         try:
-            records, class_names = select_classes(records, class_names, cfg['classes']) if records else ([], None)
+            records, class_names = select_classes(records, class_names, cfg['classes']) if records else (records, None)
         except ValueError as error:  # other checks would report wrong classes
-            records, class_names = [], None
+            records, class_names = VideoRecords.of([]), None
             findings = [*findings, Finding('error', 'list', name, str(error))]
     if cfg.get('multi_hot') is None and (overlaps := check_overlaps(records)):
         text = f'{count_noun(len(overlaps), "span")} that overlap another one with another label'
@@ -192,7 +193,7 @@ def read_valid_records(
     data_root: str | None,
     with_num_frames: bool,
     class_names: Sequence[str] | None = None,
-) -> tuple[list[VideoRecord], list[Finding]]:
+) -> tuple[VideoRecords, list[Finding]]:
     """Read the valid lines of a list file, and report all malformed ones.
 
     Args:
@@ -206,10 +207,12 @@ def read_valid_records(
     try:
         records = parse_list_file(list_file, data_root, with_num_frames, errors, class_names)
     except ValueError as error:
-        return [], [Finding('error', 'list', split, f'{list_file}: not a list of videos', (str(error),))]
+        return VideoRecords.of([]), [
+            Finding('error', 'list', split, f'{list_file}: not a list of videos', (str(error),))
+        ]
     if not errors:
         return records, []
     text = f'{list_file}: {count_noun(len(errors), "malformed line")}'
     if len(errors) >= MAX_MALFORMED_LINES:
-        records, errors = [], errors[:MAX_MALFORMED_LINES]
+        records, errors = VideoRecords.of([]), errors[:MAX_MALFORMED_LINES]
     return records, [Finding('error', 'list', split, text, tuple(errors))]

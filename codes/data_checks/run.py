@@ -20,6 +20,7 @@ from dsanet.data_checks.labels import check_balance, check_class_names, check_la
 from dsanet.data_checks.probe import Identity, ProbeResult, ProbeTask
 from dsanet.data_checks.report import LEVELS, Finding, Report, format_statistics
 from dsanet.data_checks.splits import Split
+from dsanet.datasets.records import VideoRecords
 from dsanet.utils import distributed
 from dsanet.utils.text import printable
 
@@ -40,7 +41,9 @@ def quick_report(
     notes = []
     identities = {}
     for split in splits:
-        findings += check_lengths(split, [(r, r.num_frames) for r in split.records if r.num_frames is not None])
+        known = split.columns.with_frame_counts()
+        if known.frame_counts is not None:
+            findings += check_lengths(split, known, known.frame_counts)
         scan = scan_files(split, None if seconds is None else seconds / len(splits))
         identities[split.name] = scan.identities
         findings += check_files(split, scan.bad, scan.num_videos)
@@ -115,7 +118,7 @@ def _check_records(splits: Sequence[Split]) -> list[Finding]:
             findings += [*check_class_names(training, split), *check_unseen_classes(training, split)]
     if training:
         # All parts of a mixed dataset together.
-        records = [record for split in training for record in split.records]
+        records = VideoRecords.concatenate([split.columns for split in training])
         findings += check_balance(
             training[0] if len(training) == 1 else replace(training[0], name='train', records=records)
         )
@@ -156,7 +159,9 @@ def _statistics(
 def _statistics_of(split: Split, facts: Sequence[ProbeResult]) -> dict[str, Any]:
     counts = split.counts
     readable = [one for one in facts if one.kind == 'ok']
-    lengths = [one.num_frames for one in readable] or [n for r in split.records if (n := r.num_frames) is not None]
+    lengths: Any = [one.num_frames for one in readable]
+    if not lengths and (known := split.columns.with_frame_counts()).frame_counts is not None:
+        lengths = known.frame_counts
     seconds = [one.num_frames / one.fps for one in readable if one.fps]
     numbers: dict[str, Any] = {
         'videos': len(split.records),
@@ -168,8 +173,8 @@ def _statistics_of(split: Split, facts: Sequence[ProbeResult]) -> dict[str, Any]
         numbers['files'] = len(set(split.paths))
     if split.decoder is not None:
         numbers['decoder'] = split.decoder
-    if lengths:
-        numbers['frames'] = (min(lengths), max(lengths), int(np.median(lengths)))
+    if len(lengths):
+        numbers['frames'] = (int(np.min(lengths)), int(np.max(lengths)), int(np.median(lengths)))
     if seconds:
         numbers['seconds'] = (min(seconds), max(seconds), float(np.median(seconds)))
     if readable:

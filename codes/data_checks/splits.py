@@ -5,10 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
 
 from dsanet.data_checks.probe import ProbeTask
 from dsanet.data_checks.report import Finding, count_noun
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord, VideoRecords
 from dsanet.datasets.transforms.base import Transform
 from dsanet.datasets.transforms.decoding import OpenVideo
 from dsanet.datasets.transforms.sampling import SampleSegments, SampleSnippets
@@ -20,7 +25,7 @@ class Split:
 
     Args:
         name: 'train', 'val' or 'test'; 'train.0', 'train.1', ... for the parts of a mixed dataset.
-        records: its videos.
+        records: its videos; kept as :class:`VideoRecords`.
         num_classes: number of classes of the model; None if unknown.
         class_names: names in the order of the labels; None if unknown.
         multi_hot: see the dataset.
@@ -52,10 +57,18 @@ class Split:
     findings: tuple[Finding, ...] = ()
     classes_from: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'records', VideoRecords.of(self.records))
+
+    @property
+    def columns(self) -> VideoRecords:
+        """Return the records, as :class:`VideoRecords` also for type checkers."""
+        return cast(VideoRecords, self.records)
+
     @cached_property
     def noun(self) -> str:
         """Return what to call a record: 'sample' if there are spans, because a video can have several, or 'video'."""
-        return 'video' if all(record.span is None for record in self.records) else 'sample'
+        return 'video' if not self.columns.has_spans else 'sample'
 
     def count(self, number: int) -> str:
         """Return a number of records for people, such as '2 videos'."""
@@ -107,12 +120,29 @@ class Split:
     def paths(self) -> list[str]:
         """Return the absolute, normalized paths of the records; those of the spans of a file are equal."""
         here = os.getcwd()
-        return [os.path.normpath(os.path.join(here, record.path)) for record in self.records]
+        every = (path.decode('utf-8', 'surrogateescape') for chunk in self.columns.paths.chunks() for path in chunk)
+        return [os.path.normpath(os.path.join(here, path)) for path in every]
+
+    def path(self, index: int) -> str:
+        """Return the entry of ``paths`` of a record."""
+        return os.path.normpath(os.path.join(os.getcwd(), self.records[index].path))
+
+    @cached_property
+    def path_hashes(self) -> npt.NDArray[np.int64]:
+        """Return a number per record; those of equal ``paths`` are equal, and others almost never.
+
+        That takes a tenth of the memory of ``paths``.
+        """
+        paths = self.columns.paths
+        chunks = paths.chunks(os.getcwd())
+        if not paths.are_normal():
+            chunks = ([os.path.normpath(path) for path in chunk] for chunk in chunks)
+        return np.fromiter(map(hash, chain.from_iterable(chunks)), np.int64, len(paths))
 
     @cached_property
     def counts(self) -> Counter[int]:
         """Return the number of records by label."""
-        return Counter(label for record in self.records for label in record.labels)
+        return self.columns.count_labels()
 
     def class_name(self, label: int) -> str:
         """Return the name and number of a class, or its number only."""

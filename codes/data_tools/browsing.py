@@ -204,10 +204,10 @@ def label_text(label: Any, dataset: Any) -> str:
 def describe_sample(item: dict[str, Any], dataset: Any, draw: str = '') -> list[str]:
     """Describe an item of :class:`WatchedSamples`; ``draw`` is its random seed, such as 'seed 0, epoch 1'."""
     record = dataset.records[item['index']]
-    listed = dataset.labels[item['index']]
+    listed = dataset.label(item['index'])
     label = label_text(item['label'], dataset)
     if not np.array_equal(np.asarray(item['label'], np.float32), np.asarray(listed, np.float32)):
-        label = f'{label}, mirrored; listed as {label_text(np.float32(listed) if listed.ndim else listed, dataset)}'
+        label = f'{label}, mirrored; listed as {label_text(listed, dataset)}'
     shape = ' x '.join(map(str, item['inputs'].shape))
     instead = [f'replaces {bad["path"]}: {bad["reason"]}' for bad in item.get('bad', ())]
     return [

@@ -8,70 +8,23 @@ would be lost. The path of a file whose name starts with ``#`` is written as ``.
 A CSV file with the columns ``video,label,start,end`` is another kind of list, see :mod:`dsanet.datasets.span_lists`.
 """
 
+import codecs
 import logging
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from dsanet.config.arguments import nearest
 from dsanet.datasets.frame_names import FrameNames
-from dsanet.datasets.list_hints import explain_line
 from dsanet.datasets.media_files import SkippedFiles, choose_videos, is_video
-from dsanet.datasets.span_lists import is_span_list, parse_labels, read_span_rows
-from dsanet.datasets.video.span_reader import Span, format_span
+from dsanet.datasets.records import RecordBuilder, VideoRecords
+from dsanet.datasets.span_lists import SpanColumns, is_span_list, parse_labels, read_span_columns
+from dsanet.datasets.text_lists import parse_text_list
 from dsanet.utils.file_kinds import UNKNOWN_KIND, describe_kind
 
 LOGGER = logging.getLogger(__name__)
-
-_MAX_SHOWN = 300  # characters of a malformed line
-_MAX_DIGITS = 9  # of labels and frame numbers; a longer number is another column, such as an ID
-
-
-@dataclass(frozen=True, slots=True)
-class VideoRecord:
-    """One video of a dataset.
-
-    Args:
-        path: video file, or folder of frames.
-        labels: at least one class number, starting at 0.
-        list_file: list file that names the video; its class folder if there is no list.
-        line: line in ``list_file``, starting at 1; None without a list.
-        num_frames: number of frames in a folder; None for a video file, whose frames are counted when it is opened.
-        start, end: span of a video file in seconds since its first frame, without the end; None for that of the video.
-    """
-
-    path: str
-    labels: tuple[int, ...]
-    list_file: str
-    line: int | None = None
-    num_frames: int | None = None
-    start: float | None = None
-    end: float | None = None
-
-    @property
-    def span(self) -> Span | None:
-        """Return the start and the end of a span; None for a whole video."""
-        return None if self.start is None and self.end is None else (self.start, self.end)
-
-    @property
-    def key(self) -> str:
-        """Return the identity of the sample, its path; followed by ``#start-end`` for a span."""
-        return self.path if self.span is None else f'{self.path}#{format_span(*self.span)}'
-
-    @property
-    def source(self) -> str:
-        """Return the list file and line, such as ``train.txt:17``."""
-        return self.list_file if self.line is None else f'{self.list_file}:{self.line}'
-
-    @property
-    def label(self) -> int:
-        """Return the only label; raise a ValueError if there are several."""
-        if len(self.labels) > 1:
-            several = f'{self.source}: {self.key!r} has several labels: {",".join(map(str, self.labels))}'
-            raise ValueError(f'{several}; set multi_hot=<number of classes> for a multi-label dataset')
-        return self.labels[0]
 
 
 def parse_list_file(
@@ -80,7 +33,7 @@ def parse_list_file(
     with_num_frames: bool = False,
     errors: list[str] | None = None,
     class_names: Sequence[str] | None = None,
-) -> list[VideoRecord]:
+) -> VideoRecords:
     """Read a list file.
 
     Args:
@@ -102,23 +55,7 @@ def parse_list_file(
         if with_num_frames:
             raise ValueError(f'{list_file}: expected lines of the form {expected!r}; CSV lists are for video files')
         return _parse_span_list(list_file, data_root, errors, class_names)
-    records = []
-    for line, text in enumerate(read_lines(list_file, 'list file'), start=1):
-        if not text:
-            continue
-        try:
-            if text.startswith('#'):
-                _check_comment(text, expected, data_root)
-                continue
-            path, num_frames, labels = _parse_line(text, expected)
-        except ValueError as error:
-            hint = '' if text.startswith('#') else explain_line(text, line, expected.count(' '))
-            message = f'{list_file}:{line}: {text[:_MAX_SHOWN]!r} is not {expected!r}: {error}{hint}'
-            if errors is None:
-                raise ValueError(message) from None
-            errors.append(message)
-        else:
-            records.append(VideoRecord(os.path.join(data_root or '', path), labels, list_file, line, num_frames))
+    records = parse_text_list(list_file, _read_text(list_file, 'list file'), data_root, expected, errors)
     if not records and not errors:
         raise ValueError(f'{list_file} has no videos; expected lines of the form {expected!r}')
     return records
@@ -126,86 +63,56 @@ def parse_list_file(
 
 def _parse_span_list(
     list_file: str, data_root: str | None, errors: list[str] | None, class_names: Sequence[str] | None
-) -> list[VideoRecord]:
+) -> VideoRecords:
     """Read a CSV file with the columns ``video,label,start,end``; see :func:`parse_list_file`."""
-    records = []
-    for row in read_span_rows(list_file, errors):
-        try:
-            labels = tuple(parse_labels(row.label, class_names))
-        except ValueError as error:
-            if errors is None:
-                raise ValueError(f'{list_file}:{row.line}: {error}') from None
-            errors.append(f'{list_file}:{row.line}: {error}')
+    records = RecordBuilder(data_root or '')
+    known: dict[str, list[int]] = {}  # labels by text
+
+    def find_labels(text: str, line: int) -> list[int] | None:
+        if text not in known:
+            try:
+                known[text] = parse_labels(text, class_names)
+            except ValueError as error:
+                if errors is None:
+                    raise ValueError(f'{list_file}:{line}: {error}') from None
+                errors.append(f'{list_file}:{line}: {error}')
+        return known.get(text)
+
+    for batch in read_span_columns(list_file, errors):
+        if isinstance(batch, SpanColumns):
+            both = zip(batch.labels, batch.lines, strict=True)
+            every = [known.get(text) or find_labels(text, line) for text, line in both]
+            records.extend(batch.videos, every, list_file, batch.lines, batch.starts, batch.ends)
         else:
-            path = os.path.join(data_root or '', row.video)
-            records.append(VideoRecord(path, labels, list_file, row.line, start=row.start, end=row.end))
-    if not records and not errors:
+            for row in batch:
+                if (labels := find_labels(row.label, row.line)) is not None:
+                    records.add(row.video, labels, list_file, row.line, start=row.start, end=row.end)
+    if not len(records) and not errors:
         raise ValueError(f'{list_file} has no videos; expected rows of the form video,label,start,end')
-    return records
-
-
-def list_path(path: str) -> str:
-    """Return a path as it is written in a list file: a leading ``#``, space or byte order mark needs ``./``."""
-    return f'./{path}' if path[:1] in ('#', '\ufeff') or path[:1].isspace() else path
-
-
-def _check_comment(text: str, expected: str, data_root: str | None) -> None:
-    """Raise a ValueError for a comment that names a file or looks like an entry, whose video would be lost."""
-    try:
-        path = _parse_line(text, expected)[0]
-    except ValueError:
-        path = text
-        is_entry = False
-    else:
-        is_entry = path[1:2] not in ('#', ' ', '\t') or is_video(path)  # others, such as '# split 1', are comments
-    if is_entry or os.path.exists(os.path.join(data_root or '', path)):
-        raise ValueError(
-            f'lines that start with # are skipped. If this is an entry, write {list_path(text)!r}; if not, delete the '
-            'line, or start it with "# " and do not end it with a number'
-        )
-
-
-def _parse_line(text: str, expected: str) -> tuple[str, int | None, tuple[int, ...]]:
-    """Return path, number of frames (None if not expected) and labels."""
-    num_separators = expected.count(' ')
-    fields = text.rsplit(maxsplit=num_separators)
-    if len(fields) <= num_separators:
-        raise ValueError(f'found {len(fields)} field(s)')
-    num_frames = None
-    if 'num_frames' in expected:
-        num_frames = _parse_int(fields[1], 'num_frames')
-        if num_frames == 0:
-            raise ValueError('num_frames must be at least 1')
-    if re.search(r'\s[\d,]+,$', fields[0]):
-        raise ValueError('join several labels with commas, without spaces, such as 3,17')
-    labels = tuple(_parse_int(label, 'label') for label in fields[-1].split(','))
-    if len(set(labels)) < len(labels):
-        raise ValueError('each label may occur only once')
-    return fields[0], num_frames, labels
-
-
-def _parse_int(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f'{name} must be an integer >= 0, got {text!r}')
-    if len(text) > _MAX_DIGITS:
-        raise ValueError(f'{name} has {len(text)} digits; at most {_MAX_DIGITS} are allowed')
-    return int(text)
+    return records.build()
 
 
 def read_lines(file: str, kind: str) -> list[str]:
     """Return the stripped lines of a text file, without a byte order mark."""
+    # File names need not be UTF-8: surrogateescape keeps their bytes for the file system.
+    lines = _read_text(file, kind).decode('utf-8', 'surrogateescape').split('\n')
+    return [line.strip() for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _read_text(file: str, kind: str) -> bytes:
+    """Return the content of a text file, without a byte order mark and with line feeds as line breaks."""
     if not os.path.isfile(file):
         problem = 'is not a file' if os.path.exists(file) else 'does not exist'
         raise FileNotFoundError(f'{kind} {os.path.abspath(file)!r} {problem}')
-    # File names need not be UTF-8: surrogateescape keeps their bytes for the file system.
-    with open(file, encoding='utf-8-sig', errors='surrogateescape') as stream:
-        lines = [line.strip() for line in stream]
-    for number, line in enumerate(lines, start=1):
-        if '\0' in line:
-            what = describe_kind(Path(file))
-            what = 'is it UTF-16?' if what == UNKNOWN_KIND else f'it is {what}'
-            raise ValueError(f'{file}:{number}: null bytes; save the {kind} as UTF-8 text ({what})')
-    return lines
+    text = Path(file).read_bytes().removeprefix(codecs.BOM_UTF8)
+    if b'\r' in text:
+        text = text.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
+    if (place := text.find(b'\0')) >= 0:
+        what = describe_kind(Path(file))
+        what = 'is it UTF-16?' if what == UNKNOWN_KIND else f'it is {what}'
+        number = text.count(b'\n', 0, place) + 1
+        raise ValueError(f'{file}:{number}: null bytes; save the {kind} as UTF-8 text ({what})')
+    return text
 
 
 def read_class_names(class_file: str) -> list[str]:
@@ -242,8 +149,8 @@ def label_hint(name: str, num_classes: int, smallest: int, largest: int, names_f
 
 
 def select_classes(
-    records: Sequence[VideoRecord], class_names: Sequence[str] | None, classes: Sequence[str | int]
-) -> tuple[list[VideoRecord], list[str] | None]:
+    records: VideoRecords, class_names: Sequence[str] | None, classes: Sequence[str | int]
+) -> tuple[VideoRecords, list[str] | None]:
     """Keep the videos of some classes, and renumber these classes from 0.
 
     Args:
@@ -257,15 +164,10 @@ def select_classes(
     numbers = [_class_number(name, class_names) for name in classes]
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f'classes={list(classes)!r} must not be empty and must not have duplicates')
-    label_of = {number: label for label, number in enumerate(numbers)}
-    kept = []
-    for record in records:
-        labels = tuple(label_of[label] for label in record.labels if label in label_of)
-        if labels:
-            kept.append(replace(record, labels=labels))
-    found = {label for record in kept for label in record.labels}
+    kept = records.select_labels(numbers)
+    found = set(np.unique(kept.labels).tolist())
     # Without class names, a number that does not occur is probably a mistake.
-    missing = [name for name, number in zip(classes, numbers, strict=True) if label_of[number] not in found]
+    missing = [name for label, name in enumerate(classes) if label not in found]
     if not kept or (missing and class_names is None):
         raise ValueError(f'{records[0].list_file} has no videos of the classes {missing!r}')
     return kept, None if class_names is None else [class_names[number] for number in numbers]
@@ -314,7 +216,7 @@ def list_class_folders(root: str, skipped: SkippedFiles | None = None) -> list[s
 
 def scan_class_folders(
     root: str, frame_names: FrameNames | None = None, class_names: Sequence[str] | None = None
-) -> tuple[list[VideoRecord], list[str]]:
+) -> tuple[VideoRecords, list[str]]:
     """Find the videos of a dataset without a list file, stored as ``root/class/video``.
 
     Files and folders that are not used are logged by kind.
@@ -336,7 +238,7 @@ def scan_class_folders(
     folders = list_class_folders(root, skipped)
     names = list(folders if class_names is None else class_names)
     label_of = {name: label for label, name in enumerate(names)}
-    records = []
+    records = RecordBuilder()
     for name in folders:
         folder = os.path.join(root, name)
         if name not in label_of:
@@ -351,11 +253,11 @@ def scan_class_folders(
         if not found:
             raise ValueError(f'class folder {folder!r} has no {expected}; found {own_skipped or "no files"}')
         skipped.merge(own_skipped)
-        labels = (label_of[name],)
-        records += [VideoRecord(os.path.join(folder, video), labels, folder, None, n) for video, n in found]
+        for video, num_frames in found:
+            records.add(os.path.join(folder, video), (label_of[name],), folder, None, num_frames)
     if skipped:
         LOGGER.info('Not used in %s: %s', root, skipped)
-    return records, names
+    return records.build(), names
 
 
 def _list_visible(folder: str, skipped: SkippedFiles, prefix: str = '') -> tuple[list[str], list[str]]:

@@ -129,7 +129,7 @@ def _count_classes(dataset: Mapping[str, Any], path: str) -> list[ClassCount]:
     if dataset.get('list_file') is not None:
         # The label is the last field of a line, with and without a number of frames.
         records = parse_list_file(dataset['list_file'])
-        return [ClassCount(1 + max(max(record.labels) for record in records), dataset['list_file'], False)]
+        return [ClassCount(1 + int(records.labels.max()), dataset['list_file'], False)]
     if dataset.get('data_root') is not None:
         return [ClassCount(len(list_class_folders(dataset['data_root'])), dataset['data_root'], True)]
     raise ValueError(f'{path} ({dataset["type"]}) does not define the number of classes; set num_classes')

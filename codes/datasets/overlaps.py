@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from dsanet.datasets.annotation import VideoRecord
+import numpy as np
+import numpy.typing as npt
+
+from dsanet.datasets.records import VideoRecord, VideoRecords
 
 
 def check_overlaps(records: Sequence[VideoRecord]) -> list[str]:
@@ -11,13 +14,17 @@ def check_overlaps(records: Sequence[VideoRecord]) -> list[str]:
     Args:
         records: of a dataset with one label per video.
     """
-    paths = {record.path for record in records if record.span is not None}
-    by_path: dict[str, list[VideoRecord]] = {path: [] for path in paths}
-    for record in records if paths else ():
-        if record.path in paths:
-            by_path[record.path].append(record)
+    columns = VideoRecords.of(records)
+    if not columns.has_spans:
+        return []
+    by_path: dict[str, list[VideoRecord]] = {}
+    for index in _find_candidates(columns).tolist():
+        record = columns[index]
+        by_path.setdefault(record.path, []).append(record)
     found = []
     for samples in by_path.values():
+        if all(record.span is None for record in samples):  # whole videos may be listed twice
+            continue
         limits = [(r.start or 0.0, float('inf') if r.end is None else r.end, r.labels) for r in samples]
         found += [(samples[i], samples[j]) for i, j in find_overlaps(limits)]
     return [
@@ -25,6 +32,17 @@ def check_overlaps(records: Sequence[VideoRecord]) -> list[str]:
         'set multi_hot=<number of classes> if a video may have several labels at a time'
         for earlier, later in sorted(found, key=lambda pair: pair[1].line or 0)
     ]
+
+
+def _find_candidates(records: VideoRecords) -> npt.NDArray[np.int64]:
+    """Return the indices of all records of files with overlaps, and perhaps of some others, ascending."""
+    starts, ends = (np.full(len(records), np.nan) if one is None else one for one in (records.starts, records.ends))
+    starts, ends = np.nan_to_num(starts, nan=0.0), np.where(np.isnan(ends), np.inf, ends)
+    hashes = np.fromiter((hash(path) for chunk in records.paths.chunks() for path in chunk), np.int64, len(records))
+    order = np.lexsort((starts, hashes))
+    # In the order of the starts, there is an overlap only if one span begins before the previous one ends.
+    overlaps = (np.diff(hashes[order]) == 0) & (starts[order[1:]] < ends[order[:-1]])
+    return np.flatnonzero(np.isin(hashes, hashes[order[1:][overlaps]]))
 
 
 def find_overlaps(spans: Sequence[tuple[float, float, object]]) -> Iterator[tuple[int, int]]:

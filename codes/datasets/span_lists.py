@@ -19,11 +19,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from dsanet.config.arguments import nearest
 
 COLUMNS = ('video', 'label', 'start', 'end')
 _MAX_DIGITS = 9  # of labels
 _SEPARATORS = ',;\t'
+_BATCH = 4096  # rows that are read at a time
+_SECONDS = re.compile(r'(?:\d+:){0,2}\d+(?:\.\d*)?|\.\d+', re.ASCII)
 
 
 class SpanRow(NamedTuple):
@@ -34,6 +39,16 @@ class SpanRow(NamedTuple):
     label: str
     start: float | None
     end: float | None
+
+
+class SpanColumns(NamedTuple):
+    """Rows of a CSV list as columns; ``starts`` and ``ends`` are seconds, NaN if empty."""
+
+    lines: Sequence[int]
+    videos: Sequence[str]
+    labels: Sequence[str]
+    starts: npt.NDArray[np.float64]
+    ends: npt.NDArray[np.float64]
 
 
 def is_span_list(file: str) -> bool:
@@ -57,32 +72,94 @@ def read_span_rows(file: str, errors: list[str] | None = None, needs_labels: boo
     Raises:
         ValueError: the header is wrong, or a row is malformed.
     """
+    for batch in _read_batches(file, needs_labels):
+        yield from batch.parse(errors)
+
+
+def read_span_columns(file: str, errors: list[str] | None = None) -> Iterator[SpanColumns | Iterator[SpanRow]]:
+    """Yield the rows of a CSV list, some thousand at a time: usual ones as columns, others as by ``read_span_rows``."""
+    for batch in _read_batches(file, needs_labels=True):
+        yield batch.columns() or batch.parse(errors)
+
+
+class _Batch(NamedTuple):
+    """Rows that follow each other, as read from the file, with the names and the separator of the columns."""
+
+    file: str
+    separator: str
+    header: list[str]
+    lines: list[int]
+    rows: list[list[str]]
+    needs_labels: bool
+
+    def parse(self, errors: list[str] | None) -> Iterator[SpanRow]:
+        """Yield the rows; see :func:`read_span_rows`."""
+        for line, fields in zip(self.lines, self.rows, strict=True):
+            row = [field.strip() for field in fields]
+            if not any(row):
+                continue
+            try:
+                yield _parse_row(self.header, row, line, self.needs_labels)
+            except ValueError as error:
+                message = f'{self.file}:{line}: {self.separator.join(row)[:300]!r}: {error}'
+                if errors is None:
+                    raise ValueError(message) from None
+                errors.append(message)
+
+    def columns(self) -> SpanColumns | None:
+        """Return the rows as columns; None if any needs a closer look."""
+        if set(map(len, self.rows)) != {len(self.header)}:
+            return None
+        by_name = dict(zip(self.header, zip(*self.rows, strict=True), strict=True))
+        empty = ('',) * len(self.rows)
+        videos, labels = by_name['video'], by_name['label']
+        starts, ends = (_to_seconds(by_name.get(name, empty)) for name in ('start', 'end'))
+        if starts is None or ends is None or not (videos and all(videos) and all(labels)):
+            return None
+        has_break = any(character in '|'.join(videos) for character in '\n\0')
+        if has_break or any(text != text.strip() for column in (videos, labels) for text in column):
+            return None
+        if np.isinf(ends).any() or not (np.where(starts >= 0, starts, 0) < np.where(ends >= 0, ends, np.inf)).all():
+            return None
+        return SpanColumns(self.lines, videos, labels, starts, ends)
+
+
+def _to_seconds(texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
+    """Return seconds, NaN for empty texts; None if any is not a plain number."""
+    if not set().union(*texts) <= set('0123456789.'):
+        return None
+    try:
+        return np.array([float(text) if text else np.nan for text in texts])
+    except ValueError:
+        return None
+
+
+def _read_batches(file: str, needs_labels: bool) -> Iterator[_Batch]:
     # File names need not be UTF-8: surrogateescape keeps their bytes for the file system.
     with open(file, encoding='utf-8-sig', errors='surrogateescape', newline='') as stream:
         separator = max(_SEPARATORS, key=stream.readline().count)
         stream.seek(0)
         rows = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
-        header: list[str] | None = None
+        header: list[str] = []
+        batch = _Batch(file, separator, header, [], [], needs_labels)
         while True:
             line = rows.line_num + 1
             try:
-                row = [field.strip() for field in next(rows)]
+                row = next(rows)
             except StopIteration:
+                yield batch
                 return
             except csv.Error as error:
+                yield batch
                 raise ValueError(f'{file}:{line}: not valid CSV: {error}') from None
-            if not any(row):
-                continue
-            if header is None:
-                header = _check_header(row, f'{file}:{line}', needs_labels)
-                continue
-            try:
-                yield _parse_row(header, row, line, needs_labels)
-            except ValueError as error:
-                message = f'{file}:{line}: {separator.join(row)[:300]!r}: {error}'
-                if errors is None:
-                    raise ValueError(message) from None
-                errors.append(message)
+            if header:
+                batch.lines.append(line)
+                batch.rows.append(row)
+                if len(batch.rows) == _BATCH:
+                    yield batch
+                    batch = batch._replace(lines=[], rows=[])
+            elif any(fields := [field.strip() for field in row]):
+                header += _check_header(fields, f'{file}:{line}', needs_labels)
 
 
 def _check_header(row: list[str], source: str, needs_labels: bool) -> list[str]:
@@ -104,14 +181,16 @@ def _parse_row(header: list[str], row: list[str], line: int, needs_labels: bool)
     if len(row) != len(header):
         raise ValueError(f'found {len(row)} fields, expected {len(header)}: {", ".join(header)}')
     value = dict(zip(header, row, strict=True))
-    for name in ('video', 'label')[: 1 + needs_labels]:
-        if not value[name]:
-            raise ValueError(f'{name} is empty')
-    if '\n' in value['video'] or '\0' in value['video']:
+    video, label = value['video'], value.get('label', '')
+    if not video:
+        raise ValueError('video is empty')
+    if not label and needs_labels:
+        raise ValueError('label is empty')
+    if '\n' in video or '\0' in video:
         raise ValueError('video contains a line break or a null character; is a quote not closed?')
-    start, end = (parse_seconds(value.get(name, ''), name) for name in ('start', 'end'))
+    start, end = parse_seconds(value.get('start', ''), 'start'), parse_seconds(value.get('end', ''), 'end')
     check_span(start, end)
-    return SpanRow(line, value['video'], value.get('label', ''), start, end)
+    return SpanRow(line, video, label, start, end)
 
 
 def parse_seconds(text: str, name: str) -> float | None:
@@ -122,11 +201,11 @@ def parse_seconds(text: str, name: str) -> float | None:
     """
     if not text:
         return None
-    if not re.fullmatch(r'(?:\d+:){0,2}\d+(?:\.\d*)?|\.\d+', text, flags=re.ASCII):
+    if not _SECONDS.fullmatch(text):
         raise ValueError(f'{name} must be seconds >= 0, or minutes:seconds, got {text!r}')
+    if ':' not in text:
+        return float(text)
     *larger, seconds = text.split(':')
-    if not larger:
-        return float(seconds)
     minutes = 0
     for number in larger:
         minutes = 60 * minutes + int(number)
@@ -135,6 +214,8 @@ def parse_seconds(text: str, name: str) -> float | None:
 
 def check_span(start: float | None, end: float | None) -> None:
     """Raise a ValueError if a span is empty, negative or not finite."""
+    if start is not None and end is not None and 0 <= start < end < math.inf:
+        return
     limits = [limit for limit in (start, end) if limit is not None]
     if not all(math.isfinite(limit) and limit >= 0 for limit in limits):
         raise ValueError(f'start and end must be seconds >= 0, got {start} and {end}')

@@ -11,24 +11,18 @@ again a function of the same numbers.
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from dsanet.config.registry import DATASETS
-from dsanet.datasets.annotation import (
-    VideoRecord,
-    label_hint,
-    parse_list_file,
-    read_class_names,
-    scan_class_folders,
-    select_classes,
-)
+from dsanet.datasets.annotation import label_hint, parse_list_file, read_class_names, scan_class_folders, select_classes
 from dsanet.datasets.clips import SampleKey, load_samples, parse_key
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.overlaps import check_overlaps
+from dsanet.datasets.records import VideoRecord, VideoRecords
 from dsanet.datasets.transforms.base import BadSample, Record, SampleError, Transform, check_count
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.utils.class_names import ClassNames, check_same_class_names
@@ -40,13 +34,14 @@ from dsanet.utils.text import printable
 _KEPT_ERRORS = (FileNotFoundError, ImportError, IndexError, KeyError, MemoryError, TypeError, ValueError)
 _MAX_ATTEMPTS = 10  # samples that are tried as a replacement of a bad one; the first half has the same labels
 
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+
 
 class VideoSamples(Dataset[Record]):
     """Base class of datasets: access to samples, and replacement of bad ones.
 
     Attributes:
-        records: one :class:`VideoRecord` per video.
-        labels: (len,) int64; with ``multi_hot`` (len, K) bool.
+        records: a sequence with one :class:`VideoRecord` per video.
         class_names: names in the order of the labels; None if unknown.
         classes_from: source of the class names, a class file or folder; None if there are none.
         multi_hot: number of classes K of a multi-label dataset; None for one label per video.
@@ -56,8 +51,7 @@ class VideoSamples(Dataset[Record]):
         max_bad_share: maximum share of bad samples in an epoch of one process.
     """
 
-    records: list[VideoRecord]
-    labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+    records: VideoRecords
     class_names: list[str] | None
     classes_from: str | None = None
     multi_hot: int | None
@@ -69,6 +63,15 @@ class VideoSamples(Dataset[Record]):
     @abstractmethod
     def check_labels(self, num_classes: int) -> None:
         """Raise a ValueError if labels, class names or classes of transforms do not match ``num_classes``."""
+
+    @cached_property
+    @abstractmethod
+    def labels(self) -> Labels:
+        """Return the labels of all samples, (len,) int64; with ``multi_hot`` (len, K) bool, which is large."""
+
+    @abstractmethod
+    def label(self, index: int) -> int | npt.NDArray[np.bool_]:
+        """Return the label of a sample; with ``multi_hot`` (K,)."""
 
     @abstractmethod
     def make_sample(self, index: int, rng: np.random.Generator) -> Record:
@@ -209,32 +212,39 @@ class VideoDataset(VideoSamples):
             raise ValueError(f'{overlaps[0]}{more}')
         self.pipeline = Compose(pipeline, self.provided, owner=type(self).__name__)
         self.provides = self.pipeline.provides
-        self.labels = self._read_labels()
+        if multi_hot is not None:
+            self._check_range('multi_hot', multi_hot)
+        elif self.records.label_ends is not None:
+            _ = self.records[int(np.argmax(self.records.label_counts > 1))].label  # raises the error for several labels
         base = f'data_root={data_root!r}' if data_root else f'the working directory {os.getcwd()!r}'
         self._relative_to = f'relative paths start at {base}'
 
-    def _read_labels(self) -> npt.NDArray[np.int64] | npt.NDArray[np.bool_]:
+    @cached_property
+    def labels(self) -> Labels:
         if self.multi_hot is None:
-            return np.array([record.label for record in self.records], dtype=np.int64)
-        self._check_range('multi_hot', self.multi_hot)
-        labels = np.zeros((len(self.records), self.multi_hot), dtype=np.bool_)
-        for row, record in zip(labels, self.records, strict=True):
-            row[list(record.labels)] = True
-        return labels
+            return self.records.labels.astype(np.int64)
+        return self.records.multi_hot(self.multi_hot)
+
+    def label(self, index: int) -> int | npt.NDArray[np.bool_]:
+        if self.multi_hot is None:
+            return int(self.records.labels[index])
+        hot = np.zeros(self.multi_hot, dtype=np.bool_)
+        hot[list(self.records[index].labels)] = True
+        return hot
 
     def _check_range(self, name: str, num_classes: int) -> None:
         """Check that labels and the classes of transforms are below ``num_classes``, the value of option ``name``."""
-        for record in self.records:
-            if max(record.labels) >= num_classes:
-                every = {label for record in self.records for label in record.labels}
-                is_named = self.class_names is not None and len(self.class_names) == num_classes
-                names_from = self.classes_from if is_named else None
-                hint = label_hint(name, num_classes, min(every), max(every), names_from)
-                raise ValueError(
-                    f'{record.source}: label {max(record.labels)} of {record.key!r} is out of range: '
-                    f'{name}={num_classes} allows 0 to {num_classes - 1}; '
-                    f'the largest label in the list is {max(every)}{hint}'
-                )
+        largest = int(self.records.labels.max(initial=0))
+        if largest >= num_classes:
+            smallest = int(self.records.labels.min())
+            record = self.records[int(np.argmax(self.records.largest_labels >= num_classes))]
+            is_named = self.class_names is not None and len(self.class_names) == num_classes
+            names_from = self.classes_from if is_named else None
+            raise ValueError(
+                f'{record.source}: label {max(record.labels)} of {record.key!r} is out of range: '
+                f'{name}={num_classes} allows 0 to {num_classes - 1}; the largest label in the list is {largest}'
+                f'{label_hint(name, num_classes, smallest, largest, names_from)}'
+            )
         for number, step in enumerate(self.pipeline.transforms):
             if max(step.classes, default=0) >= num_classes:
                 raise ValueError(
@@ -256,10 +266,10 @@ class VideoDataset(VideoSamples):
         if len(rngs) > 1 and type(self).make_sample is not VideoDataset.make_sample:  # of a class of the user
             return super().make_clips(index, rngs)
         record = self.records[index]
-        label = self.labels[index]
+        label = self.label(index)
         samples = [self._initial_sample(record) | {'index': index, 'rng': rng} for rng in rngs]
         for sample in samples:
-            sample['label'] = int(label) if self.multi_hot is None else label.astype(np.float32)
+            sample['label'] = label.astype(np.float32) if isinstance(label, np.ndarray) else label
         try:
             samples = [self.pipeline(samples[0])] if len(rngs) == 1 else list(self.pipeline.make_clips(samples))
         except Exception as error:
@@ -267,8 +277,7 @@ class VideoDataset(VideoSamples):
         return samples if record.span is None else [sample | {'path': record.key} for sample in samples]
 
     def indices_with_same_labels(self, index: int) -> npt.NDArray[np.int64]:
-        same = self.labels == self.labels[index]
-        return np.flatnonzero(same if self.multi_hot is None else same.all(axis=1))
+        return np.flatnonzero(self.records.have_same_labels(index))
 
     def _initial_sample(self, record: VideoRecord) -> Record:
         """Return the input of the pipeline, without ``label``, ``index`` and ``rng``."""
@@ -324,12 +333,8 @@ class RawFramesDataset(VideoDataset):
         super().__init__(pipeline, list_file, data_root, class_file, multi_hot, classes)
 
     def _initial_sample(self, record: VideoRecord) -> Record:
-        frames: dict[str, Any] = {
-            'num_frames': record.num_frames,
-            'filename_tmpl': self.filename_tmpl,
-            'start_index': self.start_index,
-        }
-        return super()._initial_sample(record) | frames
+        names = {'filename_tmpl': self.filename_tmpl, 'start_index': self.start_index}
+        return super()._initial_sample(record) | {'num_frames': record.num_frames} | names
 
 
 @DATASETS.register_module()
@@ -360,14 +365,21 @@ class MixedDataset(VideoSamples):
         every = [ClassNames(dataset.class_names, dataset.classes_from or 'a dataset') for dataset in named]
         for other in every[1:]:
             check_same_class_names(every[0], other)
-        self.records = [record for dataset in datasets for record in dataset.records]
-        self.labels = np.concatenate([dataset.labels for dataset in datasets])
+        self.records = VideoRecords.concatenate([VideoRecords.of(dataset.records) for dataset in datasets])
         self.provides = frozenset.intersection(*(dataset.provides for dataset in datasets))
         self.ends = np.cumsum([len(dataset) for dataset in datasets])
 
     def check_labels(self, num_classes: int) -> None:
         for dataset in self.datasets:
             dataset.check_labels(num_classes)
+
+    @cached_property
+    def labels(self) -> Labels:
+        return np.concatenate([dataset.labels for dataset in self.datasets])
+
+    def label(self, index: int) -> int | npt.NDArray[np.bool_]:
+        number, begin = self._locate(index)
+        return self.datasets[number].label(index - begin)
 
     def _locate(self, index: int) -> tuple[int, int]:
         """Return the number of the dataset that contains a sample, and the index of its first sample."""

@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dsanet.config.loading import find_differences
+from dsanet.datasets.records import VideoRecords
 from dsanet.engine.checkpointing import TrainState, find_checkpoint
 from dsanet.models.weights.loading import describe_difference, get_class_names
 from dsanet.utils import distributed
@@ -103,10 +104,29 @@ def hash_records(dataset: Any, ordered: bool = True) -> str:
     parts = getattr(dataset, 'datasets', [dataset])
     digest = hashlib.sha256()
     for part in parts:
-        start = os.path.commonprefix([r.path for r in part.records]).rfind('/') + 1
-        lines = [f'{r.key[start:]}\t{r.labels}\t{r.num_frames}\n' for r in part.records]
-        digest.update(''.join([*(lines if ordered else sorted(lines)), '\n']).encode('utf-8', 'surrogateescape'))
+        for lines in _record_lines(VideoRecords.of(part.records), ordered):
+            digest.update(lines)
+        digest.update(b'\n')
     return digest.hexdigest()
+
+
+def _record_lines(records: VideoRecords, ordered: bool) -> Iterator[bytes]:
+    """Yield text with a line for each video: its key relative to the common folder, its labels and its length."""
+    begin = 0
+    every: list[str] = []
+    for keys in records.key_chunks(skip=len(records.paths.common_folder())):
+        part = slice(begin, begin + len(keys))
+        begin += len(keys)
+        labels, frame_counts = records.labels_in(part), records.frame_counts_in(part)
+        # Many videos have the same labels or the same length.
+        labels_text = {one: f'\t{one}\t'.encode() for one in set(labels)}
+        frames_text = {one: f'{one}\n'.encode() for one in set(frame_counts)}
+        lines = zip(keys, map(labels_text.__getitem__, labels), map(frames_text.__getitem__, frame_counts), strict=True)
+        if ordered:
+            yield b''.join(chain.from_iterable(lines))
+        else:
+            every += (b''.join(line).decode('utf-8', 'surrogateescape') for line in lines)
+    yield ''.join(sorted(every)).encode('utf-8', 'surrogateescape')
 
 
 def compare_run(

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.datasets.annotation import VideoRecord, read_lines
+from dsanet.datasets.annotation import read_lines
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.media_files import is_video
+from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.span_lists import is_span_list, parse_labels, read_span_rows
 from dsanet.datasets.transforms.base import BadSample, check_number
 from dsanet.datasets.video.readers import Frames, Indices, VideoReader

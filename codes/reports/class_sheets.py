@@ -14,7 +14,7 @@ from dsanet.data_checks.existence import golden_ratio_order
 from dsanet.data_checks.probe import ProbeResult, ProbeTask, read_frames
 from dsanet.data_checks.splits import Split
 from dsanet.data_tools.visualization import MARGIN, Image, Sheet, fit_into, save_png, wrap_to_width
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from dsanet.utils.worker_pool import WorkerFailure, run_in_processes
 
 CELL = (96, 72)  # width and height of a frame in pixels

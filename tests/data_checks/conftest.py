@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 
 
 def records(labels: list[int], name: str = 'train', num_frames: int | None = None) -> list[VideoRecord]:

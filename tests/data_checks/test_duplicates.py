@@ -1,3 +1,4 @@
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from dsanet.data_checks.duplicates import check_duplicates, check_overlap
 from dsanet.data_checks.existence import find_file
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from tests.data_checks.conftest import facts, numbers, records, split
 from tests.make_videos import write_frames
 
@@ -126,3 +127,20 @@ def test_other_span_of_training_video_is_an_overlap() -> None:
     (finding,) = check_overlap(train, Split('val', [span(8, 9, name='val'), span(0, 1, 'c.mp4', 'val')]))
     assert (finding.level, finding.check) == ('warning', 'overlap')
     assert len(finding.examples) == 1
+
+
+def test_hashes_are_equal_where_paths_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = ['a/b', './a/b', f'{tmp_path}/a/b', 'a//b', 'a/c/../b', 'a/b/', '../x', 'a/é', 'a/c', 'b']
+    one = Split('train', [VideoRecord(path, (0,), 'x.txt', i) for i, path in enumerate(paths)])
+    assert [[a == b for a in one.paths] for b in one.paths] == (one.path_hashes[:, None] == one.path_hashes).tolist()
+    assert [one.path(index) for index in range(len(paths))] == one.paths
+
+
+def test_usual_paths_are_not_normalized(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, val = (Split(name, records([0] * 100, name)) for name in ('train', 'val'))
+    normalized: list[str] = []
+    original = os.path.normpath
+    monkeypatch.setattr(os.path, 'normpath', lambda path: normalized.append(path) or original(path))
+    assert [*check_duplicates(train), *check_overlap(train, val)] == []
+    assert normalized == []

@@ -6,7 +6,7 @@ import pytest
 
 from dsanet.data_checks import existence
 from dsanet.data_checks.existence import FileScan, find_file, golden_ratio_order, scan_files
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from tests.data_checks.conftest import split
 from tests.make_videos import write_frames
 

@@ -6,7 +6,7 @@ from dsanet.data_checks.probe import ProbeResult
 from dsanet.data_checks.reading import splits_of
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.transforms import (
     CenterCrop,
     DecodeRawFrames,

@@ -6,7 +6,7 @@ import pytest
 from dsanet.data_checks.labels import check_balance, check_labels, check_unseen_classes
 from dsanet.data_checks.run import quick_report
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.transforms import Flip
 from dsanet.models.losses import CrossEntropyLoss
 from tests.data_checks.conftest import findings, numbers, split

@@ -15,7 +15,7 @@ from dsanet.data_checks.pipeline import MAX_ATTEMPTS, try_pipelines
 from dsanet.data_checks.probe import ProbeResult
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.transforms import (
     CenterCrop,
     DecodeRawFrames,

@@ -9,7 +9,7 @@ from dsanet.data_checks import run
 from dsanet.data_checks.report import Finding, Report
 from dsanet.data_checks.run import log_report, quick_report
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from tests.data_checks.conftest import numbers, split
 
 

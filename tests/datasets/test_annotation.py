@@ -3,8 +3,10 @@ import re
 
 import pytest
 
-from dsanet.datasets.annotation import VideoRecord, list_path, parse_list_file, read_class_names, scan_class_folders
+from dsanet.datasets.annotation import parse_list_file, read_class_names, scan_class_folders
 from dsanet.datasets.frame_names import FrameNames
+from dsanet.datasets.records import VideoRecord
+from dsanet.datasets.text_lists import list_path
 from dsanet.datasets.video_datasets import VideoDataset
 from tests.make_videos import write_frames
 

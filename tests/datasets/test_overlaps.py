@@ -1,8 +1,11 @@
+import random
+
 import numpy as np
 import pytest
 
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets import overlaps
 from dsanet.datasets.overlaps import check_overlaps, find_overlaps
+from dsanet.datasets.records import VideoRecord, VideoRecords
 
 
 def record(label, start=None, end=None, path='a.mp4', line=1):
@@ -37,3 +40,23 @@ def test_overlapping_spans_equal_slow_search(seed):
         assert i < j
         assert spans[i][2] != spans[j][2]
         assert max(spans[i][0], spans[j][0]) < min(spans[i][1], spans[j][1])
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_overlaps_are_found_among_all_files(seed):
+    rng = random.Random(seed)
+    records = []
+    for line in range(200):
+        start = rng.choice([None, *range(40)])
+        end = rng.choice([None, (start or 0) + rng.randint(1, 3)])
+        records.append(record(rng.randrange(2), start, end, f'{rng.randrange(60)}.mp4', line))
+    expected = 0
+    for path in {one.path for one in records}:
+        samples = [one for one in records if one.path == path]
+        if any(one.span for one in samples):
+            limits = [(s.start or 0.0, float('inf') if s.end is None else s.end, s.labels) for s in samples]
+            expected += len(list(find_overlaps(limits)))
+    assert len(check_overlaps(records)) == expected > 0
+    apart = [record(n % 2, 2 * (n // 9), 2 * (n // 9) + 2, f'{n % 9}.mp4', n) for n in rng.sample(range(90), 90)]
+    assert check_overlaps(apart) == []
+    assert len(overlaps._find_candidates(VideoRecords.of(apart))) == 0

@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from dsanet.datasets.annotation import VideoRecord, parse_list_file
+from dsanet.datasets.annotation import parse_list_file
+from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.span_lists import SpanRow, check_span, is_span_list, parse_labels, parse_seconds, read_span_rows
 from dsanet.datasets.video_datasets import RawFramesDataset, VideoDataset
 

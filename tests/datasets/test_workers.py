@@ -1,6 +1,7 @@
 """Data workers: how they start, and that nothing makes a run wait for them forever."""
 
 import errno
+import gc
 import multiprocessing
 import multiprocessing.synchronize
 import os
@@ -47,6 +48,33 @@ def test_workers_have_one_thread_and_ignore_signals(dataset):  # noqa: F811
     assert threads == [1, 1]
     assert worker != os.getpid()
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+class GarbageCollection(torch.utils.data.Dataset):
+    """Samples are the numbers of objects that are excluded from garbage collection, and included in it."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return gc.get_freeze_count(), len(gc.get_objects())
+
+
+@pytest.mark.parametrize('was_frozen', [False, True])
+def test_workers_never_collect_objects_of_the_run(was_frozen):
+    assert gc.get_freeze_count() == 0
+    num_objects = len(gc.get_objects())
+    if was_frozen:
+        gc.freeze()
+    try:
+        loader = WatchedLoader(GarbageCollection(), batch_size=None, num_workers=1)
+        start_workers(loader)
+        assert (gc.get_freeze_count() > 0) == was_frozen
+        for frozen, collected in loader:
+            assert frozen > 0.9 * num_objects
+            assert collected < 0.1 * num_objects
+    finally:
+        gc.unfreeze()
 
 
 HOST = """

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from dsanet.engine.result_parts import ResultParts, ScoredBatch, describe_test
 from tests.as_processes import as_processes
 

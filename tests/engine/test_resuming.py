@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from dsanet.engine import resuming
 from dsanet.engine.checkpointing import TrainState, list_checkpoints
 from dsanet.engine.resuming import (

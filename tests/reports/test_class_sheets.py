@@ -3,7 +3,7 @@
 import numpy as np
 
 from dsanet.data_checks.probe import ProbeResult
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from dsanet.reports.class_sheets import ClassBlock, describe_length, draw_classes, name_sample, shown_indices
 
 COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))  # first, middle and last frame

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from dsanet.data_tools.lists.base import ListedVideo, Lists, has_line_break
 from dsanet.data_tools.lists.media_index import MediaIndex
-from dsanet.datasets.annotation import list_path, read_class_names
+from dsanet.datasets.annotation import read_class_names
+from dsanet.datasets.text_lists import list_path
 
 
 @dataclass(slots=True)

@@ -27,8 +27,8 @@ from dsanet.data_tools.video.extract import extract_frames
 from dsanet.data_tools.video.targets import atomic_target
 from dsanet.data_tools.video.transcode import transcode
 from dsanet.datasets import RawFramesDataset, VideoDataset
-from dsanet.datasets.annotation import list_path
 from dsanet.datasets.loader import identity_collate
+from dsanet.datasets.text_lists import list_path
 from dsanet.datasets.transforms.base import BadSample
 from dsanet.datasets.video.readers import READERS, is_installed
 from dsanet.datasets.workers import WatchedLoader, init_worker
