@@ -3,7 +3,7 @@ import json
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.run import full_report, quick_report
 from dsanet.data_checks.splits import Split
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 from tests.data_checks.conftest import facts, numbers, split
 
 
