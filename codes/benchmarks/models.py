@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 PRECISIONS: dict[str, str | None] = {'fp32': None, 'bf16': 'bf16'}  # values of runtime.amp
 
 
-def test_shape(config: Config) -> Shape:
+def find_test_shape(config: Config) -> Shape:
     """Return (U, T, H, W) of one test view."""
     return find_input_shape({'test_dataloader': config['test_dataloader']})
 
@@ -66,7 +66,7 @@ def benchmark_model(
     functions = reference_functions(device)
     facts: dict[str, dict[str, Any]] = {}
     for name, config in configs.items():
-        size = shape or test_shape(config)
+        size = shape or find_test_shape(config)
         model = build(without_weight_files(config)['model'], MODELS, 'model').eval().requires_grad_(False)
         place_model(model, device)
         inputs, _ = random_batch(batch_size, size, model.num_classes, device)
