@@ -217,6 +217,8 @@ def _generate_lines(number: int, has_frames: bool) -> Iterator[str]:
 
 def _worker_private_mb(dataset: Any) -> float | None:
     """Return the memory that a forked data worker does not share after it has read all records; None if unknown."""
+    if rollup_mb('Private_Dirty') is None:
+        return None
     loader = WatchedLoader(
         _Touched(dataset),
         batch_size=None,

@@ -133,8 +133,8 @@ def benchmark_peers(
         shape: U, T, H, W; None for that of the training samples.
 
     Returns:
-        The references and the results, with ``gmacs``, ``share_of_matmul`` and ``x_dsanet``, the time relative to the
-        config's model; and for each peer that was not measured, the reason and how to install it.
+        The references and the results, with ``gmacs``, ``share_of_matmul`` and ``dsanet_x``, the time of the config's
+        model relative to this one; and for each peer that was not measured, the reason and how to install it.
     """
     avoid_broken_kernels(device, 'bf16')
     shape = shape or find_input_shape(config)
@@ -173,7 +173,7 @@ def benchmark_peers(
     for result in results:
         result.facts.update(facts.get(result.name, {}))
         if 'work' in result.facts:
-            result.facts['x_dsanet'] = times[result.name] / times[f'{name} {result.facts["work"]}']
+            result.facts['dsanet_x'] = times[f'{name} {result.facts["work"]}'] / times[result.name]
     add_rates(results, device)
     return results, missing
 

@@ -10,7 +10,7 @@ from dsanet.benchmarks.measuring import Result, spread
 # Of Result.facts: heading and format.
 _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     'x_plain': ('x plain', '{:.2f}'.format),
-    'x_dsanet': ('x DSANet', '{:.2f}'.format),
+    'dsanet_x': ('DSANet / this', '{:.2f}'.format),
     'x_clone': ('x clone', '{:.2f}'.format),
     'grouped_x': ('grouped / this', '{:.2f}'.format),
     'gflops': ('GFLOP/s', '{:.0f}'.format),
@@ -34,7 +34,7 @@ LEGEND = {
     'peak MB': 'largest resident memory of the process in a call, in 10^6 bytes; on a GPU, allocated on it',
     'added MB': 'the same, above the memory before the call',
     'x plain': 'time relative to the same step without checkpointing and with all modules',
-    'x DSANet': 'time relative to the same work of the config, in the rows above',
+    'DSANet / this': 'time of the same work of CONFIG, the first rows, relative to this',
     'x clone': 'time relative to a clone of the same features',
     'grouped / this': 'time of the grouped convolution relative to this',
     'GFLOP/s': '2 x multiply-adds per second; a step counts as three forward passes',

@@ -38,12 +38,12 @@ def test_functions_are_called_in_turn() -> None:
 
 
 def test_short_functions_are_called_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, 'MIN_REPEAT_S', 0.02)
-    calls = itertools.count()
-    [result] = measure({'sleep': lambda: (next(calls), time.sleep(0.004))}, repeats=2)
-    assert 2 + 2 * 2 <= next(calls) <= 2 + 2 * 5
-    assert 0.004 <= min(result.wall_s) < 0.02, 'the time of one call'
-    assert min(result.wall_s) > 2 * max(result.cpu_s), 'sleeping takes no CPU time'
+    monkeypatch.setattr(measuring, 'MIN_REPEAT_S', 1.0)
+    calls: list[None] = []  # each takes 0.25 s of wall time and half of it of CPU time
+    monkeypatch.setattr(measuring.time, 'perf_counter', lambda: len(calls) / 4)
+    [result] = measure({'a': lambda: calls.append(None)}, repeats=2, cpu_clock=lambda: len(calls) / 8)
+    assert len(calls) == 1 + 1 + 2 * 4, 'for memory, for the number of calls, and repeats of 4 calls'
+    assert (result.wall_s, result.cpu_s) == ([0.25] * 2, [0.125] * 2)
 
 
 @pytest.mark.usefixtures('short')

@@ -47,8 +47,8 @@ def test_peers_do_the_same_work(config: dict, monkeypatch: pytest.MonkeyPatch) -
     works = ['forward fp32', 'forward bf16', 'step fp32']
     names = [f'{name} {work}' for name in ('tiny', 'a', 'b') for work in works]
     assert [result.name for result in results[3:]] == names
-    assert [result.facts['x_dsanet'] for result in results[3:6]] == [1, 1, 1]
-    assert all(result.facts['x_dsanet'] == pytest.approx(min(result.cpu_s) / min(one.cpu_s))
+    assert [result.facts['dsanet_x'] for result in results[3:6]] == [1, 1, 1]
+    assert all(result.facts['dsanet_x'] == pytest.approx(min(one.cpu_s) / min(result.cpu_s))
                for one, result in zip(results[3:6], results[6:9], strict=True))  # fmt: skip
     own = 3 * summarize_model(config['model'], SHAPE)['gmacs']
     assert [result.facts['gmacs'] for result in results[3:6]] == pytest.approx([own, own, 3 * own])
