@@ -11,7 +11,6 @@ rather than seconds of different runs.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +112,7 @@ def run(args: argparse.Namespace) -> int | None:
             return 1
         finally:
             torch.set_num_threads(before)
-    load_at_end = os.getloadavg()[0]
+    load_at_end = describe_machine(device)['load_average'][0]
     table = format_table(results)
     print(f'{describe(machine, load_at_end)}\n\n{table}\n')
     for name, reason in missing.items():
