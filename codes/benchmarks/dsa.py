@@ -121,6 +121,7 @@ def benchmark_dsa(
                     CLONE: torch.clone,
                 }
                 if with_compiled:
+                    torch.compiler.reset()  # otherwise it gives up after several shapes
                     variants[COMPILED] = torch.compile(module)
                 part = measure({key: _make_pass(f, x) for key, f in variants.items()}, repeats, warmup, device)
                 _add_ratios(part, device)

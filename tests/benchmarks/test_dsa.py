@@ -39,6 +39,14 @@ def test_ratios_are_relative_to_clone_and_convolution(config: dict) -> None:
     assert [result.facts['order'] for result in results[::3]] == ['contiguous', 'channels-last']
 
 
+def test_compiled_module_is_measured_on_request(config: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, 'compile', lambda module: module)  # compiling takes a minute
+    results = benchmark_dsa({'tiny': config}, 1, 1, CPU, batch_size=2, with_compiled=True)
+    assert [result.name.partition(': ')[2] for result in results] == 2 * [
+        'DSA', 'grouped conv3d', 'clone', 'DSA compiled',
+    ]  # fmt: skip
+
+
 def test_model_without_dsa_is_an_error(config: dict) -> None:
     config['model']['module_cfg'] = None
     with pytest.raises(ValueError, match='DSA'):
