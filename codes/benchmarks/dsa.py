@@ -36,10 +36,10 @@ class GroupedDSA(nn.Module):
         snippets = active.unflatten(0, (-1, dsa.num_snippets))  # (N*V, U, C1, T, H, W)
         kernel = dsa.make_kernel(snippets)  # (N*V, C1, L)
         views, length, channels, frames, height, width = snippets.shape
-        groups = snippets.transpose(1, 2).reshape(1, views * channels, length, frames * height, width)
-        weight = kernel.reshape(views * channels, 1, dsa.kernel_size, 1, 1)
+        folded = snippets.transpose(1, 2).reshape(1, views * channels, length, -1, width)  # (1, N*V*C1, U, T*H, W)
+        weight = kernel.reshape(views * channels, 1, dsa.kernel_size, 1, 1)  # (N*V*C1, 1, L, 1, 1)
         padding = (dsa.kernel_size // 2, 0, 0)
-        mixed = nn.functional.conv3d(groups, weight, padding=padding, groups=views * channels)
+        mixed = nn.functional.conv3d(folded, weight, padding=padding, groups=views * channels)
         mixed = mixed.reshape(views, channels, length, frames, height, width).transpose(1, 2)  # (N*V, U, C1, T, H, W)
         mixed = mixed.flatten(0, 1)  # (N*V*U, C1, T, H, W)
         if dsa.residual:
