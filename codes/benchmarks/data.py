@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -104,10 +105,9 @@ def benchmark_data(name: str, config: Config, repeats: int, warmup: int, num_sam
 
 
 def _add_rates(result: Result, count: int) -> None:
-    wall = sorted(result.wall_s)[len(result.wall_s) // 2]
     result.facts |= {
         'samples': count,
-        'samples_per_s': count / max(wall, 1e-9),
+        'samples_per_s': count / max(median(result.wall_s), 1e-9),
         'cpu_s_per_sample': seconds(result) / count,
     }
 
