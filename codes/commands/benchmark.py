@@ -33,8 +33,8 @@ KINDS = {
     'data': 'training pipeline of CONFIG, in this process and in data workers',
     'test': 'scoring of the validation data of CONFIG, with random weights',
     'startup': 'starts of the program',
-    'lists': 'building a dataset from a long list of videos',
-    'peers': 'CONFIG against networks of mmaction2, PyTorchVideo, torchvision and transformers',
+    'lists': 'time and memory of a dataset with a long list of videos',
+    'peers': 'networks of mmaction2, PyTorchVideo, torchvision and transformers against CONFIG',
     'decoding': 'reading samples from videos, transcoded videos and frame folders',
 }
 _NETWORKS = ('model', 'train', 'dsa', 'peers')
