@@ -52,15 +52,16 @@ napoleon_use_ivar = True
 
 
 class CommandHelp(Directive):
-    """Show the help of a command: ``{command-help} train``."""
+    """Show the help of a command, or of a kind of benchmark: ``{command-help} benchmark model``."""
 
     required_arguments = 1
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         os.environ['COLUMNS'] = '100'
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
-            commands.main([self.arguments[0], '--help'])
+            commands.main([*self.arguments, '--help'])
         return [nodes.literal_block(output.getvalue(), output.getvalue(), language='text')]
 
 

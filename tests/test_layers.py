@@ -15,7 +15,7 @@ LAYERS = (
     ('engine',),
     ('inference',),
     ('explain',),
-    ('reports',),
+    ('reports', 'benchmarks'),
     ('web',),
     ('apis', 'commands'),
 )

@@ -7,9 +7,9 @@ are generated (340x256, 300 frames, once with GOP 12 and once with GOP 250).
 The result is a Markdown table with times and sizes. --in-worker measures in a data worker, where each decoder runs in
 its own process, as in training.
 
-    dsanet benchmark-decoding
-    dsanet benchmark-decoding --in-worker
-    dsanet benchmark-decoding --videos data/my_videos/videos --work-dir work_dirs/benchmark
+    dsanet benchmark decoding
+    dsanet benchmark decoding --in-worker
+    dsanet benchmark decoding --videos data/my_videos/videos --work-dir work_dirs/benchmark
 """
 
 import argparse

@@ -5,7 +5,7 @@ duration to within one frame. The ffmpeg program is not needed.
 
 With --gop 1, the default, every frame is a key frame (MJPEG). The default decoder, PyAV, reads these files
 about as fast as folders of frames; decord takes more than twice as long (docs/decoding_speed.md). With a larger --gop,
-the codec is H.264, which needs less disk space but more time. dsanet benchmark-decoding measures the speedup for your
+the codec is H.264, which needs less disk space but more time. dsanet benchmark decoding measures the speedup for your
 videos; short videos may not be faster to read.
 
 An interrupted run continues with the same command. Failed videos are listed in OUT_DIR/failures.jsonl with the reason.

@@ -29,7 +29,7 @@ def originals(tmp_path: Path) -> Path:
 def test_benchmark_of_generated_videos(tmp_path, capsys):
     argv = '--num-videos 1 --rounds 1 --workers 0 --num-frames 40 --height 64 --width 96'.split()
     for _ in range(2):  # the second run reuses the files of the first
-        commands.main(['benchmark-decoding', *argv, '--work-dir', str(tmp_path)])
+        commands.main(['benchmark', 'decoding', *argv, '--work-dir', str(tmp_path)])
         rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')][2:]
         assert len(rows) == len(DECODERS) * (2 + len(TRANSCODED)) + 1
         assert rows[-1].endswith(' | 40 |')
@@ -38,7 +38,7 @@ def test_benchmark_of_generated_videos(tmp_path, capsys):
 
 def test_benchmark_of_a_folder(originals, capsys):
     argv = '--num-videos 1 --rounds 1 --workers 0 --in-worker'.split()
-    commands.main(['benchmark-decoding', '--videos', str(originals), *argv])
+    commands.main(['benchmark', 'decoding', '--videos', str(originals), *argv])
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith('|')][2:]
     assert len(rows) == len(DECODERS) * (1 + len(TRANSCODED)) + 1
@@ -54,12 +54,12 @@ def test_benchmark_of_a_folder(originals, capsys):
 )
 def test_invalid_options_are_reported(argv, message, capsys):
     with pytest.raises(SystemExit):
-        commands.main(['benchmark-decoding', *argv])
+        commands.main(['benchmark', 'decoding', *argv])
     assert message in capsys.readouterr().err
 
 
 def test_converted_videos_stay_out_of_the_originals(originals, capsys):
     with pytest.raises(SystemExit, match='^2$'):
-        commands.main(['benchmark-decoding', '--videos', str(originals), '--work-dir', f'{originals}/b'])
+        commands.main(['benchmark', 'decoding', '--videos', str(originals), '--work-dir', f'{originals}/b'])
     assert f'--work-dir {originals}/b' in capsys.readouterr().err
     assert sorted(file.name for file in originals.rglob('*')) == ['a.mp4', 'b', 'c.avi']

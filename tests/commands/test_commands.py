@@ -40,7 +40,7 @@ ARGUMENTS = {
     'convert': ['x.pth', 'y.pth'],
     'export': ['x.pth', '--format', 'onnx'],
     'publish': ['x.pth', 'out'],
-    'benchmark-decoding': [],
+    'benchmark': ['model', 'x.py'],
 }
 
 
@@ -48,6 +48,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     files = {file.stem for file in Path(commands.__file__).parent.glob('*.py')} - {
         '__init__',
         'arguments',
+        'benchmark_decoding',
         'predict_long',
     }
     assert files == {name.replace('-', '_') for name in commands.COMMANDS}
