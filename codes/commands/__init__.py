@@ -45,6 +45,7 @@ COMMANDS = {
     'convert': 'convert a checkpoint from another project',
     'publish': 'write a trained model and its model card to a folder to share it',
     'export': 'export a trained recognizer to ONNX, PyTorch (.pt2) or OpenVINO',
+    'scaling': 'estimate what a run needs on many GPUs, from parts measured on one',
     'benchmark-decoding': 'compare the reading speed of videos and frame folders',
 }
 

@@ -40,6 +40,9 @@ ARGUMENTS = {
     'convert': ['x.pth', 'y.pth'],
     'export': ['x.pth', '--format', 'onnx'],
     'publish': ['x.pth', 'out'],
+    'scaling': [
+        *'--step 1 --batch-size 8 --decode 1 --video-mb 1 --gradient-mb 100 --network 10 --storage 1000'.split(),
+    ],
     'benchmark-decoding': [],
 }
 
