@@ -32,6 +32,7 @@ COMMANDS = {
     'build-list': 'write the list files of a dataset',
     'extract-frames': 'extract the frames of videos as JPEG files',
     'transcode': 'convert videos to MP4 files that are fast to read in training',
+    'make-shards': 'write the videos of a list to WebDataset shards (tar files)',
     'make-demo-videos': 'generate a small video dataset',
     'make-demo-film': 'generate a film of several actions, and its segments',
     'demo': 'train DSANet and its baseline on generated videos, and compare them',

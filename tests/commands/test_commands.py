@@ -23,6 +23,7 @@ ARGUMENTS = {
     'build-list': ['ucf101', 'videos', 'out'],
     'extract-frames': ['videos', 'out'],
     'transcode': ['videos', 'out'],
+    'make-shards': ['list.txt', 'out', '--num-shards', '8'],
     'make-demo-videos': ['out'],
     'make-demo-film': ['film.mp4'],
     'demo': [],
