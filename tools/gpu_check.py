@@ -40,7 +40,7 @@ DEMO = 'demo/dsanet_ordered_actions'
 DEFAULTS = {'train_cfg.max_epochs': 1, 'runtime.log_interval': 1}
 DTYPES = {None: torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 TIME_LIMIT_S = 8 * 60
-PROGRAM_LIMIT_S = 150  # so that a hanging program does not use up the time of the other parts
+PROGRAM_LIMIT_S = 200  # so that a hanging program does not use up the time of the other parts
 
 
 class Skipped(Exception):

@@ -70,6 +70,9 @@ class StreamPosition:
     def __len__(self) -> int:
         return self.num_batches * self.batch_size
 
+    def __iter__(self) -> NoReturn:
+        raise ValueError('WebVideoDataset is a stream and has no list of samples to choose from; use VideoDataset')
+
 
 class StreamLoader(WatchedLoader):
     """A loader of a :class:`WebVideoDataset`; its ``sampler`` is the position of the dataset."""

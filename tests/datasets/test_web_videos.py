@@ -1,5 +1,6 @@
 """WebDataset shards as a dataset: which samples, in which order, on any number of processes and workers."""
 
+import importlib
 import io
 import json
 import tarfile
@@ -124,6 +125,20 @@ def test_skipped_videos_are_not_decoded(shards: str, monkeypatch: pytest.MonkeyP
     assert len(opened) == 4
 
 
+def test_each_shard_is_opened_once_per_epoch(shards: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    module = importlib.import_module('webdataset.gopen')  # the package has a function of this name, too
+    gopen = module.gopen
+    monkeypatch.setattr(module, 'gopen', lambda url: opened.append(url) or gopen(url))
+    for rank in (0, 1):
+        loader = build_dataloader(
+            WebVideoDataset(pipeline(), shards, NUM_VIDEOS), 2, 0, training=True, rank=rank, world_size=2
+        )
+        loader.sampler.set_epoch(0)  # type: ignore[attr-defined]
+        list(loader)
+    assert len(opened) == len(set(opened)) == 4
+
+
 def test_samples_equal_those_of_video_files(root: Path, shards: str) -> None:
     files = VideoDataset(pipeline(), str(root / 'list.txt'), str(root))
     seen = Counter()
@@ -220,6 +235,9 @@ def test_what_a_stream_cannot_do_is_an_error(shards: str) -> None:
         dataset[0]
     with pytest.raises(ValueError, match='MixedDataset'):
         MixedDataset([dataset])
+    loader = build_dataloader(dataset, 2, 0, training=True)
+    with pytest.raises(ValueError, match='list of samples'):
+        list(loader.sampler)
 
 
 def test_wrong_shards_are_errors(shards: str, tmp_path: Path) -> None:
