@@ -6,6 +6,7 @@ Exit status: 0 all parts passed; 1 a part failed; 2 wrong arguments, or no GPU.
 
 import argparse
 import functools
+import gc
 import json
 import os
 import platform
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from dsanet.config.loading import load_config
 from dsanet.data_tools.ordered_actions import draw_video, write_video
-from dsanet.engine.preparation import place_model
+from dsanet.engine.preparation import place_model, set_determinism
 from dsanet.engine.train_step import Stepper
 from dsanet.models.modules_maker.DSA import DSA
 from dsanet.models.summary import find_input_shape, summarize_model
@@ -67,15 +68,15 @@ class Check:
     def is_cuda(self) -> bool:
         return self.device.type == 'cuda'
 
-    def run(self, command: Sequence[object], **variables: str) -> str:
-        """Run a program to its end, and return its output.
+    def run(self, command: Sequence[object], folder: Path | None = None, **variables: str) -> str:
+        """Run a program to its end, in a folder (default: that of the check), and return its output.
 
         Raises:
             RuntimeError: it fails, or the time is up; the text has the end of its output.
         """
         done = subprocess.run(
             [*map(str, command)],
-            cwd=self.folder,
+            cwd=folder or self.folder,
             env=self.environment() | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -139,8 +140,8 @@ def run_gpu_tests(check: Check) -> dict[str, Any]:
     """Run every test with the marker ``needs_gpu``."""
     if not check.is_cuda:
         raise Skipped('needs a GPU')
-    options = ['-m', 'needs_gpu', '-p', 'no:cacheprovider', '--rootdir', ROOT, '-c', ROOT / 'pyproject.toml']
-    text = check.run([sys.executable, '-m', 'pytest', *options, ROOT / 'tests'], FAIL_WITHOUT_GPU='1')
+    command = [sys.executable, '-m', 'pytest', '-m', 'needs_gpu', '-p', 'no:cacheprovider']
+    text = check.run(command, ROOT, FAIL_WITHOUT_GPU='1')
     return {'summary': text.strip().splitlines()[-1]}
 
 
@@ -284,6 +285,7 @@ def model_speed(amp: str | None, channels_last: bool, check: Check) -> dict[str,
     config['train_cfg'] = {**config['train_cfg'], 'base_batch_size': batch_size}
     shape = find_input_shape(config)
     gflops = 2 * summarize_model(config['model'], shape)['gmacs'] * batch_size
+    set_determinism(False)  # as in training: cuDNN chooses the fastest algorithms
     stepper = Stepper(config, check.device)
     place_model(stepper.model, check.device)
     frames = torch.randint(256, (batch_size, 1, *shape[:2], *shape[2:], 3), dtype=torch.uint8, device=check.device)
@@ -370,6 +372,7 @@ def run_part(part: Callable[[Check], dict[str, Any]], check: Check) -> dict[str,
     except Exception as error:
         outcome = {'status': 'failed', 'error': f'{type(error).__name__}: {error}', 'traceback': traceback.format_exc()}
     finally:
+        gc.collect()
         if check.is_cuda:
             torch.cuda.empty_cache()
     return {**outcome, 'seconds': round(time.monotonic() - started, 1)}
