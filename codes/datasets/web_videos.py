@@ -291,7 +291,10 @@ def expand_shards(shards: str | Sequence[str]) -> list[str]:
     except ImportError as error:
         raise ValueError(f"WebVideoDataset requires webdataset ({error}); pip install 'dsanet[webdataset]'") from error
     patterns = [shards] if isinstance(shards, str) else list(shards)
-    found = [url for pattern in patterns for url in expand_urls(pattern)]
+    try:
+        found = [url for pattern in patterns for url in expand_urls(pattern)]
+    except (AssertionError, ValueError) as error:  # an environment variable is not set, or braces are not closed
+        raise ValueError(f'shards={shards!r}: {error}') from error
     if not found:
         raise ValueError(f'shards={shards!r} is empty')
     if len(set(found)) < len(found):

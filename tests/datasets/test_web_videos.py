@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -249,6 +250,15 @@ def test_wrong_shards_are_errors(shards: str, tmp_path: Path) -> None:
         WebVideoDataset(pipeline(), [shards, shards], 1)
     with pytest.raises(ValueError, match='empty'):
         WebVideoDataset(pipeline(), [], 1)
+    for pattern in ('${MISSING}/a.tar', 'a{0..'):
+        with pytest.raises(ValueError, match='shards='):
+            WebVideoDataset(pipeline(), pattern, 1)
+
+
+def test_missing_package_is_a_user_error(shards: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'webdataset.gopen', None)
+    with pytest.raises(ValueError, match=r'dsanet\[webdataset\]'):
+        WebVideoDataset(pipeline(), shards, 1)
 
 
 @pytest.mark.parametrize(
