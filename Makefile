@@ -5,13 +5,14 @@
 # make test-all      also the slow tests: the network of each config is built and trained for a step
 # make faults        runs are killed, frozen, disconnected or out of disk space, then resumed: about 12 minutes
 # make test-web      tests of pages in Chromium; requires chromium and chromedriver
+# make gpu-check     check a GPU: correctness, speed and memory, in less than eight minutes; writes gpu_check.json
 # make docs          the website of docs/, in docs/_build; each warning is an error
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-dev demo demo-models test test-all test-web faults lint docs
+.PHONY: setup setup-dev demo demo-models test test-all test-web faults gpu-check lint docs
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
 
@@ -66,6 +67,9 @@ test-web: $(VENV)/installed-web
 FAULTS ?= faults
 faults: setup-dev
 	$(BIN)/python -m pytest -rs -m "$(FAULTS)"
+
+gpu-check: setup-dev
+	$(BIN)/python tools/gpu_check.py
 
 docs: $(VENV)/installed-docs
 	rm -rf docs/_build docs/api/_generated

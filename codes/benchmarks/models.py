@@ -11,7 +11,7 @@ from torch import Tensor
 from dsanet.benchmarks.measuring import Result, add_rates, measure, reference_functions, seconds
 from dsanet.config.registry import MODELS, build, get_class
 from dsanet.engine.evaluator import autocast
-from dsanet.engine.preparation import avoid_broken_kernels, place_model
+from dsanet.engine.preparation import place_model
 from dsanet.engine.train_step import Stepper
 from dsanet.models.summary import find_input_shape, summarize_model
 
@@ -128,7 +128,6 @@ def benchmark_train(
     """
     functions = reference_functions(device)
     facts: dict[str, dict[str, Any]] = {}
-    avoid_broken_kernels(device, 'bf16')
     for name, config in configs.items():
         size = shape or find_input_shape(config)
         for variant, changed in training_variants(config).items():

@@ -21,7 +21,7 @@ from dsanet.benchmarks.measuring import Result, add_rates, measure, reference_fu
 from dsanet.benchmarks.models import PRECISIONS, random_batch, without_weight_files
 from dsanet.config.registry import MODELS, build
 from dsanet.engine.evaluator import autocast
-from dsanet.engine.preparation import avoid_broken_kernels, place_model
+from dsanet.engine.preparation import place_model
 from dsanet.models.summary import find_input_shape, summarize_model
 
 Config = dict[str, Any]
@@ -136,7 +136,6 @@ def benchmark_peers(
         The references and the results, with ``gmacs``, ``share_of_matmul`` and ``dsanet_x``, the time of the config's
         model relative to this one; and for each peer that was not measured, the reason and how to install it.
     """
-    avoid_broken_kernels(device, 'bf16')
     shape = shape or find_input_shape(config)
     functions = reference_functions(device)
     facts: dict[str, dict[str, Any]] = {}

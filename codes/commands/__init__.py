@@ -32,6 +32,7 @@ COMMANDS = {
     'build-list': 'write the list files of a dataset',
     'extract-frames': 'extract the frames of videos as JPEG files',
     'transcode': 'convert videos to MP4 files that are fast to read in training',
+    'make-shards': 'write the videos of a list to WebDataset shards (tar files)',
     'make-demo-videos': 'generate a small video dataset',
     'make-demo-film': 'generate a film of several actions, and its segments',
     'demo': 'train DSANet and its baseline on generated videos, and compare them',
@@ -46,6 +47,7 @@ COMMANDS = {
     'publish': 'write a trained model and its model card to a folder to share it',
     'export': 'export a trained recognizer to ONNX, PyTorch (.pt2) or OpenVINO',
     'benchmark': 'measure the speed of models, training, data loading and starts on this machine',
+    'scaling': 'estimate what a run needs on many GPUs, from parts measured on one',
 }
 
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from dsanet.models.summary import find_input_shape, summarize_model
 
     with exit_on_user_error():
-        config = _read_config(args)
+        config = read_config_without_data(args)
         shape = tuple(args.input_shape or find_input_shape(config))
         try:
             summary = summarize_model(config['model'], shape)
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     print(f'parameters {summary["params"]:,}   GMACs {summary["gmacs"]:.3f}   input values per view {values:,}')
 
 
-def _read_config(args: argparse.Namespace) -> dict[str, Any]:
+def read_config_without_data(args: argparse.Namespace) -> dict[str, Any]:
     """Load the config; if it has no ``num_classes`` and there is no dataset, assume NUM_CLASSES."""
     from dsanet.config.schema import LOADERS
     from dsanet.datasets.classes import load_config_with_classes

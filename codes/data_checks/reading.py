@@ -5,6 +5,7 @@ use the valid records.
 """
 
 import inspect
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,8 +23,10 @@ from dsanet.datasets.loader import build_dataloader
 from dsanet.datasets.overlaps import check_overlaps
 from dsanet.datasets.records import VideoRecords
 from dsanet.datasets.video_datasets import RawFramesDataset
+from dsanet.datasets.web_videos import WebVideoDataset
 from dsanet.utils import distributed
 
+LOGGER = logging.getLogger(__name__)
 MAX_MALFORMED_LINES = 100  # a file with this many or more is not used as a list of videos
 
 
@@ -38,11 +41,14 @@ def splits_of(
 
     Args:
         name: 'train', 'val' or 'test'.
-        dataset: the dataset, as ``build_dataloader`` returns it.
+        dataset: the dataset, as ``build_dataloader`` returns it; a stream has no splits, as it cannot be checked.
         num_classes: number of classes of the model.
         class_balance: see ``build_dataloader``.
         max_bad_share: that of the mixed dataset which contains this one; None for the dataset's own.
     """
+    if isinstance(dataset, WebVideoDataset):
+        LOGGER.warning('%s: WebVideoDataset is a stream, its videos and labels are checked while they are read', name)
+        return []
     if max_bad_share is None:
         resamples = getattr(dataset, 'on_error', 'raise') == 'resample'
         max_bad_share = dataset.max_bad_share if resamples else 0.0
@@ -115,7 +121,7 @@ def read_split(section_name: str, section: Mapping[str, Any], num_classes: int |
     share = section.get('max_bad_share', defaults['max_bad_share'].default) if on_error == 'resample' else 0.0
     class_balance = section.get('class_balance')
     splits = _read_dataset(name, section['dataset'], f'{section_name}.dataset')
-    if name == 'train':
+    if name == 'train' and splits:
         splits[0] = replace(splits[0], findings=(*splits[0].findings, *_check_batch_size(splits, section)))
     changes = {
         'num_classes': num_classes,

@@ -2,5 +2,6 @@
 
 from dsanet.datasets.loader import build_dataloader
 from dsanet.datasets.video_datasets import MixedDataset, RawFramesDataset, VideoDataset
+from dsanet.datasets.web_videos import WebVideoDataset
 
-__all__ = ['MixedDataset', 'RawFramesDataset', 'VideoDataset', 'build_dataloader']
+__all__ = ['MixedDataset', 'RawFramesDataset', 'VideoDataset', 'WebVideoDataset', 'build_dataloader']

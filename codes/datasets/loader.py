@@ -17,6 +17,7 @@ from dsanet.config.registry import configured_by
 from dsanet.datasets.order import Places, count_repetitions, draw_epoch, plan_groups
 from dsanet.datasets.transforms.base import check_count
 from dsanet.datasets.video_datasets import VideoSamples
+from dsanet.datasets.web_videos import StreamLoader, WebVideoDataset
 from dsanet.datasets.workers import TIME_LIMIT_S, WatchedLoader, init_worker
 from dsanet.utils.machine_faults import check_spare_files
 from dsanet.utils.processes import MAX_PROCESSES
@@ -284,15 +285,24 @@ def build_dataloader(
     dataset.seed = seed
     dataset.on_error = on_error or ('resample' if training else 'raise')
     dataset.max_bad_share = max_bad_share
-    sampler: Sampler[Any]
-    if training:
+    sampler: Sampler[Any] | None
+    is_stream = isinstance(dataset, WebVideoDataset)
+    if isinstance(dataset, WebVideoDataset):
+        if not training or class_balance is not None or repeat != 1:
+            raise ValueError(
+                'WebVideoDataset is a stream, which is for train_dataloader only, without class_balance and repeat; '
+                'use VideoDataset'
+            )
+        dataset.divide(batch_size, num_workers, rank, world_size, accumulate)
+        sampler = None
+    elif training:
         plan = plan_groups(dataset, class_balance)
         sampler = EpochSampler(
             len(dataset), batch_size, seed, rank, world_size, repeat, plan, accumulate, clips_per_video
         )
     else:
         sampler = ShardSampler(len(dataset), batch_size, rank, world_size)
-    loader = WatchedLoader(
+    loader = (StreamLoader if is_stream else WatchedLoader)(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
@@ -307,4 +317,6 @@ def build_dataloader(
         generator=torch.Generator().manual_seed(seed),
     )
     loader.time_limit = time_limit
+    if isinstance(dataset, WebVideoDataset):  # torch refuses samplers for streams, and changes of the attribute
+        vars(loader)['sampler'] = dataset.position
     return loader

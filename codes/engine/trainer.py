@@ -33,7 +33,6 @@ from dsanet.engine.checkpointing import (
 )
 from dsanet.engine.evaluator import progress_bar
 from dsanet.engine.preparation import (
-    avoid_broken_kernels,
     build_train_loader,
     build_val_loader,
     check_clip_shape,
@@ -88,7 +87,6 @@ class Trainer:
         self.trackers = [build(cfg, TRACKERS, f'runtime.trackers.{i}') for i, cfg in enumerate(self.runtime.trackers)]
         self.stepper = Stepper(config, device)
         self.model = self.stepper.model
-        avoid_broken_kernels(self.model, device, self.runtime.amp)
         self.train_cfg = self.stepper.train_cfg
         check_clip_shape(self.model, config, LOADERS)
         self.train_loader = build_train_loader(config, self.model, self.runtime, self.train_cfg.accumulate)

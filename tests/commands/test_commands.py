@@ -23,6 +23,7 @@ ARGUMENTS = {
     'build-list': ['ucf101', 'videos', 'out'],
     'extract-frames': ['videos', 'out'],
     'transcode': ['videos', 'out'],
+    'make-shards': ['list.txt', 'out', '--num-shards', '8'],
     'make-demo-videos': ['out'],
     'make-demo-film': ['film.mp4'],
     'demo': [],
@@ -41,6 +42,9 @@ ARGUMENTS = {
     'export': ['x.pth', '--format', 'onnx'],
     'publish': ['x.pth', 'out'],
     'benchmark': ['model', 'x.py'],
+    'scaling': [
+        *'--step 1 --batch-size 8 --decode 1 --video-mb 1 --gradient-mb 100 --network 10 --storage 1000'.split(),
+    ],
 }
 
 
