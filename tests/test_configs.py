@@ -90,12 +90,14 @@ SET_BY_NO_CONFIG = {
     'MlflowTracker': {'experiment', 'tracking_uri', 'name'},
     # ResNetTSM, which configs use, builds the module and has the same option.
     'TemporalShift': {'shift_div'},
+    # Shards are of one's own data; docs/shards.md has a config.
+    'WebVideoDataset': {'num_videos', 'shuffle_buffer', 'shards'},
     # dsanet probe chooses them by the number of channels.
     'AttentiveHead': {'num_heads'},
 }
 # TenCrop is TSN's test; our configs of 2D networks use three crops like the others, to be comparable.
 # AttentiveHead is made for dsanet probe.
-USED_BY_NO_CONFIG = {'WandbTracker', 'MlflowTracker', 'TemporalShift', 'TenCrop', 'AttentiveHead'}
+USED_BY_NO_CONFIG = {'WandbTracker', 'MlflowTracker', 'TemporalShift', 'TenCrop', 'AttentiveHead', 'WebVideoDataset'}
 OURS = (DATASETS, MODELS, METRICS, SCHEDULES, TRACKERS, TRANSFORMS)
 
 

@@ -60,7 +60,7 @@ def test_every_tool_shows_its_help(
     monkeypatch.setattr(sys, 'argv', [tool, '--help'])
     with pytest.raises(SystemExit, match='^0$'):
         runpy.run_path(str(ROOT / tool), run_name='__main__')
-    assert 'usage: dsanet ' in capsys.readouterr().out
+    assert 'usage: ' in capsys.readouterr().out
 
 
 @pytest.mark.sweep

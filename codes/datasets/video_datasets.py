@@ -348,10 +348,8 @@ class MixedDataset(VideoSamples):
     """
 
     def __init__(self, datasets: Sequence[VideoSamples], weights: Sequence[float] | None = None) -> None:
-        if not datasets:
-            raise ValueError('datasets is empty')
-        if any(isinstance(dataset, MixedDataset) for dataset in datasets):
-            raise ValueError('a MixedDataset cannot contain another one; put all datasets into one, with weights')
+        if not datasets or any(isinstance(dataset, MixedDataset) for dataset in datasets):
+            raise ValueError('datasets must be one or more datasets that are no MixedDataset; use one, with weights')
         if weights is not None and (len(weights) != len(datasets) or not all(0 < w < float('inf') for w in weights)):
             raise ValueError(f'weights={weights!r} must be {len(datasets)} positive numbers, one per dataset')
         self.datasets = list(datasets)
@@ -365,6 +363,8 @@ class MixedDataset(VideoSamples):
         every = [ClassNames(dataset.class_names, dataset.classes_from or 'a dataset') for dataset in named]
         for other in every[1:]:
             check_same_class_names(every[0], other)
+        if any(len(dataset.records) != len(dataset) for dataset in datasets):
+            raise ValueError('a MixedDataset requires datasets that know their videos before they read them')
         self.records = VideoRecords.concatenate([VideoRecords.of(dataset.records) for dataset in datasets])
         self.provides = frozenset.intersection(*(dataset.provides for dataset in datasets))
         self.ends = np.cumsum([len(dataset) for dataset in datasets])
