@@ -46,8 +46,8 @@ COMMANDS = {
     'convert': 'convert a checkpoint from another project',
     'publish': 'write a trained model and its model card to a folder to share it',
     'export': 'export a trained recognizer to ONNX, PyTorch (.pt2) or OpenVINO',
-    'benchmark': 'measure the speed of models, training, data loading and starts on this machine',
     'scaling': 'estimate what a run needs on many GPUs, from parts measured on one',
+    'benchmark': 'measure the speed of models, training, data loading and starts on this machine',
 }
 
 
