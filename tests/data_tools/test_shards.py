@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('webdataset')
 
 from dsanet.data_tools.shards import write_shards
-from dsanet.datasets.annotation import VideoRecord
+from dsanet.datasets.records import VideoRecord
 
 
 @pytest.fixture
