@@ -4,9 +4,9 @@ A million objects would take 300 MB. Each forked data worker would copy them all
 writes a reference count into every object that it touches. Columns take 90 bytes per video and stay shared.
 """
 
+import array
 import operator
 import os
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -289,7 +289,7 @@ def _to_list(column: npt.NDArray[Any]) -> list[Any]:
     return [None if value == _NONE or value != value else value for value in column.tolist()]
 
 
-def as_column(values: 'array[Any]') -> npt.NDArray[Any]:
+def as_column(values: 'array.array[Any]') -> npt.NDArray[Any]:
     """Return an array of Python as one of NumPy with the same memory."""
     return np.frombuffer(values, dtype=values.typecode)
 
@@ -305,11 +305,11 @@ class RecordBuilder:
         self._root = root
         self._text = bytearray()
         self._last = ''  # the last path; spans of a file often follow each other
-        self._begins = array('q')
+        self._begins = array.array('q')
         self._source_number: dict[str, int] = {}
-        self._sizes, self._labels, self._numbers, self._lines, self._frames = (array('i') for _ in range(5))
-        self._label_ends = array('q')
-        self._starts, self._ends = array('d'), array('d')
+        self._sizes, self._labels, self._numbers, self._lines, self._frames = (array.array('i') for _ in range(5))
+        self._label_ends = array.array('q')
+        self._starts, self._ends = array.array('d'), array.array('d')
 
     def __len__(self) -> int:
         return len(self._sizes)

@@ -1,8 +1,8 @@
 """Read list files with one video per line, see :mod:`dsanet.datasets.annotation`."""
 
+import array
 import os
 import re
-from array import array
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,8 @@ class _ListLines:
         self.expected, self.errors = expected, errors
         self.num_lines = 0
         # These grow in place. Parts that are joined at the end would leave unused memory behind.
-        self.begins = array('I' if len(text) < 2**32 else 'q')
-        self.sizes, self.label_counts, self.labels, self.lines, self.frame_counts = (array('i') for _ in range(5))
+        self.begins = array.array('I' if len(text) < 2**32 else 'q')
+        self.sizes, self.label_counts, self.labels, self.lines, self.frame_counts = (array.array('i') for _ in range(5))
 
     def add(self, columns: LineColumns) -> None:
         """Add lines.
@@ -121,7 +121,7 @@ class _ListLines:
         )
 
 
-def _extend(column: 'array[int]', values: Array) -> None:
+def _extend(column: 'array.array[int]', values: Array) -> None:
     column.frombytes(values.astype(column.typecode).tobytes())
 
 
