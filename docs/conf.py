@@ -25,7 +25,7 @@ nitpicky = True
 # Types of other projects, whose inventories would need a download; type variables; private base classes.
 FOREIGN = (
     'torch|torchvision|numpy|np|npt|nn|cv2|av|mmcv|argparse|abc|collections|contextlib|datetime|enum|logging|'
-    'multiprocessing|pathlib|os|fractions'
+    'multiprocessing|pathlib|os|fractions|array'
 )
 nitpick_ignore_regex = [
     ('py:.*', rf'({FOREIGN})\..*'),
