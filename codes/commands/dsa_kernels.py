@@ -101,16 +101,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _dataset_batches(recognizer: Any, max_videos: int) -> Iterator[Any]:
     """Yield the videos of the test data of a config, or an equal number of each class."""
-    from dsanet.explain.data import build_test_loader, read_batches
+    from dsanet.explain.data import build_test_loader, read_labeled_batches
 
     loader: Any = build_test_loader(recognizer, max_videos)
     number, total = len(loader.sampler), len(loader.dataset)
     if number < total:
         print(f'{number} of {total} videos, evenly chosen from each class; --num-videos sets the largest number')
-    for batch in read_batches(loader):
-        label = batch['label']
-        labels = label.tolist() if label.dim() == 1 else [-1] * len(label)  # a video may have several classes
-        yield batch['inputs'], batch['path'], labels
+    yield from read_labeled_batches(loader)
 
 
 def _video_batches(recognizer: Any, videos: list[str], problems: list[str]) -> Iterator[Any]:

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
         names = ('scalars.jsonl', 'config.py', *RESULT_FILES)
         check_outputs({'--out': out}, [folder / name for folder in args.work_dirs for name in names])
         for folder in args.work_dirs:
-            find_scalars(folder)  # a folder that is none is no problem of --out
+            find_scalars(folder)  # before --out is checked, which may be in this folder
         check_writable(out.parent, '--out')
         page = build_page(read_runs(args.work_dirs)).encode()
         write_atomically(page, out)

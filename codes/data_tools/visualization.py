@@ -6,6 +6,7 @@ Frames are copied pixel by pixel, so that they look exactly as the network sees 
 import bisect
 import contextlib
 import functools
+import io
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,14 @@ def save_png(image: Image, file: Path) -> None:
     if not is_encoded:
         raise OSError(f'cannot write {file}: OpenCV cannot encode {image.shape[1]} x {image.shape[0]} pixels as PNG')
     write_atomically(data.tobytes(), file)
+
+
+def save_figure(figure: Any, file: Path, dpi: int) -> None:
+    """Write a figure of matplotlib atomically; the extension of the file sets the format."""
+    stream = io.BytesIO()
+    with missing_glyphs_allowed():
+        figure.savefig(stream, dpi=dpi, format=file.suffix.lstrip('.').lower())
+    write_atomically(stream.getvalue(), file)
 
 
 def escape_math(text: str) -> str:

@@ -111,7 +111,7 @@ def _combine(gathered: Sequence[Sequence[ScoredBatch]], num_videos: int) -> Pred
     scores, labels = (
         np.empty((num_videos, *values.shape[1:]), values.dtype) for values in (batches[0].scores, batches[0].labels)
     )
-    for batch in batches:  # without a second copy of all
+    for batch in batches:  # a concatenation would be a second copy
         scores[batch.index] = batch.scores
         labels[batch.index] = batch.labels
     return Predictions(scores, labels)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from dsanet.config.loading import read_section
 from dsanet.config.registry import DATASETS, build
@@ -110,6 +111,17 @@ def read_batches(loader: WatchedLoader) -> Iterator[Mapping[str, Any]]:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise
         raise ValueError(strip_worker_traceback(error)) from error
+
+
+def read_labeled_batches(loader: WatchedLoader) -> Iterator[tuple[Tensor, list[str], list[int]]]:
+    """Yield inputs, names and class numbers of the batches of a loader; -1 for videos that may have several classes.
+
+    Raises:
+        ValueError, OSError: as for :func:`read_batches`.
+    """
+    for batch in read_batches(loader):
+        label = batch['label']
+        yield batch['inputs'], batch['path'], label.tolist() if label.dim() == 1 else [-1] * len(label)
 
 
 def check_control(model: Recognizer, control: Recognizer) -> None:

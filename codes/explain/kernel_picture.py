@@ -1,6 +1,5 @@
 """One picture of the kernels of all DSA modules, a row for each module."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dsanet.data_checks.report import count_noun
-from dsanet.data_tools.visualization import escape_math, missing_glyphs_allowed, shorten
+from dsanet.data_tools.visualization import escape_math, save_figure, shorten
 from dsanet.explain.kernels import Floats, Kernels, ModuleKernels
-from dsanet.utils.files import write_atomically
 
 MAX_ROWS = 16  # classes or videos in a heat map
 _SINGULAR = {'classes': 'class', 'videos': 'video'}
@@ -46,10 +44,7 @@ def draw_kernels(content: Kernels, file: Path, title: str) -> None:
     )
     for module, axes in zip(content.modules, panels, strict=True):
         _draw_module(figure, axes, module, content, rows, names, kind)
-    stream = io.BytesIO()
-    with missing_glyphs_allowed():
-        figure.savefig(stream, dpi=75, format=file.suffix.lstrip('.').lower())
-    write_atomically(stream.getvalue(), file)
+    save_figure(figure, file, dpi=75)
 
 
 def _group(content: Kernels) -> tuple[list[npt.NDArray[np.intp]], list[str]]:

@@ -1,14 +1,12 @@
 """A picture of how much recognizers depend on the order of snippets and frames."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from dsanet.data_tools.visualization import escape_math, missing_glyphs_allowed, shorten
+from dsanet.data_tools.visualization import escape_math, save_figure, shorten
 from dsanet.explain.order import OrderResult
-from dsanet.utils.files import write_atomically
 
 
 def draw_order(results: Mapping[str, OrderResult], file: Path, title: str) -> None:
@@ -43,7 +41,4 @@ def draw_order(results: Mapping[str, OrderResult], file: Path, title: str) -> No
     panel.set_ylabel('top-1 accuracy (%)')
     panel.set_title(f'{escape_math(title)}: {len(first.labels)} videos with rearranged snippets or frames')
     figure.legend(loc='outside lower center', ncols=2, frameon=False)
-    stream = io.BytesIO()
-    with missing_glyphs_allowed():
-        figure.savefig(stream, dpi=90, format=file.suffix.lstrip('.').lower())
-    write_atomically(stream.getvalue(), file)
+    save_figure(figure, file, dpi=90)

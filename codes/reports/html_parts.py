@@ -22,16 +22,18 @@ def html_name(value: object) -> str:
 
 def jpeg_uri(image: Image, quality: int) -> str:
     """Return an RGB image (H, W, 3) as a data URI of a JPEG file."""
-    is_encoded, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert is_encoded, f'OpenCV cannot encode {image.shape} as JPEG'
-    return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode()
+    return _data_uri(image, 'jpeg', [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def png_uri(image: Image) -> str:
     """Return an RGB image (H, W, 3) as a data URI of a PNG file."""
-    is_encoded, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    assert is_encoded, f'OpenCV cannot encode {image.shape} as PNG'
-    return 'data:image/png;base64,' + base64.b64encode(data.tobytes()).decode()
+    return _data_uri(image, 'png', [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+def _data_uri(image: Image, kind: str, options: Sequence[int]) -> str:
+    is_encoded, data = cv2.imencode(f'.{kind}', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    assert is_encoded, f'OpenCV cannot encode {image.shape} as {kind}'
+    return f'data:image/{kind};base64,' + base64.b64encode(data.tobytes()).decode()
 
 
 def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from dsanet.engine.checkpointing import list_checkpoints
 from dsanet.evaluation.results import Results, confident_mistakes
 from dsanet.explain.cam import ActivationMaps, explain_samples
-from dsanet.explain.data import build_test_loader, read_batches
+from dsanet.explain.data import build_test_loader, read_labeled_batches
 from dsanet.explain.kernels import Kernels, collect_kernels, has_dsa
 from dsanet.inference.recognizer import Recognizer, load_recognizer
 from dsanet.inference.samples import load_samples
@@ -103,12 +103,7 @@ def _attempt(action: Callable[[], _T], what: str) -> tuple[_T | None, str]:
 
 
 def _collect(recognizer: Recognizer) -> Kernels:
-    batches = read_batches(build_test_loader(recognizer, MAX_VIDEOS))
-    labels = ((batch['inputs'], batch['path'], batch['label']) for batch in batches)
-    # A video may have several classes.
-    return collect_kernels(
-        recognizer, ((x, paths, y.tolist() if y.dim() == 1 else [-1] * len(y)) for x, paths, y in labels)
-    )
+    return collect_kernels(recognizer, read_labeled_batches(build_test_loader(recognizer, MAX_VIDEOS)))
 
 
 def _explain_mistakes(
