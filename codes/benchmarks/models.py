@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from dsanet.benchmarks.measuring import Result, add_rates, measure, reference_functions, seconds
+from dsanet.config.loading import read_section
 from dsanet.config.registry import MODELS, build, get_class
+from dsanet.config.schema import RuntimeCfg
 from dsanet.engine.evaluator import autocast
 from dsanet.engine.preparation import place_model
 from dsanet.engine.train_step import Stepper
+from dsanet.models.recognizers.recognizer3d import Recognizer3D
 from dsanet.models.summary import find_input_shape, summarize_model
 
 Config = dict[str, Any]
@@ -51,7 +54,7 @@ def benchmark_model(
     batch_size: int = 1,
     shape: Shape | None = None,
 ) -> list[Result]:
-    """Measure the forward pass in eval mode, in fp32 and bf16.
+    """Measure the forward pass in eval mode, in fp32 and bf16, without and with the optimization of ``dsanet test``.
 
     Args:
         configs: checked configs by name.
@@ -61,7 +64,8 @@ def benchmark_model(
         shape: U, T, H, W; None for that of each config's test views.
 
     Returns:
-        The references, and for each config and precision a result with ``gmacs`` and ``share_of_matmul``.
+        The references, and for each config, variant and precision a result with ``gmacs``, ``share_of_matmul``, and
+        ``x_plain``, the time relative to the model that is not optimized.
     """
     functions = reference_functions(device)
     facts: dict[str, dict[str, Any]] = {}
@@ -71,14 +75,24 @@ def benchmark_model(
         place_model(model, device)
         inputs, _ = random_batch(batch_size, size, model.num_classes, device)
         gmacs = batch_size * summarize_model(config['model'], size)['gmacs']
-        for precision in PRECISIONS:
-            full_name = f'{name} forward {precision}'
-            functions[full_name] = _make_forward(model, inputs, precision, device)
-            facts[full_name] = {'precision': precision, 'gmacs': gmacs, 'videos': batch_size, 'shape': list(size)}
+        for variant, network in (('', model), (', optimized', optimized_copy(model, config))):
+            for precision in PRECISIONS:
+                full_name = f'{name} forward {precision}{variant}'
+                functions[full_name] = make_forward(network, inputs, precision, device)
+                facts[full_name] = {'precision': precision, 'gmacs': gmacs, 'videos': batch_size, 'shape': list(size)}
     return _measure(functions, facts, repeats, warmup, device)
 
 
-def _make_forward(model: Any, inputs: Tensor, precision: str, device: torch.device) -> Callable[[], Any]:
+def optimized_copy(model: Recognizer3D, config: Config) -> Recognizer3D:
+    """Return a copy that is optimized as in ``dsanet test``."""
+    copied = copy.deepcopy(model)
+    copied.optimize(read_section(config, 'runtime', RuntimeCfg).compile)
+    return copied
+
+
+def make_forward(model: Any, inputs: Tensor, precision: str, device: torch.device) -> Callable[[], None]:
+    """Return a forward pass in eval mode."""
+
     def forward() -> None:
         with torch.inference_mode(), autocast(device, PRECISIONS[precision]):
             model(inputs)
@@ -134,22 +148,20 @@ def benchmark_train(
             gmacs = 3 * batch_size * summarize_model(changed['model'], size)['gmacs']
             for precision, amp in PRECISIONS.items():
                 full_name = f'{name} step {precision}{variant}'
-                functions[full_name] = _make_step(changed, amp, batch_size, size, device)
+                functions[full_name] = make_step(changed, amp, batch_size, size, device)
                 facts[full_name] = {
                     'precision': precision,
                     'gmacs': gmacs,
                     'videos': batch_size,
                     'shape': list(size),
                 }
-    results = _measure(functions, facts, repeats, warmup, device)
-    times = {result.name: seconds(result, device) for result in results}
-    for result in results:
-        if result.name in facts:
-            result.facts['x_plain'] = times[result.name] / times[result.name.partition(',')[0]]
-    return results
+    return _measure(functions, facts, repeats, warmup, device)
 
 
-def _make_step(config: Config, amp: str | None, batch_size: int, shape: Shape, device: torch.device) -> Any:
+def make_step(
+    config: Config, amp: str | None, batch_size: int, shape: Shape, device: torch.device
+) -> Callable[[], None]:
+    """Return a training step with random frames; ``amp`` is that of the runtime section."""
     runtime = {**config.get('runtime', {}), 'amp': amp, 'compile': False}
     loader = {**config['train_dataloader'], 'batch_size': batch_size}
     stepper = Stepper({**config, 'runtime': runtime, 'train_dataloader': loader}, device)
@@ -172,5 +184,9 @@ def _measure(
     results = measure(functions, repeats, warmup, device)
     for result in results:
         result.facts.update(facts.get(result.name, {}))
+    times = {result.name: seconds(result, device) for result in results}
+    for result in results:
+        if result.name in facts:
+            result.facts['x_plain'] = times[result.name] / times[result.name.partition(',')[0]]
     add_rates(results, device)
     return results

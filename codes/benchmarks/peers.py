@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsanet.benchmarks.measuring import Result, add_rates, measure, reference_functions, seconds
-from dsanet.benchmarks.models import PRECISIONS, random_batch, without_weight_files
+from dsanet.benchmarks.models import (
+    PRECISIONS,
+    make_forward,
+    make_step,
+    optimized_copy,
+    random_batch,
+    training_variants,
+    without_weight_files,
+)
 from dsanet.config.registry import MODELS, build
 from dsanet.engine.evaluator import autocast
 from dsanet.engine.preparation import place_model
@@ -120,9 +128,9 @@ def benchmark_peers(
 ) -> tuple[list[Result], dict[str, str]]:
     """Measure the forward pass in fp32 and bf16 and the fp32 training step of a config's model and of the peers.
 
-    Peers see the U snippets of a video as a batch of clips. A step is the forward and backward pass with cross-entropy
-    and an update by SGD with momentum. The time of the config's model includes the normalization of its uint8 frames;
-    peers get normalized frames, in the order that their own pipelines give.
+    The config's model works as in ``dsanet test`` and ``dsanet train``, and its time includes the normalization of its
+    uint8 frames. Peers see the U snippets of a video as a batch of normalized clips, in the order that their own
+    pipelines give; a step is the forward and backward pass with cross-entropy and an update by SGD with momentum.
 
     Args:
         name: of the config.
@@ -142,11 +150,19 @@ def benchmark_peers(
     missing: dict[str, str] = {}
     model = build(without_weight_files(config)['model'], MODELS, 'model')
     place_model(model, device)
-    inputs, label = random_batch(batch_size, shape, model.num_classes, device)
+    inputs, _ = random_batch(batch_size, shape, model.num_classes, device)
     gmacs = batch_size * summarize_model(config['model'], shape)['gmacs']
     clips = model.data_preprocessor(inputs).flatten(0, 2)  # (N*V*U, C, T, H, W)
     clip_label = torch.zeros(len(clips), dtype=torch.int64, device=device)
-    networks = [(name, model, inputs, label, gmacs)]
+    optimized = optimized_copy(model, config)
+    work_of = {
+        name: {
+            'forward fp32': make_forward(optimized, inputs, 'fp32', device),
+            'forward bf16': make_forward(optimized, inputs, 'bf16', device),
+            'step fp32': make_step(training_variants(config)[''], None, batch_size, shape, device),
+        }
+    }
+    costs = {name: gmacs}
     for title, peer in PEERS.items():
         if importlib.util.find_spec(peer.module) is None:
             missing[title] = f'not installed: {peer.install}'
@@ -161,12 +177,12 @@ def benchmark_peers(
             reason = f'{type(error).__name__}: {str(error).strip()[:200]}'
             missing[title] = f'failed ({reason}); tested with: {peer.install}'
             continue
-        networks.append((title, network, data, clip_label, cost))
-    for title, network, data, target, cost in networks:
-        for work, function in _make_work(network, data, target, device).items():
+        work_of[title], costs[title] = _make_work(network, data, clip_label, device), cost
+    for title, works in work_of.items():
+        for work, function in works.items():
             functions[f'{title} {work}'] = function
             precision, factor = ('bf16' if work.endswith('bf16') else 'fp32', 3 if work.startswith('step') else 1)
-            facts[f'{title} {work}'] = {'precision': precision, 'gmacs': factor * cost, 'work': work}
+            facts[f'{title} {work}'] = {'precision': precision, 'gmacs': factor * costs[title], 'work': work}
     results = measure(functions, repeats, warmup, device)
     times = {result.name: seconds(result, device) for result in results}
     for result in results:
@@ -198,9 +214,7 @@ def _make_work(network: Any, data: Tensor, label: Tensor, device: torch.device) 
             optimizer.append(torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, fused=True))
         network.train()
         optimizer[0].zero_grad()
-        takes_labels = data.dtype == torch.uint8
-        loss = network(data, label)['loss'] if takes_labels else nn.functional.cross_entropy(network(data), label)
-        loss.backward()
+        nn.functional.cross_entropy(network(data), label).backward()
         optimizer[0].step()
 
     return {'forward fp32': lambda: forward('fp32'), 'forward bf16': lambda: forward('bf16'), 'step fp32': step}

@@ -48,6 +48,19 @@ def _convolve(conv: Any, x: Tensor) -> Tensor:
     return result
 
 
+def avoid_slow_kernels(model: nn.Module, device: torch.device) -> None:
+    """Compute convolutions of height and width 1 with oneDNN in training on the CPU with one thread, too.
+
+    With one thread, torch computes them with a kernel for contiguous frames, so channels-last frames are copied before
+    and after. It does not do so for dilated convolutions, and along a length of 1 a dilation has no effect.
+    """
+    if device.type != 'cpu':
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and module.kernel_size[-2:] == (1, 1):
+            module.dilation = (*module.dilation[:-2], 2, 2)
+
+
 def place_model(model: nn.Module, device: torch.device) -> None:
     """Move a model to a device, with the weights of 3D convolutions channels-last, as the frames are.
 

@@ -22,7 +22,7 @@ from dsanet.engine.optim import (
     scale_learning_rate,
     set_learning_rate,
 )
-from dsanet.engine.preparation import avoid_broken_kernels, place_model
+from dsanet.engine.preparation import avoid_broken_kernels, avoid_slow_kernels, place_model
 from dsanet.models.sync_batch_norm import convert_sync_batch_norm
 from dsanet.models.weights.loading import load_weights
 from dsanet.utils import distributed
@@ -81,6 +81,7 @@ class Stepper:
         if train_cfg.sync_bn:
             self.model = convert_sync_batch_norm(self.model, device)
         place_model(self.model, device)
+        avoid_slow_kernels(self.model, device)
         avoid_broken_kernels(self.model, device, runtime.amp)
         parameters: ParametersCfg = read_section(config, 'parameters', ParametersCfg)
         self.optimizer = build_optimizer(config['optimizer'], self.model, parameters)

@@ -38,7 +38,9 @@ def test_forward_counts_videos_and_costs(config: dict, monkeypatch: pytest.Monke
         ),
     )
     results = benchmark_model({'tiny': config}, 2, 1, CPU, batch_size=3)
-    assert [result.name for result in results] == [*REFERENCES, 'tiny forward fp32', 'tiny forward bf16']
+    names = [f'tiny forward {precision}{variant}' for variant in ('', ', optimized') for precision in ('fp32', 'bf16')]
+    assert [result.name for result in results] == [*REFERENCES, *names]
+    assert [result.facts['x_plain'] for result in results[3:5]] == [1, 1]
     one = summarize_model(config['model'], (2, 2, 24, 24))['gmacs']
     for result in results[3:]:
         assert result.facts['gmacs'] == pytest.approx(3 * one)
@@ -46,7 +48,7 @@ def test_forward_counts_videos_and_costs(config: dict, monkeypatch: pytest.Monke
         assert len(result.cpu_s) == 2
         assert min(result.cpu_s) > 0
     on_cpu = [entry for entry in seen if entry[0][0] == 3]
-    assert on_cpu == [((3, 1, 2, 3, 2, 24, 24), False, amp) for _ in range(3) for amp in (False, True)]
+    assert on_cpu == [((3, 1, 2, 3, 2, 24, 24), False, amp) for _ in range(6) for amp in (False, True)]
     assert config == before
 
 

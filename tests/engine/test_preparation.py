@@ -57,6 +57,28 @@ def test_bf16_gradients_of_small_inputs_are_right(options: dict, size: tuple[int
         torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0.02 * exact.abs().max().item())
 
 
+@pytest.mark.parametrize('kernel', [(1, 1, 1), (3, 1, 1)])
+def test_one_thread_uses_onednn(kernel: tuple[int, ...]) -> None:
+    conv = nn.Conv3d(16, 32, kernel, padding=(kernel[0] // 2, 0, 0))
+    preparation.place_model(conv, torch.device('cpu'))
+    inputs = torch.randn(4, 16, 4, 6, 6).to(memory_format=torch.channels_last_3d)
+    found = []
+    for change in (False, True):
+        if change:
+            preparation.avoid_slow_kernels(conv, torch.device('cpu'))
+        conv.zero_grad()
+        x = inputs.clone().requires_grad_()
+        with torch.profiler.profile() as profile:
+            y = conv(x)
+            (y * y).sum().backward()
+        names = {event.key for event in profile.key_averages()}
+        found.append((y, conv.weight.grad, x.grad, 'aten::slow_conv3d' in names, 'aten::mkldnn_convolution' in names))
+    assert [one[3:] for one in found] == [(True, False), (False, True)]
+    for slow, fast in zip(found[0][:3], found[1][:3], strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)
+    assert found[1][0].is_contiguous(memory_format=torch.channels_last_3d)
+
+
 @pytest.mark.parametrize(('device', 'amp'), [('cpu', None), ('cpu', 'fp16'), ('cuda', 'bf16')])
 def test_other_runs_keep_their_convolutions(device: str, amp: str | None) -> None:
     model = nn.Sequential(nn.Conv3d(3, 3, 1))

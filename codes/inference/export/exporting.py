@@ -108,6 +108,8 @@ def export_recognizer(
     num_test_views, views = make_views(pipeline, video, max(n * v for n, v in CHECKED))
     shape = tuple(views.shape[1:])  # (U, T, H, W, C)
     exportable = ExportableRecognizer(model).eval()
+    optimized = copy.deepcopy(exportable)
+    optimized.model.optimize()
     try:
         # Beside the file, so that the complete files can be renamed.
         temporary = tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix='.export-')
@@ -115,7 +117,7 @@ def export_recognizer(
         raise OSError(error.errno, error.strerror, str(out)) from error
     with temporary as folder:
         part = Path(folder) / out.name
-        program = trace(exportable, shape)
+        program = trace(optimized, shape)
         metadata = describe(model, pipeline, class_names, shape, num_test_views)
         try:
             target.write(program, part, metadata)

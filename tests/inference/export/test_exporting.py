@@ -190,3 +190,8 @@ def test_models_of_all_families_can_be_exported(name: str, form: str, tmp_path: 
     report = export_recognizer(model.eval(), pipeline, ['a', 'b', 'c'], form, file)
     assert file.is_file()
     assert report.difference <= TOLERANCE * report.largest_score or model.activation == 'none'
+    if form == 'pt2':
+        nodes = torch.export.load(file).graph.nodes
+        num_norms = sum('batch_norm' in str(node.target) for node in nodes if node.op == 'call_function')
+        kept = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)]  # after linear layers
+        assert num_norms == len(kept), 'the others are folded into convolutions'
