@@ -97,13 +97,21 @@ class DSA(nn.Module):
         """
         if x.shape[0] % self.num_snippets:
             raise ValueError(f'{x.shape[0]} snippets are not a multiple of num_snippets={self.num_snippets}')
-        active, passive = x[:, : self.channels], x[:, self.channels :]
-        snippets = active.unflatten(0, (-1, self.num_snippets))  # (N*V, U, C1, T, H, W)
+        active, passive = x, None
+        if self.channels < x.shape[1]:
+            # Not two slices, whose gradients would be filled up with zeros and added.
+            active, passive = x.split([self.channels, x.shape[1] - self.channels], dim=1)
+        snippets = active.contiguous().unflatten(0, (-1, self.num_snippets))  # (N*V, U, C1, T, H, W)
         kernel = self.make_kernel(snippets)
         mixed = self.aggregate(snippets, kernel).flatten(0, 1)  # (N*V*U, C1, T, H, W)
         if self.residual:
             mixed = mixed + active
-        return torch.cat([mixed, passive], dim=1) if passive.shape[1] else mixed
+        if passive is None:
+            return mixed
+        # Channels-last features stay channels-last, as the next convolution wants them.
+        is_last = passive.stride(1) == 1
+        mixed = mixed.contiguous(memory_format=torch.channels_last_3d if is_last else torch.contiguous_format)
+        return torch.cat([mixed, passive], dim=1)
 
     def make_kernel(self, snippets: Tensor) -> Tensor:
         """Generate one kernel for each view and channel from its pooled values.

@@ -89,17 +89,27 @@ def test_compiled_form_equals_the_eager_one(options: dict, monkeypatch: pytest.M
 
 
 class _Copies(TorchDispatchMode):
-    """Counts concatenations."""
+    """Counts concatenations and tensors filled up with zeros."""
 
     count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += function is torch.ops.aten.cat.default
+        self.count += function in (torch.ops.aten.cat.default, torch.ops.aten.slice_backward.default)
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(('ratio', 'copies'), [(1.0, 0), (0.5, 1)])
-def test_nothing_is_copied_beside_all_channels(ratio: float, copies: int) -> None:
+@pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last_3d])
+def test_memory_format_stays(order: torch.memory_format) -> None:
+    x = torch.randn(8, 8, 2, 3, 4).to(memory_format=order).requires_grad_()
+    y = make_dsa()(x)
+    y.sum().backward()
+    assert y.is_contiguous(memory_format=order)
+    assert x.grad is not None
+    assert x.grad.is_contiguous(memory_format=order)
+
+
+@pytest.mark.parametrize(('ratio', 'copies'), [(1.0, 0), (0.5, 2)])  # of features and gradients
+def test_channels_beside_are_copied_once(ratio: float, copies: int) -> None:
     module = make_dsa(channel_ratio=ratio)
     x = torch.randn(4, 8, 2, 3, 4, requires_grad=True)
     with _Copies() as mode:
