@@ -68,7 +68,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotary: Rotary | None = None) -> Tensor:
         """Map tokens (B, L, C) to (B, L, C)."""
-        bias = self.qkv.bias
+        bias: Tensor | None = self.qkv.bias
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = nn.functional.linear(x, self.qkv.weight, bias)  # (B, L, 3*C)
@@ -208,8 +208,12 @@ class AttentivePooler(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, activation_checkpointing: bool = False) -> None:
         super().__init__()
-        options = {'activation_checkpointing': activation_checkpointing}
-        self.blocks = nn.Sequential(*(TransformerBlock(dim, num_heads, **options) for _ in range(self.depth)))
+        self.blocks = nn.Sequential(
+            *(
+                TransformerBlock(dim, num_heads, activation_checkpointing=activation_checkpointing)
+                for _ in range(self.depth)
+            )
+        )
         self.query = nn.Parameter(torch.zeros(1, 1, dim))
         self.cross = CrossAttentionBlock(dim, num_heads)
         nn.init.normal_(self.query, std=0.02)

@@ -39,7 +39,7 @@ def sine_table(length: int, dim: int) -> Tensor:
 class TransformerStage(nn.Sequential):
     """The blocks, which share the grid and the rotation of their tokens."""
 
-    def forward(self, x: Tensor, grid: Triple, rotary: Rotary | None) -> Tensor:
+    def forward(self, x: Tensor, grid: Triple, rotary: Rotary | None) -> Tensor:  # type: ignore[override]
         """Map features to features of the same shape; see :class:`TransformerBlock`."""
         for block in self:
             x = block(x, grid, rotary)

@@ -8,6 +8,7 @@ and predictors of the pretraining are not used.
 import re
 from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,7 +131,7 @@ def check_config_of_transformers(model: nn.Module, file: str | Path) -> list[str
         One text per difference.
     """
     config = Path(file).with_name('config.json')
-    backbone = getattr(model, 'backbone', model)
+    backbone: Any = getattr(model, 'backbone', model)
     if not hasattr(backbone, 'num_heads') or not config.is_file():
         return []
     found = read_json(config)
