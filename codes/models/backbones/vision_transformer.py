@@ -157,10 +157,10 @@ class VisionTransformer(Backbone):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """Initialize as timm does; its truncation at 2 has no effect at this standard deviation."""
+        """Initialize linear layers (Glorot and Bengio, 2010) as the original vision transformer does."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.xavier_uniform_(module.weight.flatten(1))  # (out, in)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for parameter in (self.cls_token, self.pos_embed if self.positions == 'learned' else None):
