@@ -153,7 +153,7 @@ def test_token_grid_of_mvit() -> None:
 
 
 @pytest.mark.parametrize('options', [{}, {'positions': 'learned', 'pooling': 'class_token'}])
-def test_maps_of_a_transformer_equal_a_sum_by_hand(recognizer: Recognizer, options: dict) -> None:
+def test_transformer_maps_equal_a_sum_by_hand(recognizer: Recognizer, options: dict) -> None:
     """The gradient is that of a score with respect to the last block, or its norm before a class token."""
     model, view = recognizer.model, make_view(16, 24)
     model.backbone = VisionTransformer(32, 2, 2, patch_size=8, input_size=(2, 16, 24), **options).eval()

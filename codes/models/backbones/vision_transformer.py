@@ -183,8 +183,9 @@ class VisionTransformer(Backbone):
         return self.grid if self.pooling == 'class_token' and num_tokens == 1 + length else None
 
     def is_channels_last(self, submodule: str) -> bool:
-        """Return whether the output is (B, T, H, W, C): that of blocks and the last norm, without a class token."""
-        return self.pooling != 'class_token' and re.fullmatch(r'blocks(\.\d+)?|norm', submodule) is not None
+        """Return whether the output is (B, T, H, W, C): that of blocks, norms and linear layers, without a class token."""
+        names = r'norm|blocks(\.\d+(\.(norm1|norm2|mlp(\.\w+)?))?)?'
+        return self.pooling != 'class_token' and re.fullmatch(names, submodule) is not None
 
     def train(self, mode: bool = True) -> 'VisionTransformer':
         """Switch to training mode, except frozen blocks, which stay in eval mode."""

@@ -215,7 +215,7 @@ def test_clips_that_are_no_multiples_raise() -> None:
 
 
 def test_modules_at_other_places_raise() -> None:
-    with pytest.raises(ValueError, match='before_conv2.*before_block, after_block'):
+    with pytest.raises(ValueError, match='before_conv2.*before_block, before_attn, before_mlp, after_block'):
         insert_modules(tiny(), {**MODULES[0], 'blocks': ((1, 0, 0),)})
 
 
