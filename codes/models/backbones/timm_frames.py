@@ -63,10 +63,10 @@ class TimmFrames(Backbone):
         self._clip: tuple[int, ...] = self.probe_shape[2:]  # (T, H, W) of the latest input
 
     @property
-    def normalization(self) -> tuple[list[float], list[float]]:
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of R, G, B in [0, 255] that timm's weights of this model expect."""
-        cfg = self.net.pretrained_cfg
-        return [255 * value for value in cfg['mean']], [255 * value for value in cfg['std']]
+        mean, std = (self.net.pretrained_cfg[key] for key in ('mean', 'std'))
+        return tuple(round(255 * value, 3) for value in mean), tuple(round(255 * value, 3) for value in std)
 
     @property
     def cam_layer(self) -> str:
