@@ -48,7 +48,17 @@ def test_importing_dsanet_loads_only_standard_library_modules() -> None:
     assert packages - sys.stdlib_module_names == {'dsanet'}
 
 
-SLOW = {'matplotlib', 'mmcv', 'mmengine', 'sympy', 'torch._dynamo', 'torch.distributed.fsdp', 'torchvision', 'triton'}
+SLOW = {
+    'matplotlib',
+    'mmcv',
+    'mmengine',
+    'sympy',
+    'timm',
+    'torch._dynamo',
+    'torch.distributed.fsdp',
+    'torchvision',
+    'triton',
+}
 
 
 def test_training_imports_no_slow_unused_modules() -> None:
