@@ -50,29 +50,31 @@ def make_scores_depend_on_frames(net: nn.Module) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
+    norms = {norm.weight for norm in net.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
     for parameter in net.parameters():
         if parameter.dim() > 1:
-            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+            nn.init.normal_(parameter, std=(2 / parameter[0].numel()) ** 0.5)
         else:
-            nn.init.normal_(parameter, mean=0.5, std=0.2)
+            nn.init.normal_(parameter, mean=1.0 if parameter in norms else 0.5, std=0.2)
 
 
 @pytest.mark.parametrize(('name', 'width', 'after', 'shape'), NETWORKS)
 @torch.no_grad()
 def test_features_are_inputs_of_timm_classifier(name: str, width: int, after: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    backbone = TimmFrames(name).eval()
+    backbone = TimmFrames(name).eval().double()
     make_scores_depend_on_frames(backbone.net)
-    other = timm.create_model(name, num_classes=5).eval()
+    other = timm.create_model(name, num_classes=5).eval().double()
     other.load_state_dict(other.state_dict() | backbone.net.state_dict())
     # timm's own networks with positions or windows accept one size only.
-    x = torch.randn(CLIP if not hasattr(other, 'patch_embed') else (2, 3, 2, *backbone.probe_shape[3:]))
+    size = (2, 3, 2, *backbone.probe_shape[3:]) if hasattr(other, 'patch_embed') else CLIP
+    x = torch.randn(size, dtype=torch.float64)
     frames = [other.forward_head(other.forward_features(frame), pre_logits=True) for frame in x.unbind(2)]
     features = backbone(x)
     assert features.shape == (2, width, x.shape[2], 1, 1)
     assert backbone.out_channels == width
-    assert features.std() > 1e-3
-    torch.testing.assert_close(features.flatten(2), torch.stack(frames, dim=2), rtol=1e-4, atol=1e-5)
+    assert (features - features.mean(dim=(0, 2), keepdim=True)).abs().max() > 1e-3, 'the frames have equal features'
+    torch.testing.assert_close(features.flatten(2), torch.stack(frames, dim=2), rtol=1e-9, atol=1e-9)
 
 
 def record_output(backbone: TimmFrames, name: str) -> list[Tensor]:
