@@ -178,6 +178,8 @@ def test_network_trains_and_uses_snippet_order(
     num_snippets, frames, _, _ = find_input_shape(config)
     torch.manual_seed(0)
     model = build(config['model'], MODELS, 'model')
+    if config['model']['backbone'].get('name') == 'mvit_v2_s':
+        del model.backbone.net.blocks[4:13]  # equal blocks in the middle, to save time
     inputs = torch.randint(256, (2, 1, num_snippets, 3, frames, 32, 32), dtype=torch.uint8)
     check_step(model, config, inputs)
     if num_snippets > 1 and config['model']['cls_head'].get('test_window') is None:
