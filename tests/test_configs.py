@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.video import mvit
+from torchvision.models.video.mvit import MViT
 
 from dsanet.config.loading import load_config, read_section
 from dsanet.config.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.datasets.classes import load_config_with_classes
 from dsanet.engine.optim import build_optimizer
+from dsanet.models.backbones.torchvision_video import TorchvisionVideo
 from dsanet.models.summary import find_input_shape
 from tests.make_model_costs import CONFIGS, TABLE_HEAD, cost_row, find_variations
 
@@ -165,11 +168,18 @@ def few_threads() -> Any:
 
 @pytest.mark.sweep
 @pytest.mark.parametrize(('file', 'options'), VARIATIONS, ids=NAMES)
-def test_network_trains_and_uses_snippet_order(file: Path, options: list[str], few_threads: None) -> None:
+def test_network_trains_and_uses_snippet_order(
+    file: Path, options: list[str], few_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = load_config_with_classes(file, options, num_classes=2)
+    if config['model']['backbone'].get('name') == 'mvit_v2_s':  # it accepts one size only, here a small one
+        monkeypatch.setattr(mvit, 'MViT', lambda **options: MViT(**{**options, 'spatial_size': (32, 32)}))
+        monkeypatch.setattr(TorchvisionVideo, 'probe_shape', (1, 3, 16, 32, 32))
     num_snippets, frames, _, _ = find_input_shape(config)
     torch.manual_seed(0)
     model = build(config['model'], MODELS, 'model')
+    if config['model']['backbone'].get('name') == 'mvit_v2_s':
+        del model.backbone.net.blocks[4:13]  # equal blocks in the middle, to save time
     inputs = torch.randint(256, (2, 1, num_snippets, 3, frames, 32, 32), dtype=torch.uint8)
     check_step(model, config, inputs)
     if num_snippets > 1 and config['model']['cls_head'].get('test_window') is None:

@@ -27,6 +27,7 @@ from dsanet.inference.pipelines import build_pipeline, choose_views
 from dsanet.inference.recognizer import Recognizer
 from dsanet.inference.samples import LoadedSamples, load_samples
 from dsanet.inference.sources import Source
+from dsanet.models.backbones.feature_layout import first_tensor, replace_first
 
 _MAX_LISTED = 8
 
@@ -186,11 +187,12 @@ def _run(recognizer: Recognizer, view: Tensor, name: str, class_index: int | Non
     scores: list[Tensor] = []
 
     def cut(_module: nn.Module, _arguments: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor):
+        features = first_tensor(output)
+        if features is None:
             return output
         # The graph starts here: gradients do not depend on which weights are frozen.
-        leaves.append(output.detach().requires_grad_())
-        return leaves[-1].clone()  # the next layer may change it in place
+        leaves.append(features.detach().requires_grad_())
+        return replace_first(output, leaves[-1].clone())  # the next layer may change it in place
 
     # Threads that share the model must not run through each other's hooks.
     with recognizer.lock, contextlib.ExitStack() as hooks, torch.enable_grad():
@@ -216,13 +218,11 @@ def _run(recognizer: Recognizer, view: Tensor, name: str, class_index: int | Non
 def _to_maps(output: Tensor, name: str, backbone: Any, num_snippets: int) -> Tensor | None:
     """Return an output as (U, C, T', H', W'); None if it has no such axes."""
     submodule = name.removeprefix('backbone').removeprefix('.')
-    if output.dim() == 5 and len(output) == num_snippets:
-        maps = output.movedim(-1, 1) if submodule and backbone.is_channels_last(submodule) else output
-        return maps if math.prod(maps.shape[3:]) > 1 else None  # (U, C, T', H', W')
-    grid = backbone.token_grid(output.shape[1]) if output.dim() == 3 and len(output) == num_snippets else None
-    if grid is None:
+    layout = backbone.feature_layout(submodule, output.shape)
+    maps = None if layout is None else layout.unpack(output)
+    if maps is None or len(maps) != num_snippets or math.prod(maps.shape[3:]) == 1:
         return None
-    return output[:, 1:].movedim(-1, 1).unflatten(2, grid)  # (U, C, T', H', W')
+    return maps  # (U, C, T', H', W')
 
 
 def _layer_error(name: str, problem: str, recognizer: Recognizer, view: Tensor) -> ValueError:
@@ -257,10 +257,10 @@ def _find_layers(recognizer: Recognizer, view: Tensor) -> dict[str, tuple[int, i
             if name.startswith('backbone'):
 
                 def note(_module: nn.Module, _arguments: Any, output: Any, name: str = name) -> None:
-                    if isinstance(output, Tensor):
-                        maps = _to_maps(output, name, model.backbone, len(view))
-                        if maps is not None:
-                            found.append((name, (maps.shape[3], maps.shape[4])))
+                    features = first_tensor(output)
+                    maps = None if features is None else _to_maps(features, name, model.backbone, len(view))
+                    if maps is not None:
+                        found.append((name, (maps.shape[3], maps.shape[4])))
 
                 hook = module.register_forward_hook(note)
                 hooks.callback(hook.remove)

@@ -4,6 +4,7 @@ from dsanet.models.backbones.r2plus1d import R2Plus1D
 from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.backbones.resnet_tsm import ResNetTSM
+from dsanet.models.backbones.timm_frames import TimmFrames
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
 from dsanet.models.backbones.vision_transformer import VisionTransformer
 from dsanet.models.batch_augment import MixupCutmix
@@ -42,6 +43,7 @@ __all__ = [
     'TRNHead',
     'TSNHead',
     'TemporalShift',
+    'TimmFrames',
     'TorchvisionVideo',
     'VisionTransformer',
 ]

@@ -70,7 +70,8 @@ def _find_pairs(backbone: Backbone) -> list[tuple[str, str]]:
     for name, module in copied.named_modules():
         if isinstance(module, CONVOLUTIONS):
             module.register_forward_hook(lambda _module, _inputs, output, name=name: note_output(name, output))
-        elif isinstance(module, NORMS) and module.running_mean is not None:
+        # The norms of timm have children: the activation, which would be lost.
+        elif isinstance(module, NORMS) and module.running_mean is not None and not any(module.children()):
             module.register_forward_pre_hook(lambda _module, inputs, name=name: note_input(name, inputs[0]))
     num_snippets = math.lcm(*{getattr(module, 'num_snippets', 1) for module in backbone.modules()})
     channels, *clip = backbone.probe_shape[1:]

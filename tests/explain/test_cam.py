@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +14,10 @@ from dsanet.explain.cam import compute_maps
 from dsanet.inference.recognizer import Recognizer
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.backbones.vision_transformer import VisionTransformer
+from dsanet.models.backbones.feature_layout import FeatureLayout
+from dsanet.models.heads.tsn_head import TSNHead
 from tests.make_recognizer import make_recognizer
+from tests.make_tiny_networks import CLIP, TinyMViT
 
 GRID = (2, 2, 3)
 
@@ -35,8 +39,10 @@ class Tokens(Backbone):
     def cam_layer(self) -> str:
         return 'norm'
 
-    def token_grid(self, num_tokens: int) -> tuple[int, int, int] | None:
-        return GRID if num_tokens == 1 + math.prod(GRID) else None
+    def feature_layout(self, submodule: str, shape: Sequence[int]) -> FeatureLayout | None:
+        if len(shape) != 3 or shape[1] != 1 + math.prod(GRID):
+            return super().feature_layout(submodule, shape)
+        return FeatureLayout('BMC', GRID, num_prefix_tokens=1)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patches(x).flatten(2).mT  # (U, T'*H'*W', 4)
@@ -142,16 +148,6 @@ def test_wrong_layer_lists_the_right_ones(recognizer: Recognizer, layer: str) ->
         compute_maps(recognizer, make_view(), layer)
 
 
-@pytest.mark.sweep  # building the model takes seconds
-def test_token_grid_of_mvit() -> None:
-    from dsanet.models.backbones.torchvision_video import TorchvisionVideo
-
-    backbone = TorchvisionVideo('mvit_v2_s')
-    assert backbone.cam_layer == 'net.blocks.15.norm1'
-    assert backbone.token_grid(1 + 8 * 14 * 14) == (8, 14, 14)
-    assert backbone.token_grid(8 * 14 * 14) is None
-
-
 @pytest.mark.parametrize('options', [{}, {'positions': 'learned', 'pooling': 'class_token'}])
 def test_transformer_maps_equal_a_sum_by_hand(recognizer: Recognizer, options: dict) -> None:
     """The gradient is that of a score with respect to the last block, or its norm before a class token."""
@@ -174,3 +170,21 @@ def test_transformer_maps_equal_a_sum_by_hand(recognizer: Recognizer, options: d
         expected[u] = (tokens @ slopes.mean(dim=0)).relu().view(1, 2, 3)
     assert expected.max() > 0
     torch.testing.assert_close(maps, expected)
+
+
+@pytest.mark.parametrize(
+    ('layer', 'size'),
+    [(None, (2, 2, 4)), ('backbone.net.blocks.0', (2, 4, 8)), ('backbone.net.blocks.1', (2, 2, 4))],
+)
+def test_maps_of_blocks_that_return_tuples(
+    recognizer: Recognizer, layer: str | None, size: tuple[int, int, int]
+) -> None:
+    backbone = TinyMViT().eval()
+    recognizer.model.backbone = backbone
+    recognizer.model.cls_head = TSNHead(8, 16, init_std=1.0).eval()
+    view = torch.randint(0, 256, CLIP, dtype=torch.uint8)
+    maps, scores, name = compute_maps(recognizer, view, layer, 3)
+    assert name == (layer or 'backbone.net.blocks.2.norm1')
+    assert maps.shape == (2, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(scores, recognizer.model(view[None, None])[0], rtol=1e-4, atol=1e-5)

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS, build
+from dsanet.models.backbones.torchvision_video import TorchvisionVideo
+from dsanet.models.heads.tsn_head import TSNHead
+from dsanet.models.recognizers.recognizer3d import Recognizer3D
+from tests.make_tiny_networks import CLIP, TinyMViT, TinySwin
 
 # Modules and heads that relate snippets to each other.
 MIXING_TYPES = ('DSA', 'V4D', 'TRNHead')
@@ -59,6 +63,12 @@ def order_sensitivity(model_cfg: Mapping[str, Any], shape: tuple[int, int, int, 
         for parameter in model.backbone.parameters():  # with their small initial weights the signal vanishes
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=(2 / parameter[0].numel()) ** 0.5)
+    return measure_sensitivity(model, shape)
+
+
+@torch.no_grad()
+def measure_sensitivity(model: nn.Module, shape: tuple[int, int, int, int]) -> float:
+    """Return the change of a model's scores when the snippets are permuted, relative to the largest score."""
     randomize(model)
     snippets = make_snippets(*shape)
     order = ORDER if shape[0] == 4 else [*range(1, shape[0]), 0]
@@ -170,7 +180,7 @@ TORCHVISION = [
     ('r2plus1d_18', 512, (2, 32, 32), 'net.layer2'),
     pytest.param('swin3d_t', 768, (2, 32, 32), 'net.features.0', marks=pytest.mark.sweep),
     pytest.param('s3d', 1024, (13, 209, 209), 'net.features.15', marks=pytest.mark.sweep),
-    pytest.param('mvit_v2_s', 768, (16, 224, 224), 'net.conv_proj', marks=pytest.mark.sweep),
+    pytest.param('mvit_v2_s', 768, (16, 224, 224), 'net.blocks.3', marks=pytest.mark.sweep),
 ]
 
 
@@ -223,3 +233,17 @@ def test_transformer_learns_snippet_order_with_dsa_only(seed: int) -> None:
     dsa = {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'place': 'after_block', 'blocks': ((1, 0),)}
     assert train_on_order(dsa, seed) > 95
     assert 40 < train_on_order(None, seed) < 60
+
+
+@pytest.mark.parametrize(('network', 'after'), [(TinyMViT, 'net.blocks.1'), (TinySwin, 'net.features.0')])
+def test_token_networks_need_dsa_for_snippet_order(network: type[TorchvisionVideo], after: str) -> None:
+    dsa = {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 0.5, 'after': after}
+    for seed in range(3):
+        torch.manual_seed(seed)
+        blind, seeing = (Recognizer3D(network(), TSNHead(7, 16), cfg).eval() for cfg in (None, dsa))
+        for model in (blind, seeing):
+            for parameter in model.backbone.parameters():  # with their small initial weights the signal vanishes
+                if parameter.dim() > 1:
+                    nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+        assert measure_sensitivity(blind, (4, *CLIP[2:])) <= 1e-5
+        assert measure_sensitivity(seeing, (4, *CLIP[2:])) > 1e-4

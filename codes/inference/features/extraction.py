@@ -21,6 +21,7 @@ from dsanet.inference.features.files import VideoFeatures, is_finished, video_pa
 from dsanet.inference.recognizer import Recognizer
 from dsanet.inference.samples import LoadedSamples
 from dsanet.inference.sources import Source
+from dsanet.models.backbones.feature_layout import first_tensor
 from dsanet.utils import distributed
 
 LOGGER = logging.getLogger(__name__)
@@ -48,11 +49,7 @@ class FeatureExtractor:
             hint = nearest(layer, names) or f' Examples: {", ".join(list(names)[:4])}.'
             raise ValueError(f'layer={layer!r} is not a module of the model.{hint}')
         self._module = recognizer.model.cls_head if layer is None else names[layer]
-        backbone = recognizer.model.backbone
-        self._is_channels_last = layer is not None and (
-            isinstance(self._module, nn.Linear | nn.LayerNorm)
-            or backbone.is_channels_last(layer.removeprefix('backbone.'))
-        )
+        self._is_in_backbone = layer is not None and layer.startswith('backbone.')
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -94,11 +91,12 @@ class FeatureExtractor:
 
     def _pool(self, output: Any, num_views: int, num_snippets: int) -> Tensor:
         """Return (N*V, U, D), or (N*V, 1, D), for the output of a forward pass with ``num_views`` views N*V."""
-        if not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() < 2:
-            kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        # In the head, the tuple of nn.MultiheadAttention is not meant.
+        found = first_tensor(output) if self._is_in_backbone or not isinstance(output, tuple) else None
+        if found is None or not found.is_floating_point() or found.dim() < 2:
+            kind = type(output).__name__ if found is None else tuple(found.shape)
             raise ValueError(f'layer={self.layer!r} returns {kind}, not features; choose another')
-        if self._is_channels_last:
-            output = output.movedim(-1, 1)
+        output = found.movedim(-1, 1) if self._is_channels_last(found) else found
         # The mean of the heads, so that the features are bit for bit what the classifier gets.
         rows = (output.mean(dim=tuple(range(2, output.dim()))) if output.dim() > 2 else output).float()  # (rows, D)
         per_view, rest = divmod(len(rows), num_views)
@@ -111,6 +109,15 @@ class FeatureExtractor:
         if per_view == 1:
             return rows.clone()  # not the output itself
         return rows.unflatten(1, (num_snippets, -1)).mean(dim=2)  # (N*V, U, D)
+
+    def _is_channels_last(self, output: Tensor) -> bool:
+        layout = None
+        if self.layer is not None and self._is_in_backbone:
+            backbone = self.recognizer.model.backbone
+            layout = backbone.feature_layout(self.layer.removeprefix('backbone.'), output.shape)
+        if layout is None or layout.axes == 'BCTHW':
+            return self.layer is not None and isinstance(self._module, nn.Linear | nn.LayerNorm)
+        return layout.is_channels_last
 
 
 def summarize(

@@ -1,6 +1,10 @@
 """Base class of backbones."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
+
+from dsanet.models.backbones.feature_layout import FeatureLayout
 
 
 class Backbone(nn.Module):
@@ -28,13 +32,19 @@ class Backbone(nn.Module):
         """Submodule with the last features that have positions, for maps; '' for the output of the backbone."""
         return ''
 
-    def token_grid(self, num_tokens: int) -> tuple[int, int, int] | None:
-        """Return (T, H, W) of tokens (B, 1 + T*H*W, C) after a class token; None if the backbone has no tokens."""
-        return None
+    def feature_layout(self, submodule: str, shape: Sequence[int]) -> FeatureLayout | None:
+        """Return how features lie in an output of a submodule.
 
-    def is_channels_last(self, submodule: str) -> bool:
-        """Return whether the output of a submodule (dotted name) is (B, T, H, W, C) instead of (B, C, T, H, W)."""
-        return False
+        A submodule may return a tuple; then its first item is meant.
+
+        Args:
+            submodule: dotted name; '' for the backbone itself, whose output is (B, C, T, H, W).
+            shape: shape of the output, for clips as in the latest forward pass.
+
+        Returns:
+            The layout; None if the output has no positions in time and space, or no snippets.
+        """
+        return FeatureLayout() if len(shape) == 5 else None
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f'{type(self).__name__} does not implement forward')

@@ -1,12 +1,14 @@
 """Video models of torchvision as backbones."""
 
-import math
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from dsanet.config.arguments import nearest
 from dsanet.config.registry import MODELS
 from dsanet.models.backbones.base import Backbone
+from dsanet.models.backbones.feature_layout import FeatureLayout, fit_grid
 
 S3D_MIN_SIZE = (13, 209, 209)  # T, H, W; smaller clips are too small for the last pooling, 2 x 7 x 7
 
@@ -28,9 +30,10 @@ class TorchvisionVideo(Backbone):
     """A video model of torchvision without its classifier, with torchvision's pooling.
 
     Modules such as DSA are inserted after named submodules: ``module_cfg=dict(type='DSA', after='net.layer2', ...)``.
-    Features of the ResNets and S3D are (B, C, T, H, W), those of Swin (B, T, H, W, C), which is handled. MViT has
-    tokens after its first convolution ``net.conv_proj``. MViT accepts clips of one size only, that of its weights
-    (mvit_v2_s: 16 x 224 x 224), also in tests; S3D accepts clips of at least 13 x 209 x 209.
+    Features of the ResNets and S3D are (B, C, T, H, W), those of Swin (B, T, H, W, C), those of MViT's blocks, such as
+    ``net.blocks.3``, a class token and T*H*W tokens. Inserted modules get (B, C, T, H, W) everywhere; the class token
+    is not changed. MViT accepts clips of one size only, that of its weights (mvit_v2_s: 16 x 224 x 224), also in tests;
+    S3D accepts clips of at least 13 x 209 x 209.
 
     Args:
         name: such as 'r3d_18', 'mc3_18', 'r2plus1d_18', 's3d', 'mvit_v2_s' or 'swin3d_t'.
@@ -78,22 +81,27 @@ class TorchvisionVideo(Backbone):
             return 'net.norm'
         return 'net.features' if self.name == 's3d' else 'net.layer4'
 
-    def token_grid(self, num_tokens: int) -> tuple[int, int, int] | None:
-        """Return (T, H, W) of the tokens of MViT, which keeps the 8 time steps of its first convolution."""
-        side = math.isqrt((num_tokens - 1) // 8)
-        is_grid = self.name.startswith('mvit') and num_tokens == 1 + 8 * side**2
-        return (8, side, side) if is_grid else None
-
-    def is_channels_last(self, submodule: str) -> bool:
-        """Return whether the output is (B, T, H, W, C): in Swin all but the first convolution and the pooling."""
-        channels_first = ('net.patch_embed.proj', 'net.avgpool')
-        return self.name.startswith('swin3d') and submodule not in channels_first
+    def feature_layout(self, submodule: str, shape: Sequence[int]) -> FeatureLayout | None:
+        """Return the layout of an output: (B, C, T, H, W); in Swin and MViT as described above."""
+        if len(shape) == 5:
+            channels_first = ('', 'net.patch_embed.proj', 'net.avgpool')
+            is_last = self.name.startswith('swin3d') and submodule not in channels_first
+            return FeatureLayout('BTHWC' if is_last else 'BCTHW')
+        if not self.name.startswith('mvit') or len(shape) != 3:
+            return None
+        places: Any = self.net.pos_encoding
+        frames, (height, width) = places.temporal_size, places.spatial_size  # all blocks keep the number of frames
+        grid = fit_grid((shape[1] - 1) // frames, height, width)
+        if grid is None or frames * grid[0] * grid[1] != shape[1] - 1:
+            return None
+        return FeatureLayout('BMC', (frames, *grid), num_prefix_tokens=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map snippets (N*V*U, 3, T, H, W) to pooled features (N*V*U, out_channels, 1, 1, 1)."""
         size = tuple(x.shape[2:])
-        if self.name.startswith('mvit') and size != (16, 224, 224):
-            raise ValueError(f'{self.name} requires clips of 16 x 224 x 224 (T, H, W), got {size}')
+        if self.name.startswith('mvit') and size != self.probe_shape[2:]:
+            required = ' x '.join(map(str, self.probe_shape[2:]))
+            raise ValueError(f'{self.name} requires clips of {required} (T, H, W), got {size}')
         if self.name == 's3d' and any(n < minimum for n, minimum in zip(size, S3D_MIN_SIZE, strict=True)):
             raise ValueError(f'{self.name} requires clips of at least {S3D_MIN_SIZE} (T, H, W), got {size}')
         return self.net(x)[..., None, None, None]

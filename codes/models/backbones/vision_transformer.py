@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
 from dsanet.models.backbones.base import Backbone
+from dsanet.models.backbones.feature_layout import FeatureLayout
 from dsanet.models.backbones.residual import Triple
 from dsanet.models.backbones.transformer_blocks import (
     NORM_EPS,
@@ -177,15 +178,16 @@ class VisionTransformer(Backbone):
         """The last block; with a class token its first norm, because only that token reaches the scores later."""
         return f'blocks.{len(self.blocks) - 1}' + ('.norm1' if self.pooling == 'class_token' else '')
 
-    def token_grid(self, num_tokens: int) -> Triple | None:
-        """Return (T, H, W) of the tokens of a clip of ``input_size``, after the class token."""
+    def feature_layout(self, submodule: str, shape: Sequence[int]) -> FeatureLayout | None:
+        """Return the layout of an output: that of blocks and the last norm is (B, T, H, W, C), with a class token
+        (B, 1 + T*H*W, C), for clips of ``input_size`` only.
+        """
+        if len(shape) == 5:
+            is_last = re.fullmatch(r'blocks(\.\d+)?(\.norm[12])?|norm', submodule) is not None
+            return FeatureLayout('BTHWC' if is_last else 'BCTHW')
         length = self.grid[0] * self.grid[1] * self.grid[2]
-        return self.grid if self.pooling == 'class_token' and num_tokens == 1 + length else None
-
-    def is_channels_last(self, submodule: str) -> bool:
-        """Return whether the output is (B, T, H, W, C): that of blocks, norms and linear layers, without a class token."""
-        names = r'norm|blocks(\.\d+(\.(norm1|norm2|mlp(\.\w+)?))?)?'
-        return self.pooling != 'class_token' and re.fullmatch(names, submodule) is not None
+        is_grid = self.pooling == 'class_token' and len(shape) == 3 and shape[1] == 1 + length
+        return FeatureLayout('BMC', self.grid, num_prefix_tokens=1) if is_grid else None
 
     def train(self, mode: bool = True) -> 'VisionTransformer':
         """Switch to training mode, except frozen blocks, which stay in eval mode."""

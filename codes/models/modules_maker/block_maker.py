@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from dsanet.config.arguments import check_arguments, nearest
 from dsanet.config.registry import MODELS, build, get_class
 from dsanet.models.backbones.base import Backbone
+from dsanet.models.backbones.feature_layout import first_tensor, replace_first
 from dsanet.models.heads.base import ClsHead
 
 LOGGER = logging.getLogger(__name__)
@@ -88,7 +89,8 @@ def insert_modules(backbone: Backbone, module_cfg: Mapping[str, Any] | Sequence[
             its position. The position is either ``place`` (see the table above; default ``before_conv2``) and
             ``blocks``, one entry per stage, each 0, 1 or a flag per block, as in
             ``(0, (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), 0)``; or ``after``, the dotted name of a submodule of the backbone
-            with output (B, C, T, H, W), such as ``'net.layer2'``, or several names.
+            with features that have positions in time and space, such as ``'net.layer2'``, or several names. The
+            module gets them as (B, C, T, H, W), in any layout (``Backbone.feature_layout``).
     """
     if module_cfg is None:
         return
@@ -189,7 +191,7 @@ def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[
         if hasattr(backbone, key):
             raise ValueError(f'module_cfg.after: {cfg["type"]} is already inserted after {name!r}')
         backbone.add_module(key, module)
-        backbone.get_submodule(name).register_forward_hook(_InsertAfterHook(module, backbone.is_channels_last(name)))
+        backbone.get_submodule(name).register_forward_hook(_InsertAfterHook(module, backbone, name))
     LOGGER.info('Inserted %s after %s', cfg['type'], ', '.join(names))
 
 
@@ -199,14 +201,26 @@ class _InsertAfterHook:
     Not a closure, because copy.deepcopy of the backbone (for averaged weights) must also copy the module.
     """
 
-    def __init__(self, module: nn.Module, channels_last: bool) -> None:
+    def __init__(self, module: nn.Module, backbone: Backbone, name: str) -> None:
         self.module = module
-        self.channels_last = channels_last
+        self.backbone = backbone
+        self.name = name
 
-    def __call__(self, _submodule: nn.Module, _args: Any, output: Tensor) -> Tensor:
-        if self.channels_last:
-            return self.module(output.movedim(-1, 1)).movedim(1, -1)  # (B, T, H, W, C)
-        return self.module(output)
+    def __call__(self, _submodule: nn.Module, _args: Any, output: Any) -> Any:
+        features = first_tensor(output)
+        layout = None if features is None else self.backbone.feature_layout(self.name, features.shape)
+        if features is None or layout is None:
+            raise _output_error(self.name, output)
+        return replace_first(output, layout.pack(self.module(layout.unpack(features)), features))
+
+
+def _output_error(name: str, output: Any) -> ValueError:
+    first = first_tensor(output)
+    found = type(output).__name__ if first is None else f'{tuple(first.shape)}'
+    return ValueError(
+        f'module_cfg.after={name!r} has the output {found} instead of features with axes of snippets, channels and '
+        'positions in time and space, as (B, C, T, H, W); choose a whole block or stage'
+    )
 
 
 def modules_in_forward(block: nn.Module) -> Iterator[nn.Module]:
@@ -232,7 +246,7 @@ def probe_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
 
     Args:
         backbone: without inserted modules.
-        names: dotted names of submodules with outputs (B, C, T, H, W).
+        names: dotted names of submodules with features that have positions in time and space.
     """
     if not names:
         return {}
@@ -253,11 +267,15 @@ def probe_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
     for name in names:
         if len(outputs[name]) > 1:
             raise ValueError(f'module_cfg.after={name!r} runs {len(outputs[name])} times per forward pass, not once')
-        output = outputs[name][0] if outputs[name] else None
-        if not isinstance(output, Tensor) or output.dim() != 5:
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f'module_cfg.after={name!r} has the output {found} instead of features (B, C, T, H, W)')
-        channels[name] = output.shape[-1 if backbone.is_channels_last(name) else 1]
+        if not outputs[name]:
+            raise ValueError(f'module_cfg.after={name!r} has no output, because it is not called in a forward pass')
+        features = first_tensor(outputs[name][0])
+        layout = None if features is None else copied.feature_layout(name, features.shape)
+        # Windows of an attention are in the batch axis.
+        unpacked = None if features is None or layout is None else layout.unpack(features)
+        if unpacked is None or len(unpacked) != backbone.probe_shape[0]:
+            raise _output_error(name, outputs[name][0])
+        channels[name] = unpacked.shape[1]
     return channels
 
 

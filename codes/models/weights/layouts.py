@@ -19,6 +19,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dsanet.models.weights import vision_transformers as vit
+from dsanet.models.weights.timm_layout import from_timm, is_for_timm_frames
 
 State = Mapping[str, Tensor]
 Translation = Callable[[State, Set[str]], dict[str, Tensor]]
@@ -61,9 +62,16 @@ class Layout:
     module: str = ''
 
 
-def find_layout(state: State) -> Layout:
-    """Return the layout of weights without wrapper prefixes; ``UNKNOWN``, which keeps all keys, if none matches."""
+def find_layout(state: State, target: Set[str] = frozenset()) -> Layout:
+    """Return the layout of weights without wrapper prefixes; ``UNKNOWN``, which keeps all keys, if none matches.
+
+    Args:
+        state: the weights.
+        target: keys of the model to load into, if known: timm's networks are recognized by them.
+    """
     bare = {key.removeprefix(BACKBONE): value for key, value in state.items()}
+    if is_for_timm_frames(bare, target):
+        return TIMM
     return next((layout for layout in LAYOUTS if layout.recognize(bare)), UNKNOWN)
 
 
@@ -314,4 +322,5 @@ LAYOUTS = (
     Layout("torchvision's or timm's image ResNet", is_image_resnet, IDENTITY),
     Layout('DSANet', is_ours, IDENTITY),
 )
+TIMM = Layout("timm's image network", lambda state: False, from_timm)  # recognized by the keys of the model
 UNKNOWN = Layout('unknown', lambda state: True, IDENTITY)

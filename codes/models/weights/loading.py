@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
-from dsanet.models.weights.layouts import BACKBONE, HEAD, Layout
+from dsanet.models.weights.layouts import BACKBONE, HEAD, TIMM, Layout, Normalization
 from dsanet.models.weights.state_dicts import find_state_dict, strip_prefix
 from dsanet.models.weights.vision_transformers import check_config_of_transformers
 from dsanet.utils.checkpoint_io import read_checkpoint
@@ -274,12 +274,14 @@ def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
     """
     texts = []
     expected, preprocessor = weights.layout.expects, getattr(model, 'data_preprocessor', None)
+    backbone = getattr(model, 'backbone', model)
+    if weights.layout is TIMM and hasattr(backbone, 'normalization'):
+        expected = Normalization(*backbone.normalization)
     if expected is not None and preprocessor is not None:
         has = torch.stack([preprocessor.mean.cpu(), 1 / preprocessor.scale.cpu()])
         if not torch.allclose(has, torch.tensor(expected), atol=0.1):
             mean, std = (tuple(round(v, 3) for v in row) for row in has.tolist())
             texts.append(f'trained with data_preprocessor {expected}, but this model has {mean=}, {std=}')
-    backbone = getattr(model, 'backbone', model)
     options = {'conv1_stride_t': 'conv1', 'pool1_stride_t': 'maxpool', 'pool2_stride_t': 'pool2'}
     for option, wanted in weights.strides.items():
         stride = getattr(getattr(backbone, options[option], None), 'stride', (1, 1, 1))

@@ -132,7 +132,7 @@ def strip_prefix(state: dict[str, Tensor], target: Set[str]) -> tuple[dict[str, 
     options = [state]
     while len(prefixes := {key.partition('.')[0] for key in options[-1]}) == 1 and all('.' in k for k in options[-1]):
         options.append({key.partition('.')[2]: value for key, value in options[-1].items()})
-    layouts = [find_layout(option) for option in options]
+    layouts = [find_layout(option, target) for option in options]
     fits = [(_count(*pair, target), pair[1] is not UNKNOWN) for pair in zip(options, layouts, strict=True)]
     best = fits.index(max(fits))
     if fits[best][0] or not target:
@@ -141,7 +141,7 @@ def strip_prefix(state: dict[str, Tensor], target: Set[str]) -> tuple[dict[str, 
         prefix: {k.removeprefix(f'{prefix}.'): v for k, v in options[-1].items() if k.startswith(f'{prefix}.')}
         for prefix in sorted(prefixes)
     }
-    counts = {prefix: _count(part, find_layout(part), target) for prefix, part in parts.items()}
+    counts = {prefix: _count(part, find_layout(part, target), target) for prefix, part in parts.items()}
     fitting = [prefix for prefix, count in counts.items() if count and count == max(counts.values())]
     fitting = [prefix for prefix in fitting if _AVERAGE.search(prefix.lower())] or fitting
     if len(fitting) > 1:
@@ -150,7 +150,7 @@ def strip_prefix(state: dict[str, Tensor], target: Set[str]) -> tuple[dict[str, 
         return options[best], layouts[best]
     chosen = parts[fitting[0]]
     LOGGER.warning('Using the weights %r; not using %d others', f'{fitting[0]}.*', len(options[-1]) - len(chosen))
-    return chosen, find_layout(chosen)
+    return chosen, find_layout(chosen, target)
 
 
 def to_half(state: State) -> dict[str, Tensor]:

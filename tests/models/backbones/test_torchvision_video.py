@@ -4,6 +4,7 @@ from torch import nn
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
+from dsanet.models.backbones.feature_layout import FeatureLayout
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
 
 CLASSIFIERS = {'fc.', 'head.', 'classifier.'}
@@ -80,7 +81,7 @@ def test_every_torchvision_video_model_can_be_built() -> None:
 
 
 @pytest.mark.parametrize('name', ['swin3d_t', 'r3d_18'])
-def test_is_channels_last_matches_the_outputs(name: str) -> None:
+def test_feature_layout_matches_the_outputs(name: str) -> None:
     """Check each submodule whose output has five dimensions."""
     with torch.device('meta'):
         backbone = TorchvisionVideo(name).eval()
@@ -89,7 +90,9 @@ def test_is_channels_last_matches_the_outputs(name: str) -> None:
     def record(part: str) -> None:
         def hook(_module: nn.Module, _args: object, output: object) -> None:
             if isinstance(output, torch.Tensor) and output.dim() == 5:
-                channels[part] = output.shape[-1 if backbone.is_channels_last(part) else 1]
+                layout = backbone.feature_layout(part, output.shape)
+                assert layout is not None
+                channels[part] = layout.unpack(output).shape[1]
 
         backbone.get_submodule(part).register_forward_hook(hook)
 
@@ -104,6 +107,16 @@ def test_is_channels_last_matches_the_outputs(name: str) -> None:
     else:
         assert [channels[f'net.layer{i}'] for i in (1, 2, 3, 4)] == [64, 128, 256, 512]
         assert channels['net.stem'] == 64
+
+
+def test_feature_layout_of_mvit_tokens() -> None:
+    with torch.device('meta'):
+        backbone = TorchvisionVideo('mvit_v2_s')
+    for side in (56, 28, 14, 7):
+        expected = FeatureLayout('BMC', (8, side, side), num_prefix_tokens=1)
+        assert backbone.feature_layout('net.blocks.3', (2, 1 + 8 * side**2, 96)) == expected
+    for shape in ((2, 8 * 14 * 14, 96), (2, 1 + 8 * 13, 96), (2, 1 + 4, 96), (2, 768)):
+        assert backbone.feature_layout('net.blocks.3', shape) is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS, build
+from dsanet.models.backbones.feature_layout import FeatureLayout
 from dsanet.models.backbones.vision_transformer import VisionTransformer, sine_table
 from dsanet.models.modules_maker.block_maker import insert_modules
 from dsanet.models.summary import count_macs
@@ -176,14 +177,19 @@ def test_layouts_of_submodules_match_their_outputs(name: str) -> None:
     backbone.eval()(torch.randn(2, 3, 8, 32, 16))
     found = {part: output.shape for part, output in outputs.items() if output.dim() == 5 and part}
     for part, shape in found.items():
-        channels_last = backbone.is_channels_last(part)
+        layout = backbone.feature_layout(part, shape)
+        assert layout is not None
+        channels_last = layout.is_channels_last
         assert shape == ((2, 4, 4, 2, 32) if channels_last else (2, 32, 4, 4, 2)), part
     assert {'patch_embed', 'blocks.1.dsa'} <= found.keys()
     maps = outputs[backbone.cam_layer]
     if name == 'class_token':
         backbone(torch.randn(2, 3, 8, 32, 32))
-        assert backbone.token_grid(outputs[backbone.cam_layer].shape[1]) == (4, 4, 4)
-        assert backbone.token_grid(8) is None
+        tokens = outputs[backbone.cam_layer]
+        layout = backbone.feature_layout(backbone.cam_layer, tokens.shape)
+        assert layout == FeatureLayout('BMC', (4, 4, 4), 1)
+        assert layout.unpack(tokens).shape == (2, 32, 4, 4, 4)
+        assert backbone.feature_layout(backbone.cam_layer, (2, 8, 32)) is None
     else:
         assert maps.shape == found['blocks.2'] == (2, 4, 4, 2, 32)
 

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import logging
 import re
 
@@ -10,6 +11,8 @@ from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
 from dsanet.models.modules_maker.block_maker import expand_flags, insert_modules, probe_channels, to_meta
 from dsanet.models.modules_maker.DSA import DSA
+from tests.make_tiny_networks import CLIP as TINY_CLIP
+from tests.make_tiny_networks import TinyMViT, TinySwin
 
 
 def dsa_cfg(**options: object) -> dict:
@@ -382,15 +385,120 @@ def test_same_module_twice_after_a_submodule_raises() -> None:
         insert_modules(tiny(), [{**AFTER, 'after': 'layer2'}, {**AFTER, 'after': 'layer2'}])
 
 
+MODULES = {
+    'DSA': {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 0.5},
+    'TAM': {'type': 'TAM', 'frames_per_snippet': 2},
+    'MVF': {'type': 'MVF', 'channel_ratio': 0.5},
+    'V4D': {'type': 'V4D', 'num_snippets': 2},
+}
+TOKENS = [(kind, f'net.blocks.{i}', TinyMViT) for kind in MODULES for i in (0, 1)]
+STAGES = [(kind, f'net.features.{i}', TinySwin) for kind in MODULES for i in (0, 1, 2)]
+
+
+def token_grid(name: str) -> tuple[int, int, int]:
+    return (2, 4, 8) if name == 'net.blocks.0' else (2, 2, 4)
+
+
+def record_inputs(backbone: nn.Module, name: str) -> list[Tensor]:
+    """Return the list that gets the input of a block in a forward pass."""
+    found: list[Tensor] = []
+    backbone.get_submodule(name).register_forward_pre_hook(lambda _module, args: found.append(args[0]))
+    return found
+
+
+@pytest.mark.parametrize(('kind', 'name', 'network'), TOKENS + STAGES)
+@torch.no_grad()
+def test_module_gets_features_of_token_networks(kind: str, name: str, network: type[TorchvisionVideo]) -> None:
+    """The input of the next block is the output of the block, changed by the module at its positions."""
+    torch.manual_seed(0)
+    backbone = network()
+    plain = copy.deepcopy(backbone).eval()
+    insert_modules(backbone, {**MODULES[kind], 'after': name})
+    module = backbone.get_submodule(f'{kind.lower()}_after_{name.replace(".", "_")}')
+    if kind == 'V4D':
+        nn.init.normal_(module.conv.weight, std=0.1)
+    randomize(backbone)
+    following = f'{name[:-1]}{int(name[-1]) + 1}' if name != 'net.features.2' else 'net.norm'
+    x = torch.randn(TINY_CLIP)
+    before, after = record_inputs(plain, following), record_inputs(backbone, following)
+    scores, changed = plain(x), backbone(x)
+    expected = before[0].clone()
+    if network is TinyMViT:
+        frames, height, width = token_grid(name)
+        features = torch.zeros(2, expected.shape[2], frames, height, width)
+        for t, h, w in itertools.product(range(frames), range(height), range(width)):
+            features[:, :, t, h, w] = expected[:, 1 + (t * height + h) * width + w]
+        features = module(features)
+        for t, h, w in itertools.product(range(frames), range(height), range(width)):
+            expected[:, 1 + (t * height + h) * width + w] = features[:, :, t, h, w]
+        assert torch.equal(after[0][:, 0], before[0][:, 0]), 'the class token is not changed'
+    else:
+        expected = module(expected.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+    torch.testing.assert_close(after[0], expected)
+    assert not torch.allclose(after[0], before[0], rtol=1e-3, atol=1e-4)
+    assert not torch.equal(scores, changed)
+
+
+@pytest.mark.parametrize(('network', 'name'), [(TinyMViT, 'net.blocks.1'), (TinySwin, 'net.features.1')])
+@torch.no_grad()
+def test_v4d_starts_as_identity_in_token_networks(network: type[TorchvisionVideo], name: str) -> None:
+    backbone = network().eval()
+    x = torch.randn(TINY_CLIP)
+    before = backbone(x)
+    insert_modules(backbone, {**MODULES['V4D'], 'after': name})
+    assert torch.equal(backbone(x), before)
+
+
+@pytest.mark.parametrize(('network', 'name'), [(TinyMViT, 'net.blocks.0'), (TinySwin, 'net.features.0')])
+def test_token_networks_train_and_reload(network: type[TorchvisionVideo], name: str) -> None:
+    cfg = [{**module, 'after': name} for module in MODULES.values()]
+    backbone, other = network(), network()
+    insert_modules(backbone, cfg)
+    insert_modules(other, cfg)
+    backbone(torch.randn(TINY_CLIP)).square().sum().backward()
+    for key, parameter in backbone.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+    inserted = [key for key, parameter in backbone.named_parameters() if '_after_' in key and parameter.grad.any()]
+    assert {key.split('_')[0] for key in inserted} == {'dsa', 'tam', 'mvf', 'v4d'}
+    other.load_state_dict(backbone.state_dict())
+    x = torch.randn(TINY_CLIP)
+    assert torch.equal(other.eval()(x), backbone.eval()(x))
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(('network', 'name'), [(TinyMViT, 'net.blocks.0'), (TinySwin, 'net.features.0')])
+@torch.no_grad()
+def test_token_networks_export_with_any_batch_size(network: type[TorchvisionVideo], name: str) -> None:
+    backbone = network()
+    insert_modules(backbone, [{**MODULES['DSA'], 'after': name}, {**MODULES['TAM'], 'after': name}])
+    randomize(backbone)
+    x = torch.randn(4, *TINY_CLIP[1:])
+    exported = torch.export.export(backbone, (x,), dynamic_shapes=({0: torch.export.Dim('batch') * 2},))
+    larger = torch.randn(6, *TINY_CLIP[1:])
+    torch.testing.assert_close(exported.module()(larger), backbone(larger), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
-    ('after', 'found'), [('net.blocks.0', 'tuple'), ('net.norm', r'\(1, \d+, 768\)'), ('net', r'\(1, 768\)')]
+    ('after', 'found'),
+    [
+        ('net', r'\(1, 16\)'),
+        ('net.blocks', 'not called'),
+        ('net.blocks.0.attn.pool_k', r'\(1, 1, 17, 8\)'),
+        ('net.blocks.1.attn.pool_k.pool', r'\(2, 8, 2, 2, 4\)'),  # a head in the place of a snippet
+    ],
 )
-def test_after_a_submodule_without_5d_output_raises(after: str, found: str) -> None:
-    with torch.device('meta'):
-        backbone = TorchvisionVideo('mvit_v2_s')
-    text = rf"module_cfg.after='{after}' .*{found}.*\(B, C, T, H, W\)"
-    with pytest.raises(ValueError, match=text):
-        insert_modules(backbone, {**AFTER, 'after': after})
+def test_after_outputs_without_positions_raises(after: str, found: str) -> None:
+    with pytest.raises(ValueError, match=rf"module_cfg.after='{after}' .*{found}"):
+        insert_modules(TinyMViT(), {**AFTER, 'after': after})
+
+
+def test_features_that_do_not_fit_the_grid_raise() -> None:
+    backbone = TinyMViT()
+    insert_modules(backbone, {**AFTER, 'after': 'net.blocks.0'})
+    hook = next(iter(backbone.net.blocks[0]._forward_hooks.values()))
+    with pytest.raises(ValueError, match=r"'net.blocks.0' .*\(2, 64, 8\)"):
+        hook(backbone.net.blocks[0], (), (torch.zeros(2, 64, 8), (2, 4, 8)))
 
 
 def test_blocks_of_torchvision_network_raise() -> None:
