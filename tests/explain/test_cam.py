@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from dsanet.explain.cam import compute_maps
 from dsanet.inference.recognizer import Recognizer
 from dsanet.models.backbones.base import Backbone
-from dsanet.models.backbones.vision_transformer import VisionTransformer
 from dsanet.models.backbones.feature_layout import FeatureLayout
+from dsanet.models.backbones.vision_transformer import VisionTransformer
 from dsanet.models.heads.tsn_head import TSNHead
 from tests.make_recognizer import make_recognizer
 from tests.make_tiny_networks import CLIP, TinyMViT

@@ -179,11 +179,11 @@ class VisionTransformer(Backbone):
         return f'blocks.{len(self.blocks) - 1}' + ('.norm1' if self.pooling == 'class_token' else '')
 
     def feature_layout(self, submodule: str, shape: Sequence[int]) -> FeatureLayout | None:
-        """Return the layout of an output: that of blocks and the last norm is (B, T, H, W, C), with a class token
-        (B, 1 + T*H*W, C), for clips of ``input_size`` only.
+        """Return the layout of an output: (B, T, H, W, C) in blocks and of the last norm, except in inserted modules;
+        with a class token (B, 1 + T*H*W, C), for clips of ``input_size`` only.
         """
         if len(shape) == 5:
-            is_last = re.fullmatch(r'blocks(\.\d+)?(\.norm[12])?|norm', submodule) is not None
+            is_last = re.fullmatch(r'norm|blocks(\.\d+(\.(norm[12]|mlp.*|stochastic_depth))?)?', submodule) is not None
             return FeatureLayout('BTHWC' if is_last else 'BCTHW')
         length = self.grid[0] * self.grid[1] * self.grid[2]
         is_grid = self.pooling == 'class_token' and len(shape) == 3 and shape[1] == 1 + length
