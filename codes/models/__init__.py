@@ -4,7 +4,9 @@ from dsanet.models.backbones.r2plus1d import R2Plus1D
 from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.backbones.resnet_tsm import ResNetTSM
+from dsanet.models.backbones.slowfast import SlowFast
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
+from dsanet.models.backbones.x3d import X3D
 from dsanet.models.batch_augment import MixupCutmix
 from dsanet.models.data_preprocessor import DataPreprocessor
 from dsanet.models.heads.attentive_head import AttentiveHead
@@ -25,6 +27,7 @@ __all__ = [
     'MVF',
     'TAM',
     'V4D',
+    'X3D',
     'AttentiveHead',
     'BinaryCrossEntropyLoss',
     'CrossEntropyLoss',
@@ -38,6 +41,7 @@ __all__ = [
     'ResNet',
     'ResNetTSM',
     'ResNet_I3D',
+    'SlowFast',
     'TRNHead',
     'TSNHead',
     'TemporalShift',

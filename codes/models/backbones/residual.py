@@ -155,9 +155,13 @@ class ResidualBackbone(Backbone):
             for norm in self._norms_of_blocks():
                 norm.eval().requires_grad_(False)
         if self.frozen_stages >= 0:
-            for part in [*self.stem, *self.stages[: self.frozen_stages]]:
+            for part in self._frozen_parts():
                 part.eval().requires_grad_(False)
         return self
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        """Return the stem and the frozen stages."""
+        return [*self.stem, *self.stages[: self.frozen_stages]]
 
     def _norms_of_blocks(self) -> list[nn.Module]:
         """Return the batch norms of the stages, without those of inserted modules."""
