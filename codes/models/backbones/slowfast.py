@@ -83,6 +83,7 @@ class SlowFast(ResidualBackbone):
         base_channels: channels of the slow stem, a multiple of 8; each stage doubles them.
         speed_ratio: the slow pathway has T / speed_ratio frames: alpha in the paper.
         lateral_kernel_t: temporal kernel length of the lateral connections; odd.
+        lateral_norm: whether a norm and a ReLU follow their convolutions; False for mmaction2's weights.
         slow_sampling: the frames of the slow pathway. 'stride': every ``speed_ratio``-th, as in the paper and in
             mmaction2. 'linspace': evenly spaced from the first to the last frame, as in PySlowFast and PyTorchVideo.
         frozen_stages, norm_eval, partial_bn, activation_checkpointing, pretrained: see :class:`ResNet_I3D`; the first
@@ -95,6 +96,7 @@ class SlowFast(ResidualBackbone):
         base_channels: int = 64,
         speed_ratio: int = 8,
         lateral_kernel_t: int = 5,
+        lateral_norm: bool = True,
         slow_sampling: str = 'stride',
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -114,6 +116,7 @@ class SlowFast(ResidualBackbone):
         if slow_sampling not in SLOW_SAMPLINGS:
             raise ValueError(f'slow_sampling={slow_sampling!r} must be one of {", ".join(SLOW_SAMPLINGS)}')
         self.speed_ratio = speed_ratio
+        self.lateral_norm = lateral_norm
         self.slow_sampling = slow_sampling
         self.probe_shape = (1, 3, 2 * speed_ratio, 224, 224)
         expansion = ARCHITECTURES[depth][0].expansion
@@ -123,15 +126,13 @@ class SlowFast(ResidualBackbone):
         late, all_stages = (False, False, True, True), (True, True, True, True)
         self.slow_path = Pathway(depth, base_channels, 1, late, lateral_channels, activation_checkpointing)
         self.fast_path = Pathway(depth, width, 5, all_stages, [0] * 4, activation_checkpointing)
-        kernel, stride = (lateral_kernel_t, 1, 1), (speed_ratio, 1, 1)
-        self.laterals = nn.ModuleList(
-            nn.Sequential(
-                conv3d(channels, LATERAL_RATIO * channels, kernel, stride),
-                nn.BatchNorm3d(LATERAL_RATIO * channels),
-                nn.ReLU(inplace=True),
-            )
-            for channels in fast_channels
-        )
+        self.laterals = nn.ModuleList()
+        for channels in fast_channels:
+            out = LATERAL_RATIO * channels
+            layers: list[nn.Module] = [conv3d(channels, out, (lateral_kernel_t, 1, 1), (speed_ratio, 1, 1))]
+            if lateral_norm:
+                layers += [nn.BatchNorm3d(out), nn.ReLU(inplace=True)]
+            self.laterals.append(nn.Sequential(*layers))
         self.out_channels = self.slow_path.out_channels + self.fast_path.out_channels
         self.init_convolutions()
         self.train()

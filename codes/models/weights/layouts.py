@@ -214,14 +214,15 @@ def is_resnet_variant(state: State) -> bool:
 KINETICS = Normalization((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
 GRAY = Normalization((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
 
-LINSPACE = {'slow_sampling': 'linspace'}
+OF_AUTHORS = {'slow_sampling': 'linspace', 'lateral_norm': True}
+OF_MMACTION2 = {'slow_sampling': 'stride', 'lateral_norm': False}
 CONVOLUTIONAL = (
     Layout(
         "PyTorchVideo's SlowFast",
         has_key(r'^blocks\.0\.multipathway_blocks\.1\.conv\.weight$'),
         convolutional.from_pytorchvideo_slowfast,
         GRAY,
-        options=LINSPACE,
+        options=OF_AUTHORS,
     ),
     Layout(
         "PyTorchVideo's X3D",
@@ -234,7 +235,7 @@ CONVOLUTIONAL = (
         has_key(r'^s1\.pathway1_stem\.conv\.weight$'),
         convolutional.from_pyslowfast_slowfast,
         GRAY,
-        options=LINSPACE,
+        options=OF_AUTHORS,
     ),
     Layout("PySlowFast's X3D", has_key(r'^s1\.pathway0_stem\.conv_xy\.'), convolutional.from_pyslowfast_x3d, GRAY),
     Layout(
@@ -248,7 +249,7 @@ CONVOLUTIONAL = (
         "mmaction2's SlowFast",
         has_key(r'^slow_path\.conv1_lateral\.conv\.'),
         convolutional.from_mmaction2_slowfast,
-        options={'slow_sampling': 'stride'},
+        options=OF_MMACTION2,
     ),
     Layout("mmaction2's X3D", has_key(r'^conv1_s\.conv\.'), convolutional.from_mmaction2_x3d, GRAY),
     Layout("mmaction2's TRN", has_key(r'^cls_head\.consensus\.'), convolutional.from_mmaction2_trn),
