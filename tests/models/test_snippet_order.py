@@ -92,6 +92,8 @@ V4D = {'type': 'V4D', 'num_snippets': 4, 'place': 'after_block', 'blocks': (0, 1
 TAM = {'type': 'TAM', 'frames_per_snippet': 2, 'blocks': EVERYWHERE}
 MVF = {'type': 'MVF', 'place': 'before_conv1', 'blocks': (0, 0, 1, 1)}
 NON_LOCAL = {'type': 'NonLocal3d', 'sub_sample': False, 'place': 'after_block', 'blocks': (0, 1, 1, 0)}
+SLOWFAST = small('SlowFast', speed_ratio=2)
+X3D = {'type': 'X3D', 'depth_factor': 0.5}
 R3D = {'type': 'TorchvisionVideo', 'name': 'r3d_18'}
 
 CONTROLS = {
@@ -108,6 +110,8 @@ CONTROLS = {
     'r2plus1d': make_cfg(small('R2Plus1D')),
     'r2plus1d_mmaction2': make_cfg(small('R2Plus1D', style='mmaction2')),
     'r3d': make_cfg(R3D, channels=512),
+    'slowfast': make_cfg(SLOWFAST, channels=72),
+    'x3d': make_cfg(X3D, channels=2048, head={'type': 'TSNHead'}),
 }
 MIXING = {
     'i3d_dsa': make_cfg(small('ResNet_I3D'), DSA),
@@ -125,6 +129,11 @@ MIXING = {
     'r3d_dsa': make_cfg(
         R3D, {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'after': 'net.layer2'}, channels=512
     ),
+    'slowfast_dsa': make_cfg(SLOWFAST, DSA, channels=72),
+    'slowfast_dsa_fast_path': make_cfg(
+        SLOWFAST, {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'after': 'fast_path.layer2'}, channels=72
+    ),
+    'x3d_dsa': make_cfg(X3D, DSA, channels=2048, head={'type': 'TSNHead'}),
     'r3d_v4d': make_cfg(R3D, {'type': 'V4D', 'num_snippets': 4, 'after': 'net.layer3'}, channels=512),
 }
 

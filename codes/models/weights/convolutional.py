@@ -65,6 +65,7 @@ def from_pytorchvideo_x3d(state: State, target: Set[str]) -> dict[str, Tensor]:
         renamed[f'{shortcut}.1.bias'] = torch.zeros_like(ones)
         renamed[f'{shortcut}.1.running_mean'] = torch.zeros_like(ones)
         renamed[f'{shortcut}.1.running_var'] = ones
+        renamed[f'{shortcut}.1.num_batches_tracked'] = torch.zeros_like(ones[0], dtype=torch.long)
     return renamed
 
 

@@ -207,7 +207,8 @@ def is_resnet_variant(state: State) -> bool:
     """Recognize ResNets of timm with a deep stem, pooling in the shortcuts, or squeeze and excitation."""
     has_deep_stem = ndim(state, 'conv1.0.weight') == 4 and 'layer1.0.conv1.weight' in state
     has_pooling = ndim(state, 'layer2.0.downsample.1.weight') == 4
-    return has_deep_stem or has_pooling or has_key(r'^layer\d\.\d+\.se\.')(state)
+    is_image_network = ndim(state, 'layer1.0.conv1.weight') == 4  # X3D also has squeeze and excitation
+    return has_deep_stem or has_pooling or (is_image_network and has_key(r'^layer\d\.\d+\.se\.')(state))
 
 
 # Mean and standard deviation of Kinetics as in torchvision; and 0.45 and 0.225 times 255.
