@@ -18,6 +18,7 @@ EQUIVALENTS = {
     'SlowOnly': _SLOWONLY,
     'ResNet2Plus1d': "dict(type='R2Plus1D', depth=34, style='mmaction2')",
     'ResNet3dSlowFast': "dict(type='SlowFast', depth=50, speed_ratio=8, lateral_norm=False)",
+    'ResNet3dCSN': "dict(type='CSN', depth=152, mode='ir')",
     'TSN': "dict(type='ResNet', depth=50)",
     'TSM': "dict(type='ResNetTSM', depth=50)",
     'TANet': _TAM,

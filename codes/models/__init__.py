@@ -1,5 +1,6 @@
 """Backbones, heads, modules for insertion into backbones, losses and the recognizer."""
 
+from dsanet.models.backbones.csn import CSN
 from dsanet.models.backbones.r2plus1d import R2Plus1D
 from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
@@ -23,6 +24,7 @@ from dsanet.models.modules_maker.V4D import V4D
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 
 __all__ = [
+    'CSN',
     'DSA',
     'MVF',
     'TAM',

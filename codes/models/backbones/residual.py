@@ -23,6 +23,12 @@ def conv3d(in_channels: int, out_channels: int, kernel: Triple, stride: Triple =
     return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
 
 
+def channelwise(channels: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
+    """Return a convolution of each channel by itself, without bias, with padding that keeps the size at stride 1."""
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    return nn.Conv3d(channels, channels, kernel, stride, padding, groups=channels, bias=False)
+
+
 class ResidualBlock(InsertableBlock):
     """Shortcut, addition, stochastic depth and activation checkpointing of a residual block.
 

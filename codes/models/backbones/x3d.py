@@ -11,18 +11,12 @@ import math
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
-from dsanet.models.backbones.residual import ResidualBackbone, ResidualBlock, Triple, conv3d
+from dsanet.models.backbones.residual import ResidualBackbone, ResidualBlock, Triple, channelwise, conv3d
 
 STAGES = ((1, 24), (2, 48), (5, 96), (3, 192))  # blocks before the expansion of the depth, channels
 EXPANSION = 2.25  # of the channels inside a block
 STEM_CHANNELS = 24
 FEATURE_CHANNELS = 2048
-
-
-def channelwise(channels: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
-    """Return a convolution of each channel by itself, without bias, that keeps the size at stride 1."""
-    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-    return nn.Conv3d(channels, channels, kernel, stride, padding, groups=channels, bias=False)
 
 
 class SqueezeExcitation(nn.Module):

@@ -133,6 +133,14 @@ _MMACTION2_X3D = rename(
     (r'^cls_head\.fc1\.', f'{BACKBONE}lin5.'),
     (r'^cls_head\.fc2\.', f'{CLASSIFIER}.'),
 )
+_MMACTION2_IRCSN = rename((r'\.conv2\.0\.conv\.', '.conv2.0.'), (r'\.conv2\.0\.bn\.', '.bn2.'), *_MMACTION2_BLOCK)
+_MMACTION2_IPCSN = rename(
+    (r'\.conv2\.0\.conv\.', '.conv2.0.'),
+    (r'\.conv2\.0\.bn\.', '.conv2.1.'),
+    (r'\.conv2\.1\.conv\.', '.conv2.2.'),
+    (r'\.conv2\.1\.bn\.', '.bn2.'),
+    *_MMACTION2_BLOCK,
+)
 _MMACTION2_TRN = rename(
     *_MMACTION2_BLOCK,
     (r'^cls_head\.fc_cls\.', f'{HEAD}reduce.'),
@@ -147,6 +155,12 @@ def from_mmaction2_slowfast(state: State, target: Set[str]) -> dict[str, Tensor]
         fast = weight.shape[1] // 9  # the slow pathway has 8 times as many
         renamed[f'{CLASSIFIER}.weight'] = torch.cat([weight[:, fast:], weight[:, :fast]], dim=1)
     return renamed
+
+
+def from_mmaction2_csn(state: State, target: Set[str]) -> dict[str, Tensor]:
+    """Translate mmaction2's CSN; ip-CSN has two modules instead of one in the middle of a block."""
+    has_two = any('.conv2.1.conv.' in key for key in state)
+    return (_MMACTION2_IPCSN if has_two else _MMACTION2_IRCSN)(state, target)
 
 
 def from_mmaction2_x3d(state: State, target: Set[str]) -> dict[str, Tensor]:

@@ -253,6 +253,7 @@ CONVOLUTIONAL = (
         options=OF_MMACTION2,
     ),
     Layout("mmaction2's X3D", has_key(r'^conv1_s\.conv\.'), convolutional.from_mmaction2_x3d, GRAY),
+    Layout("mmaction2's CSN", has_key(r'^layer1\.0\.conv2\.0\.conv\.'), convolutional.from_mmaction2_csn),
     Layout("mmaction2's TRN", has_key(r'^cls_head\.consensus\.'), convolutional.from_mmaction2_trn),
 )
 

@@ -171,6 +171,27 @@ def mmaction2_x3d(factor: float) -> State:
     return state | linear('cls_head.fc2', 2048)
 
 
+def mmaction2_csn(mode: str) -> State:
+    """Build CSN-50, whose second convolutions are channelwise; 'ip' has another one before."""
+
+    def names(key: str) -> tuple[str, str]:
+        name, its_norm = mmaction2_names(key)
+        if key.endswith('.conv2'):
+            start = name.removesuffix('.conv') + ('.1' if mode == 'ip' else '.0')
+            return f'{start}.conv', f'{start}.bn'
+        return name, its_norm
+
+    state = resnet(50, names, lambda key: 3 if key == 'conv1' or key.endswith('.conv2') else 1)
+    for key, value in list(state.items()):
+        if '.conv2.' in key and key.endswith('conv.weight'):
+            channels = len(value)
+            state[key] = empty(channels, 1, 3, 3, 3)
+            if mode == 'ip':
+                start = key.removesuffix('.1.conv.weight')
+                state |= conv(f'{start}.0.conv', channels, channels, 1, 1, 1) | norm(f'{start}.0.bn', channels)
+    return state | linear('cls_head.fc_cls', 2048)
+
+
 R50 = {'type': 'SlowFast', 'depth': 50, 'lateral_kernel_t': 7}
 R101 = {'type': 'SlowFast', 'depth': 101}
 SMALL, LARGE = {'type': 'X3D', 'depth_factor': 2.2}, {'type': 'X3D', 'depth_factor': 5.0}
@@ -234,6 +255,20 @@ CASES: dict[str, tuple[str, Callable[[], State], dict[str, Any], int, tuple[str,
         {**R50, 'lateral_norm': False},
         2304,
         ('backbone.slow_path.conv1_lateral.conv.weight', 'backbone.laterals.0.0.weight'),
+    ),
+    'mmaction2 ir-csn': (
+        "mmaction2's CSN",
+        lambda: mmaction2_csn('ir'),
+        {'type': 'CSN', 'depth': 50},
+        2048,
+        ('backbone.layer2.0.conv2.0.bn.bias', 'backbone.layer2.0.bn2.bias'),
+    ),
+    'mmaction2 ip-csn': (
+        "mmaction2's CSN",
+        lambda: mmaction2_csn('ip'),
+        {'type': 'CSN', 'depth': 50, 'mode': 'ip'},
+        2048,
+        ('backbone.layer2.0.conv2.0.bn.bias', 'backbone.layer2.0.conv2.1.bias'),
     ),
     'mmaction2 x3d': (
         "mmaction2's X3D",
