@@ -95,6 +95,8 @@ SET_BY_NO_CONFIG = {
     'TemporalShift': {'shift_div'},
     # Shards are of one's own data; docs/shards.md has a config.
     'WebVideoDataset': {'num_videos', 'shuffle_buffer', 'shards'},
+    # For the weights of mmaction2; our configs are those of the authors.
+    'SlowFast': {'lateral_norm'},
     # dsanet probe chooses them by the number of channels.
     'AttentiveHead': {'num_heads'},
 }

@@ -44,8 +44,9 @@ def _convert(args: argparse.Namespace) -> None:
     from dsanet.inference.checkpoint_config import config_for_checkpoint, config_to_share
     from dsanet.inference.model_sources import read_model
     from dsanet.inference.sharing.run_facts import KEY, find_run_facts
-    from dsanet.models.weights.layouts import BACKBONE, HEAD, LAYOUTS, UNKNOWN
+    from dsanet.models.weights.layouts import LAYOUTS, UNKNOWN
     from dsanet.models.weights.loading import match_state_dict, read_weights
+    from dsanet.models.weights.renaming import BACKBONE, HEAD
     from dsanet.models.weights.state_dicts import to_half
     from dsanet.utils.checkpoint_io import save_atomically
     from dsanet.utils.files import check_absent, check_writable

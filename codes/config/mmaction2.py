@@ -17,6 +17,8 @@ EQUIVALENTS = {
     'ResNet3dSlowOnly': _SLOWONLY,
     'SlowOnly': _SLOWONLY,
     'ResNet2Plus1d': "dict(type='R2Plus1D', depth=34, style='mmaction2')",
+    'ResNet3dSlowFast': "dict(type='SlowFast', depth=50, speed_ratio=8, lateral_norm=False)",
+    'ResNet3dCSN': "dict(type='CSN', depth=152, mode='ir')",
     'TSN': "dict(type='ResNet', depth=50)",
     'TSM': "dict(type='ResNetTSM', depth=50)",
     'TANet': _TAM,
@@ -24,6 +26,8 @@ EQUIVALENTS = {
     'MViT': "dict(type='TorchvisionVideo', name='mvit_v2_s')",
     # heads, losses, batch augmentation
     'I3DHead': "dict(type='I3DClsHead', num_classes=400, in_channels=2048)",
+    'SlowFastHead': "dict(type='I3DClsHead', num_classes=400, in_channels=2304)",
+    'X3DHead': "dict(type='TSNHead', num_classes=400, in_channels=2048)",
     'TSMHead': "dict(type='TSNHead', num_classes=400, in_channels=2048)",
     'BCELossWithLogits': "dict(type='BinaryCrossEntropyLoss')",
     'ActionDataPreprocessor': "dict(type='DataPreprocessor', mean=(...), std=(...))",

@@ -1,12 +1,15 @@
 """Backbones, heads, modules for insertion into backbones, losses and the recognizer."""
 
+from dsanet.models.backbones.csn import CSN
 from dsanet.models.backbones.r2plus1d import R2Plus1D
 from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.backbones.resnet_tsm import ResNetTSM
+from dsanet.models.backbones.slowfast import SlowFast
 from dsanet.models.backbones.timm_frames import TimmFrames
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
 from dsanet.models.backbones.vision_transformer import VisionTransformer
+from dsanet.models.backbones.x3d import X3D
 from dsanet.models.batch_augment import MixupCutmix
 from dsanet.models.data_preprocessor import DataPreprocessor
 from dsanet.models.heads.attentive_head import AttentiveHead
@@ -23,10 +26,12 @@ from dsanet.models.modules_maker.V4D import V4D
 from dsanet.models.recognizers.recognizer3d import Recognizer3D
 
 __all__ = [
+    'CSN',
     'DSA',
     'MVF',
     'TAM',
     'V4D',
+    'X3D',
     'AttentiveHead',
     'BinaryCrossEntropyLoss',
     'CrossEntropyLoss',
@@ -40,6 +45,7 @@ __all__ = [
     'ResNet',
     'ResNetTSM',
     'ResNet_I3D',
+    'SlowFast',
     'TRNHead',
     'TSNHead',
     'TemporalShift',

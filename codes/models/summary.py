@@ -47,6 +47,17 @@ def count_macs(model: nn.Module, inputs: torch.Tensor) -> int:
     return total
 
 
+def _find_parts(module: nn.Module, name: str) -> dict[str, nn.Module]:
+    """Return the children by name; instead of a container, which is never called itself, its children."""
+    parts: dict[str, nn.Module] = {}
+    for child, part in module.named_children():
+        if type(part).forward is nn.Module.forward:
+            parts.update(_find_parts(part, f'{name}.{child}'))
+        elif not isinstance(part, nn.ReLU):
+            parts[f'{name}.{child}'] = part
+    return parts
+
+
 def summarize_model(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
     """Return ``params``, ``gmacs`` and ``stages`` of a model for one view (U, T, H, W), on the meta device."""
     num_snippets, frames, height, width = shape
@@ -66,8 +77,8 @@ def summarize_model(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[s
     backbone, name = model.backbone, 'backbone'
     if hasattr(backbone, 'net'):  # a wrapper: show the parts of the wrapped network
         backbone, name = backbone.net, 'backbone.net'
-    parts = {f'{name}.{child}': part for child, part in backbone.named_children() if not isinstance(part, nn.ReLU)}
-    hooks = [record(name, part) for name, part in {**parts, 'cls_head': model.cls_head}.items()]
+    parts = {**_find_parts(backbone, name), 'cls_head': model.cls_head}
+    hooks = [record(name, part) for name, part in parts.items()]
     macs = count_macs(model, inputs)
     for hook in hooks:
         hook.remove()

@@ -102,6 +102,8 @@ V4D = {'type': 'V4D', 'num_snippets': 4, 'place': 'after_block', 'blocks': (0, 1
 TAM = {'type': 'TAM', 'frames_per_snippet': 2, 'blocks': EVERYWHERE}
 MVF = {'type': 'MVF', 'place': 'before_conv1', 'blocks': (0, 0, 1, 1)}
 NON_LOCAL = {'type': 'NonLocal3d', 'sub_sample': False, 'place': 'after_block', 'blocks': (0, 1, 1, 0)}
+SLOWFAST = small('SlowFast', speed_ratio=2)
+X3D = {'type': 'X3D', 'depth_factor': 0.5}
 R3D = {'type': 'TorchvisionVideo', 'name': 'r3d_18'}
 VIT = {
     'type': 'VisionTransformer',
@@ -134,6 +136,8 @@ CONTROLS = {
     'vit_mvf': make_cfg(VIT, {**MVF, **IN_VIT}),
     'vit_vjepa2': make_cfg(VJEPA2),
     'vit_class_token': make_cfg(CLASS_TOKEN),
+    'slowfast': make_cfg(SLOWFAST, channels=72),
+    'x3d': make_cfg(X3D, channels=2048, head={'type': 'TSNHead'}),
 }
 MIXING = {
     'i3d_dsa': make_cfg(small('ResNet_I3D'), DSA),
@@ -151,6 +155,11 @@ MIXING = {
     'r3d_dsa': make_cfg(
         R3D, {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'after': 'net.layer2'}, channels=512
     ),
+    'slowfast_dsa': make_cfg(SLOWFAST, DSA, channels=72),
+    'slowfast_dsa_fast_path': make_cfg(
+        SLOWFAST, {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'after': 'fast_path.layer2'}, channels=72
+    ),
+    'x3d_dsa': make_cfg(X3D, DSA, channels=2048, head={'type': 'TSNHead'}),
     'r3d_v4d': make_cfg(R3D, {'type': 'V4D', 'num_snippets': 4, 'after': 'net.layer3'}, channels=512),
     'vit_dsa': make_cfg(VIT, {**DSA, **IN_VIT}),
     'vit_v4d': make_cfg(VIT, {**V4D, **IN_VIT}),

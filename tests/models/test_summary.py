@@ -115,7 +115,8 @@ def test_costs_added_by_v4d(depth: int, frames: int, params: str, gmacs: str) ->
     assert f'{summary["gmacs"] - control["gmacs"]:.2f}' == gmacs
 
 
-# Published by the authors of MVFNet, the SlowFast and PyTorchVideo model zoos, mmaction2 and torchvision.
+# Published by the authors of MVFNet, the SlowFast and PyTorchVideo model zoos, mmaction2 and torchvision; SlowFast 4x16
+# in table 2 of arXiv 1812.03982. X3D's model zoo has 3.8 and 6.2 M parameters.
 @pytest.mark.parametrize(
     ('config', 'shape', 'params', 'gmacs'),
     [
@@ -124,6 +125,11 @@ def test_costs_added_by_v4d(depth: int, frames: int, params: str, gmacs: str) ->
         ('kinetics/i3d_r50_32x2', None, '28.04', None),
         ('kinetics/slowonly_r50_8x8', (1, 8, 256, 256), '32.45', '54.52'),
         ('kinetics/r2plus1d_r34_8x8', None, '63.8', None),
+        ('kinetics/slowfast_r50_4x16', (1, 32, 256, 256), '34.48', '36.1'),
+        ('kinetics/slowfast_r50_8x8', (1, 32, 256, 256), '34.57', '65.71'),
+        ('kinetics/x3d_s', None, '3.8', '1.96'),
+        ('kinetics/x3d_m', None, '3.79', '4.73'),
+        ('kinetics/x3d_l', None, '6.2', '18.37'),
         ('ucf101/ucf101_dsanet_r2plus1d_18_4x16', (4, 16, 112, 112), None, '162.08'),  # 4 x 40.52
     ],
 )
@@ -194,6 +200,17 @@ def test_stages_have_shapes_and_parameters() -> None:
     assert shapes['backbone.layer1'] == [4, 256, 8, 56, 56]
     assert shapes['backbone.layer4'] == [4, 2048, 8, 7, 7]
     assert shapes['cls_head'] == [1, 400]
+    assert sum(stage['params'] for stage in summary['stages']) == summary['params']
+
+
+def test_parts_of_containers_are_stages() -> None:
+    backbone = {'type': 'SlowFast', 'depth': 10, 'base_channels': 8}
+    head = {'type': 'TSNHead', 'num_classes': 5, 'in_channels': 72}
+    summary = summarize_model({'type': 'Recognizer3D', 'backbone': backbone, 'cls_head': head}, (2, 16, 64, 64))
+    shapes = {stage['name']: stage['shape'] for stage in summary['stages']}
+    assert shapes['backbone.slow_path.layer2'] == [2, 16, 2, 8, 8]
+    assert shapes['backbone.fast_path.layer2'] == [2, 2, 16, 8, 8]
+    assert shapes['backbone.laterals.3'] == [2, 8, 2, 4, 4]
     assert sum(stage['params'] for stage in summary['stages']) == summary['params']
 
 

@@ -24,6 +24,12 @@ def conv3d(in_channels: int, out_channels: int, kernel: Triple, stride: Triple =
     return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
 
 
+def channelwise(channels: int, kernel: Triple, stride: Triple = (1, 1, 1)) -> nn.Conv3d:
+    """Return a convolution of each channel by itself, without bias, with padding that keeps the size at stride 1."""
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    return nn.Conv3d(channels, channels, kernel, stride, padding, groups=channels, bias=False)
+
+
 class ResidualBlock(InsertableBlock):
     """Shortcut, addition, stochastic depth and activation checkpointing of a residual block.
 
@@ -167,9 +173,13 @@ class ResidualBackbone(Backbone):
             for norm in self._norms_of_blocks():
                 norm.eval().requires_grad_(False)
         if self.frozen_stages >= 0:
-            for part in [*self.stem, *self.stages[: self.frozen_stages]]:
+            for part in self._frozen_parts():
                 part.eval().requires_grad_(False)
         return self
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        """Return the stem and the frozen stages."""
+        return [*self.stem, *self.stages[: self.frozen_stages]]
 
     def _norms_of_blocks(self) -> list[nn.Module]:
         """Return the batch norms of the stages, without those of inserted modules."""

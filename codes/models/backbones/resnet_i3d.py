@@ -110,6 +110,35 @@ ARCHITECTURES: dict[int, tuple[type[BasicBlock3d] | type[Bottleneck3d], tuple[in
 INFLATE_STYLES = ('3x1x1', '3x3x3')
 
 
+def make_stage(
+    block: type[BasicBlock3d] | type[Bottleneck3d],
+    in_channels: int,
+    channels: int,
+    stride: Triple,
+    inflated: Sequence[bool],
+    inflate_style: str,
+    activation_checkpointing: bool,
+    stochastic_depth: Sequence[float],
+) -> nn.Sequential:
+    """Return a stage of residual blocks, the first of which has the stride.
+
+    Args:
+        block: class of the blocks.
+        in_channels: channels of the input.
+        channels: channels inside the blocks; the output has ``block.expansion`` times as many.
+        stride: along time, height and width.
+        inflated: for each block, whether it has a temporal kernel.
+        inflate_style, activation_checkpointing: see :class:`ResNet_I3D`.
+        stochastic_depth: drop probability of each block.
+    """
+    blocks = []
+    for j, (flag, rate) in enumerate(zip(inflated, stochastic_depth, strict=True)):
+        block_stride = stride if j == 0 else (1, 1, 1)
+        blocks.append(block(in_channels, channels, block_stride, flag, inflate_style, activation_checkpointing, rate))
+        in_channels = channels * block.expansion
+    return nn.Sequential(*blocks)
+
+
 @MODELS.register_module()
 class ResNet_I3D(ResidualBackbone):
     """A 3D residual network.
@@ -188,14 +217,10 @@ class ResNet_I3D(ResidualBackbone):
         rates = iter(stochastic_depth_rates(stochastic_depth, sum(sizes)))
         for i, flags in enumerate(inflated):
             channels = base_channels * 2**i
-            blocks = []
-            for j, flag in enumerate(flags):
-                stride = (1, 2, 2) if i > 0 and j == 0 else (1, 1, 1)
-                blocks.append(
-                    block(in_channels, channels, stride, flag, inflate_style, activation_checkpointing, next(rates))
-                )
-                in_channels = channels * block.expansion
-            self.add_module(f'layer{i + 1}', nn.Sequential(*blocks))
+            stride = (1, 2, 2) if i > 0 else (1, 1, 1)
+            options = (inflate_style, activation_checkpointing, [next(rates) for _ in flags])
+            self.add_module(f'layer{i + 1}', make_stage(block, in_channels, channels, stride, flags, *options))
+            in_channels = channels * block.expansion
         self.out_channels = in_channels
         self.init_convolutions()
         self.train()

@@ -11,21 +11,16 @@ Each entry of ``LAYOUTS`` recognizes a layout by its keys and translates them to
 Only keys are changed here, and the shape of a classifier that is a 1x1x1 convolution; ``loading`` inflates 2D filters.
 """
 
-import re
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from dsanet.models.weights import convolutional
 from dsanet.models.weights import vision_transformers as vit
+from dsanet.models.weights.renaming import BACKBONE, State, Translation, has_key, ndim, rename
 from dsanet.models.weights.timm_layout import from_timm, is_for_timm_frames
-
-State = Mapping[str, Tensor]
-Translation = Callable[[State, Set[str]], dict[str, Tensor]]
-
-BACKBONE = 'backbone.'
-HEAD = 'cls_head.'
 
 
 class Normalization(NamedTuple):
@@ -52,6 +47,7 @@ class Layout:
         find_strides: infers the temporal strides of the networks, by name of our option. Weights of networks with
             other strides have the same shapes. None if the strides cannot be inferred.
         module: class name of a module without weights in the networks. If it is absent, no key is missing.
+        options: options of our backbone that the networks were trained with and that change no shape.
     """
 
     name: str
@@ -60,6 +56,7 @@ class Layout:
     expects: Normalization | None = None
     find_strides: Callable[[State], dict[str, int]] | None = None
     module: str = ''
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_layout(state: State, target: Set[str] = frozenset()) -> Layout:
@@ -73,29 +70,6 @@ def find_layout(state: State, target: Set[str] = frozenset()) -> Layout:
     if is_for_timm_frames(bare, target):
         return TIMM
     return next((layout for layout in LAYOUTS if layout.recognize(bare)), UNKNOWN)
-
-
-def rename(*patterns: tuple[str, str]) -> Translation:
-    """Return a translation that applies (pattern, replacement) pairs to each key in order.
-
-    Then it adds ``backbone.`` to the keys of a file with a backbone only, except to the image classifier ``fc``.
-    """
-
-    def translate(state: State, target: Set[str]) -> dict[str, Tensor]:
-        is_backbone = not any(key.startswith(BACKBONE) for key in state)
-        renamed: dict[str, Tensor] = {}
-        for key, value in state.items():
-            new = key
-            for pattern, replacement in patterns:
-                new = re.sub(pattern, replacement, new)
-            if is_backbone and not new.startswith((HEAD, 'fc.')):
-                new = BACKBONE + new
-            if new in renamed:
-                raise ValueError(f'{key!r} and another key both translate to {new!r}')
-            renamed[new] = value
-        return renamed
-
-    return translate
 
 
 def unsupported(reason: str) -> Translation:
@@ -216,17 +190,6 @@ def from_release(state: State, target: Set[str]) -> dict[str, Tensor]:
     return RELEASE({key: value for key, value in state.items() if not key.startswith('cls_head.new_cls.')}, target)
 
 
-def ndim(state: State, key: str) -> int:
-    """Return the number of dimensions of a weight, 0 if it does not exist."""
-    return state[key].dim() if key in state else 0
-
-
-def has_key(pattern: str) -> Callable[[State], bool]:
-    """Return a function that tests whether a key of the weights matches a regular expression."""
-    compiled = re.compile(pattern)
-    return lambda state: any(compiled.search(key) for key in state)
-
-
 def is_mmaction2(state: State, dims: int, pattern: str = '') -> bool:
     """Recognize mmaction2's ResNets by the dimensions of the stem's weight and a pattern that a key matches."""
     return ndim(state, 'conv1.conv.weight') == dims and has_key(pattern)(state)
@@ -238,10 +201,12 @@ def is_image_resnet(state: State) -> bool:
     return has_names and not has_key(r'^cls_head\.')(state)
 
 
+STEMS = ('conv1.weight', 'conv1.spatial.weight', 'slow_path.conv1.weight', 'conv1_s.weight', 'patch_embed.weight')
+
+
 def is_ours(state: State) -> bool:
     """Recognize our own files, with or without a head."""
-    first_filters = ('conv1.weight', 'conv1.spatial.weight', 'patch_embed.weight')
-    if any(ndim(state, key) == 5 for key in first_filters) or has_key(r'^net\.')(state):
+    if any(ndim(state, key) == 5 for key in STEMS) or has_key(r'^net\.')(state):
         return True
     # A converted file of a 2D network still has 2D filters.
     return ndim(state, 'conv1.weight') == 4 and has_key(r'^cls_head\.')(state)
@@ -251,12 +216,55 @@ def is_resnet_variant(state: State) -> bool:
     """Recognize ResNets of timm with a deep stem, pooling in the shortcuts, or squeeze and excitation."""
     has_deep_stem = ndim(state, 'conv1.0.weight') == 4 and 'layer1.0.conv1.weight' in state
     has_pooling = ndim(state, 'layer2.0.downsample.1.weight') == 4
-    return has_deep_stem or has_pooling or has_key(r'^layer\d\.\d+\.se\.')(state)
+    is_image_network = ndim(state, 'layer1.0.conv1.weight') == 4  # X3D also has squeeze and excitation
+    return has_deep_stem or has_pooling or (is_image_network and has_key(r'^layer\d\.\d+\.se\.')(state))
 
 
 # Mean and standard deviation of Kinetics as in torchvision; and 0.45 and 0.225 times 255.
 KINETICS = Normalization((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
 GRAY = Normalization((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
+
+OF_AUTHORS = {'slow_sampling': 'linspace', 'lateral_norm': True}
+OF_MMACTION2 = {'slow_sampling': 'stride', 'lateral_norm': False}
+CONVOLUTIONAL = (
+    Layout(
+        "PyTorchVideo's SlowFast",
+        has_key(r'^blocks\.0\.multipathway_blocks\.1\.conv\.weight$'),
+        convolutional.from_pytorchvideo_slowfast,
+        GRAY,
+        options=OF_AUTHORS,
+    ),
+    Layout(
+        "PyTorchVideo's X3D",
+        has_key(r'^blocks\.0\.conv\.conv_xy\.weight$'),
+        convolutional.from_pytorchvideo_x3d,
+        GRAY,
+    ),
+    Layout(
+        "PySlowFast's SlowFast",
+        has_key(r'^s1\.pathway1_stem\.conv\.weight$'),
+        convolutional.from_pyslowfast_slowfast,
+        GRAY,
+        options=OF_AUTHORS,
+    ),
+    Layout("PySlowFast's X3D", has_key(r'^s1\.pathway0_stem\.conv_xy\.'), convolutional.from_pyslowfast_x3d, GRAY),
+    Layout(
+        "PySlowFast's ResNet",
+        has_key(r'^s1\.pathway0_stem\.conv\.weight$'),
+        convolutional.from_pyslowfast_resnet,
+        GRAY,
+        convolutional.find_pyslowfast_strides,
+    ),
+    Layout(
+        "mmaction2's SlowFast",
+        has_key(r'^slow_path\.conv1_lateral\.conv\.'),
+        convolutional.from_mmaction2_slowfast,
+        options=OF_MMACTION2,
+    ),
+    Layout("mmaction2's X3D", has_key(r'^conv1_s\.conv\.'), convolutional.from_mmaction2_x3d, GRAY),
+    Layout("mmaction2's CSN", has_key(r'^layer1\.0\.conv2\.0\.conv\.'), convolutional.from_mmaction2_csn),
+    Layout("mmaction2's TRN", has_key(r'^cls_head\.consensus\.'), convolutional.from_mmaction2_trn),
+)
 
 # The first layout that matches is used, so the less specific ones come last.
 LAYOUTS = (
@@ -268,6 +276,7 @@ LAYOUTS = (
             'seresnet of timm) are not supported; use resnet18, 34, 50, 101 or 152'
         ),
     ),
+    *CONVOLUTIONAL,
     Layout("mmaction2's R(2+1)D", has_key(r'^conv1\.conv\.conv_s\.weight$'), MMACTION2),
     Layout("mmaction2's TANet", lambda state: is_mmaction2(state, 4, r'\.tam\.G\.'), MMACTION2),
     Layout("mmaction2's TSM", lambda state: is_mmaction2(state, 4, r'\.net\.'), MMACTION2, module='TemporalShift'),

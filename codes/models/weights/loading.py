@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
-from dsanet.models.weights.layouts import BACKBONE, HEAD, TIMM, Layout, Normalization
+from dsanet.models.weights.layouts import TIMM, Layout, Normalization
+from dsanet.models.weights.renaming import BACKBONE, HEAD
 from dsanet.models.weights.state_dicts import find_state_dict, strip_prefix
 from dsanet.models.weights.vision_transformers import check_config_of_transformers
 from dsanet.utils.checkpoint_io import read_checkpoint
@@ -287,6 +288,9 @@ def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
         stride = getattr(getattr(backbone, options[option], None), 'stride', (1, 1, 1))
         if len(stride) == 3 and stride[0] != wanted:
             texts.append(f'trained with backbone.{option}={wanted}, but this model has {stride[0]}')
+    for option, value in weights.layout.options.items():
+        if getattr(backbone, option, value) != value:
+            texts.append(f'trained with backbone.{option}={value!r}, but this model has {getattr(backbone, option)!r}')
     return texts
 
 

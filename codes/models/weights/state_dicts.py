@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dsanet.models.weights.layouts import BACKBONE, UNKNOWN, Layout, State, find_layout
+from dsanet.models.weights.layouts import UNKNOWN, Layout, find_layout
+from dsanet.models.weights.renaming import BACKBONE, State
 
 LOGGER = logging.getLogger(__name__)
 

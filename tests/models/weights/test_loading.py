@@ -12,6 +12,7 @@ from dsanet.config.registry import MODELS, build
 from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.backbones.resnet_tsm import ResNetTSM
+from dsanet.models.backbones.slowfast import SlowFast
 from dsanet.models.modules_maker.block_maker import insert_modules
 from dsanet.models.weights.loading import inflate, load_weights, match_state_dict, read_weights
 
@@ -244,6 +245,19 @@ def as_pytorchvideo(state: dict[str, torch.Tensor], stages: tuple[int, ...]) -> 
         key = re.sub(r'\.(conv|bn)([123])\.', lambda m: f'.branch2.{m[1]}_{"abc"[int(m[2]) - 1]}.', key)
         theirs[key.replace('.bn_', '.norm_')] = value
     return theirs
+
+
+def test_other_slow_frames_log_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """PySlowFast and mmaction2 select other frames for the slow pathway, with weights of the same shapes."""
+    paths = {'slow_path': 's1.pathway0_stem', 'fast_path': 's1.pathway1_stem'}
+    keys = {f'{ours}.conv1.weight': f'{theirs}.conv.weight' for ours, theirs in paths.items()}
+    for sampling, expected in (('linspace', 0), ('stride', 1)):
+        backbone = SlowFast(10, base_channels=8, slow_sampling=sampling)
+        state = backbone.state_dict()
+        caplog.clear()
+        load_weights(backbone, save({theirs: state[ours] for ours, theirs in keys.items()}, tmp_path / 'theirs.pyth'))
+        found = [record.message for record in caplog.records if "slow_sampling='linspace'" in record.message]
+        assert len(found) == expected
 
 
 def test_other_strides_or_normalization_log_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
