@@ -5,6 +5,7 @@ from dsanet.models.backbones.resnet import ResNet
 from dsanet.models.backbones.resnet_i3d import ResNet_I3D
 from dsanet.models.backbones.resnet_tsm import ResNetTSM
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
+from dsanet.models.backbones.vision_transformer import VisionTransformer
 from dsanet.models.batch_augment import MixupCutmix
 from dsanet.models.data_preprocessor import DataPreprocessor
 from dsanet.models.heads.attentive_head import AttentiveHead
@@ -42,4 +43,5 @@ __all__ = [
     'TSNHead',
     'TemporalShift',
     'TorchvisionVideo',
+    'VisionTransformer',
 ]

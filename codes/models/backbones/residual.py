@@ -3,8 +3,9 @@
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,12 +74,23 @@ class ResidualBlock(InsertableBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N*V*U, C, T, H, W) to (N*V*U, C', T', H', W')."""
         if self.activation_checkpointing and self.training:
-            if torch.compiler.is_compiling():  # buffers are not updated twice then, and context_fn is not supported
-                return checkpoint(self._forward, x, use_reentrant=False)
-            # The recomputation in the backward pass must not update the running statistics again.
-            contexts = lambda: (nullcontext(), frozen_statistics(self))  # noqa: E731
-            return checkpoint(self._forward, x, use_reentrant=False, context_fn=contexts)
+            return run_checkpointed(self, self._forward, x)
         return self._forward(x)
+
+
+def run_checkpointed(block: nn.Module, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Run a forward pass whose activations are recomputed in the backward pass instead of being stored.
+
+    Args:
+        block: the block; running statistics of its batch norms are updated once.
+        function: its forward pass.
+        arguments: of the function.
+    """
+    if torch.compiler.is_compiling():  # buffers are not updated twice then, and context_fn is not supported
+        return checkpoint(function, *arguments, use_reentrant=False)
+    # The recomputation in the backward pass must not update the running statistics again.
+    contexts = lambda: (nullcontext(), frozen_statistics(block))  # noqa: E731
+    return checkpoint(function, *arguments, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from dsanet.models.weights import vision_transformers as vit
+
 State = Mapping[str, Tensor]
 Translation = Callable[[State, Set[str]], dict[str, Tensor]]
 
@@ -230,7 +232,8 @@ def is_image_resnet(state: State) -> bool:
 
 def is_ours(state: State) -> bool:
     """Recognize our own files, with or without a head."""
-    if any(ndim(state, key) == 5 for key in ('conv1.weight', 'conv1.spatial.weight')) or has_key(r'^net\.')(state):
+    first_filters = ('conv1.weight', 'conv1.spatial.weight', 'patch_embed.weight')
+    if any(ndim(state, key) == 5 for key in first_filters) or has_key(r'^net\.')(state):
         return True
     # A converted file of a 2D network still has 2D filters.
     return ndim(state, 'conv1.weight') == 4 and has_key(r'^cls_head\.')(state)
@@ -304,6 +307,10 @@ LAYOUTS = (
         lambda state: ndim(state, 'patch_embed.proj.weight') == 5 and 'features.0.0.norm1.weight' in state,
         from_torchvision_video('head'),
     ),
+    Layout('VideoMAE', vit.is_videomae, vit.from_original),
+    Layout('V-JEPA 2', vit.is_vjepa2, vit.from_original),
+    Layout('VideoMAE in transformers', vit.is_transformers_videomae, vit.from_transformers),
+    Layout('V-JEPA 2 in transformers', vit.is_transformers_vjepa2, vit.from_transformers),
     Layout("torchvision's or timm's image ResNet", is_image_resnet, IDENTITY),
     Layout('DSANet', is_ours, IDENTITY),
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dsanet.config.registry import MODELS
 from dsanet.models.weights.layouts import BACKBONE, HEAD, Layout
 from dsanet.models.weights.state_dicts import find_state_dict, strip_prefix
+from dsanet.models.weights.vision_transformers import check_config_of_transformers
 from dsanet.utils.checkpoint_io import read_checkpoint
 from dsanet.utils.class_names import ClassNames, check_same_class_names
 
@@ -243,7 +244,7 @@ def load_weights(
     module = weights.layout.module
     if module and not any(type(part).__name__ == module for part in model.modules()):
         LOGGER.warning('%s is from a network with %s; this model has none', file, module)
-    for text in check_input_assumptions(model, weights):
+    for text in (*check_input_assumptions(model, weights), *check_config_of_transformers(model, file)):
         LOGGER.warning('%s: %s', file, text)
     return report
 

@@ -13,8 +13,11 @@ from dsanet.models.weights.layouts import BACKBONE, UNKNOWN, Layout, State, find
 LOGGER = logging.getLogger(__name__)
 
 # In this order, because a checkpoint may also hold a second network, such as that of a loss.
-_NAMES = ('state_dict', 'model', 'model_state', 'model_state_dict', 'module', 'net', 'network', 'weights', 'params')
-_AVERAGE = re.compile(r'(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)')
+_NAMES = (
+    *('state_dict', 'model', 'model_state', 'model_state_dict', 'module', 'net', 'network', 'weights', 'params'),
+    'encoder',  # of V-JEPA 2, besides its predictor
+)
+_AVERAGE = re.compile(r'(^|[._])(ema|swa|avg|averaged?|shadow|target_encoder)([._]|$)')
 _OTHER = re.compile(r'optim|sched|scaler|rng|random|criterion|loss')
 _MAX_DEPTH = 3  # of weights inside other dicts
 
