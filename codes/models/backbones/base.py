@@ -24,6 +24,27 @@ class Backbone(nn.Module):
         return []
 
     @property
+    def layers_in_order(self) -> list[nn.Module]:
+        """The layers from the input to the output, for layer-wise learning rates: the blocks of all stages."""
+        return [block for stage in self.stages for block in stage]
+
+    def layer_depths(self) -> dict[str, int]:
+        """Return the depth of each parameter, by its name.
+
+        It is i in the i-th of the L ``layers_in_order``, 0 before the first, such as in the stem or the embedding, and
+        L + 1 after the last. A parameter between two layers, in the order of registration, has that of the earlier.
+        """
+        layers = self.layers_in_order
+        of_layer = {id(p): number for number, layer in enumerate(layers, 1) for p in layer.parameters()}
+        depths: dict[str, int] = {}
+        last = 0
+        for name, parameter in self.named_parameters():
+            number = of_layer.get(id(parameter))
+            last = last if number is None else number
+            depths[name] = len(layers) + 1 if number is None and last == len(layers) else last
+        return depths
+
+    @property
     def cam_layer(self) -> str:
         """Submodule with the last features that have positions, for maps; '' for the output of the backbone."""
         return ''
