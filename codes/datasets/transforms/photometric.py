@@ -114,7 +114,7 @@ class RandomErasing(Transform):
         if rng.random() >= self.prob:
             return record
         frames = record['frames']
-        box = draw_area_box(*frames.shape[1:3], self.area_range, _ERASED_RATIOS, rng)
+        box = draw_area_box(frames.shape[1], frames.shape[2], self.area_range, _ERASED_RATIOS, rng)
         if box is None:
             return record
         top, left, height, width = box
