@@ -1,0 +1,15 @@
+"""ViT-L of VideoMAE: 16 frames of 224 x 224 pixels, from weights of its pretraining or fine-tuned ones."""
+
+num_classes = None  # counted in the data unless a config sets it
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(
+        type='VisionTransformer',
+        embed_dim=1024,
+        depth=24,
+        num_heads=16,
+        activation_checkpointing=True,
+        pretrained='pretrained/videomae-large/model.safetensors',
+    ),
+    cls_head=dict(type='TSNHead', num_classes='${num_classes}', in_channels=1024, dropout=0.0),
+)
