@@ -29,6 +29,7 @@ class _Note(Transform):
     def __call__(self, record: Record) -> Record:
         facts = record['facts']
         facts['frame_indices'] = record['frame_indices']
+        facts['frame_times'] = record.get('frame_times')
         facts['num_frames'] = record['num_frames']
         facts['fps'] = record['fps']
         return record

@@ -14,6 +14,7 @@ key                value
 ``fps``            float, average frames per second of the video; None if unknown
 ``reader``         an open ``VideoReader``
 ``frame_indices``  int64 (V, U, T), starting at 0, whatever ``start_index`` is
+``frame_times``    float64 (V, U, T), seconds from the first frame to each of them, if they are sampled by time
 ``frames``         uint8 RGB (V*U*T, H, W, 3), in the order of ``frame_indices``; crops multiply V
 ``inputs``         uint8 tensor (V, U, C, T, H, W)
 =================  ==================================================================================

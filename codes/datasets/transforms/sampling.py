@@ -230,7 +230,9 @@ class SampleSnippets(Transform):
         starts = spread_start_times(film_seconds(times), span, self.num_snippets * self.num_groups, rng)
         views = group_into_views(starts, self.num_groups)
         distance = span / self.frames_per_snippet
-        return shown_frames(times, views[:, :, None] + np.arange(self.frames_per_snippet) * distance)
+        indices = shown_frames(times, views[:, :, None] + np.arange(self.frames_per_snippet) * distance)
+        record['frame_times'] = times[indices]
+        return indices
 
 
 @TRANSFORMS.register_module()
