@@ -25,8 +25,12 @@ class Backbone(nn.Module):
 
     @property
     def layers_in_order(self) -> list[nn.Module]:
-        """The layers from the input to the output, for layer-wise learning rates: the blocks of all stages."""
-        return [block for stage in self.stages for block in stage]
+        """The layers from the input to the output, for layer-wise learning rates: the blocks of all stages.
+
+        Those of a network of another library in ``net``, such as timm, are found by the usual names.
+        """
+        stages = self.stages or find_stages(getattr(self, 'net', None))
+        return [block for stage in stages for block in stage]
 
     def layer_depths(self) -> dict[str, int]:
         """Return the depth of each parameter, by its name.
@@ -59,3 +63,15 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f'{type(self).__name__} does not implement forward')
+
+
+def find_stages(net: nn.Module | None) -> list[list[nn.Module]]:
+    """Return the blocks of each stage of a network of another library; [] if it has no attribute with a usual name.
+
+    These are ``blocks``, with or without stages, ``stages`` or ``layers``, and ``layer1`` to ``layer4``.
+    """
+    sequences = (nn.Sequential, nn.ModuleList)
+    found = [part for name in ('blocks', 'stages', 'layers') if isinstance(part := getattr(net, name, None), sequences)]
+    parts = list(found[0]) if found else [part for i in range(1, 5) if (part := getattr(net, f'layer{i}', None))]
+    blocks = [getattr(part, 'blocks', part) for part in parts]
+    return [list(part) if isinstance(part, sequences) else [part] for part in blocks]
