@@ -92,7 +92,7 @@ SET_BY_NO_CONFIG = {
     'TemporalShift': {'shift_div'},
     # Shards are of one's own data; docs/shards.md has a config.
     'WebVideoDataset': {'num_videos', 'shuffle_buffer', 'shards'},
-    # The frame rate of one's own folders; docs/own_data.md has an example.
+    # The frame rate of one's own folders; docs/sampling.md has an example.
     'RawFramesDataset': {'fps'},
     # dsanet probe chooses them by the number of channels.
     'AttentiveHead': {'num_heads'},
