@@ -183,7 +183,7 @@ class VisionTransformer(Backbone):
         return self.grid if self.pooling == 'class_token' and num_tokens == 1 + length else None
 
     def is_channels_last(self, submodule: str) -> bool:
-        """Return whether the output is (B, T, H, W, C): that of blocks, norms and linear layers, without a class token."""
+        """Return whether the output is (B, T, H, W, C), as of blocks, norms and linear layers without a class token."""
         names = r'norm|blocks(\.\d+(\.(norm1|norm2|mlp(\.\w+)?))?)?'
         return self.pooling != 'class_token' and re.fullmatch(names, submodule) is not None
 
@@ -210,9 +210,10 @@ class VisionTransformer(Backbone):
 
     def _interpolated_positions(self, grid: Triple) -> Tensor:
         """Return the positions (1, T, H, W, C) of a grid, without that of the class token."""
-        positions = self.pos_embed[:, -self.grid[0] * self.grid[1] * self.grid[2] :].unflatten(1, self.grid)
+        length = self.grid[0] * self.grid[1] * self.grid[2]
+        positions = self.pos_embed[:, -length:].unflatten(1, self.grid)  # (1, T, H, W, C)
         if grid == self.grid:
-            return positions  # (1, T, H, W, C)
+            return positions
         resized = nn.functional.interpolate(positions.movedim(-1, 1), grid, mode='trilinear')  # (1, C, T, H, W)
         return resized.movedim(1, -1)  # (1, T, H, W, C)
 
