@@ -77,7 +77,7 @@ def test_part_of_a_config_loads(page: str, number: int, block: str, tmp_path: Pa
 def test_inserted_modules_are_valid() -> None:
     (block,) = [one for one in code_blocks(PAGES['docs/concepts.md'], 'python') if one.startswith('module_cfg')]
     values = [node.value for node in ast.parse(block).body if isinstance(node, ast.Assign)]
-    assert len(values) == 3
+    assert len(values) == 4
     for value in values:
         check_module_cfg(eval(ast.unparse(value)), 'module_cfg')
 

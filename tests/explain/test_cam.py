@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dsanet.explain.cam import compute_maps
 from dsanet.inference.recognizer import Recognizer
 from dsanet.models.backbones.base import Backbone
+from dsanet.models.backbones.vision_transformer import VisionTransformer
 from tests.make_recognizer import make_recognizer
 
 GRID = (2, 2, 3)
@@ -149,3 +150,27 @@ def test_token_grid_of_mvit() -> None:
     assert backbone.cam_layer == 'net.blocks.15.norm1'
     assert backbone.token_grid(1 + 8 * 14 * 14) == (8, 14, 14)
     assert backbone.token_grid(8 * 14 * 14) is None
+
+
+@pytest.mark.parametrize('options', [{}, {'positions': 'learned', 'pooling': 'class_token'}])
+def test_transformer_maps_equal_a_sum_by_hand(recognizer: Recognizer, options: dict) -> None:
+    """The gradient is that of a score with respect to the last block, or its norm before a class token."""
+    model, view = recognizer.model, make_view(16, 24)
+    model.backbone = VisionTransformer(32, 2, 2, patch_size=8, input_size=(2, 16, 24), **options).eval()
+    maps, scores, name = compute_maps(recognizer, view, class_index=1)
+    features: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: object, output: Tensor) -> None:
+        output.retain_grad()
+        features.append(output)
+
+    model.get_submodule(name).register_forward_hook(keep)
+    expected_scores = model(view[None, None])[0]
+    expected_scores[1].backward()
+    torch.testing.assert_close(scores, expected_scores.detach())
+    expected = torch.zeros(2, 1, 2, 3)
+    for u in range(2):
+        tokens, slopes = (t[u].detach().reshape(-1, 32)[-6:] for t in (features[0], features[0].grad))  # (6, 32)
+        expected[u] = (tokens @ slopes.mean(dim=0)).relu().view(1, 2, 3)
+    assert expected.max() > 0
+    torch.testing.assert_close(maps, expected)

@@ -93,6 +93,18 @@ TAM = {'type': 'TAM', 'frames_per_snippet': 2, 'blocks': EVERYWHERE}
 MVF = {'type': 'MVF', 'place': 'before_conv1', 'blocks': (0, 0, 1, 1)}
 NON_LOCAL = {'type': 'NonLocal3d', 'sub_sample': False, 'place': 'after_block', 'blocks': (0, 1, 1, 0)}
 R3D = {'type': 'TorchvisionVideo', 'name': 'r3d_18'}
+VIT = {
+    'type': 'VisionTransformer',
+    'embed_dim': 64,
+    'depth': 3,
+    'num_heads': 4,
+    'mlp_ratio': 2,
+    'patch_size': 8,
+    'input_size': (2, 32, 32),
+}
+VJEPA2 = {**VIT, 'positions': 'rotary', 'qkv_bias': 'qkv', 'pooling': 'attentive'}
+CLASS_TOKEN = {**VIT, 'positions': 'learned', 'pooling': 'class_token'}
+IN_VIT = {'place': 'after_block', 'blocks': ((1, 1, 0),)}
 
 CONTROLS = {
     'i3d': make_cfg(small('ResNet_I3D')),
@@ -108,6 +120,10 @@ CONTROLS = {
     'r2plus1d': make_cfg(small('R2Plus1D')),
     'r2plus1d_mmaction2': make_cfg(small('R2Plus1D', style='mmaction2')),
     'r3d': make_cfg(R3D, channels=512),
+    'vit': make_cfg(VIT),
+    'vit_mvf': make_cfg(VIT, {**MVF, **IN_VIT}),
+    'vit_vjepa2': make_cfg(VJEPA2),
+    'vit_class_token': make_cfg(CLASS_TOKEN),
 }
 MIXING = {
     'i3d_dsa': make_cfg(small('ResNet_I3D'), DSA),
@@ -126,6 +142,10 @@ MIXING = {
         R3D, {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'after': 'net.layer2'}, channels=512
     ),
     'r3d_v4d': make_cfg(R3D, {'type': 'V4D', 'num_snippets': 4, 'after': 'net.layer3'}, channels=512),
+    'vit_dsa': make_cfg(VIT, {**DSA, **IN_VIT}),
+    'vit_v4d': make_cfg(VIT, {**V4D, **IN_VIT}),
+    'vit_vjepa2_dsa': make_cfg(VJEPA2, {**DSA, **IN_VIT}),
+    'vit_class_token_dsa': make_cfg(CLASS_TOKEN, {**DSA, **IN_VIT}),
 }
 
 
@@ -162,3 +182,44 @@ def test_torchvision_networks_need_dsa_for_snippet_order(
     dsa = {'type': 'DSA', 'num_snippets': 2, 'channel_ratio': 1.0, 'after': after}
     assert order_sensitivity(make_cfg(backbone, channels=channels), (2, *size)) <= 1e-5
     assert order_sensitivity(make_cfg(backbone, dsa, channels), (2, *size)) > 1e-4
+
+
+def draw_events(number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw videos with a bright and a dark event in two of four snippets: uint8 (N, 1, U, 3, T, H, W).
+
+    Returns:
+        The videos, and whether the bright event is the first.
+    """
+    inputs = torch.randint(90, 110, (number, 1, 4, 3, 2, 16, 16), generator=generator)
+    labels = torch.randint(2, (number,), generator=generator)
+    for video, label in zip(inputs, labels, strict=True):
+        first, second = torch.randperm(4, generator=generator)[:2].sort().values
+        row, column = (8 * int(torch.randint(2, (), generator=generator)) for _ in range(2))
+        video[0, first if label else second, :, :, row : row + 8, column : column + 8] = 220
+        video[0, second if label else first, :, :, row : row + 8, column : column + 8] = 20
+    return inputs.to(torch.uint8), labels
+
+
+def train_on_order(module_cfg: dict[str, Any] | None, seed: int) -> float:
+    """Train a transformer to tell the order of two events; return the accuracy for 400 other videos in percent."""
+    backbone = {**VIT, 'embed_dim': 32, 'depth': 2, 'input_size': (2, 16, 16)}
+    torch.manual_seed(seed)
+    model = build(make_cfg(backbone, module_cfg, 32, {'num_classes': 2, 'dropout': 0.0}), MODELS, 'model')
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(120):
+        inputs, labels = draw_events(16, generator)
+        optimizer.zero_grad()
+        model(inputs, labels)['loss'].backward()
+        optimizer.step()
+    inputs, labels = draw_events(400, generator)
+    with torch.no_grad():
+        return float((model.eval()(inputs).argmax(dim=1) == labels).float().mean()) * 100
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_transformer_learns_snippet_order_with_dsa_only(seed: int) -> None:
+    dsa = {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'place': 'after_block', 'blocks': ((1, 0),)}
+    assert train_on_order(dsa, seed) > 95
+    assert 40 < train_on_order(None, seed) < 60

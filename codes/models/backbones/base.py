@@ -25,7 +25,7 @@ class Backbone(nn.Module):
 
     @property
     def layers_in_order(self) -> list[nn.Module]:
-        """The layers from the input to the output, for layer-wise learning rates: the blocks of all stages.
+        """The layers from input to output that have learning rates of their own, by default the blocks of all stages.
 
         Those of a network of another library in ``net``, such as timm, are found by the usual names.
         """

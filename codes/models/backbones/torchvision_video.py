@@ -70,7 +70,7 @@ class TorchvisionVideo(Backbone):
 
     @property
     def layers_in_order(self) -> list[nn.Module]:
-        """The blocks: of each stage, of all stages of Swin without its merging layers, or those of MViT and S3D."""
+        """The blocks of all stages, without the merging layers of Swin."""
         if self.name.startswith('mvit'):
             return list(self.net.get_submodule('blocks'))
         if self.name == 's3d':

@@ -44,7 +44,7 @@ def rotary_tables(grid: Triple, head_dim: int, device: torch.device) -> Rotary:
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Rotate each pair of neighboring channels of queries or keys (B, heads, L, D)."""
     cos, sin = rotary
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)  # two of (B, heads, L, D/2)
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, heads, L, D/2), twice
     turned = torch.stack((-odd, even), dim=-1).flatten(-2)  # (B, heads, L, D)
     return (x * cos + turned * sin).to(x.dtype)  # the tables are float32, also under autocast
 
@@ -72,7 +72,8 @@ class Attention(nn.Module):
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = nn.functional.linear(x, self.qkv.weight, bias)  # (B, L, 3*C)
-        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # three (B, heads, L, D)
+        qkv = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, L, D)
+        q, k, v = qkv.unbind(0)
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
         mixed = nn.functional.scaled_dot_product_attention(q, k, v)  # (B, heads, L, D)
@@ -102,7 +103,8 @@ class TransformerBlock(InsertableBlock):
     """Attention, then two linear layers, each with a norm before it and a residual connection around both.
 
     Features are (B, T, H, W, C), or tokens (B, 1 + T*H*W, C) after a class token. Inserted modules get (B, C, T, H, W),
-    without the class token.
+    without the class token. They are inserted before or after the block, or in a residual branch after its norm:
+    before the attention or the linear layers.
 
     Args:
         dim: C.
@@ -133,7 +135,7 @@ class TransformerBlock(InsertableBlock):
             from torchvision.ops import StochasticDepth  # imported here because it takes seconds
 
             self.stochastic_depth = StochasticDepth(stochastic_depth, mode='row')
-        self.place_channels = {'before_block': dim, 'after_block': dim}
+        self.place_channels = {'before_block': dim, 'before_attn': dim, 'before_mlp': dim, 'after_block': dim}
 
     def forward(self, x: Tensor, grid: Triple | None = None, rotary: Rotary | None = None) -> Tensor:
         """Map features to features of the same shape.
@@ -149,10 +151,12 @@ class TransformerBlock(InsertableBlock):
 
     def _forward(self, x: Tensor, grid: Triple | None, rotary: Rotary | None) -> Tensor:
         x = self._apply_inserted(x, grid, 'before_block')
-        tokens = x.flatten(1, -2)  # (B, L, C)
-        tokens = tokens + self._drop(self.attn(self.norm1(tokens), rotary))
-        tokens = tokens + self._drop(self.mlp(self.norm2(tokens)))
-        return self._apply_inserted(tokens.view(x.shape), grid, 'after_block')  # (B, T, H, W, C) or (B, L, C)
+        branch = self._apply_inserted(self.norm1(x), grid, 'before_attn')
+        branch = self.attn(branch.flatten(1, -2), rotary)  # (B, L, C)
+        x = x + self._drop(branch.view(x.shape))  # (B, T, H, W, C) or (B, L, C)
+        branch = self._apply_inserted(self.norm2(x), grid, 'before_mlp')
+        x = x + self._drop(self.mlp(branch))
+        return self._apply_inserted(x, grid, 'after_block')
 
     def _drop(self, branch: Tensor) -> Tensor:
         return branch if self.stochastic_depth is None else self.stochastic_depth(branch)
@@ -188,7 +192,7 @@ class CrossAttentionBlock(nn.Module):
     def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
         """Map a query (B, 1, C) and tokens (B, L, C) to (B, 1, C)."""
         kv = self.kv(self.norm1(tokens))  # (B, L, 2*C)
-        k, v = kv.unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # two (B, heads, L, D)
+        k, v = kv.unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, L, D), twice
         q = self.q(query).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, 1, D)
         found = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, 1, C)
         query = query + found

@@ -157,10 +157,10 @@ class VisionTransformer(Backbone):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """Initialize as timm does; its truncation at 2 has no effect at this standard deviation."""
+        """Initialize linear layers (Glorot and Bengio, 2010) as the original vision transformer does."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.xavier_uniform_(module.weight.flatten(1))  # (out, in)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for parameter in (self.cls_token, self.pos_embed if self.positions == 'learned' else None):
@@ -183,8 +183,9 @@ class VisionTransformer(Backbone):
         return self.grid if self.pooling == 'class_token' and num_tokens == 1 + length else None
 
     def is_channels_last(self, submodule: str) -> bool:
-        """Return whether the output is (B, T, H, W, C): that of blocks and the last norm, without a class token."""
-        return self.pooling != 'class_token' and re.fullmatch(r'blocks(\.\d+)?|norm', submodule) is not None
+        """Return whether the output is (B, T, H, W, C), as of blocks, norms and linear layers without a class token."""
+        names = r'norm|blocks(\.\d+(\.(norm1|norm2|mlp(\.\w+)?))?)?'
+        return self.pooling != 'class_token' and re.fullmatch(names, submodule) is not None
 
     def train(self, mode: bool = True) -> 'VisionTransformer':
         """Switch to training mode, except frozen blocks, which stay in eval mode."""
@@ -209,9 +210,10 @@ class VisionTransformer(Backbone):
 
     def _interpolated_positions(self, grid: Triple) -> Tensor:
         """Return the positions (1, T, H, W, C) of a grid, without that of the class token."""
-        positions = self.pos_embed[:, -self.grid[0] * self.grid[1] * self.grid[2] :].unflatten(1, self.grid)
+        length = self.grid[0] * self.grid[1] * self.grid[2]
+        positions = self.pos_embed[:, -length:].unflatten(1, self.grid)  # (1, T, H, W, C)
         if grid == self.grid:
-            return positions  # (1, T, H, W, C)
+            return positions
         resized = nn.functional.interpolate(positions.movedim(-1, 1), grid, mode='trilinear')  # (1, C, T, H, W)
         return resized.movedim(1, -1)  # (1, T, H, W, C)
 

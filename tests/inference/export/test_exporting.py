@@ -162,6 +162,7 @@ FAMILIES = [
     'demo/dsanet_tsm_ordered_actions',
     'demo/trn_ordered_actions',
     'demo/v4d_ordered_actions',
+    'demo/dsanet_vit_ordered_actions',
     'kinetics/dsanet_swin3d_t_2x16',
     'kinetics/i3d_nl_r50_32x2',
     'kinetics/mvfnet_r50_8x8',

@@ -121,22 +121,34 @@ class Recorder(nn.Module):
         return x + 1
 
 
-@pytest.mark.parametrize('place', ['before_block', 'after_block'])
+@pytest.mark.parametrize('place', ['before_block', 'before_attn', 'before_mlp', 'after_block'])
 @torch.no_grad()
 def test_inserted_modules_get_features_without_class_token(place: str) -> None:
     torch.manual_seed(0)
     block = randomize(TransformerBlock(8, 2))
     changed = copy.deepcopy(block)
     assert changed.insert(place, Recorder()) == 'recorder'
-    x = torch.randn(3, 2, 3, 4, 8)  # (B, T, H, W, C)
-    expected = block(x + 1) if place == 'before_block' else block(x) + 1
-    torch.testing.assert_close(changed(x), expected)
-    torch.testing.assert_close(changed.recorder.seen, (x if place == 'before_block' else block(x)).movedim(-1, 1))
+
+    def write_out(tokens: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """The block without a module, and what the module gets."""
+        steps = {name: step if name == place else 0 for name in block.place_channels}
+        seen = {'before_block': tokens}
+        tokens = tokens + steps['before_block']
+        seen['before_attn'] = block.norm1(tokens)
+        tokens = tokens + block.attn(seen['before_attn'] + steps['before_attn'])
+        seen['before_mlp'] = block.norm2(tokens)
+        tokens = tokens + block.mlp(seen['before_mlp'] + steps['before_mlp'])
+        seen['after_block'] = tokens
+        return tokens + steps['after_block'], seen[place]
+
+    tokens = torch.randn(3, 24, 8)
+    expected, seen = write_out(tokens, torch.ones(3, 24, 8))
+    torch.testing.assert_close(changed(tokens.view(3, 2, 3, 4, 8)).flatten(1, 3), expected)
+    torch.testing.assert_close(changed.recorder.seen, seen.view(3, 2, 3, 4, 8).movedim(-1, 1))
     tokens = torch.randn(3, 25, 8)
-    step = torch.cat([torch.zeros(3, 1, 8), torch.ones(3, 24, 8)], dim=1)
-    expected = block(tokens + step) if place == 'before_block' else block(tokens) + step
+    expected, seen = write_out(tokens, torch.cat([torch.zeros(3, 1, 8), torch.ones(3, 24, 8)], dim=1))
     torch.testing.assert_close(changed(tokens, (2, 3, 4)), expected)
-    assert changed.recorder.seen.shape == (3, 8, 2, 3, 4)
+    torch.testing.assert_close(changed.recorder.seen, seen[:, 1:].view(3, 2, 3, 4, 8).movedim(-1, 1))
 
 
 def test_checkpointing_gives_the_same_gradients() -> None:

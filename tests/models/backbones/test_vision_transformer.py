@@ -177,7 +177,8 @@ def test_layouts_of_submodules_match_their_outputs(name: str) -> None:
     found = {part: output.shape for part, output in outputs.items() if output.dim() == 5 and part}
     for part, shape in found.items():
         channels_last = backbone.is_channels_last(part)
-        assert shape == ((2, 4, 4, 2, 32) if channels_last else (2, 32, 4, 4, 2)), part
+        wanted = (2, 4, 4, 2, 64 if '.mlp.fc1' in part or '.mlp.act' in part else 32)
+        assert shape == (wanted if channels_last else (2, 32, 4, 4, 2)), part
     assert {'patch_embed', 'blocks.1.dsa'} <= found.keys()
     maps = outputs[backbone.cam_layer]
     if name == 'class_token':
@@ -215,7 +216,7 @@ def test_clips_that_are_no_multiples_raise() -> None:
 
 
 def test_modules_at_other_places_raise() -> None:
-    with pytest.raises(ValueError, match='before_conv2.*before_block, after_block'):
+    with pytest.raises(ValueError, match='before_conv2.*before_block, before_attn, before_mlp, after_block'):
         insert_modules(tiny(), {**MODULES[0], 'blocks': ((1, 0, 0),)})
 
 

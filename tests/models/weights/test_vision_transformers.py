@@ -171,7 +171,7 @@ def test_encoder_of_a_pretraining_loads_without_its_decoder(tmp_path: Path) -> N
         assert torch.equal(target.backbone.state_dict()[key], value), key
 
 
-def test_norm_of_a_pretraining_is_not_that_of_the_mean(tmp_path: Path) -> None:
+def test_norm_of_a_pretraining_is_reported(tmp_path: Path) -> None:
     torch.save({'model': videomae_pretraining(make_model(pooling=None))}, tmp_path / 'checkpoint.pth')
     report = load_weights(VisionTransformer(**SIZES), tmp_path / 'checkpoint.pth')
     assert report.missing == ['fc_norm.weight', 'fc_norm.bias']
