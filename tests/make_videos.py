@@ -6,6 +6,8 @@ crops of full height preserve them.
 """
 
 import os
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -94,3 +96,24 @@ def write_frames(
         file = os.path.join(folder, filename_tmpl.format(index + start_index))
         assert cv2.imwrite(file, draw_frame(index, height, width)), f'cannot write {file}'
     return str(folder)
+
+
+def write_timed_video(path: Any, ticks: Sequence[int], numbers: Sequence[int], time_base: Fraction) -> str:
+    """Write a video with a variable frame rate; return its path.
+
+    Args:
+        path: its extension selects the container.
+        ticks: when each frame is shown, in units of ``time_base``.
+        numbers: what the frames show, see :func:`draw_frame`.
+        time_base: seconds.
+    """
+    with av.open(str(path), 'w') as container:
+        stream: Any = container.add_stream('libx264', rate=30, options={'g': '12', 'bf': '2', 'crf': '15'})
+        stream.width, stream.height, stream.pix_fmt = 128, 72, 'yuv420p'
+        stream.time_base = stream.codec_context.time_base = time_base
+        for tick, number in zip(ticks, numbers, strict=True):
+            frame = av.VideoFrame.from_ndarray(draw_frame(number), format='rgb24')
+            frame.pts, frame.time_base = tick, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return str(path)

@@ -97,6 +97,8 @@ SET_BY_NO_CONFIG = {
     'WebVideoDataset': {'num_videos', 'shuffle_buffer', 'shards'},
     # For the weights of mmaction2; our configs are those of the authors.
     'SlowFast': {'lateral_norm'},
+    # The frame rate of one's own folders; docs/sampling.md has an example.
+    'RawFramesDataset': {'fps'},
     # dsanet probe chooses them by the number of channels.
     'AttentiveHead': {'num_heads'},
 }

@@ -72,12 +72,17 @@ class ParametersCfg:
             keys match, the one that ends furthest to the right in the name is used, and of these the longest. Factor 0
             freezes the parameters.
         bias_lr_multiplier: factor of the learning rate of biases, on top of ``lr_multipliers``.
+        layer_decay: factor of the learning rate per layer of the backbone, counted from its output (BEiT, arXiv
+            2106.08254, section 3.2), on top of ``lr_multipliers``. Of L layers, the i-th has ``layer_decay **
+            (L + 1 - i)``, what comes before them as layer 0, and what comes after them and the head have 1. Layers are
+            the blocks of a transformer, or of all stages of a ResNet; an inserted module belongs to its block.
         decay_norms: apply weight decay to norm parameters.
         decay_biases: apply weight decay to biases.
     """
 
     lr_multipliers: Mapping[str, float] = field(default_factory=dict)
     bias_lr_multiplier: float = 1.0
+    layer_decay: float = 1.0
     decay_norms: bool = True
     decay_biases: bool = True
 
@@ -97,6 +102,8 @@ class ParametersCfg:
             raise ValueError(f'lr_multipliers: duplicate key {duplicates[0]!r}; dots around a key are ignored')
         if not _is_multiplier(self.bias_lr_multiplier):
             raise ValueError(f'bias_lr_multiplier={self.bias_lr_multiplier!r} must be a number >= 0')
+        if not _is_multiplier(self.layer_decay) or not 0 < self.layer_decay <= 1:
+            raise ValueError(f'layer_decay={self.layer_decay!r} must be a number in (0, 1]; 1 for none')
 
 
 def _is_multiplier(value: Any) -> bool:

@@ -99,26 +99,39 @@ def check_facts(split: Split, facts: Mapping[ProbeTask, ProbeResult]) -> Iterato
         examples = tuple(f'{format_record(record)}: {one.warning}' for record, one in suspicious)
         yield Finding('warning', 'files_odd', split.name, text, examples)
     lengths = np.array([one.num_frames for _, one in readable], dtype=np.int64)
-    yield from check_lengths(split, [record for record, _ in readable], lengths)
+    rates = np.array([one.fps or split.fps or np.nan for _, one in readable])
+    yield from check_lengths(split, [record for record, _ in readable], lengths, rates)
     yield from _check_resolutions(split, readable)
     yield from _check_rates(split, [(record, one.fps) for record, one in readable if one.fps])
 
 
 def check_lengths(
-    split: Split, records: Sequence[VideoRecord], lengths: npt.NDArray[np.integer[Any]]
+    split: Split,
+    records: Sequence[VideoRecord],
+    lengths: npt.NDArray[np.integer[Any]],
+    rates: npt.NDArray[np.float64] | float,
 ) -> Iterator[Finding]:
-    """Look for videos with fewer than ``split.needed_frames`` frames.
+    """Look for videos with fewer than ``split.needed_frames`` frames or ``split.needed_seconds``.
 
     Args:
         split: the split.
         records: its videos whose length is known.
         lengths: (len(records),), their numbers of frames.
+        rates: their frames per second, (len(records),) or one for all; NaN if unknown.
     """
-    short = np.flatnonzero(lengths < split.needed_frames)
+    # Times are rounded: a video of exactly this length is long enough.
+    short = np.flatnonzero((lengths < split.needed_frames) | (lengths / rates < 0.99 * split.needed_seconds))
     if len(short):
+        by_time = split.needed_seconds > 0
+        least = (
+            f'are shorter than {split.needed_seconds:.2f} s'
+            if by_time
+            else f'have fewer than {split.needed_frames} frames'
+        )
+        change = 'larger fps or smaller seconds' if by_time else 'smaller frame_interval'
         text = (
-            f'{len(short)} of {split.count(len(lengths))} have fewer than {split.needed_frames} frames, so snippets or '
-            'frames repeat; consider a smaller frame_interval or frames_per_snippet'
+            f'{len(short)} of {split.count(len(lengths))} {least}, so snippets or frames repeat; consider a {change}, '
+            'or fewer frames_per_snippet'
         )
         short = short[np.argsort(lengths[short], kind='stable')]
         examples = tuple(f'{format_record(records[i])}: {lengths[i]} frames' for i in short.tolist())
@@ -126,7 +139,9 @@ def check_lengths(
 
 
 def _check_rates(split: Split, rates: Sequence[tuple[VideoRecord, float]]) -> Iterator[Finding]:
-    """Look for unusual frame rates: the same action is then faster or slower in the sampled frames."""
+    """Look for unusual frame rates: the same action is then faster or slower in the sampled frames, unless by time."""
+    if split.needed_seconds:
+        return
     counts = Counter(max(1, round(fps)) for _, fps in rates)
     usual = counts.most_common(1)[0][0] if counts else 1
     others = [(record, fps) for record, fps in rates if max(fps / usual, usual / fps) > MAX_RATE_RATIO]
@@ -134,7 +149,7 @@ def _check_rates(split: Split, rates: Sequence[tuple[VideoRecord, float]]) -> It
         text = (
             f'{len(others)} of {split.count(len(rates))} have a different frame rate than the most common one, '
             f'{usual} fps; frame_interval counts frames, so their actions look slower or faster; '
-            f'dsanet transcode --fps {usual} converts all videos to the same rate'
+            f'sample by time (fps of SampleSnippets), or convert all videos with dsanet transcode --fps {usual}'
         )
         level = 'warning' if 10 * len(others) > len(rates) else 'note'
         examples = tuple(f'{format_record(record)}: {fps:g} fps' for record, fps in others)

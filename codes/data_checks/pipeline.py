@@ -144,4 +144,5 @@ def _initial_sample(split: Split, record: VideoRecord) -> Record:
         'num_frames': record.num_frames,
         'filename_tmpl': split.filename_tmpl,
         'start_index': split.start_index,
+        'fps': split.fps,
     }

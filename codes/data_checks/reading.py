@@ -71,6 +71,7 @@ def splits_of(
             max_bad_share,
             class_balance,
             classes_from=getattr(dataset, 'classes_from', None),
+            fps=getattr(dataset, 'fps', None),
         )
     ]
 
@@ -189,6 +190,7 @@ def _read_valid_part(name: str, cfg: Mapping[str, Any], path: str, reason: str) 
         filename_tmpl=cfg.get('filename_tmpl', 'img_{:05d}.jpg') if has_frames else None,
         start_index=cfg.get('start_index', 1),
         classes_from=cfg.get('class_file'),
+        fps=cfg.get('fps'),
         findings=tuple(findings) or (Finding('error', 'list', name, reason),),
     )
 

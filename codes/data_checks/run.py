@@ -43,7 +43,7 @@ def quick_report(
     for split in splits:
         known = split.columns.with_frame_counts()
         if known.frame_counts is not None:
-            findings += check_lengths(split, known, known.frame_counts)
+            findings += check_lengths(split, known, known.frame_counts, split.fps or np.nan)
         scan = scan_files(split, None if seconds is None else seconds / len(splits))
         identities[split.name] = scan.identities
         findings += check_files(split, scan.bad, scan.num_videos)

@@ -33,6 +33,7 @@ class Split:
         data_root: see the dataset.
         filename_tmpl: file names of frames; None for video files.
         start_index: number of the first frame.
+        fps: frames per second of folders of frames; None if unknown, or for video files.
         max_bad_share: share of unreadable videos that a run accepts; 0 if the first one ends it.
         class_balance: see ``build_dataloader``.
         batch_size: videos in a batch; 0 if unknown.
@@ -56,6 +57,7 @@ class Split:
     num_workers: int = 0
     findings: tuple[Finding, ...] = ()
     classes_from: str | None = None
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'records', VideoRecords.of(self.records))
@@ -82,13 +84,19 @@ class Split:
     def needed_frames(self) -> int:
         """Return the number of frames below which snippets or frames repeat; 0 if unknown."""
         for step in self.steps:
-            if isinstance(step, SampleSnippets):
+            if isinstance(step, SampleSnippets) and step.frame_interval is not None:
                 # Each snippet then has a start of its own.
                 snippets = step.num_snippets * step.num_groups
                 return step.frames_per_snippet * step.frame_interval + snippets - 1
             if isinstance(step, SampleSegments):
                 return step.frames_per_snippet * step.num_snippets * step.num_groups
         return 0
+
+    @property
+    def needed_seconds(self) -> float:
+        """Return the length below which frames repeat, if they are sampled by time; 0 if they are not."""
+        spans = (step.span_seconds for step in self.steps if isinstance(step, SampleSnippets))
+        return next(spans, None) or 0.0
 
     @property
     def short_side(self) -> int:

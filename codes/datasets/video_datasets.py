@@ -23,7 +23,7 @@ from dsanet.datasets.clips import SampleKey, load_samples, parse_key
 from dsanet.datasets.frame_names import FrameNames
 from dsanet.datasets.overlaps import check_overlaps
 from dsanet.datasets.records import VideoRecord, VideoRecords
-from dsanet.datasets.transforms.base import BadSample, Record, SampleError, Transform, check_count
+from dsanet.datasets.transforms.base import BadSample, Record, SampleError, Transform, check_count, check_number
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.utils.class_names import ClassNames, check_same_class_names
 from dsanet.utils.machine_faults import MachineError, are_storage_faults, explain_shortage
@@ -108,9 +108,8 @@ class VideoSamples(Dataset[Record]):
 
         Returns:
             The record after the pipeline; after PackInputs ``inputs``, ``label``, ``path`` (of a span, the key of its
-            record) and ``index``. A sample that
-            replaces bad ones has its own label and path, and a list ``bad`` of dicts with ``path``, ``reason`` and
-            ``source`` of each bad sample.
+            record) and ``index``. A sample that replaces bad ones has its own label and path, and a list ``bad`` of
+            dicts with ``path``, ``reason`` and ``source`` of each bad sample.
         """
         epoch, index, repetition = parse_key(key)
         index = range(len(self))[index]
@@ -150,9 +149,7 @@ class VideoSamples(Dataset[Record]):
         first = '; '.join(f'{b["source"]}: {b["path"]}: {b["reason"]}' for b in bad[:3])
         # One unreadable video is replaced, but if all are, the disk or the permissions are the cause, not the videos.
         if len(bad) > 1 and are_storage_faults([case['reason'] for case in bad]):
-            raise MachineError(
-                f'{len(bad)} videos in a row cannot be read; check the disk and the permissions. {first}'
-            )
+            raise MachineError(f'{len(bad)} videos in a row cannot be read; check disk and permissions. {first}')
         raise SampleError(
             f'{len(bad)} bad samples in a row, no replacement found; check data_root and the decoder. First: {first}'
         ) from error
@@ -311,6 +308,7 @@ class RawFramesDataset(VideoDataset):
         list_file: list with lines ``folder num_frames label``; None for one folder per class under ``data_root``.
         filename_tmpl: file names of the frames, with one field for the frame number.
         start_index: number of the first frame.
+        fps: frames per second of all folders, for sampling by time; None if unknown.
         data_root, class_file, multi_hot, classes: see :class:`VideoDataset`.
     """
 
@@ -326,15 +324,18 @@ class RawFramesDataset(VideoDataset):
         start_index: int = 1,
         multi_hot: int | None = None,
         classes: Sequence[str | int] | None = None,
+        fps: float | None = None,
     ) -> None:
         self.frame_names = FrameNames(filename_tmpl, start_index)
         self.filename_tmpl = filename_tmpl
         self.start_index = start_index
+        self.fps = None if fps is None else check_number('fps', fps, 0.001, 1000)
+        self.provided = self.provided if fps is None else (*self.provided, 'fps')
         super().__init__(pipeline, list_file, data_root, class_file, multi_hot, classes)
 
     def _initial_sample(self, record: VideoRecord) -> Record:
-        names = {'filename_tmpl': self.filename_tmpl, 'start_index': self.start_index}
-        return super()._initial_sample(record) | {'num_frames': record.num_frames} | names
+        facts = {'filename_tmpl': self.filename_tmpl, 'start_index': self.start_index, 'fps': self.fps}
+        return super()._initial_sample(record) | {'num_frames': record.num_frames, **facts}
 
 
 @DATASETS.register_module()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dsanet.config.arguments import nearest
 from dsanet.config.registry import OPTIMIZERS, SCHEDULES, build, get_class
 from dsanet.config.schema import ParametersCfg, TrainCfg
+from dsanet.models.backbones.base import Backbone
 
 LOGGER = logging.getLogger(__name__)
 
@@ -68,16 +69,35 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, 
                 f'parameters.lr_multipliers: {key!r} does not match any trainable parameter.'
                 f'{nearest(".".join(parts), _matching_keys(names))} Parameters: {", ".join(list(names)[:3])}, ...'
             )
+    by_layer = layer_multipliers(model, cfg.layer_decay) if cfg.layer_decay != 1 else {}
     groups: dict[tuple[float, bool], list[str]] = {}
     for name, parameter in names.items():
         ends = [(_end_of_match(parts, name.split('.')), len(parts), value) for parts, (_, value) in keys.items()]
         multiplier, decays = float(max((e for e in ends if e[0]), default=(0, 0, 1.0))[2]), True
+        multiplier *= by_layer.get(name, 1.0)
         if id(parameter) in of_norms:
             decays = cfg.decay_norms
         elif name.endswith(('.bias', '_bias', '_bias_table')):  # in_proj_bias of attention, relative positions of Swin
             multiplier, decays = multiplier * cfg.bias_lr_multiplier, cfg.decay_biases
         groups.setdefault((multiplier, decays), []).append(name)
     return groups
+
+
+def layer_multipliers(model: nn.Module, layer_decay: float) -> dict[str, float]:
+    """Return the factor of the learning rate of each parameter of the backbone, see ``ParametersCfg.layer_decay``.
+
+    Raises:
+        ValueError: the backbone does not say which layers it has.
+    """
+    backbone = getattr(model, 'backbone', None)
+    num_layers = len(backbone.layers_in_order) if isinstance(backbone, Backbone) else 0
+    if backbone is None or not num_layers:
+        raise ValueError(
+            f'parameters.layer_decay={layer_decay} requires a backbone with layers, and {type(backbone).__name__} has '
+            'none; define its property layers_in_order, or use parameters.lr_multipliers'
+        )
+    depths = backbone.layer_depths().items()
+    return {f'backbone.{name}': layer_decay ** (num_layers + 1 - depth) for name, depth in depths}
 
 
 def _matching_keys(names: Iterable[str]) -> list[str]:

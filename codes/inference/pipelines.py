@@ -11,25 +11,41 @@ from dsanet.datasets.transforms.base import Record, Transform
 from dsanet.datasets.transforms.compose import Compose
 
 VIEWS = ('test', 'fast')
+_DISTANCES = ('frame_interval', 'fps', 'seconds')  # of the frames of a snippet
 _INITIAL = ('path', 'label', 'index', 'rng')
 # Keys of the initial record for each kind of source.
 _PROVIDED = {
     'video': _INITIAL,
-    'frames': (*_INITIAL, 'num_frames', 'filename_tmpl', 'start_index'),
-    'array': (*_INITIAL, 'reader', 'num_frames'),
+    'frames': (*_INITIAL, 'num_frames', 'fps', 'filename_tmpl', 'start_index'),
+    'array': (*_INITIAL, 'reader', 'num_frames', 'fps'),
 }
 
 
 class _Note(Transform):
     """Store facts about the video in the dict ``record['facts']``, which the caller keeps."""
 
-    requires = ('frame_indices', 'num_frames')
+    requires = ('frame_indices', 'num_frames', 'fps')
 
     def __call__(self, record: Record) -> Record:
         facts = record['facts']
         facts['frame_indices'] = record['frame_indices']
+        facts['frame_times'] = record.get('frame_times')
         facts['num_frames'] = record['num_frames']
-        facts['fps'] = record['reader'].fps if 'reader' in record else None
+        facts['fps'] = record['fps']
+        return record
+
+
+class _DefaultRate(Transform):
+    """Use the frame rate in the config for folders whose rate the caller does not know."""
+
+    requires = ('fps',)
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+
+    def __call__(self, record: Record) -> Record:
+        if record['fps'] is None:
+            record['fps'] = self.fps
         return record
 
 
@@ -72,9 +88,18 @@ def complete_record(record: Record, index: int = 0) -> dict[str, Any]:
 
 
 def with_defaults(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a transform with the default values of all arguments that it does not set."""
+    """Return the config of a transform with the default values of all arguments that it does not set.
+
+    Of ``frame_interval``, ``fps`` and ``seconds``, a sampling step has the one that is used.
+    """
     parameters = inspect.signature(TRANSFORMS.module_dict[step['type']]).parameters.values()
-    return {'type': step['type'], **{one.name: step.get(one.name, one.default) for one in parameters}}
+    complete = {'type': step['type'], **{one.name: step.get(one.name, one.default) for one in parameters}}
+    if complete.keys() >= set(_DISTANCES):
+        unused = {name for name in _DISTANCES if complete[name] is None}
+        complete = {name: value for name, value in complete.items() if name not in unused}
+        if len(unused) == len(_DISTANCES):
+            complete['frame_interval'] = 1
+    return complete
 
 
 def find_sampling(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -83,12 +108,13 @@ def find_sampling(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return next((step for step in complete if {'num_snippets', 'frames_per_snippet'} <= step.keys()), None)
 
 
-def build_pipeline(steps: Sequence[Mapping[str, Any]], kind: str) -> Compose:
+def build_pipeline(steps: Sequence[Mapping[str, Any]], kind: str, fps: float | None = None) -> Compose:
     """Build a pipeline for a kind of source; its record needs a dict ``facts`` in addition to the keys of a dataset.
 
     Args:
         steps: of a config, for video files or for folders of frames.
         kind: see ``Source``.
+        fps: frames per second of folders of frames, if the caller of the pipeline does not know them; None if unknown.
 
     Raises:
         ValueError: the steps neither read a video file nor a folder of frames, and the kind is another one, or they
@@ -105,6 +131,8 @@ def build_pipeline(steps: Sequence[Mapping[str, Any]], kind: str) -> Compose:
     if kind == 'video' and 'OpenVideo' not in types and 'DecodeRawFrames' in types:
         adapted.insert(0, {'type': 'OpenVideo'})
     transforms = [build(step, TRANSFORMS, f'test_dataloader.dataset.pipeline.{i}') for i, step in enumerate(adapted)]
+    if kind == 'frames' and fps is not None:
+        transforms.insert(0, _DefaultRate(fps))
     place = next((i for i, step in enumerate(transforms) if 'frame_indices' in step.provides), None)
     if place is not None:
         transforms.insert(place + 1, _Note())

@@ -62,7 +62,8 @@ class Recognizer:
         self.device = find_device(device)
         dataset = find_test_dataset(config)
         self.steps = choose_views(dataset['pipeline'], views)
-        self.pipelines = {kind: build_pipeline(self.steps, kind) for kind in ('video', 'frames', 'array')}
+        kinds = ('video', 'frames', 'array')
+        self.pipelines = {kind: build_pipeline(self.steps, kind, dataset.get('fps')) for kind in kinds}
         template = dataset.get('filename_tmpl')
         self.frame_names = FrameNames(template, dataset.get('start_index', 1)) if template is not None else None
         self._amp = read_section(config, 'runtime', RuntimeCfg).amp
@@ -85,7 +86,8 @@ class Recognizer:
             videos: path of a video, of a folder of frames or of videos, or of a list; frames (T, H, W, 3) uint8 RGB;
                 the content of a video file; a URL; or a sequence of these. See ``find_sources``.
             topk: number of best classes in a result.
-            fps: frames per second of frames in memory; None if unknown. Only the length in seconds depends on it.
+            fps: frames per second of frames in memory and of folders of frames; None if unknown. The length in seconds
+                depends on it, and the sampling if it is by time.
             allow_urls: download videos from http and https.
             batch_size: videos per forward pass; None for that of the config's ``test_dataloader``.
             num_workers: processes that read the videos; 0 to read them in this thread.

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ class Source:
         name: of the video in results.
         content: path of a video, URL, content of a file, or frames (T, H, W, 3).
         frame_names: file names of the frames, if the path is a folder of frames.
-        fps: frames per second of frames in memory; None if unknown.
+        fps: frames per second of frames in memory, or of a folder of frames; None if unknown.
         span: start and end in seconds, if the path is a video of which only a span is meant.
         labels: class numbers in the list; empty if there are none.
     """
@@ -102,13 +102,13 @@ class Source:
         """
         if self.kind == 'array':
             reader = ArrayReader(self.content, self.fps, self.name)
-            yield {'path': self.name, 'reader': reader, 'num_frames': reader.num_frames}
+            yield {'path': self.name, 'reader': reader, 'num_frames': reader.num_frames, 'fps': self.fps}
         elif self.frame_names is not None:
             number, problem = self.frame_names.count(os.listdir(self.content))
             if problem is not None:
                 raise BadSample(f'{self.name}: {problem}', self.name, problem)
             names = {'filename_tmpl': self.frame_names.template, 'start_index': self.frame_names.start_index}
-            yield {'path': self.content, 'num_frames': number, **names}
+            yield {'path': self.content, 'num_frames': number, 'fps': self.fps, **names}
         elif isinstance(self.content, bytes):
             with tempfile.NamedTemporaryFile(prefix='dsanet-') as file:
                 file.write(self.content)
@@ -136,7 +136,7 @@ def find_sources(
         videos: a path, an array (T, H, W, 3), the content of a file, or a URL; or a sequence of these. The path of a
             folder means the frames in it, or all videos in it and its subfolders. A path that ends in .txt is a list
             with a path per line, or with the lines of a dataset's list; a path that ends in .csv is a list of spans.
-        fps: frames per second of arrays; None if unknown.
+        fps: frames per second of arrays and of folders of frames; None if unknown.
         allow_urls: download videos from http and https.
         frame_names: file names of frames; None to find them in each folder.
         data_root: folder of the relative paths in a list; None for the working directory or else the list's folder.
@@ -159,10 +159,10 @@ def find_sources(
             for video in videos
         ]
         return [replace_name(source, i) for i, source in enumerate(s for sources in many for s in sources)], False
+    if fps is not None:
+        check_number('fps', fps, 0.001, 1e6)
     if isinstance(videos, np.ndarray):
         _check_array(videos)
-        if fps is not None:
-            check_number('fps', fps, 0.001, 1e6)
         return [Source('array', videos, fps=fps)], True
     if isinstance(videos, bytes | bytearray):
         if not videos:
@@ -179,11 +179,13 @@ def find_sources(
             raise ValueError(f'{_public_url(path)} is a URL; pass allow_urls=True (--allow-urls) to download it')
         return [Source(_public_url(path), path)], True
     if os.path.isdir(path):
-        return _find_in_folder(path, frame_names)
+        found, is_single = _find_in_folder(path, frame_names)
+        return [replace(one, fps=fps) if one.kind == 'frames' else one for one in found], is_single
     if is_span_list(path):
         return _read_span_list(path, data_root, class_names), False
     if path.lower().endswith(LIST_SUFFIXES):
-        return _read_list(path, frame_names, data_root), False
+        found = _read_list(path, frame_names, data_root)
+        return [replace(one, fps=fps) if one.kind == 'frames' else one for one in found], False
     return [Source(path, path)], True
 
 

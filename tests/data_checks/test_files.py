@@ -83,6 +83,21 @@ def test_unusual_frame_rates_are_reported() -> None:
     assert not [f for f in full_report([train], facts(train)).findings if f.check == 'frame_rate']
 
 
+def test_sampling_by_time_accepts_mixed_rates() -> None:
+    train = split([0, 1] * 10, steps=[SampleSnippets(4, 4, fps=2)])  # snippets of 2 s
+    usual = {f'v{i}': {'num_frames': 100, 'fps': 25.0} for i in range(20)}
+    known = facts(train, **usual | {'v4': {'num_frames': 50, 'fps': 12.0}, 'v5': {'num_frames': 240, 'fps': 120.0}})
+    assert not [f for f in full_report([train], known).findings if f.check in ('frame_rate', 'length')]
+    few = facts(train, **usual | {'v4': {'num_frames': 99, 'fps': 50.0}, 'v5': {'num_frames': 90, 'fps': 50.0}})
+    found = [f for f in full_report([train], few).findings if f.check == 'length']
+    assert [(f.level, f.examples) for f in found] == [('note', ('train.txt:6: train/5.mp4: 90 frames',))]
+    steps = [SampleSnippets(4, 4, seconds=2)]
+    for fps, expected in ((30, []), (60, ['length']), (None, [])):
+        folders = Split('val', records([0, 1], num_frames=80), 3, steps=steps, filename_tmpl='{}.jpg', fps=fps)
+        found = [f for f in quick_report([folders], seconds=0).findings if f.check == 'length']
+        assert [f.check for f in found] == expected
+
+
 def test_crashed_unreadable_and_suspicious_files_are_findings() -> None:
     train = split([0, 1, 2, 0])
     known = facts(

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
+from dsanet.config.registry import MODELS, build
 from dsanet.config.schema import ParametersCfg
 from dsanet.engine.optim import (
     NORMS,
@@ -16,6 +17,7 @@ from dsanet.engine.optim import (
     StepSchedule,
     build_optimizer,
     group_parameters,
+    layer_multipliers,
     match_layouts,
     set_learning_rate,
 )
@@ -294,3 +296,62 @@ def test_impossible_optimizer_state_is_rejected(cfg: dict, wrong: Any) -> None:
             OptimizerState(one, model).load_state_dict({**state, 'state': {**state['state'], 3: entry}})
     with pytest.raises(ValueError, match=r'parameter 10\b'):
         OptimizerState(one, model).load_state_dict({**state, 'state': {10: state['state'][3]}})
+
+
+TRANSFORMER = {'type': 'VisionTransformer', 'embed_dim': 12, 'depth': 2, 'num_heads': 2, 'input_size': (2, 16, 16)}
+RESNET = {'conv1.weight': 0, 'layer1.0.conv1.weight': 1, 'layer4.1.bn2.bias': 8}
+SWIN = {
+    'net.patch_embed.proj.weight': 0,
+    'net.features.0.1.attn.qkv.bias': 2,
+    'net.features.1.norm.weight': 2,
+    'net.features.6.1.norm2.bias': 12,
+    'net.norm.bias': 13,
+}
+MVIT = {'net.pos_encoding.class_token': 0, 'net.norm.bias': 17}
+R3D = {'net.stem.0.weight': 0, 'net.layer4.1.conv2.0.weight': 8}
+
+
+@pytest.mark.parametrize('pooling', ['mean', 'class_token', 'attentive'])
+def test_layer_decay_of_a_transformer_by_hand(pooling: str) -> None:
+    positions = 'learned' if pooling == 'class_token' else 'sine'
+    model = nn.Module()
+    model.backbone = build({**TRANSFORMER, 'pooling': pooling, 'positions': positions}, MODELS)
+    model.cls_head = nn.Linear(12, 3)
+    parameters = ParametersCfg({'fc1': 10}, layer_decay=0.5, decay_norms=False, decay_biases=False)
+    optimizer = build_optimizer({'type': 'AdamW', 'lr': 0.8, 'weight_decay': 0.05}, model, parameters)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {names[id(p)]: (g['lr'], g['weight_decay']) for g in optimizer.param_groups for p in g['params']}
+    assert found.keys() == dict(model.named_parameters()).keys()
+    for name, (rate, decay) in found.items():
+        layer = next((n for n, key in enumerate(('backbone.blocks.0.', 'backbone.blocks.1.')) if key in name), None)
+        stem = any(name.startswith(f'backbone.{key}') for key in ('patch_embed', 'pos_embed', 'cls_token'))
+        expected = 0.1 if stem else 0.8 if layer is None else (0.2, 0.4)[layer]
+        assert rate == pytest.approx(expected * (10 if '.fc1.' in name else 1)), name
+        assert decay == (0 if 'norm' in name or name.endswith('bias') else 0.05), name
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'num_layers', 'examples'),
+    [
+        ({'type': 'ResNet_I3D', 'depth': 18}, 8, RESNET),
+        ({'type': 'TorchvisionVideo', 'name': 'swin3d_t'}, 12, SWIN),
+        ({'type': 'TorchvisionVideo', 'name': 'mvit_v2_s'}, 16, MVIT),
+        ({'type': 'TorchvisionVideo', 'name': 's3d'}, 12, {'net.features.0.0.0.weight': 1}),
+        ({'type': 'TorchvisionVideo', 'name': 'r3d_18'}, 8, R3D),
+    ],
+)
+def test_depth_of_parameters(backbone: dict, num_layers: int, examples: dict[str, int]) -> None:
+    with torch.device('meta'):
+        network = build(backbone, MODELS)
+    depths = network.layer_depths()
+    assert len(network.layers_in_order) == num_layers
+    assert depths.keys() == dict(network.named_parameters()).keys()
+    assert {name: depths[name] for name in examples} == examples
+    with pytest.raises(ValueError, match='layers_in_order'):
+        layer_multipliers(make_model(), 0.5)
+
+
+@pytest.mark.parametrize('value', [0, 1.1, -1, True, None])
+def test_wrong_layer_decay_is_an_error(value: Any) -> None:
+    with pytest.raises(ValueError, match='layer_decay'):
+        ParametersCfg(layer_decay=value)

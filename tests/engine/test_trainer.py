@@ -416,6 +416,63 @@ def test_run_with_parameter_groups_resumes_bit_identically(data: Path, tmp_path:
     assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_4.pth') for d in ('straight', 'stopped')))
 
 
+def transformer_recipe(data: Path) -> dict:
+    """Return a config with everything that fine-tunes a vision transformer, for clips of 4 x 16 x 16."""
+    network = {'embed_dim': 12, 'depth': 2, 'num_heads': 2, 'patch_size': 8, 'input_size': (4, 16, 16)}
+    model = {
+        'type': 'Recognizer3D',
+        'backbone': {'type': 'VisionTransformer', 'stochastic_depth': 0.5, **network},
+        'cls_head': {'type': 'TSNHead', 'num_classes': 8, 'in_channels': 12, 'init_std': 2e-5},
+        'batch_augment': {'type': 'MixupCutmix'},
+    }
+    config = make_config(data, train_cfg={'max_epochs': 2})
+    config |= {'model': model, 'optimizer': {'type': 'AdamW', 'lr': 1e-2, 'weight_decay': 0.05}}
+    config['parameters'] = {'layer_decay': 0.5, 'decay_norms': False, 'decay_biases': False}
+    for name in ('train', 'val', 'test'):
+        pipeline = config[f'{name}_dataloader']['dataset']['pipeline']
+        pipeline[1] = {'type': 'SampleSnippets', 'num_snippets': 1, 'frames_per_snippet': 4, 'fps': 5}
+    train_loader = config['train_dataloader']
+    train_loader['clips_per_video'] = 2
+    train_loader['dataset']['pipeline'][1]['random'] = True
+    train_loader['dataset']['pipeline'].insert(-1, {'type': 'RandomErasing', 'prob': 0.5})
+    return config
+
+
+def test_transformer_recipe_resumes_bit_identically(data: Path, tmp_path: Path) -> None:
+    config = transformer_recipe(data)
+    trainer = train(config, tmp_path / 'straight')
+    config['train_dataloader']['num_workers'] = 2
+    # Two epochs of four iterations, of which one is warm-up; the last one starts at 1.75 epochs.
+    rate = 0.01 * 0.5 * (1 + np.cos(np.pi * 0.75))
+    rates = {group['lr'] for group in trainer.stepper.optimizer.param_groups}
+    assert sorted(rates) == pytest.approx([rate / 8, rate / 4, rate / 2, rate])
+    train_until(config, tmp_path / 'stopped', iteration=6)
+    train(config, tmp_path / 'stopped', resume='auto')
+    assert_same_run(*(read_checkpoint(tmp_path / d / 'epoch_2.pth') for d in ('straight', 'stopped')))
+
+
+def test_loss_of_clips_equals_slow_loop(data: Path, tmp_path: Path) -> None:
+    config = transformer_recipe(data)
+    config['model']['batch_augment'] = None
+    config['model']['backbone']['stochastic_depth'] = config['model']['cls_head']['dropout'] = 0.0
+    config['model']['cls_head']['init_std'] = 0.5
+    trainer = Trainer(config, tmp_path, DEVICE)
+    trainer.prepare(check_data=False)
+    trainer.train_loader.sampler.set_epoch(1)
+    keys = list(trainer.train_loader.sampler)[:4]
+    assert [key[1] for key in keys[::2]] == [key[1] for key in keys[1::2]], 'two clips of each video'
+    batch = next(iter(trainer.train_loader))
+    trainer.model.train()
+    losses = []
+    for key in keys:  # each clip is decoded and scored alone
+        sample = trainer.train_loader.dataset[key]
+        label = torch.tensor([sample['label']])
+        losses.append(trainer.model(sample['inputs'][None], label)['loss'].item())
+    loss = trainer.model(batch['inputs'], batch['label'])['loss'].item()
+    assert loss == pytest.approx(sum(losses) / 4, rel=1e-5)
+    assert len({round(loss, 6) for loss in losses}) == 4, 'the clips differ'
+
+
 def test_momentum_follows_parameters_into_other_groups(data: Path, straight: Path, tmp_path: Path) -> None:
     config = make_config(data)
     config['parameters'] = {'bias_lr_multiplier': 2.0, 'decay_norms': False}

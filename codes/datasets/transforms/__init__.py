@@ -4,7 +4,7 @@ from dsanet.datasets.transforms.base import Transform
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.transforms.decoding import DecodeRawFrames, DecodeVideo, OpenVideo
 from dsanet.datasets.transforms.packing import PackInputs
-from dsanet.datasets.transforms.photometric import ColorJitter, RandAugment
+from dsanet.datasets.transforms.photometric import ColorJitter, RandAugment, RandomErasing
 from dsanet.datasets.transforms.sampling import SampleSegments, SampleSnippets
 from dsanet.datasets.transforms.spatial import (
     CenterCrop,
@@ -27,6 +27,7 @@ __all__ = [
     'OpenVideo',
     'PackInputs',
     'RandAugment',
+    'RandomErasing',
     'RandomResizedCrop',
     'Resize',
     'SampleSegments',

@@ -11,8 +11,10 @@ key                value
 ``num_frames``     int, number of frames of the video
 ``filename_tmpl``  str, file names of the frames in a folder
 ``start_index``    int, number of the first frame in a folder
+``fps``            float, average frames per second of the video; None if unknown
 ``reader``         an open ``VideoReader``
 ``frame_indices``  int64 (V, U, T), starting at 0, whatever ``start_index`` is
+``frame_times``    float64 (V, U, T), seconds from the first frame to each of them, if they are sampled by time
 ``frames``         uint8 RGB (V*U*T, H, W, 3), in the order of ``frame_indices``; crops multiply V
 ``inputs``         uint8 tensor (V, U, C, T, H, W)
 =================  ==================================================================================

@@ -29,6 +29,23 @@ def random_area_box(
 
     If ten boxes do not fit, return the largest center box with an allowed aspect ratio.
     """
+    box = draw_area_box(height, width, area_range, aspect_ratio_range, rng)
+    if box is not None:
+        return box
+    low, high = aspect_ratio_range
+    box_height = max(1, min(height, round(width / low)))
+    box_width = max(1, min(width, round(height * high)))
+    return center_box(height, width, box_height, box_width)
+
+
+def draw_area_box(
+    height: int,
+    width: int,
+    area_range: tuple[float, float],
+    aspect_ratio_range: tuple[float, float],
+    rng: np.random.Generator,
+) -> Box | None:
+    """Draw a box as :func:`random_area_box`; return None if ten boxes do not fit."""
     low, high = aspect_ratio_range
     for _ in range(10):
         area = height * width * rng.uniform(*area_range)
@@ -38,9 +55,7 @@ def random_area_box(
         if 0 < box_height <= height and 0 < box_width <= width:
             top, left = rng.integers(height - box_height + 1), rng.integers(width - box_width + 1)
             return int(top), int(left), box_height, box_width
-    box_height = max(1, min(height, round(width / low)))
-    box_width = max(1, min(width, round(height * high)))
-    return center_box(height, width, box_height, box_width)
+    return None
 
 
 def multi_scale_boxes(height: int, width: int, scales: Sequence[float], max_distort: int) -> list[Box]:

@@ -45,7 +45,7 @@ class OpenVideo(Transform):
     """
 
     requires = ('path',)
-    provides = ('reader', 'num_frames')
+    provides = ('reader', 'num_frames', 'fps')
 
     def __init__(self, decoder: str = 'pyav', time_limit: float | None = 60) -> None:
         known = (*READERS, 'auto')
@@ -83,6 +83,7 @@ class OpenVideo(Transform):
             raise _bad_sample(path, f'has no frames according to decoder={self.decoder!r}')
         record['reader'] = reader
         record['num_frames'] = reader.num_frames
+        record['fps'] = reader.fps
         return record
 
     def _open(self, path: str, span: Span | None) -> VideoReader:

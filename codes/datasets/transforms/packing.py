@@ -20,7 +20,18 @@ class PackInputs(Transform):
 
     requires = ('frames', 'frame_indices')
     provides = ('inputs',)
-    removes = ('frames', 'frame_indices', 'rng', 'num_frames', 'filename_tmpl', 'start_index', 'reader', 'span')
+    removes = (
+        'frames',
+        'frame_indices',
+        'frame_times',
+        'rng',
+        'num_frames',
+        'filename_tmpl',
+        'start_index',
+        'fps',
+        'reader',
+        'span',
+    )
 
     def __call__(self, record: Record) -> Record:
         frames = torch.from_numpy(np.ascontiguousarray(record['frames']))

@@ -1,10 +1,18 @@
-"""Color augmentation, and RandAugment."""
+"""Color augmentation, RandAugment and RandomErasing."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from dsanet.config.registry import TRANSFORMS
-from dsanet.datasets.transforms.base import Record, Transform, check_count
+from dsanet.datasets.transforms.base import Record, Transform, check_count, check_number
+from dsanet.datasets.transforms.boxes import draw_area_box
+
+# Of the channels R, G, B of ImageNet, in gray levels.
+_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+_STD = np.array([58.395, 57.12, 57.375], np.float32)
+_ERASED_RATIOS = (0.3, 1 / 0.3)  # aspect ratios
 
 
 @TRANSFORMS.register_module()
@@ -76,4 +84,42 @@ class RandAugment(Transform):
             torch.default_generator.manual_seed(int(rng.integers(2**63)))
             frames = v2.RandAugment(self.num_ops, self.magnitude)(frames)
         record['frames'] = frames.permute(0, 2, 3, 1).contiguous().numpy()  # (V*U*T, H, W, 3)
+        return record
+
+
+@TRANSFORMS.register_module()
+class RandomErasing(Transform):
+    """Fill a rectangle with noise, the same rectangle in all frames of a video (arXiv 1708.04896).
+
+    As in timm's mode 'pixel', each pixel of each frame is drawn from a normal distribution with mean and standard
+    deviation of ImageNet, so it is about standard normal after the normalization.
+
+    Args:
+        prob: share of the videos with a rectangle.
+        area_range: area of the rectangle, as a share of the frame's. Its aspect ratio is between 0.3 and 1 / 0.3. If
+            ten drawn rectangles do not fit, there is none.
+    """
+
+    requires = ('frames', 'rng')
+    provides = ('frames',)
+
+    def __init__(self, prob: float = 0.25, area_range: Sequence[float] = (0.02, 1 / 3)) -> None:
+        self.prob = check_number('prob', prob, 0, 1)
+        if len(area_range) != 2 or not 0 < area_range[0] <= area_range[1] <= 1:
+            raise ValueError(f'area_range={area_range!r} must be two ascending numbers in (0, 1]')
+        self.area_range = area_range[0], area_range[1]
+
+    def __call__(self, record: Record) -> Record:
+        rng: np.random.Generator = record['rng']
+        if rng.random() >= self.prob:
+            return record
+        frames = record['frames']
+        box = draw_area_box(frames.shape[1], frames.shape[2], self.area_range, _ERASED_RATIOS, rng)
+        if box is None:
+            return record
+        top, left, height, width = box
+        noise = rng.standard_normal((len(frames), height, width, 3), np.float32) * _STD + _MEAN
+        frames = frames.copy()  # they may be kept elsewhere
+        frames[:, top : top + height, left : left + width] = noise.round().clip(0, 255)
+        record['frames'] = frames
         return record

@@ -1,7 +1,7 @@
 """Find out when each frame of a video is shown, or how many frames it has, without decoding where possible."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,6 +163,45 @@ def _count_frames(path: str) -> int:
     with container:
         stream.codec_context.options = {'skip_loop_filter': 'all'}  # pixel values are not needed
         return sum(1 for _ in decode_all(container, stream))
+
+
+def timed_frames(container: Any, stream: Any, end: int | None = None) -> Iterator[tuple[int, Any]]:
+    """Yield the frames of a video before ``end`` and when they are shown, decoding from the beginning."""
+    hint = 'convert the file with dsanet transcode to use spans of it'
+    # AVI stores when frames are decoded; FFmpeg guesses when those of H.264 are shown.
+    if 'avi' in container.format.name.split(',') and stream.codec_context.has_b_frames:
+        raise ValueError(f'AVI does not store when B-frames are shown; {hint}')
+    previous: int | None = None
+    num_later = 0
+    for frame in decode_all(container, stream):
+        time = frame.pts
+        if time is None or (previous is not None and time < previous):
+            problem = 'are missing' if time is None else 'decrease'
+            raise ValueError(f'the times of its frames {problem}; {hint}')
+        previous = time
+        if end is None or time < end:
+            yield time, frame
+        elif num_later == MAX_DELAY:
+            return
+        else:
+            num_later += 1  # a frame before the end may follow if the times are wrong
+
+
+def read_ticks(path: str, start: int | None = None, end: int | None = None) -> npt.NDArray[np.int64]:
+    """Return when each frame from ``start`` until before ``end`` is shown, decoding the video from the beginning.
+
+    Args:
+        path: the file.
+        start, end: in units of the time base of the stream, as the result; None for those of the video.
+
+    Raises:
+        ValueError: the file does not say when its frames are shown.
+    """
+    container, stream = open_video(path)
+    with container:
+        stream.codec_context.options = {'skip_loop_filter': 'all'}  # pixel values are not needed
+        ticks = np.array([time for time, _ in timed_frames(container, stream, end)], np.int64)
+    return ticks if start is None else ticks[ticks >= start]
 
 
 def pyav_version() -> int:

@@ -25,7 +25,7 @@ from dsanet.datasets.video.opening import (
     orientation,
 )
 from dsanet.datasets.video.pyav_reader import PyAVReader
-from dsanet.datasets.video.readers import Frames, Indices, VideoReader, register_reader
+from dsanet.datasets.video.readers import Frames, FrameTimes, Indices, VideoReader, register_reader
 
 # Display matrices that only rotate, see orientation(): 0, 90, 180 and 270 degrees.
 _ROTATIONS = ((False, False, False), (True, False, True), (False, True, True), (True, True, False))
@@ -122,6 +122,13 @@ class _CheckedReader(VideoReader):
         if self._facts.problem is not None:
             raise self._refuse(self._facts.problem)
         self.num_frames, self.fps = self._facts.num_frames, self._facts.fps
+
+    def _find_times(self) -> FrameTimes:
+        reader = PyAVReader(self.path)
+        try:
+            return reader.frame_times
+        finally:
+            reader.close()
 
     def _refuse(self, reason: str) -> ValueError:
         return ValueError(f"{self.name} would read the file incorrectly: {reason}; use decoder='pyav'")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dsanet.datasets.video.frame_index import count_frames, index_frames
+from dsanet.datasets.video.frame_index import count_frames, index_frames, read_ticks
 from dsanet.datasets.video.frame_store import Frames, FrameStore, PlanClips
 from dsanet.datasets.video.opening import decode_all, frame_rate, open_video
 from dsanet.datasets.video.picture import FrameConverter
-from dsanet.datasets.video.readers import Indices, VideoReader, register_reader
+from dsanet.datasets.video.readers import FrameTimes, Indices, VideoReader, register_reader
 from dsanet.datasets.video.remembered import remember
 
 # How many frames, starting with the first reordered one, are decoded once per file to confirm their order.
@@ -57,6 +57,23 @@ class PyAVReader(VideoReader):
     def _find_fps(self) -> float | None:
         rate = frame_rate(self._container, self._stream)
         return None if rate is None else float(rate)
+
+    def _find_times(self) -> FrameTimes:
+        """Return the times in the index; those of all decoded frames without one; of a constant rate if there are none.
+
+        Times of AVI and of damaged files may be missing or decrease.
+        """
+        try:
+            ticks = np.array(self._find_ticks())
+        except ValueError:
+            return super()._find_times()
+        return (ticks - ticks[0]) * float(self._stream.time_base)
+
+    def _find_ticks(self) -> list[int]:
+        """Return when each frame is shown, in units of the time base of the stream."""
+        if self.index is not None:
+            return self.index.times
+        return remember('times of the frames', self.path, lambda: read_ticks(self.path)).tolist()
 
     def _read(self, indices: Indices) -> Frames:
         return self._collect(indices, None)

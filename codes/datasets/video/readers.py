@@ -10,7 +10,7 @@ import importlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -20,6 +20,12 @@ from dsanet.datasets.video.frame_store import Frames, FrameStore, PlanClips, new
 
 LOGGER = logging.getLogger(__name__)
 Indices = npt.NDArray[np.int64]
+FrameTimes = npt.NDArray[np.float64]  # (F,) ascending, in seconds since the first frame
+
+
+def constant_rate_times(num_frames: int, fps: float) -> FrameTimes:
+    """Return when each frame of a video with a constant frame rate is shown."""
+    return np.arange(num_frames) / fps
 
 
 class VideoReader(ABC):
@@ -40,6 +46,21 @@ class VideoReader(ABC):
     reuses_memory: bool = False
     package: ClassVar[str]
     allocate: Callable[[tuple[int, ...]], Frames] = staticmethod(new_array)
+
+    @cached_property
+    def frame_times(self) -> FrameTimes:
+        """When each frame is shown, (num_frames,) in seconds since the first frame; found when it is used.
+
+        Raises:
+            ValueError: the video does not say it, and its frame rate is unknown.
+        """
+        return self._find_times()
+
+    def _find_times(self) -> FrameTimes:
+        """Find ``frame_times``; readers of files that store them override it."""
+        if self.fps is None:
+            raise ValueError('neither the times nor the rate of its frames are known')
+        return constant_rate_times(self.num_frames, self.fps)
 
     def read(self, indices: Indices, plan: PlanClips | None = None) -> Frames:
         """Decode frames.

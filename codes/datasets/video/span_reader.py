@@ -10,9 +10,9 @@ from functools import lru_cache
 from math import ceil
 from typing import Any
 
-from dsanet.datasets.video.frame_index import MAX_DELAY, index_span
+from dsanet.datasets.video.frame_index import index_span, read_ticks, timed_frames
 from dsanet.datasets.video.frame_store import Frames, PlanClips
-from dsanet.datasets.video.opening import decode_all, file_version, open_video
+from dsanet.datasets.video.opening import file_version, open_video
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import READERS, Indices, VideoReader
 from dsanet.datasets.video.remembered import remember
@@ -107,12 +107,18 @@ class SpanReader(PyAVReader):
     def _collect(self, indices: Indices, plan: PlanClips | None) -> Frames:
         return super()._collect(indices + self._offset, plan)
 
+    def _find_ticks(self) -> list[int]:
+        if self.index is not None:
+            return self.index.times[self._offset :]
+        key = f'times of the frames from {self._start} to {self._end}'
+        return remember(key, self.path, lambda: read_ticks(self.path, self._start, self._end)).tolist()
+
     def _decode_from_start(self, indices: Indices) -> Iterator[Any]:
         self.close()
         self._container, self._stream = open_video(self.path)
         requested = set((indices - self._offset).tolist())
         number = 0
-        for time, frame in _timed_frames(self._container, self._stream, self._end):
+        for time, frame in timed_frames(self._container, self._stream, self._end):
             if time < self._start:
                 continue
             if self.index is not None and [time] != self.index.times[number + self._offset :][:1]:
@@ -138,33 +144,11 @@ def _to_ticks(seconds: float, stream: Any) -> int:
     return ceil(Fraction(repr(float(seconds))) / stream.time_base)
 
 
-def _timed_frames(container: Any, stream: Any, end: int | None = None) -> Iterator[tuple[int, Any]]:
-    """Yield the frames of a video before ``end`` and when they are shown, decoding from the beginning."""
-    hint = 'convert the file with dsanet transcode to use spans of it'
-    # AVI stores when frames are decoded; FFmpeg guesses when those of H.264 are shown.
-    if 'avi' in container.format.name.split(',') and stream.codec_context.has_b_frames:
-        raise ValueError(f'AVI does not store when B-frames are shown; {hint}')
-    previous: int | None = None
-    num_later = 0
-    for frame in decode_all(container, stream):
-        time = frame.pts
-        if time is None or (previous is not None and time < previous):
-            problem = 'are missing' if time is None else 'decrease'
-            raise ValueError(f'the times of its frames {problem}; {hint}')
-        previous = time
-        if end is None or time < end:
-            yield time, frame
-        elif num_later == MAX_DELAY:
-            return
-        else:
-            num_later += 1  # a frame before the end may follow if the times are wrong
-
-
 def _first_time(path: str) -> int:
     """Return when the first frame of a video is shown."""
     container, stream = open_video(path)
     with container:
-        for time, _ in _timed_frames(container, stream):
+        for time, _ in timed_frames(container, stream):
             return time
     raise ValueError('no frame can be decoded')
 
@@ -176,6 +160,6 @@ def _count_frames(path: str, _size: int, _mtime: int, start: int, end: int | Non
     number, last = 0, 0
     with container:
         stream.codec_context.options = {'skip_loop_filter': 'all'}  # pixel values are not needed
-        for last, _ in _timed_frames(container, stream, end):
+        for last, _ in timed_frames(container, stream, end):
             number += last >= start
     return number, last

@@ -25,7 +25,7 @@ from torch.utils.data import get_worker_info
 
 from dsanet.datasets.video import remembered
 from dsanet.datasets.video.frame_store import Clip, Frames, PlanClips
-from dsanet.datasets.video.readers import Indices, VideoReader
+from dsanet.datasets.video.readers import FrameTimes, Indices, VideoReader
 from dsanet.datasets.video.span_reader import Span, SpanError, open_reader
 from dsanet.utils.machine_faults import MachineError, explain_shortage
 from dsanet.utils.processes import die_with_parent
@@ -72,6 +72,12 @@ class IsolatedReader(VideoReader):
         self._process.num_videos += 1
         self.num_frames, self.fps, results = self._request('open', decoder, path, span)
         remembered.add(results)
+
+    def _find_times(self) -> FrameTimes:
+        times: FrameTimes
+        times, results = self._request('times')
+        remembered.add(results)
+        return times
 
     def _read(self, indices: Indices) -> Frames:
         return self._read_with(indices, None)
@@ -160,7 +166,7 @@ class _DecodingProcess:
         other.close()
 
     def request(self, time_limit: float, *request: Any, plan: PlanClips | None = None) -> Any:
-        """Return the answer to ('open', decoder, path, span), ('read', indices) or ('close',).
+        """Return the answer to ('open', decoder, path, span), ('times',), ('read', indices) or ('close',).
 
         Args:
             time_limit: seconds.
@@ -249,6 +255,8 @@ def _serve(connection: Connection, memory: _SharedMemory) -> NoReturn:
                     reader = open_reader(*arguments)
                     reader.allocate = memory.array
                     answer = reader.num_frames, reader.fps, remembered.take_new()
+                elif reader is not None and request == 'times':
+                    answer = reader.frame_times, remembered.take_new()
                 elif reader is not None and request == 'read':
                     frames = reader.read(arguments[0], ask if has_plan else None)
                     shared = memory.array(frames.shape)

@@ -127,7 +127,8 @@ def summarize(
 
     Args:
         rows: (V, U, D), crop-major as in ``ThreeCrop``.
-        facts: from the pipeline: ``frame_indices`` (G, U, T), ``num_frames``, ``fps``.
+        facts: from the pipeline: ``frame_indices`` and, if sampled by time, ``frame_times`` (G, U, T); ``num_frames``,
+            ``fps``.
         source: the video.
         level: see ``VideoFeatures``.
         in_time_order: for level 'snippet', return all snippets in time order (G*U, D), averaged over the crops.
@@ -138,7 +139,10 @@ def summarize(
     places = facts['frame_indices'].mean(axis=2)  # (G, U), frame numbers
     num_groups, num_snippets = places.shape
     begin = (source.span[0] or 0.0) if source.span is not None else 0.0
-    times = begin + places / facts['fps'] if facts['fps'] else np.full(places.shape, np.nan)
+    if facts.get('frame_times') is not None:
+        times = begin + facts['frame_times'].mean(axis=2)  # (G, U)
+    else:
+        times = begin + places / facts['fps'] if facts['fps'] else np.full(places.shape, np.nan)
     if level == 'snippet' and rows.shape[1] != num_snippets:
         raise ValueError('the layer combines the snippets of a view; use --level clip or video')
     if level == 'snippet' and in_time_order:

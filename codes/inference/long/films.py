@@ -12,7 +12,7 @@ from dsanet.datasets.video.opening import decode_all, frame_rate, open_video, st
 from dsanet.datasets.video.picture import FrameConverter
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import Frames, Indices
-from dsanet.inference.long.windows import TimedFrame, WindowSpec, slide
+from dsanet.inference.long.windows import TimedFrame, Window, WindowSpec, slide
 
 _DEFAULT_FPS = 25
 
@@ -73,13 +73,13 @@ class Film:
             raise ValueError(f'{path} has no frames')
 
     def frames(
-        self, spec: WindowSpec, sample: Callable[[int], Indices], prepare: Callable[[Frames], Frames]
+        self, spec: WindowSpec, sample: Callable[[Window], Indices], prepare: Callable[[Frames], Frames]
     ) -> Iterator[TimedFrame]:
         """Yield all frames; only those that a window needs are certain to have an image.
 
         Args:
             spec: the windows.
-            sample: returns the frames that are needed of a window, from its number of frames.
+            sample: returns the frames that are needed of a window, without their images.
             prepare: applied to each decoded frame.
         """
         if self._reader is None or self._reader.index is None:
@@ -88,7 +88,7 @@ class Film:
         times = self._times(self._reader.index)
         needed = np.zeros(len(times), bool)
         for window in slide(map(TimedFrame, times), spec):
-            needed[window.first_frame + sample(len(window.frames))] = True
+            needed[window.first_frame + sample(window)] = True
         images = self._reader.read_one_by_one(np.flatnonzero(needed))
         for frame_time, is_needed in zip(times, needed.tolist(), strict=True):
             image = prepare(np.ascontiguousarray(next(images))) if is_needed else None

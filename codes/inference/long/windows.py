@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dsanet.config.registry import TRANSFORMS, build
 from dsanet.datasets.transforms.base import check_number
-from dsanet.datasets.video.readers import Frames, Indices, VideoReader
+from dsanet.datasets.video.readers import Frames, FrameTimes, Indices, VideoReader
 from dsanet.inference.pipelines import build_pipeline, complete_record
 from dsanet.inference.recognizer import Recognizer
 
@@ -135,6 +135,9 @@ class WindowReader(VideoReader):
         assert all(image is not None for image in images), 'all frames of the plan are decoded'
         return np.stack(images)  # (len, H, W, 3)
 
+    def _find_times(self) -> FrameTimes:
+        return np.array([float(frame.time - self._frames[0].time) for frame in self._frames])
+
     def close(self) -> None:
         pass
 
@@ -162,7 +165,8 @@ class WindowPipeline:
         self._pipeline = build_pipeline(steps, 'array')
         names = [i for i, step in enumerate(self._pipeline.transforms) if 'frame_indices' in step.provides]
         self._sampling = self._pipeline.transforms[: names[0] + 1]
-        self.sample = cache(self._sample)
+        self._times_matter = 'fps' in self._sampling[-1].requires
+        self._sample_number = cache(lambda number: self._sample(tuple(TimedFrame(Fraction(i)) for i in range(number))))
 
     def prepare(self, image: Frames) -> Frames:
         """Return a decoded frame (H, W, 3) as the windows keep it."""
@@ -172,9 +176,12 @@ class WindowPipeline:
         prepared: Frames = record['frames'][0]  # (H, W, 3)
         return prepared
 
-    def _sample(self, num_frames: int) -> Indices:
-        """Return the frames that the network sees of a window with this number of frames: distinct, ascending."""
-        record = self._record(tuple(TimedFrame(Fraction(i)) for i in range(num_frames)))
+    def sample(self, window: Window) -> Indices:
+        """Return the frames of a window that the network sees: distinct, ascending; their images are not needed."""
+        return self._sample(window.frames) if self._times_matter else self._sample_number(len(window.frames))
+
+    def _sample(self, frames: tuple[TimedFrame, ...]) -> Indices:
+        record = self._record(frames)
         for step in self._sampling:
             record = step(record)
         return np.unique(record['frame_indices'])
@@ -186,6 +193,6 @@ class WindowPipeline:
 
     def _record(self, frames: tuple[TimedFrame, ...]) -> dict[str, Any]:
         reader = WindowReader(frames, self.fps, self.name)
-        record = {'path': self.name, 'reader': reader, 'num_frames': reader.num_frames}
+        record = {'path': self.name, 'reader': reader, 'num_frames': reader.num_frames, 'fps': self.fps}
         complete_record(record)
         return record

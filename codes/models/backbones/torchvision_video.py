@@ -72,6 +72,20 @@ class TorchvisionVideo(Backbone):
             drop.p *= last / largest
 
     @property
+    def layers_in_order(self) -> list[nn.Module]:
+        """The blocks of all stages, without the merging layers of Swin."""
+        if self.name.startswith('mvit'):
+            return list(self.net.get_submodule('blocks'))
+        if self.name == 's3d':
+            parts = self.net.get_submodule('features').children()
+            return [part for part in parts if any(True for _ in part.parameters())]
+        if self.name.startswith('swin3d'):
+            stages = [part for part in self.net.get_submodule('features') if isinstance(part, nn.Sequential)]
+        else:
+            stages = [self.net.get_submodule(f'layer{number}') for number in range(1, 5)]
+        return [block for stage in stages for block in stage]
+
+    @property
     def cam_layer(self) -> str:
         """The last submodule with positions in time and space; in MViT the input of the last attention."""
         if self.name.startswith('mvit'):

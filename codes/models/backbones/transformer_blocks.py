@@ -72,9 +72,8 @@ class Attention(nn.Module):
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = nn.functional.linear(x, self.qkv.weight, bias)  # (B, L, 3*C)
-        q, k, v = (
-            qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        )  # (B, heads, L, D), 3 times
+        qkv = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, L, D)
+        q, k, v = qkv.unbind(0)
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
         mixed = nn.functional.scaled_dot_product_attention(q, k, v)  # (B, heads, L, D)

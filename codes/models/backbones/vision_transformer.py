@@ -212,9 +212,10 @@ class VisionTransformer(Backbone):
 
     def _interpolated_positions(self, grid: Triple) -> Tensor:
         """Return the positions (1, T, H, W, C) of a grid, without that of the class token."""
-        positions = self.pos_embed[:, -self.grid[0] * self.grid[1] * self.grid[2] :].unflatten(1, self.grid)
+        length = self.grid[0] * self.grid[1] * self.grid[2]
+        positions = self.pos_embed[:, -length:].unflatten(1, self.grid)  # (1, T, H, W, C)
         if grid == self.grid:
-            return positions  # (1, T, H, W, C)
+            return positions
         resized = nn.functional.interpolate(positions.movedim(-1, 1), grid, mode='trilinear')  # (1, C, T, H, W)
         return resized.movedim(1, -1)  # (1, T, H, W, C)
 

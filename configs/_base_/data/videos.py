@@ -14,7 +14,10 @@ class_file = '${data_root}/classes.txt'
 decoder = 'pyav'  # reads videos of any phone; the fastest for the output of dsanet transcode
 num_snippets = 4
 frames_per_snippet = 8
+# The distance between the frames of a snippet: in frames, or by time for videos of different rates; two are None.
 frame_interval = 4
+fps = None  # frames per second
+seconds = None  # length of a snippet
 short_side = 256
 crop_size = 224
 flip_prob = 0.5  # 0 if a mirrored video belongs to another class
@@ -24,6 +27,8 @@ _sample = dict(
     num_snippets='${num_snippets}',
     frames_per_snippet='${frames_per_snippet}',
     frame_interval='${frame_interval}',
+    fps='${fps}',
+    seconds='${seconds}',
 )
 _train = dict(type='${dataset_type}', data_root='${train_dir}', list_file='${train_list}', class_file='${class_file}')
 _val = dict(type='${dataset_type}', data_root='${val_dir}', list_file='${val_list}', class_file='${class_file}')

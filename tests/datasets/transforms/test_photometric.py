@@ -5,7 +5,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from dsanet.datasets.transforms import ColorJitter, RandAugment
+from dsanet.datasets.transforms import ColorJitter, RandAugment, RandomErasing
+from dsanet.models.data_preprocessor import DataPreprocessor
 
 FRAMES = np.random.default_rng(0).integers(60, 180, (4, 6, 8, 3), np.uint8)
 
@@ -122,3 +123,64 @@ def test_rand_augment_does_not_use_global_generator():
 def test_rand_augment_checks_its_options(options, tokens):
     with pytest.raises(ValueError, match=tokens):
         RandAugment(**options)
+
+
+def erased_boxes(number, frames, **options):
+    """Return the boxes that are erased in ``number`` videos, None for none, and the last result."""
+    erase = RandomErasing(**options)
+    boxes, result = [], frames
+    for seed in range(number):
+        result = erase({'frames': frames, 'rng': np.random.default_rng(seed)})['frames']
+        rows, columns = ((result != frames).any(axis=(0, *axes)).nonzero()[0] for axes in ((2, 3), (1, 3)))
+        boxes.append((rows[0], columns[0], np.ptp(rows) + 1, np.ptp(columns) + 1) if len(rows) else None)
+    return boxes, result
+
+
+def test_erased_share_area_and_ratio_are_those_of_timm():
+    frames = np.full((2, 60, 100, 3), 255, np.uint8)
+    boxes, _ = erased_boxes(600, frames, prob=0.25)
+    found = np.array([box for box in boxes if box is not None])
+    assert abs(len(found) - 150) < 4 * np.sqrt(600 * 0.25 * 0.75)
+    areas = found[:, 2] * found[:, 3] / 6000
+    assert areas.min() > 0.018
+    assert areas.max() < 0.35
+    assert areas.mean() == pytest.approx((0.02 + 1 / 3) / 2, abs=0.03)
+    ratios = np.log(found[:, 3] / found[:, 2])
+    assert abs(ratios).max() < np.log(1 / 0.3) + 0.2
+    assert ratios.mean() == pytest.approx(0, abs=0.25)
+    oracle = v2.RandomErasing(p=1.0, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3), value=0)
+    torch.manual_seed(0)
+    theirs = [(oracle(torch.ones(3, 60, 100)) == 0).float().mean().item() for _ in range(150)]
+    assert areas.mean() == pytest.approx(np.mean(theirs), abs=0.03)
+
+
+def test_erased_rectangle_is_the_same_in_all_frames():
+    frames = np.full((5, 24, 32, 3), 255, np.uint8)
+    boxes, result = erased_boxes(20, frames, prob=1, area_range=(0.2, 0.3))
+    top, left, height, width = boxes[-1]
+    inside = result[:, top : top + height, left : left + width]
+    assert ((inside != 255).mean(axis=(1, 2, 3)) > 0.9).all(), 'noise in every frame'
+    outside = result.copy()
+    outside[:, top : top + height, left : left + width] = 255
+    assert (outside == 255).all()
+    assert (frames == 255).all(), 'the given frames are unchanged'
+    assert not np.array_equal(inside[0], inside[1])
+
+
+def test_erased_pixels_are_normal_after_normalization():
+    frames = np.zeros((30, 64, 64, 3), np.uint8)
+    boxes, result = erased_boxes(1, frames, prob=1, area_range=(0.3, 0.3))
+    top, left, height, width = boxes[0]
+    inside = result[:, top : top + height, left : left + width].reshape(-1, 3)
+    normalized = DataPreprocessor()(torch.from_numpy(inside.T.copy())[:, None, None]).flatten(1)
+    limits = DataPreprocessor()(torch.tensor([0, 255], dtype=torch.uint8).expand(3, 1, 1, 2)).flatten(1)  # (3, 2)
+    noise = torch.randn(300_000, generator=torch.Generator().manual_seed(0))
+    clipped = noise.clamp(limits[:, :1], limits[:, 1:])  # (3, len)
+    for found, expected in ((normalized.mean(1), clipped.mean(1)), (normalized.std(1), clipped.std(1))):
+        assert found.tolist() == pytest.approx(expected.tolist(), abs=0.02)
+
+
+@pytest.mark.parametrize('options', [dict(prob=1.5), dict(area_range=(0.5, 0.2)), dict(area_range=(0, 0.2))])
+def test_wrong_erasing_options_raise(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        RandomErasing(**options)

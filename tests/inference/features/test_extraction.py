@@ -142,6 +142,8 @@ def test_levels_and_times_equal_a_slow_loop() -> None:
     for row, (group, u) in zip(ordered.features, [(0, 0), (1, 0), (0, 1), (1, 1)], strict=True):
         assert row == pytest.approx((rows[group, u] + rows[2 + group, u] + rows[4 + group, u]) / 3)
     assert np.isnan(summarize(rows, facts | {'fps': None}, source, 'clip').times).all()
+    by_time = summarize(rows, facts | {'fps': None, 'frame_times': frames / 10 + 1}, source, 'clip')
+    assert by_time.times == pytest.approx(summarize(rows, facts, source, 'clip').times + 1)
     span = Source('a.mp4#5-9', 'a.mp4', span=(5.0, 9.0))
     assert summarize(rows, facts, span, 'video').times == pytest.approx(5 + 1.7)
 

@@ -10,7 +10,7 @@ from dsanet.datasets.video import pyav_reader
 from dsanet.datasets.video.readers import Frames, Indices
 from dsanet.inference.long import films
 from dsanet.inference.long.films import Film, FrameClock
-from dsanet.inference.long.windows import WindowSpec
+from dsanet.inference.long.windows import Window, WindowSpec
 from tests.make_videos import read_index, write_video
 
 BASE = Fraction(1, 90000)
@@ -36,8 +36,8 @@ def test_restarted_times_continue() -> None:
     assert times_of([0, 9000, 9000, 18000], 10) == [0, 0.1, 0.2, 0.3]
 
 
-def first_and_last(number: int) -> Indices:
-    return np.unique([0, number - 1])
+def first_and_last(window: Window) -> Indices:
+    return np.unique([0, len(window.frames) - 1])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dsanet.config.registry import TRANSFORMS
-from dsanet.inference.long.windows import TimedFrame, WindowPipeline, WindowSpec, exact_seconds, slide
+from dsanet.inference.long.windows import TimedFrame, Window, WindowPipeline, WindowSpec, exact_seconds, slide
 from tests.make_color_films import make_color_recognizer
 from tests.make_videos import draw_frames
 
@@ -145,4 +145,23 @@ def test_sample_has_the_frames_that_are_read() -> None:
     for number in (1, 2, 3, 10, 41):
         starts = [(2 * u + 1) * max(number - 1, 1) // 4 for u in range(2)]
         expected = sorted({min(start + t, number - 1) for start in starts for t in range(2)})
-        assert pipeline.sample(number).tolist() == expected
+        window = Window(Fraction(0), Fraction(1), 0, tuple(TimedFrame(Fraction(i)) for i in range(number)))
+        assert pipeline.sample(window).tolist() == expected
+
+
+def test_windows_are_sampled_by_time() -> None:
+    recognizer = make_color_recognizer()
+    recognizer.steps[1].update(num_snippets=1, frames_per_snippet=3, fps=2)
+    recognizer.steps[3:5] = [{'type': 'CenterCrop', 'size': 16}]
+    pipeline = WindowPipeline(recognizer, 'film', fps=None)
+    ticks = [0, 1, 2, 3, 9, 10, 17, 18, 19, 20, 21]  # tenths of a second
+    images = [np.full((16, 16, 3), tick, np.uint8) for tick in ticks]
+    frames = [TimedFrame(Fraction(tick, 10), image) for tick, image in zip(ticks, images, strict=True)]
+    for window in slide(frames, WindowSpec(2, 0.5)):
+        times = [frame.time - window.frames[0].time for frame in window.frames]
+        length = times[-1] * len(times) / max(len(times) - 1, 1)
+        start = max(length - Fraction(3, 2), Fraction(0)) / 2
+        expected = [max(i for i, t in enumerate(times) if t <= start + Fraction(k, 2)) for k in range(3)]
+        assert pipeline.sample(window).tolist() == sorted(set(expected))
+        shown = pipeline(window)[0, 0, 0, 0, :, 0, 0].tolist()
+        assert shown == [ticks[window.first_frame + i] for i in expected]

@@ -1,0 +1,63 @@
+r"""ViT-B of VideoMAE on your own videos, fine-tuned end to end; frames are sampled by time.
+
+What       ViT-B; 1 snippet x 16 frames x 224 x 224 at 7.5 frames per second, 2.1 s, whatever the rates of the videos;
+           layer-wise learning rates, two augmented clips per video. 86.23 M parameters, 180.34 GMACs per view.
+Data       as in finetune_videos.py
+Weights    hf download MCG-NJU/videomae-base-finetuned-kinetics --local-dir pretrained/videomae-base
+Train      bash dist_train_recognizer.sh configs/custom/finetune_vit_b.py 1
+Test       bash dist_test_recognizer.sh configs/custom/finetune_vit_b.py work_dirs/finetune_vit_b/best.pth 1
+Batch      1 GPU x 8 videos x 4 batches; with more GPUs add --scale-lr
+Expected   depends on the videos; top-1 and mean class accuracy are reported
+Source     arXiv 2203.12602: learning rate 5e-4 per 256 clips, layer decay 0.75; epochs and augmentation are ours
+"""
+
+_base_ = [
+    '../_base_/models/vit_b_16x224.py',
+    '../_base_/data/videos.py',
+    '../_base_/schedules/adamw_vit.py',
+    '../_base_/runtime.py',
+]
+
+num_snippets = 1
+frames_per_snippet = 16
+frame_interval = None
+fps = 7.5
+short_side = 224
+
+model = dict(
+    backbone=dict(stochastic_depth=0.1),
+    batch_augment=dict(type='MixupCutmix', mixup_alpha=0.8, cutmix_alpha=1.0),
+    cls_head=dict(
+        init_std=2e-5,  # 0.02 x 0.001, the scale of the initial classifier
+        loss=dict(type='CrossEntropyLoss', label_smoothing=0.1),
+    ),
+    max_views_per_forward=6,
+)
+train_dataloader = dict(
+    batch_size=8,
+    clips_per_video=2,
+    dataset=dict(
+        pipeline=[
+            dict(type='OpenVideo', decoder='${decoder}'),
+            dict(
+                type='SampleSnippets',
+                num_snippets='${num_snippets}',
+                frames_per_snippet='${frames_per_snippet}',
+                frame_interval='${frame_interval}',
+                fps='${fps}',
+                seconds='${seconds}',
+                random=True,
+            ),
+            dict(type='DecodeVideo'),
+            dict(type='RandomResizedCrop', size='${crop_size}', area_range=(0.3, 1.0)),
+            dict(type='Flip', prob='${flip_prob}'),
+            dict(type='RandAugment', num_ops=2, magnitude=9),
+            dict(type='RandomErasing', prob=0.25, area_range=(0.02, 1 / 3)),
+            dict(type='PackInputs'),
+        ]
+    ),
+)
+metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
+optimizer = dict(lr=6.25e-5)
+train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=5, accumulate=4, base_batch_size=32)
+runtime = dict(amp='bf16')
