@@ -147,6 +147,19 @@ class SlowFast(ResidualBackbone):
         """The four stages of the slow pathway, for the insertion of modules."""
         return self.slow_path.stages
 
+    def layer_depths(self) -> dict[str, int]:
+        """Return the depth of each parameter: in the fast pathway that of the same block of the slow one, and in a
+        lateral connection that of the block before it.
+        """
+        depths = super().layer_depths()
+        for name in depths:
+            path, *rest = name.split('.')
+            if path == 'fast_path':
+                depths[name] = depths['.'.join(['slow_path', *rest])]
+            elif path == 'laterals':
+                depths[name] = sum(len(stage) for stage in self.stages[: int(rest[0])])
+        return depths
+
     @property
     def cam_layer(self) -> str:
         """The output, because no submodule has the features of both pathways."""

@@ -172,3 +172,12 @@ def test_clip_that_does_not_fit_the_ratio_raises() -> None:
 def test_invalid_options_raise(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         SlowFast(**options)
+
+
+def test_layers_of_both_pathways_have_the_same_depth() -> None:
+    depths = SlowFast(18, base_channels=8).layer_depths()
+    for path in ('slow_path', 'fast_path'):
+        assert depths[f'{path}.conv1.weight'] == 0
+        assert depths[f'{path}.layer1.1.conv2.weight'] == 2
+        assert depths[f'{path}.layer4.0.downsample.0.weight'] == 7
+    assert [depths[f'laterals.{i}.0.weight'] for i in range(4)] == [0, 2, 4, 6]
