@@ -6,6 +6,7 @@ VideoMAE V2, Wang et al., CVPR 2023, arXiv 2303.16727; V-JEPA 2, Assran et al., 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -135,7 +136,7 @@ class VisionTransformer(Backbone):
         self.pretrained = pretrained
 
         self.patch_embed = nn.Conv3d(3, embed_dim, self.tubelet, self.tubelet)
-        length = self.grid[0] * self.grid[1] * self.grid[2]
+        length = math.prod(self.grid)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if pooling == 'class_token' else None
         if positions == 'learned':
             self.pos_embed = nn.Parameter(torch.zeros(1, length + (self.cls_token is not None), embed_dim))
@@ -185,7 +186,7 @@ class VisionTransformer(Backbone):
         if len(shape) == 5:
             is_last = re.fullmatch(r'norm|blocks(\.\d+(\.(norm[12]|mlp.*|stochastic_depth))?)?', submodule) is not None
             return FeatureLayout('BTHWC' if is_last else 'BCTHW')
-        length = self.grid[0] * self.grid[1] * self.grid[2]
+        length = math.prod(self.grid)
         is_grid = self.pooling == 'class_token' and len(shape) == 3 and shape[1] == 1 + length
         return FeatureLayout('BMC', self.grid, num_prefix_tokens=1) if is_grid else None
 
@@ -212,7 +213,7 @@ class VisionTransformer(Backbone):
 
     def _interpolated_positions(self, grid: Triple) -> Tensor:
         """Return the positions (1, T, H, W, C) of a grid, without that of the class token."""
-        length = self.grid[0] * self.grid[1] * self.grid[2]
+        length = math.prod(self.grid)
         positions = self.pos_embed[:, -length:].unflatten(1, self.grid)  # (1, T, H, W, C)
         if grid == self.grid:
             return positions
