@@ -273,7 +273,7 @@ def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
     """
     texts = []
     expected, preprocessor = weights.layout.expects, getattr(model, 'data_preprocessor', None)
-    backbone = getattr(model, 'backbone', model)
+    backbone: Any = getattr(model, 'backbone', model)
     if weights.layout is TIMM and hasattr(backbone, 'normalization'):
         expected = Normalization(*backbone.normalization)
     if expected is not None and preprocessor is not None:
