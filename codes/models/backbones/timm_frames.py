@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsanet.config.arguments import nearest
 from dsanet.config.registry import MODELS
@@ -19,7 +19,7 @@ from dsanet.models.backbones.base import Backbone
 from dsanet.models.backbones.feature_layout import FeatureLayout, fit_grid, has_proportions
 
 
-def _create_network(name: str) -> nn.Module:
+def _create_network(name: str) -> Any:
     """Create a network without classifier; vision transformers with any image size that their patches divide."""
     try:
         import timm  # imported here because it is optional, and slow
@@ -30,7 +30,7 @@ def _create_network(name: str) -> nn.Module:
         raise ValueError(f'name={name!r} is not a model of timm {timm.__version__}.{nearest(name, names)}')
     with torch.device('meta'):
         options = inspect.signature(type(timm.create_model(name, num_classes=0)).__init__).parameters
-    dynamic = {'dynamic_img_size': True} if 'dynamic_img_size' in options else {}
+    dynamic: dict[str, Any] = {'dynamic_img_size': True} if 'dynamic_img_size' in options else {}
     return timm.create_model(name, num_classes=0, **dynamic)
 
 
@@ -56,7 +56,7 @@ class TimmFrames(Backbone):
         super().__init__()
         self.name = name
         self.pretrained = pretrained
-        self.net: Any = _create_network(name)
+        self.net = _create_network(name)
         self.out_channels = self.net.head_hidden_size
         size = self.net.pretrained_cfg['input_size'][1:]
         self.probe_shape = (1, 3, 2, *size)

@@ -32,8 +32,8 @@ class TorchvisionVideo(Backbone):
     Modules such as DSA are inserted after named submodules: ``module_cfg=dict(type='DSA', after='net.layer2', ...)``.
     Features of the ResNets and S3D are (B, C, T, H, W), those of Swin (B, T, H, W, C), those of MViT's blocks, such as
     ``net.blocks.3``, a class token and T*H*W tokens. Inserted modules get (B, C, T, H, W) everywhere; the class token
-    is not changed. MViT accepts clips of one size only, that of its weights (mvit_v2_s: 16 x 224 x 224), also in tests;
-    S3D accepts clips of at least 13 x 209 x 209.
+    is not changed, so a module after MViT's last block has no effect. MViT accepts clips of one size only, that of its
+    weights (mvit_v2_s: 16 x 224 x 224), also in tests; S3D accepts clips of at least 13 x 209 x 209.
 
     Args:
         name: such as 'r3d_18', 'mc3_18', 'r2plus1d_18', 's3d', 'mvit_v2_s' or 'swin3d_t'.
