@@ -159,7 +159,7 @@ MIXING = {
     'slowfast_dsa_fast_path': make_cfg(
         SLOWFAST, {'type': 'DSA', 'num_snippets': 4, 'channel_ratio': 1.0, 'after': 'fast_path.layer2'}, channels=72
     ),
-    'x3d_dsa': make_cfg(X3D, DSA, channels=2048, head={'type': 'TSNHead'}),
+    'x3d_dsa': make_cfg(X3D, {**DSA, 'place': 'after_block'}, channels=2048, head={'type': 'TSNHead'}),
     'r3d_v4d': make_cfg(R3D, {'type': 'V4D', 'num_snippets': 4, 'after': 'net.layer3'}, channels=512),
     'vit_dsa': make_cfg(VIT, {**DSA, **IN_VIT}),
     'vit_v4d': make_cfg(VIT, {**V4D, **IN_VIT}),
