@@ -6,6 +6,7 @@ VideoMAE V2, Wang et al., CVPR 2023, arXiv 2303.16727; V-JEPA 2, Assran et al., 
 Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H x W pixels.
 """
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -134,7 +135,7 @@ class VisionTransformer(Backbone):
         self.pretrained = pretrained
 
         self.patch_embed = nn.Conv3d(3, embed_dim, self.tubelet, self.tubelet)
-        length = self.grid[0] * self.grid[1] * self.grid[2]
+        length = math.prod(self.grid)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if pooling == 'class_token' else None
         if positions == 'learned':
             self.pos_embed = nn.Parameter(torch.zeros(1, length + (self.cls_token is not None), embed_dim))
@@ -179,7 +180,7 @@ class VisionTransformer(Backbone):
 
     def token_grid(self, num_tokens: int) -> Triple | None:
         """Return (T, H, W) of the tokens of a clip of ``input_size``, after the class token."""
-        length = self.grid[0] * self.grid[1] * self.grid[2]
+        length = math.prod(self.grid)
         return self.grid if self.pooling == 'class_token' and num_tokens == 1 + length else None
 
     def is_channels_last(self, submodule: str) -> bool:
@@ -210,7 +211,7 @@ class VisionTransformer(Backbone):
 
     def _interpolated_positions(self, grid: Triple) -> Tensor:
         """Return the positions (1, T, H, W, C) of a grid, without that of the class token."""
-        length = self.grid[0] * self.grid[1] * self.grid[2]
+        length = math.prod(self.grid)
         positions = self.pos_embed[:, -length:].unflatten(1, self.grid)  # (1, T, H, W, C)
         if grid == self.grid:
             return positions

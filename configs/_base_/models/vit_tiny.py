@@ -9,7 +9,7 @@ model = dict(
         depth=4,
         num_heads=4,
         mlp_ratio=2,
-        patch_size=8,
+        patch_size=5,
         tubelet_size=2,
         input_size=(4, 40, 40),
     ),
