@@ -8,7 +8,8 @@ Train      bash dist_train_recognizer.sh configs/custom/finetune_vit_b.py 1
 Test       bash dist_test_recognizer.sh configs/custom/finetune_vit_b.py work_dirs/finetune_vit_b/best.pth 1
 Batch      1 GPU x 8 videos x 4 batches; with more GPUs add --scale-lr
 Expected   depends on the videos; top-1 and mean class accuracy are reported
-Source     arXiv 2203.12602: learning rate 5e-4 per 256 clips, layer decay 0.75; epochs and augmentation are ours
+Source     arXiv 2203.12602; layer decay, drop path and learning rate as in sthv2_vit_b_16x224.py; epochs and
+           augmentation are ours
 """
 
 _base_ = [

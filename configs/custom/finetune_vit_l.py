@@ -8,7 +8,8 @@ Train      bash dist_train_recognizer.sh configs/custom/finetune_vit_l.py 1
 Test       bash dist_test_recognizer.sh configs/custom/finetune_vit_l.py work_dirs/finetune_vit_l/best.pth 1
 Batch      1 GPU x 4 videos x 8 batches; with more GPUs add --scale-lr
 Expected   depends on the videos; top-1 and mean class accuracy are reported
-Source     arXiv 2203.12602: learning rate 5e-4 per 256 clips, layer decay 0.75; epochs and augmentation are ours
+Source     arXiv 2203.12602; layer decay and learning rate as in sthv2_vit_b_16x224.py; drop path as in PySlowFast's
+           k400_VIT_L_16x4_FT.yaml; epochs and augmentation are ours
 """
 
 _base_ = [

@@ -136,7 +136,7 @@ def erased_boxes(number, frames, **options):
     return boxes, result
 
 
-def test_erased_share_area_and_ratio_are_those_of_timm():
+def test_erased_share_area_and_ratio_equal_torchvision():
     frames = np.full((2, 60, 100, 3), 255, np.uint8)
     boxes, _ = erased_boxes(600, frames, prob=0.25)
     found = np.array([box for box in boxes if box is not None])
