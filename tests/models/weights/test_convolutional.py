@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -280,6 +281,11 @@ CASES: dict[str, tuple[str, Callable[[], State], dict[str, Any], int, tuple[str,
 }
 
 
+@cache
+def build_once(options: tuple[tuple[str, Any], ...], channels: int) -> State:
+    return our_model(dict(options), channels=channels)
+
+
 LARGE_CASES = ('slowfast_r101', 'x3d_l')
 
 
@@ -287,12 +293,13 @@ LARGE_CASES = ('slowfast_r101', 'x3d_l')
 def test_weights_of_other_projects_fill_our_networks(case: str) -> None:
     name, weights, backbone, channels, (theirs, ours) = CASES[case]
     state = weights()
-    assert assert_all_fits(state, our_model(backbone, channels=channels), name)[ours] is state[theirs]
+    model = build_once(tuple(backbone.items()), channels)
+    assert assert_all_fits(state, model, name)[ours] is state[theirs]
 
 
 @pytest.mark.parametrize(('backbone', 'channels'), [(R50, 2304), (SMALL, 2048)], ids=['SlowFast', 'X3D'])
 def test_our_weights_keep_their_keys(backbone: dict[str, Any], channels: int) -> None:
-    model = our_model(backbone, channels=channels)
+    model = build_once(tuple(backbone.items()), channels)
     assert_all_fits(model, model, 'DSANet')
     alone = {key.removeprefix('backbone.'): value for key, value in model.items() if key.startswith('backbone.')}
     assert find_layout(alone).translate(alone, set()).keys() == {key for key in model if key.startswith('backbone.')}
