@@ -391,8 +391,9 @@ MODULES = {
     'MVF': {'type': 'MVF', 'channel_ratio': 0.5},
     'V4D': {'type': 'V4D', 'num_snippets': 2},
 }
-TOKENS = [(kind, f'net.blocks.{i}', TinyMViT) for kind in MODULES for i in (0, 1)]
-STAGES = [(kind, f'net.features.{i}', TinySwin) for kind in MODULES for i in (0, 1, 2)]
+TOKENS = [('DSA', 'net.blocks.0', TinyMViT), *((kind, 'net.blocks.1', TinyMViT) for kind in MODULES)]
+STAGES = [('DSA', f'net.features.{i}', TinySwin) for i in (0, 2)]
+STAGES += [(kind, 'net.features.1', TinySwin) for kind in MODULES]
 
 
 def token_grid(name: str) -> tuple[int, int, int]:
