@@ -31,7 +31,9 @@ _TRANSFORMERS = (
     (r'^encoder\.layer\.', 'blocks.'),
     (r'^(encoder\.)?layernorm\.', 'norm.'),
     (r'\.attention\.attention\.([qv])_bias$', r'.attn.\1.bias'),  # transformers before version 5
-    (r'\.attention\.(attention\.)?([qkv])(uery|ey|alue)\.', r'.attn.\2.'),
+    (r'\.attention\.(attention\.)?query\.', '.attn.q.'),
+    (r'\.attention\.(attention\.)?key\.', '.attn.k.'),
+    (r'\.attention\.(attention\.)?value\.', '.attn.v.'),
     (r'\.attention\.(output\.dense|proj)\.', '.attn.proj.'),
     (r'\.intermediate\.dense\.', '.mlp.fc1.'),
     (r'\.output\.dense\.', '.mlp.fc2.'),
