@@ -56,8 +56,9 @@ def test_model_writes_table_and_json(
     }  # fmt: skip
     assert (content['benchmark'], content['configs'], content['repeats']) == ('model', ['tiny'], 2)
     names = [result['name'] for result in content['results']]
-    assert names == ['matmul fp32', 'matmul bf16', 'copy', 'tiny forward fp32', 'tiny forward bf16']
-    facts = {'precision', 'gmacs', 'videos', 'shape', 'gflops', 'share_of_matmul'}
+    rows = [f'tiny forward {precision}{variant}' for variant in ('', ', optimized') for precision in ('fp32', 'bf16')]
+    assert names == ['matmul fp32', 'matmul bf16', 'copy', *rows]
+    facts = {'precision', 'gmacs', 'videos', 'shape', 'gflops', 'share_of_matmul', 'x_plain'}
     assert set(content['results'][-1]) == RESULT_KEYS | facts
     assert content['results'][-1]['videos'] == 2
     assert len(content['results'][-1]['cpu_s']) == 2
