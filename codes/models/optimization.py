@@ -1,7 +1,8 @@
 """Make a trained model faster for inference, with the same scores except for rounding."""
 
-import contextlib
+import copy
 import math
+from collections import Counter
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ def fold_batch_norms(backbone: Backbone) -> int:
     """Multiply the weights of convolutions by the scales of the batch norms that follow them, and remove these.
 
     In evaluation a batch norm is a scale and an offset per channel, which a convolution can include. A batch norm is
-    removed only if its input is the output of a convolution that nothing else uses.
+    removed only if its input is the output of a convolution that nothing else uses, and whose weights are neither
+    shared nor computed from others, as by weight norm.
 
     Args:
         backbone: in eval mode; changed in place. Removed norms become ``nn.Identity``.
@@ -30,8 +32,8 @@ def fold_batch_norms(backbone: Backbone) -> int:
         The number of removed batch norms.
     """
     modules = dict(backbone.named_modules())
-    pairs = _find_pairs(backbone)
-    for conv_name, norm_name in pairs:
+    number = 0
+    for conv_name, norm_name in _find_pairs(backbone):
         conv: Any = modules[conv_name]
         norm: Any = modules[norm_name]
         weight, bias = fuse_conv_bn_weights(
@@ -43,11 +45,27 @@ def fold_batch_norms(backbone: Backbone) -> int:
             None if norm.weight is None else norm.weight.double(),
             None if norm.bias is None else norm.bias.double(),
         )
+        is_plain = type(conv) in CONVOLUTIONS and 'weight' in conv._parameters
+        if not is_plain and not _is_equal(conv, norm, weight, bias):
+            continue
         conv.weight.data = weight.data.to(conv.weight.dtype)
         conv.bias = nn.Parameter(bias.data.to(conv.weight.dtype))
         parent, _, name = norm_name.rpartition('.')
         setattr(backbone.get_submodule(parent), name, nn.Identity())
-    return len(pairs)
+        number += 1
+    return number
+
+
+@torch.no_grad()
+def _is_equal(conv: Any, norm: nn.Module, weight: Tensor, bias: Tensor) -> bool:
+    """Return whether a convolution, which may be of a subclass, computes the same with new weights as with a norm."""
+    conv, norm = copy.deepcopy(conv).double(), copy.deepcopy(norm).double()
+    size = (dilation * (length - 1) + 1 for dilation, length in zip(conv.dilation, conv.kernel_size, strict=True))
+    x = torch.randn(2, conv.in_channels, *size, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    x = x.to(weight.device)
+    expected = norm(conv(x))
+    conv.weight.data, conv.bias = weight.data, nn.Parameter(bias.data)
+    return torch.allclose(conv(x), expected, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
@@ -67,11 +85,14 @@ def _find_pairs(backbone: Backbone) -> list[tuple[str, str]]:
         if id(value) in outputs:
             pairs.append((outputs[id(value)][0], name, id(value)))
 
+    owners = Counter(id(parameter) for module in copied.modules() for parameter in module._parameters.values())
     for name, module in copied.named_modules():
+        if any(owners[id(p)] > 1 for p in module._parameters.values() if p is not None):
+            continue
         if isinstance(module, CONVOLUTIONS):
             module.register_forward_hook(lambda _module, _inputs, output, name=name: note_output(name, output))
-        # The norms of timm have children: the activation, which would be lost.
-        elif isinstance(module, NORMS) and module.running_mean is not None and not any(module.children()):
+        # Subclasses may do more: those of timm include the activation.
+        elif type(module) in NORMS and module.running_mean is not None:
             module.register_forward_pre_hook(lambda _module, inputs, name=name: note_input(name, inputs[0]))
     num_snippets = math.lcm(*{getattr(module, 'num_snippets', 1) for module in backbone.modules()})
     channels, *clip = backbone.probe_shape[1:]
@@ -79,8 +100,11 @@ def _find_pairs(backbone: Backbone) -> list[tuple[str, str]]:
         clip[0] = getattr(module, 'frames_per_snippet', clip[0])
     dtype = next(backbone.parameters()).dtype
     frames = torch.zeros(num_snippets, channels, *clip, dtype=dtype, device='meta')
-    with _Uses() as uses, contextlib.suppress(RuntimeError):  # some operators do not work on the meta device
-        copied(frames)
+    try:
+        with _Uses() as uses:
+            copied(frames)
+    except RuntimeError:  # some operators do not work on the meta device; later ones could use any output
+        return []
     return [(conv, norm) for conv, norm, tensor in pairs if uses.count[tensor] == 1 and calls[conv] == calls[norm] == 1]
 
 

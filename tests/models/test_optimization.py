@@ -83,3 +83,50 @@ def test_only_norms_directly_behind_a_convolution_fold() -> None:
     assert fold_batch_norms(model) == 1
     assert isinstance(model.norms[3], nn.Identity)
     torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-9)
+
+
+class _Standardized(nn.Conv3d):
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight / self.weight.std()
+        return nn.functional.conv3d(x, weight, self.bias)
+
+
+class _Activated(nn.BatchNorm3d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+class _Unusual(Backbone):
+    """A convolution with a batch norm, changed in one way."""
+
+    out_channels = 3
+    probe_shape = (1, 3, 2, 8, 8)
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.conv = _Standardized(3, 3, 1) if kind == 'standardized' else nn.Conv3d(3, 3, 1)
+        self.norm = _Activated(3) if kind == 'activated' else nn.BatchNorm3d(3)
+        self.other = nn.Conv3d(3, 3, 1)
+        self.kind = kind
+        if kind == 'normalized':
+            nn.utils.parametrizations.weight_norm(self.conv)
+        if kind == 'shared':
+            self.other.weight = self.conv.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.conv(x)
+        x = self.other(self.norm(features))
+        if self.kind == 'unsupported':
+            x = x * x.sum().item() + features  # item does not work on the meta device
+        return x
+
+
+@pytest.mark.parametrize('kind', ['standardized', 'activated', 'normalized', 'shared', 'unsupported'])
+@torch.no_grad()
+def test_unusual_convolutions_and_norms_do_not_fold(kind: str) -> None:
+    model = _Unusual(kind).double()
+    randomize(model)
+    x = torch.randn(2, 3, 2, 8, 8, dtype=torch.double)
+    expected = model(x)
+    assert fold_batch_norms(model) == 0
+    torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-9)
