@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dsanet.datasets.media_files import is_video
 from dsanet.datasets.records import VideoRecord
 
 
@@ -52,7 +53,8 @@ def write_shards(records: Sequence[VideoRecord], folder: Path, num_shards: int, 
                 path = Path(records[index].path)
                 # A key ends at the first dot, and must be unique.
                 key = f'{index:08}_{re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)}'
-                suffix = path.suffix[1:].lower() or 'mp4'
+                # Decoders do not need the suffix, but readers of shards find the video by it.
+                suffix = path.suffix[1:].lower() if is_video(path.name) else 'mp4'
                 writer.write({'__key__': key, suffix: path.read_bytes(), 'cls': str(records[index].label)})
     numbers = f'{{{"0" * width}..{num_shards - 1}}}' if num_shards > 1 else '0'
     return str(folder / f'shard-{numbers}.tar')
