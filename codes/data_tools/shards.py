@@ -27,8 +27,8 @@ def write_shards(records: Sequence[VideoRecord], folder: Path, num_shards: int, 
 
     Raises:
         FileNotFoundError: a video does not exist.
-        ValueError: ``webdataset`` is not installed, a record has several labels or a span, ``folder`` is not empty, or
-            there are fewer videos than shards.
+        ValueError: ``webdataset`` is not installed, a record has several labels or a span, ``folder`` is not empty or
+            has braces or ``::`` in its name, or there are fewer videos than shards.
     """
     try:
         import webdataset
@@ -41,6 +41,8 @@ def write_shards(records: Sequence[VideoRecord], folder: Path, num_shards: int, 
             raise ValueError(f'{record.source}: {record.key!r} has several labels or a span; shards hold whole videos')
         if not Path(record.path).is_file():
             raise FileNotFoundError(f'{record.source}: {record.path!r} does not exist, or is not a file')
+    if found := re.search(r'[{}]|::', str(folder)):
+        raise ValueError(f'folder {str(folder)!r} must not contain {found.group()!r}, which has a meaning in `shards`')
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f'{str(folder)!r} is not empty; choose a new folder')

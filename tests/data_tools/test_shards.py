@@ -63,3 +63,10 @@ def test_video_without_usual_extension_is_kept(name: str, tmp_path: Path) -> Non
     pattern = write_shards([VideoRecord(str(tmp_path / name), (3,), 'list.txt', 1)], tmp_path / 'out', 1)
     [sample] = read_shards([pattern])
     assert (sample['mp4'], sample['cls']) == (b'video', b'3')
+
+
+@pytest.mark.parametrize('name', ['a{1,2}', 'a::b'])
+def test_folder_that_is_a_pattern_raises(records: list[VideoRecord], name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='must not contain'):
+        write_shards(records, tmp_path / name, 2)
+    assert not (tmp_path / name).exists()
