@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dsanet.datasets.media_files import is_video
 from dsanet.datasets.records import VideoRecord
 
 
@@ -26,8 +27,8 @@ def write_shards(records: Sequence[VideoRecord], folder: Path, num_shards: int, 
 
     Raises:
         FileNotFoundError: a video does not exist.
-        ValueError: ``webdataset`` is not installed, a record has several labels or a span, ``folder`` is not empty, or
-            there are fewer videos than shards.
+        ValueError: ``webdataset`` is not installed, a record has several labels or a span, ``folder`` is not empty or
+            has braces or ``::`` in its name, or there are fewer videos than shards.
     """
     try:
         import webdataset
@@ -40,6 +41,8 @@ def write_shards(records: Sequence[VideoRecord], folder: Path, num_shards: int, 
             raise ValueError(f'{record.source}: {record.key!r} has several labels or a span; shards hold whole videos')
         if not Path(record.path).is_file():
             raise FileNotFoundError(f'{record.source}: {record.path!r} does not exist, or is not a file')
+    if found := re.search(r'[{}]|::', str(folder)):
+        raise ValueError(f'folder {str(folder)!r} must not contain {found.group()!r}, which has a meaning in `shards`')
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f'{str(folder)!r} is not empty; choose a new folder')
@@ -52,7 +55,8 @@ def write_shards(records: Sequence[VideoRecord], folder: Path, num_shards: int, 
                 path = Path(records[index].path)
                 # A key ends at the first dot, and must be unique.
                 key = f'{index:08}_{re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)}'
-                suffix = path.suffix[1:].lower() or 'mp4'
+                # Decoders do not need the suffix, but readers of shards find the video by it.
+                suffix = path.suffix[1:].lower() if is_video(path.name) else 'mp4'
                 writer.write({'__key__': key, suffix: path.read_bytes(), 'cls': str(records[index].label)})
     numbers = f'{{{"0" * width}..{num_shards - 1}}}' if num_shards > 1 else '0'
     return str(folder / f'shard-{numbers}.tar')

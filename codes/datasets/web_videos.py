@@ -247,7 +247,7 @@ class WebVideoDataset(VideoSamples, IterableDataset[Record]):
         if len(videos) != 1:
             found = ', '.join(suffix for suffix in item if not suffix.startswith('__'))
             raise BadSample(f'{name} has {len(videos)} videos', name, f'has {len(videos)} videos ({found})', shard)
-        digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], 'big')
+        digest = int.from_bytes(hashlib.sha256(name.encode(errors='surrogateescape')).digest()[:7], 'big')
         others = (repetition,) if repetition else ()
         record: Record = {
             'label': label,
@@ -336,5 +336,7 @@ def read_shards(urls: Iterable[str]) -> Iterator[dict[str, Any]]:
             raise
         except Exception as error:
             name = shard_name(url)
-            reason = str(error).replace(url, name).replace(url.removeprefix('pipe:'), name)
+            text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+            text = text.partition(' @ <')[0]  # webdataset adds its stream
+            reason = text.replace(url, name).replace(url.removeprefix('pipe:'), name)
             raise MachineError(f'cannot read shard {name}: {type(error).__name__}: {reason}') from error

@@ -6,6 +6,7 @@ is for large tests, with 250,000 videos and 700 classes a hundred times faster t
 
 import json
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,9 @@ def read_results(file: Path) -> Results:
     try:
         with file.open('rb') as stream:
             if file.suffix == '.npz':
+                if not zipfile.is_zipfile(stream):  # NumPy would take it for a pickle, and recommend to allow that
+                    raise ValueError('it is not an archive of NumPy arrays, or it is truncated')
+                stream.seek(0)
                 content: Any = dict(np.load(stream, allow_pickle=False))
             else:
                 content = json.load(stream) if file.suffix == '.json' else _PlainUnpickler(stream).load()

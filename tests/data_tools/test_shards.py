@@ -9,6 +9,7 @@ pytest.importorskip('webdataset')
 
 from dsanet.data_tools.shards import write_shards
 from dsanet.datasets.records import VideoRecord
+from dsanet.datasets.web_videos import read_shards
 
 
 @pytest.fixture
@@ -54,3 +55,18 @@ def test_unsuitable_records_are_errors(records: list[VideoRecord], tmp_path: Pat
     assert not out.exists()
     with pytest.raises(ValueError, match='not empty'):
         write_shards(records, tmp_path, 2)
+
+
+@pytest.mark.parametrize('name', ['v', 'v.cls', 'v.json', 'v.raw'])
+def test_video_without_usual_extension_is_kept(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b'video')
+    pattern = write_shards([VideoRecord(str(tmp_path / name), (3,), 'list.txt', 1)], tmp_path / 'out', 1)
+    [sample] = read_shards([pattern])
+    assert (sample['mp4'], sample['cls']) == (b'video', b'3')
+
+
+@pytest.mark.parametrize('name', ['a{1,2}', 'a::b'])
+def test_folder_that_is_a_pattern_raises(records: list[VideoRecord], name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='must not contain'):
+        write_shards(records, tmp_path / name, 2)
+    assert not (tmp_path / name).exists()

@@ -194,6 +194,20 @@ def test_bad_videos_are_replaced_and_reported(root: Path, tmp_path: Path) -> Non
         next(iter(build_dataloader(dataset, 1, 0, training=True, on_error='raise')))
 
 
+def test_names_that_are_not_text_train(root: Path, tmp_path: Path) -> None:
+    name = '\udcff\udce9'  # bytes that are not UTF-8
+    shard = write_tar(tmp_path / 'x.tar', {f'{name}.mp4': (root / 'v0.mp4').read_bytes(), f'{name}.cls': b'3'})
+    [batch] = build_dataloader(WebVideoDataset(pipeline(), shard, 1), 1, 0, training=True)
+    assert (batch['path'], batch['label'].tolist()) == ([f'x.tar/{name}'], [3])
+
+
+def test_damaged_shard_is_named_once(shards: str, tmp_path: Path) -> None:
+    (tmp_path / 'cut.tar').write_bytes(Path(shards.replace('{0..3}', '0')).read_bytes()[:9000])
+    loader = build_dataloader(WebVideoDataset(pipeline(), str(tmp_path / 'cut.tar'), 4), 4, 0, training=True)
+    with pytest.raises(MachineError, match=r'^cannot read shard cut\.tar: ReadError: [a-z ]+$'):
+        list(loader)
+
+
 def test_only_bad_videos_end_the_run(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / 'x.tar', {'a.mp4': b'no video', 'a.cls': b'0'})
     with pytest.raises(SampleError, match='10 bad samples'):
@@ -225,8 +239,8 @@ def test_what_a_stream_cannot_do_is_an_error(shards: str) -> None:
     dataset = WebVideoDataset(pipeline(), shards, NUM_VIDEOS)
     with pytest.raises(ValueError, match='train_dataloader only'):
         build_dataloader(dataset, 2, 0, training=False)
-    for options in ({'class_balance': 'equal'}, {'repeat': 2}):
-        with pytest.raises(ValueError, match='class_balance and repeat'):
+    for options in ({'class_balance': 'equal'}, {'repeat': 2}, {'clips_per_video': 2}):
+        with pytest.raises(ValueError, match='without class_balance, repeat and clips_per_video'):
             build_dataloader(dataset, 2, 0, training=True, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='num_workers=5'):
         build_dataloader(dataset, 2, 5, training=True)

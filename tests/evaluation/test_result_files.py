@@ -202,3 +202,11 @@ def test_damaged_and_missing_files_raise(tmp_path: Path, suffix: str) -> None:
             read_results(file)
     with pytest.raises(FileNotFoundError, match=r'nowhere\.json'):
         read_results(tmp_path / 'nowhere.json')
+
+
+@pytest.mark.parametrize('content', [b'[]', b'PK\x03\x04 cut', b''])
+def test_other_content_is_not_called_a_pickle(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / 'x.npz').write_bytes(content)
+    with pytest.raises(ValueError, match=r'x\.npz.*it is not an archive of NumPy arrays') as error:
+        read_results(tmp_path / 'x.npz')
+    assert 'pickle' not in str(error.value)

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ def load_arrays(path: str) -> Arrays | None:
             return dict(arrays)
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged archives raise many types
         LOGGER.warning('Ignoring %s, which cannot be read: %s', file, error)
         return None
 

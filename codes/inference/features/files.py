@@ -25,7 +25,7 @@ LEVELS = ('clip', 'snippet', 'video')
 FORMATS = ('npz', 'npy')
 _CONFIG_SECTIONS = ('imports', 'model', 'metrics')
 # Errors of np.load and json for damaged files, and of arrays that are missing or of another kind.
-_DAMAGED = (KeyError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (LookupError, ValueError, EOFError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NOT_COMPARED = ('checkpoint',)  # its hash is
 
 

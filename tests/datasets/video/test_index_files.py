@@ -1,3 +1,4 @@
+import io
 import logging
 import os
 
@@ -36,7 +37,12 @@ def test_damaged_file_is_ignored_and_logged(video, tmp_path, caplog):
     save_arrays(video, {'x': np.arange(300)})
     (file,) = (tmp_path / 'new' / 'folder').iterdir()
     data = file.read_bytes()
-    for content in (b'', b'no archive', data[:200], data[:300] + bytes(50) + data[350:]):
+    contents = [b'', b'no archive', data[:200], data[:300] + bytes(50) + data[350:]]
+    entry = data.index(b'PK\1\2')  # in the directory of the archive: flags, then compression
+    contents += [data[: entry + place] + b'\x21' + data[entry + place + 1 :] for place in (8, 10)]
+    array = io.BytesIO()
+    np.save(array, np.arange(3))
+    for content in (*contents, array.getvalue()):
         file.write_bytes(content)
         with caplog.at_level(logging.WARNING):
             assert load_arrays(video) is None

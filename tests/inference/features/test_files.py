@@ -83,6 +83,12 @@ def test_files_without_features_raise(tmp_path: Path, content: bytes) -> None:
     np.savez(tmp_path / 'b.npz', features=np.zeros(3))
     with pytest.raises(ValueError, match=r'b\.npz'):
         read_features(tmp_path / 'b.npz')
+    data = (tmp_path / 'b.npz').read_bytes()
+    entry = data.index(b'PK\1\2')  # in the directory of the archive: flags, then compression
+    for place in (entry + 8, entry + 10):
+        (tmp_path / 'b.npz').write_bytes(data[:place] + b'\x21' + data[place + 1 :])
+        with pytest.raises(ValueError, match=r'b\.npz'):
+            read_features(tmp_path / 'b.npz')
 
 
 def names_of(*paths: str) -> list[str]:
