@@ -288,10 +288,10 @@ def build_dataloader(
     sampler: Sampler[Any] | None
     is_stream = isinstance(dataset, WebVideoDataset)
     if isinstance(dataset, WebVideoDataset):
-        if not training or class_balance is not None or repeat != 1:
+        if not training or class_balance is not None or repeat != 1 or clips_per_video != 1:
             raise ValueError(
-                'WebVideoDataset is a stream, which is for train_dataloader only, without class_balance and repeat; '
-                'use VideoDataset'
+                'WebVideoDataset is a stream, which is for train_dataloader only, without class_balance, repeat and '
+                'clips_per_video; use VideoDataset'
             )
         dataset.divide(batch_size, num_workers, rank, world_size, accumulate)
         sampler = None

@@ -106,9 +106,9 @@ class Recognizer3D(nn.Module):
                         f'{folder}/model.safetensors{download}'
                     ) from error
                 raise FileNotFoundError(
-                    f'model.backbone.pretrained: {error}. Download the ImageNet ResNets with `bash '
-                    'pretrained/download_imgnet.sh DEPTH`, or train from scratch with '
-                    '--cfg-options model.backbone.pretrained=None'
+                    f'model.backbone.pretrained: {error}. Download the weights (ImageNet ResNets: `bash '
+                    'pretrained/download_imgnet.sh DEPTH`; others: see the top of the config), or train from scratch '
+                    'with --cfg-options model.backbone.pretrained=None'
                 ) from error
 
     @torch.no_grad()
