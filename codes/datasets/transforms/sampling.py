@@ -104,7 +104,7 @@ def find_frame_times(record: Record) -> FrameTimes:
         if record['fps'] is None:
             raise ValueError(
                 'SampleSnippets with fps or seconds needs the frame rate of a folder of frames: set fps of '
-                'RawFramesDataset, or pass fps in Python'
+                'RawFramesDataset, or pass --fps to dsanet predict, or fps in Python'
             )
         return constant_rate_times(_num_frames_of(record), record['fps'])
     try:
