@@ -80,8 +80,9 @@ def run(args: argparse.Namespace) -> int:
         if name not in config:
             raise KeyError(f'{args.config} has no {name}')
         runtime: RuntimeCfg = read_section(config, 'runtime', RuntimeCfg)
-        # The batch size does not matter here, and may exceed the number of videos.
-        loader = build_loader({**config[name], 'num_workers': 0, 'batch_size': 1}, name, runtime)
+        # The batch size does not matter here, and may exceed the number of videos; a batch has all clips of a video.
+        batch_size = config[name].get('clips_per_video', 1)
+        loader = build_loader({**config[name], 'num_workers': 0, 'batch_size': batch_size}, name, runtime)
         keys = choose_keys(loader, args.epoch, args.num, args.index, args.classes)
         _check_has_no_videos(args.out, loader.dataset)
         prefix = f'train_epoch{args.epoch}' if args.split == 'train' else args.split

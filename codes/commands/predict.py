@@ -26,6 +26,7 @@ from dsanet.commands.arguments import (
     UsageError,
     add_allow_pickle,
     add_config_options,
+    float_between,
     int_between,
     load_model,
     num_processes,
@@ -72,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FOLDER',
         help='folder of the relative paths in lists (default: here, or beside the list)',
     )
+    add(
+        '--fps',
+        type=float_between(0.001, 1000),
+        metavar='N',
+        help='frames per second of folders of frames (default: as in the config, else unknown)',
+    )
     add('--allow-urls', action='store_true', help='download videos from http and https')
     add('--config', metavar='CONFIG', help=f'{CONFIG_HELP} (default: the config in the checkpoint)')
     add_config_options(parser)
@@ -101,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         recognizer.model.optimize()
         if args.long or args.stream:
             return (run_long if args.long else run_stream)(args, recognizer)
-        sources, _ = find_sources(args.videos, None, args.allow_urls, recognizer.frame_names, args.data_root)
+        sources, _ = find_sources(args.videos, args.fps, args.allow_urls, recognizer.frame_names, args.data_root)
         if args.out_video is not None and len(sources) != 1:
             raise UsageError(f'--out-video is for a single video; {len(sources)} are given')
         workers = args.workers

@@ -13,7 +13,7 @@ from dsanet.commands.arguments import UsageError, float_between
 from dsanet.utils.console import LastingOutput
 
 ONLY_LONG = ('window', 'stride', 'threshold', 'out', 'ground_truth')
-ONLY_SHORT = ('json', 'csv', 'workers')
+ONLY_SHORT = ('json', 'csv', 'workers', 'fps')
 MAX_CURVE_BYTES = 2**26  # of a stream; earlier parts are only in the CSV file
 
 

@@ -75,7 +75,8 @@ class ParametersCfg:
         layer_decay: factor of the learning rate per layer of the backbone, counted from its output (BEiT, arXiv
             2106.08254, section 3.2), on top of ``lr_multipliers``. Of L layers, the i-th has ``layer_decay **
             (L + 1 - i)``, what comes before them as layer 0, and what comes after them and the head have 1. Layers are
-            the blocks of a transformer, or of all stages of a ResNet; an inserted module belongs to its block.
+            the blocks of a transformer, or of all stages of a ResNet; an inserted module belongs to its block, or
+            to the layer of the submodule before it.
         decay_norms: apply weight decay to norm parameters.
         decay_biases: apply weight decay to biases.
     """

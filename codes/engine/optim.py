@@ -17,6 +17,7 @@ from dsanet.config.arguments import nearest
 from dsanet.config.registry import OPTIMIZERS, SCHEDULES, build, get_class
 from dsanet.config.schema import ParametersCfg, TrainCfg
 from dsanet.models.backbones.base import Backbone
+from dsanet.models.modules_maker.block_maker import modules_inserted_after
 
 LOGGER = logging.getLogger(__name__)
 
@@ -96,8 +97,24 @@ def layer_multipliers(model: nn.Module, layer_decay: float) -> dict[str, float]:
             f'parameters.layer_decay={layer_decay} requires a backbone with layers, and {type(backbone).__name__} has '
             'none; define its property layers_in_order, or use parameters.lr_multipliers'
         )
-    depths = backbone.layer_depths().items()
-    return {f'backbone.{name}': layer_decay ** (num_layers + 1 - depth) for name, depth in depths}
+    depths = backbone.layer_depths()
+    for inserted, submodule in modules_inserted_after(backbone).items():
+        depth = _depth_at_end(backbone, submodule, depths)
+        depths |= {f'{inserted}.{name}': depth for name, _ in backbone.get_submodule(inserted).named_parameters()}
+    return {f'backbone.{name}': layer_decay ** (num_layers + 1 - depth) for name, depth in depths.items()}
+
+
+def _depth_at_end(backbone: Backbone, submodule: str, depths: Mapping[str, int]) -> int:
+    """Return the depth of the last parameter of a submodule, or if it has none, of the last one before it."""
+    depth, is_reached = 0, False
+    for name, module in backbone.named_modules():
+        is_inside = name == submodule or name.startswith(f'{submodule}.')
+        if is_reached and not is_inside:
+            break
+        is_reached |= is_inside
+        for own, _ in module.named_parameters(recurse=False):
+            depth = depths[f'{name}.{own}'.strip('.')]
+    return depth
 
 
 def _matching_keys(names: Iterable[str]) -> list[str]:

@@ -19,6 +19,9 @@ from dsanet.models.losses import Loss
 from dsanet.utils import distributed
 from dsanet.utils.class_names import ClassNames, check_same_class_names
 
+_CROPS = ('RandomResizedCrop', 'MultiScaleCrop', 'CenterCrop', 'ThreeCrop', 'TenCrop')  # whose size is that of frames
+_ClipShape = tuple[int, int, tuple[int, int] | None]  # U, T and, if known, (height, width)
+
 
 def set_determinism(deterministic: bool) -> None:
     """Choose reproducible algorithms on the GPU, or the fastest. On the CPU all are reproducible."""
@@ -133,7 +136,9 @@ def build_loader(section: Mapping[str, Any], name: str, runtime: RuntimeCfg, acc
 
 
 def check_clip_shape(model: nn.Module, config: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Check that a model accepts the snippets U and frames T of the samples in a config, without building datasets.
+    """Check that a model accepts the samples of a config, without building datasets.
+
+    These are the snippets U, the frames T and, if the pipeline crops them, the size of the frames.
 
     Args:
         model: a recognizer.
@@ -141,31 +146,38 @@ def check_clip_shape(model: nn.Module, config: Mapping[str, Any], names: Iterabl
         names: loader sections to check; those that the config does not have are skipped.
 
     Raises:
-        ValueError: they do not fit; the error names the section and both numbers.
+        ValueError: they do not fit; the error names the section and the numbers.
     """
     recognizer: Any = model
-    fitting: set[tuple[int, int]] = set()
+    fitting: set[_ClipShape] = set()
     for name in names:
         shapes = _clip_shapes(config[name]['dataset'], f'{name}.dataset') if name in config else {}
-        for path, (num_snippets, frames) in shapes.items():
-            if (num_snippets, frames) in fitting:
+        for path, shape in shapes.items():
+            if shape in fitting:
                 continue
             try:
-                recognizer.check_clip_shape(num_snippets, frames)
-                fitting.add((num_snippets, frames))
+                recognizer.check_clip_shape(*shape)
+                fitting.add(shape)
             except ValueError as error:
-                sample = f'num_snippets={num_snippets} and frames_per_snippet={frames}'
-                raise ValueError(f'{path}: samples with {sample} do not fit the model: {error}') from error
+                sample = f'num_snippets={shape[0]} and frames_per_snippet={shape[1]}'
+                size = '' if shape[2] is None else f' of {shape[2][0]} x {shape[2][1]} pixels'
+                raise ValueError(f'{path}: samples with {sample}{size} do not fit the model: {error}') from error
 
 
-def _clip_shapes(dataset: Mapping[str, Any], path: str) -> dict[str, tuple[int, int]]:
-    """Return U and T of a dataset's samples, for each part of a mixture, by the path of the transform that has them."""
-    found: dict[str, tuple[int, int]] = {}
+def _clip_shapes(dataset: Mapping[str, Any], path: str) -> dict[str, _ClipShape]:
+    """Return the shapes of a dataset's samples, for each part of a mixture, by the path of the sampling transform."""
+    found: dict[str, _ClipShape] = {}
     for i, part in enumerate(dataset.get('datasets', ())):
         found |= _clip_shapes(part, f'{path}.datasets.{i}')
-    for i, step in enumerate(dataset.get('pipeline', ())):
+    pipeline = dataset.get('pipeline', ())
+    sizes = [step.get('size') for step in pipeline if step.get('type') in _CROPS]
+    pair = sizes[-1] if sizes else None
+    pair = (pair, pair) if isinstance(pair, int) else pair
+    is_size = isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(n) is int and n > 0 for n in pair)
+    for i, step in enumerate(pipeline):
         if 'num_snippets' in step and 'frames_per_snippet' in step:
-            found[f'{path}.pipeline.{i}'] = (step['num_snippets'], step['frames_per_snippet'])
+            size = (pair[0], pair[1]) if pair is not None and is_size else None
+            found[f'{path}.pipeline.{i}'] = (step['num_snippets'], step['frames_per_snippet'], size)
     return found
 
 

@@ -98,7 +98,7 @@ def explain_video(
     """
     source.check_exists()
     _check_label(recognizer, label)  # before the video is read
-    pipeline = build_pipeline(choose_views(recognizer.steps, 'fast'), source.kind)
+    pipeline = build_pipeline(choose_views(recognizer.steps, 'fast'), source.kind, recognizer.frames_fps)
     samples = next(load_samples([source], {source.kind: pipeline}, 1))
     if samples.errors:
         raise ValueError(samples.errors[0])

@@ -45,6 +45,7 @@ class Recognizer:
         steps: the steps of the pipeline with these views, as in a config.
         pipelines: the pipeline by kind of source, see ``Source``.
         frame_names: file names of frames, if the config reads folders of frames.
+        frames_fps: frame rate of folders of frames in the config; None if unknown.
         lock: held while the model computes; who adds hooks to the model holds it as long as they are there.
     """
 
@@ -63,7 +64,8 @@ class Recognizer:
         dataset = find_test_dataset(config)
         self.steps = choose_views(dataset['pipeline'], views)
         kinds = ('video', 'frames', 'array')
-        self.pipelines = {kind: build_pipeline(self.steps, kind, dataset.get('fps')) for kind in kinds}
+        self.frames_fps: float | None = dataset.get('fps')
+        self.pipelines = {kind: build_pipeline(self.steps, kind, self.frames_fps) for kind in kinds}
         template = dataset.get('filename_tmpl')
         self.frame_names = FrameNames(template, dataset.get('start_index', 1)) if template is not None else None
         self._amp = read_section(config, 'runtime', RuntimeCfg).amp

@@ -65,8 +65,8 @@ def browse(config: str, *options: str) -> Path:
     return out
 
 
-def training_batches(config: str, epoch: int) -> list[dict]:
-    content = load_config(config)
+def training_batches(config: str, epoch: int, *options: str) -> list[dict]:
+    content = load_config(config, options)
     loader = build_loader(content['train_dataloader'], 'train_dataloader', RuntimeCfg(**content['runtime']))
     loader.sampler.set_epoch(epoch)
     return list(loader)
@@ -82,6 +82,14 @@ def test_samples_are_the_same_as_in_training(config: str, seen: list[dict], work
         assert torch.equal(
             torch.stack([item['inputs'] for item in seen]), torch.cat([b['inputs'] for b in batches])[:6]
         )
+
+
+def test_clips_are_the_same_as_in_training(config: str, seen: list[dict]) -> None:
+    option = 'train_dataloader.clips_per_video=2'
+    browse(config, '--num', '4', '--cfg-options', option)
+    batch = training_batches(config, 0, option)[0]  # two videos
+    assert [item['index'] for item in seen] == batch['index'].tolist()
+    assert torch.equal(torch.stack([item['inputs'] for item in seen]), batch['inputs'])
 
 
 def test_batch_size_may_exceed_the_dataset(config: str, seen: list[dict]) -> None:

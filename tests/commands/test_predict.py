@@ -12,6 +12,7 @@ from dsanet.inference.prediction import Prediction
 from dsanet.inference.recognizer import Recognizer, load_recognizer
 from dsanet.utils.console import STATUS, ConsoleClosed
 from tests.make_recognizer import make_recognizer, save_recognizer, write_some_videos
+from tests.make_videos import write_frames
 
 Capture = pytest.CaptureFixture[str]
 
@@ -135,3 +136,15 @@ def test_fast_views_are_fewer(checkpoint: Path, videos: Path, tmp_path: Path) ->
         scores[views] = json.loads((tmp_path / f'{views}.json').read_text())[0]
     assert (scores['test']['num_views'], scores['fast']['num_views']) == (2, 1)
     assert not np.array_equal(scores['test']['scores'], scores['fast']['scores'])
+
+
+def test_rate_of_a_folder_can_be_given(checkpoint: Path, tmp_path: Path) -> None:
+    folder, file = write_frames(tmp_path / 'clip', 40), tmp_path / 'result.json'
+    sampling = {'type': 'SampleSnippets', 'num_snippets': 2, 'frames_per_snippet': 2, 'fps': 5}
+    options = ('--cfg-options', f'test_dataloader.dataset.pipeline.1={sampling}', '--json', file)
+    assert predict(checkpoint, folder, *options) == 2
+    assert predict(checkpoint, folder, '--fps', '15', *options) == 0
+    result = json.loads(file.read_text())[0]
+    assert result['seconds'] == pytest.approx(40 / 15)
+    recognizer = load_recognizer(checkpoint, 'cpu', options=[options[1]])
+    assert result['scores'] == pytest.approx(recognizer(folder, fps=15).scores, abs=1e-5)

@@ -240,7 +240,7 @@ def test_what_a_stream_cannot_do_is_an_error(shards: str) -> None:
     with pytest.raises(ValueError, match='train_dataloader only'):
         build_dataloader(dataset, 2, 0, training=False)
     for options in ({'class_balance': 'equal'}, {'repeat': 2}, {'clips_per_video': 2}):
-        with pytest.raises(ValueError, match='without class_balance, repeat and clips_per_video'):
+        with pytest.raises(ValueError, match='class_balance, repeat and clips_per_video'):
             build_dataloader(dataset, 2, 0, training=True, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='num_workers=5'):
         build_dataloader(dataset, 2, 5, training=True)

@@ -21,6 +21,7 @@ from dsanet.engine.optim import (
     match_layouts,
     set_learning_rate,
 )
+from dsanet.models.modules_maker.block_maker import insert_modules
 
 SGD = {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9, 'weight_decay': 5e-4}
 TSM = ParametersCfg({'cls_head': 5}, bias_lr_multiplier=2, decay_norms=False, decay_biases=False)
@@ -349,6 +350,27 @@ def test_depth_of_parameters(backbone: dict, num_layers: int, examples: dict[str
     assert {name: depths[name] for name in examples} == examples
     with pytest.raises(ValueError, match='layers_in_order'):
         layer_multipliers(make_model(), 0.5)
+
+
+INSERTED = [
+    ({**TRANSFORMER, 'positions': 'learned'}, 'blocks.0', 'blocks.1', (0.25, 0.5)),
+    ({'type': 'ResNet_I3D', 'depth': 18}, 'maxpool', 'layer4.1.conv1', (0.5**9, 0.5)),
+    ({'type': 'SlowFast', 'depth': 18}, 'slow_path.layer1', 'fast_path.layer4.0', (0.5**7, 0.25)),
+    ({'type': 'X3D'}, 'bn1', 'conv5', (0.5**27, 1)),
+    ({'type': 'TorchvisionVideo', 'name': 'swin3d_t'}, 'net.features.0.1', 'net.norm', (0.5**11, 1)),
+]
+
+
+@pytest.mark.parametrize(('backbone', 'early', 'late', 'expected'), INSERTED)
+def test_modules_after_submodules_have_their_rate(backbone: dict, early: str, late: str, expected: tuple) -> None:
+    model = nn.Module()
+    with torch.device('meta'):
+        model.backbone = build(backbone, MODELS)
+        insert_modules(model.backbone, {'type': 'DSA', 'num_snippets': 2, 'after': (early, late)})
+    found = layer_multipliers(model, 0.5)
+    keys = [f'backbone.dsa_after_{name.replace(".", "_")}.generate.0.weight' for name in (early, late)]
+    assert tuple(found[key] for key in keys) == expected
+    assert found.keys() == {name for name, _ in model.named_parameters()}
 
 
 @pytest.mark.parametrize('value', [0, 1.1, -1, True, None])

@@ -198,6 +198,21 @@ def test_frames_of_every_section_must_fit(module: dict | None, frames: int, is_e
         check_clip_shape(model, config, LOADERS)
 
 
+@pytest.mark.parametrize('name', LOADERS)
+def test_crops_of_every_section_must_fit(name: str, tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    sizes = {'embed_dim': 8, 'depth': 1, 'num_heads': 1, 'patch_size': 5, 'input_size': (2, 20, 20)}
+    config['model']['backbone'] = {'type': 'VisionTransformer', **sizes}
+    config['model'] |= {'module_cfg': None, 'cls_head': {**config['model']['cls_head'], 'in_channels': 8}}
+    model = build(config['model'], MODELS)
+    for section in LOADERS:
+        config[section]['dataset']['pipeline'].append({'type': 'CenterCrop', 'size': 40})
+    check_clip_shape(model, config, LOADERS)
+    config[name]['dataset']['pipeline'].append({'type': 'ThreeCrop', 'size': [40, 38]})
+    with pytest.raises(ValueError, match=rf'{name}\.dataset\.pipeline\.1: .* 40 x 38 pixels .*\(2, 5, 5\)'):
+        check_clip_shape(model, config, LOADERS)
+
+
 def test_snippets_of_mixed_datasets_must_fit(tmp_path: Path) -> None:
     config, other = make_config(tmp_path), make_config(tmp_path)
     sampling_of(other, 'train_dataloader')['num_snippets'] = 8

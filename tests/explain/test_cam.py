@@ -4,20 +4,23 @@ import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dsanet.explain.cam import compute_maps
+from dsanet.explain.cam import compute_maps, explain_video
 from dsanet.inference.recognizer import Recognizer
+from dsanet.inference.sources import find_sources
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.backbones.feature_layout import FeatureLayout
 from dsanet.models.backbones.vision_transformer import VisionTransformer
 from dsanet.models.heads.tsn_head import TSNHead
 from tests.make_recognizer import make_recognizer
 from tests.make_tiny_networks import CLIP, TinyMViT
+from tests.make_videos import write_frames
 
 GRID = (2, 2, 3)
 
@@ -188,3 +191,17 @@ def test_maps_of_blocks_that_return_tuples(
     assert maps.shape == (2, *size)
     with torch.no_grad():
         torch.testing.assert_close(scores, recognizer.model(view[None, None])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_folders_have_the_rate_of_the_config(recognizer: Recognizer, tmp_path: Path) -> None:
+    dataset = recognizer.config['test_dataloader']['dataset']
+    sampling = next(step for step in dataset['pipeline'] if step['type'] == 'SampleSnippets')
+    sampling |= {'frame_interval': None, 'fps': 5}
+    recognizer = Recognizer(recognizer.model, recognizer.config, recognizer.class_names, 'cpu')
+    source = find_sources(write_frames(tmp_path / 'clip', 30))[0][0]
+    with pytest.raises(ValueError, match='frame rate'):
+        explain_video(recognizer, source)
+    dataset['fps'] = 15
+    recognizer = Recognizer(recognizer.model, recognizer.config, recognizer.class_names, 'cpu')
+    indices = explain_video(recognizer, source).frame_indices
+    assert (np.diff(indices, axis=-1) == 3).all()

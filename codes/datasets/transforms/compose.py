@@ -86,4 +86,6 @@ class Compose:
 
 def _providers_hint(key: str) -> str:
     names = sorted(name for name, cls in TRANSFORMS.module_dict.items() if key in getattr(cls, 'provides', ()))
+    if key == 'fps':
+        return '; provided by OpenVideo, or by RawFramesDataset if its option fps is set'
     return f'; provided by {" or ".join(names)}' if names else ''

@@ -102,7 +102,10 @@ def find_frame_times(record: Record) -> FrameTimes:
     reader = record.get('reader')
     if reader is None:
         if record['fps'] is None:
-            raise ValueError('SampleSnippets with fps or seconds needs the frame rate of a folder of frames: pass fps')
+            raise ValueError(
+                'SampleSnippets with fps or seconds needs the frame rate of a folder of frames: set fps of '
+                'RawFramesDataset, or pass --fps to dsanet predict, or fps in Python'
+            )
         return constant_rate_times(_num_frames_of(record), record['fps'])
     try:
         times: FrameTimes = reader.frame_times

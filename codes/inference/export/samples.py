@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dsanet.datasets.video.readers import Frames
-from dsanet.inference.pipelines import build_pipeline, complete_record
+from dsanet.inference.pipelines import build_pipeline, complete_record, find_sampling
 from dsanet.inference.sources import Video, find_sources
 
 _NUM_FRAMES = 64
@@ -66,9 +66,16 @@ def make_views(steps: Sequence[Mapping[str, Any]], video: str | None, number: in
     return len(wide), found[:number]
 
 
+def find_rate(steps: Sequence[Mapping[str, Any]]) -> float:
+    """Return a frame rate for frames that have none: with sampling by time every other frame is used."""
+    sampling = find_sampling(steps) or {}
+    fps = sampling.get('fps') or sampling.get('frames_per_snippet', 1) / (sampling.get('seconds') or 1)
+    return 2.0 * fps
+
+
 def _process(steps: Sequence[Mapping[str, Any]], video: Video) -> Tensor:
     """Return the views of one video as uint8 (V, U, T, H, W, C)."""
-    sources, is_single = find_sources(video)
+    sources, is_single = find_sources(video, find_rate(steps))
     if not is_single:
         raise ValueError(f'{sources[0].name} is one of several videos; a comparison needs a single one')
     source = sources[0]

@@ -78,10 +78,12 @@ class Backbone(nn.Module):
 def find_stages(net: nn.Module | None) -> list[list[nn.Module]]:
     """Return the blocks of each stage of a network of another library; [] if it has no attribute with a usual name.
 
-    These are ``blocks``, with or without stages, ``stages`` or ``layers``, and ``layer1`` to ``layer4``.
+    These are ``blocks``, with or without stages, ``stages`` or ``layers``, and ``layer1``, ``layer2`` and so on. A
+    ``layer1`` alone, as in HRNet, is not the whole network.
     """
     sequences = (nn.Sequential, nn.ModuleList)
     found = [part for name in ('blocks', 'stages', 'layers') if isinstance(part := getattr(net, name, None), sequences)]
-    parts = list(found[0]) if found else [part for i in range(1, 5) if (part := getattr(net, f'layer{i}', None))]
+    numbered = [part for i in range(1, 5) if (part := getattr(net, f'layer{i}', None))]
+    parts = list(found[0]) if found else numbered if len(numbered) > 1 else []
     blocks = [getattr(part, 'blocks', part) for part in parts]
     return [list(part) if isinstance(part, sequences) else [part] for part in blocks]

@@ -7,6 +7,7 @@ Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H
 """
 
 import inspect
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from dsanet.config.arguments import nearest
 from dsanet.config.registry import MODELS
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.backbones.feature_layout import FeatureLayout, fit_grid, has_proportions
+
+# Of torch, for frames that are too small or do not fit the positions; the second one without data, on the meta device.
+_SIZE_ERRORS = 'must match the size|Attempting to broadcast|Kernel size'
 
 
 def _create_network(name: str) -> Any:
@@ -100,6 +104,14 @@ class TimmFrames(Backbone):
         """Map snippets (N*V*U, 3, T, H, W) to pooled features (N*V*U, out_channels, T, 1, 1)."""
         self._clip = tuple(x.shape[2:])
         frames = x.transpose(1, 2).flatten(0, 1)  # (N*V*U*T, 3, H, W)
-        pooled = self.net.forward_head(self.net.forward_features(frames), pre_logits=True)  # (N*V*U*T, C)
+        try:
+            pooled = self.net.forward_head(self.net.forward_features(frames), pre_logits=True)  # (N*V*U*T, C)
+        except (AssertionError, RuntimeError) as error:  # timm asserts the sizes that some networks accept
+            if isinstance(error, RuntimeError) and not re.search(_SIZE_ERRORS, str(error)):
+                raise
+            size, own = (' x '.join(map(str, shape[-2:])) for shape in (x.shape, self.probe_shape))
+            raise ValueError(
+                f'{self.name} does not accept frames of {size} pixels ({error}); its own size is {own}'
+            ) from error
         features = pooled.unflatten(0, (-1, self._clip[0])).transpose(1, 2)  # (N*V*U, C, T)
         return features[..., None, None]

@@ -112,6 +112,12 @@ class VisionTransformer(Backbone):
         for name, value, allowed in (*choices, ('pooling', pooling, POOLINGS)):
             if value not in allowed:
                 raise ValueError(f'{name}={value!r} must be one of {", ".join(map(repr, allowed))}')
+        counts = {'embed_dim': embed_dim, 'depth': depth, 'patch_size': patch_size, 'tubelet_size': tubelet_size}
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f'{name}={count!r} must be at least 1')
+        if round(embed_dim * mlp_ratio) < 1:
+            raise ValueError(f'mlp_ratio={mlp_ratio!r} must be at least 1 / embed_dim={embed_dim}')
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f'num_heads={num_heads!r} must be a divisor of embed_dim={embed_dim}')
         if positions == 'rotary' and embed_dim // num_heads < 6:

@@ -223,6 +223,13 @@ def _output_error(name: str, output: Any) -> ValueError:
     )
 
 
+def modules_inserted_after(backbone: Backbone) -> dict[str, str]:
+    """Return the names of the modules that were inserted with ``after``, and of the submodules before them."""
+    names = {id(module): name for name, module in backbone.named_children()}
+    hooks = [hook for module in backbone.modules() for hook in module._forward_hooks.values()]
+    return {names[id(hook.module)]: hook.name for hook in hooks if isinstance(hook, _InsertAfterHook)}
+
+
 def modules_in_forward(block: nn.Module) -> Iterator[nn.Module]:
     """Yield all modules in a block's forward pass, including those inserted after its submodules."""
     for module in block.modules():

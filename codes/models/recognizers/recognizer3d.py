@@ -106,20 +106,22 @@ class Recognizer3D(nn.Module):
                         f'{folder}/model.safetensors{download}'
                     ) from error
                 raise FileNotFoundError(
-                    f'model.backbone.pretrained: {error}. Download the ImageNet ResNets with `bash '
-                    'pretrained/download_imgnet.sh DEPTH`, or train from scratch with '
-                    '--cfg-options model.backbone.pretrained=None'
+                    f'model.backbone.pretrained: {error}. Download the weights (ImageNet ResNets: `bash '
+                    'pretrained/download_imgnet.sh DEPTH`; others: see the top of the config), or train from scratch '
+                    'with --cfg-options model.backbone.pretrained=None'
                 ) from error
 
     @torch.no_grad()
-    def check_clip_shape(self, num_snippets: int, frames_per_snippet: int) -> None:
-        """Check that the model accepts U snippets of T frames, on the meta device.
+    def check_clip_shape(
+        self, num_snippets: int, frames_per_snippet: int, frame_size: tuple[int, int] | None = None
+    ) -> None:
+        """Check that the model accepts U snippets of T frames of a (height, width), if known, on the meta device.
 
         Errors of torch itself, such as a pooling longer than the input, are ignored here and raised by the first
         batch, because some operators do not work on the meta device.
         """
         self._check_num_snippets(num_snippets)
-        height, width = self.backbone.probe_shape[-2:]
+        height, width = frame_size or self.backbone.probe_shape[-2:]
         with contextlib.suppress(RuntimeError):
             to_meta(self.backbone)(torch.zeros(num_snippets, 3, frames_per_snippet, height, width, device='meta'))
 

@@ -52,6 +52,8 @@ def test_missing_key_names_step_and_providers():
         Compose([SampleSnippets(4, 8), DecodeVideo()], GIVEN, 'VideoDataset')
     with pytest.raises(ValueError, match=r'\b1 PackInputs .*frames.*DecodeRawFrames.*DecodeVideo'):
         Compose([OpenVideo(), PackInputs()], GIVEN, 'VideoDataset')
+    with pytest.raises(ValueError, match=r"\b0 SampleSnippets .*'fps'.*OpenVideo.*RawFramesDataset.*option fps"):
+        Compose([SampleSnippets(4, 8, fps=5)], (*GIVEN, 'num_frames'), 'RawFramesDataset')
     with pytest.raises(ValueError, match=r'\b0 DecodeRawFrames .*path.*VideoDataset'):
         Compose([DecodeRawFrames()], (), 'VideoDataset')
 

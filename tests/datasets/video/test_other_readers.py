@@ -121,6 +121,17 @@ def test_name_that_is_not_utf8_is_refused(tmp_path, decoder):
         READERS[decoder](path)
 
 
+@needs_decord
+@pytest.mark.filterwarnings('error')
+def test_equal_times_of_decord_are_refused(tmp_path, monkeypatch):
+    def no_times(_reader, indices):  # as for two frames in Matroska
+        return np.full((len(indices), 2), 9e15)
+
+    monkeypatch.setattr('decord.VideoReader.get_frame_timestamp', no_times)
+    with pytest.raises(ValueError, match="times.*decoder='pyav'"):
+        READERS['decord'](str(write(tmp_path / 'a.mp4')))
+
+
 @pytest.mark.parametrize('kind', ['Interlaced H.264 in MP4', 'DV in AVI'])
 def test_opencv_refuses_interlaced_videos(tmp_path, kind):
     with pytest.raises(ValueError, match="interlaced.*decoder='pyav'"):

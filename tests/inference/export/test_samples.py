@@ -8,7 +8,7 @@ from dsanet.config.registry import TRANSFORMS, build
 from dsanet.datasets.transforms.compose import Compose
 from dsanet.inference.export.samples import draw_video, make_views
 from tests.make_export import PIPELINE
-from tests.make_videos import read_index, write_video
+from tests.make_videos import read_index, write_frames, write_video
 
 
 def test_generated_videos_move_and_differ() -> None:
@@ -46,3 +46,13 @@ def test_views_of_a_video_equal_the_test(tmp_path: Path) -> None:
         assert torch.equal(views[2], expected[0].flip(1))
     # Of 20 frames, 19 starts: snippets at 19 // 4 and 3 * 19 // 4.
     assert [read_index(frame) for frame in expected.reshape(4, 64, 64, 3)] == [4, 5, 14, 15]
+
+
+@pytest.mark.parametrize('sampling', [{'fps': 7.5}, {'fps': 0.5}, {'seconds': 0.2}])
+def test_views_sampled_by_time_use_every_other_frame(sampling: dict, tmp_path: Path) -> None:
+    crop = {'type': 'CenterCrop', 'size': 64}
+    steps = [PIPELINE[0] | sampling, PIPELINE[1], crop, PIPELINE[4]]
+    assert make_views(steps, None, 2)[1].shape == (2, 2, 2, 64, 64, 3)
+    views = make_views(steps, write_frames(tmp_path / 'clip', 64), 2)[1]
+    # Of 64 frames, snippets of 4: starts at 1/8, 3/8, 5/8 and 7/8 of 60 frames, 7.5, 22.5, 37.5 and 52.5.
+    assert [read_index(frame.numpy()) for frame in views.flatten(0, 2)] == [7, 9, 37, 39, 22, 24, 52, 54]

@@ -10,10 +10,11 @@ class Wrapped(Backbone):
         self.net = net
 
 
-def make_net(name: str, blocks: object) -> nn.Module:
+def make_net(name: str, blocks: nn.Module, **others: nn.Module) -> nn.Module:
     net = nn.Module()
     net.stem = nn.Linear(1, 1)
-    setattr(net, name, blocks)
+    for part, module in ((name, blocks), *others.items()):
+        net.add_module(part, module)
     net.norm = nn.LayerNorm(1)
     return net
 
@@ -40,7 +41,10 @@ def make_stage() -> nn.Module:
                 'stages.1.blocks.1': 4,
             },
         ),
-        (make_net('layer1', nn.Sequential(nn.Linear(1, 1))), {'layer1.0': 1}),
+        (
+            make_net('layer1', nn.Sequential(nn.Linear(1, 1)), layer2=nn.Sequential(nn.Linear(1, 1))),
+            {'layer1.0': 1, 'layer2.0': 2},
+        ),
     ],
 )
 def test_layers_of_other_libraries_are_found(net: nn.Module, expected: dict[str, int]) -> None:
@@ -53,6 +57,11 @@ def test_layers_of_other_libraries_are_found(net: nn.Module, expected: dict[str,
 
 def test_networks_without_known_names_have_no_layers() -> None:
     assert find_stages(nn.Linear(1, 1)) == find_stages(None) == []
+
+
+def test_first_layer_alone_is_not_all_layers() -> None:
+    hrnet = make_net('layer1', nn.Sequential(nn.Linear(1, 1)), stage2=nn.Sequential(nn.Linear(1, 1)))
+    assert find_stages(hrnet) == []
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,12 @@ def test_layouts_depend_on_the_frames() -> None:
         assert backbone.feature_layout('net.blocks.0', shape) is None
 
 
+@pytest.mark.parametrize(('name', 'size'), [('vit_tiny_patch16_224', 40), ('levit_128s', 64), ('convnext_atto', 16)])
+def test_frames_of_wrong_size_raise(name: str, size: int) -> None:
+    with torch.device('meta'), pytest.raises(ValueError, match=f'{name}.* {size} x {size} .* 224 x 224'):
+        TimmFrames(name)(torch.zeros(1, 3, 2, size, size))
+
+
 @pytest.mark.parametrize('name', ['resnet8', 'hf_hub:timm/resnet18'])
 def test_unknown_network_raises(name: str) -> None:
     with pytest.raises(ValueError, match=f"name='{name}'"):

@@ -196,6 +196,11 @@ def test_layouts_of_submodules_match_their_outputs(name: str) -> None:
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
+        ({'embed_dim': 0}, 'embed_dim=0 .*at least 1'),
+        ({'depth': 0}, 'depth=0 .*at least 1'),
+        ({'patch_size': 0}, 'patch_size=0 .*at least 1'),
+        ({'tubelet_size': 0}, 'tubelet_size=0 .*at least 1'),
+        ({'mlp_ratio': -1.0}, r'mlp_ratio=-1\.0 '),
         ({'num_heads': 3}, 'num_heads=3 .*embed_dim=32'),
         ({'positions': 'rope'}, "positions='rope' .*'rotary'"),
         ({'qkv_bias': True}, "qkv_bias=True .*'qv'"),
