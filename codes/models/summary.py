@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsanet.config.registry import MODELS, build
+from dsanet.models.backbones.feature_layout import first_tensor
 
 
 def find_input_shape(config: dict[str, Any]) -> tuple[int, ...]:
@@ -68,9 +69,11 @@ def summarize_model(model_cfg: dict[str, Any], shape: tuple[int, ...]) -> dict[s
     stages = []
 
     def record(name: str, module: nn.Module) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: torch.Tensor) -> None:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
             params = sum(p.numel() for p in module.parameters())
-            stages.append({'name': name, 'shape': list(output.shape), 'params': params})
+            features = first_tensor(output)
+            assert features is not None, f'{name} returns features'
+            stages.append({'name': name, 'shape': list(features.shape), 'params': params})
 
         return module.register_forward_hook(hook)
 
