@@ -73,7 +73,7 @@ def has_proportions(rows: int, columns: int, height: int, width: int) -> bool:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """Return an output, or its first item if it is a tuple, such as tokens and their grid; None if it is no tensor."""
+    """Return an output, or the first item of a tuple, such as tokens and their grid; None if that is not a tensor."""
     first = output[0] if isinstance(output, tuple) and output else output
     return first if isinstance(first, Tensor) else None
 

@@ -17,7 +17,7 @@ CLASSIFIER = f'{HEAD}fc_cls'
 PATHS = ('slow_path', 'fast_path')
 
 # PyTorchVideo's blocks: 0 the stem, 1 to 4 the stages, then the pooling and the classifier.
-_PYTORCHVIDEO_BLOCK = (
+PYTORCHVIDEO_BLOCK = (
     (r'\.res_blocks\.', '.'),
     (r'\.branch1_conv\.', '.downsample.0.'),
     (r'\.branch1_norm\.', '.downsample.1.'),
@@ -40,7 +40,7 @@ from_pytorchvideo_slowfast = rename(
     (r'^blocks\.(\d)\.multipathway_fusion\.norm\.', r'laterals.\1.1.'),
     (r'^path0\.', 'slow_path.'),
     (r'^path1\.', 'fast_path.'),
-    *_PYTORCHVIDEO_BLOCK,
+    *PYTORCHVIDEO_BLOCK,
 )
 _PYTORCHVIDEO_X3D = rename(
     (r'^blocks\.0\.conv\.conv_t\.', 'conv1_s.'),  # their names of the two are exchanged
@@ -50,7 +50,7 @@ _PYTORCHVIDEO_X3D = rename(
     (r'^blocks\.\d+\.pool\.pre_norm\.', 'conv5.1.'),
     (r'^blocks\.\d+\.pool\.post_conv\.', 'lin5.'),
     (r'^blocks\.(\d)\.res_blocks\.', r'layer\1.'),
-    *_PYTORCHVIDEO_BLOCK,
+    *PYTORCHVIDEO_BLOCK,
 )
 
 
@@ -109,7 +109,7 @@ def find_pyslowfast_strides(state: State) -> dict[str, int]:
 
 
 # mmaction2 has one module for convolution and norm.
-_MMACTION2_BLOCK = (
+MMACTION2_BLOCK = (
     (r'downsample\.conv\.', 'downsample.0.'),
     (r'downsample\.bn\.', 'downsample.1.'),
     (r'conv(\d)\.conv\.', r'conv\1.'),
@@ -120,7 +120,7 @@ _MMACTION2_SLOWFAST = rename(
     (r'slow_path\.conv1_lateral\.bn\.', 'laterals.0.1.'),
     (r'slow_path\.layer(\d)_lateral\.conv\.', r'laterals.\1.0.'),
     (r'slow_path\.layer(\d)_lateral\.bn\.', r'laterals.\1.1.'),
-    *_MMACTION2_BLOCK,
+    *MMACTION2_BLOCK,
 )
 _MMACTION2_X3D = rename(
     (r'conv1_s\.conv\.', 'conv1_s.'),
@@ -129,20 +129,20 @@ _MMACTION2_X3D = rename(
     (r'conv5\.conv\.', 'conv5.0.'),
     (r'conv5\.bn\.', 'conv5.1.'),
     (r'\.se_module\.', '.se.'),
-    *_MMACTION2_BLOCK,
+    *MMACTION2_BLOCK,
     (r'^cls_head\.fc1\.', f'{BACKBONE}lin5.'),
     (r'^cls_head\.fc2\.', f'{CLASSIFIER}.'),
 )
-_MMACTION2_IRCSN = rename((r'\.conv2\.0\.conv\.', '.conv2.0.'), (r'\.conv2\.0\.bn\.', '.bn2.'), *_MMACTION2_BLOCK)
+_MMACTION2_IRCSN = rename((r'\.conv2\.0\.conv\.', '.conv2.0.'), (r'\.conv2\.0\.bn\.', '.bn2.'), *MMACTION2_BLOCK)
 _MMACTION2_IPCSN = rename(
     (r'\.conv2\.0\.conv\.', '.conv2.0.'),
     (r'\.conv2\.0\.bn\.', '.conv2.1.'),
     (r'\.conv2\.1\.conv\.', '.conv2.2.'),
     (r'\.conv2\.1\.bn\.', '.bn2.'),
-    *_MMACTION2_BLOCK,
+    *MMACTION2_BLOCK,
 )
 _MMACTION2_TRN = rename(
-    *_MMACTION2_BLOCK,
+    *MMACTION2_BLOCK,
     (r'^cls_head\.fc_cls\.', f'{HEAD}reduce.'),
     (r'^cls_head\.consensus\.classifier\.', f'{HEAD}relations.0.'),
 )

@@ -132,16 +132,7 @@ def find_pytorchvideo_strides(state: State) -> dict[str, int]:
 PYTORCHVIDEO = rename(
     (r'^blocks\.0\.conv\.', 'conv1.'),
     (r'^blocks\.0\.norm\.', 'bn1.'),
-    (r'\.res_blocks\.', '.'),
-    (r'\.branch1_conv\.', '.downsample.0.'),
-    (r'\.branch1_norm\.', '.downsample.1.'),
-    (r'\.branch2\.conv_a\.', '.conv1.'),
-    (r'\.branch2\.norm_a\.', '.bn1.'),
-    (r'\.branch2\.conv_b\.', '.conv2.'),
-    (r'\.branch2\.norm_b\.', '.bn2.'),
-    (r'\.branch2\.conv_c\.', '.conv3.'),
-    (r'\.branch2\.norm_c\.', '.bn3.'),
-    (r'^blocks\.\d+\.proj\.', 'cls_head.fc_cls.'),
+    *convolutional.PYTORCHVIDEO_BLOCK,
 )
 # Blocks with a module are wrapped in `block`, first convolutions in `net`, and classifiers without a 3D head are called
 # `new_fc`. `new_cls` is a copy of the classifier in another shape, for tests with whole images.
@@ -164,10 +155,7 @@ MMACTION2 = rename(
     (r'downsample\.conv\.conv_s\.', 'downsample.0.spatial.'),
     (r'downsample\.conv\.bn_s\.', 'downsample.0.norm.'),
     (r'downsample\.conv\.conv_t\.', 'downsample.0.temporal.'),
-    (r'conv(\d)\.conv\.', r'conv\1.'),
-    (r'conv(\d)\.bn\.', r'bn\1.'),
-    (r'downsample\.conv\.', 'downsample.0.'),
-    (r'downsample\.bn\.', 'downsample.1.'),
+    *convolutional.MMACTION2_BLOCK,
     (r'\.non_local_block\.', '.nonlocal3d.'),
     (r'\.tam\.G\.', '.tam.generate.'),
     (r'\.tam\.L\.', '.tam.gate.'),

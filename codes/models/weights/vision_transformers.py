@@ -6,17 +6,16 @@ and predictors of the pretraining are not used.
 """
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dsanet.models.weights.renaming import BACKBONE, State
 from dsanet.utils.json_lines import read_json
 
-State = Mapping[str, Tensor]
-_BACKBONE = 'backbone.'
 _UNUSED = re.compile(r'^(decoder|predictor|encoder_to_decoder|mask_token|position_embeddings)(\.|$)')
 
 _ORIGINAL = (
@@ -92,12 +91,12 @@ def from_transformers(state: State, target: Set[str]) -> dict[str, Tensor]:
 def _translate(state: State, target: Set[str], patterns: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
     renamed = {}
     for key, value in state.items():
-        key = key.removeprefix(_BACKBONE)
+        key = key.removeprefix(BACKBONE)
         if _UNUSED.search(key):
             continue
         for pattern, replacement in patterns:
             key = re.sub(pattern, replacement, key)
-        new = key if key.startswith('cls_head.') else _BACKBONE + key
+        new = key if key.startswith('cls_head.') else BACKBONE + key
         # Fixed positions, and those that V-JEPA 2 stores besides its rotary ones.
         if key != 'pos_embed' or target & {new, key}:
             renamed[new] = value
