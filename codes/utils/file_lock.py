@@ -6,6 +6,7 @@ never compared with a clock, because the clocks of machines and file servers do 
 """
 
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,23 +68,26 @@ class FileLock:
             ValueError: the file exists, but is not a lock.
             OSError: the file cannot be written.
         """
-        seen: tuple[bytes, int] | None = None
+        seen: _Found | None = None
         deadline = 0.0
-        while not self._create():
+        while not self._create(self.file):
             try:
-                found = self._read()
+                found = self._holder()
             except FileNotFoundError:
                 continue
-            owner = self._parse(found[0])
+            owner = self._parse(found.data)
             # A process of this machine is known to run, even if it has not renewed the lock for a while.
             is_known = owner and owner['place'] == self._owner['place'] and owner['started'] is not None
             is_same = found == seen
             if owner and _is_gone(owner):
-                self._remove_stale(found[0])
+                is_stale = True
             elif owner and (is_known or (seen is not None and not is_same)):
                 raise LockHeldError(f'{self.protects} is in use by {_describe(owner)}')
-            elif is_same and time.monotonic() > deadline:
-                self._remove_stale(found[0])
+            else:
+                is_stale = is_same and time.monotonic() > deadline
+            if is_stale:
+                if self._take_over(found):
+                    return
             else:
                 if seen is None and owner:
                     LOGGER.info('Waiting up to %g s for a heartbeat of %s', STALE_S, _describe(owner))
@@ -105,7 +110,7 @@ class FileLock:
     def taken_by(self) -> str | None:
         """Return who has taken over the lock while this machine was not responding; None if nobody has."""
         with suppress(OSError, ValueError):
-            owner = self._parse(self._read()[0])
+            owner = self._parse(_read(self.file).data)
             if owner and owner['id'] != self._owner['id']:
                 return _describe(owner)
         return None
@@ -119,8 +124,8 @@ class FileLock:
 
     def _remove_own(self) -> None:
         with suppress(OSError, ValueError):
-            if self._parse(self._read()[0]).get('id') == self._owner['id']:
-                # Of processes that were killed while they removed a stale lock; nobody does that while this one holds.
+            if self._parse(_read(self.file).data).get('id') == self._owner['id']:
+                # Claims of processes that were killed; nobody has a right to one while this process holds the lock.
                 for file in self.file.parent.glob(f'.{glob.escape(self.file.name)}.*'):
                     file.unlink(missing_ok=True)
                 self.file.unlink()
@@ -138,12 +143,12 @@ class FileLock:
             try:
                 os.utime(self.file)
             except FileNotFoundError:
-                self._create()
+                self._create(self.file)
 
-    def _create(self) -> bool:
-        """Write the file; return False if it exists. ``O_EXCL`` lets only one process succeed, also over NFS."""
+    def _create(self, file: Path) -> bool:
+        """Write the owner to a file; return False if it exists. ``O_EXCL`` lets only one succeed, also over NFS."""
         try:
-            handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
         try:
@@ -151,8 +156,8 @@ class FileLock:
                 stream.write(json.dumps(self._owner).encode())
         except OSError as error:  # a full disk
             with suppress(OSError):
-                self.file.unlink()
-            raise OSError(error.errno, error.strerror, str(self.file)) from error
+                file.unlink()
+            raise OSError(error.errno, error.strerror, str(file)) from error
         return True
 
     def _parse(self, data: bytes) -> dict[str, Any]:
@@ -165,34 +170,65 @@ class FileLock:
                 return {}
             owner = None
         if not isinstance(owner, dict) or not owner.keys() >= _KEYS or not isinstance(owner['pid'], int):
-            raise self._not_a_lock()
+            raise _not_a_lock(self.file)
         return owner
 
-    def _not_a_lock(self) -> ValueError:
-        return ValueError(f'{self.file} exists, but is not a lock file of DSANet; move it away')
+    def _holder(self) -> '_Found':
+        """Return the lock, or the last claim to it if a takeover is under way or was interrupted."""
+        found = _read(self.file)
+        while True:
+            try:
+                found = _read(self._claim_on(found))
+            except FileNotFoundError:
+                return found
 
-    def _read(self) -> tuple[bytes, int]:
-        """Return content and time of the file. Opening it also updates the attributes that NFS caches."""
-        if not stat.S_ISREG(self.file.lstat().st_mode):  # opening a pipe would wait for ever
-            raise self._not_a_lock()
-        with self.file.open('rb') as stream:
-            return stream.read(), os.fstat(stream.fileno()).st_mtime_ns
-
-    def _remove_stale(self, data: bytes) -> None:
-        """Remove the lock with this content, but not one that another process has put in its place."""
-        aside = self._aside()
+    def _take_over(self, stale: '_Found') -> bool:
+        """Put this process in the place of a stale holder; return False if another process was faster."""
+        claim = self._claim_on(stale)
+        if not self._create(claim):
+            return False
+        # A slow process may claim a lock that has long been replaced: then no chain of claims leads to its own.
+        if self._parse(self._holder_or_none()).get('id') != self._owner['id']:
+            claim.unlink(missing_ok=True)
+            return False
         try:
-            os.rename(self.file, aside)  # of several processes, one succeeds
-        except FileNotFoundError:
-            return
-        if aside.read_bytes() != data and not self.file.exists():
-            os.rename(aside, self.file)
-            return
-        aside.unlink(missing_ok=True)
+            os.replace(claim, self.file)
+        except FileNotFoundError:  # the holder was only slow, and has ended meanwhile
+            return False
         LOGGER.info('Removed the stale lock %s', self.file)
+        return True
 
-    def _aside(self) -> Path:
-        return self.file.with_name(f'.{self.file.name}.{self._owner["id"]}')
+    def _holder_or_none(self) -> bytes:
+        try:
+            return self._holder().data
+        except FileNotFoundError:
+            return b''
+
+    def _claim_on(self, found: '_Found') -> Path:
+        """Return the file that the successor of a holder creates. Ids never return; without one, the time decides."""
+        owner = self._parse(found.data)
+        name = owner['id'] if owner else hashlib.sha256(repr(found).encode()).hexdigest()[:32]
+        return self.file.with_name(f'.{self.file.name}.{name}')
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Content and time of a lock file."""
+
+    data: bytes
+    time_ns: int
+
+
+def _read(file: Path) -> _Found:
+    """Return content and time of a file. Opening it also updates the attributes that NFS caches."""
+    if not stat.S_ISREG(file.lstat().st_mode):  # opening a pipe would wait for ever
+        raise _not_a_lock(file)
+    with file.open('rb') as stream:
+        return _Found(stream.read(), os.fstat(stream.fileno()).st_mtime_ns)
+
+
+def _not_a_lock(file: Path) -> ValueError:
+    return ValueError(f'{file} exists, but is not a lock file of DSANet; move it away')
 
 
 def _place() -> str:

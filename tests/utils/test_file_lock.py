@@ -234,6 +234,47 @@ def test_vanished_folder_does_not_end_the_holder(file: Path) -> None:
     lock.release()
 
 
+@pytest.mark.parametrize('stale', [ELSEWHERE, None], ids=['of a machine', 'incomplete'])
+def test_slow_process_does_not_take_a_renewed_lock(
+    file: Path, soon_stale: None, monkeypatch: pytest.MonkeyPatch, stale: dict | None
+) -> None:
+    """It finds the lock stale, is stopped, and goes on when another process has taken and a third wants the lock."""
+    file.write_text(json.dumps(stale) if stale else '')
+    take_over, others = FileLock._take_over, []
+
+    def stopped_take_over(lock: FileLock, found: file_lock._Found) -> bool:
+        monkeypatch.setattr(FileLock, '_take_over', take_over)
+        others.append(acquire(file))
+        return take_over(lock, found)
+
+    monkeypatch.setattr(FileLock, '_take_over', stopped_take_over)
+    for _ in range(2):  # the slow one, then a third
+        with pytest.raises(LockHeldError):
+            acquire(file)
+    assert [lock.taken_by() for lock in others] == [None]
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_claim_of_a_killed_process_is_passed_on(file: Path, soon_stale: None) -> None:
+    file.write_text(json.dumps(ELSEWHERE))
+    claim = file.with_name(f'.{file.name}.{ELSEWHERE["id"]}')
+    claim.write_text(json.dumps({**ELSEWHERE, 'id': 'y'}))
+    lock = acquire(file)
+    with pytest.raises(LockHeldError):
+        acquire(file)
+    lock.release()
+    assert not list(file.parent.iterdir())
+
+
+def test_claim_of_a_running_process_holds(file: Path) -> None:
+    """The process has claimed the lock, and was stopped before it renamed the claim."""
+    owner = json.loads(acquire(file).file.read_text())
+    file.rename(file.with_name(f'.{file.name}.x'))
+    file.write_text(json.dumps(ELSEWHERE))
+    with pytest.raises(LockHeldError, match=str(owner['pid'])):
+        acquire(file)
+
+
 def _try(file: Path, barrier: multiprocessing.Barrier, results: multiprocessing.Queue) -> None:
     barrier.wait()
     try:
