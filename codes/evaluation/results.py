@@ -93,9 +93,7 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
         raise ValueError(f'average={average!r} must be one of {", ".join(FUSIONS)}')
     if len(weights) != len(tests) or min(weights) < 0 or not 0 < sum(weights) < float('inf'):
         raise ValueError(f'weights={list(weights)} must be {len(tests)} numbers >= 0, not all 0')
-    named = [results for results in tests if results.class_names is not None]
-    for results in named[1:]:
-        check_same_class_names(named[0].classes, results.classes)
+    class_names = common_class_names(tests)
     first = tests[0]
     fused = np.zeros(first.scores.shape, dtype=np.float64)
     for results, weight in zip(tests, weights, strict=True):
@@ -106,7 +104,7 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
             raise ValueError(
                 f"{first.name} and {results.name} have scores for {kinds}, which cannot be averaged; use average='prob'"
             )
-        positions = _match(first, results)
+        positions = match_videos(first, results)
         values = results.probabilities() if average == 'prob' else results.scores.astype(np.float64)
         fused += values[positions] * (weight / sum(weights))
     activation = 'none' if average == 'prob' else first.activation
@@ -116,12 +114,28 @@ def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Re
         first.labels,
         fused.astype(np.float32),
         activation,
-        named[0].class_names if named else None,
+        class_names,
     )
 
 
-def _match(first: Results, other: Results) -> list[int]:
-    """Return the positions of the videos of ``first`` in ``other``."""
+def common_class_names(tests: Sequence[Results]) -> list[str] | None:
+    """Return the class names of several results, None if none has any.
+
+    Raises:
+        ValueError: two results have different class names.
+    """
+    named = [results for results in tests if results.class_names is not None]
+    for results in named[1:]:
+        check_same_class_names(named[0].classes, results.classes)
+    return named[0].class_names if named else None
+
+
+def match_videos(first: Results, other: Results) -> list[int]:
+    """Return the positions of the videos of ``first`` in ``other``.
+
+    Raises:
+        ValueError: the videos, their labels or the numbers of classes differ, or a video occurs twice.
+    """
     both = f'{first.name} and {other.name}'
     if first.scores.shape[1] != other.scores.shape[1]:
         raise ValueError(f'{both} have {first.scores.shape[1]} and {other.scores.shape[1]} classes')
@@ -145,10 +159,20 @@ def _few(names: Sequence[str]) -> str:
     return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
 
 
+def check_single_label(results: Results, what: str) -> None:
+    """Raise ValueError if videos can have several labels.
+
+    Args:
+        results: of the test.
+        what: what is to be computed, for the message.
+    """
+    if results.is_multi_hot:
+        raise ValueError(f'{results.name} has multi-hot labels; {what} requires one label per video')
+
+
 def confusion_matrix(results: Results) -> NDArray[np.int64]:
     """Return the number of videos (K, K) of each class (row) that were predicted as each class (column)."""
-    if results.is_multi_hot:
-        raise ValueError(f'{results.name} has multi-hot labels; a confusion matrix requires one label per video')
+    check_single_label(results, 'a confusion matrix')
     num_classes = results.scores.shape[1]
     matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
     pairs, counts = np.unique(results.labels * num_classes + results.scores.argmax(axis=1), return_counts=True)
@@ -210,8 +234,7 @@ def confident_mistakes(results: Results, names: Sequence[str], number: int) -> l
         Dicts of ``path``, ``label`` and ``predicted`` (class names), ``probability`` of the prediction and
         ``label_probability``; the most confident first.
     """
-    if results.is_multi_hot:
-        raise ValueError(f'{results.name} has multi-hot labels; confident mistakes require one label per video')
+    check_single_label(results, 'a list of mistakes')
     predicted = results.scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != results.labels)
     pairs = np.empty((len(wrong), 2))  # probabilities of the prediction and of the label
