@@ -16,7 +16,7 @@ LAYERS = (
     ('inference',),
     ('explain',),
     ('reports', 'benchmarks'),
-    ('web',),
+    ('web', 'experiments'),
     ('apis', 'commands'),
 )
 LEVELS = {folder: level for level, folders in enumerate(LAYERS) for folder in folders}

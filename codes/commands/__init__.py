@@ -42,6 +42,7 @@ COMMANDS = {
     'find-lr': 'run a learning-rate range test',
     'dsa-kernels': 'draw the kernels that DSA generates',
     'order': 'measure how a model depends on the order of snippets and frames',
+    'experiment': 'compare variants of a config with several seeds, in one table and one report',
     'score': 'compute metrics of saved test results, or average several results',
     'convert': 'convert a checkpoint from another project',
     'publish': 'write a trained model and its model card to a folder to share it',

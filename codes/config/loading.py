@@ -117,7 +117,7 @@ def refers_to(config: str | Path, name: str) -> bool:
 
 
 def parse_option(option: str) -> tuple[list[str], Any]:
-    """Split ``key.path=value``; the value is parsed as a Python literal, otherwise it is a string."""
+    """Split ``key.path=value``; the value is a Python literal, which may contain ``dict(a=1)``, otherwise a string."""
     key, equals, text = option.partition('=')
     if not equals or not key:
         raise ValueError(f'override {option!r} must be key=value')
@@ -125,9 +125,21 @@ def parse_option(option: str) -> tuple[list[str], Any]:
     if text.lower() in words:
         return key.split('.'), words[text.lower()]
     try:
-        return key.split('.'), ast.literal_eval(text)
+        return key.split('.'), ast.literal_eval(_DictCalls().visit(ast.parse(text.strip(), mode='eval')))
     except (ValueError, SyntaxError):
         return key.split('.'), text
+
+
+class _DictCalls(ast.NodeTransformer):
+    """Replace ``dict(a=1)``, as in config files, by the literal ``{'a': 1}``."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        names = [ast.Constant(keyword.arg) for keyword in node.keywords if keyword.arg is not None]
+        is_dict = isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args
+        if not is_dict or len(names) < len(node.keywords):
+            return node
+        return ast.Dict([*names], [keyword.value for keyword in node.keywords])
 
 
 def _origin(content: Mapping[str, Any], path: str) -> list[str]:

@@ -37,6 +37,7 @@ ARGUMENTS = {
     'probe': ['x', 'y', '--out', 'out'],
     'dsa-kernels': ['x.pth', 'x.mp4'],
     'order': ['x.pth'],
+    'experiment': ['x.toml'],
     'score': ['x.pkl'],
     'convert': ['x.pth', 'y.pth'],
     'export': ['x.pth', '--format', 'onnx'],

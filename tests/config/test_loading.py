@@ -82,6 +82,13 @@ def test_override_can_index_lists_and_add_keys(file: Path) -> None:
         ('a/b,c', 'a/b,c'),
         ('1 + 1', '1 + 1'),
         ('x=y', 'x=y'),
+        ("dict(type='V4D', blocks=(0, dict(x=1)))", {'type': 'V4D', 'blocks': (0, {'x': 1})}),
+        ("{'a': dict()}", {'a': {}}),
+        ('dict(1)', 'dict(1)'),
+        ('dict(**{})', 'dict(**{})'),
+        ('list(a=1)', 'list(a=1)'),
+        ("dict(a=open('x'))", "dict(a=open('x'))"),
+        (' 3', 3),
     ],
 )
 def test_override_values_are_literals_or_strings(text: str, value: object) -> None:

@@ -1,0 +1,77 @@
+"""Compare variants of a config: train and test each with several seeds, and write one table and one report.
+
+EXPERIMENT is a TOML file:
+
+    config = 'custom/small_from_scratch'             # of all variants
+    seeds = [0, 1, 2]
+    cfg_options = ['data_root=data/my_videos']       # of all variants, as for --cfg-options
+
+    [variants.I3D]                                   # the others are compared with the first variant
+    cfg_options = ['model.module_cfg=None']
+
+    [variants.DSANet]
+
+A variant can also have a config of its own. --cfg-options are added to those of all variants. Each variant is trained
+in OUT/<variant>_seed<seed>, and the checkpoint of the last epoch is tested, also with the snippets in other orders. If
+the command is repeated, finished runs are kept and interrupted ones continue. OUT/tables.md has mean and standard
+deviation over the seeds, the accuracy per class, the order test, the costs, and McNemar's test for each seed;
+OUT/report.html has the curves.
+
+Example:
+    dsanet experiment my_experiment.toml --jobs 2
+"""
+
+import argparse
+from pathlib import Path
+
+from dsanet.commands.arguments import add_config_options, num_processes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('experiment', type=Path, metavar='EXPERIMENT', help='TOML file with variants and seeds')
+    add('--out', type=Path, metavar='FOLDER', help='output folder (default: work_dirs/<name of the TOML file>)')
+    add('--jobs', type=num_processes(1), default=1, metavar='N', help='trials at a time (default: 1)')
+    add('--gpus', type=num_processes(1), default=1, metavar='N', help='GPUs, or CPU processes, per trial (default: 1)')
+    add_config_options(parser)
+    add('--tables-only', action='store_true', help='run nothing; write the tables of the finished trials')
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from dsanet.engine.logging import exit_on_user_error, setup_logging
+    from dsanet.engine.work_dir import hold_lock
+    from dsanet.experiments.plan import read_plan
+    from dsanet.experiments.running import Resources, run_trials
+    from dsanet.experiments.tables import format_tables, read_outcomes
+    from dsanet.reports.page import build_page
+    from dsanet.reports.run_data import read_runs
+    from dsanet.utils.distributed import check_device_count
+    from dsanet.utils.files import check_writable, write_atomically
+    from dsanet.utils.signals import sigterm_exits
+
+    with exit_on_user_error():
+        plan = read_plan(args.experiment, args.cfg_options)
+        out = args.out or Path('work_dirs') / args.experiment.stem
+        check_writable(out, '--out')
+        out.mkdir(parents=True, exist_ok=True)
+        if torch.cuda.is_available():
+            check_device_count(args.jobs * args.gpus, torch.cuda.device_count())
+    setup_logging()
+    failures = []
+    with hold_lock(out, 'choose another --out'), sigterm_exits():
+        if not args.tables_only:
+            with exit_on_user_error():
+                resources = Resources(args.jobs, args.gpus, torch.cuda.is_available())
+                failures = run_trials(plan, out, resources, args.imports)
+        with exit_on_user_error():
+            outcomes = read_outcomes(plan, out)
+            tables = format_tables(plan, outcomes)
+            write_atomically(tables.encode(), out / 'tables.md')
+            page = build_page(read_runs([outcome.work_dir for outcome in outcomes]))
+            write_atomically(page.encode(), out / 'report.html')
+    print(f'\n{tables}\nTables: {out / "tables.md"}\nReport: {out / "report.html"}')
+    if failures:
+        print(f'{len(failures)} of {len(plan.trials)} trials failed; see the messages above')
+    return 1 if failures else 0

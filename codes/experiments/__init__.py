@@ -1,0 +1,1 @@
+"""Experiments: several variants of a config, each trained and tested with several seeds, and their tables."""

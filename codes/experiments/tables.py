@@ -1,0 +1,184 @@
+"""The tables of an experiment, in Markdown: results, classes, order of the snippets, and costs."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsanet.config.loading import load_config
+from dsanet.evaluation.comparison import compare
+from dsanet.evaluation.result_files import read_results
+from dsanet.evaluation.results import Results, class_table
+from dsanet.experiments.plan import Plan, Trial, Variant
+from dsanet.experiments.running import ORDER, RESULTS
+from dsanet.models.summary import find_input_shape, summarize_model
+from dsanet.reports.run_data import class_names, metrics_of
+from dsanet.utils.json_lines import read_json, read_json_lines
+
+# Titles of the metrics of a test.
+METRICS = {
+    'top1': 'top-1 %',
+    'top5': 'top-5 %',
+    'mean_class_accuracy': 'mean class accuracy %',
+    'mAP': 'mAP %',
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished trial has measured.
+
+    Args:
+        trial: variant and seed.
+        work_dir: its folder.
+        results: of the test.
+        order: accuracy in percent by arrangement of the snippets and frames, of :mod:`dsanet.explain.order`.
+        step_ms: median time of a training step. Trials that run at the same time slow each other down.
+    """
+
+    trial: Trial
+    work_dir: Path
+    results: Results
+    order: dict[str, float]
+    step_ms: float
+
+
+def read_outcomes(plan: Plan, out: Path) -> list[Outcome]:
+    """Read the finished trials of an experiment.
+
+    Raises:
+        ValueError: none is finished, or a file is damaged.
+    """
+    finished = [trial for trial in plan.trials if (out / trial.folder / ORDER).is_file()]
+    if not finished:
+        raise ValueError(f'{out} has no finished trial of this experiment')
+    return [_read_outcome(trial, out / trial.folder) for trial in finished]
+
+
+def _read_outcome(trial: Trial, work_dir: Path) -> Outcome:
+    arrangements = read_json(work_dir / ORDER)['model']['arrangements']
+    times = [line['train/time'] for line in read_json_lines(work_dir / 'scalars.jsonl') if 'train/time' in line]
+    return Outcome(
+        trial,
+        work_dir,
+        read_results(work_dir / RESULTS),
+        {name: row['top1'] for name, row in arrangements.items()},
+        1000 * statistics.median(times),
+    )
+
+
+def format_tables(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+    """Return the tables of the finished trials.
+
+    Args:
+        plan: the experiment; its first variant is compared with the others.
+        outcomes: at least one.
+    """
+    groups = {variant: [one for one in outcomes if one.trial.variant == variant] for variant in plan.variants}
+    groups = {variant: members for variant, members in groups.items() if members}
+    first = outcomes[0].results
+    parts = [
+        f'{len(first.paths)} test videos, {first.scores.shape[1]} classes. '
+        'Last epoch; mean and sample standard deviation over the seeds.',
+        _result_table(groups),
+        _seed_table(plan, groups),
+        'Accuracy of each class in percent, mean over the seeds:',
+        _class_table(groups),
+        'Top-1 accuracy in percent with other orders of snippets and frames, mean over the seeds:',
+        _order_table(groups),
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+_Groups = dict[Variant, list[Outcome]]
+
+
+def _result_table(groups: _Groups) -> str:
+    metrics = {variant: [metrics_of(one.results) for one in members] for variant, members in groups.items()}
+    names = list(dict.fromkeys(name for rows in metrics.values() for row in rows for name in row))
+    titles = ['variant', 'seeds', *(METRICS.get(name, name) for name in names), 'parameters', 'GMACs/view', 'ms/step']
+    rows = []
+    for variant, members in groups.items():
+        costs = _costs(members[0])
+        rows.append(
+            [
+                variant.name,
+                str(len(members)),
+                *(mean_and_deviation([row[name] for row in metrics[variant]]) for name in names),
+                f'{costs["params"]:,}',
+                f'{costs["gmacs"]:.3f}',
+                f'{statistics.median(one.step_ms for one in members):.0f}',
+            ]
+        )
+    return markdown_table(titles, rows)
+
+
+def _costs(outcome: Outcome) -> dict[str, Any]:
+    config = load_config(outcome.work_dir / 'config.py')
+    return summarize_model(config['model'], find_input_shape(config))
+
+
+def _seed_table(plan: Plan, groups: _Groups) -> str:
+    """Return the accuracy of each trial, with the p-value of McNemar's test against the first variant."""
+    reference = {one.trial.seed: one.results for one in groups.get(plan.variants[0], [])}
+    rows = []
+    for variant, members in groups.items():
+        found = {one.trial.seed: one.results for one in members}
+        cells = [_seed_cell(found.get(seed), reference.get(seed)) for seed in plan.seeds]
+        rows.append([variant.name, *cells])
+    name = plan.variants[0].name
+    text = f'Top-1 accuracy in percent of each seed; p of the exact McNemar test against {name} with the same seed:'
+    return f'{text}\n\n{markdown_table(["variant", *(f"seed {seed}" for seed in plan.seeds)], rows)}'
+
+
+def _seed_cell(results: Results | None, reference: Results | None) -> str:
+    if results is None:
+        return '-'
+    metrics = metrics_of(results)
+    text = f'{metrics.get("top1", next(iter(metrics.values()))):.1f}'
+    if reference is None or reference is results or results.is_multi_hot:
+        return text
+    return f'{text} (p = {compare(reference, results).p_value:.2g})'
+
+
+def _class_table(groups: _Groups) -> str:
+    rows: dict[str, list[str]] = {}
+    counts: dict[str, int] = {}
+    for members in groups.values():
+        tables = [class_table(one.results, class_names(one.results)) for one in members]
+        for of_class in zip(*tables, strict=True):
+            key = 'average_precision' if 'average_precision' in of_class[0] else 'accuracy'
+            values = [row[key] for row in of_class if row[key] is not None]
+            name = of_class[0]['name']
+            counts[name] = of_class[0]['videos']
+            rows.setdefault(name, []).append(f'{statistics.fmean(values):.1f}' if values else '-')
+    titles = ['class', 'videos', *(variant.name for variant in groups)]
+    return markdown_table(titles, [[name, str(counts[name]), *cells] for name, cells in rows.items()])
+
+
+def _order_table(groups: _Groups) -> str:
+    names = list(dict.fromkeys(name for members in groups.values() for one in members for name in one.order))
+    rows = []
+    for variant, members in groups.items():
+        values = [[one.order[name] for one in members if name in one.order] for name in names]
+        rows.append([variant.name, *(f'{statistics.fmean(row):.1f}' if row else '-' for row in values)])
+    return markdown_table(['variant', *names], rows)
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Return the mean with the sample standard deviation; the value alone if there is only one."""
+    mean = f'{statistics.fmean(values):.1f}'
+    return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
+
+
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; the first column is aligned left, the others right."""
+    escaped = [[cell.replace('|', '\\|') for cell in row] for row in [titles, *rows]]
+    widths = [max(map(len, column)) for column in zip(*escaped, strict=True)]
+    align: list[Callable[[str, int], str]] = [str.ljust, *([str.rjust] * (len(titles) - 1))]
+    lines = [
+        ' | '.join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)) for row in escaped
+    ]
+    rule = ' | '.join(['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])])
+    return '\n'.join(f'| {line} |' for line in [lines[0], rule, *lines[1:]])

@@ -1,0 +1,146 @@
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dsanet.experiments import running
+from dsanet.experiments.plan import Plan, Variant
+from dsanet.experiments.running import ORDER, RESULTS, TRIAL_FILE, Resources, run_trials
+
+A = Variant('A', 'a.py', ('x=1',))
+B = Variant('B', 'b.py', ())
+
+# A program in place of dsanet: it records its arguments and times, and writes the files that the commands write.
+PROGRAM = """
+import json, os, pathlib, signal, sys, time
+name, args = sys.argv[1], sys.argv[2:]
+log = pathlib.Path({log!r})
+def record(what):
+    with log.open('a') as stream:
+        threads, gpus = os.environ.get('OMP_NUM_THREADS'), os.environ.get('CUDA_VISIBLE_DEVICES')
+        stream.write(json.dumps([what, name, args, time.monotonic(), threads, gpus]) + chr(10))
+def stop(*_):
+    record('stopped')
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+record('begin')
+if {failing!r} in args and name == 'train':
+    print('the last line')
+    sys.exit(3)
+time.sleep({seconds})
+if name == 'train':
+    folder = pathlib.Path(args[args.index('--work-dir') + 1])
+    for epoch in (9, 10):
+        (folder / f'epoch_{{epoch}}.pth').touch()
+    (folder / 'best.pth').touch()
+else:
+    pathlib.Path(args[args.index({{'test': '--out', 'order': '--json'}}[name]) + 1]).touch()
+record('end')
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install the program, and return its log."""
+    return install(tmp_path, monkeypatch)
+
+
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str = '', seconds: float = 0.0) -> Path:
+    log = tmp_path / 'log'
+    log.touch()
+    file = tmp_path / 'program.py'
+    file.write_text(PROGRAM.format(log=str(log), failing=failing, seconds=seconds))
+    monkeypatch.setattr(running, 'PROGRAM', (sys.executable, str(file)))
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    return log
+
+
+def read(log: Path) -> list[list]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_commands_of_a_trial(program: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    assert run_trials(Plan((A,), (7,)), out, Resources(gpus=2), ['my.blocks']) == []
+    folder = out / 'a_seed7'
+    options = ['--cfg-options', 'x=1', 'runtime.seed=7', '--import', 'my.blocks']
+    last = str(folder / 'epoch_10.pth')
+    assert [row[1:3] for row in read(program) if row[0] == 'begin'] == [
+        ['train', ['a.py', '--gpus', '2', '--work-dir', str(folder), '--resume', 'auto', *options]],
+        ['test', ['a.py', last, '--gpus', '2', '--out', str(folder / RESULTS), *options]],
+        ['order', [last, 'a.py', '--json', str(folder / ORDER), *options]],
+    ]
+
+
+def test_finished_steps_are_not_repeated(program: Path, tmp_path: Path) -> None:
+    plan = Plan((A,), (0,))
+    run_trials(plan, tmp_path, Resources())
+    (tmp_path / 'a_seed0' / ORDER).unlink()
+    program.write_text('')
+    run_trials(plan, tmp_path, Resources())
+    run_trials(plan, tmp_path, Resources())
+    assert [row[1] for row in read(program) if row[0] == 'begin'] == ['order']
+
+
+def test_other_options_are_refused(program: Path, tmp_path: Path) -> None:
+    run_trials(Plan((A,), (0,)), tmp_path, Resources())
+    program.write_text('')
+    with pytest.raises(ValueError, match='a_seed0'):
+        run_trials(Plan((Variant('A', 'a.py', ('x=2',)),), (0,)), tmp_path, Resources())
+    assert not read(program)
+    assert json.loads((tmp_path / 'a_seed0' / TRIAL_FILE).read_text())['cfg_options'] == ['x=1']
+
+
+def test_failed_trial_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, failing='a.py')
+    failures = run_trials(Plan((A, B), (0,)), tmp_path, Resources())
+    assert len(failures) == 1
+    for token in ('A, seed 0', '3', str(tmp_path / 'a_seed0' / running.LOG), 'the last line'):
+        assert token in failures[0]
+    assert (tmp_path / 'b_seed0' / ORDER).is_file()
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_number_of_trials_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+    log = install(tmp_path, monkeypatch, seconds=0.2)
+    run_trials(Plan((A, B), (0,)), tmp_path, Resources(jobs))
+    active = most = 0
+    for what, *_ in read(log):
+        active += {'begin': 1, 'end': -1}[what]
+        most = max(most, active)
+    assert most == jobs
+
+
+def test_trials_share_threads_or_gpus(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running.os, 'cpu_count', lambda: 12)
+    assert Resources(2, 3).environment(1) == {'OMP_NUM_THREADS': '2'}
+    assert Resources(4, 8).environment(1) == {'OMP_NUM_THREADS': '1'}
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    assert Resources(2, 2, has_cuda=True).environment(1) == {'CUDA_VISIBLE_DEVICES': '2,3'}
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5,7,6,1')
+    assert Resources(2, 2, has_cuda=True).environment(1) == {'CUDA_VISIBLE_DEVICES': '6,1'}
+    run_trials(Plan((A,), (0,)), tmp_path, Resources(2, 2))
+    assert {row[4] for row in read(program)} == {'3'}
+    monkeypatch.setenv('OMP_NUM_THREADS', '5')
+    assert Resources(2, 3).environment(1) == {}
+
+
+def test_interrupt_ends_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = install(tmp_path, monkeypatch, seconds=60)
+
+    def interrupt() -> None:
+        while sum(row[0] == 'begin' for row in read(log)) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(Plan((A, B), (0,)), tmp_path, Resources(2))
+    thread.join()
+    assert sorted(row[2][0] for row in read(log) if row[0] == 'stopped') == ['a.py', 'b.py']

@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsanet.config.formatting import format_config
+from dsanet.evaluation.result_files import write_results
+from dsanet.evaluation.results import Results
+from dsanet.experiments.plan import Plan, Variant
+from dsanet.experiments.running import ORDER, RESULTS
+from dsanet.experiments.tables import format_tables, markdown_table, mean_and_deviation, read_outcomes
+from tests.engine.conftest import make_config
+
+I3D = Variant('I3D', 'a', ())
+DSA = Variant('DSA|Net', 'b', ())
+LABELS = [0, 0, 1, 1, 1, 2]
+
+
+def write_trial(out: Path, folder: str, predicted: list[int], order: dict[str, float]) -> None:
+    work_dir = out / folder
+    work_dir.mkdir(parents=True)
+    scores = np.eye(3, dtype=np.float32)[predicted]
+    paths = [f'{i}.mp4' for i in range(len(LABELS))]
+    write_results(Results('x', paths, np.array(LABELS), scores, 'softmax', ['up', 'down', 'left']), work_dir / RESULTS)
+    arrangements = {name: {'top1': value} for name, value in order.items()}
+    (work_dir / ORDER).write_text(json.dumps({'model': {'arrangements': arrangements}}))
+    lines = [{'iteration': i, 'train/time': t} for i, t in enumerate((9.0, 0.02, 0.04))] + [{'iteration': 3}]
+    (work_dir / 'scalars.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    (work_dir / 'config.py').write_text(format_config(make_config(Path('unused'))))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Three finished trials of four. Seed 0: I3D has 2 of 6 right, DSA 6; seed 1: I3D 3."""
+    write_trial(tmp_path, 'i3d_seed0', [0, 0, 0, 0, 0, 0], {'in order': 33.3, 'reversed': 33.3})
+    write_trial(tmp_path, 'i3d_seed1', [0, 0, 0, 0, 0, 2], {'in order': 50.0, 'reversed': 50.0})
+    write_trial(tmp_path, 'dsa_net_seed0', LABELS, {'in order': 100.0, 'reversed': 0.0})
+    (tmp_path / 'dsa_net_seed1').mkdir()
+    return tmp_path
+
+
+def cells(text: str, start: str) -> list[list[str]]:
+    """Return the cells of the rows that start with a name, in all tables."""
+    rows = [[cell.strip() for cell in line.strip('|').split(' | ')] for line in text.splitlines() if '|' in line]
+    return [row[1:] for row in rows if row[0] == start]
+
+
+def test_tables_have_means_spreads_and_tests(out: Path) -> None:
+    plan = Plan((I3D, DSA), (0, 1))
+    text = format_tables(plan, read_outcomes(plan, out))
+    result, seeds, order = cells(text, 'I3D')
+    # (33.3 + 50) / 2, and |50 - 33.3| / sqrt(2); classes: (100 + 0 + 0) / 3 and (100 + 0 + 100) / 3
+    assert result[:3] == ['2', '41.7 ± 11.8', '50.0 ± 23.6']
+    assert result[-1] == '40'
+    assert seeds == ['33.3', '50.0']
+    assert order == ['41.6', '41.6']
+    result, seeds, order = cells(text, r'DSA\|Net')
+    assert result[:3] == ['1', '100.0', '100.0']
+    assert seeds == ['100.0 (p = 0.12)', '-']  # 4 videos of 4: p = 2 / 2**4
+    assert order == ['100.0', '0.0']
+    assert cells(text, 'up') == [['2', '100.0', '100.0']]
+    assert cells(text, 'left') == [['1', '50.0', '100.0']]
+
+
+def test_no_finished_trial_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=tmp_path.name):
+        read_outcomes(Plan((I3D,), (0,)), tmp_path)
+
+
+def test_single_value_has_no_deviation() -> None:
+    assert mean_and_deviation([50.0]) == '50.0'
+    assert mean_and_deviation([1.0, 2.0, 3.0]) == '2.0 ± 1.0'
+
+
+def test_table_aligns_and_escapes() -> None:
+    assert markdown_table(['a', 'b'], [['x|y', '1.0']]).splitlines() == [
+        '| a    |   b |',
+        '| ---- | --: |',
+        '| x\\|y | 1.0 |',
+    ]
