@@ -1,6 +1,6 @@
 """Compare variants of a config: train and test each with several seeds, and write one table and one report.
 
-EXPERIMENT is a TOML file:
+EXPERIMENT is a TOML file, or the name of an included one such as experiments/mini_kinetics:
 
     config = 'custom/small_from_scratch'             # of all variants
     seeds = [0, 1, 2]
@@ -22,14 +22,20 @@ Example:
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsanet.commands.arguments import add_config_options, num_processes
+
+if TYPE_CHECKING:
+    from dsanet.experiments.plan import Plan
+    from dsanet.experiments.running import Resources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('experiment', type=Path, metavar='EXPERIMENT', help='TOML file with variants and seeds')
+    add('experiment', type=Path, metavar='EXPERIMENT', help='TOML file, or the name of an included one')
     add('--out', type=Path, metavar='FOLDER', help='output folder (default: work_dirs/<name of the TOML file>)')
     add('--jobs', type=num_processes(1), default=1, metavar='N', help='trials at a time (default: 1)')
     add('--gpus', type=num_processes(1), default=1, metavar='N', help='GPUs, or CPU processes, per trial (default: 1)')
@@ -40,37 +46,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from dsanet.config.shipped import find_plan
+    from dsanet.engine.logging import exit_on_user_error
+    from dsanet.experiments.plan import read_plan
+    from dsanet.experiments.running import Resources
+    from dsanet.utils.distributed import check_device_count
+
+    with exit_on_user_error():
+        plan = read_plan(find_plan(args.experiment), args.cfg_options)
+        if torch.cuda.is_available():
+            check_device_count(args.jobs * args.gpus, torch.cuda.device_count())
+    out = args.out or Path('work_dirs') / args.experiment.stem
+    resources = Resources(args.jobs, args.gpus, torch.cuda.is_available())
+    return run_experiment(plan, out, None if args.tables_only else resources, args.imports)
+
+
+def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', imports: Sequence[str] = ()) -> int:
+    """Run the trials of a plan that are not finished, write and print the tables, and return the exit status.
+
+    Args:
+        plan: the experiment.
+        out: output folder.
+        resources: what the trials may use; None to run nothing.
+        imports: modules that register custom classes.
+    """
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.work_dir import hold_lock
-    from dsanet.experiments.plan import read_plan
-    from dsanet.experiments.running import Resources, run_trials
+    from dsanet.experiments.running import run_trials
     from dsanet.experiments.tables import format_tables, read_outcomes
     from dsanet.reports.page import build_page
     from dsanet.reports.run_data import read_runs
-    from dsanet.utils.distributed import check_device_count
     from dsanet.utils.files import check_writable, write_atomically
     from dsanet.utils.signals import sigterm_exits
 
     with exit_on_user_error():
-        plan = read_plan(args.experiment, args.cfg_options)
-        out = args.out or Path('work_dirs') / args.experiment.stem
         check_writable(out, '--out')
         out.mkdir(parents=True, exist_ok=True)
-        if torch.cuda.is_available():
-            check_device_count(args.jobs * args.gpus, torch.cuda.device_count())
     setup_logging()
-    failures = []
-    with hold_lock(out, 'choose another --out'), sigterm_exits():
-        if not args.tables_only:
-            with exit_on_user_error():
-                resources = Resources(args.jobs, args.gpus, torch.cuda.is_available())
-                failures = run_trials(plan, out, resources, args.imports)
-        with exit_on_user_error():
-            outcomes = read_outcomes(plan, out)
-            tables = format_tables(plan, outcomes)
-            write_atomically(tables.encode(), out / 'tables.md')
-            page = build_page(read_runs([outcome.work_dir for outcome in outcomes]))
-            write_atomically(page.encode(), out / 'report.html')
+    with hold_lock(out, 'choose another --out'), sigterm_exits(), exit_on_user_error():
+        failures = run_trials(plan, out, resources, imports) if resources else []
+        outcomes = read_outcomes(plan, out)
+        tables = format_tables(plan, outcomes)
+        write_atomically(tables.encode(), out / 'tables.md')
+        page = build_page(read_runs([outcome.work_dir for outcome in outcomes]))
+        write_atomically(page.encode(), out / 'report.html')
     print(f'\n{tables}\nTables: {out / "tables.md"}\nReport: {out / "report.html"}')
     if failures:
         print(f'{len(failures)} of {len(plan.trials)} trials failed; see the messages above')

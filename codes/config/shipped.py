@@ -43,6 +43,21 @@ def find_config(path: str | Path, name: str | Path | None = None) -> Path:
     return file
 
 
+def find_plan(path: str | Path) -> Path:
+    """Return the file of an experiment plan: ``path`` if it exists, otherwise the plan of DSANet with that name.
+
+    Args:
+        path: a file, or the name of a plan of DSANet, such as ``experiments/kinetics``, with or without ``.toml``.
+    """
+    file = Path(path)
+    own = _folder() / (file if file.suffix == '.toml' else f'{file}.toml')
+    found = next((one for one in (file, own) if one.is_file()), None)
+    if found is None:
+        names = ', '.join(sorted(f'experiments/{one.stem}' for one in _folder().glob('experiments/*.toml')))
+        raise FileNotFoundError(f'experiment {path} not found: no file {file.absolute()}; included: {names}')
+    return found
+
+
 def _folder() -> Path:
     return Path(str(importlib.resources.files('dsanet.configs')))
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ LOGGER = logging.getLogger(__name__)
 TRIAL_FILE = 'trial.json'  # the config and overrides with which a work dir was made
 RESULTS = 'results.npz'
 ORDER = 'order.json'
-LOG = 'commands.log'  # the commands and their output
+LOG = 'commands.log'  # the commands and their output, if several run at a time
 PROGRAM = (sys.executable, '-m', 'dsanet')
 _POLL_S = 0.1
 _LINES = 3  # of the log, in the message about a failure
@@ -60,7 +61,9 @@ class Resources:
 class _Job:
     """A trial that is running: one command at a time."""
 
-    def __init__(self, trial: Trial, slot: int, commands: Iterator[list[str]], log: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, trial: Trial, slot: int, commands: Iterator[list[str]], log: Path | None, env: dict[str, str]
+    ) -> None:
         self.trial = trial
         self.slot = slot
         self.commands = commands
@@ -75,29 +78,32 @@ class _Job:
         command = next(self.commands, None)
         if command is None:
             return False
-        LOGGER.info('%s: %s', self.name, command[0])
-        with self.log.open('ab') as stream:
-            stream.write(f'$ dsanet {shlex.join(command)}\n'.encode())
-            stream.flush()
+        line = shlex.join(['dsanet', *command])
+        LOGGER.info('%s: %s', self.name, command[0] if self.log else line)
+        with ExitStack() as stack:
+            stream = None if self.log is None else stack.enter_context(self.log.open('ab', buffering=0))
+            if stream is not None:
+                stream.write(f'$ {line}\n'.encode())
             # A session of its own, because this process tells it to end after Ctrl-C.
             self.process = subprocess.Popen(
                 [*PROGRAM, *command],
                 stdout=stream,
-                stderr=subprocess.STDOUT,
+                stderr=None if stream is None else subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env=self.env,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # safe: no threads yet
+                preexec_fn=die_with_parent,
             )
         return True
 
     def describe_failure(self) -> str:
         """Return the message about the failed command, with the end of its output."""
         assert self.process is not None, 'no command was started'
+        text = f'{self.name}: a command failed (exit status {self.process.returncode})'
+        if self.log is None:
+            return f'{text}, see its output above'
         lines = self.log.read_text(errors='replace').splitlines()[-_LINES:]
-        return f'{self.name}: a command failed (exit status {self.process.returncode}), see {self.log}\n' + '\n'.join(
-            f'    {line}' for line in lines
-        )
+        return '\n'.join([f'{text}, see {self.log}', *(f'    {line}' for line in lines)])
 
 
 def run_trials(plan: Plan, out: Path, resources: Resources, imports: Sequence[str] = ()) -> list[str]:
@@ -170,7 +176,8 @@ def _start(trial: Trial, slot: int, out: Path, resources: Resources, imports: Se
     work_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(json.dumps(_describe(trial), indent=2).encode() + b'\n', work_dir / TRIAL_FILE)
     commands = _commands(trial, work_dir, resources.gpus, imports)
-    return _Job(trial, slot, commands, work_dir / LOG, resources.environment(slot))
+    log = work_dir / LOG if resources.jobs > 1 else None
+    return _Job(trial, slot, commands, log, resources.environment(slot))
 
 
 def _commands(trial: Trial, work_dir: Path, gpus: int, imports: Sequence[str]) -> Iterator[list[str]]:

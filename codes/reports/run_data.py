@@ -16,7 +16,7 @@ from dsanet.models.summary import find_input_shape, summarize_model
 from dsanet.reports.internals import Internals, look_inside
 from dsanet.utils.json_lines import read_json_lines
 
-# Names of result files in a work dir, the first one that exists is used; scores.json is that of dsanet demo.
+# Names of result files in a work dir; the first one that exists is used.
 RESULT_FILES = tuple(f'{name}{suffix}' for name in ('results', 'scores') for suffix in SUFFIXES)
 
 Scalars = list[dict[str, Any]]

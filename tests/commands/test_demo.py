@@ -1,41 +1,37 @@
-import json
 from pathlib import Path
 
 import pytest
 
-from dsanet.commands import demo
-from tests.commands.conftest import ROOT
+from dsanet import commands
+from dsanet.commands import experiment
+from dsanet.experiments.plan import Plan
+from dsanet.experiments.running import Resources
 
 
-def test_demo_tests_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands = []
+@pytest.mark.parametrize(
+    ('arguments', 'variants', 'seeds'),
+    [
+        ([], ['I3D', 'DSANet'], (0,)),
+        (['--seeds', '2', '1', '2'], ['I3D', 'DSANet'], (2, 1)),
+        (['--all'], ['I3D', 'DSANet', 'V4D', 'TRN', 'DSANet on TSM'], (0,)),
+    ],
+)
+def test_demo_is_an_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], variants: list[str], seeds: tuple[int, ...]
+) -> None:
+    seen = []
 
-    def fake_run_command(*arguments: object) -> float:
-        commands.append(' '.join(map(str, arguments)).replace(str(tmp_path), 'OUT'))
-        work_dir = tmp_path / 'dsanet_ordered_actions_seed1'
-        work_dir.mkdir(exist_ok=True)
-        for name in ('epoch_9.pth', 'epoch_10.pth', 'best.pth'):
-            (work_dir / name).touch()
-        rows = [
-            {'path': '', 'label': 1, 'scores': scores} for scores in ([0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4])
-        ]
-        times = [{'train/time': t} for t in (0.9, 0.05, 0.06)] + [{'val/top1': 75.0}]
-        (work_dir / 'scalars.jsonl').write_text('\n'.join(map(json.dumps, times)))
-        (work_dir / 'scores.json').write_text(json.dumps(rows))
-        return 12.3
+    def run_experiment(plan: Plan, out: Path, resources: Resources) -> int:
+        seen.append((plan, out, resources.jobs))
+        for trial in plan.trials[1:]:
+            (out / trial.folder).mkdir(parents=True)
+            (out / trial.folder / 'scalars.jsonl').write_text('{"iteration": 1, "train/loss": 2.0, "val/top1": 50.0}')
+        return 3
 
-    monkeypatch.setattr(demo, 'run_command', fake_run_command)
-    result = demo.train_and_test('DSANet', seed=1, out=tmp_path)
-    config, work_dir = 'demo/dsanet_ordered_actions', 'OUT/dsanet_ordered_actions_seed1'
-    assert commands == [
-        f'train {config} --gpus 1 --work-dir {work_dir} --seed 1',
-        f'test {config} {work_dir}/epoch_10.pth --gpus 1 --out {work_dir}/scores.json',
-    ]
-    assert result.top1 == 75.0
-    assert demo.table([result]).splitlines()[1].split() == ['DSANet', '1', '347,568', '77.01', '60', '12', '75.0']
-
-
-def test_demo_models_have_a_config() -> None:
-    for name in demo.MODELS.values():
-        assert (ROOT / 'configs' / 'demo' / f'{name}.py').is_file()
-    assert set(demo.PAIR) < set(demo.MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, 'run_experiment', run_experiment)
+    monkeypatch.setattr('dsanet.commands.make_demo_videos.run', lambda args: 0)
+    assert commands.main(['demo', *arguments]) == 3
+    plan, out, jobs = seen[0]
+    assert ([one.name for one in plan.variants], plan.seeds, str(out), jobs) == (variants, seeds, 'work_dirs/demo', 1)
+    assert (tmp_path / 'work_dirs' / 'demo' / 'curves.png').is_file()

@@ -67,6 +67,13 @@ def test_failed_trials_give_status_one(folder: Path, monkeypatch: pytest.MonkeyP
     assert 'out' in capsys.readouterr().err
 
 
+def test_included_plan_is_found_by_name(folder: Path, capsys: Capture) -> None:
+    assert call('experiments/mini_kinetics', '--tables-only') == 2
+    assert 'work_dirs/mini_kinetics' in capsys.readouterr().err
+    assert call('experiments/mini') == 2
+    assert 'experiments/mini_kinetics' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('plan', ['none.toml', 'tiny.py'])
 def test_wrong_plan_is_one_line(folder: Path, capsys: Capture, plan: str) -> None:
     assert call(plan) == 2

@@ -96,12 +96,19 @@ def test_other_options_are_refused(program: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / 'a_seed0' / TRIAL_FILE).read_text())['cfg_options'] == ['x=1']
 
 
-def test_failed_trial_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_failed_trial_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], jobs: int
+) -> None:
     install(tmp_path, monkeypatch, failing='a.py')
-    failures = run_trials(Plan((A, B), (0,)), tmp_path, Resources())
+    failures = run_trials(Plan((A, B), (0,)), tmp_path, Resources(jobs))
     assert len(failures) == 1
-    for token in ('A, seed 0', '3', str(tmp_path / 'a_seed0' / running.LOG), 'the last line'):
-        assert token in failures[0]
+    tokens = ['A, seed 0', '3']
+    if jobs == 1:
+        assert 'the last line' in capfd.readouterr().out, 'the output of a single job is shown'
+    else:
+        tokens += [str(tmp_path / 'a_seed0' / running.LOG), 'the last line']
+    assert all(token in failures[0] for token in tokens)
     assert (tmp_path / 'b_seed0' / ORDER).is_file()
 
 
