@@ -118,13 +118,15 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
     predictions = []
     for source in sources:
         with tqdm(desc=names[source.name], unit=' windows', leave=False, disable=None) as bar:
-            result = _predict_film(args, recognizer, source, bar)
+            result, frames = _predict_film(args, recognizer, source, bar)
         if result.error is not None and len(sources) == 1:
             raise ValueError(result.error)
         predictions.append(result)
         output(print_film, result)
         if result.error is None:
-            outputs.write_curve(result, recognizer.class_names, names[source.name])
+            name = names[source.name]
+            known = () if truth is None else truth[_name_in_truth(truth, name)]
+            outputs.write_curve(result, recognizer.class_names, name, known, frames)
     outputs.write_segments(predictions, names)
     if args.out_video is not None:
         with sources[0].open() as record:
@@ -139,7 +141,9 @@ def run_long(args: argparse.Namespace, recognizer: Any) -> int:
     return 1 if failed else 0
 
 
-def _predict_film(args: argparse.Namespace, recognizer: Any, source: Any, bar: Any) -> Any:
+def _predict_film(args: argparse.Namespace, recognizer: Any, source: Any, bar: Any) -> tuple[Any, Any]:
+    """Return the result and, with ``--out``, some frames for the plot."""
+    from dsanet.inference.long.films import read_strip
     from dsanet.inference.long.predictor import LongPrediction, predict_long
     from dsanet.utils.machine_faults import MachineError
     from dsanet.utils.text import printable
@@ -152,12 +156,14 @@ def _predict_film(args: argparse.Namespace, recognizer: Any, source: Any, bar: A
         with source.open() as record:
             path = record['path']
             result = predict_long(recognizer, path, *_settings(args), on_window=lambda _: bar.update())
-            return LongPrediction(**{**vars(result), 'video': source.name})
+            frames = None if args.out is None else read_strip(path)
+            return LongPrediction(**{**vars(result), 'video': source.name}), frames
     except (OSError, ValueError) as error:
         if isinstance(error, MachineError):
             raise
         text = str(error)
-        return LongPrediction(source.name, error=printable(text if source.name in text else f'{source.name}: {text}'))
+        message = printable(text if source.name in text else f'{source.name}: {text}')
+        return LongPrediction(source.name, error=message), None
 
 
 def _settings(args: argparse.Namespace) -> tuple[float, float | None, float]:
@@ -209,21 +215,21 @@ class Outputs:
         self.folder.mkdir(parents=True, exist_ok=True)
         return stack.enter_context(CurveFile(self.folder / f'{name}.csv', class_names))
 
-    def write_curve(self, result: Any, class_names: list[str], name: str) -> None:
-        """Write the probabilities of a film."""
+    def write_curve(self, result: Any, class_names: list[str], name: str, truth: Any, frames: Any) -> None:
+        """Write the probabilities of a film; see :func:`plot_timeline` for the annotated segments and the frames."""
         with ExitStack() as stack:
             file = self.open_curve(stack, class_names, name)
             if file is not None:
                 file.add(result.curve)
-                self.plot(result, class_names, name)  # before the CSV file gets its name: both, or none
+                self.plot(result, class_names, name, truth, frames)  # before the CSV file gets its name: both, or none
 
-    def plot(self, result: Any, class_names: list[str], name: str) -> None:
+    def plot(self, result: Any, class_names: list[str], name: str, truth: Any = (), frames: Any = None) -> None:
         """Plot the probabilities."""
         from dsanet.reports.timeline import plot_timeline
 
         if self.folder is not None:
             file = self.folder / f'{name}.png'
-            plot_timeline(result.curve, result.segments, class_names, self.threshold, name, file)
+            plot_timeline(result.curve, result.segments, class_names, self.threshold, name, file, truth, frames)
 
     def write_segments(self, predictions: list[Any], names: dict[str, str]) -> None:
         """Write the segments of all films."""

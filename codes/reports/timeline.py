@@ -1,4 +1,4 @@
-"""Plot the scores of a film over time, with its segments below."""
+"""Plot the scores of a film over time, with frames above and segments below."""
 
 import io
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from dsanet.data_tools.visualization import escape_math, missing_glyphs_allowed, shorten
+from dsanet.datasets.video.readers import Frames
+from dsanet.evaluation.detection import TrueSegment
 from dsanet.inference.long.segments import CurvePoint, Segment
 from dsanet.utils.files import write_atomically
 
@@ -22,6 +24,8 @@ def plot_timeline(
     threshold: float,
     title: str,
     file: Path,
+    truth: Sequence[TrueSegment] = (),
+    frames: Frames | None = None,
 ) -> None:
     """Plot the classes with the most segment time, then those with the highest probabilities, as PNG.
 
@@ -32,20 +36,27 @@ def plot_timeline(
         threshold: drawn as a line.
         title: of the plot.
         file: PNG file, written atomically.
+        truth: annotated segments, drawn as frames around the bars of their class.
+        frames: images (n, H, W, 3), evenly spread over the film, in a row above; None for no row.
     """
     from matplotlib.figure import Figure
 
     shown = choose_classes(curve, segments, class_names)
     is_long = bool(curve) and float(curve[-1].end) > _MINUTES_FROM_S
     unit = 60 if is_long else 1
-    figure = Figure(figsize=(12, 4.5 + 0.2 * len(shown)))
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 0.3 * max(len(shown), 1)))
+    figure = Figure(figsize=(12, 4.5 + 0.2 * len(shown) + (frames is not None)))
+    rows = figure.add_gridspec(3, 1, height_ratios=(0.01 if frames is None else 0.9, 3, 0.3 * max(len(shown), 1)))
+    top = figure.add_subplot(rows[1])
+    bottom = figure.add_subplot(rows[2], sharex=top)
+    top.tick_params(labelbottom=False)
     for row, k in enumerate(shown):
         color = f'C{row}'
         edges, values = _steps(curve, k)
         top.plot(edges / unit, values, color=color, linewidth=1.2)
         spans = [(s.start / unit, (s.end - s.start) / unit) for s in segments if s.label == class_names[k]]
         bottom.broken_barh(spans, (row - 0.35, 0.7), color=color)
+        known = [(s.start / unit, (s.end - s.start) / unit) for s in truth if s.label == class_names[k]]
+        bottom.broken_barh(known, (row - 0.45, 0.9), facecolor='none', edgecolor='black')
     top.axhline(threshold, color='0.5', linestyle=':', linewidth=1)
     top.set_ylim(0, 1.02)
     top.set_ylabel('probability')
@@ -57,7 +68,14 @@ def plot_timeline(
     bottom.set_xlabel('minutes' if is_long else 'seconds')
     bottom.grid(alpha=0.3, axis='x')
     if curve:
-        bottom.set_xlim(float(curve[0].start) / unit, float(curve[-1].end) / unit)
+        limits = (float(curve[0].start) / unit, float(curve[-1].end) / unit)
+        bottom.set_xlim(limits)
+        if frames is not None:
+            strip = figure.add_subplot(rows[0], sharex=top)
+            strip.imshow(np.concatenate([*frames], axis=1), extent=(*limits, 0, 1), aspect='auto')
+            strip.set_axis_off()
+            top.set_title('')
+            strip.set_title(escape_math(title))
     content = io.BytesIO()
     with missing_glyphs_allowed():
         figure.tight_layout()

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dsanet.evaluation.detection import TrueSegment
 from dsanet.inference.long.segments import CurvePoint, Segment
 from dsanet.reports.timeline import choose_classes, plot_timeline
 
@@ -39,3 +40,22 @@ def test_plot_has_the_colors_of_the_segments(tmp_path: Path, length: int) -> Non
 def test_plot_without_windows(tmp_path: Path) -> None:
     plot_timeline([], [], NAMES, 0.5, 'nothing', tmp_path / 'a.png')
     assert (tmp_path / 'a.png').stat().st_size > 1000
+
+
+def test_frames_and_annotated_segments_are_drawn(tmp_path: Path) -> None:
+    """The frames, red and then blue, fill a row; a black box is around the annotated time."""
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    frames[0, ..., 0] = frames[1, ..., 2] = 255
+    segments = [Segment('class 2', 0, 4, 0.5)]
+    plain, full = tmp_path / 'plain.png', tmp_path / 'full.png'
+    plot_timeline(make_curve(5), segments, NAMES, 0.5, 'film', plain, frames=frames)
+    truth = [TrueSegment('class 2', 0, 8), TrueSegment('not shown', 1, 2)]
+    plot_timeline(make_curve(5), segments, NAMES, 0.5, 'film', full, truth, frames)
+    image, before = cv2.imread(str(full)), cv2.imread(str(plain))
+    red, blue = (np.flatnonzero((image == color).all(axis=2).any(axis=0)) for color in ((0, 0, 255), (255, 0, 0)))
+    assert len(red) > 300
+    assert len(blue) > 300
+    assert red.max() <= blue.min() + 2
+    assert image.shape == before.shape
+    dark = [(picture < 128).all(axis=2).sum() for picture in (image, before)]
+    assert dark[0] > dark[1] + 1000, 'the box is about 600 pixels wide'

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,3 +104,11 @@ def test_wrong_files_are_errors(tmp_path: Any) -> None:
         Film(str(tmp_path / 'a.mp4'))
     with pytest.raises(FileNotFoundError):
         Film(str(tmp_path / 'missing.mp4'))
+
+
+@pytest.mark.parametrize(
+    ('length', 'number', 'wanted'), [(24, 12, [*range(1, 24, 2)]), (3, 12, [0, 1, 2]), (9, 2, [2, 6])]
+)
+def test_strip_has_frames_of_equal_parts(tmp_path: Path, length: int, number: int, wanted: list[int]) -> None:
+    write_video(tmp_path / 'a.mp4', length)
+    assert [read_index(frame) for frame in films.read_strip(str(tmp_path / 'a.mp4'), number)] == wanted
