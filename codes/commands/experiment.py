@@ -23,6 +23,7 @@ Example:
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,9 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
         check_writable(out, '--out')
         out.mkdir(parents=True, exist_ok=True)
     setup_logging()
-    with hold_lock(out, 'choose another --out'), sigterm_exits(), exit_on_user_error():
+    # Tables can be written while another process runs trials: a file is replaced as a whole.
+    lock = hold_lock(out, 'choose another --out') if resources else nullcontext()
+    with lock, sigterm_exits(), exit_on_user_error():
         failures = run_trials(plan, out, resources, imports) if resources else []
         outcomes = read_outcomes(plan, out)
         tables = format_tables(plan, outcomes)

@@ -6,6 +6,7 @@ import pytest
 from dsanet import commands
 from dsanet.config.formatting import format_config
 from dsanet.config.loading import load_config
+from dsanet.engine.work_dir import hold_lock
 from dsanet.experiments import running
 from dsanet.experiments.running import Resources
 from tests.engine.conftest import make_config
@@ -54,6 +55,10 @@ def test_experiment_trains_tests_and_compares(folder: Path, monkeypatch: pytest.
         order = json.loads((out / f'i3d_seed{seed}' / 'order.json').read_text())['model']['arrangements']
         assert order['reversed']['max_change'] < 1e-5, 'without DSA, the order of the snippets has no effect'
     assert 'DSANet' in (out / 'report.html').read_text()
+    (out / 'tables.md').unlink()
+    with hold_lock(out, ''):
+        assert call('mine.toml') == 2
+        assert call('mine.toml', '--tables-only') == 0
     (out / 'tables.md').unlink()
     monkeypatch.setattr(running, 'PROGRAM', ('/nothing',))  # nothing is run again
     assert call('mine.toml') == 0
