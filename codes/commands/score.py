@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dsanet.evaluation.results import Results
 
 AVERAGE = 'average'  # name of the fused result of several files
+MAJORITY = 'most frequent class'  # name of the baseline that always predicts it
 NUM_DIFFERENCES = 10  # classes in a comparison without --per-class
 
 
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _score(args: argparse.Namespace) -> dict[str, Any]:
     """Print the requested tables, and return their numbers for the JSON file."""
-    from dsanet.evaluation.metrics import build_metrics, compute_metrics
+    from dsanet.evaluation.metrics import build_metrics, compute_metrics, majority_baseline
     from dsanet.evaluation.result_files import read_results
     from dsanet.evaluation.results import default_metrics, fuse, match_videos
     from dsanet.utils.files import check_outputs
@@ -125,15 +126,19 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
     if args.compare is not None:
         match_videos(*every)
     metrics = build_metrics(configs or default_metrics(final))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for results in every:
         numbers = compute_metrics(metrics, results.scores, results.labels)
         rows.append({'result': results.name, **numbers})
     if is_average:
         rows.append({'result': AVERAGE, **compute_metrics(metrics, final.scores, final.labels)})
+    baseline = majority_baseline(final.labels)
+    report: dict[str, Any] = {'results': rows, 'majority_class': baseline, 'num_videos': len(final.paths)}
+    shown = rows
+    if baseline.keys() & rows[0]:
+        shown = [*rows, {'result': MAJORITY, **{name: baseline.get(name) for name in rows[0] if name != 'result'}}]
     print()
-    _print_table(rows)
-    report: dict[str, Any] = {'results': rows, 'num_videos': len(final.paths)}
+    _print_table(shown)
     if args.compare is not None:
         return {**report, **_compare(args, *every)}
     return {**report, **_describe(args, final, str(rows[-1]['result']))}

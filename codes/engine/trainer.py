@@ -45,7 +45,7 @@ from dsanet.engine.stopping import Stopped, StopRequest
 from dsanet.engine.trackers import start_trackers
 from dsanet.engine.train_step import Stepper
 from dsanet.engine.training_log import TrainingLog
-from dsanet.engine.validation import build_val_metrics, validate
+from dsanet.engine.validation import build_val_metrics, log_baseline, validate
 from dsanet.engine.work_dir import check_no_other_run
 from dsanet.utils import distributed
 from dsanet.utils.file_lock import FileLock
@@ -182,6 +182,8 @@ class Trainer:
         ):
             self.log.load_state_dict(self._log_state)
             self.train_loader.while_waiting = self.stop.end_wait
+            if self.val_loader is not None:
+                log_baseline(self.val_loader, self.metrics)
             if not self.state.validated and self.val_loader is not None:
                 self._validate()
             while not self.state.is_done(self.train_cfg):

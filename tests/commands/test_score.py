@@ -20,6 +20,7 @@ from tests.commands.conftest import ROOT
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(4, size=30)
 CLASSES = ['run', 'walk', 'jump', 'sit']
+LARGEST = 100 * np.bincount(LABELS).max() / 30  # share of the most frequent class
 PATHS = [f'{i}.mp4' for i in range(30)]
 ONE, TWO = (RNG.normal(size=(30, 4)).astype(np.float32) + np.eye(4, dtype=np.float32)[LABELS] for _ in range(2))
 
@@ -62,7 +63,8 @@ def test_metrics_of_one_result(command: Command) -> None:
     assert (errors, status) == ('', 0)
     assert re.search('one.pkl: 30 .* 4 .* softmax\n', output)
     assert re.search(r'result +top1 +top5 +mean_class_accuracy\n', output)
-    assert output.splitlines()[-1].split() == ['one.pkl', *(f'{value:.2f}' for value in expected.values())]
+    assert output.splitlines()[-2].split() == ['one.pkl', *(f'{value:.2f}' for value in expected.values())]
+    assert output.splitlines()[-1].split() == [*'most frequent class'.split(), f'{LARGEST:.2f}', '-', '25.00']
 
 
 def test_results_are_averaged_and_written(command: Command, folder: Path) -> None:
@@ -72,14 +74,15 @@ def test_results_are_averaged_and_written(command: Command, folder: Path) -> Non
     np.testing.assert_allclose(fused.scores, (ONE + 2 * TWO) / 3, rtol=1e-5, atol=1e-6)
     numbers = json.loads((folder / 'all.json').read_text())
     names = ['one.pkl', 'two.json', 'average']
+    assert numbers['majority_class'] == {'top1': pytest.approx(LARGEST), 'mean_class_accuracy': 25}
     assert [row['result'] for row in numbers['results']] == names
     for row, scores in zip(numbers['results'], (ONE, TWO, fused.scores), strict=True):
         assert row['top1'] == Accuracy()(scores, LABELS)['top1']
-    assert [line.split()[0] for line in output.splitlines() if re.search(r' \d+\.\d\d', line)] == names
+    assert [line.split()[0] for line in output.splitlines() if re.search(r' \d+\.\d\d', line)] == [*names, 'most']
     both = read_results(folder / 'both.pkl')
     assert both.paths == PATHS
     assert np.array_equal(both.scores, fused.scores)
-    assert command('both.pkl')[0].splitlines()[-1].split()[1] == f'{numbers["results"][-1]["top1"]:.2f}'
+    assert command('both.pkl')[0].splitlines()[-2].split()[1] == f'{numbers["results"][-1]["top1"]:.2f}'
 
 
 def test_average_is_stated_in_the_first_line(command: Command) -> None:
@@ -145,14 +148,14 @@ def test_equal_results_have_no_disagreement(command: Command, folder: Path) -> N
 
 
 def test_metrics_from_names_or_config(command: Command, folder: Path) -> None:
-    assert command('one.pkl --metrics MeanClassAccuracy')[0].splitlines()[-2].split() == [
+    assert command('one.pkl --metrics MeanClassAccuracy')[0].splitlines()[-3].split() == [
         'result',
         'mean_class_accuracy',
     ]
     config = (ROOT / 'configs/demo/i3d_ordered_actions.py').read_text().replace('../_base_', f'{ROOT}/configs/_base_')
     (folder / 'mine.py').write_text(f"{config}\nmetrics = [dict(type='Accuracy', topk=(1, 2))]\n")
     output, _, _ = command('one.pkl --config mine.py')
-    assert output.splitlines()[-2].split() == ['result', 'top1', 'top2']
+    assert output.splitlines()[-3].split() == ['result', 'top1', 'top2']
     output, _, _ = command('multi.pkl --config configs/custom/multi_label_videos.py')
     assert output.splitlines()[-2].split() == ['result', 'mAP']
 
