@@ -17,8 +17,10 @@ from dsanet.config.loading import load_config, read_section
 from dsanet.config.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.datasets.classes import load_config_with_classes
+from dsanet.engine.class_weights import resolve_class_weights
 from dsanet.engine.optim import build_optimizer
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
+from dsanet.models.modules_maker.DSA import DSA
 from dsanet.models.summary import find_input_shape
 from tests.make_model_costs import CONFIGS, TABLE_HEAD, cost_row, find_variations
 
@@ -26,6 +28,13 @@ ROOT = Path(__file__).parents[1]
 VARIATIONS = [(file, options) for file in CONFIGS for options in find_variations(file)]
 NAMES = [' '.join([str(file.relative_to(ROOT / 'configs')), *options]) for file, options in VARIATIONS]
 TABLE = (ROOT / 'docs' / 'model_costs.md').read_text()
+
+
+def has_dsa(value: Any) -> bool:
+    """Return whether a part of a model config inserts DSA."""
+    if isinstance(value, Mapping):
+        return value.get('type') == 'DSA' or any(map(has_dsa, value.values()))
+    return isinstance(value, list | tuple) and any(map(has_dsa, value))
 
 
 def relates_snippets(value: Any) -> bool:
@@ -162,6 +171,20 @@ def test_costs_equal_the_table(file: Path, options: list[str]) -> None:
     assert row in TABLE, f'update the table with python -m tests.make_model_costs; expected {row}'
 
 
+def test_dsa_can_be_switched_off() -> None:
+    checked = 0
+    for file in CONFIGS:
+        if not has_dsa(load_config(file)['model']):
+            continue
+        config = load_config_with_classes(file, ['model.module_cfg=None'], num_classes=2)
+        with torch.device('meta'):
+            model = build(config['model'], MODELS, 'model')
+        build_optimizer(config['optimizer'], model, read_section(config, 'parameters', ParametersCfg))
+        assert not any(isinstance(module, DSA) for module in model.modules()), file
+        checked += 1
+    assert checked >= 30
+
+
 @pytest.fixture
 def few_threads() -> Any:
     before = torch.get_num_threads()
@@ -175,7 +198,7 @@ def few_threads() -> Any:
 def test_network_trains_and_uses_snippet_order(
     file: Path, options: list[str], few_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config_with_classes(file, options, num_classes=2)
+    config = resolve_class_weights(load_config_with_classes(file, options, num_classes=2), equal=True)
     if config['model']['backbone'].get('name') == 'mvit_v2_s':  # it accepts one size only, here a small one
         monkeypatch.setattr(mvit, 'MViT', lambda **options: MViT(**{**options, 'spatial_size': (32, 32)}))
         monkeypatch.setattr(TorchvisionVideo, 'probe_shape', (1, 3, 16, 32, 32))

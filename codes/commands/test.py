@@ -90,7 +90,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.engine.preparation import build_loader, check_clip_shape, place_model
     from dsanet.engine.result_parts import ResultParts, describe_test
-    from dsanet.evaluation.metrics import build_metrics, check_metrics, compute_metrics
+    from dsanet.evaluation.metrics import build_metrics, check_metrics, compute_metrics, describe_baseline
     from dsanet.evaluation.results import Results, check_no_duplicates
     from dsanet.inference.checkpoint_config import class_names_for_checkpoint, config_for_checkpoint
     from dsanet.inference.model_sources import read_model
@@ -147,6 +147,8 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
     seconds = max(time.monotonic() - started, 1e-3)
     numbers = distributed.compute_on_main(lambda: compute_metrics(metrics, predictions.scores, predictions.labels))
     LOGGER.info('%d samples  %s', len(dataset), '  '.join(f'{k} {v:.2f}' for k, v in numbers.items()))
+    if predictions is not None and (baseline := describe_baseline(predictions.labels, numbers)) is not None:
+        LOGGER.info('%s', baseline)
     num_scored = len(dataset) - num_restored
     LOGGER.info(
         '%d samples scored in %s, %.1f samples/s', num_scored, timedelta(seconds=round(seconds)), num_scored / seconds

@@ -31,6 +31,7 @@ from dsanet.engine.checkpointing import (
     what_to_resume,
     write_config,
 )
+from dsanet.engine.class_weights import resolve_class_weights
 from dsanet.engine.evaluator import progress_bar
 from dsanet.engine.preparation import (
     build_train_loader,
@@ -45,7 +46,7 @@ from dsanet.engine.stopping import Stopped, StopRequest
 from dsanet.engine.trackers import start_trackers
 from dsanet.engine.train_step import Stepper
 from dsanet.engine.training_log import TrainingLog
-from dsanet.engine.validation import build_val_metrics, validate
+from dsanet.engine.validation import build_val_metrics, log_baseline, validate
 from dsanet.engine.work_dir import check_no_other_run
 from dsanet.utils import distributed
 from dsanet.utils.file_lock import FileLock
@@ -77,7 +78,7 @@ class Trainer:
         for name in ('train_dataloader', 'optimizer', 'schedule', 'train_cfg'):
             if name not in config:
                 raise KeyError(f'the config has no {name}, which training requires')
-        self.config = config
+        self.config = config = resolve_class_weights(config)
         self.work_dir = work_dir
         self.device = device
         self.is_main = distributed.rank() == 0
@@ -182,6 +183,8 @@ class Trainer:
         ):
             self.log.load_state_dict(self._log_state)
             self.train_loader.while_waiting = self.stop.end_wait
+            if self.val_loader is not None:
+                log_baseline(self.val_loader, self.metrics)
             if not self.state.validated and self.val_loader is not None:
                 self._validate()
             while not self.state.is_done(self.train_cfg):

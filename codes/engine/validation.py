@@ -1,5 +1,6 @@
 """Validation during training: metrics and loss on the validation data."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,11 @@ from torch.utils.data import DataLoader
 
 from dsanet.engine.evaluator import EXPECTED_ERRORS, Predictions, predict
 from dsanet.engine.stopping import RunError
-from dsanet.evaluation.metrics import Metric, build_metrics, check_metrics, compute_metrics
+from dsanet.evaluation.metrics import Metric, build_metrics, check_metrics, compute_metrics, describe_baseline
 from dsanet.utils import distributed
 from dsanet.utils.text import strip_worker_traceback
+
+LOGGER = logging.getLogger(__name__)
 
 
 def build_val_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoader[Any] | None) -> list[Metric]:
@@ -31,6 +34,15 @@ def build_val_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoa
     if save_best not in names:
         raise ValueError(f'runtime.save_best={save_best!r} must be one of {", ".join(names)}')
     return metrics
+
+
+def log_baseline(loader: DataLoader[Any], metrics: Sequence[Metric]) -> None:
+    """Log what always predicting the most frequent class of the validation videos reaches in the metrics."""
+    dataset: Any = loader.dataset
+    if dataset.multi_hot is None:  # otherwise there is no such baseline, and labels are large
+        text = describe_baseline(dataset.labels, [name for metric in metrics for name in metric.names])
+        if text is not None:
+            LOGGER.info('Validation of %d videos. %s', len(dataset), text)
 
 
 def validate(

@@ -1,7 +1,7 @@
 """Metrics of all scores of a dataset, in percent."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,3 +160,24 @@ def check_metrics(metrics: Sequence[Metric], dataset: Any) -> None:
 def compute_metrics(metrics: Sequence[Metric], scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
     """Return the values of all metrics by name."""
     return {name: value for metric in metrics for name, value in metric(scores, labels).items()}
+
+
+def majority_baseline(labels: NDArray[Any]) -> dict[str, float]:
+    """Return the metrics of always predicting the most frequent class, which every accuracy should be compared with.
+
+    Args:
+        labels: classes (n,); or multi-hot (n, K), for which there is no such baseline.
+
+    Returns:
+        ``top1``, the share of the most frequent class, and ``mean_class_accuracy``, in percent; empty if multi-hot.
+    """
+    if labels.ndim != 1:
+        return {}
+    videos = np.bincount(labels)
+    return {'top1': float(videos.max() / len(labels) * 100), 'mean_class_accuracy': 100 / np.count_nonzero(videos)}
+
+
+def describe_baseline(labels: NDArray[Any], names: Collection[str]) -> str | None:
+    """Return the baseline for the metrics with these names as text for a log; None if it has none of them."""
+    numbers = [f'{name} {value:.2f}' for name, value in majority_baseline(labels).items() if name in names]
+    return f'Always predicting the most frequent class: {"  ".join(numbers)}' if numbers else None

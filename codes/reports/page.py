@@ -6,6 +6,7 @@ The page needs no network and no script. Text from files is escaped.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dsanet.evaluation.metrics import majority_baseline
 from dsanet.evaluation.results import class_table, confident_mistakes, confusion_matrix
 from dsanet.reports.confusion import class_shares
 from dsanet.reports.html_parts import html_name, html_table, html_text, jpeg_uri
@@ -44,6 +45,7 @@ MAIN_SCALARS = {
     'val/loss': 'Validation loss',
     'train/top1': 'Training accuracy (%)',
     'val/top1': 'Validation accuracy (%)',
+    'val/mean_class_accuracy': 'Validation mean class accuracy (%)',
     'val/mAP': 'Validation mean average precision (%)',
     'train/lr': 'Learning rate',
     'train/data_time': 'Waiting for data (seconds per iteration)',
@@ -111,10 +113,14 @@ def _write_overview(groups: Sequence[Group]) -> str:
         row.append(_number(spread([last_value(run, metric) for run in group.runs])))
         row += [_number(spread([numbers.get(name) for numbers in test])) for name in names]
         rows.append(row)
+    baselines = _baseline_rows(_runs(groups), names, len(rows[0]))
+    rows += baselines
     shown = html_text(metric)
     header = ['Run', 'Seeds', 'Epochs', 'Last train/loss', f'Best {shown}', f'Last {shown}']
     header += [f'Test {html_text(name)}' for name in names]
     note = 'Runs whose configs differ only in the seed are one row: mean ± standard deviation over the seeds.'
+    if baselines:
+        note += ' The last row always predicts the most frequent class of the test videos.'
     if not names:
         note += ' No test results were found; the commands below write them.'
     parts = [html_table('Results', header, rows, range(1, len(header))), f'<p class="note">{note}</p>']
@@ -133,6 +139,21 @@ def _write_overview(groups: Sequence[Group]) -> str:
             table = html_table('Results of each seed', head, rows, range(1, len(head)))
             parts.append(f'<details><summary>Seeds of {html_text(group.name)}</summary>{table}</details>')
     return ''.join(parts)
+
+
+def _baseline_rows(runs: Sequence[Run], names: Sequence[str], num_columns: int) -> list[list[str]]:
+    """Return the row of the most frequent class, or one for each baseline if the runs have different test videos."""
+    found: dict[tuple[float | None, ...], str] = {}
+    for run in runs:
+        baseline = majority_baseline(run.results.labels) if run.results else {}
+        if baseline:
+            found.setdefault(tuple(baseline.get(name) for name in names), run.name)
+    rows = []
+    for values, name in found.items():
+        title = 'Most frequent class' if len(found) == 1 else f'Most frequent class (test of {html_text(name)})'
+        cells = [_number(spread([value])) for value in values]
+        rows.append([title, *['–'] * (num_columns - 1 - len(cells)), *cells])
+    return rows
 
 
 def _write_configs(groups: Sequence[Group]) -> str:

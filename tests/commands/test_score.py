@@ -2,6 +2,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 
 from dsanet import commands
 from dsanet.commands import score
+from dsanet.evaluation.comparison import compare, compare_classes, find_disagreements
 from dsanet.evaluation.metrics import Accuracy, MeanAveragePrecision, MeanClassAccuracy
 from dsanet.evaluation.result_files import read_results, write_results
 from dsanet.evaluation.results import FUSIONS, Results, fuse
@@ -17,6 +19,8 @@ from tests.commands.conftest import ROOT
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(4, size=30)
+CLASSES = ['run', 'walk', 'jump', 'sit']
+LARGEST = 100 * np.bincount(LABELS).max() / 30  # share of the most frequent class
 PATHS = [f'{i}.mp4' for i in range(30)]
 ONE, TWO = (RNG.normal(size=(30, 4)).astype(np.float32) + np.eye(4, dtype=np.float32)[LABELS] for _ in range(2))
 
@@ -59,7 +63,8 @@ def test_metrics_of_one_result(command: Command) -> None:
     assert (errors, status) == ('', 0)
     assert re.search('one.pkl: 30 .* 4 .* softmax\n', output)
     assert re.search(r'result +top1 +top5 +mean_class_accuracy\n', output)
-    assert output.splitlines()[-1].split() == ['one.pkl', *(f'{value:.2f}' for value in expected.values())]
+    assert output.splitlines()[-2].split() == ['one.pkl', *(f'{value:.2f}' for value in expected.values())]
+    assert output.splitlines()[-1].split() == [*'most frequent class'.split(), f'{LARGEST:.2f}', '-', '25.00']
 
 
 def test_results_are_averaged_and_written(command: Command, folder: Path) -> None:
@@ -69,25 +74,88 @@ def test_results_are_averaged_and_written(command: Command, folder: Path) -> Non
     np.testing.assert_allclose(fused.scores, (ONE + 2 * TWO) / 3, rtol=1e-5, atol=1e-6)
     numbers = json.loads((folder / 'all.json').read_text())
     names = ['one.pkl', 'two.json', 'average']
+    assert numbers['majority_class'] == {'top1': pytest.approx(LARGEST), 'mean_class_accuracy': 25}
     assert [row['result'] for row in numbers['results']] == names
     for row, scores in zip(numbers['results'], (ONE, TWO, fused.scores), strict=True):
         assert row['top1'] == Accuracy()(scores, LABELS)['top1']
-    assert [line.split()[0] for line in output.splitlines() if re.search(r' \d+\.\d\d', line)] == names
+    assert [line.split()[0] for line in output.splitlines() if re.search(r' \d+\.\d\d', line)] == [*names, 'most']
     both = read_results(folder / 'both.pkl')
     assert both.paths == PATHS
     assert np.array_equal(both.scores, fused.scores)
-    assert command('both.pkl')[0].splitlines()[-1].split()[1] == f'{numbers["results"][-1]["top1"]:.2f}'
+    assert command('both.pkl')[0].splitlines()[-2].split()[1] == f'{numbers["results"][-1]["top1"]:.2f}'
+
+
+def test_average_is_stated_in_the_first_line(command: Command) -> None:
+    output, _, _ = command('one.pkl two.json --weights 1 2.5')
+    assert re.match(r'Averaging the probabilities of 2 .* 1, 2\.5; .*--compare\n', output)
+    assert re.match('Averaging the scores of 2 ', command('one.pkl two.json --average score')[0])
+    assert 'Averaging' not in command('one.pkl')[0]
+
+
+def test_comparison_of_two_results(command: Command, folder: Path) -> None:
+    output, errors, status = command('one.pkl --compare two.json --class-file classes.txt --mistakes 3 --json x.json')
+    assert (errors, status) == ('', 0)
+    assert 'Averaging' not in output
+    one, two = (replace(read_results(folder / name), class_names=CLASSES) for name in ('one.pkl', 'two.json'))
+    expected = compare(one, two)
+    numbers = json.loads((folder / 'x.json').read_text())
+    assert [(row['result'], row['top1']) for row in numbers['results']] == [
+        ('one.pkl', Accuracy()(ONE, LABELS)['top1']),
+        ('two.json', Accuracy()(TWO, LABELS)['top1']),
+    ]
+    assert {name: numbers[name] for name in asdict(expected)} == asdict(expected)
+    assert (numbers['a'], numbers['b'], numbers['num_videos']) == ('one.pkl', 'two.json', 30)
+    assert numbers['disagreements'] == find_disagreements(one, two, 3)
+    cells = [line.split() for line in output.splitlines()]
+    counts = [expected.both, expected.only_a, expected.only_b, expected.neither]
+    start = cells.index(['videos'])
+    assert [int(row[-1]) for row in cells[start + 1 : start + 5]] == counts
+    assert f'p = {expected.p_value:.3g}' in output
+    start = cells.index(['class', 'name', 'videos', 'a', 'b', 'difference'])
+    assert [row[1] for row in cells[start + 1 : start + 5]] == [row['name'] for row in expected.classes]
+    assert [float(row[-1]) for row in cells[start + 1 : start + 5]] == pytest.approx(
+        [row['difference'] for row in expected.classes], abs=0.01
+    )
+    assert [row[0] for row in cells[-4:-1]] == [row['path'] for row in numbers['disagreements']]
+
+
+def test_comparison_shows_ten_classes_by_default(command: Command, folder: Path) -> None:
+    labels = np.arange(30) % 12
+    for name, shift in (('a', 0), ('b', 1)):
+        scores = np.eye(12, dtype=np.float32)[(labels + shift) % 12]
+        write_results(Results(name, PATHS, labels, scores, 'none'), folder / f'{name}.json')
+    pattern = r' 100\.00 +0\.00 +100\.00\n'
+    assert len(re.findall(pattern, command('a.json --compare b.json')[0])) == 10
+    assert len(re.findall(pattern, command('a.json --compare b.json --per-class --json x.json')[0])) == 12
+    assert len(json.loads((folder / 'x.json').read_text())['classes']) == 12
+
+
+def test_multi_label_comparison_has_no_mcnemar_test(command: Command, folder: Path) -> None:
+    output, _, status = command('multi.pkl --compare trained_with_one.pkl --json x.json')
+    assert status == 0
+    assert 'McNemar' in output
+    numbers = json.loads((folder / 'x.json').read_text())
+    one, two = (read_results(folder / name) for name in ('multi.pkl', 'trained_with_one.pkl'))
+    assert numbers['classes'] == compare_classes(one, two)
+    assert 'p_value' not in numbers
+
+
+def test_equal_results_have_no_disagreement(command: Command, folder: Path) -> None:
+    output, _, status = command('one.pkl --compare one.pkl --mistakes 2 --json x.json')
+    numbers = json.loads((folder / 'x.json').read_text())
+    assert (status, numbers['disagreements'], numbers['p_value']) == (0, [], 1)
+    assert 'p = 1,' in output
 
 
 def test_metrics_from_names_or_config(command: Command, folder: Path) -> None:
-    assert command('one.pkl --metrics MeanClassAccuracy')[0].splitlines()[-2].split() == [
+    assert command('one.pkl --metrics MeanClassAccuracy')[0].splitlines()[-3].split() == [
         'result',
         'mean_class_accuracy',
     ]
     config = (ROOT / 'configs/demo/i3d_ordered_actions.py').read_text().replace('../_base_', f'{ROOT}/configs/_base_')
     (folder / 'mine.py').write_text(f"{config}\nmetrics = [dict(type='Accuracy', topk=(1, 2))]\n")
     output, _, _ = command('one.pkl --config mine.py')
-    assert output.splitlines()[-2].split() == ['result', 'top1', 'top2']
+    assert output.splitlines()[-3].split() == ['result', 'top1', 'top2']
     output, _, _ = command('multi.pkl --config configs/custom/multi_label_videos.py')
     assert output.splitlines()[-2].split() == ['result', 'mAP']
 
@@ -178,6 +246,13 @@ def test_average_choices_match_the_library() -> None:
     [
         ('nowhere.pkl', 'nowhere.pkl'),
         ('one.pkl --weights 1', '--weights'),
+        ('one.pkl --average prob', '--average'),
+        ('one.pkl two.json --compare one.pkl', '--compare.* 2 '),
+        ('one.pkl --compare two.json --out x.pkl', '--out.* --compare'),
+        ('one.pkl --compare two.json --weights 1 1', '--weights.* --compare'),
+        ('one.pkl --compare multi.pkl', 'one.pkl .*multi.pkl'),
+        ('one.pkl --compare nowhere.pkl', 'nowhere.pkl'),
+        ('multi.pkl --compare multi.pkl --mistakes 1', 'multi.pkl'),
         ('one.pkl two.json --weights 1', r'weights.*\[1.0\].* 2 '),
         ('one.pkl --mistakes -1', '--mistakes.* 0.*-1'),
         ('one.pkl --metrics Luck', "metrics.0.type='Luck'"),

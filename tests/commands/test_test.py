@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def test_results_are_in_dataset_order(test_here: Test, data: Path, tmp_path: Pat
     metrics = json.loads((tmp_path / 'm.json').read_text())
     assert (metrics['num_videos'], metrics['top1']) == (7, top1)
     assert f'top1 {top1:.2f}' in output
+    largest = max(Counter(int(label) for _, label in lines).values())
+    assert re.search(rf'most frequent class: top1 {100 * largest / 7:.2f}\n', output)
     assert re.search(r'7 samples.* 0:00:\d\d, [\d.]+ samples/s', output)
     assert sorted(file.name for file in tmp_path.rglob('*') if file.is_file()) == ['m.json', 'x.json']
     test_here('--out', tmp_path / 'x.pkl')

@@ -1,3 +1,4 @@
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -35,6 +36,17 @@ def test_averaged_weights_are_validated(data: Path, averaged: Path, tmp_path: Pa
     assert logged != pytest.approx(losses['state_dict'], rel=1e-4)
 
 
+def test_baseline_is_logged_once(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = make_config(data, train_cfg={'max_epochs': 2})
+    labels = [0, 1, 1, 1, 2, 2, 5]
+    paths = [line.split()[0] for line in (data / 'val.txt').read_text().splitlines()]
+    (tmp_path / 'val.txt').write_text('\n'.join(f'{path} {k}' for path, k in zip(paths, labels, strict=True)))
+    config['val_dataloader']['dataset']['list_file'] = str(tmp_path / 'val.txt')
+    with caplog.at_level(logging.INFO, 'dsanet'):
+        train(config, tmp_path)
+    assert [text.rpartition(': ')[2] for text in caplog.messages if 'most frequent class' in text] == ['top1 42.86']
+
+
 def with_several_labels(data: Path, folder: Path, *loaders: str, **model: object) -> dict:
     """Return a run of one epoch whose ``loaders``, 'train' or 'val', have two labels per video."""
     config = make_config(data, model=model, train_cfg={'max_epochs': 1}, runtime={'save_best': 'mAP'})
@@ -49,7 +61,10 @@ def with_several_labels(data: Path, folder: Path, *loaders: str, **model: object
 
 
 @pytest.mark.parametrize('average_views', ['score', 'prob'])
-def test_several_labels_train_and_validate(data: Path, tmp_path: Path, average_views: str) -> None:
+def test_several_labels_train_and_validate(
+    data: Path, tmp_path: Path, average_views: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, 'dsanet')
     config = with_several_labels(data, tmp_path, 'train', 'val', average_views=average_views)
     config['model']['cls_head']['loss'] = {'type': 'BinaryCrossEntropyLoss'}
     trainer = train(config, tmp_path)
@@ -59,6 +74,7 @@ def test_several_labels_train_and_validate(data: Path, tmp_path: Path, average_v
     assert trainer.state.best['mAP'] == MeanAveragePrecision()(predictions.scores, predictions.labels)['mAP']
     logged = read_json_lines(tmp_path / 'scalars.jsonl')
     assert not any('train/top1' in line for line in logged)
+    assert 'most frequent class' not in caplog.text
     assert ('val/loss' in logged[-1]) == (average_views == 'score')  # the loss needs scores, not probabilities
     if average_views == 'score':
         scores, labels = map(torch.from_numpy, (predictions.scores, predictions.labels))

@@ -11,6 +11,8 @@ from dsanet.evaluation.metrics import (
     average_precision,
     check_metrics,
     compute_metrics,
+    describe_baseline,
+    majority_baseline,
 )
 
 SCORES = np.array([[5, 3, 1], [1, 5, 3], [5, 3, 1], [1, 3, 5]], dtype=np.float32)
@@ -43,6 +45,25 @@ def test_mean_class_accuracy_skips_absent_classes() -> None:
 def test_metrics_return_their_names() -> None:
     for metric in (Accuracy(topk=(1, 5)), MeanClassAccuracy(), MeanAveragePrecision()):
         assert set(metric.names) == set(metric(SCORES, LABELS))
+
+
+def test_majority_baseline_equals_constant_predictions() -> None:
+    labels = np.random.default_rng(0).choice(6, size=200, p=[0.1, 0.5, 0.2, 0, 0.15, 0.05])
+    constant = np.zeros((200, 6), dtype=np.float32)
+    constant[:, 1] = 1
+    expected = compute_metrics([Accuracy(topk=(1,)), MeanClassAccuracy()], constant, labels)
+    assert majority_baseline(labels) == pytest.approx(expected)
+    assert majority_baseline(LABELS) == {'top1': 75, 'mean_class_accuracy': 50}  # class 2 is 3 of 4
+
+
+def test_baseline_is_for_single_labels_only() -> None:
+    assert majority_baseline(np.eye(3, dtype=np.float32)) == {}
+    assert describe_baseline(np.eye(3, dtype=np.float32), ['mAP']) is None
+    assert describe_baseline(LABELS, ['mAP', 'top5']) is None
+    assert describe_baseline(LABELS, ['top1']).endswith(': top1 75.00')
+    assert describe_baseline(LABELS, ['mean_class_accuracy', 'top1']).endswith(
+        ': top1 75.00  mean_class_accuracy 50.00'
+    )
 
 
 @pytest.mark.parametrize('topk', [(), (0, 1)])

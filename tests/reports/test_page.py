@@ -1,6 +1,9 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+
+import numpy as np
 
 from dsanet.reports.page import SECTIONS, build_page
 from dsanet.reports.run_data import read_runs
@@ -48,3 +51,20 @@ def test_seeds_of_all_runs_are_compared(tmp_path: Path) -> None:
     settings = [('a_seed0', 0, 0.1), ('a_seed1', 1, 0.1), ('b', 0, 0.2)]
     page = build_page(read_runs([write_run(tmp_path / name, seed, rate) for name, seed, rate in settings]))
     assert re.search(r'<code>runtime.seed</code></th><td[^>]*><code>0, 1</code></td><td[^>]*><code>0</code>', page)
+
+
+def baseline_rows(page: str) -> list[list[str]]:
+    rows = re.findall(r'<tr>(.*?)</tr>', page, re.S)
+    return [re.findall(r'>([^<>]+)<', row) for row in rows if 'Most frequent class' in row]
+
+
+def test_most_frequent_class_is_one_row(tmp_path: Path) -> None:
+    runs = read_runs([write_run(tmp_path / 'a', 0), write_run(tmp_path / 'b', 0, rate=0.2)])
+    labels = runs[0].results.labels
+    share = 100 * np.bincount(labels).max() / len(labels)
+    (row,) = baseline_rows(build_page(runs))
+    assert row[-2:] == [f'{share:.2f}', f'{100 / len(set(labels.tolist())):.2f}']
+    other = replace(runs[1].results, labels=np.zeros_like(labels))
+    rows = baseline_rows(build_page([runs[0], replace(runs[1], results=other)]))
+    assert [row[-2:] for row in rows] == [row[-2:], ['100.00', '100.00']]
+    assert ['test of' in row[0] for row in rows] == [True, True]

@@ -1,0 +1,9 @@
+"""runtime.py for your own videos: the best epoch is that with the highest mean class accuracy.
+
+One's own classes often differ in size, and top-1 accuracy rewards predicting the most frequent class.
+"""
+
+_base_ = ['runtime.py']
+
+metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
+runtime = dict(save_best='mean_class_accuracy')
