@@ -11,6 +11,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
 .PHONY: setup setup-dev demo demo-models test test-all test-web faults gpu-check lint docs
 setup: $(VENV)/installed
@@ -45,7 +46,11 @@ lint: setup-dev
 	mkdir -p $(VENV)/src && ln -sfn ../../codes $(VENV)/src/dsanet
 	$(BIN)/mypy
 	$(BIN)/shellcheck *.sh tools/*.sh pretrained/*.sh .ci/run
-	$(BIN)/codespell codes configs docs tests tools pretrained *.md *.sh Makefile pyproject.toml
+	$(BIN)/codespell --check-hidden .github codes configs docs tests tools pretrained *.md *.sh CITATION.cff Makefile pyproject.toml
+	$(SCHEMA) vendor.citation-file-format CITATION.cff
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml
+	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 # Two processes, each with a half of the tests, as most tests keep one core busy
 HALF := tests/data_tools tests/engine tests/inference tests/models

@@ -8,8 +8,11 @@ are in ``run``, so that ``--help`` is fast.
 import argparse
 import difflib
 import importlib
+import platform
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from dsanet import __version__
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_help())
         return 0
     if name == '--version':
-        print(f'dsanet {__version__}')
+        print(_versions())
         return 0
     if name not in COMMANDS:
         match = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -101,6 +104,19 @@ def _help() -> str:
             '',
             'options:',
             f'  {"-h, --help":<{width}}  show this help message',
-            f'  {"--version":<{width}}  show the version',
+            f'  {"--version":<{width}}  show the version, and those of Python and the dependencies',
         ]
     )
+
+
+def _versions() -> str:
+    """Return the versions of DSANet, of Python and of the installed dependencies, except those for development."""
+    from importlib import metadata
+
+    lines = [f'dsanet {__version__}', f'python {platform.python_version()} ({platform.platform()})']
+    for requirement in metadata.requires('dsanet') or []:
+        name = re.split(r'[^\w.-]', requirement)[0]
+        if not re.search('extra == .(dev|docs)', requirement):
+            with suppress(metadata.PackageNotFoundError):
+                lines.append(f'{name} {metadata.version(name)}')
+    return '\n'.join(dict.fromkeys(lines))  # a package may belong to several extras

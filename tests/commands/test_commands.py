@@ -1,8 +1,10 @@
 """The dsanet program: its help, unknown commands, import time and Ctrl-C."""
 
+import platform
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -63,9 +65,17 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert [line[0] for line in lines if line].count(name) == 1
 
 
-def test_version_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_option_lists_installed_dependencies(capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.main(['--version']) == 0
-    assert capsys.readouterr().out == f'dsanet {dsanet.__version__}\n'
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f'dsanet {dsanet.__version__}'
+    assert lines[1].startswith(f'python {platform.python_version()} (')
+    versions = dict(line.split() for line in lines[2:])
+    assert {name: versions[name] for name in ('torch', 'numpy', 'av')} == {
+        name: metadata.version(name) for name in ('torch', 'numpy', 'av')
+    }
+    assert 'pytest' not in versions
+    assert len(versions) == len(lines) - 2
 
 
 @pytest.mark.parametrize(
