@@ -76,18 +76,19 @@ def benchmark_model(
         place_model(model, device)
         inputs, _ = random_batch(batch_size, size, model.num_classes, device)
         gmacs = batch_size * summarize_model(config['model'], size)['gmacs']
-        for variant, network in (('', model), (', optimized', optimized_copy(model, config))):
+        for variant in ('', ', optimized'):
             for precision in PRECISIONS:
                 full_name = f'{name} forward {precision}{variant}'
+                network = optimized_copy(model, config, precision) if variant else model
                 functions[full_name] = make_forward(network, inputs, precision, device)
                 facts[full_name] = {'precision': precision, 'gmacs': gmacs, 'videos': batch_size, 'shape': list(size)}
     return _measure(functions, facts, repeats, warmup, device)
 
 
-def optimized_copy(model: Recognizer3D, config: Config) -> Recognizer3D:
+def optimized_copy(model: Recognizer3D, config: Config, precision: str) -> Recognizer3D:
     """Return a copy that is optimized as in ``dsanet test``."""
     copied = copy.deepcopy(model)
-    copied.optimize(read_section(config, 'runtime', RuntimeCfg).compile)
+    copied.optimize(read_section(config, 'runtime', RuntimeCfg).compile, PRECISIONS[precision])
     return copied
 
 

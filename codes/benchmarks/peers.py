@@ -154,11 +154,10 @@ def benchmark_peers(
     gmacs = batch_size * summarize_model(config['model'], shape)['gmacs']
     clips = model.data_preprocessor(inputs).flatten(0, 2)  # (N*V*U, C, T, H, W)
     clip_label = torch.zeros(len(clips), dtype=torch.int64, device=device)
-    optimized = optimized_copy(model, config)
     work_of = {
         name: {
-            'forward fp32': make_forward(optimized, inputs, 'fp32', device),
-            'forward bf16': make_forward(optimized, inputs, 'bf16', device),
+            'forward fp32': make_forward(optimized_copy(model, config, 'fp32'), inputs, 'fp32', device),
+            'forward bf16': make_forward(optimized_copy(model, config, 'bf16'), inputs, 'bf16', device),
             'step fp32': make_step(training_variants(config)[''], None, batch_size, shape, device),
         }
     }

@@ -65,16 +65,16 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
     """Return a ``type`` for argparse that checks at once whether a file can be written, and creates its folder."""
 
     def check(text: str) -> Path:
+        from dsanet.utils.files import check_creatable
+
         file = Path(text)
         if file.suffix not in suffixes:
             raise argparse.ArgumentTypeError(f'{text!r} must end in {" or ".join(suffixes)}')
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            check_creatable(file)
         except OSError as error:
             raise argparse.ArgumentTypeError(f'cannot write {text!r}: {error.strerror}') from error
-        if file.is_dir() or not os.access(file.parent, os.W_OK):
-            reason = 'it is a folder' if file.is_dir() else 'permission denied'
-            raise argparse.ArgumentTypeError(f'cannot write {text!r}: {reason}')
         return file
 
     return check

@@ -120,7 +120,9 @@ def run(args: argparse.Namespace) -> int | None:
     print(format_legend(table))
     if args.json is not None:
         more = {'configs': list(configs), 'repeats': args.repeats, 'warmup': args.warmup, 'not_measured': missing}
-        write_atomically(to_json(args.kind, {**machine, 'load_at_end': load_at_end}, results, **more), args.json)
+        content = to_json(args.kind, {**machine, 'load_at_end': load_at_end}, results, **more)
+        with exit_on_user_error():
+            write_atomically(content, args.json)
         print(f'Written to {args.json}')
     return None
 

@@ -14,7 +14,6 @@ its own process, as in training.
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -43,12 +42,11 @@ def run(args: argparse.Namespace) -> int:
     import cv2
     import torch
 
-    from dsanet.utils.machine_faults import MachineError
-    from dsanet.utils.text import error_line
+    from dsanet.engine.logging import exit_on_user_error
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    try:
+    with exit_on_user_error():
         if args.work_dir is not None:
             if args.videos is not None and args.work_dir.resolve().is_relative_to(args.videos.resolve()):
                 raise UsageError(f'--work-dir {args.work_dir} is inside --videos {args.videos}; choose another folder')
@@ -56,11 +54,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 _run(args, Path(folder))
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
-    except MachineError as error:
-        sys.stderr.write(error_line(error))
-        return 1
     return 0
 
 

@@ -34,6 +34,6 @@ def run(args: argparse.Namespace) -> None:
         check_outputs({'--out': out}, [d / 'scalars.jsonl' for d in args.work_dirs])
         runs = {str(d): read_scalars(d) for d in args.work_dirs}
         plot_curves(runs, out, args.scalars)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     print(f'Curves written to {out}')

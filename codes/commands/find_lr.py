@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.range_test import MEMORY, Point, format_points, make_trainer, range_test, suggest
     from dsanet.reports.curves import check_picture, plot_range_test
-    from dsanet.utils.files import check_outputs
+    from dsanet.utils.files import check_outputs, check_writable
 
     if args.iterations <= 2 * MEMORY:
         raise UsageError(
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
             out = args.out or default_folder(args.config) / 'lr.png'
             if args.out is not None:
                 check_picture(out, '--out')
+            check_writable(out.parent, '--out')
             setup_logging()
             config = read_config(args, TRAINING_SECTIONS)
             check_outputs({'--out': out}, [args.config, args.load_from, *files_of_config(config)])
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(f'error: the loss is not finite at learning rate {args.start}')
     suggestion = suggest(points)
     print(format_points(points, suggestion, args.iterations))
-    if args.out is None:
+    with exit_on_user_error():
         out.parent.mkdir(parents=True, exist_ok=True)
-    plot_range_test(points, suggestion, out)
+        plot_range_test(points, suggestion, out)
     print(f'Plot written to {out}')

@@ -134,7 +134,7 @@ def _run_test(args: argparse.Namespace, lock: Any) -> None:
             # A launcher restarts a failed test with the same arguments, without --resume-test.
             parts.start(args.resume_test or distributed.is_restart())
     place_model(model, device)
-    model.optimize(runtime.compile)
+    model.optimize(runtime.compile, amp)
     num_restored = 0
     if parts is not None:
         num_restored = sum(distributed.all_gather_object(sum(len(part.index) for part in parts.restored)))

@@ -132,7 +132,7 @@ class RuntimeCfg:
             run ends.
         find_unused_parameters: look for parameters without a gradient in each iteration, for models that do not use
             all of them every time; slower (``DistributedDataParallel``).
-        compile: compile the model with ``torch.compile``.
+        compile: compile the model with ``torch.compile``; for a test on a CPU only without ``amp``.
         trackers: services that also receive the curves, dicts with the type ``WandbTracker`` or ``MlflowTracker``.
         tensorboard: what else TensorBoard shows: 'graph', the graph of the network, and 'embedding', features of up to
             1000 validation videos after the last epoch, with their classes and frames.

@@ -344,19 +344,21 @@ class RecordBuilder:
         ends: npt.NDArray[np.float64],
     ) -> None:
         """Add many records, NaN for None; those whose labels are None are skipped."""
-        if None in labels:
+        known = [one for one in labels if one is not None]
+        if len(known) < len(labels):
             kept = [index for index, one in enumerate(labels) if one is not None]
             paths, lines = [paths[index] for index in kept], [lines[index] for index in kept]
-            labels, starts, ends = [labels[index] for index in kept], starts[kept], ends[kept]
+            starts, ends = starts[kept], ends[kept]
         for path in paths:
             self._add_path(path)
-        self._label_ends.extend((len(self._labels) + np.cumsum([len(one or ()) for one in labels])).tolist())
-        self._labels.extend(chain.from_iterable(one or () for one in labels))
+        label_ends = len(self._labels) + np.cumsum([*map(len, known)], dtype=np.int64)
+        self._label_ends.frombytes(label_ends.tobytes())
+        self._labels.extend(chain.from_iterable(known))
         self._numbers.extend(repeat(self._number(list_file), len(paths)))
         self._lines.extend(lines)
         self._frames.extend(repeat(_NONE, len(paths)))
-        self._starts.extend(starts)
-        self._ends.extend(ends)
+        self._starts.frombytes(starts.tobytes())
+        self._ends.frombytes(ends.tobytes())
 
     def _add_path(self, path: str) -> None:
         if path != self._last or not self._sizes:

@@ -17,6 +17,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,9 @@ from dsanet.config.arguments import nearest
 COLUMNS = ('video', 'label', 'start', 'end')
 _MAX_DIGITS = 9  # of labels
 _SEPARATORS = ',;\t'
-_BATCH = 4096  # rows that are read at a time
+_BATCH = 512  # rows that are read at a time; with thousands, garbage collections take as long as reading
 _SECONDS = re.compile(r'(?:\d+:){0,2}\d+(?:\.\d*)?|\.\d+', re.ASCII)
+_LINE_BREAK = re.compile('\r\n|\r|\n')
 
 
 class SpanRow(NamedTuple):
@@ -88,7 +90,7 @@ class _Batch(NamedTuple):
     file: str
     separator: str
     header: list[str]
-    lines: list[int]
+    lines: Sequence[int]
     rows: list[list[str]]
     needs_labels: bool
 
@@ -116,8 +118,8 @@ class _Batch(NamedTuple):
         starts, ends = (_to_seconds(by_name.get(name, empty)) for name in ('start', 'end'))
         if starts is None or ends is None or not (videos and all(videos) and all(labels)):
             return None
-        has_break = any(character in '|'.join(videos) for character in '\n\0')
-        if has_break or any(text != text.strip() for column in (videos, labels) for text in column):
+        joined = '|'.join(videos)
+        if '\n' in joined or '\0' in joined or any(tuple(map(str.strip, one)) != one for one in (videos, labels)):
             return None
         if np.isinf(ends).any() or not (np.where(starts >= 0, starts, 0) < np.where(ends >= 0, ends, np.inf)).all():
             return None
@@ -126,7 +128,8 @@ class _Batch(NamedTuple):
 
 def _to_seconds(texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
     """Return seconds, NaN for empty texts; None if any is not a plain number."""
-    if not set().union(*texts) <= set('0123456789.'):
+    digits = ''.join(texts).replace('.', '')
+    if digits and not (digits.isascii() and digits.isdigit()):
         return None
     try:
         return np.array([float(text) if text else np.nan for text in texts])
@@ -139,27 +142,32 @@ def _read_batches(file: str, needs_labels: bool) -> Iterator[_Batch]:
     with open(file, encoding='utf-8-sig', errors='surrogateescape', newline='') as stream:
         separator = max(_SEPARATORS, key=stream.readline().count)
         stream.seek(0)
-        rows = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
+        reader = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
         header: list[str] = []
-        batch = _Batch(file, separator, header, [], [], needs_labels)
         while True:
-            line = rows.line_num + 1
+            first, problem = reader.line_num + 1, ''
+            rows: list[list[str]] = []
             try:
-                row = next(rows)
-            except StopIteration:
-                yield batch
-                return
-            except csv.Error as error:
-                yield batch
-                raise ValueError(f'{file}:{line}: not valid CSV: {error}') from None
+                rows.extend(islice(reader, _BATCH if header else 1))
+            except csv.Error as error:  # rows before it are in the list
+                problem = str(error)
+            *lines, following = _number_lines(rows, first, reader.line_num)
             if header:
-                batch.lines.append(line)
-                batch.rows.append(row)
-                if len(batch.rows) == _BATCH:
-                    yield batch
-                    batch = batch._replace(lines=[], rows=[])
-            elif any(fields := [field.strip() for field in row]):
-                header += _check_header(fields, f'{file}:{line}', needs_labels)
+                yield _Batch(file, separator, header, lines, rows, needs_labels)
+            elif rows and any(fields := [field.strip() for field in rows[0]]):
+                header = _check_header(fields, f'{file}:{first}', needs_labels)
+            if problem:
+                raise ValueError(f'{file}:{following}: not valid CSV: {problem}')
+            if not rows:
+                return
+
+
+def _number_lines(rows: Sequence[Sequence[str]], first: int, last: int) -> Sequence[int]:
+    """Return the line at which each row of the lines ``first`` to ``last`` begins, and that after all rows."""
+    if last - first + 1 == len(rows):
+        return range(first, last + 2)
+    counts = (1 + sum(len(_LINE_BREAK.findall(field)) for field in row) for row in rows)  # fields in quotes
+    return list(accumulate(counts, initial=first))
 
 
 def _check_header(row: list[str], source: str, needs_labels: bool) -> list[str]:

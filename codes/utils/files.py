@@ -3,8 +3,9 @@
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +21,7 @@ def open_atomically(file: Path) -> Iterator[BinaryIO]:
     So the file is always complete, the old or the new one, even after a crash or a power failure. After an error the
     old file stays and the new one is removed; the error of a full disk names the file.
     """
-    part = file.with_name(f'{file.name}.part')
+    part = _part_of(file)
     try:
         with part.open('wb') as stream:
             yield stream
@@ -37,6 +38,23 @@ def open_atomically(file: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _part_of(file: Path) -> Path:
+    return file.with_name(f'{file.name}.part')
+
+
+def check_creatable(file: Path) -> None:
+    """Fail early if :func:`open_atomically` cannot create a file in an existing folder; an existing file stays.
+
+    Raises:
+        OSError: it cannot be created, or is a folder.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    with suppress(FileExistsError):  # another process writes it now, or was killed
+        _part_of(file).open('xb').close()
+        _part_of(file).unlink()
 
 
 def hash_file(file: Path) -> str:
@@ -80,10 +98,12 @@ def check_writable(folder: Path, name: str) -> None:
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
         reason = f'{existing} is not a folder'
-    elif not os.access(existing, os.W_OK | os.X_OK):
-        reason = f'{existing} is not writable'
     else:
-        return
+        try:
+            tempfile.TemporaryFile(dir=existing).close()
+            return
+        except OSError as error:
+            reason = f'{existing} is not writable ({error.strerror})'
     raise ValueError(f'{name} {folder} must be a writable or new folder: {reason}')
 
 

@@ -8,6 +8,7 @@ from statistics import median
 import pytest
 
 from dsanet.benchmarks.data import benchmark_data, benchmark_lists, benchmark_test
+from dsanet.datasets import text_lists
 from dsanet.datasets.transforms.packing import PackInputs
 from tests.benchmarks.conftest import CPU
 
@@ -68,6 +69,17 @@ def test_list_has_the_requested_lines(config: dict, kind: str) -> None:
     assert len(result.cpu_s) == 2
     if sys.platform == 'linux':
         assert result.facts['worker_private_mb'] > 0
+
+
+def test_each_repeat_parses_the_list(config: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = config['train_dataloader']['dataset']['pipeline']
+    config['train_dataloader']['dataset'] = {'type': 'VideoDataset', 'list_file': 'missing.txt', 'pipeline': pipeline}
+    sizes = []
+    read = text_lists.read_columns
+    monkeypatch.setattr(text_lists, 'read_columns', lambda text, *rest: sizes.append(len(text)) or read(text, *rest))
+    benchmark_lists('tiny', config, 3, 2, num_lines=50)
+    assert sizes == [sizes[0]] * (1 + 2 + 3), 'for the memory, then warm-up and repeats'
+    assert sizes[0] > 50 * 50
 
 
 def test_missing_data_is_an_error(config: dict, tmp_path: Path) -> None:

@@ -83,6 +83,15 @@ def test_output_file_needs_a_known_suffix(tmp_path: Path) -> None:
             output_file('.pkl', '.json')(str(tmp_path / name))
 
 
+@pytest.mark.parametrize('name', ['folder.json', 'file/x.json', 'x' * 246 + '.json', 'x' * 300 + '.json'])
+def test_output_file_must_be_creatable(tmp_path: Path, name: str) -> None:
+    (tmp_path / 'folder.json').mkdir()
+    (tmp_path / 'file').touch()
+    with pytest.raises(argparse.ArgumentTypeError, match=f'{tmp_path}/{name}'):
+        output_file('.json')(f'{tmp_path}/{name}')
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['file', 'folder.json']
+
+
 def test_defaults_match_the_library() -> None:
     parser = argparse.ArgumentParser()
     add_job_arguments(parser)

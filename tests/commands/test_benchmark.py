@@ -1,6 +1,8 @@
 """The command ``benchmark``: its table, its JSON file, and its errors."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from dsanet import commands
 from dsanet.benchmarks import measuring, models
 from dsanet.commands.benchmark import KINDS
 from dsanet.config.formatting import format_config
+from dsanet.utils import files
 from tests.engine.conftest import make_config
 
 COMMON = ['--repeats', '2', '--warmup', '1']
@@ -86,6 +89,7 @@ def test_two_configs_are_rows_of_one_table(config_file: Path, capsys: pytest.Cap
         (['dsa', 'demo/i3d_ordered_actions'], 'DSA'),
         (['startup', '--repeats', '0'], '--repeats'),
         (['train', 'x.py', '--json', 'out.txt'], 'out.txt'),
+        (['train', 'x.py', '--json', 'x' * 246 + '.json'], 'xxx.json'),
     ],
 )
 def test_wrong_arguments_have_status_2(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +107,23 @@ def test_failing_measurement_has_status_1(
     monkeypatch.setattr(models, 'measure', fail)
     assert commands.main(['benchmark', 'model', str(config_file)]) == 1
     assert 'not enough memory' in capsys.readouterr().err
+
+
+def test_full_disk_keeps_the_table(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / 'lists.json'
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+
+    monkeypatch.setattr(files, 'write_atomically', fail)
+    argv = ['lists', str(config_file), '--lines', '50', '--repeats', '1', '--json', str(out)]
+    with pytest.raises(SystemExit, match='^1$'):
+        commands.main(['benchmark', *argv])
+    printed = capsys.readouterr()
+    assert 'tiny list' in printed.out
+    assert [line for line in printed.err.splitlines() if line.startswith('error: ') and str(out) in line]
 
 
 @pytest.mark.parametrize('kind', KINDS)

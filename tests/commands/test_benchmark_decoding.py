@@ -50,6 +50,7 @@ def test_benchmark_of_a_folder(originals, capsys):
     [
         (['--rounds', '0'], 'argument --rounds: '),
         (['--videos', 'nowhere'], 'nowhere'),
+        (['--work-dir', __file__], __file__),
     ],
 )
 def test_invalid_options_are_reported(argv, message, capsys):

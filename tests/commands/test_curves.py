@@ -20,7 +20,10 @@ def test_curves_of_work_dirs(tmp_path: Path, capsys: pytest.CaptureFixture, monk
     assert not (tmp_path / 'curves.png').exists()
     commands.main(['curves', str(tmp_path)])
     assert (tmp_path / 'curves.png').is_file(), 'of one run: in its work dir'
+    (tmp_path / 'curves.png').unlink()
+    (tmp_path / 'curves.png').mkdir()
     for argv, text in (
+        ([tmp_path], 'curves.png'),
         ([tmp_path / 'nowhere'], 'nowhere'),
         ([tmp_path, '--scalars', 'val/top5'], 'top5'),
     ):

@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from dsanet.datasets import span_lists
 from dsanet.datasets.annotation import parse_list_file
 from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.span_lists import SpanRow, check_span, is_span_list, parse_labels, parse_seconds, read_span_rows
@@ -100,6 +101,21 @@ def test_bad_rows_are_reported_with_line(tmp_path, row, match):
 def test_malformed_files_are_errors(tmp_path, text, match):
     with pytest.raises(ValueError, match=match):
         parse_list_file(write(tmp_path, text))
+
+
+@pytest.mark.parametrize('size', [1, 2, 3, 100])
+def test_lines_are_those_of_the_file(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(span_lists, '_BATCH', size)
+    rows = ['a.mp4,0', '', 'b.mp4,"two\nlines"', 'c.mp4,"three\r\n\rlines"', 'd.mp4,1', ' ', 'e.mp4,2']
+    file = write(tmp_path, '\n'.join(['', 'video,label', *rows]) + '\n')
+    found = [(row.video[0], row.line) for row in read_span_rows(file)]
+    assert found == [('a', 3), ('b', 5), ('c', 7), ('d', 10), ('e', 12)]
+    before = []
+    with open(file, 'a') as stream:
+        stream.write('f.mp4,"3" 4\n')
+    with pytest.raises(ValueError, match=':13: not valid CSV'):
+        before.extend((row.video[0], row.line) for row in read_span_rows(file))
+    assert before == found
 
 
 def test_frames_folders_have_no_spans(tmp_path):

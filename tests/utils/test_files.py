@@ -2,11 +2,12 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from dsanet.utils.files import check_outputs, check_writable, open_atomically, write_atomically
+from dsanet.utils.files import check_creatable, check_outputs, check_writable, open_atomically, write_atomically
 
 
 def test_old_file_stays_until_new_is_complete(tmp_path: Path) -> None:
@@ -89,10 +90,43 @@ def test_broken_link_is_rejected(tmp_path: Path) -> None:
 
 
 def test_folder_without_permission_is_rejected(tmp_path: Path, monkeypatch) -> None:
+    def fail(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
+
     # root may write everywhere, so the answer of the system is replaced.
-    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr(tempfile, 'TemporaryFile', fail)
     with pytest.raises(ValueError, match=rf'OUT {tmp_path}/new .*{tmp_path} '):
         check_writable(tmp_path / 'new', 'OUT')
+
+
+@pytest.mark.skipif(not Path('/proc/self').exists(), reason='requires a file system that also root cannot write')
+def test_folder_of_the_system_is_rejected() -> None:
+    with pytest.raises(ValueError, match='OUT /proc/new'):
+        check_writable(Path('/proc/new'), 'OUT')
+
+
+def test_creatable_files_pass_and_are_not_created(tmp_path: Path) -> None:
+    (tmp_path / 'old').write_text('old')
+    for name in ('old', 'new', 'x' * 250):
+        check_creatable(tmp_path / name)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {'old': 'old'}
+
+
+def test_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    with open_atomically(tmp_path / 'x') as stream:
+        stream.write(b'half')
+        stream.flush()
+        check_creatable(tmp_path / 'x')
+        assert (tmp_path / 'x.part').read_bytes() == b'half'
+
+
+@pytest.mark.parametrize('name', ['folder', 'nowhere/x', 'x' * 251])
+def test_file_that_cannot_be_created_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / 'folder').mkdir()
+    for function in (check_creatable, lambda file: write_atomically(b'', file)):
+        with pytest.raises(OSError, match=name):
+            function(tmp_path / name)
+    assert os.listdir(tmp_path) == ['folder']
 
 
 @pytest.mark.parametrize(

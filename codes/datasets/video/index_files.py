@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,8 @@ def save_arrays(path: str, arrays: Arrays) -> None:
     file = _file_of(path)
     if file is None:
         return
-    part = file.with_suffix(f'.{os.getpid()}.part')  # several processes may save the same file
+    # Several processes may save the same file, on a network disk also those of other machines.
+    part = file.with_suffix(f'.{uuid.uuid4().hex}.part')
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with part.open('wb') as stream:

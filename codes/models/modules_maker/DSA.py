@@ -97,6 +97,7 @@ class DSA(nn.Module):
         """
         if x.shape[0] % self.num_snippets:
             raise ValueError(f'{x.shape[0]} snippets are not a multiple of num_snippets={self.num_snippets}')
+        is_last = x.stride(1) == 1
         active, passive = x, None
         if self.channels < x.shape[1]:
             # Not two slices, whose gradients would be filled up with zeros and added.
@@ -104,14 +105,11 @@ class DSA(nn.Module):
         snippets = active.contiguous().unflatten(0, (-1, self.num_snippets))  # (N*V, U, C1, T, H, W)
         kernel = self.make_kernel(snippets)
         mixed = self.aggregate(snippets, kernel).flatten(0, 1)  # (N*V*U, C1, T, H, W)
+        # Channels-last features stay channels-last, as the next convolution wants them.
+        mixed = mixed.contiguous(memory_format=torch.channels_last_3d if is_last else torch.contiguous_format)
         if self.residual:
             mixed = mixed + active
-        if passive is None:
-            return mixed
-        # Channels-last features stay channels-last, as the next convolution wants them.
-        is_last = passive.stride(1) == 1
-        mixed = mixed.contiguous(memory_format=torch.channels_last_3d if is_last else torch.contiguous_format)
-        return torch.cat([mixed, passive], dim=1)
+        return mixed if passive is None else torch.cat([mixed, passive], dim=1)
 
     def make_kernel(self, snippets: Tensor) -> Tensor:
         """Generate one kernel for each view and channel from its pooled values.

@@ -4,6 +4,7 @@ Letters (see ``dsanet``): N videos, V views, U snippets, T frames, C channels, H
 """
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ from dsanet.models.heads.base import ClsHead
 from dsanet.models.modules_maker.block_maker import check_module_cfg, insert_modules, to_meta
 from dsanet.models.optimization import fold_batch_norms
 from dsanet.models.weights.loading import load_weights
+
+LOGGER = logging.getLogger(__name__)
 
 # Ways to combine the views of a video: mean of the scores or of the probabilities.
 AVERAGES = ('score', 'prob')
@@ -183,18 +186,22 @@ class Recognizer3D(nn.Module):
         self._augment = torch.compiler.disable(self._augment)  # type: ignore[method-assign]
         super().compile(*args, **kwargs)
 
-    def optimize(self, compile: bool = False) -> None:
+    def optimize(self, compile: bool = False, amp: str | None = None) -> None:
         """Make inference faster; scores change by rounding only. The model cannot be trained afterwards.
 
         Batch norms are folded into convolutions.
 
         Args:
-            compile: also compile the model for its constant weights, which takes a minute and a C++ compiler.
+            compile: also compile the model for its constant weights, which takes a minute and a C++ compiler. Not done
+                on a CPU with ``amp``, where the compiled model is slower.
+            amp: the precision of the forward passes, 'bf16' or 'fp16'; None for float32.
         """
         self.eval()
         fold_batch_norms(self.backbone)
         self.requires_grad_(False)
-        if compile:
+        if compile and amp is not None and next(self.parameters()).device.type == 'cpu':
+            LOGGER.info('Not compiling the model: on a CPU, it would be slower in %s', amp)
+        elif compile:
             self.compile(options={'freezing': True})
 
     def _augment(self, frames: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,25 @@ def test_arrays_of_a_version_are_found_again(video, monkeypatch):
     assert load_arrays(video) is None
 
 
+def test_processes_of_two_machines_write_different_parts(video, tmp_path, monkeypatch):
+    """Process ids may be equal there."""
+    monkeypatch.setattr(os, 'getpid', lambda: 7)
+    parts = []
+    save = np.savez
+
+    def save_twice(stream, **arrays):
+        parts.append(stream.name)
+        if len(parts) == 1:
+            save_arrays(video, {'x': np.arange(5)})
+        save(stream, **arrays)
+
+    monkeypatch.setattr(np, 'savez', save_twice)
+    save_arrays(video, {'x': np.arange(3)})
+    assert len(set(parts)) == 2
+    assert load_arrays(video)['x'].tolist() == [0, 1, 2]
+    assert len(os.listdir(tmp_path / 'new' / 'folder')) == 1
+
+
 def test_damaged_file_is_ignored_and_logged(video, tmp_path, caplog):
     save_arrays(video, {'x': np.arange(300)})
     (file,) = (tmp_path / 'new' / 'folder').iterdir()

@@ -98,10 +98,11 @@ class _Copies(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize('options', [{}, {'channel_ratio': 1.0}, {'channel_ratio': 1.0, 'residual': True}])
 @pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last_3d])
-def test_memory_format_stays(order: torch.memory_format) -> None:
+def test_memory_format_stays(order: torch.memory_format, options: dict) -> None:
     x = torch.randn(8, 8, 2, 3, 4).to(memory_format=order).requires_grad_()
-    y = make_dsa()(x)
+    y = make_dsa(**options)(x)
     y.sum().backward()
     assert y.is_contiguous(memory_format=order)
     assert x.grad is not None
@@ -188,11 +189,16 @@ def test_dsa_counts_its_multiply_adds() -> None:
     assert macs == 16 * (4 * 8 + 8 * 3) + 3 * 4 * 16 * 8 * 28 * 28
 
 
-def test_dsa_works_with_channels_last() -> None:
-    module = make_dsa()
-    x = torch.randn(8, 8, 2, 3, 3)
-    last = x.contiguous(memory_format=torch.channels_last_3d)
-    torch.testing.assert_close(module(last), module(x))
+@pytest.mark.parametrize('options', [{}, {'channel_ratio': 1.0}, {'channel_ratio': 1.0, 'residual': True}])
+def test_dsa_is_equal_with_channels_last(options: dict) -> None:
+    module = make_dsa(**options)
+    x, weights = torch.randn(2, 8, 8, 2, 3, 3)
+    results = []
+    for order in (torch.contiguous_format, torch.channels_last_3d):
+        features = x.to(memory_format=order).requires_grad_()
+        y = module(features)
+        results.append([y, *torch.autograd.grad((y * weights).sum(), [features, *module.parameters()])])
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize(

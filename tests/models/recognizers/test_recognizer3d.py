@@ -1,4 +1,5 @@
 import itertools
+import logging
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,22 @@ def test_optimized_model_gives_the_same_scores(compile_it: bool) -> None:
     for x, scores in zip(batches, expected, strict=True):
         torch.testing.assert_close(model(x), scores, rtol=1e-5, atol=1e-5)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    ('device', 'amp', 'is_compiled'),
+    [('cpu', None, True), ('cpu', 'bf16', False), ('cpu', 'fp16', False), ('meta', 'bf16', True)],
+)
+def test_only_cpu_amp_is_not_compiled(
+    device: str, amp: str | None, is_compiled: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[dict] = []
+    monkeypatch.setattr(Recognizer3D, 'compile', lambda self, **options: calls.append(options))
+    model = make_model().to(device)
+    with caplog.at_level(logging.INFO, 'dsanet'):
+        model.optimize(True, amp)
+    assert calls == ([{'options': {'freezing': True}}] if is_compiled else [])
+    assert [amp in message for message in caplog.messages] == ([] if is_compiled else [True])
 
 
 @torch.no_grad()
