@@ -8,6 +8,7 @@ from typing import Any
 
 from dsanet.config.loading import load_config
 from dsanet.evaluation.comparison import compare
+from dsanet.evaluation.metrics import majority_baseline
 from dsanet.evaluation.result_files import read_results
 from dsanet.evaluation.results import Results, class_table
 from dsanet.experiments.plan import Plan, Trial, Variant
@@ -111,6 +112,10 @@ def _result_table(groups: _Groups) -> str:
                 f'{statistics.median(one.step_ms for one in members):.0f}',
             ]
         )
+    baseline = majority_baseline(next(iter(groups.values()))[0].results.labels)
+    if baseline.keys() & set(names):
+        cells = [f'{baseline[name]:.1f}' if name in baseline else '-' for name in names]
+        rows.append(['most frequent class', '-', *cells, '-', '-', '-'])
     return markdown_table(titles, rows)
 
 

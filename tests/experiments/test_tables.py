@@ -59,6 +59,8 @@ def test_tables_have_means_spreads_and_tests(out: Path) -> None:
     assert result[:3] == ['1', '100.0', '100.0']
     assert seeds == ['100.0 (p = 0.12)', '-']  # 4 videos of 4: p = 2 / 2**4
     assert order == ['100.0', '0.0']
+    # Three of the six videos are of the class down.
+    assert cells(text, 'most frequent class') == [['-', '50.0', '33.3', '-', '-', '-']]
     assert cells(text, 'up') == [['2', '100.0', '100.0']]
     assert cells(text, 'left') == [['1', '50.0', '100.0']]
 
