@@ -17,6 +17,7 @@ from dsanet.config.loading import load_config, read_section
 from dsanet.config.registry import DATASETS, METRICS, MODELS, SCHEDULES, TRACKERS, TRANSFORMS, build
 from dsanet.config.schema import ParametersCfg, RuntimeCfg, TrainCfg
 from dsanet.datasets.classes import load_config_with_classes
+from dsanet.engine.class_weights import resolve_class_weights
 from dsanet.engine.optim import build_optimizer
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
 from dsanet.models.summary import find_input_shape
@@ -175,7 +176,7 @@ def few_threads() -> Any:
 def test_network_trains_and_uses_snippet_order(
     file: Path, options: list[str], few_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config_with_classes(file, options, num_classes=2)
+    config = resolve_class_weights(load_config_with_classes(file, options, num_classes=2), equal=True)
     if config['model']['backbone'].get('name') == 'mvit_v2_s':  # it accepts one size only, here a small one
         monkeypatch.setattr(mvit, 'MViT', lambda **options: MViT(**{**options, 'spatial_size': (32, 32)}))
         monkeypatch.setattr(TorchvisionVideo, 'probe_shape', (1, 3, 16, 32, 32))

@@ -12,6 +12,7 @@ from dsanet.benchmarks.measuring import Result, add_rates, measure, reference_fu
 from dsanet.config.loading import read_section
 from dsanet.config.registry import MODELS, build, get_class
 from dsanet.config.schema import RuntimeCfg
+from dsanet.engine.class_weights import resolve_class_weights
 from dsanet.engine.evaluator import autocast
 from dsanet.engine.preparation import place_model
 from dsanet.engine.train_step import Stepper
@@ -104,7 +105,7 @@ def training_variants(config: Config) -> dict[str, Config]:
     """Return copies of a config by name: as it is, with activation checkpointing if the backbone has it, and without
     inserted modules if there are any.
     """
-    config = without_weight_files(config)
+    config = resolve_class_weights(without_weight_files(config), equal=True)
     config['train_cfg'] = {**config.get('train_cfg', {}), 'scale_lr': False, 'base_batch_size': None}
     backbone = config['model']['backbone']
     variants = {'': config}

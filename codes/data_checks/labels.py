@@ -1,7 +1,7 @@
 """Check the labels: do they match the model, and can all classes be learned?"""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -66,7 +66,10 @@ def check_balance(split: Split) -> Iterator[Finding]:
     missing = [label for label in range(split.num_classes or 0) if label not in counts]
     if missing:
         text = f'{len(missing)} of {split.num_classes} classes have no {split.noun}s and cannot be learned'
-        yield Finding('warning', 'balance', split.name, text, tuple(map(split.class_name, missing)))
+        level = 'warning'
+        if split.class_weights == 'balanced':
+            level, text = 'error', f"{text}, but class_weights='balanced' requires some"
+        yield Finding(level, 'balance', split.name, text, tuple(map(split.class_name, missing)))
     if missing == [0] and len(counts) > 1:
         # Labels that start at 1, with one class too many in the config, would train without an error.
         text = (
@@ -82,34 +85,15 @@ def _check_imbalance(split: Split) -> Iterator[Finding]:
     if many >= IMBALANCE_RATIO * few:
         names = split.class_name(largest), split.class_name(smallest)
         text = f'imbalanced classes: {names[0]} has {split.count(many)}, {names[1]} has {few:,}'
-        if split.class_balance is None:
-            hint = "train_dataloader.class_balance='square_root' may help"
-            examples: tuple[str, ...] = ()
-            if split.multi_hot is None and split.num_classes is not None and max(split.counts) < split.num_classes:
-                hint += ', or these weights in model.cls_head.loss (see configs/custom/imbalanced_videos.py):'
-                examples = (f'class_weights={format_weights(class_weights(split.counts, split.num_classes))}',)
-            yield Finding('warning', 'balance', split.name, f'{text}; {hint}', examples)
-        else:
-            yield Finding(
-                'note',
-                'balance',
-                split.name,
-                f'{text}; class_balance={split.class_balance!r} compensates for the imbalance',
-            )
-
-
-def class_weights(counts: Mapping[int, int], num_classes: int) -> list[float]:
-    """Return the weights of K classes for a loss, inversely proportional to their numbers of videos.
-
-    Their mean over the videos is 1. A class without videos has the weight 1.
-    """
-    total, present = sum(counts.values()), len(counts)
-    return [total / (present * counts[k]) if counts.get(k) else 1.0 for k in range(num_classes)]
-
-
-def format_weights(weights: Sequence[float]) -> str:
-    """Return weights with four digits as a tuple in Python."""
-    return f'({", ".join(f"{weight:.4g}" for weight in weights)})'
+        used = [f'class_balance={split.class_balance!r}'] if split.class_balance is not None else []
+        used += ['class_weights'] if split.class_weights is not None else []
+        if used:
+            yield Finding('note', 'balance', split.name, f'{text}; compensated by {" and ".join(used)}')
+            return
+        hint = "train_dataloader.class_balance='square_root' may help"
+        if split.multi_hot is None and len(split.counts) == split.num_classes:
+            hint += ", or class_weights='balanced' in model.cls_head.loss, as in configs/custom/imbalanced_videos.py"
+        yield Finding('warning', 'balance', split.name, f'{text}; {hint}')
 
 
 def check_class_names(train: Sequence[Split], other: Split) -> Iterator[Finding]:

@@ -91,7 +91,7 @@ def splits_of_run(
     splits = _with_loader(splits_of('train', train_loader.dataset, num_classes, class_balance), train_loader)
     if val_loader is not None:
         splits += _with_loader(splits_of('val', val_loader.dataset, num_classes), val_loader)
-    return splits
+    return _with_class_weights(splits, config)
 
 
 def _with_loader(splits: Sequence[Split], loader: DataLoader[Any]) -> list[Split]:
@@ -102,7 +102,13 @@ def _with_loader(splits: Sequence[Split], loader: DataLoader[Any]) -> list[Split
 def read_splits(config: Mapping[str, Any]) -> list[Split]:
     """Return the training, validation and test splits of a config."""
     num_classes = config['model'].get('cls_head', {}).get('num_classes')
-    return [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
+    splits = [split for name in LOADERS if name in config for split in read_split(name, config[name], num_classes)]
+    return _with_class_weights(splits, config)
+
+
+def _with_class_weights(splits: Sequence[Split], config: Mapping[str, Any]) -> list[Split]:
+    loss = config['model'].get('cls_head', {}).get('loss') or {}
+    return [replace(split, class_weights=loss.get('class_weights')) for split in splits]
 
 
 def read_split(section_name: str, section: Mapping[str, Any], num_classes: int | None) -> list[Split]:

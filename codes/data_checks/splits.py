@@ -34,6 +34,7 @@ class Split:
         filename_tmpl: file names of frames; None for video files.
         start_index: number of the first frame.
         fps: frames per second of folders of frames; None if unknown, or for video files.
+        class_weights: see the losses.
         max_bad_share: share of unreadable videos that a run accepts; 0 if the first one ends it.
         class_balance: see ``build_dataloader``.
         batch_size: videos in a batch; 0 if unknown.
@@ -58,6 +59,7 @@ class Split:
     findings: tuple[Finding, ...] = ()
     classes_from: str | None = None
     fps: float | None = None
+    class_weights: Sequence[float] | str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'records', VideoRecords.of(self.records))

@@ -134,8 +134,8 @@ class WebVideoDataset(VideoSamples, IterableDataset[Record]):
     @property
     def labels(self) -> NoReturn:
         raise ValueError(
-            'WebVideoDataset reads labels together with the videos, so class_balance, MixedDataset and checks of the '
-            'data cannot use them; use VideoDataset'
+            'WebVideoDataset reads labels together with the videos, so class_balance, balanced class_weights, '
+            'MixedDataset and checks of the data cannot use them; use VideoDataset'
         )
 
     def __len__(self) -> int:

@@ -31,6 +31,7 @@ from dsanet.engine.checkpointing import (
     what_to_resume,
     write_config,
 )
+from dsanet.engine.class_weights import resolve_class_weights
 from dsanet.engine.evaluator import progress_bar
 from dsanet.engine.preparation import (
     build_train_loader,
@@ -77,7 +78,7 @@ class Trainer:
         for name in ('train_dataloader', 'optimizer', 'schedule', 'train_cfg'):
             if name not in config:
                 raise KeyError(f'the config has no {name}, which training requires')
-        self.config = config
+        self.config = config = resolve_class_weights(config)
         self.work_dir = work_dir
         self.device = device
         self.is_main = distributed.rank() == 0

@@ -123,9 +123,15 @@ def _load_stored_config(
 
 
 def _test_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a config that determine the results of a test."""
+    """Return the parts of a config that determine the results of a test, which class weights of the loss do not."""
+    model = config.get('model')
+    head = model.get('cls_head') if isinstance(model, Mapping) else None
+    loss = head.get('loss') if isinstance(head, Mapping) else None
+    if isinstance(model, Mapping) and isinstance(head, Mapping) and isinstance(loss, Mapping):
+        loss = {key: value for key, value in loss.items() if key != 'class_weights'}
+        model = {**model, 'cls_head': {**head, 'loss': loss}}
     return {
-        'model': config.get('model'),
+        'model': model,
         'test_dataloader': {'dataset': config.get('test_dataloader', {}).get('dataset')},
         'metrics': config.get('metrics'),
     }

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
 
+BALANCED = 'balanced'  # class weights that are computed from the training data
+
 
 def check_targets(scores: Tensor, label: Tensor) -> None:
     """Raise ValueError unless labels are classes (N,) int64 or float soft labels (N, K) for scores (N, K)."""
@@ -51,11 +53,15 @@ class _WeightedLoss(Loss):
 
     class_weights: Tensor | None
 
-    def __init__(self, class_weights: Sequence[float] | None) -> None:
+    def __init__(self, class_weights: Sequence[float] | str | None) -> None:
         super().__init__()
-        if class_weights is not None and (not class_weights or min(class_weights) < 0 or max(class_weights) == 0):
-            raise ValueError(f'class_weights={class_weights!r} must be one number >= 0 per class, not all 0')
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.is_balanced = class_weights == BALANCED
+        given = None if self.is_balanced else class_weights
+        if isinstance(given, str) or (given is not None and (not given or min(given) < 0 or max(given) == 0)):
+            raise ValueError(
+                f'class_weights={class_weights!r} must be {BALANCED!r} or one number >= 0 per class, not all 0'
+            )
+        weights = None if given is None else torch.tensor(given, dtype=torch.float32)
         # Not in the state dict: they belong to the config, and weights of other projects do not have them.
         self.register_buffer('class_weights', weights, persistent=False)
 
@@ -63,6 +69,15 @@ class _WeightedLoss(Loss):
         """Raise ValueError unless there is a weight for each of K classes."""
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(f'class_weights has {len(self.class_weights)} values for num_classes={num_classes}')
+
+    def known_weights(self) -> Tensor | None:
+        """Return the weights (K,), None for 1; raise ValueError if they have not been computed."""
+        if self.is_balanced:
+            raise ValueError(
+                f'class_weights={BALANCED!r} must be replaced by numbers before the model is built, as '
+                'dsanet.engine.class_weights.resolve_class_weights does'
+            )
+        return self.class_weights
 
 
 @MODELS.register_module()
@@ -75,11 +90,11 @@ class CrossEntropyLoss(_WeightedLoss):
         label_smoothing: share of a label that is distributed evenly over all classes (arXiv 1512.00567, section 7).
         class_weights: K factors, for datasets with rare classes; None for 1. The sum is divided by the number of
             videos, not by the sum of their weights as with torch's ``weight``, so losses of batch parts add up.
-            Weights with mean 1 over the training videos keep the scale of the loss, such as
-            number of videos / (K * number of videos of the class).
+            'balanced' for number of videos / (K * number of videos of the class), which the training computes from its
+            data; their mean over the training videos is 1, which keeps the scale of the loss.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | str | None = None) -> None:
         super().__init__(class_weights)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f'label_smoothing={label_smoothing!r} must be in [0, 1)')
@@ -88,9 +103,10 @@ class CrossEntropyLoss(_WeightedLoss):
     def forward(self, scores: Tensor, label: Tensor) -> Tensor:
         """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
         check_targets(scores, label)
-        if self.class_weights is not None:
+        weights = self.known_weights()
+        if weights is not None:
             label = one_hot(label, scores.shape[1])  # (N, K); makes torch divide by N, not by the sum of weights
-        return nn.functional.cross_entropy(scores, label, self.class_weights, label_smoothing=self.label_smoothing)
+        return nn.functional.cross_entropy(scores, label, weights, label_smoothing=self.label_smoothing)
 
 
 @MODELS.register_module()
@@ -101,10 +117,10 @@ class FocalLoss(_WeightedLoss):
 
     Args:
         gamma: focusing parameter; 0 is cross entropy, the paper uses 2.
-        class_weights: K factors (alpha in the paper), as in :class:`CrossEntropyLoss`.
+        class_weights: K factors (alpha in the paper) or 'balanced', as in :class:`CrossEntropyLoss`.
     """
 
-    def __init__(self, gamma: float = 2.0, class_weights: Sequence[float] | None = None) -> None:
+    def __init__(self, gamma: float = 2.0, class_weights: Sequence[float] | str | None = None) -> None:
         super().__init__(class_weights)
         if gamma < 0:
             raise ValueError(f'gamma={gamma!r} must be at least 0')
@@ -114,8 +130,9 @@ class FocalLoss(_WeightedLoss):
         """Return the loss of scores (N, K) with classes (N,) or soft labels (N, K)."""
         check_targets(scores, label)
         target = one_hot(label, scores.shape[1])  # (N, K)
-        if self.class_weights is not None:
-            target = target * self.class_weights
+        weights = self.known_weights()
+        if weights is not None:
+            target = target * weights
         log_prob = scores.log_softmax(dim=1)
         # Clamped, because the gradient of rest**gamma at 0 is infinite for gamma < 1.
         rest = (1 - log_prob.exp()).clamp(min=1e-8)

@@ -13,13 +13,13 @@ Train      bash dist_train_recognizer.sh configs/custom/mixed_videos.py 1 \
 Test       bash dist_test_recognizer.sh configs/custom/mixed_videos.py work_dirs/mixed_videos/best.pth 1 \
                --cfg-options "shared_classes=['clapping','waving hand']"
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
-Expected   depends on the videos; top-1 and mean class accuracy are reported
+Expected   depends on the videos; best.pth has the highest mean class accuracy
 """
 
 _base_ = [
     '../_base_/models/i3d_r50.py',
     '../_base_/data/videos.py',
-    '../_base_/runtime.py',
+    '../_base_/runtime_own_videos.py',
 ]
 
 public_root = 'data/kinetics400'
@@ -80,7 +80,6 @@ train_dataloader = dict(
         ],
     )
 )
-metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
 optimizer = dict(type='SGD', lr=0.00125, momentum=0.9, nesterov=True, weight_decay=1e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
 train_cfg = dict(max_epochs=30, val_interval=1, clip_grad_norm=40, patience=10, base_batch_size=8)

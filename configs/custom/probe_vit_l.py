@@ -8,7 +8,7 @@ Weights    hf download facebook/vjepa2-vitl-fpc64-256 --local-dir pretrained/vje
 Train      bash dist_train_recognizer.sh configs/custom/probe_vit_l.py 1
 Test       bash dist_test_recognizer.sh configs/custom/probe_vit_l.py work_dirs/probe_vit_l/best.pth 1
 Batch      1 GPU x 8 videos; with more GPUs add --scale-lr
-Expected   depends on the videos; top-1 and mean class accuracy are reported
+Expected   depends on the videos; best.pth has the highest mean class accuracy
 Source     arXiv 2506.09985 and the evaluation configs of its release: four-layer probe with 16 heads, 20 epochs, cosine
            schedule without warm-up; learning rate and weight decay are from its grid, 1e-4 to 5e-3 and 0.01 to 0.8
 """
@@ -16,7 +16,7 @@ Source     arXiv 2506.09985 and the evaluation configs of its release: four-laye
 _base_ = [
     '../_base_/models/vjepa2_l_16x256.py',
     '../_base_/data/videos.py',
-    '../_base_/runtime.py',
+    '../_base_/runtime_own_videos.py',
 ]
 
 num_snippets = 1
@@ -26,7 +26,6 @@ fps = 7.5
 crop_size = 256
 
 model = dict(max_views_per_forward=6)
-metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
 optimizer = dict(type='AdamW', lr=3e-4, weight_decay=0.1)
 parameters = dict(decay_norms=False, decay_biases=False)
 schedule = dict(type='CosineSchedule')

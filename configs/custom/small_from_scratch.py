@@ -12,7 +12,7 @@ Expected   depends on the videos; with a few hundred videos, better than predict
 
 _base_ = [
     '../_base_/data/videos.py',
-    '../_base_/runtime.py',
+    '../_base_/runtime_own_videos.py',
 ]
 
 num_classes = None  # counted in class_file, the folders or the lists
@@ -32,7 +32,6 @@ model = dict(
         blocks=(0, (0, 1), (0, 1), (0, 1)),
     ),
 )
-metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
 optimizer = dict(type='SGD', lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
 train_cfg = dict(max_epochs=20, val_interval=1, clip_grad_norm=10, base_batch_size=8)

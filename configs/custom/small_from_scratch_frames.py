@@ -18,12 +18,13 @@ Expected   as in small_from_scratch.py
 
 _base_ = [
     '../_base_/data/frames.py',
-    '../_base_/runtime.py',
+    '../_base_/runtime_own_videos.py',
 ]
 
 data_root = 'data/my_videos'
 train_dir = '${data_root}/frames'
 val_dir = '${data_root}/frames'
+test_dir = '${val_dir}'
 train_list = '${data_root}/train_frames.txt'
 val_list = '${data_root}/val_frames.txt'
 class_file = '${data_root}/classes.txt'
@@ -74,8 +75,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(batch_size=8, num_workers=2, dataset=dict(**_frames, data_root='${val_dir}'))
-test_dataloader = dict(num_workers=2, dataset=dict(**_frames, data_root='${val_dir}'))
-metrics = [dict(type='Accuracy', topk=(1,)), dict(type='MeanClassAccuracy')]
+test_dataloader = dict(num_workers=2, dataset=dict(**_frames, data_root='${test_dir}'))
 optimizer = dict(type='SGD', lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4)
 schedule = dict(type='CosineSchedule', warmup_epochs=2, warmup_start_factor=0.1)
 train_cfg = dict(max_epochs=20, val_interval=1, clip_grad_norm=10, base_batch_size=8)

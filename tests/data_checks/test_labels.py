@@ -1,14 +1,10 @@
-import ast
 import re
-
-import pytest
 
 from dsanet.data_checks.labels import check_balance, check_labels, check_unseen_classes
 from dsanet.data_checks.run import quick_report
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.records import VideoRecord
 from dsanet.datasets.transforms import Flip
-from dsanet.models.losses import CrossEntropyLoss
 from tests.data_checks.conftest import findings, numbers, split
 
 
@@ -59,10 +55,22 @@ def test_empty_and_imbalanced_classes_are_warnings() -> None:
     assert (numbers(found[0].text), found[0].examples) == (['1', '3'], ("'b' (1)",))
     assert re.search(r"'a' \(0\).*\b20\b.*'c' \(2\).*\b2\b.*class_balance='square_root'", found[1].text)
     assert not [f for f in quick_report([split([0] * 20, 'val')], 0).findings if f.check == 'balance']
-    assert found[1].examples == ('class_weights=(0.55, 1, 5.5)',)  # 22 / (2 * 20), no videos, 22 / (2 * 2)
+    assert 'class_weights' not in found[1].text  # which needs videos of every class
+    (found,) = check_balance(split([0] * 20 + [1] * 2, num_classes=2))
+    assert "class_weights='balanced'" in found.text
+    several = [VideoRecord('a', (0, 1), 'x.txt', 1)] + [VideoRecord('b', (0,), 'x.txt', 2)] * 20
+    (found,) = check_balance(Split('train', several, 2, multi_hot=2))
+    assert 'class_weights' not in found.text
     balanced = split([0] * 20 + [1] * 2, num_classes=2, class_balance='equal')
     (found,) = check_balance(balanced)
     assert (found.level, "class_balance='equal'" in found.text) == ('note', True)
+    (found,) = check_balance(split([0] * 20 + [1] * 2, num_classes=2, class_weights=[1, 10]))
+    assert (found.level, 'class_weights' in found.text) == ('note', True)
+
+
+def test_balanced_weights_require_every_class() -> None:
+    (found,) = check_balance(split([0, 2], class_weights='balanced', class_names=['a', 'b', 'c']))
+    assert (found.level, found.examples) == ('error', ("'b' (1)",))
 
 
 def test_single_class_is_an_error() -> None:
@@ -80,12 +88,3 @@ def test_different_class_names_are_an_error() -> None:
     )
     errors = quick_report([train, val]).of_level('error')
     assert any(re.search(r"\b1\b.*'b'.*train.*'c'.*val", finding.text) for finding in errors)
-
-
-def test_printed_weights_balance_the_loss() -> None:
-    labels = [0] * 40 + [1] * 3 + [2] * 7
-    found = next(check_balance(split(labels, class_names=['a', 'b', 'c'])))
-    weights = ast.literal_eval(found.examples[0].removeprefix('class_weights='))
-    CrossEntropyLoss(class_weights=weights).check_num_classes(3)
-    assert sum(weights[label] for label in labels) / len(labels) == pytest.approx(1, rel=1e-3)
-    assert [weights[k] * labels.count(k) for k in range(3)] == pytest.approx([50 / 3] * 3, rel=1e-3)

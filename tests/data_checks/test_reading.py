@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dsanet.data_checks import reading
-from dsanet.data_checks.reading import read_split, read_valid_records, splits_of
+from dsanet.data_checks.reading import read_split, read_splits, read_valid_records, splits_of
 from dsanet.data_checks.run import quick_report
 from dsanet.datasets.transforms import DecodeVideo, OpenVideo, PackInputs, SampleSnippets
 from dsanet.datasets.video_datasets import VideoDataset
@@ -183,3 +183,12 @@ def test_list_of_spans_keeps_its_valid_records(tmp_path: Path) -> None:
     assert lines == ['4', '5', '3']
     (several,) = read_split('val_dataloader', {'dataset': {**cfg, 'multi_hot': 2}}, 2)
     assert [len(finding.examples) for finding in several.findings] == [2]
+
+
+def test_splits_know_the_class_weights(tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a.mp4 0\nb.mp4 1\n')
+    part = {'type': 'VideoDataset', 'list_file': str(tmp_path / 'list.txt'), 'pipeline': PIPELINE}
+    config: dict = {'model': {}, 'train_dataloader': {'dataset': part, 'batch_size': 1}}
+    assert [split.class_weights for split in read_splits(config)] == [None]
+    config['model'] = {'cls_head': {'num_classes': 2, 'loss': {'type': 'FocalLoss', 'class_weights': 'balanced'}}}
+    assert [split.class_weights for split in read_splits(config)] == ['balanced']

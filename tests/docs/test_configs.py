@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dsanet.apis import list_models
 from dsanet.config.loading import load_config
 from dsanet.config.schema import SECTIONS
+from dsanet.engine.validation import build_val_metrics
 from dsanet.models.modules_maker.block_maker import check_module_cfg
 from tests.docs.pages import PAGES, code_blocks
 
@@ -88,3 +90,22 @@ def test_flips_are_a_setting(name: str) -> None:
         loaded = load_config(f'custom/{name}', options)
         steps = loaded['train_dataloader']['dataset']['pipeline']
         assert [step['prob'] for step in steps if step['type'] == 'Flip'] == [prob]
+
+
+@pytest.mark.parametrize('name', list_models('custom/*'))
+def test_videos_of_the_test_are_a_setting(name: str) -> None:
+    config = load_config(name)
+    assert config['test_dataloader']['dataset']['list_file'] == config['val_dataloader']['dataset']['list_file']
+    options = ['test_list=${data_root}/test.txt', 'test_dir=elsewhere', 'data_root=mine']
+    dataset = load_config(name, options)['test_dataloader']['dataset']
+    assert (dataset['list_file'], dataset['data_root']) == ('mine/test.txt', 'elsewhere')
+    folders = load_config(name, ['train_list=None', 'val_list=None', 'class_file=None', 'val_dir=val'])
+    assert [folders['test_dataloader']['dataset'][key] for key in ('list_file', 'data_root')] == [None, 'val']
+
+
+@pytest.mark.parametrize('name', list_models('custom/*'))
+def test_best_epoch_of_own_videos_counts_classes_equally(name: str) -> None:
+    config = load_config(name, [] if name.endswith('vit_b') or name.endswith('_l') else ['num_classes=3'])
+    several = config['train_dataloader']['dataset'].get('multi_hot') is not None
+    assert config['runtime']['save_best'] == ('mAP' if several else 'mean_class_accuracy')
+    build_val_metrics(config, config['runtime']['save_best'], None)

@@ -61,6 +61,17 @@ def test_differences_from_the_checkpoint_are_logged(caplog: pytest.LogCaptureFix
     assert 'test_dataloader.dataset.data_root' in text
 
 
+def test_class_weights_do_not_differ_in_a_test(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of a checkpoint are numbers, and a test uses none."""
+    name, weights = 'custom/imbalanced_videos', 'model.cls_head.loss.class_weights=[1.0,2.0,3.0]'
+    content = {'config': load_config(name, ['num_classes=3', weights])}
+    with caplog.at_level(logging.INFO, 'dsanet'):
+        config_for_checkpoint('x.pth', content, name)
+        assert not caplog.messages
+        config_for_checkpoint('x.pth', content, name, ['model.cls_head.loss.gamma=1'])
+    assert 'model.cls_head.loss.gamma' in caplog.text
+
+
 def test_config_file_and_loaded_config_agree(tmp_path: Path) -> None:
     config = load_config(NAME, ['num_classes=3'])
     file = tmp_path / 'config.py'

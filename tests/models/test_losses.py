@@ -101,6 +101,15 @@ def test_focal_loss_of_mixed_labels_by_hand() -> None:
     assert value(FocalLoss(), label) == pytest.approx(-(mixed + 0.9**2 * math.log(0.1)) / 2)
 
 
+@pytest.mark.parametrize('kind', [CrossEntropyLoss, FocalLoss])
+def test_balanced_weights_must_be_computed_first(kind: type[nn.Module]) -> None:
+    loss = kind(class_weights='balanced')
+    loss.check_num_classes(2)
+    assert loss.probabilities(torch.zeros(1, 2)).tolist() == [[0.5, 0.5]]
+    with pytest.raises(ValueError, match="class_weights='balanced'"):
+        loss(torch.zeros(1, 2), torch.tensor([1]))
+
+
 @pytest.mark.parametrize('class_weights', [None, [0.5, 1, 2, 0, 3]])
 def test_focal_loss_with_gamma_0_is_cross_entropy(class_weights: list | None) -> None:
     scores, label = torch.randn(6, 5), torch.randint(5, (6,))
@@ -207,6 +216,7 @@ def test_probabilities_by_hand() -> None:
     [
         (CrossEntropyLoss, {'label_smoothing': 1.0}, r'label_smoothing=1.0.*\[0, 1\)'),
         (CrossEntropyLoss, {'label_smoothing': -0.1}, r'label_smoothing=-0.1.*\[0, 1\)'),
+        (CrossEntropyLoss, {'class_weights': 'equal'}, r"class_weights='equal'.*'balanced'"),
         (CrossEntropyLoss, {'class_weights': []}, r'class_weights=\[\]'),
         (FocalLoss, {'class_weights': [1, -1]}, r'class_weights=\[1, -1\]'),
         (FocalLoss, {'class_weights': [0, 0]}, r'class_weights=\[0, 0\]'),

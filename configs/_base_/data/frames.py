@@ -7,6 +7,7 @@ snippets, set num_snippets = 1, and num_groups = 10 for the usual 30 test views.
 data_root = 'data/kinetics400'
 train_list = '${data_root}/train_frames.txt'
 val_list = '${data_root}/val_frames.txt'
+test_list = '${val_list}'
 num_snippets = 4
 frames_per_snippet = 8
 frame_interval = 8
@@ -59,7 +60,7 @@ test_dataloader = dict(
     num_workers=4,
     dataset=dict(
         type='RawFramesDataset',
-        list_file='${val_list}',
+        list_file='${test_list}',
         data_root='${data_root}',
         pipeline=[
             dict(**_sample, num_groups='${num_groups}'),

@@ -1,15 +1,18 @@
 """Your own video files, U snippets per video.
 
-The lists have lines `<file> <label>`, with files relative to train_dir or val_dir and labels from 0. If the lists are
-None, these folders must contain one subfolder per class.
+The lists have lines `<file> <label>`, with files relative to train_dir, val_dir or test_dir and labels from 0. If
+the lists are None, these folders must contain one subfolder per class. The test videos are those of the validation
+unless test_list and test_dir are set.
 """
 
 dataset_type = 'VideoDataset'
 data_root = 'data/my_videos'
 train_dir = '${data_root}/videos'
 val_dir = '${data_root}/videos'
+test_dir = '${val_dir}'
 train_list = '${data_root}/train.txt'
 val_list = '${data_root}/val.txt'
+test_list = '${val_list}'  # the best epoch is chosen on val_list
 class_file = '${data_root}/classes.txt'
 decoder = 'pyav'  # reads videos of any phone; the fastest for the output of dsanet transcode
 num_snippets = 4
@@ -32,6 +35,7 @@ _sample = dict(
 )
 _train = dict(type='${dataset_type}', data_root='${train_dir}', list_file='${train_list}', class_file='${class_file}')
 _val = dict(type='${dataset_type}', data_root='${val_dir}', list_file='${val_list}', class_file='${class_file}')
+_test = dict(type='${dataset_type}', data_root='${test_dir}', list_file='${test_list}', class_file='${class_file}')
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
@@ -68,7 +72,7 @@ test_dataloader = dict(
     batch_size=2,
     num_workers=2,
     dataset=dict(
-        **_val,
+        **_test,
         pipeline=[
             dict(type='OpenVideo', decoder='${decoder}'),
             dict(**_sample, num_groups=2),
