@@ -20,6 +20,7 @@ from dsanet.datasets.classes import load_config_with_classes
 from dsanet.engine.class_weights import resolve_class_weights
 from dsanet.engine.optim import build_optimizer
 from dsanet.models.backbones.torchvision_video import TorchvisionVideo
+from dsanet.models.modules_maker.DSA import DSA
 from dsanet.models.summary import find_input_shape
 from tests.make_model_costs import CONFIGS, TABLE_HEAD, cost_row, find_variations
 
@@ -27,6 +28,13 @@ ROOT = Path(__file__).parents[1]
 VARIATIONS = [(file, options) for file in CONFIGS for options in find_variations(file)]
 NAMES = [' '.join([str(file.relative_to(ROOT / 'configs')), *options]) for file, options in VARIATIONS]
 TABLE = (ROOT / 'docs' / 'model_costs.md').read_text()
+
+
+def has_dsa(value: Any) -> bool:
+    """Return whether a part of a model config inserts DSA."""
+    if isinstance(value, Mapping):
+        return value.get('type') == 'DSA' or any(map(has_dsa, value.values()))
+    return isinstance(value, list | tuple) and any(map(has_dsa, value))
 
 
 def relates_snippets(value: Any) -> bool:
@@ -161,6 +169,20 @@ def test_mean_average_precision_uses_probabilities() -> None:
 def test_costs_equal_the_table(file: Path, options: list[str]) -> None:
     row = cost_row(file, options)
     assert row in TABLE, f'update the table with python -m tests.make_model_costs; expected {row}'
+
+
+def test_dsa_can_be_switched_off() -> None:
+    checked = 0
+    for file in CONFIGS:
+        if not has_dsa(load_config(file)['model']):
+            continue
+        config = load_config_with_classes(file, ['model.module_cfg=None'], num_classes=2)
+        with torch.device('meta'):
+            model = build(config['model'], MODELS, 'model')
+        build_optimizer(config['optimizer'], model, read_section(config, 'parameters', ParametersCfg))
+        assert not any(isinstance(module, DSA) for module in model.modules()), file
+        checked += 1
+    assert checked >= 30
 
 
 @pytest.fixture

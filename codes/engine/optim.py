@@ -18,6 +18,7 @@ from dsanet.config.registry import OPTIMIZERS, SCHEDULES, build, get_class
 from dsanet.config.schema import ParametersCfg, TrainCfg
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.modules_maker.block_maker import modules_inserted_after
+from dsanet.models.weights.loading import is_of_inserted_module
 
 LOGGER = logging.getLogger(__name__)
 
@@ -66,6 +67,10 @@ def group_parameters(model: nn.Module, cfg: ParametersCfg) -> dict[tuple[float, 
     keys = {tuple(key.strip('.').split('.')): (key, value) for key, value in cfg.lr_multipliers.items()}
     for parts, (key, _) in keys.items():
         if not any(_end_of_match(parts, name.split('.')) for name in names):
+            if is_of_inserted_module(key.strip('.')) and not any(map(is_of_inserted_module, names)):
+                # A control without the modules has the same config otherwise.
+                LOGGER.info('parameters.lr_multipliers: %r has no effect, because no module is inserted', key)
+                continue
             raise KeyError(
                 f'parameters.lr_multipliers: {key!r} does not match any trainable parameter.'
                 f'{nearest(".".join(parts), _matching_keys(names))} Parameters: {", ".join(list(names)[:3])}, ...'

@@ -6,8 +6,8 @@ Train      bash dist_train_recognizer.sh configs/demo/dsanet_vit_ordered_actions
 Test       bash dist_test_recognizer.sh configs/demo/dsanet_vit_ordered_actions.py \
                work_dirs/dsanet_vit_ordered_actions/best.pth 1
 Batch      1 process x 8 videos
-Expected   top-1 100% with each of the seeds 0, 1, 2; without DSA (--cfg-options model.module_cfg=None
-           parameters.lr_multipliers={}) 47.5% with seed 0 (measured, last epoch, 160 videos)
+Expected   top-1 100% with each of the seeds 0, 1, 2; without DSA (--cfg-options model.module_cfg=None) 47.5% with seed
+           0 (measured, last epoch, 160 videos)
 Source     generated data; settings are ours
 """
 

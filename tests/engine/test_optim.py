@@ -149,6 +149,17 @@ def test_module_name_matches_all_its_copies() -> None:
     }
 
 
+def test_multiplier_of_a_module_that_is_off(caplog: pytest.LogCaptureFixture) -> None:
+    """It has no effect if no module is inserted; beside another module it is an error."""
+    plain = nn.ModuleDict({'conv': nn.Linear(1, 1, bias=False)})
+    with caplog.at_level(logging.INFO, 'dsanet'):
+        assert group_parameters(plain, ParametersCfg({'.dsa.': 2})) == {(1, True): ['conv.weight']}
+    assert "'.dsa.'" in caplog.text
+    other = nn.ModuleDict({'mvf': nn.Linear(1, 1, bias=False)})
+    with pytest.raises(KeyError, match="'dsa'"):
+        group_parameters(other, ParametersCfg({'dsa': 2}))
+
+
 def test_frozen_parameters_are_excluded() -> None:
     model = make_model()
     model.layer1.requires_grad_(False)

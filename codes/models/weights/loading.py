@@ -234,7 +234,7 @@ def load_weights(
         _check_classes(ClassNames(weights.class_names, str(file)), classes)
     model.load_state_dict(loaded, strict=False)
     LOGGER.info('Loaded weights from %s: %s (%s)', file, report, weights.origin)
-    random = [key for key in report.missing if not key.startswith(HEAD) and not _is_of_inserted_module(key)]
+    random = [key for key in report.missing if not key.startswith(HEAD) and not is_of_inserted_module(key)]
     if random:
         LOGGER.warning(
             '%d backbone weights are missing from %s and are randomly initialized (e.g. %s)',
@@ -294,7 +294,7 @@ def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
     return texts
 
 
-def _is_of_inserted_module(key: str) -> bool:
+def is_of_inserted_module(key: str) -> bool:
     """Return whether a weight belongs to a module inserted by ``block_maker``, whose name is that of its class."""
     modules = {name.lower() for name in MODELS.module_dict}
     return any(re.sub(r'_(\d+|after_\w+)$', '', part) in modules for part in key.split('.'))
