@@ -92,7 +92,7 @@ def _check_imbalance(split: Split) -> Iterator[Finding]:
             return
         hint = "train_dataloader.class_balance='square_root' may help"
         if split.multi_hot is None and len(split.counts) == split.num_classes:
-            hint += ", or model.cls_head.loss.class_weights='balanced'"
+            hint += ", or class_weights='balanced' in model.cls_head.loss, as in configs/custom/imbalanced_videos.py"
         yield Finding('warning', 'balance', split.name, f'{text}; {hint}')
 
 
