@@ -78,7 +78,10 @@ class Sheet:
 
 def save_png(image: Image, file: Path) -> None:
     """Write an RGB image (H, W, 3) as PNG, atomically."""
-    is_encoded, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    try:
+        is_encoded, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:  # older versions of OpenCV
+        is_encoded = False
     if not is_encoded:
         raise OSError(f'cannot write {file}: OpenCV cannot encode {image.shape[1]} x {image.shape[0]} pixels as PNG')
     write_atomically(data.tobytes(), file)

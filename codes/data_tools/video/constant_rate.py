@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dsanet.datasets.video.frame_index import pyav_version
 from dsanet.datasets.video.opening import frame_rate, open_video, orientation, stores_frame_times, turn_upright
-from dsanet.datasets.video.picture import one_thread
 
 # A longer gap between timestamps is an error, not a still image.
 MAX_GAP_SECONDS = 60
@@ -178,7 +176,7 @@ class ConstantRateReader:
             end: when the last packet of any stream ends, in seconds.
         """
         formats = self._container.format.name.split(',')
-        if 'mov' in formats and pyav_version() >= 17:
+        if 'mov' in formats:
             expected = sum(entry.size > 0 for entry in self._stream.index_entries)
             if num_packets < expected:
                 self._add_damage(f'ends after frame {num_packets} of {expected}')
@@ -210,8 +208,6 @@ def scaled_size(height: int, width: int, short_side: int | None, multiple: int =
 class Resizer:
     """Rotate frames upright, resize them and convert colors to ITU-R BT.601, which every decoder reads correctly.
 
-    PyAV before 17 does not convert from BT.709, which most HD videos use.
-
     Args:
         pixel_format: FFmpeg name of the output format.
         short_side, multiple: see :func:`scaled_size`.
@@ -224,7 +220,6 @@ class Resizer:
         self._short_side = short_side
         self._multiple = multiple
         self._size: tuple[int, int] | None = None
-        self._threads = one_thread()
         # Two, because a reformatter caches the setup for one size and format.
         self._resize: Any = VideoReformatter()
         self._recode: Any = VideoReformatter()
@@ -240,19 +235,20 @@ class Resizer:
         pixel_format = 'rgb24' if is_turned else self._pixel_format
         size = {'width': width, 'height': height, 'interpolation': 'BICUBIC'}
         original = frame
-        frame = self._resize.reformat(frame, format=pixel_format, **size, **self._colors(pixel_format))
+        frame = self._resize.reformat(frame, format=pixel_format, **size, **_colors(pixel_format), threads=1)
         if is_turned:
             upright = np.ascontiguousarray(turn_upright(frame.to_ndarray(), original))
             frame = av.VideoFrame.from_ndarray(upright, format='rgb24')
-            frame = self._recode.reformat(frame, format=self._pixel_format, **self._colors(self._pixel_format))
+            frame = self._recode.reformat(frame, format=self._pixel_format, **_colors(self._pixel_format), threads=1)
         return frame
 
-    def _colors(self, pixel_format: str) -> dict[str, Any]:
-        if not pixel_format.startswith('yuv'):
-            return self._threads
-        # Formats that start with yuvj use all 256 levels, like JPEG.
-        color_range = 'JPEG' if pixel_format.startswith('yuvj') else 'MPEG'
-        return {'dst_colorspace': 'ITU601', 'dst_color_range': color_range} | self._threads
+
+def _colors(pixel_format: str) -> dict[str, str]:
+    """Return the color space and the range of a format, as arguments of ``reformat``."""
+    if not pixel_format.startswith('yuv'):
+        return {}
+    # Formats that start with yuvj use all 256 levels, like JPEG.
+    return {'dst_colorspace': 'ITU601', 'dst_color_range': 'JPEG' if pixel_format.startswith('yuvj') else 'MPEG'}
 
 
 def parse_rate(text: str) -> Fraction:

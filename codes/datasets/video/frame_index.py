@@ -204,16 +204,9 @@ def read_ticks(path: str, start: int | None = None, end: int | None = None) -> n
     return ticks if start is None else ticks[ticks >= start]
 
 
-def pyav_version() -> int:
-    """Return PyAV's major version; 17 added the index of a file, and multithreaded color conversion."""
-    import av
-
-    return int(av.__version__.split('.')[0])
-
-
 def _is_interlaced(stream: Any) -> bool:
     """Return True if each packet may be a field, half of a frame."""
-    order = getattr(stream.codec_context, 'field_order', None)  # PyAV before 17 does not say
+    order = getattr(stream.codec_context, 'field_order', None)  # PyAV before 18 does not say
     return order is not None and order not in (0, 1)  # unknown, progressive
 
 
@@ -286,8 +279,6 @@ def _read_key_frame_index(stream: Any, path: str) -> list[_Packet]:
     The index has decoding times. They equal the presentation times if no frame waits for a later one, as is the
     case for key frames, and if the first frame is shown when it is decoded.
     """
-    if pyav_version() < 17:
-        return []
     entries = list(stream.index_entries)
     # Only MP4 has the number of frames in the header and an index entry for each.
     if not entries or len(entries) != stream.frames or stream.codec_context.has_b_frames:

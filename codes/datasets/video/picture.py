@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.datasets.video.frame_index import pyav_version
 from dsanet.datasets.video.frame_store import Box, Frames, crop_image
 from dsanet.datasets.video.opening import orientation, turn_upright
 
@@ -26,7 +25,6 @@ class FrameConverter:
 
         # One for all frames: the setup of a swscale context takes longer than converting a small frame.
         self._reformatter = VideoReformatter()
-        self._threads = one_thread()  # because a data worker has one core
         self._part: Any = None  # a frame with the pixels of a box
         self.size: tuple[int, int] | None = None
 
@@ -55,7 +53,7 @@ class FrameConverter:
         return image if box is None else crop_image(image, box)  # (H, W, 3)
 
     def _to_rgb(self, frame: Any, **target: Any) -> Any:
-        return self._reformatter.reformat(frame, format='rgb24', **target, **self._threads)
+        return self._reformatter.reformat(frame, format='rgb24', **target, threads=1)  # a data worker has one core
 
     def _convert_part(self, frame: Any, box: Box) -> Frames:
         """Convert only the blocks that contain a box of the upright image."""
@@ -73,11 +71,6 @@ class FrameConverter:
         rgb = _as_rows(self._to_rgb(self._part).planes[0])[:, : 3 * num_columns]  # without padding
         image = rgb.reshape(num_rows, num_columns, 3)  # (H, W, 3)
         return turn_upright(crop_image(image, (top - first_row, left - first_column, height, width)), frame)
-
-
-def one_thread() -> dict[str, int]:
-    """Return the arguments for single-threaded color conversion; PyAV before 17 has only one thread."""
-    return {'threads': 1} if pyav_version() >= 17 else {}
 
 
 def _has_blocks(frame: Any) -> bool:

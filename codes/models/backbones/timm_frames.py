@@ -19,8 +19,9 @@ from dsanet.config.registry import MODELS
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.backbones.feature_layout import FeatureLayout, fit_grid, has_proportions
 
-# Of torch, for frames that are too small or do not fit the positions; the second one without data, on the meta device.
-_SIZE_ERRORS = 'must match the size|Attempting to broadcast|Kernel size'
+# Of torch, for frames that are too small or do not fit the positions; the last two on the meta device, the last one for
+# torch 2.7.
+_SIZE_ERRORS = 'must match the size|Kernel size|Attempting to broadcast|Output size is too small'
 
 
 def _create_network(name: str) -> Any:

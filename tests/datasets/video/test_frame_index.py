@@ -2,6 +2,7 @@ import re
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -70,6 +71,8 @@ def test_index_has_the_times_of_decoded_frames(tmp_path, kind):
 
 @pytest.mark.parametrize('kind', UNCERTAIN)
 def test_uncertain_videos_have_no_index(tmp_path, kind):
+    if kind.startswith('Interlaced') and not hasattr(av.VideoCodecContext, 'field_order'):
+        pytest.skip('PyAV before 18 does not report it')
     path = make(kind, tmp_path)
     assert read_index(path) is None
     assert count_frames(path) == len(decoded_times(path))

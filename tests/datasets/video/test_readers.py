@@ -8,8 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from dsanet.datasets.video import frame_index, other_readers, picture, readers
-from dsanet.datasets.video.frame_index import pyav_version
+from dsanet.datasets.video import frame_index, readers
 from dsanet.datasets.video.other_readers import OpenCVReader
 from dsanet.datasets.video.pyav_reader import PyAVReader
 from dsanet.datasets.video.readers import READERS, first_installed, is_installed
@@ -103,14 +102,6 @@ def test_frames_hidden_by_a_cut_are_excluded(cut_videos, decoder, kind):
     for indices in INDICES:
         frames = read(decoder, cut_videos[kind], indices)
         assert [read_index(frame) for frame in frames] == [index + 20 for index in indices]
-
-
-def test_decord_finds_hidden_frames_with_older_pyav(cut_videos, monkeypatch):
-    monkeypatch.setattr(frame_index, 'pyav_version', lambda: 16)
-    other_readers._examine_file.cache_clear()
-    for path in cut_videos.values():
-        assert [read_index(frame) for frame in read('decord', path, [3, 30])] == [23, 50]
-    other_readers._examine_file.cache_clear()
 
 
 def test_files_are_examined_once(videos, tmp_path, monkeypatch):
@@ -273,10 +264,6 @@ def key_frames(tmp_path_factory):
     return paths
 
 
-needs_index = pytest.mark.skipif(pyav_version() < 17, reason='this PyAV has no index')
-
-
-@needs_index
 @pytest.mark.parametrize('codec', ['libx264', 'mjpeg'])
 def test_pyav_reads_key_frame_index_only(key_frames, monkeypatch, codec):
     monkeypatch.setattr(frame_index, '_read_packets', lambda *_: pytest.fail('read the whole file'))
@@ -291,16 +278,6 @@ def test_videos_of_key_frames_are_read_exactly(key_frames, decoder, codec):
         assert [read_index(frame) for frame in read(decoder, key_frames[codec], indices)] == indices
 
 
-def test_older_pyav_reads_the_same_frames(videos, key_frames, monkeypatch):
-    new = [read('pyav', path, [0, 7, 8, 40]) for path in (videos['mp4'], *key_frames.values())]
-    for module in (frame_index, picture):
-        monkeypatch.setattr(module, 'pyav_version', lambda: 14)
-    old = [read('pyav', path, [0, 7, 8, 40]) for path in (videos['mp4'], *key_frames.values())]
-    for one, other in zip(new, old, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@needs_index
 @pytest.mark.parametrize('codec', ['libx264', 'mjpeg'])
 def test_key_frames_beyond_end_are_excluded(key_frames, tmp_path, codec):
     with open(key_frames[codec], 'rb') as file:
