@@ -52,16 +52,16 @@ lint: setup-dev
 	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml
 	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
-# Two processes, each with a half of the tests, as most tests keep one core busy
-HALF := tests/data_tools tests/engine tests/inference tests/models
-test: lint
-	$(MAKE) -j 2 -O --no-print-directory test-half test-rest
+# Two at a time, as most tests keep one core busy; in small parts, so that no core waits for the other one for long
+PARTS := commands models datasets engine
+test: setup-dev
+	$(MAKE) -j 2 -O --no-print-directory lint $(PARTS:%=test-%) test-rest
 
-.PHONY: test-half test-rest
-test-half:
-	$(BIN)/python -m pytest $(HALF)
+.PHONY: test-rest $(PARTS:%=test-%)
+$(PARTS:%=test-%): test-%:
+	$(BIN)/python -m pytest tests/$*
 test-rest:
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(HALF))
+	$(BIN)/python -m pytest $(PARTS:%=--ignore=tests/%)
 
 test-all: test
 	$(BIN)/python -m pytest -m sweep

@@ -186,8 +186,8 @@ class Stepper:
         Args:
             scalars: from :meth:`backward`.
         """
+        match_layouts(self.optimizer)  # while the device computes
         if scalars['grad_norm'].isfinite():
-            match_layouts(self.optimizer)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.average is not None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsanet.engine import train_step
 from dsanet.engine.train_step import Stepper, StepResult
@@ -217,6 +218,26 @@ def test_warm_up_changes_nothing(data: Path, tmp_path: Path) -> None:
     assert_equal(after, stepper.model.state_dict())
     assert (len(passes), stepper._needs_warm_up) == (3, False)
     assert not stepper.optimizer.state
+
+
+class _HostReads(TorchDispatchMode):
+    """Counts the values that are read from the device, which wait for it."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_step_waits_for_the_device_once(data: Path, tmp_path: Path) -> None:
+    stepper, batch = make_stepper(data, tmp_path, train_cfg=EMA)
+    take_step(stepper, batch)
+    with _HostReads() as reads:
+        scalars = stepper.backward([batch], 1)
+        assert reads.count == 0
+        stepper.update(scalars)
+    assert reads.count == 1
 
 
 # -- skipped steps -----------------------------------------------------------------------------------------------------
