@@ -44,7 +44,7 @@ def write_results(results: Results, file: Path) -> None:
             }
             if results.class_names is not None:
                 columns['class_names'] = np.array(results.class_names, dtype=np.str_)
-            np.savez(stream, allow_pickle=False, **columns)
+            np.savez(stream, **columns)  # without objects, so nothing is pickled
         elif file.suffix == '.json':
             for i, entry in enumerate(_to_entries(results)):  # one at a time, because text takes much memory
                 stream.write((', ' if i else '[').encode() + json.dumps(entry).encode())
