@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,17 @@ def setup_logging(work_dir: Path | None = None) -> None:
         logger.addHandler(handler)
 
 
+def _wait_for_later_name(folder: Path) -> None:
+    """Wait until the next second if a file of TensorBoard was created in this one.
+
+    TensorBoard reads the files in the order of their names, which begin with the second of their creation, so that the
+    lines of an interrupted run would replace those of the resumed one.
+    """
+    now = time.time()
+    if any(folder.glob(f'events.out.tfevents.{int(now)}.*')):
+        time.sleep(int(now) + 1 - now)
+
+
 class ScalarWriter:
     """Write scalars to TensorBoard, ``scalars.jsonl`` and trackers, on rank 0.
 
@@ -90,7 +102,9 @@ class ScalarWriter:
             self._board: Any = None
 
             def open_board() -> None:
-                self._board = SummaryWriter(str(work_dir / 'tensorboard'), purge_step=iteration + 1)
+                folder = work_dir / 'tensorboard'
+                _wait_for_later_name(folder)
+                self._board = SummaryWriter(str(folder), purge_step=iteration + 1)
 
             self._record.try_write(open_board)
 

@@ -29,6 +29,17 @@ def test_scalars_reach_tensorboard_and_json_lines(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in board.Scalars('val/top1')] == [(30, 50.0)]
 
 
+def test_later_files_of_tensorboard_have_later_names(tmp_path: Path) -> None:
+    """Also if the number in the names, which counts the files of a process, gets another digit."""
+    names: list[str] = []
+    for _ in range(3):
+        ScalarWriter(tmp_path, is_main=True).close()
+        names += sorted({file.name for file in (tmp_path / 'tensorboard').iterdir()} - set(names))
+    assert names == sorted(names)
+    seconds = {name.split('.')[3] for name in names}
+    assert len(seconds) == len(names) == 3
+
+
 def test_resumed_run_replaces_later_lines(tmp_path: Path) -> None:
     writer = ScalarWriter(tmp_path, is_main=True)
     for iteration in (10, 20, 30):
