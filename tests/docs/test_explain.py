@@ -21,9 +21,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with two random models and 16 videos where ``dsanet demo`` writes them."""
     monkeypatch.chdir(tmp_path)
     make_dataset(tmp_path / 'data/ordered_actions', num_videos=16, seed=0, val_fraction=0.5, size=40)
-    for name in ('dsanet_ordered_actions', 'i3d_ordered_actions'):
-        config = load_config(f'demo/{name}', ['test_dataloader.num_workers=0'])
-        file = tmp_path / f'work_dirs/demo/{name}_seed0/best.pth'
+    for name in ('dsanet', 'i3d'):
+        config = load_config(f'demo/{name}_ordered_actions', ['test_dataloader.num_workers=0'])
+        file = tmp_path / f'work_dirs/demo/{name}_seed0/epoch_16.pth'
         file.parent.mkdir(parents=True)
         save_recognizer(Recognizer(build(config['model'], MODELS), config, CLASSES, 'cpu'), file)
     return tmp_path
