@@ -37,7 +37,7 @@ def plot_timeline(
         title: of the plot.
         file: PNG file, written atomically.
         truth: annotated segments, drawn as frames around the bars of their class.
-        frames: images (n, H, W, 3), evenly spread over the film, in a row above; None for no row.
+        frames: images (n, H, W, 3) of equal parts of the film's time, in a row above; None for no row.
     """
     from matplotlib.figure import Figure
 
