@@ -13,7 +13,7 @@ else:
     import tomli as tomllib
 
 _MAX_SLUG = 200  # bytes; file systems allow 255 for a name, and the seed is added
-_TYPES = {str: 'string', list: 'list', dict: 'table'}  # as TOML calls them
+_TYPES: dict[type, str] = {str: 'string', list: 'list', dict: 'table'}  # as TOML calls them
 _KEYS = {'config': str, 'seeds': list, 'cfg_options': list, 'variants': dict}
 _VARIANT_KEYS = {'config': str, 'cfg_options': list}
 

@@ -173,7 +173,8 @@ def _class_table(groups: _Groups) -> str:
             for row in class_table(one.results, class_names(one.results)):
                 of_class = row['class'], row['name']
                 counts.setdefault(of_class, row['videos'])
-                values.setdefault(of_class, []).append(row.get('average_precision', row.get('accuracy')))
+                value = row['average_precision' if 'average_precision' in row else 'accuracy']
+                values.setdefault(of_class, []).append(value)
         for of_class, numbers in values.items():
             cells.setdefault(of_class, {})[variant] = f'{statistics.fmean(numbers):.1f}'
     titles = ['class', 'videos', *(variant.name for variant in groups)]
