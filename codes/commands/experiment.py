@@ -12,10 +12,11 @@ EXPERIMENT is a TOML file, or the name of an included one such as experiments/mi
     [variants.DSANet]
 
 A variant can also have a config of its own. --cfg-options are added to those of all variants. Each variant is trained
-in OUT/<variant>_seed<seed>, and the checkpoint of the last epoch is tested, also with the snippets in other orders. If
-the command is repeated, finished runs are kept and interrupted ones continue. OUT/tables.md has mean and standard
-deviation over the seeds, the accuracy per class, the order test, the costs, and McNemar's test for each seed;
-OUT/report.html has the curves.
+in OUT/<variant>_seed<seed>, and the checkpoint of the last epoch is tested, also with the snippets in other orders
+(not if videos have several labels, or if the network sees a single frame). If the command is repeated, finished runs
+are kept and interrupted ones continue; a run of another config is not continued: this is an error. OUT/tables.md has
+mean and standard deviation over the seeds, the accuracy per class, the order test, the costs, and McNemar's test for
+each seed; OUT/report.html has the curves.
 
 Example:
     dsanet experiment my_experiment.toml --jobs 2
@@ -55,10 +56,11 @@ def run(args: argparse.Namespace) -> int:
 
     with exit_on_user_error():
         plan = read_plan(find_plan(args.experiment), args.cfg_options)
-        if torch.cuda.is_available():
-            check_device_count(args.jobs * args.gpus, torch.cuda.device_count())
+        jobs = min(args.jobs, len(plan.trials))
+        if torch.cuda.is_available() and not args.tables_only:
+            check_device_count(jobs * args.gpus, torch.cuda.device_count())
     out = args.out or Path('work_dirs') / args.experiment.stem
-    resources = Resources(args.jobs, args.gpus, torch.cuda.is_available())
+    resources = Resources(jobs, args.gpus, torch.cuda.is_available())
     return run_experiment(plan, out, None if args.tables_only else resources, args.imports)
 
 
@@ -73,7 +75,7 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     """
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.work_dir import hold_lock
-    from dsanet.experiments.running import run_trials
+    from dsanet.experiments.running import check_unchanged, load_configs, run_trials
     from dsanet.experiments.tables import format_tables, read_outcomes
     from dsanet.reports.page import build_page
     from dsanet.reports.run_data import read_runs
@@ -81,13 +83,16 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     from dsanet.utils.signals import sigterm_exits
 
     with exit_on_user_error():
+        configs = load_configs(plan, imports)
         check_writable(out, '--out')
-        out.mkdir(parents=True, exist_ok=True)
+        if resources:
+            out.mkdir(parents=True, exist_ok=True)
     setup_logging()
     # Tables can be written while another process runs trials: a file is replaced as a whole.
     lock = hold_lock(out, 'choose another --out') if resources else nullcontext()
     with lock, sigterm_exits(), exit_on_user_error():
-        failures = run_trials(plan, out, resources, imports) if resources else []
+        check_unchanged(configs, out)
+        failures = run_trials(configs, out, resources, imports) if resources else []
         outcomes = read_outcomes(plan, out)
         tables = format_tables(plan, outcomes)
         write_atomically(tables.encode(), out / 'tables.md')

@@ -125,9 +125,15 @@ def parse_option(option: str) -> tuple[list[str], Any]:
     if text.lower() in words:
         return key.split('.'), words[text.lower()]
     try:
-        return key.split('.'), ast.literal_eval(_DictCalls().visit(ast.parse(text.strip(), mode='eval')))
-    except (ValueError, SyntaxError):
+        tree = _DictCalls().visit(ast.parse(text.strip(), mode='eval'))
+        value = ast.literal_eval(tree)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: thousands of brackets
         return key.split('.'), text
+    for node in ast.walk(tree):
+        names = [ast.unparse(name) for name in node.keys if name is not None] if isinstance(node, ast.Dict) else []
+        if duplicates := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f'override {option!r} sets {duplicates[0]} twice in one dict')
+    return key.split('.'), value
 
 
 class _DictCalls(ast.NodeTransformer):

@@ -12,6 +12,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_MAX_SLUG = 200  # bytes; file systems allow 255 for a name, and the seed is added
+_TYPES: dict[type, str] = {str: 'string', list: 'list', dict: 'table'}  # as TOML calls them
 _KEYS = {'config': str, 'seeds': list, 'cfg_options': list, 'variants': dict}
 _VARIANT_KEYS = {'config': str, 'cfg_options': list}
 
@@ -33,7 +35,7 @@ class Variant:
     @property
     def slug(self) -> str:
         """The name as the start of a folder name."""
-        return re.sub(r'[^a-z0-9]+', '_', self.name.lower()).strip('_')
+        return re.sub(r'[\W_]+', '_', self.name.lower()).strip('_')
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,12 @@ def read_plan(file: Path, cfg_options: Sequence[str] = ()) -> Plan:
         ValueError: the file is not TOML, or a key or value is wrong; the message names it.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding='utf-8'))
+        content = tomllib.loads(file.read_text(encoding='utf-8-sig'))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f'{file} is not a TOML file: {error}') from error
     _check(content, _KEYS, str(file))
+    for option in cfg_options:
+        _check_no_seed(option, '--cfg-options')
     seeds = content.get('seeds', [0])
     if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f'{file}: seeds={seeds} must be different integers from 0')
@@ -88,8 +92,11 @@ def read_plan(file: Path, cfg_options: Sequence[str] = ()) -> Plan:
     )
     slugs: dict[str, str] = {}
     for variant in variants:
-        if not variant.slug:
-            raise ValueError(f'{file}: the variant {variant.name!r} needs a letter or digit in its name')
+        if not variant.slug or not variant.name.isprintable() or len(variant.slug.encode()) > _MAX_SLUG:
+            raise ValueError(
+                f'{file}: the name of the variant {variant.name!r} must have a letter or digit, no line breaks or '
+                f'other control characters, and at most {_MAX_SLUG} bytes'
+            )
         if (other := slugs.setdefault(variant.slug, variant.name)) != variant.name:
             raise ValueError(
                 f'{file}: the variants {other!r} and {variant.name!r} would share the folder {variant.slug}'
@@ -113,7 +120,13 @@ def _check(content: Mapping[str, Any], types: Mapping[str, type], path: str) -> 
         if key not in types:
             raise ValueError(f'{path}: unknown key {key!r}; allowed: {", ".join(types)}')
         if not isinstance(value, types[key]):
-            raise ValueError(f'{path}: {key}={value!r} must be a {types[key].__name__}')
+            raise ValueError(f'{path}: {key}={value!r} must be a {_TYPES[types[key]]}')
     for option in content.get('cfg_options', ()):
         if not isinstance(option, str) or '=' not in option:
             raise ValueError(f"{path}: cfg_options has {option!r}, which must be text such as 'optimizer.lr=0.01'")
+        _check_no_seed(option, path)
+
+
+def _check_no_seed(option: str, path: str) -> None:
+    if option.partition('=')[0] == 'runtime.seed':
+        raise ValueError(f'{path}: {option!r} would be replaced by the seeds of the experiment; list them in seeds')

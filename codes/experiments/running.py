@@ -4,6 +4,7 @@ Each step is a ``dsanet`` command in a process of its own. A finished step is no
 continues from its last checkpoint.
 """
 
+import errno
 import json
 import logging
 import os
@@ -12,25 +13,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from dsanet.config.loading import find_differences, load_config
 from dsanet.engine.checkpointing import list_checkpoints
 from dsanet.experiments.plan import Plan, Trial
 from dsanet.utils.files import write_atomically
+from dsanet.utils.json_lines import read_json
 from dsanet.utils.processes import die_with_parent
 
 LOGGER = logging.getLogger(__name__)
 
-TRIAL_FILE = 'trial.json'  # the config and overrides with which a work dir was made
+TRIAL_FILE = 'trial.json'  # the config with which a work dir was made
 RESULTS = 'results.npz'
 ORDER = 'order.json'
 LOG = 'commands.log'  # the commands and their output, if several run at a time
 PROGRAM = (sys.executable, '-m', 'dsanet')
 _POLL_S = 0.1
 _LINES = 3  # of the log, in the message about a failure
+_MAX_CHANGES = 5  # in the message about another config
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,11 @@ class _Job:
         self.process: subprocess.Popen[bytes] | None = None
 
     def advance(self) -> bool:
-        """Start the next command, and return whether there is one."""
+        """Start the next command, and return whether there is one.
+
+        Raises:
+            OSError: a file cannot be read or written, or the command cannot be started.
+        """
         command = next(self.commands, None)
         if command is None:
             return False
@@ -92,7 +102,7 @@ class _Job:
                 stdin=subprocess.DEVNULL,
                 env=self.env,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         return True
 
@@ -106,41 +116,86 @@ class _Job:
         return '\n'.join([f'{text}, see {self.log}', *(f'    {line}' for line in lines)])
 
 
-def run_trials(plan: Plan, out: Path, resources: Resources, imports: Sequence[str] = ()) -> list[str]:
+def load_configs(plan: Plan, imports: Sequence[str] = ()) -> dict[Trial, dict[str, Any]]:
+    """Return the config of each trial, so that errors in one are found before any trial is run.
+
+    Raises:
+        ValueError: an error in a config or in an override.
+    """
+    configs = {}
+    for trial in plan.trials:
+        variant = trial.variant
+        try:
+            configs[trial] = load_config(variant.config, [*variant.cfg_options, f'runtime.seed={trial.seed}'], imports)
+        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+            text = error.args[0] if isinstance(error, KeyError) else error
+            raise ValueError(f'variant {variant.name}: {text}') from error
+    return configs
+
+
+def check_unchanged(configs: Mapping[Trial, dict[str, Any]], out: Path) -> None:
+    """Check that the work dirs were made with the configs that the trials have now.
+
+    Raises:
+        ValueError: a work dir was made with another config or other overrides, or not by an experiment.
+    """
+    for trial, config in configs.items():
+        work_dir = out / trial.folder
+        if not list_checkpoints(work_dir) and not (work_dir / RESULTS).exists():
+            continue  # a failed trial may be corrected
+        if not (work_dir / TRIAL_FILE).is_file():
+            raise ValueError(
+                f'{work_dir} has a run, but no {TRIAL_FILE} with its config; move it away, or choose another --out'
+            )
+        before, now = read_json(work_dir / TRIAL_FILE), _describe(trial, config)
+        if changes := list(find_differences(before, {key: now.get(key) for key in before}).values()):
+            more = ', ...' if len(changes) > _MAX_CHANGES else ''
+            raise ValueError(
+                f'{work_dir} was made with another config than {trial.variant.name!r} has now: '
+                f'{", ".join(changes[:_MAX_CHANGES])}{more}; remove it, or choose another --out'
+            )
+
+
+def run_trials(
+    configs: Mapping[Trial, dict[str, Any]], out: Path, resources: Resources, imports: Sequence[str] = ()
+) -> list[str]:
     """Run all trials that are not finished, and wait for them.
 
     Args:
-        plan: the experiment.
+        configs: of all trials, see :func:`load_configs`; their work dirs have been checked by :func:`check_unchanged`.
         out: folder of the work dirs.
         resources: what the trials may use.
         imports: modules that register custom classes.
 
     Returns:
         A message for each trial that failed; the others are not affected.
-
-    Raises:
-        ValueError: a work dir was made with another config or other overrides.
     """
-    for trial in plan.trials:
-        _check_same(trial, out / trial.folder)
-    waiting = plan.trials
+    waiting = list(configs)
     slots = list(range(resources.jobs))
     active: list[_Job] = []
     failures = []
     try:
         while waiting or active:
             while waiting and slots:
-                active.append(_start(waiting.pop(0), slots.pop(0), out, resources, imports))
+                trial = waiting.pop(0)
+                active.append(_make_job(trial, configs[trial], slots.pop(0), out, resources, imports))
             for job in list(active):
                 if job.process is not None and job.process.poll() is None:
                     continue
+                failure = None
                 if job.process is not None and job.process.returncode:
-                    failures.append(job.describe_failure())
-                    LOGGER.error('%s', failures[-1])
-                elif job.advance():
-                    continue
+                    failure = job.describe_failure()
                 else:
+                    try:
+                        if job.advance():
+                            continue
+                    except OSError as error:
+                        failure = f'{job.name}: {error}'
+                if failure is None:
                     LOGGER.info('%s: done after %.1f minutes', job.name, (time.monotonic() - job.started) / 60)
+                else:
+                    failures.append(failure)
+                    LOGGER.error('%s', failure)
                 active.remove(job)
                 slots.append(job.slot)
             time.sleep(_POLL_S)
@@ -158,30 +213,34 @@ def _stop(jobs: Sequence[_Job]) -> None:
         process.wait()
 
 
-def _check_same(trial: Trial, work_dir: Path) -> None:
-    file = work_dir / TRIAL_FILE
-    if file.is_file() and json.loads(file.read_text()) != _describe(trial):
-        raise ValueError(
-            f'{work_dir} was made with another config or other cfg_options than {trial.variant.name!r} has now; '
-            'remove it, or choose another --out'
-        )
+def _describe(trial: Trial, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of ``TRIAL_FILE``; the resolved config shows changes of the config file, too."""
+    variant = trial.variant
+    content = {
+        'config': variant.config,
+        'cfg_options': list(variant.cfg_options),
+        'seed': trial.seed,
+        'resolved': config,
+    }
+    same: dict[str, Any] = json.loads(json.dumps(content, default=repr))  # as it is read from the file
+    return same
 
 
-def _describe(trial: Trial) -> dict[str, object]:
-    return {'config': trial.variant.config, 'cfg_options': list(trial.variant.cfg_options), 'seed': trial.seed}
-
-
-def _start(trial: Trial, slot: int, out: Path, resources: Resources, imports: Sequence[str]) -> _Job:
+def _make_job(
+    trial: Trial, config: dict[str, Any], slot: int, out: Path, resources: Resources, imports: Sequence[str]
+) -> _Job:
     work_dir = out / trial.folder
-    work_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(json.dumps(_describe(trial), indent=2).encode() + b'\n', work_dir / TRIAL_FILE)
-    commands = _commands(trial, work_dir, resources.gpus, imports)
+    commands = _commands(trial, config, work_dir, resources.gpus, imports)
     log = work_dir / LOG if resources.jobs > 1 else None
     return _Job(trial, slot, commands, log, resources.environment(slot))
 
 
-def _commands(trial: Trial, work_dir: Path, gpus: int, imports: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the arguments of the commands that the trial still needs."""
+def _commands(
+    trial: Trial, cfg: dict[str, Any], work_dir: Path, gpus: int, imports: Sequence[str]
+) -> Iterator[list[str]]:
+    """Prepare the work dir, and yield the arguments of the commands that the trial still needs."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(json.dumps(_describe(trial, cfg), indent=2).encode() + b'\n', work_dir / TRIAL_FILE)
     config = trial.variant.config
     modules = [argument for name in imports for argument in ('--import', name)]
     options = ['--cfg-options', *trial.variant.cfg_options, f'runtime.seed={trial.seed}', *modules]
@@ -189,10 +248,23 @@ def _commands(trial: Trial, work_dir: Path, gpus: int, imports: Sequence[str]) -
     if not (work_dir / RESULTS).is_file():
         yield ['train', config, *processes, '--work-dir', str(work_dir), '--resume', 'auto', *options]
         yield ['test', config, str(_last(work_dir)), *processes, '--out', str(work_dir / RESULTS), *options]
-    if not (work_dir / ORDER).is_file():
+    if has_order(cfg) and not (work_dir / ORDER).is_file():
         yield ['order', str(_last(work_dir)), config, '--json', str(work_dir / ORDER), *options]
+
+
+def has_order(config: Mapping[str, Any]) -> bool:
+    """Return whether the order test is possible: one label per video, and several snippets or frames."""
+    dataset = config['test_dataloader']['dataset']
+    for part in dataset.get('datasets', [dataset]):
+        is_single = any((s.get('num_snippets'), s.get('frames_per_snippet')) == (1, 1) for s in part['pipeline'])
+        if is_single or part.get('multi_hot') is not None:
+            return False
+    return True
 
 
 def _last(work_dir: Path) -> Path:
     """Return the checkpoint of the last epoch: best.pth is selected on validation videos, often those of the test."""
-    return list_checkpoints(work_dir)[0][1]
+    checkpoints = list_checkpoints(work_dir)
+    if not checkpoints:
+        raise FileNotFoundError(errno.ENOENT, 'no checkpoint', str(work_dir / 'epoch_*.pth'))
+    return checkpoints[0][1]

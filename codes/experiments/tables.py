@@ -1,5 +1,6 @@
 """The tables of an experiment, in Markdown: results, classes, order of the snippets, and costs."""
 
+import logging
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from dsanet.experiments.running import ORDER, RESULTS
 from dsanet.models.summary import find_input_shape, summarize_model
 from dsanet.reports.run_data import class_names, metrics_of
 from dsanet.utils.json_lines import read_json, read_json_lines
+
+LOGGER = logging.getLogger(__name__)
 
 # Titles of the metrics of a test.
 METRICS = {
@@ -34,38 +37,41 @@ class Outcome:
         trial: variant and seed.
         work_dir: its folder.
         results: of the test.
-        order: accuracy in percent by arrangement of the snippets and frames, of :mod:`dsanet.explain.order`.
-        step_ms: median time of a training step. Trials that run at the same time slow each other down.
+        order: accuracy in percent by arrangement of the snippets and frames, of :mod:`dsanet.explain.order`; empty if
+            the order test is not finished or not possible.
+        step_ms: median time of a training step; None if none was logged. Trials that run at the same time slow each
+            other down.
     """
 
     trial: Trial
     work_dir: Path
     results: Results
     order: dict[str, float]
-    step_ms: float
+    step_ms: float | None
 
 
 def read_outcomes(plan: Plan, out: Path) -> list[Outcome]:
-    """Read the finished trials of an experiment.
+    """Read the tested trials of an experiment.
 
     Raises:
-        ValueError: none is finished, or a file is damaged.
+        ValueError: none is tested, or a file is damaged.
     """
-    finished = [trial for trial in plan.trials if (out / trial.folder / ORDER).is_file()]
+    finished = [trial for trial in plan.trials if (out / trial.folder / RESULTS).is_file()]
     if not finished:
-        raise ValueError(f'{out} has no finished trial of this experiment')
+        raise ValueError(f'{out} has no tested trial of this experiment')
     return [_read_outcome(trial, out / trial.folder) for trial in finished]
 
 
 def _read_outcome(trial: Trial, work_dir: Path) -> Outcome:
-    arrangements = read_json(work_dir / ORDER)['model']['arrangements']
+    order = work_dir / ORDER
+    arrangements = read_json(order)['model']['arrangements'] if order.is_file() else {}
     times = [line['train/time'] for line in read_json_lines(work_dir / 'scalars.jsonl') if 'train/time' in line]
     return Outcome(
         trial,
         work_dir,
         read_results(work_dir / RESULTS),
         {name: row['top1'] for name, row in arrangements.items()},
-        1000 * statistics.median(times),
+        1000 * statistics.median(times) if times else None,
     )
 
 
@@ -86,9 +92,10 @@ def format_tables(plan: Plan, outcomes: Sequence[Outcome]) -> str:
         _seed_table(plan, groups),
         'Accuracy of each class in percent, mean over the seeds:',
         _class_table(groups),
-        'Top-1 accuracy in percent with other orders of snippets and frames, mean over the seeds:',
-        _order_table(groups),
     ]
+    if any(one.order for one in outcomes):
+        title = 'Top-1 accuracy in percent with other orders of snippets and frames, mean over the seeds:'
+        parts += [title, _order_table(groups)]
     return '\n\n'.join(parts) + '\n'
 
 
@@ -102,14 +109,16 @@ def _result_table(groups: _Groups) -> str:
     rows = []
     for variant, members in groups.items():
         costs = _costs(members[0])
+        steps = [one.step_ms for one in members if one.step_ms is not None]
+        measured = [[row[name] for row in metrics[variant] if name in row] for name in names]
         rows.append(
             [
                 variant.name,
                 str(len(members)),
-                *(mean_and_deviation([row[name] for row in metrics[variant]]) for name in names),
+                *(mean_and_deviation(values) if values else '-' for values in measured),
                 f'{costs["params"]:,}',
                 f'{costs["gmacs"]:.3f}',
-                f'{statistics.median(one.step_ms for one in members):.0f}',
+                f'{statistics.median(steps):.0f}' if steps else '-',
             ]
         )
     baseline = majority_baseline(next(iter(groups.values()))[0].results.labels)
@@ -132,9 +141,12 @@ def _seed_table(plan: Plan, groups: _Groups) -> str:
         found = {one.trial.seed: one.results for one in members}
         cells = [_seed_cell(found.get(seed), reference.get(seed)) for seed in plan.seeds]
         rows.append([variant.name, *cells])
-    name = plan.variants[0].name
-    text = f'Top-1 accuracy in percent of each seed; p of the exact McNemar test against {name} with the same seed:'
-    return f'{text}\n\n{markdown_table(["variant", *(f"seed {seed}" for seed in plan.seeds)], rows)}'
+    every = [one.results for members in groups.values() for one in members]
+    what = 'mAP' if all(results.is_multi_hot for results in every) else 'Top-1 accuracy'
+    text = f'{what} in percent of each seed'
+    if any('(p = ' in cell for row in rows for cell in row[1:]):
+        text += f'; p of the exact McNemar test against {plan.variants[0].name} with the same seed'
+    return f'{text}:\n\n{markdown_table(["variant", *(f"seed {seed}" for seed in plan.seeds)], rows)}'
 
 
 def _seed_cell(results: Results | None, reference: Results | None) -> str:
@@ -144,22 +156,33 @@ def _seed_cell(results: Results | None, reference: Results | None) -> str:
     text = f'{metrics.get("top1", next(iter(metrics.values()))):.1f}'
     if reference is None or reference is results or results.is_multi_hot:
         return text
-    return f'{text} (p = {compare(reference, results).p_value:.2g})'
+    try:
+        return f'{text} (p = {compare(reference, results).p_value:.2g})'
+    except ValueError as error:  # the variants have test data of their own
+        LOGGER.warning('No McNemar test: %s', error)
+        return text
 
 
 def _class_table(groups: _Groups) -> str:
-    rows: dict[str, list[str]] = {}
-    counts: dict[str, int] = {}
-    for members in groups.values():
-        tables = [class_table(one.results, class_names(one.results)) for one in members]
-        for of_class in zip(*tables, strict=True):
-            key = 'average_precision' if 'average_precision' in of_class[0] else 'accuracy'
-            values = [row[key] for row in of_class if row[key] is not None]
-            name = of_class[0]['name']
-            counts[name] = of_class[0]['videos']
-            rows.setdefault(name, []).append(f'{statistics.fmean(values):.1f}' if values else '-')
+    """Return the accuracies by class; a variant with other classes has - in the rows of those that it lacks."""
+    cells: dict[tuple[int, str], dict[Variant, str]] = {}
+    counts: dict[tuple[int, str], int] = {}
+    for variant, members in groups.items():
+        values: dict[tuple[int, str], list[float]] = {}
+        for one in members:
+            for row in class_table(one.results, class_names(one.results)):
+                of_class = row['class'], row['name']
+                counts.setdefault(of_class, row['videos'])
+                value = row['average_precision' if 'average_precision' in row else 'accuracy']
+                values.setdefault(of_class, []).append(value)
+        for of_class, numbers in values.items():
+            cells.setdefault(of_class, {})[variant] = f'{statistics.fmean(numbers):.1f}'
     titles = ['class', 'videos', *(variant.name for variant in groups)]
-    return markdown_table(titles, [[name, str(counts[name]), *cells] for name, cells in rows.items()])
+    rows = [
+        [of_class[1], str(counts[of_class]), *(row.get(variant, '-') for variant in groups)]
+        for of_class, row in cells.items()
+    ]
+    return markdown_table(titles, rows)
 
 
 def _order_table(groups: _Groups) -> str:

@@ -27,7 +27,7 @@ def plot_timeline(
     truth: Sequence[TrueSegment] = (),
     frames: Frames | None = None,
 ) -> None:
-    """Plot the classes with the most segment time, then those with the highest probabilities, as PNG.
+    """Plot the classes with the most time in segments, also annotated ones, then the most probable ones, as PNG.
 
     Args:
         curve: probabilities over time; a gap stays empty.
@@ -37,11 +37,11 @@ def plot_timeline(
         title: of the plot.
         file: PNG file, written atomically.
         truth: annotated segments, drawn as frames around the bars of their class.
-        frames: images (n, H, W, 3), evenly spread over the film, in a row above; None for no row.
+        frames: images (n, H, W, 3) of equal parts of the film's time, in a row above; None for no row.
     """
     from matplotlib.figure import Figure
 
-    shown = choose_classes(curve, segments, class_names)
+    shown = choose_classes(curve, [*segments, *truth], class_names)
     is_long = bool(curve) and float(curve[-1].end) > _MINUTES_FROM_S
     unit = 60 if is_long else 1
     figure = Figure(figsize=(12, 4.5 + 0.2 * len(shown) + (frames is not None)))
@@ -83,8 +83,10 @@ def plot_timeline(
     write_atomically(content.getvalue(), file)
 
 
-def choose_classes(curve: Sequence[CurvePoint], segments: Sequence[Segment], class_names: Sequence[str]) -> list[int]:
-    """Return the classes to plot, at most eight: by time in segments, then by largest probability."""
+def choose_classes(
+    curve: Sequence[CurvePoint], segments: Sequence[Segment | TrueSegment], class_names: Sequence[str]
+) -> list[int]:
+    """Return the classes to plot, at most eight: by time in found or annotated segments, then by probability."""
     if not curve:
         return []
     highest = np.max([point.probabilities for point in curve], axis=0)

@@ -72,6 +72,17 @@ def test_failed_trials_give_status_one(folder: Path, monkeypatch: pytest.MonkeyP
     assert 'out' in capsys.readouterr().err
 
 
+def test_wrong_option_is_found_before_training(folder: Path, capsys: Capture) -> None:
+    (folder / 'bad.toml').write_text(PLAN + "cfg_options = ['optimizer.l=1']")
+    for more in ([], ['--tables-only']):
+        assert call('bad.toml', '--out', 'out', *more) == 2
+        error = capsys.readouterr().err
+        assert 'DSANet' in error
+        assert 'optimizer.l' in error
+    assert call('mine.toml', '--out', 'out', '--tables-only') == 2
+    assert not (folder / 'out').exists()
+
+
 def test_included_plan_is_found_by_name(folder: Path, capsys: Capture) -> None:
     assert call('experiments/mini_kinetics', '--tables-only') == 2
     assert 'work_dirs/mini_kinetics' in capsys.readouterr().err

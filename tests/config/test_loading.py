@@ -95,6 +95,21 @@ def test_override_values_are_literals_or_strings(text: str, value: object) -> No
     assert parse_option(f'a.b={text}') == (['a', 'b'], value)
 
 
+@pytest.mark.parametrize(
+    'text',
+    ["__import__('os').abort()", "dict(a=__import__('os').abort())", '{[]: 1}', '1+' * 9999 + '1', '-' * 99999 + '1'],
+    ids=range(5),
+)
+def test_other_expressions_are_text(text: str) -> None:
+    assert parse_option(f'a={text}') == (['a'], text)
+
+
+@pytest.mark.parametrize('text', ['dict(b=1, b=2)', "[dict(c={'b': 1, 'b': 1})]"])
+def test_key_given_twice_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="'b' twice"):
+        parse_option(f'a={text}')
+
+
 @pytest.mark.parametrize('name', ['2024', '1e3', '0x10', '2024_01', 'true', '1.0', '(1)'])
 def test_names_that_look_like_numbers_stay_text(file: Path, name: str) -> None:
     edit(file, "list_file='${train_list}'", "list_file='${train_list}', data_root='${data_root}', class_file='c'")

@@ -73,12 +73,27 @@ def test_seed_is_zero_by_default(tmp_path: Path) -> None:
         ("config = 'x'\nvariants = {A = 1}", 'variants.A'),
         ("config = 'x'\n[variants.'A b']\n[variants.'a-B']", 'a_b'),
         ("config = 'x'\n[variants.'+']", r"'\+'"),
+        ('config = \'x\'\n[variants."a\\nb"]', 'control'),
+        (f"config = 'x'\n[variants.{'x' * 201}]", '200'),
+        ("config = 'x'\nvariants = 3", 'table'),
+        ("config = 'x'\ncfg_options = ['runtime.seed=3']\n[variants.A]", 'runtime.seed'),
+        ("config = 'x'\n[variants.A]\ncfg_options = ['runtime.seed=3']", 'runtime.seed'),
     ],
 )
 def test_wrong_plan_names_the_key(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(ValueError, match=named) as error:
         read_plan(write(tmp_path, text))
     assert 'plan.toml' in str(error.value)
+
+
+def test_given_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='--cfg-options.*runtime.seed'):
+        read_plan(write(tmp_path, PLAN), ['runtime.seed=3'])
+
+
+def test_names_may_have_any_letters(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path, "\ufeffconfig = 'x'\n[variants.'基线 | Größe/2']\n"))
+    assert plan.trials[0].folder == '基线_größe_2_seed0'
 
 
 def test_missing_plan_is_named(tmp_path: Path) -> None:

@@ -10,10 +10,21 @@ import pytest
 
 from dsanet.experiments import running
 from dsanet.experiments.plan import Plan, Variant
-from dsanet.experiments.running import ORDER, RESULTS, TRIAL_FILE, Resources, run_trials
+from dsanet.experiments.running import (
+    ORDER,
+    RESULTS,
+    TRIAL_FILE,
+    Resources,
+    check_unchanged,
+    has_order,
+    load_configs,
+    run_trials,
+)
 
 A = Variant('A', 'a.py', ('x=1',))
 B = Variant('B', 'b.py', ())
+SAMPLE = {'type': 'SampleSnippets', 'num_snippets': 4, 'frames_per_snippet': 1}
+CONFIG = {'test_dataloader': {'dataset': {'pipeline': [SAMPLE]}}}
 
 # A program in place of dsanet: it records its arguments and times, and writes the files that the commands write.
 PROGRAM = """
@@ -60,13 +71,17 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str = '', 
     return log
 
 
+def configs_of(plan: Plan, config: dict | None = None) -> dict:
+    return dict.fromkeys(plan.trials, config or CONFIG)
+
+
 def read(log: Path) -> list[list]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def test_commands_of_a_trial(program: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
-    assert run_trials(Plan((A,), (7,)), out, Resources(gpus=2), ['my.blocks']) == []
+    assert run_trials(configs_of(Plan((A,), (7,))), out, Resources(gpus=2), ['my.blocks']) == []
     folder = out / 'a_seed7'
     options = ['--cfg-options', 'x=1', 'runtime.seed=7', '--import', 'my.blocks']
     last = str(folder / 'epoch_10.pth')
@@ -79,21 +94,78 @@ def test_commands_of_a_trial(program: Path, tmp_path: Path) -> None:
 
 def test_finished_steps_are_not_repeated(program: Path, tmp_path: Path) -> None:
     plan = Plan((A,), (0,))
-    run_trials(plan, tmp_path, Resources())
+    run_trials(configs_of(plan), tmp_path, Resources())
     (tmp_path / 'a_seed0' / ORDER).unlink()
     program.write_text('')
-    run_trials(plan, tmp_path, Resources())
-    run_trials(plan, tmp_path, Resources())
+    run_trials(configs_of(plan), tmp_path, Resources())
+    run_trials(configs_of(plan), tmp_path, Resources())
     assert [row[1] for row in read(program) if row[0] == 'begin'] == ['order']
 
 
-def test_other_options_are_refused(program: Path, tmp_path: Path) -> None:
-    run_trials(Plan((A,), (0,)), tmp_path, Resources())
-    program.write_text('')
-    with pytest.raises(ValueError, match='a_seed0'):
-        run_trials(Plan((Variant('A', 'a.py', ('x=2',)),), (0,)), tmp_path, Resources())
-    assert not read(program)
+def test_another_config_is_refused(program: Path, tmp_path: Path) -> None:
+    plan = Plan((A,), (0,))
+    run_trials(configs_of(plan), tmp_path, Resources())
+    check_unchanged(configs_of(plan), tmp_path)
+    with pytest.raises(ValueError, match='a_seed0.*cfg_options'):
+        check_unchanged(configs_of(Plan((Variant('A', 'a.py', ('x=2',)),), (0,))), tmp_path)
+    with pytest.raises(ValueError, match='a_seed0.*resolved.lr'):  # the config file was edited
+        check_unchanged(configs_of(plan, {**CONFIG, 'lr': 0.1}), tmp_path)
     assert json.loads((tmp_path / 'a_seed0' / TRIAL_FILE).read_text())['cfg_options'] == ['x=1']
+
+
+def test_failed_trial_may_be_corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, failing='a.py')
+    assert len(run_trials(configs_of(Plan((A,), (0,))), tmp_path, Resources())) == 1
+    check_unchanged(configs_of(Plan((A,), (0,)), {**CONFIG, 'lr': 0.1}), tmp_path)
+
+
+@pytest.mark.parametrize('name', ['epoch_3.pth', RESULTS])
+def test_run_of_another_command_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / 'a_seed0'
+    folder.mkdir()
+    (folder / 'notes.txt').touch()
+    check_unchanged(configs_of(Plan((A,), (0,))), tmp_path)
+    (folder / name).touch()
+    with pytest.raises(ValueError, match='a_seed0'):
+        check_unchanged(configs_of(Plan((A,), (0,))), tmp_path)
+
+
+def test_wrong_config_is_found_first() -> None:
+    good = Variant('Good', 'demo/dsanet_ordered_actions', ('optimizer.lr=0.5',))
+    configs = load_configs(Plan((good,), (3,)))
+    assert [(c['optimizer']['lr'], c['runtime']['seed']) for c in configs.values()] == [(0.5, 3)]
+    for config, options in ((good.config, ('optimizer.l=1',)), (good.config, ('=1',)), ('demo/none', ())):
+        with pytest.raises(ValueError, match='Bad one'):
+            load_configs(Plan((good, Variant('Bad one', config, options)), (3,)))
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'expected'),
+    [
+        ({'pipeline': [SAMPLE]}, True),
+        ({'pipeline': [{**SAMPLE, 'num_snippets': 1}]}, False),
+        ({'pipeline': [{**SAMPLE, 'num_snippets': 1, 'frames_per_snippet': 2}]}, True),
+        ({'pipeline': [SAMPLE], 'multi_hot': 3}, False),
+        ({'datasets': [{'pipeline': [SAMPLE]}, {'pipeline': [SAMPLE], 'multi_hot': 3}]}, False),
+    ],
+)
+def test_order_test_only_if_possible(program: Path, tmp_path: Path, dataset: dict, expected: bool) -> None:
+    config = {'test_dataloader': {'dataset': dataset}}
+    assert has_order(config) == expected
+    assert run_trials(configs_of(Plan((A,), (0,)), config), tmp_path, Resources()) == []
+    assert ('order' in [row[1] for row in read(program)]) == expected
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_unusable_work_dir_fails_one_trial(program: Path, tmp_path: Path, jobs: int) -> None:
+    (tmp_path / 'a_seed0').touch()
+    (tmp_path / 'b_seed0').mkdir()
+    (tmp_path / 'b_seed0' / RESULTS).touch()  # its checkpoints were removed, and the order test is missing
+    c = Variant('C', 'c.py', ())
+    failures = run_trials(configs_of(Plan((A, B, c), (0,))), tmp_path, Resources(jobs))
+    assert sorted(failure[:1] for failure in failures) == ['A', 'B']
+    assert any('epoch_*.pth' in failure for failure in failures)
+    assert (tmp_path / 'c_seed0' / ORDER).is_file()
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
@@ -101,7 +173,7 @@ def test_failed_trial_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], jobs: int
 ) -> None:
     install(tmp_path, monkeypatch, failing='a.py')
-    failures = run_trials(Plan((A, B), (0,)), tmp_path, Resources(jobs))
+    failures = run_trials(configs_of(Plan((A, B), (0,))), tmp_path, Resources(jobs))
     assert len(failures) == 1
     tokens = ['A, seed 0', '3']
     if jobs == 1:
@@ -115,7 +187,7 @@ def test_failed_trial_does_not_stop_the_others(
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_number_of_trials_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
     log = install(tmp_path, monkeypatch, seconds=0.2)
-    run_trials(Plan((A, B), (0,)), tmp_path, Resources(jobs))
+    run_trials(configs_of(Plan((A, B), (0,))), tmp_path, Resources(jobs))
     active = most = 0
     for what, *_ in read(log):
         active += {'begin': 1, 'end': -1}[what]
@@ -131,7 +203,7 @@ def test_trials_share_threads_or_gpus(program: Path, tmp_path: Path, monkeypatch
     assert Resources(2, 2, has_cuda=True).environment(1) == {'CUDA_VISIBLE_DEVICES': '2,3'}
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5,7,6,1')
     assert Resources(2, 2, has_cuda=True).environment(1) == {'CUDA_VISIBLE_DEVICES': '6,1'}
-    run_trials(Plan((A,), (0,)), tmp_path, Resources(2, 2))
+    run_trials(configs_of(Plan((A,), (0,))), tmp_path, Resources(2, 2))
     assert {row[4] for row in read(program)} == {'3'}
     monkeypatch.setenv('OMP_NUM_THREADS', '5')
     assert Resources(2, 3).environment(1) == {}
@@ -148,6 +220,6 @@ def test_interrupt_ends_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyP
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run_trials(Plan((A, B), (0,)), tmp_path, Resources(2))
+        run_trials(configs_of(Plan((A, B), (0,))), tmp_path, Resources(2))
     thread.join()
     assert sorted(row[2][0] for row in read(log) if row[0] == 'stopped') == ['a.py', 'b.py']

@@ -70,6 +70,49 @@ def test_no_finished_trial_is_an_error(tmp_path: Path) -> None:
         read_outcomes(Plan((I3D,), (0,)), tmp_path)
 
 
+def test_trial_without_order_test_is_included(out: Path) -> None:
+    plan = Plan((I3D, DSA), (0, 1))
+    (out / 'dsa_net_seed0' / ORDER).unlink()
+    text = format_tables(plan, read_outcomes(plan, out))
+    assert cells(text, r'DSA\|Net')[0][:2] == ['1', '100.0']
+    assert cells(text, r'DSA\|Net')[2] == ['-', '-']
+    for seed in (0, 1):
+        (out / f'i3d_seed{seed}' / ORDER).unlink()
+    assert len(cells(format_tables(plan, read_outcomes(plan, out)), 'I3D')) == 2
+
+
+def test_missing_time_of_a_step(out: Path) -> None:
+    (out / 'dsa_net_seed0' / 'scalars.jsonl').write_text('{"iteration": 1}\n')
+    plan = Plan((I3D, DSA), (0, 1))
+    assert [row[-1] for row in cells(format_tables(plan, read_outcomes(plan, out)), r'DSA\|Net')][0] == '-'
+
+
+def test_variants_may_have_other_test_data(out: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels, scores = np.array([0, 1, 6]), np.eye(7, dtype=np.float32)[[0, 1, 5]]
+    names = ['up', 'down', 'right', 'a', 'b', 'c', 'd']
+    results = Results('x', ['0.mp4', '7.mp4', '8.mp4'], labels, scores, 'softmax', names)
+    write_results(results, out / 'dsa_net_seed0' / RESULTS)
+    plan = Plan((I3D, DSA), (0, 1))
+    text = format_tables(plan, read_outcomes(plan, out))
+    assert cells(text, r'DSA\|Net')[1][0] == '66.7', 'without a p-value'
+    assert cells(text, 'left') == [['1', '50.0', '-']]
+    assert cells(text, 'd') == [['1', '-', '0.0']]
+    assert cells(text, 'I3D')[0][3] == '-', 'no top-5 accuracy for three classes'
+    assert caplog.records
+
+
+def test_several_labels_have_no_test(out: Path) -> None:
+    labels = np.array([[1, 0, 1], [0, 1, 0]], dtype=np.float32)
+    for folder in ('i3d_seed0', 'i3d_seed1', 'dsa_net_seed0'):
+        (out / folder / ORDER).unlink()
+        write_results(Results('x', ['0.mp4', '1.mp4'], labels, labels, 'sigmoid'), out / folder / RESULTS)
+    plan = Plan((I3D, DSA), (0, 1))
+    text = format_tables(plan, read_outcomes(plan, out))
+    assert cells(text, 'I3D') == [[*cells(text, 'I3D')[0]], ['100.0', '100.0']]
+    assert 'mAP' in text
+    assert 'McNemar' not in text
+
+
 def test_single_value_has_no_deviation() -> None:
     assert mean_and_deviation([50.0]) == '50.0'
     assert mean_and_deviation([1.0, 2.0, 3.0]) == '2.0 ± 1.0'

@@ -26,6 +26,17 @@ def test_classes_of_segments_are_first() -> None:
     assert choose_classes([], [], NAMES) == []
 
 
+def test_missed_class_is_drawn(tmp_path: Path) -> None:
+    """An annotated class without found segments gets a row of its own."""
+    truth = [TrueSegment('class 0', 0, 8)]
+    assert choose_classes(make_curve(5), [Segment('class 2', 0, 9, 0.5), *truth], NAMES) == [2, 0, 11]
+    files = [tmp_path / 'plain.png', tmp_path / 'full.png']
+    for file, known in zip(files, ([], truth), strict=True):
+        plot_timeline(make_curve(5), [], NAMES, 0.5, 'film', file, known)
+    dark = [(cv2.imread(str(file)) < 128).all(axis=2).sum() for file in files]
+    assert dark[1] > dark[0] + 1000, 'the box is about 1000 pixels wide'
+
+
 @pytest.mark.parametrize('length', [5, 400])
 def test_plot_has_the_colors_of_the_segments(tmp_path: Path, length: int) -> None:
     segments = [Segment('class 2', 0, length, 0.5), Segment('$x_ ünits', 2, 4, 0.5)]

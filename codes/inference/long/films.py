@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from dsanet.data_tools.visualization import fit_into
 from dsanet.datasets.video.frame_index import FrameIndex
 from dsanet.datasets.video.opening import decode_all, frame_rate, open_video, stores_frame_times
 from dsanet.datasets.video.picture import FrameConverter
 from dsanet.datasets.video.pyav_reader import PyAVReader
-from dsanet.datasets.video.readers import Frames, Indices
+from dsanet.datasets.video.readers import Frames, Indices, constant_rate_times
 from dsanet.inference.long.windows import TimedFrame, Window, WindowSpec, slide
 
 _DEFAULT_FPS = 25
+_STRIP_SIZE = 128  # pixels of a frame in a strip
+_ROUNDING_S = 1e-6
 
 
 class FrameClock:
@@ -121,10 +124,22 @@ class Film:
 
 
 def read_strip(path: str, number: int = 12) -> Frames:
-    """Return frames (at most ``number``, H, W, 3) of a film, from the middles of parts of equal length."""
+    """Return small frames (at most ``number``, S, S, 3) of a film, each from the middle of a part of its time.
+
+    The parts have equal length. White borders make the frames square without distorting them.
+    """
     reader = PyAVReader(path)
     try:
-        middles = (np.arange(number) + 0.5) * reader.num_frames / number
-        return reader.read(np.unique(middles.astype(np.int64)))
+        fps = reader.fps or _DEFAULT_FPS
+        try:
+            times = reader.frame_times
+        except ValueError:  # neither times nor a rate
+            times = constant_rate_times(reader.num_frames, fps)
+        number = min(number, len(times))
+        moments = (np.arange(number) + 0.5) * (times[-1] + 1 / fps) / number
+        shown = np.searchsorted(times, moments + _ROUNDING_S, side='right') - 1
+        indices, places = np.unique(shown, return_inverse=True)
+        images = [fit_into(image, _STRIP_SIZE, _STRIP_SIZE, 255) for image in reader.read_one_by_one(indices)]
+        return np.stack(images)[places]  # (number, S, S, 3)
     finally:
         reader.close()

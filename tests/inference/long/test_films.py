@@ -12,7 +12,7 @@ from dsanet.datasets.video.readers import Frames, Indices
 from dsanet.inference.long import films
 from dsanet.inference.long.films import Film, FrameClock
 from dsanet.inference.long.windows import Window, WindowSpec
-from tests.make_videos import read_index, write_video
+from tests.make_videos import read_index, write_timed_video, write_video
 
 BASE = Fraction(1, 90000)
 
@@ -111,4 +111,21 @@ def test_wrong_files_are_errors(tmp_path: Any) -> None:
 )
 def test_strip_has_frames_of_equal_parts(tmp_path: Path, length: int, number: int, wanted: list[int]) -> None:
     write_video(tmp_path / 'a.mp4', length)
-    assert [read_index(frame) for frame in films.read_strip(str(tmp_path / 'a.mp4'), number)] == wanted
+    strip = films.read_strip(str(tmp_path / 'a.mp4'), number)  # 128 x 72 pixels, in squares of 128
+    assert strip.shape[1:] == (128, 128, 3)
+    assert (strip[:, [0, 27, 100, 127]] == 255).all()
+    assert [read_index(frame[28:100]) for frame in strip] == wanted
+
+
+@pytest.mark.parametrize('name', ['a.mkv', 'a.ts'])
+def test_strip_follows_the_time_of_frames(tmp_path: Path, name: str) -> None:
+    ticks = [*range(0, 40), 40, 240, 440]  # 4 s with 40 frames, then 60 s with 3
+    write_timed_video(tmp_path / name, ticks, range(43), Fraction(1, 10))
+    strip = films.read_strip(str(tmp_path / name), 4)
+    # The middles are at 5.7, 17, 28.3 and 39.6 s, a little later if the last frame is shown longer.
+    assert [read_index(frame[28:100]) for frame in strip] == [40, 40, 41, 41]
+
+
+def test_strip_of_a_film_without_times(tmp_path: Path) -> None:
+    write_video(tmp_path / 'a.h264', 24)
+    assert [read_index(frame[28:100]) for frame in films.read_strip(str(tmp_path / 'a.h264'), 2)] == [6, 18]
