@@ -90,7 +90,9 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     setup_logging()
     # Tables can be written while another process runs trials: a file is replaced as a whole.
     lock = hold_lock(out, 'choose another --out') if resources else nullcontext()
-    with lock, sigterm_exits(), exit_on_user_error():
+    with lock as held, sigterm_exits(), exit_on_user_error():
+        if held is not None:
+            held.start_heartbeat()  # a process of another machine would take a silent lock for a stale one
         check_unchanged(configs, out)
         failures = run_trials(configs, out, resources, imports) if resources else []
         outcomes = read_outcomes(plan, out)

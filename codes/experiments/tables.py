@@ -90,7 +90,7 @@ def format_tables(plan: Plan, outcomes: Sequence[Outcome]) -> str:
         'Last epoch; mean and sample standard deviation over the seeds.',
         _result_table(groups),
         _seed_table(plan, groups),
-        'Accuracy of each class in percent, mean over the seeds:',
+        f'{_what(outcomes, "Average precision", "Accuracy")} of each class in percent, mean over the seeds:',
         _class_table(groups),
     ]
     if any(one.order for one in outcomes):
@@ -141,12 +141,17 @@ def _seed_table(plan: Plan, groups: _Groups) -> str:
         found = {one.trial.seed: one.results for one in members}
         cells = [_seed_cell(found.get(seed), reference.get(seed)) for seed in plan.seeds]
         rows.append([variant.name, *cells])
-    every = [one.results for members in groups.values() for one in members]
-    what = 'mAP' if all(results.is_multi_hot for results in every) else 'Top-1 accuracy'
-    text = f'{what} in percent of each seed'
+    every = [one for members in groups.values() for one in members]
+    text = f'{_what(every, "mAP", "Top-1 accuracy")} in percent of each seed'
     if any('(p = ' in cell for row in rows for cell in row[1:]):
         text += f'; p of the exact McNemar test against {plan.variants[0].name} with the same seed'
     return f'{text}:\n\n{markdown_table(["variant", *(f"seed {seed}" for seed in plan.seeds)], rows)}'
+
+
+def _what(outcomes: Sequence[Outcome], several: str, single: str) -> str:
+    """Return the name of a number for videos with several labels or one; both if there are both."""
+    names = {one.results.is_multi_hot: several if one.results.is_multi_hot else single for one in outcomes}
+    return ' or '.join(names.values())
 
 
 def _seed_cell(results: Results | None, reference: Results | None) -> str:

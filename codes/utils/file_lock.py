@@ -189,7 +189,10 @@ class FileLock:
             return False
         # A slow process may claim a lock that has long been replaced: then no chain of claims leads to its own.
         if self._parse(self._holder_or_none()).get('id') != self._owner['id']:
-            claim.unlink(missing_ok=True)
+            if not self._claim_by_id(
+                self._owner['id']
+            ).exists():  # otherwise the chain of a faster process leads past it
+                claim.unlink(missing_ok=True)
             return False
         try:
             os.replace(claim, self.file)
@@ -208,6 +211,9 @@ class FileLock:
         """Return the file that the successor of a holder creates. Ids never return; without one, the time decides."""
         owner = self._parse(found.data)
         name = owner['id'] if owner else hashlib.sha256(repr(found).encode()).hexdigest()[:32]
+        return self._claim_by_id(name)
+
+    def _claim_by_id(self, name: str) -> Path:
         return self.file.with_name(f'.{self.file.name}.{name}')
 
 

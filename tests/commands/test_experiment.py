@@ -9,6 +9,7 @@ from dsanet.config.loading import load_config
 from dsanet.engine.work_dir import hold_lock
 from dsanet.experiments import running
 from dsanet.experiments.running import Resources
+from dsanet.utils.file_lock import FileLock
 from tests.engine.conftest import make_config
 
 Capture = pytest.CaptureFixture[str]
@@ -64,6 +65,15 @@ def test_experiment_trains_tests_and_compares(folder: Path, monkeypatch: pytest.
     assert call('mine.toml') == 0
     assert (out / 'tables.md').read_text() == tables
     assert not list(out.glob('running.json'))
+
+
+def test_lock_has_a_heartbeat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a process of another machine would take it for a stale lock."""
+    beats = []
+    monkeypatch.setattr(FileLock, 'start_heartbeat', lambda lock: beats.append(lock.file))
+    monkeypatch.setattr(running, 'PROGRAM', ('false',))
+    assert call('mine.toml', '--out', 'out') == 2
+    assert [file.parent for file in beats] == [Path('out')]
 
 
 def test_failed_trials_give_status_one(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -266,6 +266,23 @@ def test_claim_of_a_killed_process_is_passed_on(file: Path, soon_stale: None) ->
     assert not list(file.parent.iterdir())
 
 
+def test_claim_that_was_claimed_is_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow process does not interrupt the chain of claims of the one that has claimed its lock."""
+    file.write_text(json.dumps(ELSEWHERE))
+    lock = FileLock(file, file.parent)
+    create, claim = FileLock._create, file.with_name(f'.{file.name}.{ELSEWHERE["id"]}')
+    later = file.with_name(f'.{file.name}.{lock._owner["id"]}')
+
+    def slow_create(lock: FileLock, name: Path) -> bool:
+        created = create(lock, name)
+        later.write_text(json.dumps({**ELSEWHERE, 'id': 'y'}))
+        return created
+
+    monkeypatch.setattr(FileLock, '_create', slow_create)
+    assert not lock._take_over(file_lock._read(file))
+    assert claim.is_file()
+
+
 def test_claim_of_a_running_process_holds(file: Path) -> None:
     """The process has claimed the lock, and was stopped before it renamed the claim."""
     owner = json.loads(acquire(file).file.read_text())
