@@ -50,12 +50,13 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-def test_wheel_contains_only_modules_and_configs(wheel: Path) -> None:
+def test_wheel_contains_only_modules_configs_and_plans(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if '.dist-info/' not in name}
     modules = [f'dsanet/{file.relative_to(ROOT / "codes").as_posix()}' for file in (ROOT / 'codes').rglob('*.py')]
     configs = [f'dsanet/{file.relative_to(ROOT).as_posix()}' for file in (ROOT / 'configs').rglob('*.py')]
-    assert names == {*modules, *configs, 'dsanet/py.typed'}
+    plans = [f'dsanet/{file.relative_to(ROOT).as_posix()}' for file in (ROOT / 'configs/experiments').iterdir()]
+    assert names == {*modules, *configs, *plans, 'dsanet/py.typed'}
 
 
 IMPORT_ALL = """
