@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from dsanet.experiments.plan import Plan
     from dsanet.experiments.running import Resources
 
+OUTPUTS = ('tables.md', 'report.html')
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -79,14 +81,17 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     from dsanet.experiments.tables import format_tables, read_outcomes
     from dsanet.reports.page import build_page
     from dsanet.reports.run_data import read_runs
-    from dsanet.utils.files import check_writable, write_atomically
+    from dsanet.utils.files import check_creatable, check_writable, write_atomically
     from dsanet.utils.signals import sigterm_exits
 
+    tables_file, report = (out / name for name in OUTPUTS)
     with exit_on_user_error():
         configs = load_configs(plan, imports)
         check_writable(out, '--out')
         if resources:
             out.mkdir(parents=True, exist_ok=True)
+            for name in OUTPUTS:
+                check_creatable(out / name)
     setup_logging()
     # Tables can be written while another process runs trials: a file is replaced as a whole.
     lock = hold_lock(out, 'choose another --out') if resources else nullcontext()
@@ -97,10 +102,10 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
         failures = run_trials(configs, out, resources, imports) if resources else []
         outcomes = read_outcomes(plan, out)
         tables = format_tables(plan, outcomes)
-        write_atomically(tables.encode(), out / 'tables.md')
+        write_atomically(tables.encode(), tables_file)
         page = build_page(read_runs([outcome.work_dir for outcome in outcomes]))
-        write_atomically(page.encode(), out / 'report.html')
-    print(f'\n{tables}\nTables: {out / "tables.md"}\nReport: {out / "report.html"}')
+        write_atomically(page.encode(), report)
+    print(f'\n{tables}\nTables: {tables_file}\nReport: {report}')
     if failures:
         print(f'{len(failures)} of {len(plan.trials)} trials failed; see the messages above')
     return 1 if failures else 0

@@ -48,8 +48,9 @@ class FileLock:
         self.file = file
         self.protects = protects
         pid = os.getpid()
+        self._id = uuid.uuid4().hex
         self._owner = {
-            'id': uuid.uuid4().hex,
+            'id': self._id,
             'host': platform.node(),
             'pid': pid,
             'started': start_time(pid),
@@ -189,9 +190,7 @@ class FileLock:
             return False
         # A slow process may claim a lock that has long been replaced: then no chain of claims leads to its own.
         if self._parse(self._holder_or_none()).get('id') != self._owner['id']:
-            if not self._claim_by_id(
-                self._owner['id']
-            ).exists():  # otherwise the chain of a faster process leads past it
+            if not self._claim_by_id(self._id).exists():  # otherwise a faster process has claimed it in turn
                 claim.unlink(missing_ok=True)
             return False
         try:

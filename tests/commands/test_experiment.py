@@ -68,6 +68,16 @@ def test_experiment_trains_tests_and_compares(folder: Path, monkeypatch: pytest.
     assert not list(out.glob('running.json'))
 
 
+def test_folder_in_place_of_tables_is_found_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(running, 'PROGRAM', ('/nothing',))
+    (folder / 'out' / 'tables.md').mkdir(parents=True)
+    assert call('mine.toml', '--out', 'out') != 0
+    assert 'out/tables.md' in capsys.readouterr().err
+    assert not list((folder / 'out').glob('i3d*'))
+
+
 def test_lock_has_a_heartbeat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a process of another machine would take it for a stale lock."""
     beats = []
