@@ -61,7 +61,9 @@ class Resources:
             return {'CUDA_VISIBLE_DEVICES': ','.join(devices[slot * self.gpus : (slot + 1) * self.gpus])}
         if 'OMP_NUM_THREADS' in os.environ:
             return {}
-        return {'OMP_NUM_THREADS': str(max((os.cpu_count() or 1) // (self.jobs * self.gpus), 1))}
+        # As for dsanet launch. One core of each process is for its data workers: if they compete with the threads of an
+        # operator, each thread waits for the slowest one.
+        return {'OMP_NUM_THREADS': str(max((os.cpu_count() or 1) // (self.jobs * self.gpus) - 1, 1))}
 
 
 class _Job:

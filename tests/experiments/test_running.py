@@ -197,14 +197,15 @@ def test_number_of_trials_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_trials_share_threads_or_gpus(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running.os, 'cpu_count', lambda: 12)
-    assert Resources(2, 3).environment(1) == {'OMP_NUM_THREADS': '2'}
+    assert Resources(2, 3).environment(1) == {'OMP_NUM_THREADS': '1'}
     assert Resources(4, 8).environment(1) == {'OMP_NUM_THREADS': '1'}
+    assert Resources().environment(0) == {'OMP_NUM_THREADS': '11'}
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     assert Resources(2, 2, has_cuda=True).environment(1) == {'CUDA_VISIBLE_DEVICES': '2,3'}
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5,7,6,1')
     assert Resources(2, 2, has_cuda=True).environment(1) == {'CUDA_VISIBLE_DEVICES': '6,1'}
     run_trials(configs_of(Plan((A,), (0,))), tmp_path, Resources(2, 2))
-    assert {row[4] for row in read(program)} == {'3'}
+    assert {row[4] for row in read(program)} == {'2'}
     monkeypatch.setenv('OMP_NUM_THREADS', '5')
     assert Resources(2, 3).environment(1) == {}
 
