@@ -1,5 +1,5 @@
 # make setup         the virtual environment .venv
-# make demo          DSANet and its baseline on generated videos: about four minutes on two CPU cores
+# make demo          DSANet and its baseline on generated videos: two to four minutes on two CPU cores
 # make demo-models   five models on the same videos: under 15 minutes
 # make test          linter, type checker and tests: a few minutes
 # make test-all      also the slow tests: the network of each config is built and trained for a step
