@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dsanet.config.loading import load_config
 from dsanet.evaluation.comparison import compare
@@ -14,8 +13,7 @@ from dsanet.evaluation.result_files import read_results
 from dsanet.evaluation.results import Results, class_table
 from dsanet.experiments.plan import Plan, Trial, Variant
 from dsanet.experiments.running import ORDER, RESULTS
-from dsanet.models.summary import find_input_shape, summarize_model
-from dsanet.reports.run_data import class_names, metrics_of
+from dsanet.reports.run_data import class_names, measure_costs, metrics_of, spread
 from dsanet.utils.json_lines import read_json, read_json_lines
 
 LOGGER = logging.getLogger(__name__)
@@ -108,7 +106,7 @@ def _result_table(groups: _Groups) -> str:
     titles = ['variant', 'seeds', *(METRICS.get(name, name) for name in names), 'parameters', 'GMACs/view', 'ms/step']
     rows = []
     for variant, members in groups.items():
-        costs = _costs(members[0])
+        costs = measure_costs(load_config(members[0].work_dir / 'config.py'))
         steps = [one.step_ms for one in members if one.step_ms is not None]
         measured = [[row[name] for row in metrics[variant] if name in row] for name in names]
         rows.append(
@@ -116,8 +114,8 @@ def _result_table(groups: _Groups) -> str:
                 variant.name,
                 str(len(members)),
                 *(mean_and_deviation(values) if values else '-' for values in measured),
-                f'{costs["params"]:,}',
-                f'{costs["gmacs"]:.3f}',
+                f'{costs["params"]:,}' if costs else '-',
+                f'{costs["gmacs"]:.3f}' if costs else '-',
                 f'{statistics.median(steps):.0f}' if steps else '-',
             ]
         )
@@ -126,11 +124,6 @@ def _result_table(groups: _Groups) -> str:
         cells = [f'{baseline[name]:.1f}' if name in baseline else '-' for name in names]
         rows.append(['most frequent class', '-', *cells, '-', '-', '-'])
     return markdown_table(titles, rows)
-
-
-def _costs(outcome: Outcome) -> dict[str, Any]:
-    config = load_config(outcome.work_dir / 'config.py')
-    return summarize_model(config['model'], find_input_shape(config))
 
 
 def _seed_table(plan: Plan, groups: _Groups) -> str:
@@ -201,8 +194,9 @@ def _order_table(groups: _Groups) -> str:
 
 def mean_and_deviation(values: Sequence[float]) -> str:
     """Return the mean with the sample standard deviation; the value alone if there is only one."""
-    mean = f'{statistics.fmean(values):.1f}'
-    return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
+    numbers = spread(values)
+    assert numbers is not None, 'a mean requires values'
+    return f'{numbers.mean:.1f}' + ('' if numbers.deviation is None else f' ± {numbers.deviation:.1f}')
 
 
 def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

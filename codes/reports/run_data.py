@@ -138,10 +138,11 @@ def _read_run(folder: Path, name: str) -> Run:
     file = find_results(folder)
     results = read_results(file) if file else None
     internals = look_inside(folder, results, class_names(results) if results else [])
-    return Run(name, folder, config, lines, results, _measure_costs(config), internals)
+    return Run(name, folder, config, lines, results, measure_costs(config), internals)
 
 
-def _measure_costs(config: dict[str, Any]) -> dict[str, Any] | None:
+def measure_costs(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return ``params``, ``gmacs`` and ``input_shape`` (U, T, H, W) of a config; None if it does not tell the shape."""
     try:
         shape = find_input_shape(config)
     except (KeyError, ValueError):  # an unusual pipeline; the page says that the costs are unknown

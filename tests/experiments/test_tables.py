@@ -65,6 +65,15 @@ def test_tables_have_means_spreads_and_tests(out: Path) -> None:
     assert cells(text, 'left') == [['1', '50.0', '100.0']]
 
 
+def test_costs_are_unknown_without_an_input_shape(out: Path) -> None:
+    config = make_config(Path('unused'))
+    for name in ('train', 'val', 'test'):
+        config[f'{name}_dataloader']['dataset']['pipeline'] = [{'type': 'PackInputs'}]
+    (out / 'i3d_seed0' / 'config.py').write_text(format_config(config))
+    plan = Plan((I3D, DSA), (0, 1))
+    assert cells(format_tables(plan, read_outcomes(plan, out)), 'I3D')[0][-3:-1] == ['-', '-']
+
+
 def test_no_finished_trial_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=tmp_path.name):
         read_outcomes(Plan((I3D,), (0,)), tmp_path)
