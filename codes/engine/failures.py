@@ -48,23 +48,25 @@ def report_failure(text: str, traceback_text: str | None = None, lost_contact: b
         lost_contact: whether another process is the reason.
     """
     log_to_file(traceback_text or text)
-    file = os.environ.get('TORCHELASTIC_ERROR_FILE')
-    if file:  # in the format of torch.distributed.elastic.multiprocessing.errors
-        extra = {
-            'py_callstack': traceback_text or text,
-            'timestamp': str(int(time.time())),
-            'lost_contact': lost_contact,
-        }
-        with contextlib.suppress(OSError):  # a full disk must not keep this process alive
-            # Atomically, because this process may be killed at any moment, and the launcher reads the file.
-            write_atomically(json.dumps({'message': {'message': text, 'extraInfo': extra}}).encode(), Path(file))
-    elif file is not None:  # torchrun --log-dir /dev/null, which does not collect messages
+    if os.environ.get('TORCHELASTIC_ERROR_FILE') == '':  # torchrun --log-dir /dev/null, which does not collect messages
         sys.stderr.write(f'{traceback_text or text}\n')
+    _tell_launcher(text, traceback_text, lost_contact=lost_contact)
     if not lost_contact:
         try:
             _notify_others(text)
         except (RuntimeError, TimeoutError) as error:
             log_to_file(f'Could not notify the other processes: {error}')
+
+
+def _tell_launcher(text: str, traceback_text: str | None = None, **extra: bool) -> None:
+    """Write why this process ends where the launcher reads it, in the format of torch's elastic agent."""
+    file = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if not file:
+        return
+    info = {'py_callstack': traceback_text or text, 'timestamp': str(int(time.time())), **extra}
+    with contextlib.suppress(OSError):  # a full disk must not keep this process alive
+        # Atomically, because this process may be killed at any moment, and the launcher reads the file.
+        write_atomically(json.dumps({'message': {'message': text, 'extraInfo': info}}).encode(), Path(file))
 
 
 def _notify_others(text: str) -> None:
@@ -159,10 +161,11 @@ def run_main(main: Callable[[], None]) -> None:
         main()
     except (Stopped, KeyboardInterrupt) as stop:
         text = str(stop) or 'Stopped by SIGINT'
-        if is_launched and distributed.rank():  # rank 0 and the launcher print it
+        if is_launched and distributed.rank():  # rank 0 prints it
             log_to_file(text)
         else:
             LOGGER.warning('%s', text)
+            _tell_launcher(text, is_printed=True)
         status = stop.exit_status if isinstance(stop, Stopped) else 128 + signal.SIGINT
         if is_launched:
             _exit_now(status)

@@ -4,6 +4,7 @@ Based on torch's elastic agent. This file adds: ranks that follow NODE_RANK, res
 timeouts, and the selection of the failure to show.
 """
 
+import json
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -218,6 +220,16 @@ class Agent(LocalElasticAgent):
         """Return the failures by rank, without processes that were ended because others had failed."""
         return {rank: failure for rank, failure in result.failures.items() if rank in self._failed}
 
+    def has_printed(self) -> bool:
+        """Return whether a process of this node has printed why it was stopped."""
+        if self._pcontext is None:
+            return False
+        for file in self._pcontext.error_files.values():
+            with suppress(OSError, ValueError, KeyError, TypeError):  # no report, or one of another program
+                if json.loads(Path(file).read_bytes())['message']['extraInfo']['is_printed']:
+                    return True
+        return False
+
     def _statuses(self) -> dict[int, int | None]:
         """Return the exit status of each process by rank; None while it runs."""
         assert self._pcontext is not None, 'the processes have been started'
@@ -309,10 +321,12 @@ def run(launch: LaunchCfg, command: Sequence[str]) -> tuple[int, str]:
             return 1, 'error: a worker process could not be killed'
         failures = agent.own_failures(result)
         _, first = first_failure(failures)
-        return exit_status(first.exitcode), describe_failures(failures)
+        is_told = first.exitcode in STOPPED and agent.has_printed()
+        return exit_status(first.exitcode), '' if is_told else describe_failures(failures)
     except SignalException as error:
         is_stopped = True
-        return 128 + error.sigval, f'Stopped by {error.sigval.name}'
+        is_told = agent is not None and agent.has_printed()
+        return 128 + error.sigval, '' if is_told else f'Stopped by {error.sigval.name}'
     except ValueError as error:
         return USAGE_ERROR, f'error: {error}'
     except OSError as error:  # includes TimeoutError

@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch._utils import ExceptionWrapper
 
 from dsanet.datasets.transforms.base import SampleError
 from dsanet.engine import failures
+from dsanet.engine.stopping import Stopped
 from dsanet.utils import distributed
 from tests.as_processes import set_variables
 
@@ -118,7 +120,7 @@ def test_full_disk_leaves_no_partial_error_file(tmp_path: Path, monkeypatch: pyt
     assert os.listdir(tmp_path) == []
 
 
-def fail(error: Exception) -> None:
+def fail(error: BaseException) -> None:
     raise error
 
 
@@ -197,3 +199,22 @@ def test_worker_reports_its_error_and_exits(
     extra = json.loads((tmp_path / 'error.json').read_text())['message']['extraInfo']
     assert re.match(shown, extra['py_callstack'])
     assert extra['lost_contact'] is lost
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_first_rank_alone_prints_stop(
+    rank: int, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / 'error.json'
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(file))
+    monkeypatch.setattr(distributed, 'rank', lambda: rank)
+    monkeypatch.setattr(failures, 'die_with_parent', lambda: None)
+    monkeypatch.setattr(os, '_exit', lambda status: fail(SystemExit(status)))
+    monkeypatch.setattr(logging, 'shutdown', lambda: None)
+    with pytest.raises(SystemExit, match='^143$'):
+        failures.run_main(lambda: fail(Stopped(signal.SIGTERM, 'after epoch 1')))
+    printed = [record for record in caplog.records if not getattr(record, 'file_only', False)]
+    assert [record.getMessage() for record in printed] == ['Stopped by SIGTERM after epoch 1'][rank:]
+    assert file.exists() == (rank == 0)
+    if rank == 0:
+        assert json.loads(file.read_text())['message']['extraInfo']['is_printed'] is True

@@ -251,6 +251,12 @@ open('{tmp_path}/log', 'a').write('x')
     assert (tmp_path / 'log').read_text() == 'x'
 
 
+@pytest.mark.parametrize('end', ['sys.exit(143)', 'os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)'])
+def test_printed_stop_is_not_repeated(end: str) -> None:
+    code = f"{REPORT}\nif rank == 0:\n    report('stopped', is_printed=True)\n    {end}\ntime.sleep(60)"
+    assert run(code, LaunchCfg(2)) == (143, '')
+
+
 def test_stop_wins_over_lost_contact(tmp_path: Path) -> None:
     code = f"""{REPORT}
 open('{tmp_path}/' + str(rank), 'w')

@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,14 @@ def test_signal_at_any_moment_is_quiet(
         assert 'Traceback' not in output, (command, output)
         assert 'Exception ignored' not in output, (command, output)
         assert output.lower().count('interrupted') + output.count('Stopped by') <= 1, (command, output)
+
+
+@pytest.mark.parametrize('kill', [os.kill, os.killpg])
+def test_stopped_processes_say_once_where(kill: Callable[[int, int], None], config: Path, start: Start) -> None:
+    job = start('bash', 'dist_train_recognizer.sh', config, 2, '--work-dir', config.parent / kill.__name__)
+    job.wait_for('Epoch 1/4')
+    kill(job.process.pid, signal.SIGTERM)
+    assert job.wait() == 143
+    lines = [line for line in job.output.read_text().splitlines() if 'SIGTERM' in line]
+    assert len(lines) == 1, lines
+    assert '--resume' in lines[0]
