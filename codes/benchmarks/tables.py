@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from dsanet.benchmarks.measuring import Result, spread
+from dsanet.utils.markdown import markdown_table
 
 # Of Result.facts: heading and format.
 _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -76,11 +77,7 @@ def format_table(results: Sequence[Result]) -> str:
         found = [result.facts.get(key) for result in results]
         if any(value is not None for value in found):
             columns[heading] = ['-' if value is None else to_text(value) for value in found]
-    widths = [max(len(heading), *map(len, cells)) for heading, cells in columns.items()]
-    rows = [list(columns), *map(list, zip(*columns.values(), strict=True))]
-    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-    rule = ['-' * widths[0], *(f'{"-" * (width - 1)}:' for width in widths[1:])]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in [lines[0], rule, *lines[1:]])
+    return markdown_table(list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def _milliseconds(value: float) -> str:

@@ -80,7 +80,6 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     from dsanet.experiments.running import check_unchanged, load_configs, run_trials
     from dsanet.experiments.tables import format_tables, read_outcomes
     from dsanet.reports.page import build_page
-    from dsanet.reports.run_data import read_runs
     from dsanet.utils.files import check_creatable, check_writable, write_atomically
     from dsanet.utils.signals import sigterm_exits
 
@@ -103,7 +102,7 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
         outcomes = read_outcomes(plan, out)
         tables = format_tables(plan, outcomes)
         write_atomically(tables.encode(), tables_file)
-        page = build_page(read_runs([outcome.work_dir for outcome in outcomes]))
+        page = build_page([outcome.run for outcome in outcomes])
         write_atomically(page.encode(), report)
     print(f'\n{tables}\nTables: {tables_file}\nReport: {report}')
     if failures:

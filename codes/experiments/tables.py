@@ -2,19 +2,18 @@
 
 import logging
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsanet.config.loading import load_config
 from dsanet.evaluation.comparison import compare
 from dsanet.evaluation.metrics import majority_baseline
-from dsanet.evaluation.result_files import read_results
 from dsanet.evaluation.results import Results, class_table
 from dsanet.experiments.plan import Plan, Trial, Variant
 from dsanet.experiments.running import ORDER, RESULTS
-from dsanet.reports.run_data import class_names, measure_costs, metrics_of, spread
-from dsanet.utils.json_lines import read_json, read_json_lines
+from dsanet.reports.run_data import Run, class_names, median_value, metrics_of, read_runs, spread
+from dsanet.utils.json_lines import read_json
+from dsanet.utils.markdown import markdown_table
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,23 +28,24 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished trial has measured.
+    """What a tested trial has measured.
 
     Args:
         trial: variant and seed.
-        work_dir: its folder.
-        results: of the test.
+        run: its work dir.
         order: accuracy in percent by arrangement of the snippets and frames, of :mod:`dsanet.explain.order`; empty if
             the order test is not finished or not possible.
-        step_ms: median time of a training step; None if none was logged. Trials that run at the same time slow each
-            other down.
     """
 
     trial: Trial
-    work_dir: Path
-    results: Results
+    run: Run
     order: dict[str, float]
-    step_ms: float | None
+
+    @property
+    def results(self) -> Results:
+        """Of the test."""
+        assert self.run.results is not None, 'the trial is tested'
+        return self.run.results
 
 
 def read_outcomes(plan: Plan, out: Path) -> list[Outcome]:
@@ -54,23 +54,17 @@ def read_outcomes(plan: Plan, out: Path) -> list[Outcome]:
     Raises:
         ValueError: none is tested, or a file is damaged.
     """
-    finished = [trial for trial in plan.trials if (out / trial.folder / RESULTS).is_file()]
-    if not finished:
+    tested = [trial for trial in plan.trials if (out / trial.folder / RESULTS).is_file()]
+    if not tested:
         raise ValueError(f'{out} has no tested trial of this experiment')
-    return [_read_outcome(trial, out / trial.folder) for trial in finished]
+    runs = read_runs([out / trial.folder for trial in tested])
+    return [Outcome(trial, run, _read_order(run.work_dir)) for trial, run in zip(tested, runs, strict=True)]
 
 
-def _read_outcome(trial: Trial, work_dir: Path) -> Outcome:
-    order = work_dir / ORDER
-    arrangements = read_json(order)['model']['arrangements'] if order.is_file() else {}
-    times = [line['train/time'] for line in read_json_lines(work_dir / 'scalars.jsonl') if 'train/time' in line]
-    return Outcome(
-        trial,
-        work_dir,
-        read_results(work_dir / RESULTS),
-        {name: row['top1'] for name, row in arrangements.items()},
-        1000 * statistics.median(times) if times else None,
-    )
+def _read_order(work_dir: Path) -> dict[str, float]:
+    file = work_dir / ORDER
+    arrangements = read_json(file)['model']['arrangements'] if file.is_file() else {}
+    return {name: row['top1'] for name, row in arrangements.items()}
 
 
 def format_tables(plan: Plan, outcomes: Sequence[Outcome]) -> str:
@@ -106,8 +100,9 @@ def _result_table(groups: _Groups) -> str:
     titles = ['variant', 'seeds', *(METRICS.get(name, name) for name in names), 'parameters', 'GMACs/view', 'ms/step']
     rows = []
     for variant, members in groups.items():
-        costs = measure_costs(load_config(members[0].work_dir / 'config.py'))
-        steps = [one.step_ms for one in members if one.step_ms is not None]
+        costs = members[0].run.costs
+        # Seconds; trials that run at the same time slow each other down.
+        steps = [s for one in members if (s := median_value(one.run, 'train/time')) is not None]
         measured = [[row[name] for row in metrics[variant] if name in row] for name in names]
         rows.append(
             [
@@ -116,7 +111,7 @@ def _result_table(groups: _Groups) -> str:
                 *(mean_and_deviation(values) if values else '-' for values in measured),
                 f'{costs["params"]:,}' if costs else '-',
                 f'{costs["gmacs"]:.3f}' if costs else '-',
-                f'{statistics.median(steps):.0f}' if steps else '-',
+                f'{1000 * statistics.median(steps):.0f}' if steps else '-',
             ]
         )
     baseline = majority_baseline(next(iter(groups.values()))[0].results.labels)
@@ -197,15 +192,3 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     numbers = spread(values)
     assert numbers is not None, 'a mean requires values'
     return f'{numbers.mean:.1f}' + ('' if numbers.deviation is None else f' ± {numbers.deviation:.1f}')
-
-
-def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table; the first column is aligned left, the others right."""
-    escaped = [[cell.replace('|', '\\|') for cell in row] for row in [titles, *rows]]
-    widths = [max(map(len, column)) for column in zip(*escaped, strict=True)]
-    align: list[Callable[[str, int], str]] = [str.ljust, *([str.rjust] * (len(titles) - 1))]
-    lines = [
-        ' | '.join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)) for row in escaped
-    ]
-    rule = ' | '.join(['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])])
-    return '\n'.join(f'| {line} |' for line in [lines[0], rule, *lines[1:]])

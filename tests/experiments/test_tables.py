@@ -9,7 +9,7 @@ from dsanet.evaluation.result_files import write_results
 from dsanet.evaluation.results import Results
 from dsanet.experiments.plan import Plan, Variant
 from dsanet.experiments.running import ORDER, RESULTS
-from dsanet.experiments.tables import format_tables, markdown_table, mean_and_deviation, read_outcomes
+from dsanet.experiments.tables import format_tables, mean_and_deviation, read_outcomes
 from tests.engine.conftest import make_config
 
 I3D = Variant('I3D', 'a', ())
@@ -125,11 +125,3 @@ def test_several_labels_have_no_test(out: Path) -> None:
 def test_single_value_has_no_deviation() -> None:
     assert mean_and_deviation([50.0]) == '50.0'
     assert mean_and_deviation([1.0, 2.0, 3.0]) == '2.0 ± 1.0'
-
-
-def test_table_aligns_and_escapes() -> None:
-    assert markdown_table(['a', 'b'], [['x|y', '1.0']]).splitlines() == [
-        '| a    |   b |',
-        '| ---- | --: |',
-        '| x\\|y | 1.0 |',
-    ]

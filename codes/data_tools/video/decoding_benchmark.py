@@ -32,6 +32,7 @@ from dsanet.datasets.text_lists import list_path
 from dsanet.datasets.transforms.base import BadSample
 from dsanet.datasets.video.readers import READERS, is_installed
 from dsanet.datasets.workers import WatchedLoader, init_worker
+from dsanet.utils.markdown import markdown_table
 
 Step = dict[str, Any]
 SAMPLE: Step = {
@@ -277,15 +278,15 @@ def measure_in_worker(candidates: Sequence[Candidate], num_rounds: int) -> list[
 
 def make_table(candidates: Sequence[Candidate]) -> str:
     """Return a Markdown table; 'x frames' is the median ratio to the time of the same sample from frame folders."""
-    lines = ['| source | decoder | ms/sample | x frames | MB | files |', '|---|---|---:|---:|---:|---:|']
+    rows = []
     frames = np.array(candidates[-1].times)
     for one in candidates:
         size, num_files = one.disk_usage()
         ms, ratio = '-', '-'
         if one.times:
             ms, ratio = f'{1000 * np.median(one.times):.1f}', f'{np.median(np.array(one.times) / frames):.2f}'
-        lines.append(f'| {one.source} | {one.decoder} | {ms} | {ratio} | {size / 1e6:.1f} | {num_files} |')
-    return '\n'.join(lines)
+        rows.append([one.source, one.decoder, ms, ratio, f'{size / 1e6:.1f}', str(num_files)])
+    return markdown_table(['source', 'decoder', 'ms/sample', 'x frames', 'MB', 'files'], rows, num_left=2)
 
 
 def generate_originals(
