@@ -77,7 +77,7 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     """
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.work_dir import hold_lock
-    from dsanet.experiments.running import check_unchanged, load_configs, run_trials
+    from dsanet.experiments.running import RESULTS, check_unchanged, load_configs, run_trials
     from dsanet.experiments.tables import format_tables, read_outcomes
     from dsanet.reports.page import build_page
     from dsanet.utils.files import check_creatable, check_writable, write_atomically
@@ -99,6 +99,10 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
             held.start_heartbeat()  # a process of another machine would take a silent lock for a stale one
         check_unchanged(configs, out)
         failures = run_trials(configs, out, resources, imports) if resources else []
+        failed = f'{len(failures)} of {len(plan.trials)} trials failed; see the messages above'
+        if failures and not any((out / trial.folder / RESULTS).is_file() for trial in plan.trials):
+            print(failed)
+            return 1
         outcomes = read_outcomes(plan, out)
         tables = format_tables(plan, outcomes)
         write_atomically(tables.encode(), tables_file)
@@ -106,5 +110,5 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
         write_atomically(page.encode(), report)
     print(f'\n{tables}\nTables: {tables_file}\nReport: {report}')
     if failures:
-        print(f'{len(failures)} of {len(plan.trials)} trials failed; see the messages above')
+        print(failed)
     return 1 if failures else 0
