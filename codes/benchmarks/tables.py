@@ -7,6 +7,7 @@ from typing import Any
 
 from dsanet.benchmarks.measuring import Result, spread
 from dsanet.utils.markdown import markdown_table
+from dsanet.utils.text import count_noun
 
 # Of Result.facts: heading and format.
 _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -90,14 +91,10 @@ def describe(machine: Mapping[str, Any], load_at_end: float) -> str:
     """Return one line about the machine."""
     name = machine['gpu'] or machine['processor']
     return (
-        f'{name}, {_count(machine["cores"], "core")}, {_count(machine["threads"], "thread")}, load average '
+        f'{name}, {count_noun(machine["cores"], "core")}, {count_noun(machine["threads"], "thread")}, load average '
         f'{machine["load_average"][0]:.1f} at the start and {load_at_end:.1f} at the end, torch {machine["torch"]}, '
         f'Python {machine["python"]}'
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
 
 
 def to_json(kind: str, machine: Mapping[str, Any], results: Sequence[Result], **more: Any) -> bytes:

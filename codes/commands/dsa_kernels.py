@@ -65,11 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from dsanet.config.shipped import list_configs
-    from dsanet.data_checks.report import count_noun
     from dsanet.engine.logging import exit_on_user_error
     from dsanet.explain.kernel_picture import draw_kernels
     from dsanet.explain.kernels import collect_kernels, find_dsa
     from dsanet.utils.files import check_outputs
+    from dsanet.utils.text import count_noun
 
     problems: list[str] = []
     with exit_on_user_error():

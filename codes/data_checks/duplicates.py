@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dsanet.data_checks.probe import Identity, ProbeResult, ProbeTask
-from dsanet.data_checks.report import Finding, count_noun
+from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.records import VideoRecord
+from dsanet.utils.text import count_noun
 
 
 def check_duplicates(split: Split) -> Iterator[Finding]:

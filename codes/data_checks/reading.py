@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from dsanet.config.loading import LOADERS
 from dsanet.config.registry import DATASETS, TRANSFORMS, build, get_class
-from dsanet.data_checks.report import Finding, count_noun
+from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import parse_list_file, read_class_names, select_classes
 from dsanet.datasets.loader import build_dataloader
@@ -25,6 +25,7 @@ from dsanet.datasets.records import VideoRecords
 from dsanet.datasets.video_datasets import RawFramesDataset
 from dsanet.datasets.web_videos import WebVideoDataset
 from dsanet.utils import distributed
+from dsanet.utils.text import count_noun
 
 LOGGER = logging.getLogger(__name__)
 MAX_MALFORMED_LINES = 100  # a file with this many or more is not used as a list of videos

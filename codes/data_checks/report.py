@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dsanet.datasets.records import VideoRecord
-from dsanet.utils.text import printable, printable_lines
+from dsanet.utils.text import count_noun, printable, printable_lines
 
 LEVELS = ('error', 'warning', 'note')
 
@@ -116,11 +116,6 @@ def format_statistics(numbers: Mapping[str, Any]) -> str:
 
 def _range(low: int, high: int) -> str:
     return f'{low:,}' if low == high else f'{low:,} to {high:,}'
-
-
-def count_noun(number: int, noun: str, plural: str = 's') -> str:
-    """Return a number and its noun, with the plural ending unless it is 1, such as '2 videos'."""
-    return f'{number:,} {noun}{plural * (number != 1)}'
 
 
 def format_record(record: VideoRecord) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dsanet.data_checks.probe import ProbeTask
-from dsanet.data_checks.report import Finding, count_noun
+from dsanet.data_checks.report import Finding
 from dsanet.datasets.records import VideoRecord, VideoRecords
 from dsanet.datasets.transforms.base import Transform
 from dsanet.datasets.transforms.decoding import OpenVideo
 from dsanet.datasets.transforms.sampling import SampleSegments, SampleSnippets
+from dsanet.utils.text import count_noun
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dsanet.datasets.list_hints import explain_line
 from dsanet.datasets.media_files import is_video
 from dsanet.datasets.path_columns import PathColumns, RecordSource
 from dsanet.datasets.records import VideoRecords, as_column
+from dsanet.utils.text import count_noun
 
 Array = npt.NDArray[Any]
 
@@ -151,7 +152,7 @@ def _parse_line(text: str, expected: str) -> tuple[str, int | None, tuple[int, .
     num_separators = expected.count(' ')
     fields = text.rsplit(maxsplit=num_separators)
     if len(fields) <= num_separators:
-        raise ValueError(f'found {len(fields)} field(s)')
+        raise ValueError(f'found {count_noun(len(fields), "field")}')
     num_frames = None
     if 'num_frames' in expected:
         num_frames = _parse_int(fields[1], 'num_frames')

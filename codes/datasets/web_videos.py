@@ -29,7 +29,7 @@ from dsanet.datasets.transforms.compose import Compose
 from dsanet.datasets.video_datasets import VideoSamples
 from dsanet.datasets.workers import WatchedLoader
 from dsanet.utils.machine_faults import MachineError, explain_shortage
-from dsanet.utils.text import printable
+from dsanet.utils.text import count_noun, printable
 
 _BLOCK_BYTES = 2**20
 _MAX_BAD = 10  # bad samples in a row that are replaced by the next one
@@ -165,16 +165,17 @@ class WebVideoDataset(VideoSamples, IterableDataset[Record]):
         Raises:
             ValueError: there are fewer shards than data workers, or an epoch is smaller than one step.
         """
+        processes = count_noun(world_size, 'process', 'es')
         readers = world_size * max(num_workers, 1)
         if len(self.shards) < readers:
             raise ValueError(
-                f'{len(self.shards)} shards cannot be divided among {world_size} process(es) x num_workers='
+                f'{len(self.shards)} shards cannot be divided among {processes} x num_workers='
                 f'{num_workers}: each data worker reads its own; use fewer workers or write more shards'
             )
         steps = self.num_videos // (batch_size * world_size * accumulate)
         if not steps:
             raise ValueError(
-                f'training requires full batches: batch_size={batch_size} x {world_size} process(es) x '
+                f'training requires full batches: batch_size={batch_size} x {processes} x '
                 f'accumulate={accumulate} is more than num_videos={self.num_videos}'
             )
         self.position = StreamPosition(steps * accumulate, batch_size, rank, world_size)

@@ -24,6 +24,7 @@ from dsanet.engine.tensorboard import add_embedding, add_first_batch, add_graph
 from dsanet.engine.trackers import Tracker
 from dsanet.engine.train_step import Stepper, StepResult
 from dsanet.utils import distributed
+from dsanet.utils.text import count_noun
 
 LOGGER = logging.getLogger(__name__)
 
@@ -103,9 +104,9 @@ class TrainingLog:
                 LOGGER.info('Already trained for max_epochs=%d; increase it to continue', self.max_epochs)
             return
         LOGGER.info(
-            'Training on %s: %d process(es) x %d videos%s = batch size %d, %d iterations/epoch, epochs %d to %d; %s',
+            'Training on %s: %s x %d videos%s = batch size %d, %d iterations/epoch, epochs %d to %d; %s',
             torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU',
-            distributed.world_size(),
+            count_noun(distributed.world_size(), 'process', 'es'),
             batch_size,
             f' x {cfg.accumulate} batches' if cfg.accumulate > 1 else '',
             self.stepper.batch_size,

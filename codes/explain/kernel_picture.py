@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsanet.data_checks.report import count_noun
 from dsanet.data_tools.visualization import escape_math, save_figure, shorten
 from dsanet.explain.kernels import Floats, Kernels, ModuleKernels
+from dsanet.utils.text import count_noun
 
 MAX_ROWS = 16  # classes or videos in a heat map
 _SINGULAR = {'classes': 'class', 'videos': 'video'}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsanet.utils.files import write_atomically
+from dsanet.utils.text import count_noun
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def warn_of_damaged_lines(file: Path, numbers: Sequence[int]) -> None:
     """Log the numbers of lines that are skipped, if any."""
     if numbers:
         shown = ', '.join(map(str, numbers[:5])) + (', ...' if len(numbers) > 5 else '')
-        LOGGER.warning('Skipping %d damaged line(s) of %s: %s', len(numbers), file, shown)
+        LOGGER.warning('Skipping %s of %s: %s', count_noun(len(numbers), 'damaged line'), file, shown)
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -35,6 +35,11 @@ def error_line(error: object) -> str:
     return f'error: {printable_lines(str(error), "    ")}\n'
 
 
+def count_noun(number: int, noun: str, plural: str = 's') -> str:
+    """Return a number and its noun, with the plural ending unless it is 1, such as '2 videos'."""
+    return f'{number:,} {noun}{plural * (number != 1)}'
+
+
 def strip_worker_traceback(error: BaseException) -> str:
     """Return the message of an error without the traceback that torch adds in a data worker."""
     # The last line of the traceback starts with the name of the error; without a traceback, torch writes "Original".

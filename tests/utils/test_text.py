@@ -9,6 +9,7 @@ from torch._utils import ExceptionWrapper
 from dsanet.datasets.transforms.base import BadSample, MissingSample
 from dsanet.utils.text import (
     EscapingFormatter,
+    count_noun,
     error_line,
     escape_output,
     printable,
@@ -79,3 +80,8 @@ def test_error_without_traceback_is_stripped() -> None:
     with pytest.raises(OSError, match='Caught ') as caught:
         wrapper.reraise()
     assert strip_worker_traceback(caught.value) == 'no space'
+
+
+def test_noun_has_plural_ending_unless_one() -> None:
+    assert [count_noun(n, 'video') for n in (0, 1, 2000)] == ['0 videos', '1 video', '2,000 videos']
+    assert [count_noun(n, 'class', 'es') for n in (1, 2)] == ['1 class', '2 classes']

@@ -30,6 +30,7 @@ from dsanet.config.registry import MODELS, build, get_class
 from dsanet.models.backbones.base import Backbone
 from dsanet.models.backbones.feature_layout import first_tensor, replace_first
 from dsanet.models.heads.base import ClsHead
+from dsanet.utils.text import count_noun
 
 LOGGER = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def _insert_into_blocks(backbone: Backbone, cfg: Mapping[str, Any]) -> None:
         raise ValueError(
             f'module_cfg.blocks={cfg["blocks"]!r} selects no block; to insert no module, set module_cfg=None'
         )
-    LOGGER.info('Inserted %s %s in %d blocks: %s', cfg['type'], place, len(where), ', '.join(where))
+    LOGGER.info('Inserted %s %s in %s: %s', cfg['type'], place, count_noun(len(where), 'block'), ', '.join(where))
 
 
 def _insert_after(backbone: Backbone, cfg: Mapping[str, Any], channels: Mapping[str, int]) -> None:
