@@ -166,7 +166,7 @@ def majority_baseline(labels: NDArray[Any]) -> dict[str, float]:
     """Return the metrics of always predicting the most frequent class, which every accuracy should be compared with.
 
     Args:
-        labels: classes (n,); or multi-hot (n, K), for which there is no such baseline.
+        labels: classes (n,); multi-hot labels (n, K) have no baseline.
 
     Returns:
         ``top1``, the share of the most frequent class, and ``mean_class_accuracy``, in percent; empty if multi-hot.

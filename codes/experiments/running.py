@@ -96,7 +96,7 @@ class _Job:
             stream = None if self.log is None else stack.enter_context(self.log.open('ab', buffering=0))
             if stream is not None:
                 stream.write(f'$ {line}\n'.encode())
-            # A session of its own, because this process tells it to end after Ctrl-C.
+            # In a new session, so that Ctrl-C reaches only this process, which then stops the command.
             self.process = subprocess.Popen(
                 [*PROGRAM, *command],
                 stdout=stream,

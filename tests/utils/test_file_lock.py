@@ -238,7 +238,7 @@ def test_vanished_folder_does_not_end_the_holder(file: Path) -> None:
 def test_slow_process_does_not_take_a_renewed_lock(
     file: Path, soon_stale: None, monkeypatch: pytest.MonkeyPatch, stale: dict | None
 ) -> None:
-    """It finds the lock stale, is stopped, and goes on when another process has taken and a third wants the lock."""
+    """A suspended process has found a stale lock; when it continues, a second holds the lock and a third waits."""
     file.write_text(json.dumps(stale) if stale else '')
     take_over, others = FileLock._take_over, []
 
