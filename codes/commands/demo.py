@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[0],
         help='random seeds; each model is trained once per seed (default: 0)',
     )
-    parser.add_argument('--all', action='store_true', help='compare five models instead of two')
+    parser.add_argument('--all', action='store_true', help='compare six models instead of two')
     parser.add_argument(
         '--out', type=Path, default=Path('work_dirs/demo'), help='output folder (default: work_dirs/demo)'
     )

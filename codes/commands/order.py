@@ -99,6 +99,7 @@ def to_dict(checkpoint: str, result: Any) -> dict[str, Any]:
         result.class_accuracies().tolist(),
         result.changed().tolist(),
         result.score_changes().tolist(),
+        result.predictions().tolist(),
         strict=True,
     )
     arrangements = {
@@ -107,10 +108,12 @@ def to_dict(checkpoint: str, result: Any) -> dict[str, Any]:
             'per_class': [None if value != value else value for value in per_class],  # NaN
             'changed': changed,
             'max_change': max_change,
+            'predicted': predicted,
         }
-        for name, top1, per_class, changed, max_change in rows
+        for name, top1, per_class, changed, max_change, predicted in rows
     }
-    return {'checkpoint': checkpoint, 'num_videos': len(result.labels), 'arrangements': arrangements}
+    labels = result.labels.tolist()
+    return {'checkpoint': checkpoint, 'num_videos': len(labels), 'labels': labels, 'arrangements': arrangements}
 
 
 def format_results(results: list[tuple[str, str, Any]], class_names: list[str]) -> str:

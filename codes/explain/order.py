@@ -61,7 +61,7 @@ class OrderResult:
 
     def changed(self) -> npt.NDArray[np.int64]:
         """Return the number of videos whose predicted class is another one than in order, (M,)."""
-        best = self._predictions()
+        best = self.predictions()
         number: npt.NDArray[np.int64] = (best != best[0]).sum(axis=1)  # (M,)
         return number
 
@@ -70,13 +70,14 @@ class OrderResult:
         difference: npt.NDArray[np.float64] = np.abs(self.scores.astype(np.float64) - self.scores[0]).max(axis=(1, 2))
         return difference
 
-    def _predictions(self) -> npt.NDArray[np.int64]:
+    def predictions(self) -> npt.NDArray[np.int64]:
+        """Return the predicted class of each video for each arrangement, (M, n)."""
         # As in the metric Accuracy, equal scores rank by class number.
         best: npt.NDArray[np.int64] = self.scores.argmax(axis=2)  # (M, n)
         return best
 
     def _hits(self) -> npt.NDArray[np.bool_]:
-        hits: npt.NDArray[np.bool_] = self._predictions() == self.labels  # (M, n)
+        hits: npt.NDArray[np.bool_] = self.predictions() == self.labels  # (M, n)
         return hits
 
 

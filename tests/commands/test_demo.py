@@ -13,7 +13,7 @@ from dsanet.experiments.running import Resources
     [
         ([], ['I3D', 'DSANet'], (0,)),
         (['--seeds', '2', '1', '2'], ['I3D', 'DSANet'], (2, 1)),
-        (['--all'], ['I3D', 'DSANet', 'V4D', 'TRN', 'DSANet on TSM'], (0,)),
+        (['--all'], ['I3D', 'DSANet', 'V4D', 'TRN', 'TSM', 'DSANet on TSM'], (0,)),
     ],
 )
 def test_demo_is_an_experiment(

@@ -54,6 +54,9 @@ def test_in_order_is_the_accuracy_of_a_test(folder: Path, capsys: Capture) -> No
         assert (result['checkpoint'], result['num_videos']) == (file, 7)
         assert list(result['arrangements']) == list(ARRANGEMENTS)
         assert result['arrangements']['in order']['top1'] == pytest.approx(top1)
+        for row in result['arrangements'].values():
+            hits = [a == b for a, b in zip(row['predicted'], result['labels'], strict=True)]
+            assert row['top1'] == pytest.approx(100 * sum(hits) / 7)
     assert [row[2] for row in rows if row[:1] == ['all']] == [
         f'{content[name]["arrangements"]["in order"]["top1"]:.1f}' for name in ('model', 'control')
     ]
