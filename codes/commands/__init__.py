@@ -114,7 +114,11 @@ def _versions() -> str:
     from importlib import metadata
 
     lines = [f'dsanet {__version__}', f'python {platform.python_version()} ({platform.platform()})']
-    for requirement in metadata.requires('dsanet') or []:
+    try:
+        requirements = metadata.requires('dsanet') or []
+    except metadata.PackageNotFoundError:  # a folder that is not installed
+        requirements = []
+    for requirement in requirements:
         name = re.split(r'[^\w.-]', requirement)[0]
         if not re.search('extra == .(dev|docs)', requirement):
             with suppress(metadata.PackageNotFoundError):

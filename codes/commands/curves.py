@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dsanet.commands.arguments import UsageError, output_file
+from dsanet.commands.arguments import output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,16 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from dsanet.engine.logging import exit_on_user_error
     from dsanet.reports.curves import plot_curves
     from dsanet.reports.run_data import read_scalars
     from dsanet.utils.files import check_outputs
 
     folder = args.work_dirs[0] if len(args.work_dirs) == 1 else Path()
     out = args.out or folder / 'curves.png'
-    try:
+    with exit_on_user_error():
         check_outputs({'--out': out}, [d / 'scalars.jsonl' for d in args.work_dirs])
         runs = {str(d): read_scalars(d) for d in args.work_dirs}
         plot_curves(runs, out, args.scalars)
-    except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
     print(f'Curves written to {out}')

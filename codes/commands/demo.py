@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dsanet.commands.arguments import MAX_SEED, int_between
 
-PAIR = 2  # variants of the plan without --all
+NUM_VARIANTS = 2  # without --all: I3D and DSANet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +46,12 @@ def run(args: argparse.Namespace) -> int:
         plan = read_plan(find_plan('experiments/ordered_actions'))
         plan = replace(plan, seeds=tuple(dict.fromkeys(args.seeds)))
         if not args.all:
-            plan = replace(plan, variants=plan.variants[:PAIR])
+            plan = replace(plan, variants=plan.variants[:NUM_VARIANTS])
     status = run_experiment(plan, args.out, Resources())
     files = {f'{one.variant.name}, seed {one.seed}': args.out / one.folder / 'scalars.jsonl' for one in plan.trials}
     curves = {name: read_json_lines(file) for name, file in files.items() if file.is_file()}
+    if not curves:
+        return status
     plot_curves(curves, args.out / 'curves.png', ['train/loss', 'val/top1'])
     print(f'Curves: {args.out / "curves.png"}\nTensorBoard: tensorboard --logdir {args.out}')
     print('A model that ignores the order of the events gets 50%.')

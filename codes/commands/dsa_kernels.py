@@ -1,8 +1,8 @@
 """Draw the kernels that the DSA modules of a model generate, and print how much they differ.
 
 Pass a config to use the videos and labels of its test_dataloader, or videos: files, folders, or lists with lines
-"path" or "path label". Of a config with many videos, an equal number of each class is used, spread evenly over the list
-(--num-videos). The picture has a row for each DSA module.
+"path" or "path label". If the config has many videos, the same number of each class is used, spread evenly over
+the list (--num-videos). The picture has a row for each DSA module.
 
 Distances are half the sum of the absolute differences of two kernels, from 0 to 1:
   identity   from the kernel that keeps each snippet

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--jobs', type=num_processes(1), default=1, metavar='N', help='trials at a time (default: 1)')
     add('--gpus', type=num_processes(1), default=1, metavar='N', help='GPUs, or CPU processes, per trial (default: 1)')
     add_config_options(parser)
-    add('--tables-only', action='store_true', help='run nothing; write the tables of the finished trials')
+    add('--tables-only', action='store_true', help='train nothing; write tables and report of the finished trials')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,7 +72,7 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     Args:
         plan: the experiment.
         out: output folder.
-        resources: what the trials may use; None to run nothing.
+        resources: what the trials may use; None to train nothing.
         imports: modules that register custom classes.
     """
     from dsanet.engine.logging import exit_on_user_error, setup_logging
@@ -80,8 +80,9 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     from dsanet.experiments.running import RESULTS, check_unchanged, load_configs, run_trials
     from dsanet.experiments.tables import format_tables, read_outcomes
     from dsanet.reports.page import build_page
+    from dsanet.reports.run_data import add_internals
     from dsanet.utils.files import check_creatable, check_writable, write_atomically
-    from dsanet.utils.signals import sigterm_exits
+    from dsanet.utils.signals import signals_exit
 
     tables_file, report = (out / name for name in OUTPUTS)
     with exit_on_user_error():
@@ -94,7 +95,7 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     setup_logging()
     # Tables can be written while another process runs trials: a file is replaced as a whole.
     lock = hold_lock(out, 'choose another --out') if resources else nullcontext()
-    with lock as held, sigterm_exits(), exit_on_user_error():
+    with lock as held, signals_exit(), exit_on_user_error():
         if held is not None:
             held.start_heartbeat()  # a process of another machine would take a silent lock for a stale one
         check_unchanged(configs, out)
@@ -106,9 +107,10 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
         outcomes = read_outcomes(plan, out)
         tables = format_tables(plan, outcomes)
         write_atomically(tables.encode(), tables_file)
-        page = build_page([outcome.run for outcome in outcomes])
+        print(f'\n{tables}\nTables: {tables_file}', flush=True)
+        page = build_page(add_internals([outcome.run for outcome in outcomes], is_last_epoch=True))
         write_atomically(page.encode(), report)
-    print(f'\n{tables}\nTables: {tables_file}\nReport: {report}')
+    print(f'Report: {report}')
     if failures:
         print(failed)
     return 1 if failures else 0

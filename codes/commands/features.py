@@ -2,7 +2,7 @@
 
 A VIDEO is a video file, a folder of frames, a folder of videos, or a list (.txt) with lines "path" or "path label".
 Each video becomes a file in the --out folder, with the features, the times of their rows in seconds, and the labels.
-Videos that have features already are skipped, so an interrupted command continues where it was.
+Videos that have features already are skipped, so an interrupted command continues where it stopped.
 
 Levels, for V views of U snippets and features of D channels:
   clip     one row per view, (V, D)

@@ -10,7 +10,7 @@ The table has the top-1 accuracy in percent, overall and for each class, for vid
 
 "changed" is the number of videos with another predicted class than in order, "max change" the largest difference of a
 score. A model that averages the scores of its snippets does not change when they are reversed or shuffled, except for
-rounding. Pass such a model as --control. Other classes, or other test videos in its training, are an error.
+rounding. Pass such a model as --control. Its classes, and the test videos of its config, must be the same.
 
 Example:
     dsanet order work_dirs/dsanet/best.pth configs/my_config.py --control work_dirs/i3d/best.pth

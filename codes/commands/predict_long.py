@@ -156,7 +156,14 @@ def _predict_film(args: argparse.Namespace, recognizer: Any, source: Any, bar: A
         with source.open() as record:
             path = record['path']
             result = predict_long(recognizer, path, *_settings(args), on_window=lambda _: bar.update())
-            frames = None if args.out is None else read_strip(path)
+            frames = None
+            if args.out is not None:
+                try:
+                    frames = read_strip(path)
+                except (OSError, ValueError) as error:
+                    if isinstance(error, MachineError):
+                        raise
+                    print(f'The plot shows no frames: {printable(str(error))}', file=sys.stderr)
             return LongPrediction(**{**vars(result), 'video': source.name}), frames
     except (OSError, ValueError) as error:
         if isinstance(error, MachineError):

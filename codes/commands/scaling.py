@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     ]
     heads = ['GPUs', 'machines', 'cores per machine', 'storage', 'network per machine', 'wait for gradients']
     _print_table(heads, need)
-    print(f'\nWith what there is, {args.epochs} epochs, without validation')
+    print(f'\nWith the given hardware, {args.epochs} epochs, without validation')
     times = []
     for run in runs:
         hours = [run.epoch_s(number) / 3600 for number in TRAINING_VIDEOS.values()]

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--compare',
         type=Path,
         metavar='RESULT',
-        help='compare with this result instead of averaging: which one is right where, and could it be chance?',
+        help='compare with this result instead of averaging: videos that only one gets right, classes, McNemar test',
     )
     parser.add_argument(
         '--weights', nargs='+', type=float_between(0, 1e30), metavar='W', help='weight of each result (default: equal)'
@@ -193,6 +193,8 @@ def _compare(args: argparse.Namespace, a: 'Results', b: 'Results') -> dict[str, 
     report: dict[str, Any] = {'a': a.name, 'b': b.name}
     print(f'\nA = {a.name}, B = {b.name}')
     if a.is_multi_hot:
+        if args.mistakes:
+            raise UsageError(f'--mistakes with --compare requires one label per video; {a.name} may have several')
         classes = compare_classes(a, b)
         print('Videos have several labels: only average precisions are compared, without a McNemar test')
     else:

@@ -4,7 +4,7 @@ Drop a video on the page: it shows the best classes, for longer videos the class
 network sees them. The page is reachable only from this machine, unless --host is given. Uploaded videos are removed
 after a minute. Stop the server with Ctrl-C.
 
-Requires Gradio: pip install 'dsanet[web]'
+Requires Gradio: pip install gradio
 
 Example:
     dsanet web work_dirs/my_run/best.pth
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from dsanet.engine.logging import exit_on_user_error, setup_logging
-    from dsanet.utils.signals import sigterm_exits
+    from dsanet.utils.signals import signals_exit
     from dsanet.web.page import check_gradio, serve
 
     setup_logging()
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         check_gradio()
         recognizer = load_model(args)
         title = f'DSANet: {Path(args.checkpoint).name}'
-        with sigterm_exits():  # uploads are removed
+        with signals_exit():  # uploads are removed
             serve(recognizer, title, args.host, args.port, args.max_size, args.window, _print_url)
 
 

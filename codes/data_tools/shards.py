@@ -33,7 +33,7 @@ def write_shards(records: Sequence[VideoRecord], folder: Path, num_shards: int, 
     try:
         import webdataset
     except ImportError as error:
-        raise ValueError(f"shards require webdataset ({error}); pip install 'dsanet[webdataset]'") from error
+        raise ValueError(f'shards require webdataset ({error}); pip install webdataset') from error
     if not 1 <= num_shards <= len(records):
         raise ValueError(f'num_shards={num_shards} must be from 1 to {len(records)}, the number of videos')
     for record in records:

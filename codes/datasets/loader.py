@@ -21,6 +21,7 @@ from dsanet.datasets.web_videos import StreamLoader, WebVideoDataset
 from dsanet.datasets.workers import TIME_LIMIT_S, WatchedLoader, init_worker
 from dsanet.utils.machine_faults import check_spare_files
 from dsanet.utils.processes import MAX_PROCESSES
+from dsanet.utils.text import count_noun
 
 
 class EpochSampler(Sampler[tuple[int, ...]]):
@@ -63,8 +64,9 @@ class EpochSampler(Sampler[tuple[int, ...]]):
             steps = f' x accumulate={accumulate}' if accumulate > 1 else ''
             repeats = f' x repeat={repeat}' if repeat > 1 else ''
             repeats += f' x clips_per_video={clips_per_video}' if clips_per_video > 1 else ''
+            processes = count_noun(world_size, 'process', 'es')
             raise ValueError(
-                f'training requires full batches: batch_size={batch_size} x {world_size} process(es){steps} = '
+                f'training requires full batches: batch_size={batch_size} x {processes}{steps} = '
                 f'{global_batch} videos, but the dataset has {num_samples}{repeats}'
             )
         self.num_samples = num_samples

@@ -291,7 +291,7 @@ def expand_shards(shards: str | Sequence[str]) -> list[str]:
         from webdataset.gopen import gopen_schemes
         from webdataset.shardlists import expand_urls
     except ImportError as error:
-        raise ValueError(f"WebVideoDataset requires webdataset ({error}); pip install 'dsanet[webdataset]'") from error
+        raise ValueError(f'WebVideoDataset requires webdataset ({error}); pip install webdataset') from error
     patterns = [shards] if isinstance(shards, str) else list(shards)
     try:
         found = [url for pattern in patterns for url in expand_urls(pattern)]

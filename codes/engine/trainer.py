@@ -183,7 +183,8 @@ class Trainer:
         ):
             self.log.load_state_dict(self._log_state)
             self.train_loader.while_waiting = self.stop.end_wait
-            if self.val_loader is not None:
+            is_done = self.state.validated and self.state.is_done(self.train_cfg)
+            if self.val_loader is not None and not is_done:
                 log_baseline(self.val_loader, self.metrics)
             if not self.state.validated and self.val_loader is not None:
                 self._validate()

@@ -37,7 +37,7 @@ def build_val_metrics(config: Mapping[str, Any], save_best: str, loader: DataLoa
 
 
 def log_baseline(loader: DataLoader[Any], metrics: Sequence[Metric]) -> None:
-    """Log what always predicting the most frequent class of the validation videos reaches in the metrics."""
+    """Log the metrics of always predicting the most frequent class of the validation videos."""
     dataset: Any = loader.dataset
     if dataset.multi_hot is None:  # multi-hot labels have no baseline, and would be large
         text = describe_baseline(dataset.labels, [name for metric in metrics for name in metric.names])

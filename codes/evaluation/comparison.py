@@ -1,4 +1,4 @@
-"""Comparison of two results of the same videos: who is right where, and whether the difference can be chance."""
+"""Comparison of two results of the same videos: videos that only one gets right, classes, McNemar's test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

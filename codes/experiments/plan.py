@@ -20,7 +20,7 @@ _VARIANT_KEYS = {'config': str, 'cfg_options': list}
 
 @dataclass(frozen=True)
 class Variant:
-    """One column of the comparison.
+    """One of the configs that are compared.
 
     Args:
         name: as in the tables.

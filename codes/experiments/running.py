@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dsanet.config.loading import find_differences, load_config
 from dsanet.engine.checkpointing import list_checkpoints
 from dsanet.experiments.plan import Plan, Trial
@@ -63,7 +65,7 @@ class Resources:
             return {}
         # As for dsanet launch. One core of each process is for its data workers: if they compete with the threads of an
         # operator, each thread waits for the slowest one.
-        return {'OMP_NUM_THREADS': str(max((os.cpu_count() or 1) // (self.jobs * self.gpus) - 1, 1))}
+        return {'OMP_NUM_THREADS': str(max(torch.get_num_threads() // (self.jobs * self.gpus) - 1, 1))}
 
 
 class _Job:
@@ -149,8 +151,8 @@ def check_unchanged(configs: Mapping[Trial, dict[str, Any]], out: Path) -> None:
             raise ValueError(
                 f'{work_dir} has a run, but no {TRIAL_FILE} with its config; move it away, or choose another --out'
             )
-        before, now = read_json(work_dir / TRIAL_FILE), _describe(trial, config)
-        if changes := list(find_differences(before, {key: now.get(key) for key in before}).values()):
+        before, now = read_json(work_dir / TRIAL_FILE)['resolved'], _describe(trial, config)['resolved']
+        if changes := list(find_differences(before, now).values()):
             more = ', ...' if len(changes) > _MAX_CHANGES else ''
             raise ValueError(
                 f'{work_dir} was made with another config than {trial.variant.name!r} has now: '
@@ -193,7 +195,9 @@ def run_trials(
                             continue
                     except OSError as error:
                         failure = f'{job.name}: {error}'
-                if failure is None:
+                if failure is None and job.process is None:
+                    LOGGER.info('%s: already finished', job.name)
+                elif failure is None:
                     LOGGER.info('%s: done after %.1f minutes', job.name, (time.monotonic() - job.started) / 60)
                 else:
                     failures.append(failure)
@@ -207,7 +211,7 @@ def run_trials(
 
 
 def _stop(jobs: Sequence[_Job]) -> None:
-    """Tell the commands to end; a training writes a checkpoint before it does."""
+    """Stop the commands; training saves a checkpoint before it ends."""
     running = [job.process for job in jobs if job.process is not None and job.process.poll() is None]
     for process in running:
         process.send_signal(signal.SIGTERM)
@@ -249,7 +253,16 @@ def _commands(
     processes = ['--gpus', str(gpus)]
     if not (work_dir / RESULTS).is_file():
         yield ['train', config, *processes, '--work-dir', str(work_dir), '--resume', 'auto', *options]
-        yield ['test', config, str(_last(work_dir)), *processes, '--out', str(work_dir / RESULTS), *options]
+        yield [
+            'test',
+            config,
+            str(_last(work_dir)),
+            *processes,
+            '--out',
+            str(work_dir / RESULTS),
+            '--resume-test',
+            *options,
+        ]
     if has_order(cfg) and not (work_dir / ORDER).is_file():
         yield ['order', str(_last(work_dir)), config, '--json', str(work_dir / ORDER), *options]
 

@@ -11,7 +11,7 @@ from dsanet.evaluation.metrics import majority_baseline
 from dsanet.evaluation.results import Results, class_table
 from dsanet.experiments.plan import Plan, Trial, Variant
 from dsanet.experiments.running import ORDER, RESULTS
-from dsanet.reports.run_data import Run, class_names, median_value, metrics_of, read_runs, spread
+from dsanet.reports.run_data import Run, class_names, format_spread, median_value, metrics_of, read_runs, spread
 from dsanet.utils.json_lines import read_json
 from dsanet.utils.markdown import markdown_table
 
@@ -52,12 +52,13 @@ def read_outcomes(plan: Plan, out: Path) -> list[Outcome]:
     """Read the tested trials of an experiment.
 
     Raises:
+        FileNotFoundError, KeyError, TypeError: see :func:`~dsanet.reports.run_data.read_runs`.
         ValueError: none is tested, or a file is damaged.
     """
     tested = [trial for trial in plan.trials if (out / trial.folder / RESULTS).is_file()]
     if not tested:
         raise ValueError(f'{out} has no tested trial of this experiment')
-    runs = read_runs([out / trial.folder for trial in tested])
+    runs = read_runs([out / trial.folder for trial in tested], [RESULTS])
     return [Outcome(trial, run, _read_order(run.work_dir)) for trial, run in zip(tested, runs, strict=True)]
 
 
@@ -76,13 +77,13 @@ def format_tables(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     """
     groups = {variant: [one for one in outcomes if one.trial.variant == variant] for variant in plan.variants}
     groups = {variant: members for variant, members in groups.items() if members}
-    first = outcomes[0].results
+    videos = _same_videos(outcomes)
+    number = '' if videos is None else f'{len(videos.paths)} test videos, {videos.scores.shape[1]} classes. '
     parts = [
-        f'{len(first.paths)} test videos, {first.scores.shape[1]} classes. '
-        'Last epoch; mean and sample standard deviation over the seeds.',
-        _result_table(groups),
+        f'{number}Last epoch; mean and sample standard deviation over the seeds.',
+        _result_table(groups, videos),
         _seed_table(plan, groups),
-        f'{_what(outcomes, "Average precision", "Accuracy")} of each class in percent, mean over the seeds:',
+        f'{_metric_title(outcomes, "Average precision", "Accuracy")} of each class in percent, mean over the seeds:',
         _class_table(groups),
     ]
     if any(one.order for one in outcomes):
@@ -94,7 +95,15 @@ def format_tables(plan: Plan, outcomes: Sequence[Outcome]) -> str:
 _Groups = dict[Variant, list[Outcome]]
 
 
-def _result_table(groups: _Groups) -> str:
+def _same_videos(outcomes: Sequence[Outcome]) -> Results | None:
+    """Return results with the test videos of all trials; None if these differ."""
+    first, *others = (one.results for one in outcomes)
+    labels = dict(zip(first.paths, first.labels.tolist(), strict=True))
+    same = all(dict(zip(one.paths, one.labels.tolist(), strict=True)) == labels for one in others)
+    return first if same else None
+
+
+def _result_table(groups: _Groups, videos: Results | None) -> str:
     metrics = {variant: [metrics_of(one.results) for one in members] for variant, members in groups.items()}
     names = list(dict.fromkeys(name for rows in metrics.values() for row in rows for name in row))
     titles = ['variant', 'seeds', *(METRICS.get(name, name) for name in names), 'parameters', 'GMACs/view', 'ms/step']
@@ -108,13 +117,13 @@ def _result_table(groups: _Groups) -> str:
             [
                 variant.name,
                 str(len(members)),
-                *(mean_and_deviation(values) if values else '-' for values in measured),
+                *(format_spread(spread(values), 1) for values in measured),
                 f'{costs["params"]:,}' if costs else '-',
                 f'{costs["gmacs"]:.3f}' if costs else '-',
                 f'{1000 * statistics.median(steps):.0f}' if steps else '-',
             ]
         )
-    baseline = majority_baseline(next(iter(groups.values()))[0].results.labels)
+    baseline = {} if videos is None else majority_baseline(videos.labels)
     if baseline.keys() & set(names):
         cells = [f'{baseline[name]:.1f}' if name in baseline else '-' for name in names]
         rows.append(['most frequent class', '-', *cells, '-', '-', '-'])
@@ -130,14 +139,14 @@ def _seed_table(plan: Plan, groups: _Groups) -> str:
         cells = [_seed_cell(found.get(seed), reference.get(seed)) for seed in plan.seeds]
         rows.append([variant.name, *cells])
     every = [one for members in groups.values() for one in members]
-    text = f'{_what(every, "mAP", "Top-1 accuracy")} in percent of each seed'
+    text = f'{_metric_title(every, "mAP", "Top-1 accuracy")} in percent of each seed'
     if any('(p = ' in cell for row in rows for cell in row[1:]):
         text += f'; p of the exact McNemar test against {plan.variants[0].name} with the same seed'
     return f'{text}:\n\n{markdown_table(["variant", *(f"seed {seed}" for seed in plan.seeds)], rows)}'
 
 
-def _what(outcomes: Sequence[Outcome], several: str, single: str) -> str:
-    """Return the name of a number for videos with several labels or one; both if there are both."""
+def _metric_title(outcomes: Sequence[Outcome], several: str, single: str) -> str:
+    """Return the title for results with several labels or a single one per video, or both, joined by 'or'."""
     names = {one.results.is_multi_hot: several if one.results.is_multi_hot else single for one in outcomes}
     return ' or '.join(names.values())
 
@@ -185,10 +194,3 @@ def _order_table(groups: _Groups) -> str:
         values = [[one.order[name] for one in members if name in one.order] for name in names]
         rows.append([variant.name, *(f'{statistics.fmean(row):.1f}' if row else '-' for row in values)])
     return markdown_table(['variant', *names], rows)
-
-
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """Return the mean with the sample standard deviation; the value alone if there is only one."""
-    numbers = spread(values)
-    assert numbers is not None, 'a mean requires values'
-    return f'{numbers.mean:.1f}' + ('' if numbers.deviation is None else f' ± {numbers.deviation:.1f}')

@@ -90,8 +90,8 @@ class CrossEntropyLoss(_WeightedLoss):
         label_smoothing: share of a label that is distributed evenly over all classes (arXiv 1512.00567, section 7).
         class_weights: K factors, for datasets with rare classes; None for 1. The sum is divided by the number of
             videos, not by the sum of their weights as with torch's ``weight``, so losses of batch parts add up.
-            'balanced' for number of videos / (K * number of videos of the class), which the training computes from its
-            data; their mean over the training videos is 1, which keeps the scale of the loss.
+            'balanced' for weights that training computes from its data, see ``engine.class_weights``; their mean
+            over the training samples is 1, which keeps the scale of the loss.
     """
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | str | None = None) -> None:

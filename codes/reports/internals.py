@@ -62,7 +62,9 @@ class Internals:
     why_no_maps: str = ''
 
 
-def look_inside(work_dir: Path, results: Results | None, names: Sequence[str]) -> Internals:
+def look_inside(
+    work_dir: Path, results: Results | None, names: Sequence[str], is_last_epoch: bool = False
+) -> Internals:
     """Compute kernels of at most ``MAX_VIDEOS`` test videos and maps of at most ``MAX_MISTAKES`` mistakes of a run.
 
     Args:
@@ -70,8 +72,9 @@ def look_inside(work_dir: Path, results: Results | None, names: Sequence[str]) -
             videos, relative to the current folder.
         results: its test results, if there are any.
         names: of the classes in the results.
+        is_last_epoch: use the checkpoint of the last epoch, even if there is ``best.pth``.
     """
-    file = _find_checkpoint(work_dir)
+    file = _find_checkpoint(work_dir, is_last_epoch)
     if file is None:
         reason = f'{work_dir} has neither best.pth nor a checkpoint of an epoch.'
         return Internals(None, None, reason, (), reason)
@@ -86,9 +89,11 @@ def look_inside(work_dir: Path, results: Results | None, names: Sequence[str]) -
     return Internals(file.name, kernels, why_no_kernels, mistakes, why_no_maps)
 
 
-def _find_checkpoint(work_dir: Path) -> Path | None:
+def _find_checkpoint(work_dir: Path, is_last_epoch: bool) -> Path | None:
     best = work_dir / 'best.pth'
-    return best if best.is_file() else next((file for _, file in list_checkpoints(work_dir)), None)
+    if best.is_file() and not is_last_epoch:
+        return best
+    return next((file for _, file in list_checkpoints(work_dir)), None)
 
 
 def _attempt(action: Callable[[], _T], what: str) -> tuple[_T | None, str]:

@@ -16,11 +16,11 @@ from dsanet.reports.page_style import STYLE
 from dsanet.reports.run_data import (
     Group,
     Run,
-    Spread,
     best_value,
     class_names,
     compare_configs,
     flatten,
+    format_spread,
     group_seeds,
     last_value,
     mean_curve,
@@ -84,14 +84,6 @@ def _runs(groups: Sequence[Group]) -> list[Run]:
     return [run for group in groups for run in group.runs]
 
 
-def _number(value: Spread | None, digits: int = 2) -> str:
-    if value is None:
-        return '–'
-    if value.deviation is None:
-        return f'{value.mean:.{digits}f}'
-    return f'{value.mean:.{digits}f} ± {value.deviation:.{digits}f}'
-
-
 def _monitored(runs: Sequence[Run]) -> str:
     """Return the validation scalar that the first run selects its best checkpoint by, or its first one."""
     known = scalar_names(run.lines for run in runs)
@@ -108,10 +100,10 @@ def _write_overview(groups: Sequence[Group]) -> str:
     for group, test in zip(groups, tests, strict=True):
         row = [html_text(group.name), str(len(group.runs))]
         row.append(str(max(line.get('epoch', 0) for run in group.runs for line in run.lines)))
-        row.append(_number(spread([last_value(run, 'train/loss') for run in group.runs]), 4))
-        row.append(_number(spread([best_value(run, metric) for run in group.runs])))
-        row.append(_number(spread([last_value(run, metric) for run in group.runs])))
-        row += [_number(spread([numbers.get(name) for numbers in test])) for name in names]
+        row.append(format_spread(spread([last_value(run, 'train/loss') for run in group.runs]), 4))
+        row.append(format_spread(spread([best_value(run, metric) for run in group.runs])))
+        row.append(format_spread(spread([last_value(run, metric) for run in group.runs])))
+        row += [format_spread(spread([numbers.get(name) for numbers in test])) for name in names]
         rows.append(row)
     baselines = _baseline_rows(_runs(groups), names, len(rows[0]))
     rows += baselines
@@ -120,7 +112,7 @@ def _write_overview(groups: Sequence[Group]) -> str:
     header += [f'Test {html_text(name)}' for name in names]
     note = 'Runs whose configs differ only in the seed are one row: mean ± standard deviation over the seeds.'
     if baselines:
-        note += ' The last row always predicts the most frequent class of the test videos.'
+        note += ' The baseline always predicts the most frequent class of the test videos.'
     if not names:
         note += ' No test results were found; the commands below write them.'
     parts = [html_table('Results', header, rows, range(1, len(header))), f'<p class="note">{note}</p>']
@@ -130,8 +122,8 @@ def _write_overview(groups: Sequence[Group]) -> str:
                 [
                     html_text(run.name),
                     html_text(run.config.get('runtime', {}).get('seed')),
-                    _number(spread([best_value(run, metric)])),
-                    *(_number(spread([numbers.get(name)])) for name in names),
+                    format_spread(spread([best_value(run, metric)])),
+                    *(format_spread(spread([numbers.get(name)])) for name in names),
                 ]
                 for run, numbers in zip(group.runs, test, strict=True)
             ]
@@ -151,7 +143,7 @@ def _baseline_rows(runs: Sequence[Run], names: Sequence[str], num_columns: int) 
     rows = []
     for values, name in found.items():
         title = 'Most frequent class' if len(found) == 1 else f'Most frequent class (test of {html_text(name)})'
-        cells = [_number(spread([value])) for value in values]
+        cells = [format_spread(spread([value])) for value in values]
         rows.append([title, *['–'] * (num_columns - 1 - len(cells)), *cells])
     return rows
 
@@ -327,8 +319,8 @@ def _write_costs(groups: Sequence[Group]) -> str:
         if costs is not None:
             shape = ' × '.join(map(str, costs['input_shape']))
             row = [f'{costs["params"]:,}', f'{costs["gmacs"]:.3f}', shape]
-        seconds = _number(spread([median_value(run, 'train/time') for run in group.runs]), 3)
-        memory = _number(spread([last_value(run, 'train/memory') for run in group.runs]), 0)
+        seconds = format_spread(spread([median_value(run, 'train/time') for run in group.runs]), 3)
+        memory = format_spread(spread([last_value(run, 'train/memory') for run in group.runs]), 0)
         rows.append([html_text(group.name), *row, seconds, memory])
     header = ['Run', 'Parameters', 'GMACs per view', 'Input (U × T × H × W)', 'Seconds per iteration', 'Memory (MiB)']
     note = (

@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Run:
         lines: the lines of ``scalars.jsonl``.
         results: results of a test; None if the folder has none.
         costs: ``params``, ``gmacs`` and ``input_shape`` (U, T, H, W); None if the config does not tell the input shape.
-        internals: kernels and activation maps.
+        internals: kernels and activation maps; see :func:`add_internals`.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Run:
     lines: Scalars
     results: Results | None
     costs: dict[str, Any] | None
-    internals: Internals
+    internals: Internals = field(default_factory=Internals)
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,17 @@ def scalar_names(runs: Iterable[Scalars]) -> list[str]:
     return sorted({name for lines in runs for line in lines for name in line})
 
 
-def find_results(work_dir: Path) -> Path | None:
-    """Return the result file in a work dir; None if there is none."""
-    return next((work_dir / name for name in RESULT_FILES if (work_dir / name).is_file()), None)
+def find_results(work_dir: Path, names: Sequence[str] = RESULT_FILES) -> Path | None:
+    """Return the first result file in a work dir; None if there is none."""
+    return next((work_dir / name for name in names if (work_dir / name).is_file()), None)
 
 
-def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
-    """Read the work dirs of runs.
+def read_runs(work_dirs: Sequence[Path], result_files: Sequence[str] = RESULT_FILES) -> list[Run]:
+    """Read the work dirs of runs, without their internals.
+
+    Args:
+        work_dirs: the folders.
+        result_files: names of result files; the first one that exists is used.
 
     Raises:
         FileNotFoundError: a folder has no config or no curves.
@@ -125,23 +129,36 @@ def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
         raise ValueError(f'a work dir is given twice: {", ".join(map(str, work_dirs))}; name each one once')
     short = [folder.resolve().name for folder in work_dirs]
     names = short if len(set(short)) == len(short) else [str(folder) for folder in work_dirs]
-    return [_read_run(folder, name) for folder, name in zip(work_dirs, names, strict=True)]
+    return [_read_run(folder, name, result_files) for folder, name in zip(work_dirs, names, strict=True)]
 
 
-def _read_run(folder: Path, name: str) -> Run:
+def _read_run(folder: Path, name: str, result_files: Sequence[str]) -> Run:
     lines = read_scalars(folder)
     if not lines:
         raise ValueError(f'{folder / "scalars.jsonl"} has no values; has the run logged an iteration?')
     if not (folder / 'config.py').is_file():
         raise FileNotFoundError(f'no config.py in {folder}; expected a work dir of dsanet train')
     config = load_config(folder / 'config.py')
-    file = find_results(folder)
+    file = find_results(folder, result_files)
     results = read_results(file) if file else None
-    internals = look_inside(folder, results, class_names(results) if results else [])
-    return Run(name, folder, config, lines, results, measure_costs(config), internals)
+    return Run(name, folder, config, lines, results, _measure_costs(config))
 
 
-def measure_costs(config: dict[str, Any]) -> dict[str, Any] | None:
+def add_internals(runs: Iterable[Run], is_last_epoch: bool = False) -> list[Run]:
+    """Return the runs with kernels and activation maps, which are computed from a checkpoint.
+
+    Args:
+        runs: the runs.
+        is_last_epoch: whether the results are those of the last epoch instead of ``best.pth``.
+    """
+    found = []
+    for run in runs:
+        names = class_names(run.results) if run.results else []
+        found.append(replace(run, internals=look_inside(run.work_dir, run.results, names, is_last_epoch)))
+    return found
+
+
+def _measure_costs(config: dict[str, Any]) -> dict[str, Any] | None:
     """Return ``params``, ``gmacs`` and ``input_shape`` (U, T, H, W) of a config; None if it does not tell the shape."""
     try:
         shape = find_input_shape(config)
@@ -190,6 +207,15 @@ def spread(values: Sequence[float | None]) -> Spread | None:
     if not known:
         return None
     return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+
+
+def format_spread(value: Spread | None, digits: int = 2) -> str:
+    """Return mean and standard deviation as text, '-' for None."""
+    if value is None:
+        return '-'
+    if value.deviation is None:
+        return f'{value.mean:.{digits}f}'
+    return f'{value.mean:.{digits}f} ± {value.deviation:.{digits}f}'
 
 
 def mean_curve(group: Group, name: str) -> list[tuple[int, Spread]]:

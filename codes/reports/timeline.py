@@ -36,7 +36,7 @@ def plot_timeline(
         threshold: drawn as a line.
         title: of the plot.
         file: PNG file, written atomically.
-        truth: annotated segments, drawn as frames around the bars of their class.
+        truth: annotated segments, outlined in the row of their class.
         frames: images (n, H, W, 3) of equal parts of the film's time, in a row above; None for no row.
     """
     from matplotlib.figure import Figure
@@ -60,22 +60,21 @@ def plot_timeline(
     top.axhline(threshold, color='0.5', linestyle=':', linewidth=1)
     top.set_ylim(0, 1.02)
     top.set_ylabel('probability')
-    top.set_title(escape_math(title))
     top.grid(alpha=0.3)
     names = [escape_math(shorten(class_names[k], _MAX_NAME)) for k in shown]
     bottom.set_yticks(range(len(shown)), names)
     bottom.set_ylim(len(shown) - 0.4, -0.6)
     bottom.set_xlabel('minutes' if is_long else 'seconds')
     bottom.grid(alpha=0.3, axis='x')
+    upper = top
     if curve:
         limits = (float(curve[0].start) / unit, float(curve[-1].end) / unit)
         bottom.set_xlim(limits)
         if frames is not None:
-            strip = figure.add_subplot(rows[0], sharex=top)
-            strip.imshow(np.concatenate([*frames], axis=1), extent=(*limits, 0, 1), aspect='auto')
-            strip.set_axis_off()
-            top.set_title('')
-            strip.set_title(escape_math(title))
+            upper = figure.add_subplot(rows[0], sharex=top)
+            upper.imshow(np.concatenate([*frames], axis=1), extent=(*limits, 0, 1), aspect='auto')
+            upper.set_axis_off()
+    upper.set_title(escape_math(title))
     content = io.BytesIO()
     with missing_glyphs_allowed():
         figure.tight_layout()

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -52,9 +53,11 @@ def check_creatable(file: Path) -> None:
     """
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
-    with suppress(FileExistsError):  # another process writes it now, or was killed
-        _part_of(file).open('xb').close()
-        _part_of(file).unlink()
+    # As long as the name of the part, which another process may be writing now.
+    probe = file.with_name(f'{file.name}.{secrets.token_hex(2)}')
+    with suppress(FileExistsError):
+        probe.open('xb').close()
+        probe.unlink()
 
 
 def hash_file(file: Path) -> str:

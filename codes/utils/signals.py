@@ -82,17 +82,24 @@ def default_sigint() -> Iterator[None]:
 
 
 @contextmanager
-def sigterm_exits() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit in this context, so that temporary files are removed; only in the main thread."""
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+def signals_exit() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP of a closed terminal, raise SystemExit in this context, so that it is left in order.
+
+    Only in the main thread; signals that are ignored stay ignored, such as SIGHUP under nohup.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [
+            getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)
+        ]  # no SIGHUP on Windows
+        before = {number: handler for number in numbers if (handler := signal.getsignal(number)) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_interruptible(main: Callable[[], int | None], text: str = 'interrupted') -> int:

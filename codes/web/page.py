@@ -29,7 +29,7 @@ _MAX_WAITING = 32  # users whose videos wait; fewer than the threads of the serv
 def check_gradio() -> None:
     """Raise a ValueError if Gradio is not installed."""
     if importlib.util.find_spec('gradio') is None:
-        raise ValueError("dsanet web requires Gradio: pip install 'dsanet[web]'")
+        raise ValueError('dsanet web requires Gradio: pip install gradio')
 
 
 def _import_gradio(folder: str) -> Any:

@@ -5,7 +5,7 @@ What       I3D ResNet-50 with five DSA modules, in every second block of the sec
 Train      bash dist_train_recognizer.sh configs/kinetics/r50_e100_s1_8.py 8
 Test       bash dist_test_recognizer.sh configs/kinetics/r50_e100_s1_8.py work_dirs/r50_e100_s1_8/best.pth 8
 Batch      8 GPUs x 12 videos
-Expected   not measured here. The paper's abstract reports 78.2% top-1 for this model family.
+Expected   not measured here. The paper's abstract reports 78.2% top-1 for I3D-ResNet-50 with DSA.
 Source     arXiv 2105.12085; sampling and schedule as in the authors' release
 """
 

@@ -78,6 +78,17 @@ def test_version_option_lists_installed_dependencies(capsys: pytest.CaptureFixtu
     assert len(versions) == len(lines) - 2
 
 
+def test_version_option_needs_no_installation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, 'requires', fail)
+    assert commands.main(['--version']) == 0
+    assert capsys.readouterr().out.startswith(f'dsanet {dsanet.__version__}\n')
+
+
 @pytest.mark.parametrize(
     ('argv', 'text'),
     [(['trian'], "'train'"), (['build_list'], "'build-list'"), (['--helo'], '--help'), ([], '--help')],

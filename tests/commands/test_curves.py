@@ -32,6 +32,15 @@ def test_curves_of_work_dirs(tmp_path: Path, capsys: pytest.CaptureFixture, monk
         assert text in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='requires /dev/full of Linux')
+def test_full_disk_is_status_one(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / 'scalars.jsonl').write_text('\n'.join(json.dumps(line) for line in LINES))
+    (tmp_path / 'x.png').symlink_to('/dev/full')
+    with pytest.raises(SystemExit, match='^1$'):
+        commands.main(['curves', str(tmp_path), '--out', str(tmp_path / 'x.png')])
+    assert capsys.readouterr().err.startswith('error: ')
+
+
 def test_plot_does_not_replace_the_curves(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / 'scalars.jsonl').write_text('\n'.join(json.dumps(line) for line in LINES))
     (tmp_path / 'x.png').symlink_to('scalars.jsonl')

@@ -94,6 +94,20 @@ def test_out_has_all_files(film: str, tmp_path: Path) -> None:
     assert cv2.imread('out/film.png') is not None
 
 
+def test_plot_without_frames_keeps_the_prediction(
+    film: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """The frames of the plot may be damaged where no window needs a frame."""
+
+    def fail(_path: str) -> None:
+        raise ValueError('only the first 54 frames can be decoded')
+
+    monkeypatch.setattr('dsanet.inference.long.films.read_strip', fail)
+    assert predict(film, '--long', '--window', 1, '--out', 'out') == 0
+    assert '54' in capsys.readouterr().err
+    assert (tmp_path / 'out' / 'film.png').is_file()
+
+
 def test_annotated_copy(film: str) -> None:
     assert predict(film, '--long', '--window', 1, '--out-video', 'copy.mp4') == 0
     assert Path('copy.mp4').stat().st_size > 1000

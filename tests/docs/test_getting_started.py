@@ -32,5 +32,5 @@ def test_oldest_versions_are_those_of_pyproject() -> None:
 
 
 def test_pages_name_the_required_pytorch() -> None:
-    text = f'Python {oldest_versions()["Python"]} to 3.13 and PyTorch {oldest_versions()["torch"]} or newer'
+    text = f'Python {oldest_versions()["Python"]} or newer and PyTorch {oldest_versions()["torch"]} or newer'
     assert all(text in ' '.join(PAGES[page].split()) for page in ('README.md', 'docs/getting_started.md'))

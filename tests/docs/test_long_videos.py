@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsanet import commands
-from tests.docs.pages import PAGES, code_blocks
+from tests.docs.pages import PAGES, ROOT, code_blocks
 from tests.make_recognizer import make_recognizer, save_recognizer
 from tests.stream_servers import make_ts, pipe, serve
 
@@ -19,6 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the checkpoint that the page names."""
     monkeypatch.chdir(tmp_path)
     save_recognizer(make_recognizer(), tmp_path / 'best.pth')
+    (tmp_path / 'pretrained').symlink_to(ROOT / 'pretrained')
     return tmp_path
 
 

@@ -22,7 +22,7 @@ except ImportError:  # Python 3.10
 @pytest.mark.web
 def test_commands_of_the_page_run(tmp_path: Path) -> None:
     install, serve = (shlex.split(line) for line in re.findall(r'^    (\S.*)$', PAGES['docs/web.md'], re.M))
-    assert install == ['pip', 'install', 'dsanet[web]']
+    assert install == ['python', '-m', 'pip', 'install', '-e', '.[web]']
     extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
     assert any(package.startswith('gradio') for package in extras['web'])
     assert serve[:2] == ['dsanet', 'web']

@@ -155,6 +155,8 @@ def test_multiplier_of_a_module_that_is_off(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.INFO, 'dsanet'):
         assert group_parameters(plain, ParametersCfg({'.dsa.': 2})) == {(1, True): ['conv.weight']}
     assert "'.dsa.'" in caplog.text
+    with pytest.raises(KeyError, match='resnet'):  # registered, but no module for insertion
+        group_parameters(plain, ParametersCfg({'resnet': 2}))
     other = nn.ModuleDict({'mvf': nn.Linear(1, 1, bias=False)})
     with pytest.raises(KeyError, match="'dsa'"):
         group_parameters(other, ParametersCfg({'dsa': 2}))

@@ -45,6 +45,10 @@ def test_baseline_is_logged_once(data: Path, tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level(logging.INFO, 'dsanet'):
         train(config, tmp_path)
     assert [text.rpartition(': ')[2] for text in caplog.messages if 'most frequent class' in text] == ['top1 42.86']
+    caplog.clear()
+    with caplog.at_level(logging.INFO, 'dsanet'):
+        train(config, tmp_path, resume='auto')
+    assert 'most frequent class' not in caplog.text, 'nothing is validated again'
 
 
 def with_several_labels(data: Path, folder: Path, *loaders: str, **model: object) -> dict:

@@ -1,15 +1,16 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dsanet.config.formatting import format_config
-from dsanet.evaluation.result_files import write_results
+from dsanet.evaluation.result_files import read_results, write_results
 from dsanet.evaluation.results import Results
 from dsanet.experiments.plan import Plan, Variant
 from dsanet.experiments.running import ORDER, RESULTS
-from dsanet.experiments.tables import format_tables, mean_and_deviation, read_outcomes
+from dsanet.experiments.tables import format_tables, read_outcomes
 from tests.engine.conftest import make_config
 
 I3D = Variant('I3D', 'a', ())
@@ -107,6 +108,8 @@ def test_variants_may_have_other_test_data(out: Path, caplog: pytest.LogCaptureF
     assert cells(text, 'left') == [['1', '50.0', '-']]
     assert cells(text, 'd') == [['1', '-', '0.0']]
     assert cells(text, 'I3D')[0][3] == '-', 'no top-5 accuracy for three classes'
+    assert '6 test videos' not in text
+    assert not cells(text, 'most frequent class'), 'it would be that of one variant'
     assert caplog.records
 
 
@@ -122,6 +125,9 @@ def test_several_labels_have_no_test(out: Path) -> None:
     assert 'McNemar' not in text
 
 
-def test_single_value_has_no_deviation() -> None:
-    assert mean_and_deviation([50.0]) == '50.0'
-    assert mean_and_deviation([1.0, 2.0, 3.0]) == '2.0 ± 1.0'
+def test_results_of_other_checkpoints_are_ignored(out: Path) -> None:
+    """dsanet report tells users to write results.json into the work dir, usually those of best.pth."""
+    results = read_results(out / 'i3d_seed0' / RESULTS)
+    write_results(replace(results, scores=np.eye(3, dtype=np.float32)[LABELS]), out / 'i3d_seed0' / 'results.json')
+    plan = Plan((I3D, DSA), (0, 1))
+    assert cells(format_tables(plan, read_outcomes(plan, out)), 'I3D')[1][0] == '33.3'

@@ -76,6 +76,12 @@ def test_last_epoch_replaces_a_missing_best(run: Path) -> None:
     assert found.why_no_maps
 
 
+def test_last_epoch_can_be_preferred_to_best(run: Path) -> None:
+    (run / 'epoch_3.pth').write_bytes((run / 'best.pth').read_bytes())
+    assert look_inside(run, None, []).checkpoint == 'best.pth'
+    assert look_inside(run, None, [], is_last_epoch=True).checkpoint == 'epoch_3.pth'
+
+
 def break_checkpoint(run: Path, data: Path) -> None:
     (run / 'best.pth').write_bytes(b'x')
 

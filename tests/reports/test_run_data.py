@@ -7,6 +7,7 @@ from dsanet.evaluation.results import Results
 from dsanet.reports.run_data import (
     compare_configs,
     flatten,
+    format_spread,
     group_seeds,
     mean_curve,
     median_value,
@@ -45,6 +46,12 @@ def test_one_slow_iteration_keeps_the_median(tmp_path: Path) -> None:
     (run,) = read_runs([folder])
     assert median_value(run, 'train/time') == 0.2
     assert median_value(run, 'train/nothing') is None
+
+
+def test_spread_of_one_value_has_no_deviation() -> None:
+    assert format_spread(spread([50.0]), 1) == '50.0'
+    assert format_spread(spread([1.0, None, 2.0, 3.0])) == '2.00 ± 1.00'
+    assert format_spread(spread([None])) == '-'
 
 
 @pytest.mark.parametrize(('num_classes', 'names'), [(5, {'top1'}), (6, {'top1', 'top5'})])

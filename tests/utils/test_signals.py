@@ -168,13 +168,15 @@ def test_signals_module_imports_nothing_heavy() -> None:
     assert (done.returncode, done.stderr) == (0, '')
 
 
-def test_termination_removes_temporary_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_termination_removes_temporary_files(number: signal.Signals, tmp_path: Path) -> None:
     code = f"""
 import os, signal, tempfile, time
-from dsanet.utils.signals import sigterm_exits
-with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}), sigterm_exits():
-    os.kill(os.getpid(), signal.SIGTERM)
+from dsanet.utils.signals import signals_exit
+signal.signal({int(number)}, signal.SIG_DFL)
+with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}), signals_exit():
+    os.kill(os.getpid(), {int(number)})
     time.sleep(30)
 """
-    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 128 + signal.SIGTERM
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 128 + number
     assert not list(tmp_path.iterdir())

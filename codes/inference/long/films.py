@@ -12,7 +12,7 @@ from dsanet.datasets.video.frame_index import FrameIndex
 from dsanet.datasets.video.opening import decode_all, frame_rate, open_video, stores_frame_times
 from dsanet.datasets.video.picture import FrameConverter
 from dsanet.datasets.video.pyav_reader import PyAVReader
-from dsanet.datasets.video.readers import Frames, Indices, constant_rate_times
+from dsanet.datasets.video.readers import Frames, Indices
 from dsanet.inference.long.windows import TimedFrame, Window, WindowSpec, slide
 
 _DEFAULT_FPS = 25
@@ -123,18 +123,20 @@ class Film:
             self._reader.close()
 
 
-def read_strip(path: str, number: int = 12) -> Frames:
+def read_strip(path: str, number: int = 12) -> Frames | None:
     """Return small frames (at most ``number``, S, S, 3) of a film, each from the middle of a part of its time.
 
-    The parts have equal length. White borders make the frames square without distorting them.
+    The parts have equal length. White borders make the frames square without distorting them. None for a format without
+    an index, which would have to be decoded completely.
     """
+    container, _ = open_video(path)
+    with container:
+        if not stores_frame_times(container):
+            return None
     reader = PyAVReader(path)
     try:
         fps = reader.fps or _DEFAULT_FPS
-        try:
-            times = reader.frame_times
-        except ValueError:  # neither times nor a rate
-            times = constant_rate_times(reader.num_frames, fps)
+        times = reader.frame_times
         number = min(number, len(times))
         moments = (np.arange(number) + 0.5) * (times[-1] + 1 / fps) / number
         shown = np.searchsorted(times, moments + _ROUNDING_S, side='right') - 1

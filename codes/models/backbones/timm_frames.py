@@ -29,7 +29,7 @@ def _create_network(name: str) -> Any:
     try:
         import timm  # imported here because it is optional, and slow
     except ImportError as error:
-        raise ValueError(f"TimmFrames requires timm ({error}); pip install 'dsanet[timm]'") from error
+        raise ValueError(f'TimmFrames requires timm ({error}); pip install timm') from error
     if not timm.is_model(name):
         names = timm.list_models()
         raise ValueError(f'name={name!r} is not a model of timm {timm.__version__}.{nearest(name, names)}')

@@ -113,14 +113,15 @@ def check_module_cfg(module_cfg: Any, path: str) -> None:
     is_list = isinstance(module_cfg, (list, tuple))
     for i, cfg in enumerate(module_cfg if is_list else [module_cfg]):
         where = f'{path}.{i}' if is_list else path
-        cls = get_class(cfg, MODELS, where, 'module for insertion into a backbone', _is_insertable)
+        cls = get_class(cfg, MODELS, where, 'module for insertion into a backbone', is_insertable)
         after = cfg.get('after', ())
         if not isinstance(after, str | list | tuple) or not all(isinstance(name, str) for name in after):
             raise ValueError(f'{where}.after={after!r} must be the name of a submodule or a list of names')
         check_arguments(cls, cfg, where, given=_GIVEN, extra=PLACEMENT_KEYS)
 
 
-def _is_insertable(cls: Any) -> bool:
+def is_insertable(cls: Any) -> bool:
+    """Return whether ``module_cfg`` accepts a registered class."""
     takes_channels = set(_GIVEN) <= inspect.signature(cls).parameters.keys()
     return takes_channels and not (isinstance(cls, type) and issubclass(cls, ClsHead))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dsanet.config.registry import MODELS
+from dsanet.models.modules_maker.block_maker import is_insertable
 from dsanet.models.weights.layouts import TIMM, Layout, Normalization
 from dsanet.models.weights.renaming import BACKBONE, HEAD
 from dsanet.models.weights.state_dicts import find_state_dict, strip_prefix
@@ -296,5 +297,5 @@ def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
 
 def is_of_inserted_module(key: str) -> bool:
     """Return whether a weight belongs to a module inserted by ``block_maker``, whose name is that of its class."""
-    modules = {name.lower() for name in MODELS.module_dict}
+    modules = {name.lower() for name, cls in MODELS.module_dict.items() if is_insertable(cls)}
     return any(re.sub(r'_(\d+|after_\w+)$', '', part) in modules for part in key.split('.'))
