@@ -12,11 +12,11 @@ EXPERIMENT is a TOML file, or the name of an included one such as experiments/mi
     [variants.DSANet]
 
 A variant can also have a config of its own. --cfg-options are added to those of all variants. Each variant is trained
-in OUT/<variant>_seed<seed>, and the checkpoint of the last epoch is tested, also with the snippets in other orders
-(not if videos have several labels, or if the network sees a single frame). If the command is repeated, finished runs
-are kept and interrupted ones continue; a run of another config is not continued: this is an error. OUT/tables.md has
-mean and standard deviation over the seeds, the accuracy per class, the order test, the costs, and McNemar's test for
-each seed; OUT/report.html has the curves.
+in a folder of OUT such as i3d_seed0, and the checkpoint of the last epoch is tested, also with the snippets in other
+orders (not if videos have several labels, or if the network sees a single frame). If the command is repeated, finished
+runs are kept and interrupted ones continue; a run of another config is not continued: this is an error. OUT/tables.md
+has mean and standard deviation over the seeds, the accuracy per class, the order test, the costs, and McNemar's test
+for each seed; OUT/report.html has the curves.
 
 Example:
     dsanet experiment my_experiment.toml --jobs 2
@@ -77,7 +77,7 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
     """
     from dsanet.engine.logging import exit_on_user_error, setup_logging
     from dsanet.engine.work_dir import hold_lock
-    from dsanet.experiments.running import RESULTS, check_unchanged, load_configs, run_trials
+    from dsanet.experiments.running import RESULTS, check_test_data, check_unchanged, load_configs, run_trials
     from dsanet.experiments.tables import format_tables, read_outcomes
     from dsanet.reports.page import build_page
     from dsanet.reports.run_data import add_internals
@@ -99,6 +99,8 @@ def run_experiment(plan: 'Plan', out: Path, resources: 'Resources | None', impor
         if held is not None:
             held.start_heartbeat()  # a process of another machine would take a silent lock for a stale one
         check_unchanged(configs, out)
+        if resources:
+            check_test_data(configs, out)
         failures = run_trials(configs, out, resources, imports) if resources else []
         failed = f'{len(failures)} of {len(plan.trials)} trials failed; see the messages above'
         if failures and not any((out / trial.folder / RESULTS).is_file() for trial in plan.trials):

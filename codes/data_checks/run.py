@@ -18,11 +18,12 @@ from dsanet.data_checks.existence import scan_files
 from dsanet.data_checks.files import check_facts, check_files, check_lengths
 from dsanet.data_checks.labels import check_balance, check_class_names, check_labels, check_unseen_classes
 from dsanet.data_checks.probe import Identity, ProbeResult, ProbeTask
+from dsanet.data_checks.reading import read_split
 from dsanet.data_checks.report import LEVELS, Finding, Report, format_statistics
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.records import VideoRecords
 from dsanet.utils import distributed
-from dsanet.utils.text import printable
+from dsanet.utils.text import printable, printable_lines
 
 LOGGER = logging.getLogger(__name__)
 
@@ -89,6 +90,31 @@ def log_report(report: Report) -> None:
     if errors:
         text = '\n'.join(str(finding) for finding in errors)
         raise ValueError(f'data check failed; use --no-check to train anyway\n{text}')
+
+
+def find_test_errors(config: Mapping[str, Any]) -> str:
+    """Return the errors in the test data of a config, one per line; empty if there are none."""
+    num_classes = config['model'].get('cls_head', {}).get('num_classes')
+    try:
+        splits = read_split('test_dataloader', config['test_dataloader'], num_classes)
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        return str(error.args[0] if isinstance(error, KeyError) else error)
+    return '\n'.join(str(finding) for finding in quick_report(splits, 0.5).of_level('error'))
+
+
+def warn_of_test_errors(config: Mapping[str, Any]) -> None:
+    """Log errors in the test data, unless these are the validation data, which are checked anyway."""
+    test, val = (config.get(f'{name}_dataloader', {}).get('dataset') for name in ('test', 'val'))
+    if test is not None and _source(test) != (val and _source(val)) and (text := find_test_errors(config)):
+        LOGGER.warning('The test data have errors, so a test of this run would fail:\n%s', printable_lines(text))
+
+
+def _source(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a dataset without its pipelines, which tell how its videos are read."""
+    found = {key: value for key, value in dataset.items() if key != 'pipeline'}
+    if 'datasets' in found:
+        found['datasets'] = [_source(part) for part in found['datasets']]
+    return found
 
 
 def check_before_training(splits: Sequence[Split], pipeline_findings: Sequence[Finding] = ()) -> None:

@@ -84,7 +84,7 @@ def read_plan(file: Path, cfg_options: Sequence[str] = ()) -> Plan:
         _check_no_seed(option, '--cfg-options')
     seeds = content.get('seeds', [0])
     if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise ValueError(f'{file}: seeds={seeds} must be different integers from 0')
+        raise ValueError(f'{file}: seeds={seeds} must be one or more integers >= 0, each different')
     if not content.get('variants'):
         raise ValueError(f'{file} has no variants; add a section such as [variants.I3D]')
     variants = tuple(

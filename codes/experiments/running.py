@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from dsanet.config.loading import find_differences, load_config
+from dsanet.data_checks.run import find_test_errors
 from dsanet.engine.checkpointing import list_checkpoints
 from dsanet.experiments.plan import Plan, Trial
 from dsanet.utils.files import write_atomically
@@ -137,6 +138,23 @@ def load_configs(plan: Plan, imports: Sequence[str] = ()) -> dict[Trial, dict[st
     return configs
 
 
+def check_test_data(configs: Mapping[Trial, dict[str, Any]], out: Path) -> None:
+    """Check the test data of the trials that are not tested yet, so that none is trained in vain.
+
+    Raises:
+        ValueError: a list or file is missing or wrong.
+    """
+    known: dict[str, str] = {}
+    for trial, config in configs.items():
+        if (out / trial.folder / RESULTS).is_file():
+            continue
+        key = repr((config['test_dataloader'], config['model'].get('cls_head')))
+        if key not in known:
+            known[key] = find_test_errors(config)
+        if known[key]:
+            raise ValueError(f'variant {trial.variant.name}: the test data have errors\n{known[key]}')
+
+
 def check_unchanged(configs: Mapping[Trial, dict[str, Any]], out: Path) -> None:
     """Check that the work dirs were made with the configs that the trials have now.
 
@@ -205,6 +223,9 @@ def run_trials(
                 active.remove(job)
                 slots.append(job.slot)
             time.sleep(_POLL_S)
+    except (KeyboardInterrupt, SystemExit):
+        LOGGER.info('Stopping the trials; to continue, repeat the command')
+        raise
     finally:
         _stop(active)
     return failures

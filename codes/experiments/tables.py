@@ -78,9 +78,17 @@ def format_tables(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     groups = {variant: [one for one in outcomes if one.trial.variant == variant] for variant in plan.variants}
     groups = {variant: members for variant, members in groups.items() if members}
     videos = _same_videos(outcomes)
-    number = '' if videos is None else f'{len(videos.paths)} test videos, {videos.scores.shape[1]} classes. '
+    notes = ['Last epoch; mean and sample standard deviation over the seeds.']
+    if videos is None:
+        numbers = ', '.join(f'{_name(one.trial)} {len(one.results.paths)}' for one in outcomes)
+        notes.insert(0, f'**The trials were tested on different videos**, so do not compare them: {numbers}.')
+    else:
+        notes.insert(0, f'{len(videos.paths)} test videos, {videos.scores.shape[1]} classes.')
+    found = {one.trial for one in outcomes}
+    if missing := [_name(trial) for trial in plan.trials if trial not in found]:
+        notes.append(f'**Not finished**: {", ".join(missing)}.')
     parts = [
-        f'{number}Last epoch; mean and sample standard deviation over the seeds.',
+        ' '.join(notes),
         _result_table(groups, videos),
         _seed_table(plan, groups),
         f'{_metric_title(outcomes, "Average precision", "Accuracy")} of each class in percent, mean over the seeds:',
@@ -90,6 +98,10 @@ def format_tables(plan: Plan, outcomes: Sequence[Outcome]) -> str:
         title = 'Top-1 accuracy in percent with other orders of snippets and frames, mean over the seeds:'
         parts += [title, _order_table(groups)]
     return '\n\n'.join(parts) + '\n'
+
+
+def _name(trial: Trial) -> str:
+    return f'{trial.variant.name} seed {trial.seed}'
 
 
 _Groups = dict[Variant, list[Outcome]]

@@ -7,6 +7,7 @@ from dsanet.data_checks.probe import ProbeResult, ProbeTask
 from dsanet.data_checks.report import Finding
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.records import VideoRecord
+from tests.engine.conftest import data  # noqa: F401
 
 
 def records(labels: list[int], name: str = 'train', num_frames: int | None = None) -> list[VideoRecord]:

@@ -2,6 +2,7 @@ import json
 import logging
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from dsanet.data_checks.run import log_report, quick_report
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.records import VideoRecord
 from tests.data_checks.conftest import numbers, split
+from tests.engine.conftest import make_config
 
 
 def test_finding_of_val_and_test_is_reported_once() -> None:
@@ -59,3 +61,24 @@ def test_paths_need_not_be_utf8() -> None:
     with pytest.raises(ValueError, match=r'wei\\udcdf'):
         log_report(report)
     assert json.dumps(report.to_dict())
+
+
+def test_test_data_are_found_wrong_before_training(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(data)
+    assert run.find_test_errors(config) == ''
+    config['test_dataloader']['dataset']['list_file'] = str(tmp_path / 'test.txt')
+    assert 'test.txt' in run.find_test_errors(config)
+    with caplog.at_level(logging.WARNING, 'dsanet'):
+        run.warn_of_test_errors(config)
+        assert 'test.txt' in caplog.text
+        caplog.clear()
+        (tmp_path / 'test.txt').write_text((data / 'val.txt').read_text())
+        run.warn_of_test_errors(config)
+        config['val_dataloader']['dataset']['list_file'] = config['test_dataloader']['dataset']['list_file']
+        (tmp_path / 'test.txt').unlink()
+        run.warn_of_test_errors(config)
+    assert not caplog.records, 'errors of the validation data are reported by their own check'
+    (tmp_path / 'test.txt').write_text('gone.mp4 0\n')
+    assert 'gone.mp4' in run.find_test_errors(config)

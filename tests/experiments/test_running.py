@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from dsanet.experiments import running
-from dsanet.experiments.plan import Plan, Variant
+from dsanet.experiments.plan import Plan, Trial, Variant
 from dsanet.experiments.running import (
     ORDER,
     RESULTS,
     TRIAL_FILE,
     Resources,
+    check_test_data,
     check_unchanged,
     has_order,
     load_configs,
@@ -100,6 +101,20 @@ def test_finished_steps_are_not_repeated(program: Path, tmp_path: Path) -> None:
     run_trials(configs_of(plan), tmp_path, Resources())
     run_trials(configs_of(plan), tmp_path, Resources())
     assert [row[1] for row in read(program) if row[0] == 'begin'] == ['order']
+
+
+def test_wrong_test_data_are_found_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict] = []
+    monkeypatch.setattr(running, 'find_test_errors', lambda config: calls.append(config) or config.get('text', ''))
+    good = {**CONFIG, 'model': {}}
+    configs = {Trial(A, 0): good, Trial(A, 1): good, Trial(B, 0): {**good, 'text': 'no list'}}
+    configs[Trial(B, 0)]['test_dataloader'] = {'dataset': {'list_file': 'x'}}
+    with pytest.raises(ValueError, match='variant B.*\nno list'):
+        check_test_data(configs, tmp_path)
+    assert len(calls) == 2, 'equal test data are checked once'
+    (tmp_path / 'b_seed0').mkdir()
+    (tmp_path / 'b_seed0' / RESULTS).touch()
+    check_test_data(configs, tmp_path)  # the test of B is finished
 
 
 def test_another_config_is_refused(program: Path, tmp_path: Path) -> None:

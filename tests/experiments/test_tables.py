@@ -75,6 +75,20 @@ def test_costs_are_unknown_without_an_input_shape(out: Path) -> None:
     assert cells(format_tables(plan, read_outcomes(plan, out)), 'I3D')[0][-3:-1] == ['-', '-']
 
 
+def test_missing_trials_and_other_videos_are_stated(out: Path) -> None:
+    plan = Plan((I3D, DSA), (0, 1))
+    text = format_tables(plan, read_outcomes(plan, out))
+    assert '**: DSA|Net seed 1.' in text
+    write_results(read_results(out / 'i3d_seed0' / RESULTS), out / 'dsa_net_seed1' / RESULTS)
+    for name in ('config.py', 'scalars.jsonl'):
+        (out / 'dsa_net_seed1' / name).write_text((out / 'i3d_seed0' / name).read_text())
+    assert '**' not in format_tables(plan, read_outcomes(plan, out))
+    results = read_results(out / 'i3d_seed1' / RESULTS)
+    fewer = replace(results, paths=results.paths[1:], labels=results.labels[1:], scores=results.scores[1:])
+    write_results(fewer, out / 'i3d_seed1' / RESULTS)
+    assert 'I3D seed 1 5, DSA|Net' in format_tables(plan, read_outcomes(plan, out))
+
+
 def test_no_finished_trial_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=tmp_path.name):
         read_outcomes(Plan((I3D,), (0,)), tmp_path)
