@@ -71,7 +71,10 @@ def check_long_arguments(args: argparse.Namespace) -> None:
             option = f'--{name.replace("_", "-")}'
             hint = 'use --out' if name in ('json', 'csv') else 'remove it'
             wanted = f'has no effect with {"--long" if args.long else "--stream"}; {hint}'
-            raise UsageError(f'{option} {wanted if is_long else "has no effect without --long or --stream"}')
+            if not is_long:
+                more = '; --out-video writes a copy of the video with its label' if name == 'out' else ''
+                wanted = f'has no effect without --long or --stream{more}'
+            raise UsageError(f'{option} {wanted}')
     if args.stream:
         if len(args.videos) != 1:
             raise UsageError(f'--stream reads one stream; {len(args.videos)} are given')

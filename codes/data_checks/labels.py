@@ -1,5 +1,6 @@
 """Check the labels: do they match the model, and can all classes be learned?"""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -8,6 +9,7 @@ import numpy as np
 from dsanet.data_checks.report import Finding, format_record
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.annotation import label_hint
+from dsanet.datasets.transforms import Flip
 from dsanet.utils.class_names import ClassNames, check_same_class_names
 
 IMBALANCE_RATIO = 10  # of the largest to the smallest class; from here on, the imbalance is reported
@@ -46,6 +48,27 @@ def check_labels(split: Split) -> Iterator[Finding]:
     if largest >= num_classes:
         text = f'the pipeline uses class {largest}, but num_classes={num_classes}'
         yield Finding('error', 'labels', split.name, text)
+
+
+def check_flip(split: Split) -> Iterator[Finding]:
+    """Look for classes whose names differ in left and right, and that a horizontal flip therefore confuses."""
+    names = split.class_names or []
+    swapped = {_swap_sides(name): k for k, name in enumerate(names)}
+    pairs = [(k, swapped[name.lower()]) for k, name in enumerate(names) if k < swapped.get(name.lower(), -1)]
+    for step in split.steps:
+        if isinstance(step, Flip) and step.prob:
+            confused = [pair for pair in pairs if not set(pair) <= set(step.classes)]
+            if confused:
+                hint = "set flip_prob=0, or Flip's swap_labels if the classes are opposites"
+                text = f'a flip turns videos of one class into another: {hint}'
+                examples = (f'{names[a]} and {names[b]}: swap_labels=(({a}, {b}),)' for a, b in confused)
+                yield Finding('warning', 'labels', split.name, text, tuple(examples))
+
+
+def _swap_sides(name: str) -> str:
+    """Return the lowercase name with left and right exchanged, as words or between underscores."""
+    sides = {'left': 'right', 'right': 'left'}
+    return re.sub(r'(?<![^\W_])(left|right)(?![^\W_])', lambda match: sides[match[1]], name.lower())
 
 
 def check_balance(split: Split) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ import numpy as np
 from dsanet.data_checks.duplicates import check_copies, check_duplicates, check_links, check_overlap, check_same_content
 from dsanet.data_checks.existence import scan_files
 from dsanet.data_checks.files import check_facts, check_files, check_lengths
-from dsanet.data_checks.labels import check_balance, check_class_names, check_labels, check_unseen_classes
+from dsanet.data_checks.labels import check_balance, check_class_names, check_flip, check_labels, check_unseen_classes
 from dsanet.data_checks.probe import Identity, ProbeResult, ProbeTask
 from dsanet.data_checks.reading import read_split
 from dsanet.data_checks.report import LEVELS, Finding, Report, format_statistics
@@ -117,7 +117,9 @@ def _source(dataset: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_before_training(splits: Sequence[Split], pipeline_findings: Sequence[Finding] = ()) -> None:
+def check_before_training(
+    splits: Sequence[Split], config: Mapping[str, Any], pipeline_findings: Sequence[Finding] = ()
+) -> None:
     """Check the data for half a second on rank 0, so that a long run does not fail because of them.
 
     Raises:
@@ -127,6 +129,7 @@ def check_before_training(splits: Sequence[Split], pipeline_findings: Sequence[F
     if distributed.rank() == 0:
         try:
             log_report(quick_report(splits, 0.5, pipeline_findings))
+            warn_of_test_errors(config)
         except ValueError as error:
             problem = str(error)
     problem = distributed.all_gather_object(problem)[0]
@@ -139,7 +142,7 @@ def _check_records(splits: Sequence[Split]) -> list[Finding]:
     findings = [finding for split in splits for finding in split.findings]
     training = [split for split in splits if split.is_training]
     for split in splits:
-        findings += [*check_labels(split), *check_duplicates(split)]
+        findings += [*check_labels(split), *check_flip(split), *check_duplicates(split)]
         if not split.is_training:
             findings += [*check_class_names(training, split), *check_unseen_classes(training, split)]
     if training:

@@ -20,7 +20,7 @@ from dsanet.config.registry import TRACKERS, build
 from dsanet.config.schema import LOADERS, RuntimeCfg
 from dsanet.data_checks.pipeline import try_pipelines
 from dsanet.data_checks.reading import splits_of_run
-from dsanet.data_checks.run import check_before_training, warn_of_test_errors
+from dsanet.data_checks.run import check_before_training
 from dsanet.datasets.loader import in_groups
 from dsanet.datasets.workers import start_workers
 from dsanet.engine.checkpointing import (
@@ -144,9 +144,7 @@ class Trainer:
             self.saver.lock.start_heartbeat()
         distributed.init_process_group(self.runtime.timeout_minutes)
         if check_data:
-            check_before_training(splits, findings)
-            if self.is_main:
-                warn_of_test_errors(self.config)
+            check_before_training(splits, self.config, findings)
         self.inputs = hash_inputs(self.config, self.train_loader, self.val_loader, load_from)
         resume = what_to_resume(resume, self.work_dir)
         if resume is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dsanet.evaluation.metrics import average_precision
 from dsanet.utils.class_names import ClassNames, check_same_class_names
+from dsanet.utils.text import count_noun
 
 # Ways to combine the results of several tests: the mean of probabilities or of scores.
 FUSIONS = ('prob', 'score')
@@ -76,9 +77,8 @@ def check_no_duplicates(paths: Sequence[str], name: str) -> None:
     counts = Counter(str(PurePath(path)) for path in paths)
     if len(counts) < len(paths):
         duplicates = sorted(path for path, number in counts.items() if number > 1)
-        raise ValueError(
-            f'{name} has {len(duplicates)} videos more than once: {_few(duplicates)}; keep one entry of each'
-        )
+        number = count_noun(len(duplicates), 'video')
+        raise ValueError(f'{name} has {number} more than once: {_few(duplicates)}; keep one entry of each')
 
 
 def fuse(tests: Sequence[Results], weights: Sequence[float], average: str) -> Results:

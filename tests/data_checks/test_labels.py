@@ -1,6 +1,6 @@
 import re
 
-from dsanet.data_checks.labels import check_balance, check_labels, check_unseen_classes
+from dsanet.data_checks.labels import check_balance, check_flip, check_labels, check_unseen_classes
 from dsanet.data_checks.run import quick_report
 from dsanet.data_checks.splits import Split
 from dsanet.datasets.records import VideoRecord
@@ -88,3 +88,15 @@ def test_different_class_names_are_an_error() -> None:
     )
     errors = quick_report([train, val]).of_level('error')
     assert any(re.search(r"\b1\b.*'b'.*train.*'c'.*val", finding.text) for finding in errors)
+
+
+def test_flip_of_left_and_right_is_a_warning() -> None:
+    names = ['move_left', 'Left then right', 'jump', 'right then left', 'move_right', 'bright', 'leftover']
+    options = {'num_classes': 7, 'class_names': names}
+    (found,) = check_flip(split([0, 1], steps=[Flip()], **options))
+    assert (found.level, [numbers(text) for text in found.examples]) == ('warning', [['0', '4'], ['1', '3']])
+    (found,) = check_flip(split([0, 1], steps=[Flip(swap_labels=((0, 4),))], **options))
+    assert len(found.examples) == 1
+    for steps in ([], [Flip(prob=0)], [Flip(swap_labels=((0, 4), (3, 1)))]):
+        assert not list(check_flip(split([0, 1], steps=steps, **options)))
+    assert not list(check_flip(split([0], steps=[Flip()])))
