@@ -1,6 +1,7 @@
 """Each row of docs/model_zoo.md against its file in pretrained/."""
 
 import re
+import shlex
 
 import pytest
 
@@ -46,7 +47,9 @@ def test_row_describes_its_file(row: dict[str, str]) -> None:
 @pytest.mark.parametrize('row', ROWS, ids=[row['file'] for row in ROWS])
 def test_row_names_the_config_of_the_file(row: dict[str, str]) -> None:
     assert row['config'] in list_configs()
-    config = load_config_with_classes(row['config'], num_classes=int(row['classes']))
+    words = shlex.split(row['training'])
+    options = words[words.index('--cfg-options') + 1 :] if '--cfg-options' in words else []
+    config = load_config_with_classes(row['config'], options, num_classes=int(row['classes']))
     differences = find_differences(read_model(FOLDER / row['file'])[1]['config']['model'], config['model'])
     assert set(differences) <= {'backbone.pretrained'}
 
