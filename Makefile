@@ -1,6 +1,6 @@
 # make setup         the virtual environment .venv
 # make demo          DSANet and its baseline on generated videos: two to four minutes on two CPU cores
-# make demo-models   five models on the same videos: under 15 minutes
+# make demo-models   six models on the same videos: about 20 minutes
 # make test          linter, type checker and tests: a few minutes
 # make test-all      also the slow tests: the network of each config is built and trained for a step
 # make faults        runs are killed, frozen, disconnected or out of disk space, then resumed: about 12 minutes

@@ -1,6 +1,6 @@
-"""Find a learning rate: train briefly while it increases, and report two rates.
+"""Find a learning rate: train briefly while it increases, and suggest two values.
 
-They are that at which the loss falls fastest, and a tenth of that with the lowest loss.
+These are the rate at which the loss falls fastest, and a tenth of the rate with the lowest loss.
 
 A learning-rate range test (Smith, arXiv 1506.01186, section 3.3). The learning rate grows from --start to --end by a
 constant factor per iteration; everything else is as in the config. Only the plot is saved.

@@ -274,16 +274,8 @@ def _commands(
     processes = ['--gpus', str(gpus)]
     if not (work_dir / RESULTS).is_file():
         yield ['train', config, *processes, '--work-dir', str(work_dir), '--resume', 'auto', *options]
-        yield [
-            'test',
-            config,
-            str(_last(work_dir)),
-            *processes,
-            '--out',
-            str(work_dir / RESULTS),
-            '--resume-test',
-            *options,
-        ]
+        results = ['--out', str(work_dir / RESULTS), '--resume-test']
+        yield ['test', config, str(_last(work_dir)), *processes, *results, *options]
     if has_order(cfg) and not (work_dir / ORDER).is_file():
         yield ['order', str(_last(work_dir)), config, '--json', str(work_dir / ORDER), *options]
 

@@ -129,7 +129,7 @@ def _result_table(groups: _Groups, videos: Results | None) -> str:
             [
                 variant.name,
                 str(len(members)),
-                *(format_spread(spread(values), 1) for values in measured),
+                *(format_spread(spread(values), 1) if values else '-' for values in measured),
                 f'{costs["params"]:,}' if costs else '-',
                 f'{costs["gmacs"]:.3f}' if costs else '-',
                 f'{1000 * statistics.median(steps):.0f}' if steps else '-',

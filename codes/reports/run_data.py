@@ -210,9 +210,9 @@ def spread(values: Sequence[float | None]) -> Spread | None:
 
 
 def format_spread(value: Spread | None, digits: int = 2) -> str:
-    """Return mean and standard deviation as text, '-' for None."""
+    """Return mean and standard deviation as text, a dash for None."""
     if value is None:
-        return '-'
+        return '–'
     if value.deviation is None:
         return f'{value.mean:.{digits}f}'
     return f'{value.mean:.{digits}f} ± {value.deviation:.{digits}f}'

@@ -48,9 +48,8 @@ class FileLock:
         self.file = file
         self.protects = protects
         pid = os.getpid()
-        self._id = uuid.uuid4().hex
         self._owner = {
-            'id': self._id,
+            'id': uuid.uuid4().hex,
             'host': platform.node(),
             'pid': pid,
             'started': start_time(pid),
@@ -190,7 +189,8 @@ class FileLock:
             return False
         # A slow process may claim a lock that has long been replaced: then no chain of claims leads to its own.
         if self._parse(self._holder_or_none()).get('id') != self._owner['id']:
-            if not self._claim_by_id(self._id).exists():  # otherwise a faster process has claimed it in turn
+            # Otherwise a faster process has claimed it in turn.
+            if not self._claim_by_id(self._owner['id']).exists():
                 claim.unlink(missing_ok=True)
             return False
         try:

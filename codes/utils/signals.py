@@ -89,9 +89,8 @@ def signals_exit() -> Iterator[None]:
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
-        numbers = [
-            getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)
-        ]  # no SIGHUP on Windows
+        # There is no SIGHUP on Windows.
+        numbers = [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]
         before = {number: handler for number in numbers if (handler := signal.getsignal(number)) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))

@@ -83,7 +83,7 @@ def test_lock_has_a_heartbeat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     beats = []
     monkeypatch.setattr(FileLock, 'start_heartbeat', lambda lock: beats.append(lock.file))
     monkeypatch.setattr(running, 'PROGRAM', ('false',))
-    call('mine.toml', '--out', 'out')
+    assert call('mine.toml', '--out', 'out') == 1
     assert [file.parent for file in beats] == [Path('out')]
 
 

@@ -51,7 +51,7 @@ def test_one_slow_iteration_keeps_the_median(tmp_path: Path) -> None:
 def test_spread_of_one_value_has_no_deviation() -> None:
     assert format_spread(spread([50.0]), 1) == '50.0'
     assert format_spread(spread([1.0, None, 2.0, 3.0])) == '2.00 ± 1.00'
-    assert format_spread(spread([None])) == '-'
+    assert format_spread(spread([None])) == '–'
 
 
 @pytest.mark.parametrize(('num_classes', 'names'), [(5, {'top1'}), (6, {'top1', 'top5'})])

@@ -297,5 +297,6 @@ def check_input_assumptions(model: nn.Module, weights: Weights) -> list[str]:
 
 def is_of_inserted_module(key: str) -> bool:
     """Return whether a weight belongs to a module inserted by ``block_maker``, whose name is that of its class."""
-    modules = {name.lower() for name, cls in MODELS.module_dict.items() if is_insertable(cls)}
-    return any(re.sub(r'_(\d+|after_\w+)$', '', part) in modules for part in key.split('.'))
+    classes = {name.lower(): cls for name, cls in MODELS.module_dict.items()}
+    names = (re.sub(r'_(\d+|after_\w+)$', '', part) for part in key.split('.'))
+    return any(name in classes and is_insertable(classes[name]) for name in names)
