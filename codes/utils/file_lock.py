@@ -48,7 +48,7 @@ class FileLock:
         self.file = file
         self.protects = protects
         pid = os.getpid()
-        self._owner = {
+        self._owner: dict[str, Any] = {
             'id': uuid.uuid4().hex,
             'host': platform.node(),
             'pid': pid,
